@@ -1,0 +1,197 @@
+"""What things cost here, beside what they are to be compared with, in one run: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import sys
+import tarfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
+from docker import APIClient
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.settings import Settings
+
+CODE = "print(1)"
+RUNS = 200
+
+NOOP_SERVER = """
+from mcp.server.mcpserver import MCPServer
+server = MCPServer("noop", log_level="WARNING")
+@server.tool(structured_output=False)
+async def run_python(code: str) -> str:
+    return "1\\n"
+server.run()
+"""
+
+
+async def median_ms(call: Callable[[], Awaitable[object]], runs: int, warm_up: int = 10) -> float:
+    for _ in range(warm_up):
+        await call()
+    times: list[float] = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        await call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) * 1000
+
+
+@asynccontextmanager
+async def client_of(*arguments: str) -> AsyncGenerator[Client]:
+    parameters = StdioServerParameters(command=sys.executable, args=list(arguments), env=dict(os.environ))
+    async with Client(stdio_client(parameters)) as client:
+        yield client
+
+
+def row(what: str, value: str, bound: str = "") -> None:
+    print(f"{what:<66} {value:>14}  {bound}", flush=True)
+
+
+async def warm_calls(engine: APIClient, image: str) -> None:
+    """A warm ``run_python`` beside a tool that does nothing, and beside the way by ``docker exec``."""
+
+    async def call(client: Client) -> None:
+        result = await client.call_tool("run_python", {"code": CODE})
+        assert not result.is_error
+
+    async with client_of("-c", NOOP_SERVER) as bare, client_of("-m", "mcp_agentrun") as ours:
+        await call(ours)
+        await ours.call_tool("run_python", {"code": "import pandas"})
+        await ours.call_tool("reset_sandbox", {})
+        # In turns, so that whatever else the machine does falls on both.
+        noop: list[float] = []
+        run: list[float] = []
+        for _ in range(4):
+            noop.append(await median_ms(lambda: call(bare), RUNS // 4))
+            run.append(await median_ms(lambda: call(ours), RUNS // 4))
+    noop_ms, run_ms = statistics.median(noop), statistics.median(run)
+    exec_ms = await exec_way(engine, image)
+    row("no-op tool over stdio, median", f"{noop_ms:.2f} ms")
+    row("warm run_python over stdio, median", f"{run_ms:.2f} ms")
+    row("  more than the no-op", f"{run_ms - noop_ms:.2f} ms", "at most 1.5 ms")
+    row("the same code by update + copy + docker exec, median", f"{exec_ms:.0f} ms")
+    row("  times a warm run_python", f"{exec_ms / run_ms:.0f} x", "at least 50 x")
+
+
+async def exec_way(engine: APIClient, image: str) -> float:
+    """AgentRun's way: set the limits, copy a file in, execute it with ``docker exec``."""
+    config = engine.create_host_config(network_mode="none")
+    container = engine.create_container(image, entrypoint=["sleep", "1000"], host_config=config)["Id"]
+    engine.start(container)
+
+    def call() -> None:
+        engine.update_container(container, cpu_quota=100_000, mem_limit="1g", memswap_limit="1g")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            member = tarfile.TarInfo("script.py")
+            member.size = len(CODE)
+            archive.addfile(member, io.BytesIO(CODE.encode()))
+        engine.put_archive(container, "/tmp", packed.getvalue())
+        execution = engine.exec_create(container, ["/opt/venv/bin/python", "/tmp/script.py"])
+        assert engine.exec_start(execution["Id"]) == b"1\n"
+
+    async def in_thread() -> None:
+        await anyio.to_thread.run_sync(call)
+
+    try:
+        return await median_ms(in_thread, 20, warm_up=2)
+    finally:
+        engine.remove_container(container, force=True)
+
+
+def bare_container(engine: APIClient, image: str) -> tuple[float, float]:
+    """Seconds to create, attach and start a container, nothing of ours in it; and to destroy it."""
+    started = time.perf_counter()
+    container = engine.create_container(
+        image, entrypoint=["sleep", "1000"], stdin_open=True, host_config=engine.create_host_config(network_mode="none")
+    )["Id"]
+    stream = engine.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    engine.start(container)
+    ready = time.perf_counter()
+    stream.close()
+    engine.remove_container(container, force=True)
+    return ready - started, time.perf_counter() - ready
+
+
+async def first_answer(engine: APIClient, image: str) -> float:
+    """From nothing but the image to the first answer, beside the engine's own part of it; and a reset."""
+    ours: list[float] = []
+    server: list[float] = []
+    bare: list[float] = []
+    destroyed: list[float] = []
+    for _ in range(7):
+        create, destroy = await anyio.to_thread.run_sync(bare_container, engine, image)
+        bare.append(create)
+        destroyed.append(destroy)
+        started = time.perf_counter()
+        docker = DockerEngine(recipe=ImageRecipe())
+        async with Sandbox(docker, Settings()) as sandbox:
+            assert (await sandbox.run(CODE)).output.text() == "1\n"
+            ours.append(time.perf_counter() - started)
+        await docker.aclose()
+        async with client_of("-m", "mcp_agentrun") as client:
+            started = time.perf_counter()
+            assert not (await client.call_tool("run_python", {"code": CODE})).is_error
+            server.append(time.perf_counter() - started)
+    bare_s, ours_s, server_s = (statistics.median(times) for times in (bare, ours, server))
+    row("engine: create, attach, start, median", f"{bare_s * 1000:.0f} ms")
+    row("Sandbox: from nothing to the first answer, median", f"{ours_s * 1000:.0f} ms")
+    row("  times the engine's own", f"{ours_s / bare_s:.2f} x", "at most 1.3 x")
+    row("server: from the first call, right after initialize, to its answer", f"{server_s * 1000:.0f} ms")
+    row("  times the engine's own", f"{server_s / bare_s:.2f} x", "at most 1.3 x")
+    return bare_s + statistics.median(destroyed)
+
+
+async def resets(cycle: float) -> None:
+    docker = DockerEngine(recipe=ImageRecipe())
+    async with Sandbox(docker, Settings()) as sandbox:
+        await sandbox.run("import pandas")
+
+        async def used_and_reset() -> float:
+            await sandbox.run("open('file', 'w').write('x' * 1000)")
+            started = time.perf_counter()
+            await sandbox.reset()
+            return time.perf_counter() - started
+
+        for _ in range(5):
+            await used_and_reset()
+        reset = statistics.median([await used_and_reset() for _ in range(30)])
+    await docker.aclose()
+    row("destroying and creating a container, median", f"{cycle * 1000:.0f} ms")
+    row("reset_sandbox, median", f"{reset * 1000:.1f} ms")
+    row("  of destroying and creating", f"1/{cycle / reset:.0f}", "at most 1/10")
+
+
+async def sandbox_runs() -> None:
+    docker = DockerEngine(recipe=ImageRecipe())
+    async with Sandbox(docker, Settings()) as sandbox:
+        await sandbox.run("import pandas")
+        row("warm Sandbox.run, without MCP, median", f"{await median_ms(lambda: sandbox.run(CODE), 1000):.2f} ms")
+    await docker.aclose()
+
+
+async def main() -> None:
+    engine, tried = connect()
+    if engine is None:
+        sys.exit(f"no container engine: {tried}")
+    docker = DockerEngine(recipe=ImageRecipe())
+    image = await docker.ensure_image(lambda stage: print(stage, file=sys.stderr))
+    await docker.aclose()
+    await sandbox_runs()
+    await warm_calls(engine, image)
+    await resets(await first_answer(engine, image))
+    engine.close()
+
+
+anyio.run(main)

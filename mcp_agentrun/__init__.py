@@ -1,0 +1,1 @@
+"""A private Python for AI agents, in a container on your own machine."""

@@ -1,0 +1,28 @@
+"""``mcp-agentrun``: without arguments, the MCP server over stdio."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the command."""
+    if len(sys.argv) > 1:
+        from .cli import main as command_line
+
+        command_line()
+        return
+    from .errors import SettingsError
+    from .settings import load
+
+    try:
+        settings, _ = load()
+    except SettingsError as error:
+        sys.exit(f"mcp-agentrun: {error}")
+    from .server.stdio import serve_stdio
+
+    serve_stdio(settings)
+
+
+if __name__ == "__main__":
+    main()

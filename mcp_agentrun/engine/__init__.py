@@ -1,0 +1,79 @@
+"""Where containers live: the seam behind which Docker is one of several possible engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from anyio.abc import ByteStream
+
+__all__ = ["LABEL_OWNER", "LABEL_ROLE", "LABEL_SANDBOX", "PACKAGES", "ContainerSpec", "Engine", "Report", "Role"]
+
+LABEL_ROLE = "mcp-agentrun.role"
+LABEL_OWNER = "mcp-agentrun.owner"
+LABEL_SANDBOX = "mcp-agentrun.sandbox"
+
+PACKAGES = "/packages"
+"""Where containers see the package volume."""
+
+Role = Literal["runner", "installer"]
+Report = Callable[[str], None]
+"""Told in a few words what is going on, for whoever waits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSpec:
+    """One container, in terms that any engine can carry out. Sizes are bytes."""
+
+    image: str
+    role: Role
+    sandbox: str
+    """Id of the sandbox that a runner belongs to; empty for an installer."""
+    user: str
+    memory: int
+    cpus: float
+    pids: int
+    open_files: int
+    file_size: int
+    tmpfs: Mapping[str, str]
+    """Mount options by folder."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    network: Literal["none", "bridge"] = "none"
+    packages_writable: bool = False
+    runtime: str | None = None
+
+
+class Engine(Protocol):
+    """What the storeys above may ask of an engine. Every method may raise `EngineError`."""
+
+    async def ensure_image(self, report: Report) -> str:
+        """Name of the runner image, built first if it does not exist.
+
+        :raises ImageError: it does not, and can't be built.
+        """
+        ...
+
+    async def allocate(self, spec: ContainerSpec) -> str:
+        """Create a container, not yet running; returns its id."""
+        ...
+
+    async def open_stream(self, container: str) -> ByteStream:
+        """Attach to the container's stdin and stdout, once, and start it. Closing the stream ends the container."""
+        ...
+
+    async def destroy(self, container: str) -> None:
+        """End the container and wait until it is gone; one that is gone already is no error."""
+        ...
+
+    async def sandboxes(self) -> Sequence[str]:
+        """Ids of the sandboxes, of any owner, that have a container on this engine."""
+        ...
+
+    async def sweep(self) -> int:
+        """Destroy the containers of owners that have provably ended; returns how many."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the connection to the engine; containers are not touched."""
+        ...

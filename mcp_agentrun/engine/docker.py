@@ -1,0 +1,235 @@
+"""The Docker engine, and whatever speaks its API (Podman, Docker Desktop, Colima, OrbStack)."""
+
+# The docker SDK is not typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.abc import ByteStream
+
+from ..errors import EngineError, ImageError
+from . import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
+from .discovery import connect
+from .image import ImageRecipe, ensure_image
+from .owner import Owner
+from .seccomp import profile_json
+from .stream import AttachStream, open_transport
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["DockerEngine"]
+
+_T = TypeVar("_T")
+_REMOVE_SECONDS = 30
+_START_IT = (
+    "Start it (Docker Desktop, Colima, OrbStack or Podman on a desktop; `sudo systemctl start docker` on a server), "
+    "or set DOCKER_HOST to where it is, and call again."
+)
+
+
+class DockerEngine:
+    """`mcp_agentrun.engine.Engine` over the docker SDK, whose blocking calls run in threads.
+
+    The engine is looked for at the first use, and again after it could not be reached.
+
+    :param recipe: how to build the runner image; *image* is used in its stead where that is given.
+    """
+
+    def __init__(self, *, recipe: ImageRecipe, image: str | None = None) -> None:
+        self._recipe = recipe
+        self._image = image
+        self._client: APIClient | None = None
+        self._connecting = anyio.Lock()
+        self._building = anyio.Lock()
+
+    async def ensure_image(self, report: Report) -> str:
+        report("looking for the container engine")
+        client = await self._connected()
+        async with self._building:
+            if self._image is not None:
+                return await self._call(lambda: _require_image(client, self._image or "", report))
+            return await self._call(lambda: ensure_image(client, self._recipe, report))
+
+    async def allocate(self, spec: ContainerSpec) -> str:
+        client = await self._connected()
+        # Packages hold across runners of one environment: the volume goes with that.
+        volume = _package_volume(self._image or self._recipe.environment_tag)
+        config = await anyio.to_thread.run_sync(_container_config, client, spec, volume)
+        name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
+        created = await self._call(lambda: client.create_container_from_config(config, name))
+        return created["Id"]
+
+    async def open_stream(self, container: str) -> ByteStream:
+        client = await self._connected()
+        parameters = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        # Attached before it starts, or the first frames could be lost in the SDK's read-ahead.
+        connection = await self._call(lambda: client.attach_socket(container, parameters))
+        stream = AttachStream(await open_transport(connection))
+        try:
+            await self._call(lambda: client.start(container))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+            raise
+        return stream
+
+    async def destroy(self, container: str) -> None:
+        client = await self._connected()
+        await self._call(lambda: _remove(client, container))
+
+    async def sandboxes(self) -> Sequence[str]:
+        client = await self._connected()
+        found = await self._call(lambda: client.containers(all=True, filters={"label": f"{LABEL_ROLE}=runner"}))
+        return [container["Labels"].get(LABEL_SANDBOX, "") for container in found]
+
+    async def sweep(self) -> int:
+        client = await self._connected()
+        found = await self._call(lambda: client.containers(all=True, filters={"label": [LABEL_ROLE, LABEL_OWNER]}))
+        removed = 0
+        for container in found:
+            owner = Owner.from_label(container["Labels"][LABEL_OWNER])
+            if owner is not None and owner.is_provably_dead():
+                await self.destroy(container["Id"])
+                removed += 1
+        return removed
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await anyio.to_thread.run_sync(client.close)
+
+    async def _connected(self) -> APIClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client, tried = await anyio.to_thread.run_sync(connect)
+                if self._client is None:
+                    raise EngineError("No container engine can be reached. " + _START_IT + " Tried " + "; ".join(tried))
+            return self._client
+
+    async def _call(self, request: Callable[[], Any]) -> Any:
+        """Run a blocking request in a thread.
+
+        :raises EngineError: it failed; after a failure to reach the engine, the next call looks for it anew.
+        """
+        import docker.errors
+        import requests
+
+        try:
+            return await anyio.to_thread.run_sync(request)
+        except docker.errors.ImageNotFound as error:
+            raise ImageError(
+                f"The image is gone: {error.explanation or error}. Call again to have it built."
+            ) from error
+        except docker.errors.APIError as error:
+            raise EngineError(f"The container engine refused: {_one_line(error.explanation or str(error))}") from error
+        except requests.exceptions.ReadTimeout as error:
+            self._client = None
+            raise EngineError("The container engine does not answer. Restart it, then call again.") from error
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+            self._client = None
+            raise EngineError("The container engine can't be reached any more. " + _START_IT) from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def _require_image(client: APIClient, image: str, report: Report) -> str:
+    import docker.errors
+
+    try:
+        client.inspect_image(image)
+    except docker.errors.ImageNotFound:
+        report(f"pulling {image}")
+        try:
+            client.pull(image)
+            client.inspect_image(image)
+        except docker.errors.APIError as error:
+            raise ImageError(
+                f"The image {image!r} is not on the engine and can't be pulled: {_one_line(str(error.explanation))}. "
+                "Load it, or unset AGENTRUN_IMAGE to use the runner image built here."
+            ) from error
+    return image
+
+
+def _remove(client: APIClient, container: str) -> None:
+    import docker.errors
+
+    try:
+        client.remove_container(container, force=True, v=True)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if error.status_code != 409:
+            raise
+        # Being removed already, by the engine itself because the container has ended.
+        with contextlib.suppress(docker.errors.NotFound):
+            client.wait(container, timeout=_REMOVE_SECONDS, condition="removed")
+
+
+def _package_volume(image: str) -> str:
+    """Name of the volume that holds the packages installed for sandboxes of *image*."""
+    return "mcp-agentrun-packages-" + re.sub(r"[^\w.-]", "-", image.rpartition(":")[2])[-64:]
+
+
+def _container_config(client: APIClient, spec: ContainerSpec, volume: str) -> dict[str, Any]:
+    """Every limit and lock is on the container before its first process exists."""
+    from docker.types import Mount, Ulimit
+
+    labels = {LABEL_ROLE: spec.role, LABEL_OWNER: Owner.current().to_label()}
+    if spec.sandbox:
+        labels[LABEL_SANDBOX] = spec.sandbox
+    packages = Mount(
+        PACKAGES,
+        volume,
+        type="volume",
+        read_only=not spec.packages_writable,
+        labels={LABEL_ROLE: "cache"},
+    )
+    host_config = client.create_host_config(
+        auto_remove=True,
+        cap_drop=["ALL"],
+        cpu_period=100_000,
+        cpu_quota=round(spec.cpus * 100_000),
+        init=False,
+        ipc_mode="private",
+        log_config={"Type": "none", "Config": {}},
+        mem_limit=spec.memory,
+        memswap_limit=spec.memory,
+        mounts=[packages],
+        network_mode=spec.network,
+        pids_limit=spec.pids,
+        read_only=True,
+        runtime=spec.runtime,
+        security_opt=["no-new-privileges", f"seccomp={profile_json()}"],
+        tmpfs=dict(spec.tmpfs),
+        ulimits=[
+            Ulimit(name="nofile", soft=spec.open_files, hard=spec.open_files),
+            Ulimit(name="fsize", soft=spec.file_size, hard=spec.file_size),
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="msgqueue", soft=0, hard=0),
+            Ulimit(name="memlock", soft=65536, hard=65536),
+        ],
+    )
+    return client.create_container_config(
+        image=spec.image,
+        command=[spec.role if spec.role == "installer" else "supervisor"],
+        environment=dict(spec.environment),
+        host_config=host_config,
+        hostname="sandbox",
+        labels=labels,
+        stdin_open=True,
+        stop_signal="SIGKILL",
+        user=spec.user,
+        working_dir="/workspace",
+    )

@@ -1,0 +1,414 @@
+"""The image that runners and installers are made of, built on the user's own engine at first use.
+
+Two images, so that a new release of this package costs seconds and no network: the *environment* (Python, data
+packages, uv, fonts) and, on top of it, the *runner* with our own code. Each is tagged with a digest of all that it is
+made from, so one that exists is the right one, and none is ever overwritten.
+
+Everything here blocks: call it in a thread.
+"""
+
+# The docker SDK is not typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageError, SettingsError
+from .network import NetworkSettings, redact
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["LABEL_IMAGE", "ImageRecipe", "ensure_image"]
+
+LABEL_IMAGE = "mcp-agentrun.image"
+"""On every image of ours, those of unfinished builds included."""
+
+_DEFAULT_BASE = "python:3.13-slim"
+_DEBIAN_BASE = "mcp-agentrun-base:trixie"
+_DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "ppc64le": "ppc64el", "s390x": "s390x"}
+
+_SHARED = ("protocol.py",)
+"""Modules of this package that the runner imports too."""
+
+_SILENCE_SECONDS = 900
+"""Longest time that a build step may take without a line of output: large downloads print none."""
+
+_PULL_SILENCE_SECONDS = 45
+_LOCK_SECONDS = 1800
+
+_STEP = re.compile(r"Step (\d+/\d+) :")
+_STEP_IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\n")
+_NOISE = re.compile(r"Step \d+/\d+ :| ---> |Removing intermediate container|Successfully (built|tagged)")
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """What the runner image is made from.
+
+    :param base: a Debian-based image that has Python with ``venv``.
+    :param packages: requirements (PEP 508, without URLs) to install for user code to import.
+    """
+
+    base: str = _DEFAULT_BASE
+    packages: tuple[str, ...] = ("numpy", "pandas", "matplotlib")
+
+    @property
+    def tag(self) -> str:
+        """Name of the runner image; the same wherever the ingredients are.
+
+        :raises SettingsError: a package is not a valid requirement.
+        """
+        return "mcp-agentrun-runner:" + _digest({**self.environment_files(), **self.runner_files()}, self.base)
+
+    @property
+    def environment_tag(self) -> str:
+        """Name of the image that the runner image is built on."""
+        return "mcp-agentrun-environment:" + _digest(self.environment_files(), self.base)
+
+    def environment_files(self) -> dict[str, bytes]:
+        """Content by path of the build context of the environment."""
+        folder = _context_folder()
+        return {
+            "Dockerfile": _text(folder / "environment.Dockerfile"),
+            "prepare_matplotlib.py": _text(folder / "prepare_matplotlib.py"),
+            "requirements.txt": self._requirements().encode(),
+        }
+
+    def runner_files(self) -> dict[str, bytes]:
+        """Content by path of the build context of the runner."""
+        folder = _context_folder()
+        files = {"runner.Dockerfile": _text(folder / "Dockerfile")}
+        for path in sorted((folder / "runner").rglob("*.py")):
+            files[path.relative_to(folder).as_posix()] = _text(path)
+        for name in _SHARED:
+            files[f"mcp_agentrun/{name}"] = _text(Path(__file__).parents[1] / name)
+        return files
+
+    def _requirements(self) -> str:
+        from packaging.requirements import InvalidRequirement, Requirement
+
+        lines: set[str] = set()
+        for package in self.packages:
+            try:
+                requirement = Requirement(package)
+            except InvalidRequirement as error:
+                raise SettingsError(f"image_packages: {redact(package)!r} is not a package requirement") from error
+            if requirement.url is not None:  # it would be written into the image, with the credentials in it
+                raise SettingsError(
+                    f"image_packages: {requirement.name} is given by URL; name it and set an index instead"
+                )
+            lines.add(str(requirement))
+        return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def ensure_image(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None]) -> str:
+    """Tag of the runner image for *recipe*, built first if the engine does not have it.
+
+    :param report: told in a line each what is going on.
+    :raises ImageError: it could not be built; the message says why and what to do, and holds no credentials.
+    :raises SettingsError: the recipe lists something that is no package requirement.
+    """
+    tag = recipe.tag
+    if _exists(api, tag):
+        return tag
+    with _only_build(report):
+        if not _exists(api, tag):  # another process may just have built it
+            _build_runner(api, recipe, report)
+            _remove_old_images(api, keep={tag, recipe.environment_tag})
+    return tag
+
+
+def _build_runner(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None]) -> None:
+    if not _exists(api, recipe.environment_tag):
+        network = NetworkSettings.from_environment(os.environ)
+        base = _find_base(api, recipe.base, report)
+        _build(
+            api,
+            recipe.environment_tag,
+            {**recipe.environment_files(), "ca-bundle.pem": network.ca_bundle or b""},
+            {"BASE": base, **network.environment()},
+            lambda text: report(f"building the runner's environment: {text}"),
+        )
+    _build(
+        api,
+        recipe.tag,
+        recipe.runner_files(),
+        {"ENVIRONMENT": recipe.environment_tag},
+        lambda text: report(f"building the runner image: {text}"),
+        dockerfile="runner.Dockerfile",
+    )
+
+
+def _build(
+    api: APIClient,
+    tag: str,
+    files: Mapping[str, bytes],
+    arguments: Mapping[str, str],
+    report: Callable[[str], None],
+    *,
+    dockerfile: str = "Dockerfile",
+) -> None:
+    import docker.errors
+
+    steps: list[str] = []
+    output: deque[str] = deque(maxlen=15)
+    failure: str | None = None
+    try:
+        events: Iterator[dict[str, Any]] = api.build(
+            fileobj=_tar(files),
+            custom_context=True,
+            dockerfile=dockerfile,
+            tag=tag,
+            buildargs=dict(arguments),
+            rm=True,
+            forcerm=True,
+            decode=True,
+            timeout=_SILENCE_SECONDS,
+        )
+        for event in events:
+            failure = event.get("error", failure)  # the stream is read to its end, or its connection would stay open
+            text = str(event.get("stream", ""))
+            if step := _STEP.match(text):
+                report(f"step {step[1]}")
+            elif text.startswith("warning: "):
+                report(redact(text.strip()))
+            steps += _STEP_IMAGE.findall(text)
+            output.extend(line for line in text.splitlines() if line.strip() and not _NOISE.match(line))
+    except docker.errors.APIError as error:
+        failure = str(error.explanation or error)
+    finally:
+        # The stages know index URLs and their credentials, and take more room than the image itself.
+        _remove_untagged(api, steps)
+    if failure is None and not _exists(api, tag):
+        failure = "the engine reported no error, but there is no image"
+    if failure is not None:
+        raise ImageError(_build_failure(failure, output))
+
+
+def _build_failure(error: str, output: deque[str]) -> str:
+    lines = [*output, _shortened(error)]
+    if any("no space left on device" in line.lower() for line in lines):
+        return "The runner image could not be built: the engine's disk is full. Free some (`docker system prune`)."
+    text = redact("\n".join(lines))
+    return f"The runner image could not be built. The last lines of the build were:\n{text}"
+
+
+def _find_base(api: APIClient, base: str, report: Callable[[str], None]) -> str:
+    """An image to build on: *base*, or Debian made on this machine where the default base can't be had."""
+    is_default = base == _DEFAULT_BASE
+    for image in (base, _DEBIAN_BASE) if is_default else (base,):
+        if _exists(api, image):
+            return image
+    report(f"pulling {base}")
+    failure = _pull(api, base)
+    if failure is None:
+        return base
+    if is_default and _can_bootstrap():
+        report(f"{base} can't be pulled, so its place is taken by Debian, made with mmdebstrap")
+        _bootstrap_debian(api)
+        return _DEBIAN_BASE
+    remedy = "Connect the engine to a registry that has it, or set AGENTRUN_IMAGE_BASE to an image that the engine has"
+    if is_default:
+        remedy += (
+            "; on Debian or Ubuntu, `apt-get install mmdebstrap debian-archive-keyring` and then "
+            "`mcp-agentrun build` as root make one from Debian's packages"
+        )
+    raise ImageError(
+        f"The runner image can't be built, since its base {base!r} is not on the engine and can't be pulled: "
+        f"{redact(_shortened(failure))}. {remedy}."
+    )
+
+
+def _pull(api: APIClient, image: str) -> str | None:
+    """Pull *image*; returns what prevented it, or None. Gives up when nothing has come for a while."""
+    events: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+
+    def pull() -> None:  # the SDK offers no timeout for this
+        try:
+            for event in api.pull(image, stream=True, decode=True):
+                events.put(event)
+            events.put(None)
+        except Exception as error:  # handed to the waiting thread, whatever it is
+            events.put(error)
+
+    threading.Thread(target=pull, name="pull", daemon=True).start()
+    failure: str | None = None
+    while True:
+        try:
+            event = events.get(timeout=_PULL_SILENCE_SECONDS)
+        except queue.Empty:
+            return "the registry does not answer"
+        if event is None:
+            return failure
+        if isinstance(event, Exception):
+            return str(getattr(event, "explanation", None) or event)
+        failure = event.get("error", failure)
+
+
+def _can_bootstrap() -> bool:
+    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("mmdebstrap") is not None
+
+
+def _bootstrap_debian(api: APIClient) -> None:
+    """Make the image `_DEBIAN_BASE` from Debian's packages."""
+    import docker.errors
+
+    engine = api.version()["Arch"]
+    command = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--architectures={_DEBIAN_ARCHITECTURES.get(engine, engine)}",
+        "--include=python3,python3-venv,ca-certificates",
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")),
+        "trixie",
+    ]
+    answer = ""
+    with tempfile.TemporaryFile() as log:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as process:
+            pipe = process.stdout
+            assert pipe is not None
+            try:
+                archive = iter(lambda: pipe.read(1 << 20), b"")
+                answer = api.import_image_from_stream(archive, changes=[f"LABEL {LABEL_IMAGE}=base"])
+            except docker.errors.APIError as error:  # also where mmdebstrap has failed, and sent no archive
+                answer = str(error.explanation or error)
+                process.terminate()
+            except BaseException:
+                process.terminate()
+                raise
+        log.seek(0)
+        errors = log.read().decode(errors="replace").splitlines()
+    image = re.search(r"sha256:[0-9a-f]{64}", answer)
+    if process.returncode != 0 or image is None:
+        if image is not None:
+            api.remove_image(image[0])
+        text = redact("\n".join([*errors[-10:], _shortened(answer)]))
+        raise ImageError(f"mmdebstrap could not make a base for the runner image:\n{text}")
+    repository, _, tag = _DEBIAN_BASE.partition(":")
+    api.tag(image[0], repository, tag)
+
+
+def _remove_untagged(api: APIClient, images: list[str]) -> None:
+    """Remove those of *images* that no name and no other image refers to."""
+    for image in reversed(images):
+        with contextlib.suppress(Exception):  # in use, or gone with its child: either is fine
+            if not api.inspect_image(image)["RepoTags"]:
+                api.remove_image(image)
+
+
+def _remove_old_images(api: APIClient, keep: set[str]) -> None:
+    """Remove images of ours that other releases and recipes have left behind. Those in use refuse to go."""
+    for kind in ("runner", "environment", "build"):
+        with contextlib.suppress(Exception):  # housekeeping is no reason to fail
+            for image in api.images(filters={"label": f"{LABEL_IMAGE}={kind}"}):
+                if keep.isdisjoint(image["RepoTags"] or ()):
+                    with contextlib.suppress(Exception):
+                        api.remove_image(image["Id"])
+
+
+@contextlib.contextmanager
+def _only_build(report: Callable[[str], None]) -> Generator[None]:
+    """Keep other processes of this user from building at the same time, which would only take twice as long.
+
+    Not needed for the result to be right, so it is done without where a lock can't be had.
+    """
+    import platformdirs
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            folder = platformdirs.user_cache_path("mcp-agentrun", appauthor=False, ensure_exists=True)
+            file = stack.enter_context((folder / "build.lock").open("ab"))
+            deadline = time.monotonic() + _LOCK_SECONDS
+            told = False
+            while not _lock(file.fileno()) and time.monotonic() < deadline:
+                if not told:
+                    report("waiting for another process that is building the runner image")
+                    told = True
+                time.sleep(0.25)
+        yield
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of an open file if it is free; closing the file, or the end of the process, gives it back."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+    else:
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _exists(api: APIClient, image: str) -> bool:
+    import docker.errors
+
+    try:
+        api.inspect_image(image)
+    except docker.errors.ImageNotFound:
+        return False
+    return True
+
+
+def _context_folder() -> Path:
+    package = Path(__file__).parents[1]
+    installed = package / "_runner_image"
+    return installed if installed.is_dir() else package.parent / "runner_image"
+
+
+def _text(path: Path) -> bytes:
+    # A checkout on Windows may have other line ends, which must change neither the shell commands nor the digest.
+    return path.read_bytes().replace(b"\r\n", b"\n")
+
+
+def _digest(files: Mapping[str, bytes], base: str) -> str:
+    digest = hashlib.sha256(base.encode())
+    for name, content in sorted(files.items()):
+        digest.update(f"\0{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    buffer.seek(0)
+    return buffer
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"

@@ -1,0 +1,268 @@
+"""A living container and the framed stream to it, kept ready for as long as somebody wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream, TaskGroup
+
+from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
+from ..protocol import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from . import ContainerSpec, Engine, Report
+
+__all__ = ["Keeper", "Link"]
+
+logger = logging.getLogger(__name__)
+
+PING_SECONDS = 15.0
+SILENCE_SECONDS = 60.0
+"""A container that has not been heard for so long, although pinged, is taken for dead."""
+
+_START_SECONDS = 30.0
+_SEND_SECONDS = 30.0
+_BUFFERED_FRAMES = 64
+
+
+class Link:
+    """The framed stream to one container. Any break of it is final: frames cut in the middle can't be resumed."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._sending = anyio.Lock(fast_acquire=True)
+        self._put, self._frames = anyio.create_memory_object_stream[Frame](_BUFFERED_FRAMES)
+        self._heard = 0.0
+        self._broken = anyio.Event()
+        self.reason = ""
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._broken.is_set()
+
+    def abandon(self, reason: str) -> None:
+        """Declare the link broken; whoever receives from it is told *reason*."""
+        if self.is_alive:
+            self.reason = reason
+            self._broken.set()
+            self._put.close()
+
+    async def wait_broken(self) -> None:
+        await self._broken.wait()
+
+    def close(self) -> None:
+        """Whoever still waits for a frame is told that the link is broken."""
+        self.abandon("the sandbox has been closed")
+        self._frames.close()
+
+    async def send(self, kind: Kind, **fields: Any) -> None:
+        """Send one frame.
+
+        :raises SandboxLostError: the link is broken.
+        """
+        frame = encode_json(kind, **fields) if fields else encode(kind)
+        try:
+            # A frame that is cut in the middle ends the stream: once begun, it is sent whole.
+            async with self._sending:
+                with anyio.CancelScope(shield=True), anyio.fail_after(_SEND_SECONDS):
+                    await self._stream.send(frame)
+        except TimeoutError:
+            self.abandon("the container does not read")
+            raise SandboxLostError(self.reason) from None
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self.abandon("the stream to the container broke")
+            raise SandboxLostError(self.reason) from None
+
+    async def receive(self) -> Frame:
+        """The next frame that answers something.
+
+        :raises SandboxLostError: the link is broken.
+        """
+        try:
+            return await self._frames.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            raise SandboxLostError(self.reason) from None
+
+    async def expect(self, kind: Kind) -> dict[str, Any]:
+        """The fields of the next frame, which must be of *kind*.
+
+        :raises SandboxLostError: the link is broken, or the container does not follow the protocol.
+        """
+        received, payload = await self.receive()
+        if received is not kind:
+            self.abandon(f"the container sent {received.name} in place of {kind.name}")
+            raise SandboxLostError(self.reason)
+        return decode_json(payload) if payload else {}
+
+    async def pump(self) -> None:
+        """Move frames from the stream to `receive`, until the link breaks."""
+        decoder = FrameDecoder()
+        try:
+            while self.is_alive:
+                decoder.feed(await self._stream.receive())
+                self._heard = anyio.current_time()
+                for frame in decoder:
+                    if frame[0] is not Kind.PONG:
+                        await self._put.send(frame)
+                        self._heard = anyio.current_time()
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            self.abandon("the container has ended")
+        except FrameError as error:
+            self.abandon(f"the container broke the protocol ({error})")
+
+    async def ping(self) -> None:
+        """Keep the container from taking this server for dead, and find out whether it lives itself."""
+        self._heard = anyio.current_time()
+        while self.is_alive:
+            with contextlib.suppress(SandboxLostError):
+                await self.send(Kind.PING)
+            await anyio.sleep(PING_SECONDS)
+            waiting_for_us = self._put.statistics().current_buffer_used == _BUFFERED_FRAMES
+            if not waiting_for_us and anyio.current_time() - self._heard > SILENCE_SECONDS:
+                self.abandon("the container does not answer")
+
+
+class Keeper:
+    """Starts a container when it is first asked for, and another when that one is lost.
+
+    :param prepare: makes the image ready and says what to start; told whom to report progress to.
+    :param hello: the fields of the first frame, beside the version.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tasks: TaskGroup,
+        prepare: Callable[[Report], Awaitable[ContainerSpec]],
+        hello: dict[str, Any],
+    ) -> None:
+        self._engine = engine
+        self._tasks = tasks
+        self._prepare = prepare
+        self._hello = hello
+        self._attempt: _Attempt | None = None
+        self.stage = "not started"
+        """What the start of the container is at, for whoever waits."""
+        self.starts = 0
+        """How many containers have become ready so far."""
+
+    def begin(self) -> None:
+        """Begin to start the container, unless it lives or is being started."""
+        if self._attempt is None or self._attempt.is_over:
+            self._attempt = _Attempt()
+            self._tasks.start_soon(self._keep, self._attempt)
+
+    async def connected(self) -> Link:
+        """The link to the living container, started first if need be. Cancelling the wait does not stop the start.
+
+        :raises UnavailableError: it can't be started; the next call tries again.
+        """
+        self.begin()
+        assert self._attempt is not None
+        return await self._attempt.result()
+
+    async def discard(self, reason: str) -> None:
+        """End the container, if there is one, and wait until it is gone."""
+        attempt = self._attempt
+        if attempt is not None and attempt.link is not None:
+            attempt.link.abandon(reason)
+            await attempt.ended.wait()
+
+    def _report(self, stage: str) -> None:
+        logger.info("%s", stage)
+        self.stage = stage
+
+    async def _keep(self, attempt: _Attempt) -> None:
+        try:
+            self._report("looking for the container engine")
+            spec = await self._prepare(self._report)
+            self._report("starting the container")
+            async with _container(self._engine, spec) as stream, AsyncExitStack() as lifetime:
+                problem: str | None = None
+                link = lifetime.enter_context(contextlib.closing(Link(stream)))
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(link.pump)
+                    problem = await self._greet(link)
+                    if problem is None:
+                        tasks.start_soon(link.ping)
+                        self.starts += 1
+                        self._report("ready")
+                        attempt.succeed(link)
+                        await link.wait_broken()
+                    tasks.cancel_scope.cancel()
+                last_words = getattr(stream, "diagnostics", "").strip()
+                logger.info("container ended: %s; %s", link.reason, last_words)
+                if problem is not None:
+                    attempt.fail(EngineError(" ".join(filter(None, (problem, last_words, "Call again.")))))
+        except AgentRunError as error:
+            attempt.fail(error)
+        except Exception as error:  # a defect of ours must not end the server and its other sandboxes
+            logger.exception("starting a container failed unexpectedly")
+            attempt.fail(EngineError(f"The container could not be started ({type(error).__name__}). Call again."))
+        finally:
+            attempt.fail(UnavailableError("The sandbox has been closed."))
+            attempt.ended.set()
+
+    async def _greet(self, link: Link) -> str | None:
+        """Exchange first frames; returns what is wrong."""
+        try:
+            with anyio.fail_after(_START_SECONDS):
+                await link.send(Kind.HELLO, version=VERSION, **self._hello)
+                await link.expect(Kind.READY)
+        except SandboxLostError as error:
+            return f"The container ended as soon as it was started ({error})."
+        except TimeoutError:
+            return "The container was started but does not answer."
+        return None
+
+
+class _Attempt:
+    """One start of a container, and the container's life thereafter."""
+
+    def __init__(self) -> None:
+        self._settled = anyio.Event()
+        self._error: AgentRunError | None = None
+        self.link: Link | None = None
+        self.ended = anyio.Event()
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended.is_set() or self._error is not None or (self.link is not None and not self.link.is_alive)
+
+    def succeed(self, link: Link) -> None:
+        self.link = link
+        self._settled.set()
+
+    def fail(self, error: AgentRunError) -> None:
+        if not self._settled.is_set():
+            self._error = error
+            self._settled.set()
+
+    async def result(self) -> Link:
+        await self._settled.wait()
+        if self._error is not None:
+            raise type(self._error)(str(self._error)) from self._error
+        assert self.link is not None
+        return self.link
+
+
+@asynccontextmanager
+async def _container(engine: Engine, spec: ContainerSpec) -> AsyncGenerator[ByteStream]:
+    """A running container of *spec* and its stream. However this ends, the container is gone afterwards."""
+    container = await engine.allocate(spec)
+    try:
+        stream = await engine.open_stream(container)
+        try:
+            yield stream
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()  # before anything else is asked of the engine: an unread attach stalls it
+    finally:
+        with anyio.CancelScope(shield=True):
+            try:
+                await engine.destroy(container)
+            except UnavailableError as error:
+                logger.warning("a container may be left: %s", error)

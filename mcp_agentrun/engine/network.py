@@ -1,0 +1,145 @@
+"""What a container needs to know to reach package indexes the way this machine does.
+
+Companies reach them through proxies and mirrors, with certificates of their own. All of it is taken from the places
+where pip, uv and their like look, so that whoever can install packages on this machine need not configure anything.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["NetworkSettings", "redact"]
+
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+_EXTRA_INDEX_VARIABLES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+
+_USERINFO = re.compile(r"([a-zA-Z][\w+.-]*://)[^\s/?#'\"]+@")
+_INDEX_NAME = re.compile(r"^[\w.-]+=(?=https?://)")
+
+
+def redact(text: str) -> str:
+    """*text* with user names and passwords removed from the URLs in it."""
+    return _USERINFO.sub(r"\1***@", text)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Proxies, package indexes and certificates, in a form that also holds inside a container."""
+
+    ca_bundle: bytes | None = None
+    """Certificates to trust in place of the usual ones, PEM."""
+    proxies: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By variable name in upper case: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``."""
+    index_url: str | None = None
+    """The package index to use in place of PyPI."""
+    extra_index_urls: tuple[str, ...] = ()
+    """Indexes to ask beside it."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> NetworkSettings:
+        """The settings of this machine: variables of *environ* first, then pip's configuration files.
+
+        What a container could not use, such as an index in a local folder, is left out.
+        """
+        pip = _pip_configuration(environ)
+        indexes = [*_values(environ, _INDEX_VARIABLES), pip.get("index-url", "")]
+        extra_indexes = [*_values(environ, _EXTRA_INDEX_VARIABLES), pip.get("extra-index-url", "")]
+        return cls(
+            ca_bundle=_first_bundle([*_values(environ, _CA_VARIABLES), pip.get("cert", "")]),
+            proxies=_proxies(environ, pip.get("proxy", "")),
+            index_url=next(_web_urls(indexes), None),
+            extra_index_urls=tuple(dict.fromkeys(_web_urls(extra_indexes))),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Variables that tell uv, and whatever honours the proxy variables, about these settings.
+
+        The CA bundle is not among them: it is a file, and only the caller knows where a container sees it.
+        """
+        # curl and apt read only the lower-case spelling of some, other tools only the upper-case one.
+        variables = {name: url for key, url in self.proxies.items() for name in (key, key.lower())}
+        if self.index_url is not None:
+            variables["UV_DEFAULT_INDEX"] = self.index_url
+        if self.extra_index_urls:
+            variables["UV_INDEX"] = " ".join(self.extra_index_urls)
+        return variables
+
+    def __repr__(self) -> str:
+        bundle = "None" if self.ca_bundle is None else f"<{len(self.ca_bundle)} bytes>"
+        return redact(
+            f"NetworkSettings(ca_bundle={bundle}, proxies={dict(self.proxies)!r}, "
+            f"index_url={self.index_url!r}, extra_index_urls={self.extra_index_urls!r})"
+        )
+
+
+def _values(environ: Mapping[str, str], names: Iterable[str]) -> Iterator[str]:
+    return (environ[name] for name in names if environ.get(name))
+
+
+def _web_urls(values: Iterable[str]) -> Iterator[str]:
+    for value in values:
+        for word in value.split():
+            url = _INDEX_NAME.sub("", word)  # uv's form: name=url
+            if url.startswith(("http://", "https://")):
+                yield url
+
+
+def _first_bundle(paths: Iterable[str]) -> bytes | None:
+    for path in paths:
+        try:
+            content = Path(path).expanduser().read_bytes() if path else b""
+        except OSError:
+            continue
+        if b"-----BEGIN CERTIFICATE-----" in content:
+            return content
+    return None
+
+
+def _proxies(environ: Mapping[str, str], pip_proxy: str) -> dict[str, str]:
+    proxies = {"HTTP_PROXY": pip_proxy, "HTTPS_PROXY": pip_proxy} if pip_proxy else {}
+    for name in _PROXY_VARIABLES:
+        if url := environ.get(name.lower()) or environ.get(name):
+            proxies[name] = url
+    return proxies
+
+
+def _pip_configuration(environ: Mapping[str, str]) -> dict[str, str]:
+    """The options of pip's configuration files that matter here; later files override earlier ones, as in pip."""
+    options: dict[str, str] = {}
+    for path in _pip_files(environ):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(path.read_text("utf-8"))
+        except (OSError, ValueError, configparser.Error):
+            continue  # absent, or pip itself would complain about it
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                options.update(parser.items(section))
+    return options
+
+
+def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    chosen = environ.get("PIP_CONFIG_FILE")
+    if chosen == os.devnull:  # how pip is told to read no file at all
+        return
+    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
+    if sys.platform == "win32":
+        yield Path(environ.get("PROGRAMDATA", "C:/ProgramData"), "pip", "pip.ini")
+        yield home / "pip" / "pip.ini"
+        yield Path(environ.get("APPDATA", home / "AppData/Roaming"), "pip", "pip.ini")
+    else:
+        yield Path("/etc/pip.conf")
+        yield home / ".pip" / "pip.conf"
+        yield Path(environ.get("XDG_CONFIG_HOME", home / ".config"), "pip", "pip.conf")
+        if sys.platform == "darwin":
+            yield home / "Library/Application Support/pip/pip.conf"
+    if chosen:
+        yield Path(chosen)

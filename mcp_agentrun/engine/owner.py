@@ -1,0 +1,96 @@
+"""Who made a container: enough to prove, later, that its maker no longer lives."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import sys
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Owner"]
+
+_START_TOLERANCE = 1.5  # seconds: the boot time that start times count from is itself adjusted with the clock
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, named so that no other can be taken for it."""
+
+    host: str
+    boot: str
+    """Of this boot of the host."""
+    namespace: str
+    """Of the pid namespace; empty where there are none."""
+    pid: int
+    started: float
+    """Seconds since the epoch."""
+
+    @classmethod
+    @functools.cache
+    def current(cls) -> Owner:
+        """This process."""
+        import psutil
+
+        return cls(_host_id(), _boot_id(), _pid_namespace(), os.getpid(), psutil.Process().create_time())
+
+    @classmethod
+    def from_label(cls, label: str) -> Owner | None:
+        """The owner that *label* names, or None if it names none that this release understands."""
+        try:
+            fields = json.loads(label)
+            return cls(
+                str(fields["host"]),
+                str(fields["boot"]),
+                str(fields["namespace"]),
+                int(fields["pid"]),
+                float(fields["started"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def to_label(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def is_provably_dead(self) -> bool:
+        """Whether this owner has certainly ended. Of another host, boot or pid namespace nothing is certain."""
+        here = Owner.current()
+        if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
+            return False
+        import psutil
+
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) > _START_TOLERANCE or (
+                process.status() == psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+
+def _host_id() -> str:
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            if identity := Path(path).read_text().strip():
+                return identity
+        except OSError:
+            continue
+    return f"{platform.node()}-{uuid.getnode():012x}"
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        import psutil
+
+        return str(round(psutil.boot_time() / 60))
+
+
+def _pid_namespace() -> str:
+    return os.readlink("/proc/self/ns/pid") if sys.platform == "linux" else ""

@@ -1,0 +1,163 @@
+"""Frames: how host, supervisor and worker talk over a byte stream.
+
+A frame is a five-byte header, big-endian ``uint32`` payload length and ``uint8`` kind, and the payload. Kinds
+whose payload is structured carry JSON (ASCII, so that lone surrogates survive); `Kind.OUTPUT` carries raw bytes.
+
+The module is standard library only and runs unchanged on the host and inside the runner image: it is copied
+into the image's build context. Both ends treat what they read as hostile: lengths are checked before a byte of
+payload is kept, unknown kinds and malformed JSON end the stream with `FrameError`.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = [
+    "MAX_FRAME",
+    "VERSION",
+    "Frame",
+    "FrameDecoder",
+    "FrameError",
+    "Kind",
+    "decode_json",
+    "encode",
+    "encode_json",
+]
+
+VERSION = 1
+"""Spoken in the first frame by both ends; a mismatch means image and server are of different releases."""
+
+MAX_FRAME = 4 * 1024 * 1024
+"""Largest payload in bytes. Bulk data is split by its sender; nothing legitimate comes near."""
+
+_HEADER = struct.Struct(">IB")
+_COMPACT_AT = 1 << 16
+
+
+class FrameError(ValueError):
+    """The bytes are not valid frames; the stream can't be used any further."""
+
+
+class Kind(enum.IntEnum):
+    """What a frame means. The number is the wire format: never reuse one."""
+
+    HELLO = 1
+    """First frame of either end: ``version`` and facts about the sender."""
+    READY = 2
+    """Supervisor: a worker waits for code. Installer: the volume is usable."""
+    PING = 3
+    PONG = 4
+    RUN = 10
+    """Execute code: ``run``, ``code``, ``timeout`` in seconds, ``path`` of the session's packages or null."""
+    CANCEL = 11
+    """Interrupt the run named in ``run``; its result still follows."""
+    OUTPUT = 12
+    """Raw bytes that the current run wrote to descriptors 1 and 2."""
+    RESULT = 13
+    """How run ``run`` ended; always the last frame of a run."""
+    OUTPUT_TAIL = 15
+    """Raw bytes: the last ones of an output too large to be forwarded whole; what lies between was discarded."""
+    LATE = 14
+    """Raw bytes written between runs, sent before the next run's own output."""
+    RESET = 20
+    """Replace the worker by a fresh one; ``keep_files`` leaves workspace and temporary files alone."""
+    RESET_DONE = 21
+    INSTALL = 30
+    """Installer: resolve and install ``requirements`` for ``sandbox``."""
+    INSTALL_PROGRESS = 31
+    INSTALL_DONE = 32
+    INSTALL_CANCEL = 33
+    FORGET = 34
+    """Installer: remove what was installed for ``sandbox``."""
+    FORGOTTEN = 35
+    FORK = 40
+    """Supervisor to zygote: fork a worker that serves the socket sent along."""
+    FORKED = 41
+    """Zygote to supervisor: answer to `FORK`; ``error`` is an errno, or null."""
+    WARM = 42
+    """Zygote to supervisor: the data packages are imported."""
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+Frame = tuple[Kind, bytes]
+
+
+def encode(kind: Kind, payload: bytes | bytearray | memoryview = b"") -> bytes:
+    """The bytes of one frame.
+
+    :raises FrameError: the payload is larger than `MAX_FRAME`.
+    """
+    if len(payload) > MAX_FRAME:
+        raise FrameError(f"a {kind.name} frame of {len(payload)} bytes exceeds {MAX_FRAME}")
+    return _HEADER.pack(len(payload), kind) + payload
+
+
+def encode_json(kind: Kind, **fields: Any) -> bytes:
+    """The bytes of one frame whose payload is the JSON object of *fields*."""
+    return encode(kind, json.dumps(fields, separators=(",", ":")).encode("ascii"))
+
+
+def decode_json(payload: bytes) -> dict[str, Any]:
+    """The JSON object in *payload*.
+
+    :raises FrameError: it is not a JSON object, or nested too deeply to be one of ours.
+    """
+    try:
+        fields = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"malformed JSON payload: {type(error).__name__}") from None
+    if not isinstance(fields, dict):
+        raise FrameError("the payload is not a JSON object")
+    return fields  # pyright: ignore[reportUnknownVariableType]
+
+
+class FrameDecoder:
+    """Turns a byte stream, cut anywhere, back into frames.
+
+    :param limit: largest payload accepted, in bytes.
+    """
+
+    def __init__(self, *, limit: int = MAX_FRAME) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._start = 0
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes that were read from the stream."""
+        self._buffer += data
+
+    @property
+    def pending(self) -> int:
+        """Bytes fed that no complete frame has used yet."""
+        return len(self._buffer) - self._start
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Every complete frame among the bytes fed so far.
+
+        :raises FrameError: a header announces too large a payload or an unknown kind. A header is judged as soon
+            as it is complete, so that no more than the limit is ever buffered for one frame.
+        """
+        while self.pending >= _HEADER.size:
+            length, number = _HEADER.unpack_from(self._buffer, self._start)
+            if length > self._limit:
+                raise FrameError(f"a frame of {length} bytes exceeds {self._limit}")
+            kind = _KINDS.get(number)
+            if kind is None:
+                raise FrameError(f"unknown frame kind {number}")
+            end = self._start + _HEADER.size + length
+            if end > len(self._buffer):
+                return
+            payload = bytes(memoryview(self._buffer)[self._start + _HEADER.size : end])
+            self._start = end
+            if self._start == len(self._buffer):
+                self._buffer.clear()
+                self._start = 0
+            elif self._start > _COMPACT_AT:
+                del self._buffer[: self._start]
+                self._start = 0
+            yield kind, payload

@@ -1,0 +1,320 @@
+"""The life of one sandbox: run, install, reset, close."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+
+from ..engine import PACKAGES, ContainerSpec, Engine, Report
+from ..engine.link import Keeper, Link
+from ..errors import InvalidRequestError, ProtocolError, SandboxLostError, UnavailableError
+from ..packages.installer import Installed, Installer
+from ..packages.policy import parse_requirements
+from ..protocol import FrameError, Kind, decode_json
+from ..settings import Settings
+from .result import OUTCOMES, STATES, Output, Result, RunError
+
+__all__ = ["Sandbox"]
+
+_OVERHEAD_SECONDS = 45.0
+"""Longest time between a run's deadline and its result: warming, the grace after an interrupt, sweeping, restoring."""
+
+_RESET_SECONDS = 60.0
+_CANCEL_SECONDS = 10.0
+_LATE_KEPT = 1 << 16
+
+OnOutput = Callable[[bytes], Awaitable[None]]
+
+
+class Sandbox:
+    """A private, living Python in a container of its own. Use as an async context manager::
+
+        async with Sandbox(engine, settings) as sandbox:
+            await sandbox.run("x = 41")
+            print((await sandbox.run("x + 1")).output.text())  # 42
+
+    The container is started in the background at once. It is replaced when it is lost, which the next result says.
+    Calls queue; each sees what the ones before it have left.
+
+    :param installer: fetches packages; shared by the sandboxes of one engine. Without it `install` is refused.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, *, installer: Installer | None = None) -> None:
+        self.id = secrets.token_hex(16)
+        self._engine = engine
+        self._settings = settings
+        self._installer = installer
+        self._packages: str | None = None
+        self._requirements: tuple[str, ...] = ()
+        self._numbers = itertools.count(1)
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._waiting = 0
+        self._seen_starts = 0
+        self._stack = AsyncExitStack()
+        self._keeper: Keeper | None = None
+
+    async def __aenter__(self) -> Sandbox:
+        tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(tasks.cancel_scope.cancel)
+        hello = {"preload": list(self._settings.preload), "output_keep": self._settings.output_keep}
+        self._keeper = Keeper(self._engine, tasks, self._prepare, hello)
+        self._keeper.begin()
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> bool | None:
+        if self._installer is not None and self._packages is not None:
+            await self._installer.forget(self.id)
+        return await self._stack.__aexit__(*exc_info)
+
+    @property
+    def stage(self) -> str:
+        """What the start of the container is at, for whoever waits."""
+        return self._living.stage
+
+    async def ready(self) -> None:
+        """Wait until the container can run code.
+
+        :raises UnavailableError: it can't be started.
+        """
+        await self._living.connected()
+
+    async def run(self, code: str, *, timeout: float | None = None, on_output: OnOutput | None = None) -> Result:
+        """Execute *code* in the sandbox's living namespace.
+
+        A failure of the code is a result, not an exception. Cancelling the call interrupts the code and keeps the
+        session.
+
+        :param timeout: seconds that the code may run, not counting the wait for its turn; the setting ``timeout`` if
+            None, never more than ``max_timeout``.
+        :param on_output: given what the code writes while it is being written.
+        :raises InvalidRequestError: *code* or *timeout* can't be accepted; nothing was run.
+        :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
+        """
+        timeout = self._checked_timeout(timeout)
+        self._check_code(code)
+        async with self._my_turn():
+            link = await self._living.connected()
+            replaced = self._note_starts()
+            number = next(self._numbers)
+            await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
+            try:
+                with anyio.fail_after(timeout + _OVERHEAD_SECONDS):
+                    return await self._result(link, number, timeout, replaced, on_output)
+            except TimeoutError:
+                link.abandon("the supervisor let a deadline pass")
+                raise SandboxLostError(
+                    "The sandbox stopped answering and has been replaced; its variables and files are gone."
+                ) from None
+            except SandboxLostError as error:
+                raise SandboxLostError(
+                    f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
+                    "gets a new sandbox."
+                ) from error
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await self._cancel(link, number)
+                raise
+
+    async def install(self, requirements: str | Sequence[str], *, report: Report | None = None) -> Installed:
+        """Install packages, by PEP 508 requirement, for this sandbox. Its variables stay.
+
+        :param report: told what the installer is doing.
+        :raises InvalidRequestError: something is not a requirement by name.
+        :raises InstallError: the packages can't be resolved or fetched; nothing has changed.
+        :raises UnavailableError: the engine failed.
+        """
+        wanted = parse_requirements(requirements)
+        if self._installer is None:
+            raise UnavailableError("This sandbox was opened without an installer.")
+        async with self._my_turn():
+            installed = await self._installer.install(self.id, (*self._requirements, *wanted), report=report)
+            self._requirements = (*self._requirements, *(item for item in wanted if item not in self._requirements))
+            self._packages = f"{PACKAGES}/{installed.folder}" if installed.folder else None
+            return installed
+
+    async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
+        """Forget all variables; files and installed packages too, unless kept.
+
+        :raises UnavailableError: the engine failed.
+        """
+        async with self._my_turn():
+            link = await self._living.connected()
+            self._note_starts()
+            try:
+                with anyio.fail_after(_RESET_SECONDS):
+                    await link.send(Kind.RESET, keep_files=keep_files)
+                    await link.expect(Kind.RESET_DONE)
+            except (SandboxLostError, TimeoutError):
+                # A new container is as good as a reset, unless files were to stay.
+                link.abandon("it could not be reset")
+                await self._living.connected()
+                self._note_starts()
+                if keep_files:
+                    raise SandboxLostError(
+                        "The sandbox could not be reset and was replaced; its files are gone."
+                    ) from None
+            except anyio.get_cancelled_exc_class():
+                link.abandon("a reset was cancelled")
+                raise
+            if not keep_packages and self._packages is not None and self._installer is not None:
+                self._packages, self._requirements = None, ()
+                await self._installer.forget(self.id)
+
+    @property
+    def _living(self) -> Keeper:
+        if self._keeper is None:
+            raise RuntimeError("a Sandbox is used inside `async with`")
+        return self._keeper
+
+    def _note_starts(self) -> bool:
+        """Whether the container is another one than at the last call."""
+        seen, self._seen_starts = self._seen_starts, self._living.starts
+        return 0 < seen < self._seen_starts
+
+    @asynccontextmanager
+    async def _my_turn(self):
+        if self._turn.locked() and self._waiting >= self._settings.queue:
+            raise UnavailableError(
+                f"The sandbox is busy: {self._waiting} calls are waiting for it already. Call again later."
+            )
+        try:
+            self._turn.acquire_nowait()
+        except anyio.WouldBlock:
+            self._waiting += 1
+            try:
+                await self._turn.acquire()
+            finally:
+                self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _checked_timeout(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._settings.timeout
+        if not timeout > 0:
+            raise InvalidRequestError("timeout must be a positive number of seconds")
+        if timeout > self._settings.max_timeout:
+            raise InvalidRequestError(
+                f"timeout is {timeout:g} s, but this server allows at most {self._settings.max_timeout:g} s"
+            )
+        return timeout
+
+    def _check_code(self, code: str) -> None:
+        if len(code) > self._settings.code_limit or len(code.encode("utf-8", "replace")) > self._settings.code_limit:
+            raise InvalidRequestError(
+                f"the code exceeds the limit of {self._settings.code_limit} bytes; split it over several calls, or "
+                "write data to a file in parts"
+            )
+        if "\0" in code:
+            raise InvalidRequestError(f"the code contains a NUL character at position {code.index(chr(0))}; remove it")
+        for position, character in enumerate(code) if not code.isascii() else ():
+            if "\ud800" <= character <= "\udfff":
+                raise InvalidRequestError(
+                    f"the code contains a lone surrogate (U+{ord(character):04X}) at position {position}, which is not "
+                    "valid Unicode text; write it as an escape sequence"
+                )
+
+    async def _prepare(self, report: Report) -> ContainerSpec:
+        await self._engine.sweep()
+        image = await self._engine.ensure_image(report)
+        return runner_spec(self._settings, image, self.id)
+
+    async def _result(
+        self, link: Link, number: int, timeout: float, replaced: bool, on_output: OnOutput | None
+    ) -> Result:
+        head, late, tail = bytearray(), bytearray(), b""
+        while True:
+            kind, payload = await link.receive()
+            if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.output_keep:
+                head += payload
+                if on_output is not None:
+                    await on_output(payload)
+            elif kind is Kind.OUTPUT_TAIL:
+                tail = payload
+            elif kind is Kind.LATE and len(late) + len(payload) <= _LATE_KEPT:
+                late += payload
+            elif kind is Kind.RESULT:
+                break
+            else:
+                link.abandon(f"the container sent an unexpected {kind.name} frame")
+        try:
+            fields = decode_json(payload)
+            if fields["run"] != number or fields["outcome"] not in OUTCOMES or fields["state"] not in STATES:
+                raise ProtocolError("a result that is not this run's")
+            error = fields["error"]
+            return Result(
+                outcome=fields["outcome"],
+                output=Output(bytes(head), tail, int(fields["written"])),
+                duration=float(fields["duration"]),
+                value=fields["value"],
+                error=None if error is None else RunError(error["type"], error["message"], error["line"]),
+                exit_code=fields["exit_code"],
+                state=fields["state"],
+                late=Output(bytes(late), b"", len(late)),
+                replaced=replaced,
+                timeout=timeout,
+            )
+        except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
+            link.abandon("the container sent a malformed result")
+            raise SandboxLostError(link.reason) from error
+
+    async def _cancel(self, link: Link, number: int) -> None:
+        """Interrupt run *number* and take its result, so that the next run finds the stream in order."""
+        with anyio.move_on_after(_CANCEL_SECONDS) as scope:
+            try:
+                await link.send(Kind.CANCEL, run=number)
+                await self._result(link, number, 0.0, False, None)
+            except SandboxLostError:
+                return
+        if scope.cancelled_caught:
+            link.abandon("a cancelled run did not end")
+
+
+_uids_in_use: set[int] = set()
+
+
+def runner_spec(settings: Settings, image: str, sandbox: str) -> ContainerSpec:
+    """The container of a sandbox: every limit and lock of *settings*."""
+    uid = random.SystemRandom().randint(*settings.uid_range)
+    threads = str(max(1, round(settings.cpus)))
+
+    def tmpfs(size: int, mode: str, inodes: int) -> str:
+        return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
+
+    return ContainerSpec(
+        image=image,
+        role="runner",
+        sandbox=sandbox,
+        user=f"{uid}:{uid}",
+        memory=settings.memory,
+        cpus=settings.cpus,
+        pids=settings.pids,
+        open_files=settings.open_files,
+        file_size=settings.workspace_size,
+        tmpfs={
+            "/workspace": tmpfs(settings.workspace_size, "0700", settings.inodes),
+            "/tmp": tmpfs(settings.tmp_size, "1777", settings.inodes),  # noqa: S108
+            "/dev/shm": tmpfs(settings.shm_size, "1777", settings.inodes),  # noqa: S108
+            "/run/agentrun": tmpfs(1 << 16, "0700", 16),
+        },
+        environment={
+            "HOME": "/tmp/home",  # noqa: S108
+            "USER": "sandbox",
+            "LOGNAME": "sandbox",
+            "LANG": "C.UTF-8",
+            "MPLBACKEND": "agg",
+            **dict.fromkeys(
+                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
+            ),
+        },
+        network=settings.network,
+        runtime=settings.runtime,
+    )

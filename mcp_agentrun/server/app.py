@@ -1,0 +1,212 @@
+"""The three tools, as MCP sees them."""
+
+# Annotations are evaluated here: the SDK reads those of the tools, which name local settings.
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import anyio
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import Field
+
+from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError
+from ..sandbox import Sandbox
+from ..sessions import NEW, Sessions
+from ..settings import Settings
+from .render import failure, install_answer, run_answer, text_answer
+
+__all__ = ["build_server"]
+
+READY_SECONDS = 45.0
+"""How long a call waits for its sandbox; clients give up at 60 seconds of silence, and some hear no progress."""
+
+PROGRESS_SECONDS = 5.0
+
+Handle = Annotated[
+    str | None,
+    Field(
+        description=f'Leave out to use your own sandbox. "{NEW}" opens another, separate one; its handle, which the '
+        "answer gives, is passed here to use it again."
+    ),
+]
+
+
+class _Progress:
+    """Tells a waiting client every few seconds what is going on."""
+
+    def __init__(self, ctx: Context[Any, Any], doing: str) -> None:
+        self._ctx = ctx
+        self._doing = doing
+        self.is_ready = False
+
+    def say(self, text: str) -> None:
+        """What is being done from now on."""
+        self._doing = text
+
+    @asynccontextmanager
+    async def reported(self, sandbox: Sandbox) -> AsyncGenerator[None]:
+        started = anyio.current_time()
+
+        async def report() -> None:
+            while True:
+                await anyio.sleep(PROGRESS_SECONDS)
+                elapsed = round(anyio.current_time() - started, 1)
+                what = self._doing if self.is_ready else sandbox.stage
+                await self._ctx.report_progress(elapsed, None, f"{what} ({elapsed:.0f} s)")
+
+        problem: AgentRunError | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(report)
+            try:
+                yield
+            except AgentRunError as error:
+                problem = error  # raised below: a task group would wrap it in an ExceptionGroup
+            tasks.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+
+
+async def _answer(
+    ctx: Context[Any, Any],
+    sessions: Sessions,
+    handle: str | None,
+    doing: str,
+    act: Callable[[Sandbox, str | None], Awaitable[CallToolResult]],
+    progress: _Progress | None = None,
+) -> CallToolResult:
+    """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
+    progress = progress or _Progress(ctx, doing)
+    try:
+        target, new = await sessions.get(handle)
+        async with progress.reported(target):
+            with anyio.move_on_after(READY_SECONDS):
+                await target.ready()
+                progress.is_ready = True
+            if not progress.is_ready:
+                raise NotReadyError(f"The sandbox is not ready yet: {target.stage}. Call again in a moment.")
+            return await act(target, new)
+    except InvalidRequestError as error:
+        return failure(f"Nothing was done: {error}", "error")
+    except InstallError as error:
+        return failure(f"Nothing was installed. {error}", "error")
+    except AgentRunError as error:
+        return failure(str(error))
+
+
+def build_server(sessions: Sessions) -> MCPServer[Any]:
+    """The MCP server over *sessions*. It begins to prepare a sandbox as soon as it has answered its first message."""
+    settings = sessions.settings
+
+    async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        result = await call_next(ctx)
+        await sessions.begin()
+        return result
+
+    server: MCPServer[Any] = MCPServer(
+        "mcp-agentrun",
+        title="AgentRun: a private Python",
+        instructions=_instructions(settings),
+        version=version("mcp-agentrun"),
+        website_url="https://github.com/mcp-agentrun/mcp-agentrun",
+        middleware=[prepare_after_first_answer],
+        log_level="WARNING",
+    )
+    open_world = settings.network != "none"
+
+    @server.tool(
+        title="Run Python",
+        description=_run_description(settings),
+        annotations=ToolAnnotations(destructive_hint=True, idempotent_hint=False, open_world_hint=open_world),
+        structured_output=False,
+    )
+    async def run_python(
+        ctx: Context[Any, Any],
+        code: Annotated[str, Field(description="Python source to execute.")],
+        timeout: Annotated[
+            float | None,
+            Field(
+                description=f"Seconds the code may run: {settings.timeout:g} if left out, at most "
+                f"{settings.max_timeout:g}.",
+            ),
+        ] = None,
+        sandbox: Handle = None,
+    ) -> CallToolResult:
+        async def run(target: Sandbox, new: str | None) -> CallToolResult:
+            result = await target.run(code, timeout=timeout)
+            return run_answer(result, settings, handle=new or sandbox, new=new is not None)
+
+        return await _answer(ctx, sessions, sandbox, "running", run)
+
+    @server.tool(
+        title="Install packages",
+        description="Install packages from the Python package index into the sandbox, by name, with an optional "
+        "version. Variables stay; import the packages in the next run_python call.",
+        annotations=ToolAnnotations(destructive_hint=False, idempotent_hint=True, open_world_hint=True),
+        structured_output=False,
+    )
+    async def install_package(
+        ctx: Context[Any, Any],
+        packages: Annotated[
+            str | list[str],
+            Field(description='One or more requirements, such as "requests" or ["scipy>=1.14", "rich"].'),
+        ],
+        sandbox: Handle = None,
+    ) -> CallToolResult:
+        progress = _Progress(ctx, "installing")
+
+        async def install(target: Sandbox, new: str | None) -> CallToolResult:
+            return install_answer(await target.install(packages, report=progress.say))
+
+        return await _answer(ctx, sessions, sandbox, "installing", install, progress)
+
+    @server.tool(
+        title="Reset the sandbox",
+        description="Start over with a fresh interpreter: variables and imports are forgotten, and so are files and "
+        "installed packages unless they are kept.",
+        annotations=ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False),
+        structured_output=False,
+    )
+    async def reset_sandbox(
+        ctx: Context[Any, Any],
+        keep_packages: Annotated[bool, Field(description="Keep the packages that were installed.")] = False,
+        keep_files: Annotated[bool, Field(description="Keep the files in the workspace.")] = False,
+        sandbox: Handle = None,
+    ) -> CallToolResult:
+        async def reset(target: Sandbox, new: str | None) -> CallToolResult:
+            await target.reset(keep_packages=keep_packages, keep_files=keep_files)
+            kept = [what for what, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
+            return text_answer(
+                "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
+            )
+
+        return await _answer(ctx, sessions, sandbox, "resetting", reset)
+
+    return server
+
+
+def _run_description(settings: Settings) -> str:
+    network = (
+        "There is no network: data must come with the code, and packages with install_package."
+        if settings.network == "none"
+        else "The network can be reached."
+    )
+    return (
+        "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
+        "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
+        f"of an error. Installed already: {', '.join(settings.image_packages) or 'the standard library only'}; "
+        f"install_package adds more. Files are written to the current folder, /workspace. {network} "
+        f"Limits: {settings.timeout:g} s per call unless `timeout` says otherwise, "
+        f"{settings.memory >> 20} MiB of memory, {settings.workspace_size >> 20} MiB of files."
+    )
+
+
+def _instructions(settings: Settings) -> str:
+    return (
+        "A private Python interpreter in a locked-down container on the user's own machine. Work in small steps: each "
+        "run_python call sees the variables of the ones before. After an error, read the traceback, mend and go on; "
+        "earlier variables are still there."
+    )

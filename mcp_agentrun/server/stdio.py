@@ -1,0 +1,69 @@
+"""The server over stdio: stdout carries MCP and nothing else, and nothing is left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import anyio
+
+from ..engine.docker import DockerEngine
+from ..engine.image import ImageRecipe
+from ..engine.network import NetworkSettings
+from ..sessions import Sessions
+from ..settings import Settings
+from .app import build_server
+
+__all__ = ["serve_stdio"]
+
+
+def serve_stdio(settings: Settings) -> NoReturn:
+    """Serve one client until it closes stdin or a signal ends the process; then remove its containers and exit."""
+    _configure_logging(settings)
+    # The reader of stdin is a thread that nothing can interrupt: leaving the interpreter would wait for it.
+    os._exit(anyio.run(_serve, settings))
+
+
+def _configure_logging(settings: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    # At "info" the SDK logs what tools answered, and that is the user's.
+    logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+async def _serve(settings: Settings) -> int:
+    engine = DockerEngine(recipe=ImageRecipe(settings.image_base, settings.image_packages), image=settings.image)
+    stop, sessions_ended = anyio.Event(), anyio.Event()
+
+    async def keep_sessions(*, task_status: anyio.abc.TaskStatus[Sessions]) -> None:
+        async with Sessions(engine, settings, NetworkSettings.from_environment(os.environ)) as sessions:
+            task_status.started(sessions)
+            await stop.wait()
+        sessions_ended.set()
+
+    async def end_on_signal() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                # The server can't be cancelled: see above. Its sandboxes are ended under it.
+                stop.set()
+                await sessions_ended.wait()
+                os._exit(128 + number)
+
+    async with anyio.create_task_group() as tasks:
+        if sys.platform != "win32":
+            tasks.start_soon(end_on_signal)
+        async with anyio.create_task_group() as inner:
+            sessions = await inner.start(keep_sessions)
+            try:
+                await build_server(sessions).run_stdio_async()
+            finally:
+                stop.set()
+        tasks.cancel_scope.cancel()
+    return 0

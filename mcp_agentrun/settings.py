@@ -1,0 +1,192 @@
+"""Every setting, its default, and where its value came from.
+
+A setting can be given as a flag (``--max-timeout 60``), in the environment (``AGENTRUN_MAX_TIMEOUT=60``) and in one
+TOML file (``max_timeout = 60``); the first that has it wins, in this order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_config_path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore
+
+__all__ = ["CONFIG_VARIABLE", "Settings", "load", "parse_size"]
+
+PREFIX = "AGENTRUN_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": _KIB, "m": _MIB, "g": _GIB, "t": 1 << 40}
+_MEMORY_FOR_PYTHON = 150 * _MIB
+
+
+def parse_size(value: object) -> object:
+    """Bytes from ``"256m"``, ``"1 GiB"`` or a plain number; units are powers of 1024."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("a size is a number with an optional unit, such as 512m or 2g")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _parse_names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+def _parse_range(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    first, dash, last = value.partition("-")
+    if not (dash and first.strip().isdigit() and last.strip().isdigit()):
+        raise ValueError("a range is two numbers, such as 20000-59999")
+    return int(first), int(last)
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """All settings with their defaults. Sizes are bytes, times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout: Seconds = Field(default=30.0, description="Run time of a call that asks for none, in seconds.")
+    max_timeout: Seconds = Field(default=300.0, description="Longest run time that a call may ask for, in seconds.")
+    memory: Size = Field(
+        default=_GIB, description="Memory of a sandbox, what its tmpfs folders hold included. No swap."
+    )
+    cpus: float = Field(default=1.0, gt=0, le=1024, description="CPU cores of a sandbox.")
+    pids: int = Field(default=64, ge=16, description="Processes and threads of a sandbox.")
+    open_files: int = Field(default=256, ge=64, description="Open files of each process.")
+    workspace_size: Size = Field(default=256 * _MIB, description="Size of /workspace, and of the largest file.")
+    tmp_size: Size = Field(default=64 * _MIB, description="Size of /tmp.")
+    shm_size: Size = Field(default=64 * _MIB, description="Size of /dev/shm.")
+    inodes: int = Field(default=16384, ge=64, description="Files and folders in each of /workspace, /tmp and /dev/shm.")
+    output_show: Size = Field(
+        default=64 * _KIB, description="Output shown in an answer, in bytes; beyond it, head and tail."
+    )
+    output_keep: Size = Field(
+        default=8 * _MIB, description="Output kept of a run; beyond it, it is counted and discarded."
+    )
+    code_limit: Size = Field(default=256 * _KIB, le=2 * _MIB, description="Longest code accepted, in bytes of UTF-8.")
+    queue: int = Field(default=16, ge=1, description="Calls that may wait for one sandbox.")
+    max_sandboxes: int = Field(default=16, ge=1, description="Sandboxes that a client may have at a time.")
+    network: Literal["none", "bridge"] = Field(
+        default="none", description="Network of user code: none, or bridge, which reaches whatever the host reaches."
+    )
+    uid_range: Annotated[tuple[int, int], BeforeValidator(_parse_range)] = Field(
+        default=(20000, 59999), description="User ids that sandboxes run under, one each, as FIRST-LAST."
+    )
+    image: str | None = Field(default=None, description="Image to run instead of the one built from runner_image.")
+    image_base: str = Field(default="python:3.13-slim", description="Base on which the runner image is built.")
+    image_packages: Names = Field(
+        default=("numpy", "pandas", "matplotlib"),
+        description="Packages built into the runner image, separated by commas.",
+    )
+    preload: Names = Field(
+        default=("numpy", "pandas", "matplotlib.pyplot"),
+        description="Modules that every session finds already imported.",
+    )
+    runtime: str | None = Field(
+        default=None, description="OCI runtime of the containers, such as runsc; the engine's own."
+    )
+    install_timeout: Seconds = Field(
+        default=600.0, description="Longest time that one install_package may take, in seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="What is logged to stderr."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        folders = self.workspace_size + self.tmp_size + self.shm_size
+        if folders > self.memory - _MEMORY_FOR_PYTHON:
+            raise ValueError(
+                f"workspace_size + tmp_size + shm_size ({folders // _MIB} MiB) must not exceed memory less 150 MiB "
+                f"({(self.memory - _MEMORY_FOR_PYTHON) // _MIB} MiB), because what these folders hold is memory"
+            )
+        if self.timeout > self.max_timeout:
+            raise ValueError(f"timeout ({self.timeout:g} s) exceeds max_timeout ({self.max_timeout:g} s)")
+        if self.output_show > self.output_keep:
+            raise ValueError("output_show exceeds output_keep")
+        first, last = self.uid_range
+        if not 1000 <= first <= last < 1 << 31:
+            raise ValueError("uid_range must begin at 1000 or above and not end before it begins")
+        return self
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> tuple[Settings, dict[str, str]]:
+    """The effective settings, and for each the name of its source.
+
+    :param flags: values given on the command line, by setting; those that are None were not given.
+    :param config: the TOML file; by default the one that ``AGENTRUN_CONFIG`` names, or, if it exists, the user's.
+    :raises SettingsError: a value or a name is wrong; the message says which, and where it came from.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for source, given in (
+        _read_file(config, environ),
+        ("environment", _read_environment(environ)),
+        ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
+    ):
+        for name, value in given.items():
+            if name not in Settings.model_fields:
+                raise SettingsError(f"unknown setting {name!r} ({source})")
+            values[name] = value
+            origins[name] = source
+    try:
+        return Settings(**values), origins
+    except ValidationError as error:
+        problems: list[str] = []
+        for detail in error.errors():
+            name = str(detail["loc"][0]) if detail["loc"] else ""
+            reason = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"{name} ({origins[name]}): {reason}" if name else reason)
+        raise SettingsError("; ".join(problems)) from None
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name[len(PREFIX) :].lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE
+    }
+
+
+def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    path = named or user_config_path("mcp-agentrun", appauthor=False) / "config.toml"
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))  # pyright: ignore
+        return str(path), values
+    except FileNotFoundError:
+        if named is None:
+            return str(path), {}
+        raise SettingsError(f"there is no settings file {path}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the settings file {path} can't be read: {error}") from None

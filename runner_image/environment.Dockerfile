@@ -1,0 +1,94 @@
+# What every runner needs and what changes rarely: Python, the data packages, uv and fonts. Building it takes the
+# network. Index URLs, credentials and certificates are known to the stage `build` only, of which nothing remains.
+# Builds with the classic builder as with BuildKit, on Debian-based images that have Python with venv.
+
+ARG BASE=python:3.13-slim
+
+
+FROM ${BASE} AS build
+LABEL mcp-agentrun.image=build
+USER 0
+
+ARG UV_DEFAULT_INDEX
+ARG UV_INDEX
+
+COPY ca-bundle.pem requirements.txt /build/
+
+RUN set -eu; \
+    if [ -s /build/ca-bundle.pem ]; then export SSL_CERT_FILE=/build/ca-bundle.pem PIP_CERT=/build/ca-bundle.pem; fi; \
+    if [ -n "${UV_DEFAULT_INDEX:-}" ]; then export PIP_INDEX_URL="$UV_DEFAULT_INDEX"; fi; \
+    if [ -n "${UV_INDEX:-}" ]; then export PIP_EXTRA_INDEX_URL="$UV_INDEX"; fi; \
+    python3 -m venv /build/tools; \
+    /build/tools/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --only-binary :all: "uv>=0.5"; \
+    export UV_NO_CACHE=1; \
+    /build/tools/bin/uv venv -q --python "$(command -v python3)" /opt/venv; \
+    /build/tools/bin/uv pip install -q --python /opt/venv/bin/python --only-binary :all: -r /build/requirements.txt
+
+# The tests of these three are a third of their size.
+RUN set -eu; \
+    cd "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
+    for package in numpy pandas matplotlib; do \
+        if [ -d "$package" ]; then find "$package" -type d -name tests -prune -exec rm -rf {} +; fi; \
+    done
+
+# For matplotlib, two fonts of 5 MB together: MotoyaLCedar for Japanese, Droid Sans Fallback for Chinese and Korean.
+# Without Debian's mirror the image is complete but for these.
+RUN set -eu; \
+    cd /build; \
+    mkdir -p fonts; \
+    if ! /opt/venv/bin/python -c 'import matplotlib' 2>/dev/null; then exit 0; fi; \
+    options="-qq -o APT::Sandbox::User=root -o Acquire::Retries=2 -o Acquire::http::Timeout=15"; \
+    if apt-get $options update && apt-get $options download fonts-motoya-l-cedar fonts-droid-fallback; then \
+        for package in *.deb; do dpkg -x "$package" unpacked; done; \
+        cp unpacked/usr/share/fonts/truetype/motoya-l-cedar/MTLc3m.ttf \
+            unpacked/usr/share/fonts-droid-fallback/truetype/DroidSansFallback.ttf fonts/; \
+        mkdir fonts/licenses; \
+        for package in fonts-motoya-l-cedar fonts-droid-fallback; do \
+            cp "unpacked/usr/share/doc/$package/copyright" "fonts/licenses/$package"; \
+        done; \
+    else \
+        echo "warning: Debian's mirror can't be reached, so plots will lack Chinese, Japanese and Korean characters"; \
+    fi
+
+
+# The root file system that remains, with everything taken away that only an administrator or an installer needs.
+FROM ${BASE} AS rootfs
+LABEL mcp-agentrun.image=build
+USER 0
+
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /build/tools/bin/uv /usr/local/bin/uv
+COPY --from=build /build/fonts /usr/share/fonts/truetype/mcp-agentrun
+COPY prepare_matplotlib.py /tmp/
+
+RUN set -eu; \
+    python="/opt/venv/bin/python -I -B"; \
+    stdlib="$($python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
+    rm -rf "$stdlib/ensurepip" "$stdlib/idlelib" "$stdlib/tkinter" "$stdlib/turtledemo" "$stdlib/test" \
+        "$stdlib"/site-packages/* "$stdlib"/config-*/*.a /usr/local/bin/pip* /usr/local/bin/idle* /usr/share/python-wheels \
+        /usr/lib/python3/dist-packages/setuptools* /usr/lib/python3/dist-packages/pip* \
+        /usr/share/doc /usr/share/info /usr/share/lintian /usr/share/locale /usr/share/man \
+        /var/cache/* /var/lib/apt/lists/* /var/log/* /root/.cache; \
+    $python -m compileall -q -j 0 "$stdlib" /opt/venv/lib --invalidation-mode unchecked-hash; \
+    mkdir -p /opt/agentrun/home /workspace; \
+    if $python -c 'import matplotlib' 2>/dev/null; then \
+        HOME=/opt/agentrun/home $python /tmp/prepare_matplotlib.py \
+            || echo "warning: this release of matplotlib can't be prepared, so the first plot of a session is slow"; \
+    fi; \
+    chmod -R a+rX,go-w /opt /usr/local/bin; \
+    mkdir -p /packages/sandboxes /packages/cache; \
+    chmod 0711 /packages /packages/sandboxes; \
+    chmod 0700 /packages/cache; \
+    chown -R 10002:10002 /packages; \
+    rm -rf /tmp/*; \
+    find / -xdev \( -type f -o -type d \) -perm /6000 -exec chmod ug-s {} +
+
+
+FROM scratch AS environment
+LABEL mcp-agentrun.image=environment
+COPY --from=rootfs / /
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    HOME=/tmp/home \
+    MPLBACKEND=agg \
+    PYTHONDONTWRITEBYTECODE=1

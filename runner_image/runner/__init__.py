@@ -1,0 +1,1 @@
+"""What runs inside the container: supervisor (PID 1), zygote and workers, or the package installer."""

@@ -1,0 +1,158 @@
+"""The few Linux calls that Python does not offer: process attributes, sibling forks, cgroup counters."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import signal
+import time
+from collections.abc import Collection, Iterator
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_GET_TID_ADDRESS = 40
+_CLONE_PARENT = 0x00008000
+_CLONE_CHILD_CLEARTID = 0x00200000
+_CLONE_CHILD_SETTID = 0x01000000
+_SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall_with_gil = ctypes.PyDLL(None, use_errno=True).syscall
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Open or close this process to its own uid: a non-dumpable one can't be traced, nor its memory,
+    descriptors or environment read through ``/proc``. Forked children inherit it.
+    """
+    if _libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+def set_name(name: str) -> None:
+    """Name this process, as ``ps`` shows it."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def thread_count() -> int:
+    """Threads of this process, native ones included."""
+    with open("/proc/self/stat", "rb") as stat:
+        return int(stat.read().rpartition(b")")[2].split()[17])
+
+
+def fork_sibling() -> int:
+    """Fork a child of this process's *parent*; returns 0 in the child, and not 0 here.
+
+    A process with one thread clones with ``CLONE_PARENT``, which copies the page tables once. That skips libc's
+    ``pthread_atfork`` handlers, without which a library that keeps threads (OpenBLAS) would hang in the child:
+    one with more threads forks twice instead, and the orphan goes to PID 1.
+
+    :raises OSError: no more processes or memory.
+    """
+    if _SYS_CLONE is None or thread_count() > 1:
+        return _fork_twice()
+    # glibc keeps the thread id in user space, at the address that it registered with the kernel: a clone must have
+    # it written there, as fork() does, or pthread_kill() in the child aims at its parent.
+    tid_address = ctypes.c_void_p()
+    flags = _CLONE_PARENT | signal.SIGCHLD
+    if _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(tid_address), 0, 0, 0) == 0 and tid_address.value:
+        flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+    address = tid_address.value or 0
+    ctypes.pythonapi.PyOS_BeforeFork()
+    # The last two arguments of clone() stand in opposite order on x86_64 and aarch64.
+    if platform.machine() == "x86_64":
+        pid = _syscall_with_gil(_SYS_CLONE, ctypes.c_long(flags), None, None, ctypes.c_void_p(address), None)
+    else:
+        pid = _syscall_with_gil(_SYS_CLONE, ctypes.c_long(flags), None, None, None, ctypes.c_void_p(address))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "clone")
+    return pid
+
+
+def _fork_twice() -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.fork() == 0:
+                return 0
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if code := os.waitstatus_to_exitcode(status):
+        raise OSError(max(code, 1), "fork")
+    return pid
+
+
+def processes() -> list[int]:
+    """Every pid of this pid namespace."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def oom_kills() -> int:
+    """How many processes of this container the kernel has killed for want of memory (cgroup v1 and v2)."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with contextlib.suppress(OSError, ValueError), open(path) as counters:
+            for line in counters:
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Every ended child, orphans of others included, as ``(pid, exit code)``, negative for a signal."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int]]:
+    """End every process but PID 1 and *keep*, however fast they fork, and reap those that are ours.
+
+    Strays are first stopped, in passes over ``/proc`` until one finds nobody new, so that nothing can fork away
+    from the kill that follows.
+
+    :param seconds: when to give up, for processes that the kernel can't end yet.
+    :returns: ended children, as `reap` gives them; among them may be kept ones that ended by themselves.
+    """
+    spared = {1, *keep}
+    stopped: set[int] = set()
+    ended: list[tuple[int, int]] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        strays = [pid for pid in processes() if pid not in spared and pid not in stopped]
+        if not strays:
+            break
+        for pid in strays:
+            stopped.add(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+    while stopped and time.monotonic() < deadline:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended += reap()
+        stopped = {pid for pid in stopped if _runs(pid)}
+        if stopped:
+            time.sleep(0.0005)  # SIGKILL has no event to wait for where the stray is not our child
+    return ended
+
+
+def _runs(pid: int) -> bool:
+    """Whether *pid* still executes; a zombie, whose parent has to reap it, does not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):
+        return False

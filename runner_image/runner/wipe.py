@@ -1,0 +1,49 @@
+"""Emptying and furnishing the folders that a session may write to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+
+HOME_TEMPLATE = "/opt/agentrun/home"
+"""Copied to HOME, since the root is read-only: settings and caches that libraries look for there."""
+
+
+def empty(folder: str) -> None:
+    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself.
+
+    Nested folders are moved up before they are removed: no path grows long, no descriptor stays open.
+    """
+    top = os.fsencode(folder)
+    numbers = itertools.count()
+    while True:
+        with os.scandir(top) as scan:
+            entries = list(scan)
+        if not entries:
+            return
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            for child in os.listdir(entry.path):
+                source = os.path.join(entry.path, child)
+                while True:
+                    with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+                        target = os.path.join(top, b".%d" % next(numbers))
+                        if not os.path.lexists(target):
+                            os.rename(source, target)
+                            break
+            os.rmdir(entry.path)
+
+
+def furnish(home: str) -> None:
+    """Copy the home template to *home*."""
+    for folder, _, names in os.walk(HOME_TEMPLATE):
+        target = os.path.join(home, os.path.relpath(folder, HOME_TEMPLATE))
+        os.makedirs(target, exist_ok=True)
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as source, open(os.path.join(target, name), "wb") as copy:
+                copy.write(source.read())
+    os.makedirs(home, exist_ok=True)

@@ -1,0 +1,94 @@
+"""The zygote: a process that has imported what sessions need, and from which workers are forked.
+
+It never runs user code, can be replaced, and holds the data packages' memory in PID 1's stead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import select
+import signal
+import site
+import socket
+import sys
+from collections.abc import Sequence
+
+from mcp_agentrun.protocol import FrameDecoder, Kind, encode, encode_json
+
+from . import linux, wipe, worker
+
+
+def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:
+    """Serve fork requests until the supervisor goes. The first ones are answered before *preload* is imported, so
+    that a new container can run code at once.
+    """
+    linux.set_name("zygote")
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    site.main()  # PID 1 runs without: its modules are not to come from where packages are installed
+    decoder = FrameDecoder()
+    pending = list(preload)
+    while _serve_fork(control, decoder, turn_path):
+        if not pending:
+            continue
+        wipe.furnish(os.environ["HOME"])  # packages look there for settings and caches when they are imported
+        while pending:
+            _import(pending.pop(0))
+            while select.select([control], [], [], 0)[0]:
+                if not _serve_fork(control, decoder, turn_path):
+                    return
+        control.sendall(encode(Kind.WARM))
+
+
+def _serve_fork(control: socket.socket, decoder: FrameDecoder, turn_path: str) -> bool:
+    """Wait for one request and serve it; false when the supervisor has gone."""
+    data, descriptors, _, _ = socket.recv_fds(control, 4096, 4)
+    if not data:
+        return False
+    decoder.feed(data)
+    for _ in decoder:  # FORK is the only request there is
+        birth = socket.socket(fileno=descriptors.pop(0))
+        try:
+            pid = linux.fork_sibling()
+        except OSError as error:
+            control.sendall(encode_json(Kind.FORKED, error=error.errno))
+        else:
+            if pid == 0:
+                control.close()
+                worker.main(birth, turn_path)
+            control.sendall(encode_json(Kind.FORKED, error=None))
+        birth.close()
+    return True
+
+
+def _import(name: str) -> None:
+    """Import *name*; a package that is missing or broken is the session's to find out, by its own import."""
+    with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        importlib.import_module(name)
+
+
+def start(preload: Sequence[str], turn_path: str) -> tuple[int, socket.socket]:
+    """Fork a zygote from PID 1.
+
+    :returns: its pid and the supervisor's end of its control socket.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        ours.close()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(nowhere, descriptor)
+        keep = theirs.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, 1 << 16)
+        main(theirs, preload, turn_path)
+    except BaseException as error:
+        sys.stderr.write(f"zygote: {error!r}\n")
+    finally:
+        os._exit(1)

@@ -1,0 +1,92 @@
+"""A Docker engine of the test's own, which it may stop, start and look into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+_API_VERSION = "1.41"
+
+__all__ = ["PrivateEngine", "private_engine"]
+
+
+class PrivateEngine:
+    """``dockerd`` with its own data, socket and no network. `start` returns when it answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data_root = folder / "data"
+        self.socket = folder / "docker.sock"
+        self.url = f"unix://{self.socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> APIClient:
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            [
+                *("unshare", "--net"),  # another engine's bridge is out of its reach
+                "dockerd",
+                *("--host", self.url),
+                *("--data-root", str(self.data_root)),
+                *("--exec-root", str(self.folder / "exec")),
+                *("--pidfile", str(self.folder / "pid")),
+                "--iptables=false",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        return self.client()
+
+    def client(self) -> APIClient:
+        """A client of the running engine."""
+        deadline = time.monotonic() + 60
+        while True:
+            if self._accepts():
+                client = APIClient(base_url=self.url, timeout=60, version=_API_VERSION)
+                client.trust_env = False
+                client.ping()
+                return client
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.05)  # dockerd tells nobody but an init system when it is ready
+
+    def _accepts(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+    def stop(self) -> None:
+        """As an administrator stops it: its containers end with it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@contextmanager
+def private_engine(image: str | None = None, source: APIClient | None = None) -> Generator[PrivateEngine]:
+    """A started engine, with a copy of *image* from the engine *source*."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("needs root and dockerd, to run an engine of its own")
+    folder = Path(tempfile.mkdtemp(prefix="agentrun-engine-"))
+    engine = PrivateEngine(folder)
+    try:
+        client = engine.start()
+        if image is not None and source is not None:
+            client.load_image(source.get_image(image))
+        client.close()
+        yield engine
+    finally:
+        engine.stop()
+        shutil.rmtree(folder, ignore_errors=True)

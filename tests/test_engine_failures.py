@@ -1,0 +1,123 @@
+"""An engine that is missing, has no image, stops in the middle, or is looked into afterwards."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from docker import APIClient
+from mcp.types import CallToolResult
+
+from .conftest import OpenClient
+from .private_engine import PrivateEngine, private_engine
+from .test_server import facts_of, run, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def engine(api: APIClient, runner_image: str) -> Iterator[PrivateEngine]:
+    with private_engine(runner_image, api) as running:
+        yield running
+
+
+async def test_no_engine_then_an_engine(open_client: OpenClient, engine: PrivateEngine) -> None:
+    engine.stop()
+    async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+        refused = await run(client, "1")
+        assert refused.is_error
+        assert facts_of(refused)["outcome"] == "unavailable"
+        assert "No container engine can be reached." in text_of(refused)
+        assert "Start it" in text_of(refused)
+        assert engine.url in text_of(refused)
+        assert (await client.call_tool("install_package", {"packages": "six"})).is_error
+        assert (await client.call_tool("reset_sandbox", {})).is_error
+        (await anyio.to_thread.run_sync(engine.start)).close()
+        assert text_of(await run(client, "1 + 1")) == "2\n"
+
+
+async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenClient, engine: PrivateEngine) -> None:
+    async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+        await run(client, "x = 1")
+
+        async def stop() -> None:
+            await anyio.sleep(0.5)
+            await anyio.to_thread.run_sync(engine.stop)
+
+        lost: CallToolResult | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            lost = await run(client, "import time; time.sleep(100)", timeout=200)
+        assert lost is not None
+        assert lost.is_error
+        assert facts_of(lost)["outcome"] == "unavailable"
+        assert "lost during this call" in text_of(lost)
+        down = await run(client, "x")
+        assert "No container engine can be reached." in text_of(down)
+        (await anyio.to_thread.run_sync(engine.start)).close()
+        back = await run(client, "x")
+        assert "NameError" in text_of(back)
+        assert "The sandbox had to be replaced" in text_of(back)
+        assert text_of(await run(client, "1 + 1")) == "2\n"
+
+
+async def test_an_image_that_is_missing_and_can_not_be_had(open_client: OpenClient, engine: PrivateEngine) -> None:
+    # Neither a registry nor mmdebstrap can be reached: this engine has no network, and the PATH no such tool.
+    only = _folder_with_a_shell(engine.folder / "bin")
+    for env, told in (
+        ({"AGENTRUN_IMAGE": "no-such-image:1"}, "'no-such-image:1'"),
+        ({"AGENTRUN_IMAGE_BASE": "registry.invalid/no-such-base:1"}, "registry.invalid/no-such-base:1"),
+    ):
+        async with open_client(env={"DOCKER_HOST": engine.url, "PATH": str(only), **env}) as client:
+            refused = await run(client, "1")
+            assert refused.is_error
+            assert facts_of(refused)["outcome"] == "unavailable"
+            assert told in text_of(refused)
+            again = await run(client, "1")
+            assert again.is_error
+            assert facts_of(again)["outcome"] == "unavailable"
+
+
+async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenClient, engine: PrivateEngine) -> None:
+    code_mark, output_mark = os.urandom(12).hex(), os.urandom(12).hex()
+    rotated = output_mark[1:] + output_mark[0]
+    async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+        # The output's mark is in no source: it is put together by the code.
+        code = (
+            f"# {code_mark}\nm = '{rotated}'\nline = m[-1] + m[:-1] + '\\n'\nprint(line * (100_000_000 // len(line)))"
+        )
+        result = await run(client, code)
+        assert facts_of(result)["truncated"]["output"]["total"] > 99_000_000
+        assert output_mark in text_of(result)
+        found = await anyio.to_thread.run_sync(
+            lambda: [path for mark in (code_mark, output_mark) for path in _files_with(engine.data_root, mark.encode())]
+        )
+        assert found == []
+    # The search can find: what is there is found.
+    (engine.data_root / "probe").write_text("x" * 5000 + output_mark)
+    assert _files_with(engine.data_root, output_mark.encode()) == [engine.data_root / "probe"]
+
+
+def _folder_with_a_shell(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
+    return folder
+
+
+def _files_with(folder: Path, mark: bytes) -> list[Path]:
+    found: list[Path] = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if path.is_symlink() or not path.is_file() or path.stat().st_size < len(mark):
+                continue
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(mark) >= 0:
+                    found.append(path)
+    return found

@@ -1,0 +1,230 @@
+"""Nothing is left of a server, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from docker import APIClient
+
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.owner import Owner
+
+from .conftest import containers_of, server_parameters
+
+REQUESTS = [
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    },
+    {"jsonrpc": "2.0", "method": "notifications/initialized"},
+    {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "run_python", "arguments": {"code": "x=1"}}},
+]
+
+
+class Server:
+    """Our server as a bare process, spoken to by hand, so that it can be killed."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        parameters = server_parameters(*arguments, env=env)
+        self.process = subprocess.Popen(
+            [parameters.command, *parameters.args],
+            env=parameters.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._number = 10
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        self.process.stdin.flush()
+
+    def receive(self, number: int) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            message = json.loads(line)
+            if message.get("id") == number:
+                return message
+        raise EOFError(self.process.stderr.read() if self.process.stderr else b"")
+
+    def start(self) -> Server:
+        """Until a sandbox lives."""
+        self.send(*REQUESTS)
+        self.receive(2)
+        return self
+
+    def call(self, code: str) -> str:
+        self._number += 1
+        self.send(
+            {
+                "jsonrpc": "2.0",
+                "id": self._number,
+                "method": "tools/call",
+                "params": {"name": "run_python", "arguments": {"code": code}},
+            }
+        )
+        return self.receive(self._number)["result"]["content"][0]["text"]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def serve(runner_image: str) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        servers.append(Server(*arguments))
+        return servers[-1].start()
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@contextmanager
+def removals(api: APIClient, containers: list[str]) -> Generator[Callable[[float], None]]:
+    """Wait for the engine's word that all of *containers* have been destroyed."""
+    events = api.events(filters={"type": "container", "event": "destroy"}, decode=True)
+    try:
+
+        def wait(seconds: float) -> None:
+            left = set(containers)
+            with anyio_deadline(seconds, events):
+                for event in events:
+                    left.discard(event["id"])
+                    if not left:
+                        return
+            raise AssertionError(f"still there: {left}")
+
+        yield wait
+    finally:
+        events.close()
+
+
+@contextmanager
+def anyio_deadline(seconds: float, events: Any) -> Generator[None]:
+    import threading
+
+    timer = threading.Timer(seconds, events.close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@pytest.mark.parametrize("how", ["eof", "sigterm", "sigint", "eof-in-mid-run", "sigterm-in-mid-run"])
+def test_an_ending_server_leaves_nothing(api: APIClient, serve: Callable[..., Server], how: str) -> None:
+    server = serve()
+    pid = server.process.pid
+    (container,) = containers_of(api, pid)
+    volumes = {volume["Name"] for volume in api.volumes()["Volumes"] or []}
+    if how.endswith("in-mid-run"):
+        server.send(
+            {
+                "jsonrpc": "2.0",
+                "id": 3,
+                "method": "tools/call",
+                "params": {"name": "run_python", "arguments": {"code": "import time; time.sleep(100)"}},
+            }
+        )
+    if how.startswith("eof"):
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        server.process.stdin = None
+    else:
+        server.process.send_signal(signal.SIGTERM if how.startswith("sigterm") else signal.SIGINT)
+    status = server.process.wait(timeout=20)
+    assert status == {"eof": 0, "sigterm": 143, "sigint": 130}[how.partition("-")[0]]
+    assert container not in [item["Id"] for item in api.containers(all=True)]
+    assert containers_of(api, pid) == []
+    assert {volume["Name"] for volume in api.volumes()["Volumes"] or []} <= volumes
+
+
+def test_a_killed_server_s_container_ends_by_itself(api: APIClient, serve: Callable[..., Server]) -> None:
+    server = serve()
+    containers = containers_of(api, server.process.pid)
+    with removals(api, containers) as wait:
+        server.process.kill()
+        wait(120)
+
+
+def test_only_what_has_no_living_owner_is_swept(
+    api: APIClient, serve: Callable[..., Server], runner_image: str
+) -> None:
+    first, second = serve(), serve()
+    assert first.call("x") == second.call("x")
+    # A container of a dead owner that does not end by itself: its process knows nothing of us.
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    owner = Owner.current()
+    label = Owner(owner.host, owner.boot, owner.namespace, int(dead.stdout), owner.started).to_label()
+    foreign = Owner("another host", owner.boot, owner.namespace, int(dead.stdout), owner.started).to_label()
+    left: dict[str, str] = {}
+    for name, text in (("dead", label), ("foreign", foreign), ("garbage", "not json")):
+        left[name] = api.create_container(
+            runner_image,
+            entrypoint=["sleep", "1000"],
+            labels={"mcp-agentrun.role": "runner", "mcp-agentrun.owner": text},
+        )["Id"]
+        api.start(left[name])
+    try:
+        third = serve()
+        alive = {item["Id"] for item in api.containers(all=True)}
+        assert left["dead"] not in alive
+        assert {left["foreign"], left["garbage"]} <= alive
+        assert first.call("x += 1; x") == "2\n"
+        assert second.call("x") == "1\n"
+        assert third.call("x") == "1\n"
+    finally:
+        for name in ("foreign", "garbage"):
+            api.remove_container(left[name], force=True)
+
+
+@pytest.mark.anyio
+async def test_a_dead_owner_is_told_from_a_living_one() -> None:
+    owner = Owner.current()
+    assert Owner.from_label(owner.to_label()) == owner
+    assert not owner.is_provably_dead()
+    reused = Owner(owner.host, owner.boot, owner.namespace, os.getpid(), owner.started - 100)
+    assert reused.is_provably_dead()
+    assert not Owner(owner.host, "another boot", owner.namespace, 1 << 22, 0.0).is_provably_dead()
+    assert not Owner(owner.host, owner.boot, "another namespace", 1 << 22, 0.0).is_provably_dead()
+    child = psutil.Popen(["sleep", "100"])
+    other = Owner(owner.host, owner.boot, owner.namespace, child.pid, child.create_time())
+    assert not other.is_provably_dead()
+    child.kill()
+    assert other.is_provably_dead() or child.wait() is None or other.is_provably_dead()
+    child.wait()
+    assert other.is_provably_dead()
+    assert Owner.from_label("{}") is None
+
+
+@pytest.mark.anyio
+async def test_sweeping_an_engine_twice_is_harmless(runner_image: str) -> None:
+    engine = DockerEngine(recipe=ImageRecipe())
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(engine.sweep)
+    finally:
+        await engine.aclose()

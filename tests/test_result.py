@@ -1,0 +1,44 @@
+"""Cutting output, pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_agentrun.sandbox import Output
+
+
+def output(data: bytes, keep: int = 1 << 20, tail: int = 64) -> Output:
+    """As the runner would have sent it."""
+    return Output(data[:keep], data[keep:][-tail:], len(data))
+
+
+def test_short_output_is_whole() -> None:
+    assert output("héllo\n".encode()).text(100) == "héllo\n"
+    assert output(b"x" * 100).text(100) == "x" * 100
+
+
+def test_long_output_shows_head_and_tail_and_counts_the_gap() -> None:
+    text = output(b"a" * 500 + b"b" * 500).text(100)
+    assert text == f"{'a' * 50}\n[... 900 of 1000 bytes of output not shown ...]\n{'b' * 50}"
+
+
+def test_what_was_discarded_counts_too() -> None:
+    text = output(b"a" * 500 + b"-" * 500 + b"b" * 500, keep=200).text(100)
+    assert text == f"{'a' * 50}\n[... 1400 of 1500 bytes of output not shown ...]\n{'b' * 50}"
+
+
+@pytest.mark.parametrize("limit", range(20, 60))
+@pytest.mark.parametrize("character", ["é", "日", "🐧"])
+def test_no_cut_goes_through_a_character(limit: int, character: str) -> None:
+    data = (character * 100).encode()
+    text = output(data, keep=70, tail=33).text(limit)
+    assert "\ufffd" not in text
+    head, gap, tail = text.split("\n")
+    assert set(head) <= {character}
+    assert set(tail) <= {character}
+    hidden = int(gap.split()[1])
+    assert hidden + len((head + tail).encode()) == len(data)
+
+
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    assert output(b"a\xff\xfeb").text() == "a\ufffd\ufffdb"
