@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from platformdirs import user_config_path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -182,8 +182,7 @@ def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[str, di
     named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     path = named or user_config_path("mcp-agentrun", appauthor=False) / "config.toml"
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))  # pyright: ignore
-        return str(path), values
+        return str(path), cast("dict[str, Any]", tomllib.loads(path.read_text("utf-8")))  # pyright: ignore
     except FileNotFoundError:
         if named is None:
             return str(path), {}

@@ -41,8 +41,8 @@ def api() -> Iterator[APIClient]:
 
 
 @pytest.fixture(scope="session")
-def runner_image() -> str:
-    """Name of the runner image, built if need be."""
+def runner_image(api: APIClient) -> Iterator[str]:
+    """Name of the runner image, built if need be, and in use: the tests of builds, which tidy up, can't remove it."""
 
     async def ensure() -> str:
         engine = DockerEngine(recipe=ImageRecipe())
@@ -51,7 +51,10 @@ def runner_image() -> str:
         finally:
             await engine.aclose()
 
-    return anyio.run(ensure)
+    image = anyio.run(ensure)
+    holder = api.create_container(image)["Id"]
+    yield image
+    api.remove_container(holder)
 
 
 @pytest.fixture(scope="session")

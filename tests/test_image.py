@@ -9,7 +9,6 @@ import shutil
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +28,9 @@ CHECKOUT = Path(image_module.__file__).parents[2]
 NO_REGISTRY = "127.0.0.1:1/absent:1"
 
 
-@pytest.fixture(scope="module")
-def api() -> Iterator[APIClient]:
-    client, tried = connect()
-    if client is None:
-        pytest.fail(f"no container engine: {tried}")
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def image(api: APIClient) -> str:
-    return ensure_image(api, RECIPE, print)
+@pytest.fixture
+def image(runner_image: str) -> str:
+    return runner_image
 
 
 @pytest.fixture
