@@ -77,9 +77,11 @@ class Kind(enum.IntEnum):
     FORK = 40
     """Supervisor to zygote: fork a worker that serves the socket sent along."""
     FORKED = 41
-    """Zygote to supervisor: answer to `FORK`; ``error`` is an errno, or null."""
+    """Maker to supervisor: answer to `FORK` or `CHECKPOINT`; ``error`` says why there is no fork, or is null."""
     WARM = 42
     """Zygote to supervisor: the data packages are imported."""
+    CHECKPOINT = 43
+    """Supervisor to worker: fork a frozen copy of yourself that serves the socket sent along."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}

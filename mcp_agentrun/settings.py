@@ -88,6 +88,9 @@ class Settings(BaseModel):
         default=8 * _MIB, description="Output kept of a run; beyond it, it is counted and discarded."
     )
     code_limit: Size = Field(default=256 * _KIB, le=2 * _MIB, description="Longest code accepted, in bytes of UTF-8.")
+    checkpoints: bool = Field(
+        default=True, description="Keep a copy of the variables, with which a session survives a crash."
+    )
     queue: int = Field(default=16, ge=1, description="Calls that may wait for one sandbox.")
     max_sandboxes: int = Field(default=16, ge=1, description="Sandboxes that a client may have at a time.")
     network: Literal["none", "bridge"] = Field(

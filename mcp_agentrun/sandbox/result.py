@@ -84,6 +84,11 @@ class Result:
     exit_code: int | None = None
     """What ``python`` would have exited with; negative for the signal that ended it; None where we ended it."""
     state: State = "kept"
+    """What the end of the run has done to the variables."""
+    since: State = "kept"
+    """What had become of them before it, since the last result: user code can end its interpreter between runs."""
+    unprotected: str | None = None
+    """Why there was no checkpoint of them during the run: ``memory``, ``threads`` or ``hooks``, or an errno's name."""
     late: Output = Output()
     """What threads of earlier runs have written since the last one."""
     replaced: bool = False

@@ -62,7 +62,11 @@ class Sandbox:
     async def __aenter__(self) -> Sandbox:
         tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(tasks.cancel_scope.cancel)
-        hello = {"preload": list(self._settings.preload), "output_keep": self._settings.output_keep}
+        hello = {
+            "preload": list(self._settings.preload),
+            "output_keep": self._settings.output_keep,
+            "checkpoints": self._settings.checkpoints,
+        }
         self._keeper = Keeper(self._engine, tasks, self._prepare, hello)
         self._keeper.begin()
         return self
@@ -247,7 +251,8 @@ class Sandbox:
                 link.abandon(f"the container sent an unexpected {kind.name} frame")
         try:
             fields = decode_json(payload)
-            if fields["run"] != number or fields["outcome"] not in OUTCOMES or fields["state"] not in STATES:
+            states = {fields["state"], fields["since"]}
+            if fields["run"] != number or fields["outcome"] not in OUTCOMES or not states <= STATES:
                 raise ProtocolError("a result that is not this run's")
             error = fields["error"]
             return Result(
@@ -258,6 +263,8 @@ class Sandbox:
                 error=None if error is None else RunError(error["type"], error["message"], error["line"]),
                 exit_code=fields["exit_code"],
                 state=fields["state"],
+                since=fields["since"],
+                unprotected=fields["unprotected"],
                 late=Output(bytes(late), b"", len(late)),
                 replaced=replaced,
                 timeout=timeout,

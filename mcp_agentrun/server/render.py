@@ -30,6 +30,16 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
             _MARK + "The sandbox had to be replaced since your last call: all variables, files and the "
             "packages' import state are gone. Define again what you need.\n"
         )
+    elif result.since == "restored":
+        blocks.append(
+            _MARK + "The interpreter ended by itself after your last call. The session goes on with the last copy of "
+            "its variables; check those that the last call has changed.\n"
+        )
+    elif result.since == "lost":
+        blocks.append(
+            _MARK + "The interpreter ended by itself after your last call: all variables and imports are gone, files "
+            "are still there. Define again what you need.\n"
+        )
     if result.late.written:
         blocks.append(_MARK + "Written since the last call by what it left running:\n")
         blocks.append(_ended(result.late.text(_LATE_SHOWN)))
@@ -77,10 +87,24 @@ def _notes(result: Result) -> list[str]:
     elif result.outcome == "cancelled":
         notes.append("The run was cancelled.")
     if result.state == "lost":
-        notes.append("The interpreter had to be replaced: all variables and imports are gone, files are still there.")
+        why = _UNPROTECTED.get(result.unprotected or "", "")
+        notes.append(
+            "The interpreter had to be replaced: all variables and imports are gone, files are still there."
+            + (f" They could not be kept because {why}." if why else "")
+        )
     elif result.state == "restored":
-        notes.append("The session goes on with the variables as they were before this run.")
+        notes.append("The session goes on with the variables as they were before this run; files stay as it left them.")
     return notes
+
+
+_UNPROTECTED = {
+    "memory": "there is too little memory left for a copy of them",
+    "threads": "a library that runs native threads can't be copied safely",
+    "hooks": "code that runs at forks prevented a copy",
+    "killed": "the copy of them was killed",
+    "EAGAIN": "there are too many processes and threads for another one",
+    "ENOMEM": "there is too little memory left for a copy of them",
+}
 
 
 def _crash(exit_code: int | None) -> str:

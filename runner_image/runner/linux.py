@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_GET_TID_ADDRESS = 40
+_MADV_COLLAPSE = 25
+_HUGE = 2 << 20
 _CLONE_PARENT = 0x00008000
 _CLONE_CHILD_CLEARTID = 0x00200000
 _CLONE_CHILD_SETTID = 0x01000000
@@ -33,6 +35,20 @@ def set_dumpable(dumpable: bool) -> None:
 def set_name(name: str) -> None:
     """Name this process, as ``ps`` shows it."""
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def use_huge_pages() -> None:
+    """Move what this process has allocated so far to huge pages, where the kernel can: a fork copies an entry for each
+    page, and takes half the time with fewer of them.
+    """
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            words = line.split()
+            first, last = (int(address, 16) for address in words[0].split("-"))
+            is_heap = words[1] == "rw-p" and (len(words) == 5 or words[5] == "[heap]")
+            start, end = -(-first // _HUGE) * _HUGE, last // _HUGE * _HUGE
+            if is_heap and start < end:
+                _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
 
 
 def thread_count() -> int:
@@ -83,7 +99,10 @@ def _fork_twice() -> int:
         except OSError as error:
             os._exit(error.errno or 1)
         os._exit(0)
-    _, status = os.waitpid(pid, 0)
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:  # SIGCHLD is ignored: whoever needs the child will hear from it, or not
+        return pid
     if code := os.waitstatus_to_exitcode(status):
         raise OSError(max(code, 1), "fork")
     return pid
@@ -94,15 +113,66 @@ def processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def oom_kills() -> int:
-    """How many processes of this container the kernel has killed for want of memory (cgroup v1 and v2)."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        with contextlib.suppress(OSError, ValueError), open(path) as counters:
-            for line in counters:
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
+class Memory:
+    """The container's memory accounts, cgroup v1 and v2 alike, from files that stay open."""
+
+    def __init__(self) -> None:
+        v2 = os.path.exists("/sys/fs/cgroup/memory.current")
+        folder = "/sys/fs/cgroup/" if v2 else "/sys/fs/cgroup/memory/memory."
+        names = (
+            ("memory.current", "memory.max", "memory.stat", "memory.events")
+            if v2
+            else ("usage_in_bytes", "limit_in_bytes", "stat", "oom_control")
+        )
+        self._files: list[int] = []
+        with contextlib.suppress(OSError):
+            self._files = [os.open(folder + name, os.O_RDONLY | os.O_CLOEXEC) for name in names]
+        self._anonymous = b"anon" if v2 else b"rss"
+
+    def oom_kills(self) -> int:
+        """How many processes of this container the kernel has killed for want of memory."""
+        return self._fields(3).get(b"oom_kill", 0)
+
+    def anonymous(self) -> int:
+        """Bytes of all processes together, shared ones counted once, files and tmpfs not counted."""
+        return self._fields(2).get(self._anonymous, 0)
+
+    def share(self) -> float:
+        """How much of the limit is in use by what the kernel can't simply drop; 0 where there is no limit."""
+        usage, limit = self._read(0), self._read(1)
+        if not limit.strip().isdigit():
+            return 0.0
+        stat = self._fields(2)
+        droppable = stat.get(b"inactive_file", 0) + stat.get(b"active_file", 0)
+        return (int(usage) - droppable) / int(limit)
+
+    def _read(self, number: int) -> bytes:
+        try:
+            return os.pread(self._files[number], 8192, 0)
+        except (OSError, IndexError):
+            return b""
+
+    def _fields(self, number: int) -> dict[bytes, int]:
+        lines = (line.split() for line in self._read(number).splitlines())
+        return {words[0]: int(words[1]) for words in lines if len(words) == 2}
+
+
+def anonymous_memory(pid: int | None) -> int:
+    """Bytes of process *pid*, what it shares with its forks included; 0 where there is none."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"RssAnon:"):
+                return int(line.split()[1]) << 10
     return 0
+
+
+def prefer_as_victim(score: int) -> None:
+    """How gladly the kernel should end this process when memory is out: 0 like any other, 1000 before all others.
+
+    A hint: user code can set its own back.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(score))
 
 
 def reap() -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """PID 1 of a sandbox: owns the stream to the server, the processes, and every deadline. It never runs user code.
 
-Everything happens in one loop over one selector. Events only note what they saw; `Supervisor._step` then does
-whatever has become possible, in an order that does not depend on the order of events.
+Everything happens in one loop over one epoll. Events only note what they saw; `Supervisor._step` then does whatever
+has become possible, in an order that does not depend on the order of events.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import selectors
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
 
-from . import linux, wipe, zygote
-from .sockets import HostStream, Peer, peer_pid
-
-TURN_PATH = "/run/agentrun/turn"
-"""Where workers report. Only the pid of the living worker is listened to."""
+from . import linux, wipe
+from .events import Events
+from .output import Output
+from .sockets import HostStream
+from .workers import Worker, Workers
 
 WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 HOST_SILENCE = 120.0
@@ -36,44 +34,23 @@ GRACE = 1.0
 """Seconds from the first interrupt to the kill."""
 
 TURN_CHECK = 1.0
-"""Seconds between two looks, during a run, at whether `TURN_PATH` is still there."""
+"""Seconds between two looks, during a run, at whether workers could still report."""
 
-GATHER_SECONDS = 0.003
-"""How long output gathers in the pipe before it is forwarded."""
+MEMORY_CHECK = 0.02
+"""Seconds between two looks, during a run, at whether the copy has to go for want of memory."""
+
+TIGHT = 0.85
+"""Share of the memory limit above which a copy does more harm than good."""
+
+COPY_WORTH = 48 << 20
+"""Bytes that dropping a copy must free."""
 
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
-_READ = 1 << 16
-_REPORT_LIMIT = 1 << 18
-_LATE_LIMIT = 1 << 16
-_TAIL = 1 << 16
-_DRAIN_LIMIT = 1 << 20
+PROBE_SECONDS = 2.0
 
 
-@dataclasses.dataclass
-class Worker:
-    """A process that waits for code, or runs it."""
-
-    pid: int
-    turn: Peer | None
-    """Its connection while it waits for code; while it runs some, it has none."""
-    warm: bool
-    """Forked after the data packages had been imported."""
-    used: bool = False
-    delivery: Peer | None = None
-    """The connection over which its current code was, or is being, sent."""
-
-
-@dataclasses.dataclass
-class Birth:
-    """A worker that has been asked for: it exists when the zygote *and* the worker itself have said so."""
-
-    peer: Peer
-    forked: bool = False
-    warm: bool = False
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Run:
     """One execution of code, from its arrival to its result."""
 
@@ -89,9 +66,14 @@ class Run:
     """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
     interrupts: int = 0
     oom_kills: int = 0
-    written: int = 0
-    forwarded: int = 0
-    tail: bytes = b""
+    not_shared: int | None = None
+    """Bytes that processes other than its worker had for themselves soon after it began."""
+    is_first: bool = False
+    """Of its worker: there were no variables yet."""
+    result: dict[str, Any] | None = None
+    """Set when it has ended."""
+    is_probe: bool = False
+    """Empty code, by which a restored copy shows that it lives."""
 
 
 @dataclasses.dataclass
@@ -106,83 +88,51 @@ class Supervisor:
     """See the module. Construct, then `serve`."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._events = Events()
         self._host = HostStream()
         self._heard = time.monotonic()
+        self._output = Output(self._events, self._host)
+        self._workers = Workers(self._events, self._on_report)
+        self._memory = linux.Memory()
         self._preload: list[str] = []
-        self._output_keep = 0
-        self._zygote_pid: int | None = None
-        self._zygote: Peer | None = None
-        self._warm = False
-        self._birth: Birth | None = None
-        self._worker: Worker | None = None
-        self._spare: Worker | None = None
-        self._run: Run | None = None
+        self._checkpoints = False
+        self._announced = False
         self._waiting: Run | None = None
+        self._run: Run | None = None
+        self._ended: Run | None = None
+        """A run whose worker is gone: its result waits for what becomes of the session."""
         self._reset: Reset | None = None
         self._sweep_due = False
-        self._state = "kept"
-        self._announced = False
-        self._pipe: tuple[int, int] | None = None
-        self._output_due = 0.0
-        self._late = bytearray()
-        self._listener: socket.socket | None = None
+        self._copy_due = False
+        self._since = "kept"
+        """What has become of the variables since the last result."""
         self._nowhere = os.open(os.devnull, os.O_RDONLY)
 
     def serve(self) -> NoReturn:
         self._listen_for_children()
-        self._listen_for_turns()
-        self._register(self._host.readable_fd, self._on_host)
+        self._events.watch(self._host.readable_fd, self._on_host)
         while True:
             self._step()
-            self._watch()
-            for key, _ in self._selector.select(self._patience()):
-                if self._selector.get_map().get(key.fd) is key:  # not dropped by an earlier event of this round
-                    key.data()
+            self._flush()
+            self._events.wait(self._patience())
             self._keep_deadlines()
             if self._host.ended:
                 os._exit(0)
 
-    # -- the selector
-
-    def _register(self, file: Any, callback: Callable[[], None], *, write: bool = False) -> None:
-        """Call *callback* whenever *file* can be read, or, with *write*, be written."""
-        self._forget(file)
-        self._selector.register(file, selectors.EVENT_WRITE if write else selectors.EVENT_READ, callback)
-
-    def _forget(self, file: Any) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(file)
-
-    def _drop(self, peer: Peer | None) -> None:
-        if peer is not None:
-            self._forget(peer)
-            peer.close()
-
-    def _watch(self) -> None:
-        """Write what has gathered for the host, and ask for exactly the events that can be used now.
-
-        Output is looked for a moment after it was last: short runs are answered at once with all that they wrote. A
-        congested host stream pauses it.
-        """
+    def _flush(self) -> None:
         self._host.flush()
         if self._host.has_unsent:
-            self._register(self._host.writable_fd, self._host.flush, write=True)
+            self._events.watch(self._host.writable_fd, self._host.flush, write=True)
         else:
-            self._forget(self._host.writable_fd)
-        if self._pipe is not None:
-            if self._host.congested or time.monotonic() < self._output_due:
-                self._forget(self._pipe[0])
-            elif self._pipe[0] not in self._selector.get_map():
-                self._register(self._pipe[0], self._on_output)
+            self._events.forget(self._host.writable_fd)
 
     def _patience(self) -> float:
+        """Seconds until the next deadline, which `_keep_deadlines` keeps."""
         now = time.monotonic()
-        due = self._heard + HOST_SILENCE
-        if self._pipe is not None and now < self._output_due:
-            due = min(due, self._output_due)
+        due = min(self._heard + HOST_SILENCE, self._output.adjust(now), self._workers.deadline)
         if self._run is not None:
-            due = min(due, self._run.deadline, now + TURN_CHECK)
+            check = TURN_CHECK if self._workers.copy is None else MEMORY_CHECK
+            due = min(due, self._run.deadline, now + check)
         if self._waiting is not None and now < self._waiting.received + WARM_SECONDS:
             due = min(due, self._waiting.received + WARM_SECONDS)
         if self._reset is not None:
@@ -202,20 +152,7 @@ class Supervisor:
                 os.read(read, 4096)
             self._bury(linux.reap())
 
-        self._register(read, on_child)
-
-    def _listen_for_turns(self) -> None:
-        """Listen at `TURN_PATH`; again, when user code has removed that name."""
-        if self._listener is not None:
-            self._forget(self._listener)
-            self._listener.close()
-        with contextlib.suppress(OSError):
-            wipe.empty(os.path.dirname(TURN_PATH))
-        self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        with contextlib.suppress(OSError):
-            listener.bind(TURN_PATH)
-            listener.listen(16)
-            self._register(listener, lambda: self._on_turn(listener))
+        self._events.watch(read, on_child)
 
     def _on_host(self) -> None:
         for kind, payload in self._host.receive():
@@ -240,104 +177,40 @@ class Supervisor:
         if fields["version"] != VERSION:
             raise FrameError(f"the server speaks version {fields['version']}, this image {VERSION}")
         self._preload = fields["preload"]
-        self._output_keep = fields["output_keep"]
-        self._start_zygote()
+        self._output.keep = fields["output_keep"]
+        self._checkpoints = fields["checkpoints"]
+        self._workers.begin(self._preload)
 
     def _on_cancel(self, number: int) -> None:
         if self._waiting is not None and self._waiting.number == number:
             run, self._waiting = self._waiting, None
-            self._host.send_json(Kind.RESULT, **_result(run, "cancelled", state=self._state))
+            run.result = _result(run, "cancelled")
+            self._answer(run, "kept")
         elif self._run is not None and self._run.number == number and self._run.stopping is None:
             self._interrupt(self._run, "cancelled")
 
     def _on_reset(self, reset: Reset) -> None:
-        if self._run is not None:
-            self._run.stopping = "cancelled"
-            self._finish(None)
+        if self._run is not None or self._ended is not None or self._waiting is not None:
+            raise FrameError("a reset in the middle of a run")
         self._reset = reset
-        self._retire(self._worker)
-        self._worker, self._spare = self._spare, None
-        self._state = "kept"
+        self._workers.renew()
+        self._since = "kept"
         self._sweep_due = True
-        self._late.clear()
+        self._copy_due = False
 
-    def _on_zygote(self) -> None:
-        zygote = self._zygote
-        if zygote is None:
-            return
-        for kind, payload in zygote.receive():
-            if kind is Kind.WARM:
-                self._warm = True
-            elif kind is Kind.FORKED and self._birth is not None:
-                if decode_json(payload)["error"] is not None:
-                    self._miscarry()
-                    self._sweep_due = True
-                else:
-                    self._birth.forked = True
-                    self._birth.warm = self._warm
-        if zygote.closed:
-            self._drop(zygote)
-            self._zygote = None
-
-    def _on_birth(self, birth: Birth) -> None:
-        if birth is not self._birth:
-            return
-        frames = birth.peer.receive()
-        if birth.peer.closed or (frames and (frames[0][0] is not Kind.READY or birth.peer.sender_pid is None)):
-            self._miscarry()
-
-    def _on_turn(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = listener.accept()
-            worker = self._worker
-            if self._run is None or worker is None or worker.turn is not None or peer_pid(connection) != worker.pid:
-                connection.close()
-                return
-            self._drop(worker.delivery)
-            worker.delivery = None
-            worker.turn = turn = Peer(connection, limit=_REPORT_LIMIT)
-            self._register(turn, lambda: self._on_report(worker, turn))
-
-    def _on_delivery(self, peer: Peer) -> None:
-        peer.flush()
-        if not peer.has_unsent:
-            self._register(peer, lambda: self._drop(peer))
-
-    def _on_report(self, worker: Worker, turn: Peer) -> None:
-        """What a worker sends is hostile: one well-formed result of the current run, or the worker goes."""
-        try:
-            frames = turn.receive()
-            if not frames and not turn.closed:
-                return
-            if worker is not self._worker or self._run is None or len(frames) != 1 or frames[0][0] is not Kind.RESULT:
-                raise FrameError("out of turn")
-            report = _checked(decode_json(frames[0][1]), self._run.number)
-        except FrameError:
-            self._drop(turn)
-            self._kill(worker)
-            return
-        self._finish(report)
-
-    def _on_output(self) -> None:
-        if self._pipe is None:
-            return
-        try:
-            data = os.read(self._pipe[0], _READ)
-        except BlockingIOError:
-            return
-        if len(data) < _READ:
-            self._output_due = time.monotonic() + GATHER_SECONDS
+    def _on_report(self, worker: Worker, payload: bytes) -> None:
         run = self._run
         if run is None:
-            self._late += data[: _LATE_LIMIT - len(self._late)]
-            return
-        run.written += len(data)
-        forward = data[: self._output_keep - run.forwarded]
-        if forward:
-            run.forwarded += len(forward)
-            self._host.send(encode(Kind.OUTPUT, forward))
-        if len(forward) < len(data):
-            run.tail = (run.tail + data[len(forward) :])[-_TAIL:]
+            raise FrameError("out of turn")
+        report = _checked(decode_json(payload), run.number)
+        outcome = run.stopping or ("ok" if report["ok"] else "error")
+        self._end_run(run, outcome, report, exit_code=report["exit_code"])
+        if run.is_probe:
+            assert self._ended is not None
+            ended, self._ended = self._ended, None
+            self._answer(ended, "restored")
+        else:
+            self._answer(run, "kept")
 
     # -- deadlines
 
@@ -345,162 +218,155 @@ class Supervisor:
         now = time.monotonic()
         if now - self._heard > HOST_SILENCE:
             os._exit(0)
-        if self._run is not None and not os.path.exists(TURN_PATH):
-            self._listen_for_turns()
-        run = self._run
-        if run is not None and now >= run.deadline:
-            if run.interrupts == 0:
-                self._interrupt(run, "timeout")
-            elif run.interrupts == 1 and self._worker is not None:
-                run.interrupts = 2
-                run.deadline = now + GRACE - INTERRUPT_WORKER_AGAIN
-                self._signal(self._worker.pid, signal.SIGINT)
-            elif self._worker is not None:
-                run.deadline = float("inf")
-                self._kill(self._worker)
+        self._workers.keep_deadlines(now)
+        run, worker = self._run, self._workers.current
+        if run is not None:
+            if now >= run.deadline and worker is not None:
+                self._hasten(run, worker, now)
+            if now - run.started > TURN_CHECK:
+                self._workers.check_listener()
+            if now - run.started > MEMORY_CHECK:
+                self._relieve_memory()
         reset = self._reset
         if reset is not None and now >= reset.deadline and reset.janitor is not None:
             os._exit(1)  # files that can't be removed: only a new container is clean
+
+    def _hasten(self, run: Run, worker: Worker, now: float) -> None:
+        """The next step of ending *run*."""
+        if run.interrupts == 0:
+            self._interrupt(run, "timeout")
+        elif run.interrupts == 1:
+            run.interrupts = 2
+            run.deadline = now + GRACE - INTERRUPT_WORKER_AGAIN
+            self._workers.signal(worker, signal.SIGINT)
+        else:
+            run.deadline = float("inf")
+            self._workers.signal(worker, signal.SIGKILL)
 
     def _interrupt(self, run: Run, outcome: str) -> None:
         """Interrupt as ^C in a terminal does: the worker and everything it has started, at once."""
         run.stopping = outcome
         run.interrupts = 1
         run.deadline = time.monotonic() + INTERRUPT_WORKER_AGAIN
+        spared = self._ours(but=self._workers.current)
         for pid in linux.processes():
-            if pid not in self._ours(but=self._worker):
-                self._signal(pid, signal.SIGINT)
+            if pid not in spared:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGINT)
+
+    def _relieve_memory(self) -> None:
+        """Give up the copy where its memory, no longer shared with the worker, is what the run lacks."""
+        worker, run = self._workers.current, self._run
+        if worker is None or run is None or self._workers.copy is None:
+            return
+        if run.not_shared is None:
+            run.not_shared = self._not_shared_with(worker)
+        elif (
+            self._memory.share() > TIGHT
+            and self._memory.oom_kills() == run.oom_kills
+            and self._not_shared_with(worker) > run.not_shared + COPY_WORTH
+        ):
+            self._workers.drop_copy("memory")
+
+    def _not_shared_with(self, worker: Worker) -> int:
+        """Bytes that other processes than *worker* have for themselves."""
+        in_worker = linux.anonymous_memory(worker.pid)
+        if not in_worker:  # it is just ending, and the accounts don't agree
+            return 0
+        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote_pid)
+        return self._memory.anonymous() - in_worker - in_zygote
 
     # -- processes
 
     def _ours(self, *, but: Worker | None = None) -> set[int]:
         """The pids that are not a run's strays."""
-        pids = {1}
-        if self._zygote_pid is not None:
-            pids.add(self._zygote_pid)
-        for worker in (self._worker, self._spare):
-            if worker is not None and worker is not but:
-                pids.add(worker.pid)
+        pids = self._workers.pids(but=but) | {1}
         if self._reset is not None and self._reset.janitor is not None:
             pids.add(self._reset.janitor)
         return pids
 
-    def _start_zygote(self) -> None:
-        self._warm = not self._preload
-        self._zygote_pid, control = zygote.start(self._preload, TURN_PATH)
-        self._zygote = Peer(control, limit=_REPORT_LIMIT)
-        self._register(self._zygote, self._on_zygote)
-
-    def _fork_worker(self) -> None:
-        """Ask the zygote for a worker. Its pid is learnt from the kernel, with its first word."""
-        if self._zygote is None:
-            return
-        ours, theirs = socket.socketpair()
-        self._birth = birth = Birth(Peer(ours, limit=_REPORT_LIMIT, credentials=True))
-        self._register(birth.peer, lambda: self._on_birth(birth))
-        self._zygote.send(encode(Kind.FORK), [theirs.fileno()])
-        theirs.close()
-
-    def _miscarry(self) -> None:
-        if self._birth is not None:
-            self._drop(self._birth.peer)
-            self._birth = None
-
-    def _retire(self, worker: Worker | None) -> None:
-        if worker is not None:
-            self._kill(worker)
-            self._disconnect(worker)
-
-    def _disconnect(self, worker: Worker) -> None:
-        self._drop(worker.turn)
-        self._drop(worker.delivery)
-        worker.turn = worker.delivery = None
-
-    def _kill(self, worker: Worker) -> None:
-        self._signal(worker.pid, signal.SIGKILL)
-
-    @staticmethod
-    def _signal(pid: int, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-    def _bury(self, ended: Any) -> None:
+    def _bury(self, ended: Iterable[tuple[int, int]]) -> None:
         for pid, code in ended:
             reset = self._reset
-            if pid == self._zygote_pid:
-                self._zygote_pid = None
-                self._drop(self._zygote)
-                self._zygote = None
-                self._miscarry()
-            elif reset is not None and pid == reset.janitor:
+            if reset is not None and pid == reset.janitor:
                 if code != 0:
                     os._exit(1)  # as above
                 reset.janitor = None
                 reset.wiped = True
-            elif self._spare is not None and pid == self._spare.pid:
-                self._disconnect(self._spare)
-                self._spare = None
-            elif self._worker is not None and pid == self._worker.pid:
-                self._disconnect(self._worker)
-                used, self._worker = self._worker.used, None
-                self._sweep_due = True
-                if self._run is not None:
-                    self._finish(None, exit_code=code)
-                elif used:
-                    self._state = "lost"
+                continue
+            worker = self._workers.bury(pid)
+            if worker is not None:
+                self._on_death(worker, code)
+
+    def _on_death(self, worker: Worker, code: int) -> None:
+        """The current worker has ended: in its run, or between two."""
+        self._sweep_due = True
+        self._copy_due = False
+        run = self._run
+        if run is None:
+            if worker.used:
+                self._since = "restored" if self._workers.restore() else "lost"
+                self._copy_due = self._checkpoints
+            return
+        outcome = run.stopping or ("memory_limit" if self._memory.oom_kills() > run.oom_kills else "crashed")
+        self._end_run(run, outcome, exit_code=code)
+        if self._ended is None:
+            self._ended = run
+            if not run.is_first:
+                self._workers.restore()
+        # Else a restored copy has died of an empty run: what killed it is in the copy itself, which is not tried again.
 
     # -- what has become possible
 
     def _step(self) -> None:
         """Do whatever is due and possible now; called after every round of events."""
-        self._deliver_birth()
-        if self._birth is None:
-            if self._sweep_due and self._run is None:
-                self._sweep_due = False
-                self._bury(linux.sweep(self._ours()))
-            if self._zygote_pid is None and self._announced:
-                self._start_zygote()
-            if self._zygote is not None and self._wants_worker():
-                self._fork_worker()
+        workers = self._workers
+        workers.step()
+        if self._sweep_due and self._run is None and not workers.is_in_birth:
+            self._sweep_due = False
+            self._bury(linux.sweep(self._ours()))
+            workers.step()
+        if self._sweep_due:
+            return
         self._continue_reset()
-        self._start_waiting_run()
-
-    def _wants_worker(self) -> bool:
-        if self._worker is None:
-            return self._spare is None
-        return self._warm and self._run is None and self._spare is None
-
-    def _deliver_birth(self) -> None:
-        birth = self._birth
-        if birth is not None and birth.forked and birth.peer.sender_pid is not None:
-            self._birth = None
-            newborn = Worker(birth.peer.sender_pid, birth.peer, birth.warm)
-            self._register(birth.peer, lambda: self._on_report(newborn, birth.peer))
-            if self._worker is None:
-                self._worker = newborn
-            else:
-                self._spare = newborn
-        if self._worker is None and self._spare is not None:
-            self._worker, self._spare = self._spare, None
-        spare, worker = self._spare, self._worker
-        if spare is not None and worker is not None and spare.warm and not worker.warm and not worker.used:
-            self._worker, self._spare = spare, None
-            self._retire(worker)
-        if self._worker is not None and not self._announced:
+        worker = workers.current
+        if self._ended is not None and self._run is None and not (worker is not None and worker.used):
+            ended, self._ended = self._ended, None
+            self._answer(
+                ended, "restored" if ended.is_first else "lost"
+            )  # a fresh worker is as good as before the first
+        if worker is None:
+            return
+        if not self._announced:
             self._announced = True
             self._host.send_json(Kind.READY)
+        if worker.turn is None or self._reset is not None or self._run is not None:
+            return
+        if self._ended is not None:
+            self._start(Run(0, "", self._ended.path, PROBE_SECONDS, time.monotonic(), is_probe=True))
+            return
+        if self._copy_due:
+            self._copy_due = False
+            if self._memory.share() > TIGHT:
+                workers.drop_copy("memory")
+            else:
+                workers.make_copy()
+        if self._waiting is not None and not workers.is_copying and not self._is_worth_warming(worker):
+            run, self._waiting = self._waiting, None
+            self._start(run)
 
     def _continue_reset(self) -> None:
         reset = self._reset
-        if reset is None or self._sweep_due:
+        if reset is None:
             return
         if reset.keep_files:
             reset.wiped = True
-        elif not reset.wiped and reset.janitor is None and self._birth is None:
+        elif not reset.wiped and reset.janitor is None and not self._workers.is_in_birth:
             reset.janitor = self._start_janitor()
             reset.deadline = time.monotonic() + WIPE_SECONDS
-        if reset.wiped and self._worker is not None:
+        if reset.wiped and self._workers.current is not None:
             self._reset = None
+            self._output.forget_late()
             self._host.send_json(Kind.RESET_DONE)
 
     @staticmethod
@@ -520,83 +386,49 @@ class Supervisor:
 
     # -- runs
 
-    def _start_waiting_run(self) -> None:
-        run, worker = self._waiting, self._worker
-        if run is None or self._reset is not None or self._sweep_due or self._run is not None:
-            return
-        if worker is None or worker.turn is None or self._is_worth_warming(run, worker):
-            return
-        self._waiting, self._run = None, run
-        self._flush_late()
-        worker.used = True
-        run.oom_kills = linux.oom_kills()
-        run.started = time.monotonic()
-        run.deadline = run.started + run.timeout
-        self._open_pipe()
-        assert self._pipe is not None
-        worker.delivery, worker.turn = worker.turn, None
-        worker.delivery.send(
-            encode_json(Kind.RUN, run=run.number, code=run.code, path=run.path),
-            [self._nowhere, self._pipe[1], self._pipe[1]],
-        )
-        delivery = worker.delivery
-        self._forget(delivery)
-        self._register(delivery, lambda: self._on_delivery(delivery), write=True)
-
-    def _is_worth_warming(self, run: Run, worker: Worker) -> bool:
+    def _is_worth_warming(self, worker: Worker) -> bool:
         """Whether code that names a data package should wait for the worker that has it: the import is under way
         already, and would only be made a second time beside it.
         """
-        if worker.used or worker.warm or time.monotonic() >= run.received + WARM_SECONDS:
+        run = self._waiting
+        if run is None or worker.used or worker.warm or time.monotonic() >= run.received + WARM_SECONDS:
             return False
         return any(name.partition(".")[0] in run.code for name in self._preload)
 
-    def _open_pipe(self) -> None:
-        if self._pipe is not None:
-            self._forget(self._pipe[0])
-            for end in self._pipe:
-                os.close(end)
-        self._pipe = os.pipe2(os.O_CLOEXEC)
-        self._output_due = time.monotonic() + GATHER_SECONDS
-        os.set_blocking(self._pipe[0], False)
+    def _start(self, run: Run) -> None:
+        worker = self._workers.current
+        assert worker is not None
+        self._run = run
+        run.is_first = not worker.used
+        worker.used = True
+        run.oom_kills = self._memory.oom_kills()
+        pipe = self._output.begin(quiet=run.is_probe)
+        run.started = time.monotonic()
+        run.deadline = run.started + run.timeout
+        request = encode_json(Kind.RUN, run=run.number, code=run.code, path=run.path)
+        self._workers.give(request, [self._nowhere, pipe, pipe])
 
-    def _flush_late(self) -> None:
-        self._drain()
-        if self._late:
-            self._host.send(encode(Kind.LATE, self._late))
-            self._late.clear()
-
-    def _drain(self) -> None:
-        """Take what was written before now; a writer that goes on and on is not waited for."""
-        if self._pipe is None:
-            return
-        for _ in range(_DRAIN_LIMIT // _READ):
-            before = (self._run.written if self._run else 0) + len(self._late)
-            self._on_output()
-            if (self._run.written if self._run else 0) + len(self._late) == before:
-                return
-
-    def _finish(self, report: dict[str, Any] | None, *, exit_code: int | None = None) -> None:
-        """End the current run: with the worker's *report*, or because the worker ended with *exit_code*."""
-        run = self._run
-        assert run is not None
-        self._drain()
+    def _end_run(
+        self, run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None
+    ) -> None:
+        written = self._output.end()
+        run.result = _result(run, outcome, report, exit_code=exit_code, written=written)
         self._run = None
         self._sweep_due = True
-        if report is not None:
-            outcome = run.stopping or ("ok" if report["ok"] else "error")
-            exit_code = report["exit_code"]
-        else:
-            outcome = run.stopping or ("memory_limit" if linux.oom_kills() > run.oom_kills else "crashed")
-            self._state = "lost"
-        if run.tail:
-            self._host.send(encode(Kind.OUTPUT_TAIL, run.tail))
-        self._host.send_json(Kind.RESULT, **_result(run, outcome, report, exit_code=exit_code, state=self._state))
-        self._state = "kept"
+        self._copy_due = self._checkpoints
+
+    def _answer(self, run: Run, state: str) -> None:
+        """Send the result of *run*: at once, for whatever is to be tidied up can wait."""
+        assert run.result is not None
+        self._host.send_json(
+            Kind.RESULT, **run.result, state=state, since=self._since, unprotected=self._workers.unprotected
+        )
+        self._host.flush()
+        self._since = "kept"
 
 
 def _result(
-    run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None, state: str
+    run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None, written: int = 0
 ) -> dict[str, Any]:
     return {
         "run": run.number,
@@ -605,8 +437,7 @@ def _result(
         "exit_code": exit_code,
         "error": report["error"] if report else None,
         "value": report["value"] if report else None,
-        "written": run.written,
-        "state": state,
+        "written": written,
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import errno
 import importlib
 import io
 import linecache
@@ -28,14 +29,17 @@ from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
 from . import linux
 
 WORKSPACE = "/workspace"
+_ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
 _CONNECT_SECONDS = 5.0
+_VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _getpid = os.getpid
 _exit = os._exit
 _monotonic = time.monotonic
 _sleep = time.sleep
+_python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
 
 def main(birth: socket.socket, turn_path: str) -> NoReturn:
@@ -44,20 +48,57 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     :param birth: the connection of the first turn; the later ones are made at *turn_path*.
     """
     linux.set_name("worker")
-    linux.set_dumpable(True)  # or user code could not open its own /proc/self/fd
     session = Session()
     pid = _getpid()
+    is_open = False
     connection, report = birth, encode_json(Kind.READY)
     while True:
         connection.sendall(report)
-        run, descriptors = _receive(connection)
+        kind, payload, descriptors = _receive(connection)
+        if kind is Kind.CHECKPOINT:
+            copy = socket.socket(fileno=descriptors[0])
+            error = _fork_copy()
+            if _getpid() == pid:
+                copy.close()
+                report = encode_json(Kind.FORKED, error=error)
+            else:
+                connection.close()
+                connection, pid, report = copy, _getpid(), encode_json(Kind.READY)
+                is_open = False
+            continue
         connection.close()
+        if not is_open:
+            is_open = True
+            linux.set_dumpable(True)  # or user code could not open its own /proc/self/fd
+            linux.prefer_as_victim(_VICTIM)
         _adopt_standard_streams(descriptors)
+        run = decode_json(payload)
         result = session.run(run["run"], run["code"], run["path"])
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _exit(result["exit_code"])
         report = encode_json(Kind.RESULT, run=run["run"], **result)
         connection = _take_turn(turn_path)
+
+
+def _fork_copy() -> str | None:
+    """Fork a frozen copy of this process, a child of the supervisor's like this one.
+
+    :returns: why there is none, or, in the copy and where all is well, None.
+    """
+    pid = _getpid()
+    state = random.getstate()
+    try:
+        linux.fork_sibling()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, "EAGAIN")
+    if _getpid() != pid:
+        random.setstate(state)  # the module has itself seeded anew in every fork
+        linux.prefer_as_victim(0)  # before it becomes non-dumpable, and the file is root's
+        linux.set_dumpable(False)
+        return None
+    # Libraries that care about forks have ended their native threads before this one. Those that are left may have
+    # held a lock just then, for which the copy would wait for ever.
+    return "threads" if linux.thread_count() > len(_python_threads()) else None
 
 
 def _take_turn(turn_path: str) -> socket.socket:
@@ -75,7 +116,7 @@ def _take_turn(turn_path: str) -> socket.socket:
             return connection
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
     decoder = FrameDecoder()
     descriptors: list[int] = []
     while True:
@@ -84,8 +125,8 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
             _exit(0)
         descriptors += received
         decoder.feed(data)
-        for _, payload in decoder:  # RUN is the only request there is
-            return decode_json(payload), descriptors
+        for kind, payload in decoder:
+            return kind, payload, descriptors
 
 
 def _adopt_standard_streams(descriptors: list[int]) -> None:
@@ -125,6 +166,7 @@ class Session:
             numpy_random.seed()  # or every worker of one zygote would draw the same numbers
         sys.displayhook = sys.__displayhook__ = self._display
         self._interrupt_handler: Any = signal.default_int_handler
+        self._blocked: set[int] = set()
         self._packages: str | None = None
         self._value: str | None = None
 
@@ -141,6 +183,7 @@ class Session:
             try:
                 # Only from here to the handler's reset may an interrupt raise.
                 signal.signal(signal.SIGINT, self._interrupt_handler)
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
                 try:
                     self._execute(code, f"<run-{number}>")
                 except SystemExit as exit_:
@@ -155,6 +198,8 @@ class Session:
                     with contextlib.suppress(Exception):
                         stream.flush()
             finally:
+                # Handlers of the user's for other signals wait for the next run as well.
+                self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
                 self._interrupt_handler = signal.getsignal(signal.SIGINT)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:  # an interrupt that came while the run was being wound up

@@ -6,6 +6,8 @@ It never runs user code, can be replaced, and holds the data packages' memory in
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import importlib
 import os
 import select
@@ -39,6 +41,10 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
             while select.select([control], [], [], 0)[0]:
                 if not _serve_fork(control, decoder, turn_path):
                     return
+        # What is here now stays in every fork, and a garbage collection that went through it would copy it all.
+        gc.collect()
+        gc.freeze()
+        linux.use_huge_pages()
         control.sendall(encode(Kind.WARM))
 
 
@@ -53,7 +59,7 @@ def _serve_fork(control: socket.socket, decoder: FrameDecoder, turn_path: str) -
         try:
             pid = linux.fork_sibling()
         except OSError as error:
-            control.sendall(encode_json(Kind.FORKED, error=error.errno))
+            control.sendall(encode_json(Kind.FORKED, error=errno.errorcode.get(error.errno or 0, "EAGAIN")))
         else:
             if pid == 0:
                 control.close()

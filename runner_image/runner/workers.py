@@ -1,0 +1,392 @@
+"""The processes that user code runs in, and those they come from.
+
+A *worker* waits for code or runs it. It is a fork: of the zygote, or of an earlier self. The *spare* is a fresh worker
+in waiting; the *copy* is the checkpoint, a frozen fork of the current worker as it was after its last run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode
+
+from . import wipe, zygote
+from .events import Events
+from .sockets import Peer, peer_pid
+
+TURN_PATH = "/run/agentrun/turn"
+"""Where workers report. Only the pid of the current worker is listened to."""
+
+BIRTH_SECONDS = 10.0
+"""Longest time that a fork of the zygote may take."""
+
+COPY_SECONDS = 3.0
+"""Longest time that a copy may take to be made: user code can be in its way, by hooks that are called at a fork."""
+
+RETRY_SECONDS = 0.2
+"""From a fork that failed to the next try; doubled each time."""
+
+_REPORT_LIMIT = 1 << 18
+
+
+@dataclasses.dataclass(eq=False)
+class Worker:
+    pid: int
+    turn: Peer | None
+    """Its connection while it waits for code; while it runs some, it has none."""
+    warm: bool
+    """Forked after the data packages had been imported."""
+    used: bool = False
+    """Has run code, so that there are variables to lose."""
+    delivery: Peer | None = None
+    """The connection over which its current code is still being sent."""
+
+
+@dataclasses.dataclass(eq=False)
+class Birth:
+    """A process that has been asked for: it exists when its maker *and* it itself have said so."""
+
+    peer: Peer
+    deadline: float
+    made: bool = False
+    warm: bool = False
+
+
+class Workers:
+    """At most one current worker, one spare and one copy.
+
+    :param on_report: given the payload of each `Kind.RESULT` that the current worker sends in its turn.
+    """
+
+    def __init__(self, events: Events, on_report: Callable[[Worker, bytes], None]) -> None:
+        self.current: Worker | None = None
+        self.spare: Worker | None = None
+        self.copy: Worker | None = None
+        self.unprotected: str | None = None
+        """Why there is no copy of the current worker, where there should be one: an errno's name, ``threads``,
+        ``memory`` or ``hooks``."""
+        self.zygote_pid: int | None = None
+        self._events = events
+        self._on_report = on_report
+        self._preload: Sequence[str] = ()
+        self._warm = False
+        self._zygote: Peer | None = None
+        self._birth: Birth | None = None
+        self._copying: Birth | None = None
+        self._retry_at = 0.0
+        self._retry_seconds = RETRY_SECONDS
+        self._listener: socket.socket | None = None
+
+    def begin(self, preload: Sequence[str]) -> None:
+        """Make the first worker, and then import *preload* for the later ones."""
+        self._preload = preload
+        self._listen()
+        self._start_zygote()
+
+    # -- what there is
+
+    @property
+    def is_in_birth(self) -> bool:
+        """Whether there may be a process of ours whose pid is not known yet."""
+        return self._birth is not None or self._copying is not None
+
+    @property
+    def is_copying(self) -> bool:
+        return self._copying is not None
+
+    @property
+    def deadline(self) -> float:
+        """When `keep_deadlines` has something to do."""
+        if self._birth is not None or self._copying is not None:
+            return min(birth.deadline for birth in (self._birth, self._copying) if birth is not None)
+        return self._retry_at if self._zygote is not None and self._wants_worker() else float("inf")
+
+    def pids(self, *, but: Worker | None = None) -> set[int]:
+        """The pids that are ours, and not a run's strays."""
+        workers = (self.current, self.spare, self.copy)
+        pids = {worker.pid for worker in workers if worker is not None and worker is not but}
+        if self.zygote_pid is not None:
+            pids.add(self.zygote_pid)
+        return pids
+
+    # -- what the supervisor asks for
+
+    def step(self) -> None:
+        """Do what is due and possible now."""
+        self._deliver_birth()
+        self._deliver_copy()
+        if self.current is None and self.spare is not None:
+            self.current, self.spare = self.spare, None
+        spare, worker = self.spare, self.current
+        if spare is not None and worker is not None and spare.warm and not worker.warm and not worker.used:
+            self.current, self.spare = spare, None
+            self.end(worker)
+        if self.zygote_pid is None and self._listener is not None:
+            self._start_zygote()
+        if self._birth is None and self._wants_worker() and time.monotonic() >= self._retry_at:
+            self._fork_worker()
+
+    def give(self, request: bytes, descriptors: Sequence[int]) -> None:
+        """Send the current worker, whose turn it is, code to run."""
+        worker, turn = self._in_turn()
+        worker.turn = None
+        turn.send(request, descriptors)
+        if turn.has_unsent:
+            worker.delivery = turn
+            self._events.watch(turn, lambda: self._on_delivery(worker), write=True)
+        else:
+            self._drop(turn)
+
+    def make_copy(self) -> None:
+        """Ask the current worker, whose turn it is, for a frozen copy of itself; it then replaces the old one."""
+        worker, turn = self._in_turn()
+        self._copying = self._ask(turn, Kind.CHECKPOINT, COPY_SECONDS)
+        self._copying.warm = worker.warm
+
+    def drop_copy(self, reason: str | None) -> None:
+        """Do without a copy."""
+        self.unprotected = reason
+        if self._copying is not None:
+            self._drop(self._copying.peer)
+            self._copying = None
+        self.end(self.copy)
+        self.copy = None
+
+    def restore(self) -> bool:
+        """Make the copy the current worker. False if there is none."""
+        worker, self.copy = self.copy, None
+        if worker is None:
+            return False
+        self.end(self.current)
+        self.current = worker
+        self.signal(worker, signal.SIGCONT)  # user code can have stopped it
+        return True
+
+    def renew(self) -> None:
+        """Replace the current worker by a fresh one."""
+        self.drop_copy(None)
+        self.end(self.current)
+        self.current, self.spare = self.spare, None
+
+    def end(self, worker: Worker | None) -> None:
+        if worker is not None:
+            self.signal(worker, signal.SIGKILL)
+            self._disconnect(worker)
+
+    @staticmethod
+    def signal(worker: Worker, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(worker.pid, number)
+
+    def bury(self, pid: int) -> Worker | None:
+        """Note that process *pid* has ended; returns the current worker if it was that."""
+        if pid == self.zygote_pid:
+            self.zygote_pid = None
+            self._drop(self._zygote)
+            self._zygote = None
+            self._miscarry()
+        for name in ("spare", "copy", "current"):
+            worker: Worker | None = getattr(self, name)
+            if worker is not None and worker.pid == pid:
+                self._disconnect(worker)
+                setattr(self, name, None)
+                if name == "current":
+                    self._drop_copying()
+                    return worker
+                if name == "copy" and self.unprotected is None:
+                    self.unprotected = "killed"
+        return None
+
+    def keep_deadlines(self, now: float) -> None:
+        if self._birth is not None and now >= self._birth.deadline:
+            self._miscarry()
+            if self.zygote_pid is not None:
+                os.kill(self.zygote_pid, signal.SIGKILL)
+        if self._copying is not None and now >= self._copying.deadline:
+            if self._copying.made:
+                self.drop_copy("hooks")
+            else:  # the worker hangs in the middle of a fork: only the old copy is left
+                self._drop_copying()
+                self.end(self.current)
+
+    def check_listener(self) -> None:
+        """Listen at `TURN_PATH` again, where user code has removed that name."""
+        if not os.path.exists(TURN_PATH):
+            self._listen()
+
+    # -- zygote and births
+
+    def _wants_worker(self) -> bool:
+        if self.current is None:
+            return self.spare is None
+        return self._warm and self.current.turn is not None and self.spare is None
+
+    def _start_zygote(self) -> None:
+        self._warm = not self._preload
+        self.zygote_pid, control = zygote.start(self._preload, TURN_PATH)
+        self._zygote = Peer(control, limit=_REPORT_LIMIT)
+        self._events.watch(self._zygote, self._on_zygote)
+
+    def _fork_worker(self) -> None:
+        if self._zygote is not None and self.zygote_pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.zygote_pid, signal.SIGCONT)  # user code can have stopped it
+            self._birth = self._ask(self._zygote, Kind.FORK, BIRTH_SECONDS)
+
+    def _ask(self, maker: Peer, request: Kind, seconds: float) -> Birth:
+        """Ask for a process. Its pid is learnt from the kernel, with its first word."""
+        ours, theirs = socket.socketpair()
+        birth = Birth(Peer(ours, limit=_REPORT_LIMIT, credentials=True), time.monotonic() + seconds)
+        self._events.watch(birth.peer, lambda: self._on_birth(birth))
+        maker.send(encode(request), [theirs.fileno()])
+        theirs.close()
+        return birth
+
+    def _on_zygote(self) -> None:
+        peer = self._zygote
+        if peer is None:
+            return
+        for kind, payload in peer.receive():
+            if kind is Kind.WARM:
+                self._warm = True
+            elif kind is Kind.FORKED and self._birth is not None:
+                if decode_json(payload)["error"] is not None:
+                    self._miscarry()
+                else:
+                    self._birth.made = True
+                    self._birth.warm = self._warm
+        if peer.closed:
+            self._drop(peer)
+            self._zygote = None
+
+    def _on_birth(self, birth: Birth) -> None:
+        if birth not in (self._birth, self._copying):
+            return
+        try:
+            frames = birth.peer.receive()
+            if birth.peer.closed or (frames and (frames[0][0] is not Kind.READY or birth.peer.sender_pid is None)):
+                raise FrameError("stillborn")
+        except FrameError:
+            if birth is self._birth:
+                self._miscarry()
+            else:
+                self._drop_copying()
+                self.unprotected = "hooks"
+
+    def _miscarry(self) -> None:
+        if self._birth is not None:
+            self._drop(self._birth.peer)
+            self._birth = None
+            self._retry_at = time.monotonic() + self._retry_seconds
+            self._retry_seconds *= 2
+
+    def _drop_copying(self) -> None:
+        if self._copying is not None:
+            self._drop(self._copying.peer)
+            self._copying = None
+
+    def _deliver_birth(self) -> None:
+        birth = self._birth
+        if birth is not None and birth.made and birth.peer.sender_pid is not None:
+            self._birth = None
+            self._retry_seconds = RETRY_SECONDS
+            newborn = self._adopt(birth)
+            if self.current is None:
+                self.current = newborn
+            else:
+                self.spare = newborn
+
+    def _deliver_copy(self) -> None:
+        birth = self._copying
+        if birth is not None and birth.made and birth.peer.sender_pid is not None:
+            self._copying = None
+            self.end(self.copy)
+            self.copy = self._adopt(birth)
+            self.copy.used = True
+            self.unprotected = None
+
+    def _adopt(self, birth: Birth) -> Worker:
+        assert birth.peer.sender_pid is not None
+        worker = Worker(birth.peer.sender_pid, birth.peer, birth.warm)
+        self._events.watch(birth.peer, lambda: self._on_turn(worker, birth.peer))
+        return worker
+
+    # -- turns
+
+    def _in_turn(self) -> tuple[Worker, Peer]:
+        if self.current is None or self.current.turn is None:
+            raise RuntimeError("it is no worker's turn")
+        return self.current, self.current.turn
+
+    def _listen(self) -> None:
+        if self._listener is not None:
+            self._events.forget(self._listener)
+            self._listener.close()
+        with contextlib.suppress(OSError):
+            wipe.empty(os.path.dirname(TURN_PATH))
+        self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with contextlib.suppress(OSError):
+            listener.bind(TURN_PATH)
+            listener.listen(16)
+            self._events.watch(listener, lambda: self._on_connect(listener))
+
+    def _on_connect(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            worker = self.current
+            if worker is None or worker.turn is not None or peer_pid(connection) != worker.pid:
+                connection.close()
+                return
+            self._drop(worker.delivery)
+            worker.delivery = None
+            worker.turn = turn = Peer(connection, limit=_REPORT_LIMIT)
+            self._events.watch(turn, lambda: self._on_turn(worker, turn))
+            self._on_turn(worker, turn)  # the report follows the connection at once
+
+    def _on_delivery(self, worker: Worker) -> None:
+        if worker.delivery is not None:
+            worker.delivery.flush()
+            if not worker.delivery.has_unsent:
+                self._drop(worker.delivery)
+                worker.delivery = None
+
+    def _on_turn(self, worker: Worker, turn: Peer) -> None:
+        """What a worker says is hostile: one report of its run, or an answer about a copy, or it goes."""
+        if worker.turn is not turn:
+            return
+        try:
+            frames = turn.receive()
+            for kind, payload in frames:
+                if kind is Kind.FORKED and worker is self.current and self._copying is not None:
+                    self._on_copied(decode_json(payload).get("error"))
+                elif kind is Kind.RESULT and worker is self.current:
+                    self._on_report(worker, payload)
+                else:
+                    raise FrameError("out of turn")
+            if turn.closed:
+                raise FrameError("a worker that hangs up")
+        except FrameError:
+            self.end(worker)
+
+    def _on_copied(self, error: Any) -> None:
+        if error is None and self._copying is not None:
+            self._copying.made = True
+        else:
+            self.drop_copy(error if isinstance(error, str) else "hooks")
+
+    def _disconnect(self, worker: Worker) -> None:
+        self._drop(worker.turn)
+        self._drop(worker.delivery)
+        worker.turn = worker.delivery = None
+
+    def _drop(self, peer: Peer | None) -> None:
+        if peer is not None and peer.fileno() >= 0:
+            self._events.forget(peer)
+            peer.close()
