@@ -130,6 +130,7 @@ class Keeper:
 
     :param prepare: makes the image ready and says what to start; told whom to report progress to.
     :param hello: the fields of the first frame, beside the version.
+    :param afterwards: called behind each start, when the container is of use already.
     """
 
     def __init__(
@@ -138,16 +139,24 @@ class Keeper:
         tasks: TaskGroup,
         prepare: Callable[[Report], Awaitable[ContainerSpec]],
         hello: dict[str, Any],
+        *,
+        afterwards: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._engine = engine
         self._tasks = tasks
         self._prepare = prepare
         self._hello = hello
+        self._afterwards = afterwards
         self._attempt: _Attempt | None = None
         self.stage = "not started"
         """What the start of the container is at, for whoever waits."""
         self.starts = 0
         """How many containers have become ready so far."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a container lives."""
+        return self._attempt is not None and self._attempt.link is not None and self._attempt.link.is_alive
 
     def begin(self) -> None:
         """Begin to start the container, unless it lives or is being started."""
@@ -191,6 +200,7 @@ class Keeper:
                         self.starts += 1
                         self._report("ready")
                         attempt.succeed(link)
+                        tasks.start_soon(self._tidy)
                         await link.wait_broken()
                     tasks.cancel_scope.cancel()
                 last_words = getattr(stream, "diagnostics", "").strip()
@@ -205,6 +215,13 @@ class Keeper:
         finally:
             attempt.fail(UnavailableError("The sandbox has been closed."))
             attempt.ended.set()
+
+    async def _tidy(self) -> None:
+        if self._afterwards is not None:
+            try:
+                await self._afterwards()
+            except AgentRunError as error:
+                logger.warning("%s", error)
 
     async def _greet(self, link: Link) -> str | None:
         """Exchange first frames; returns what is wrong."""

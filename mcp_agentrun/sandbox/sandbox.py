@@ -67,7 +67,7 @@ class Sandbox:
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
         }
-        self._keeper = Keeper(self._engine, tasks, self._prepare, hello)
+        self._keeper = Keeper(self._engine, tasks, self._prepare, hello, afterwards=self._engine.sweep)
         self._keeper.begin()
         return self
 
@@ -80,6 +80,11 @@ class Sandbox:
     def stage(self) -> str:
         """What the start of the container is at, for whoever waits."""
         return self._living.stage
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the container can run code now."""
+        return self._living.is_ready
 
     async def ready(self) -> None:
         """Wait until the container can run code.
@@ -227,7 +232,6 @@ class Sandbox:
                 )
 
     async def _prepare(self, report: Report) -> ContainerSpec:
-        await self._engine.sweep()
         image = await self._engine.ensure_image(report)
         return runner_spec(self._settings, image, self.id)
 

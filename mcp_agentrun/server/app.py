@@ -2,6 +2,7 @@
 
 # Annotations are evaluated here: the SDK reads those of the tools, which name local settings.
 
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -35,84 +36,98 @@ Handle = Annotated[
 ]
 
 
-class _Progress:
-    """Tells a waiting client every few seconds what is going on."""
+class _Call:
+    """A call that is being answered, and what to tell its client about it meanwhile."""
 
     def __init__(self, ctx: Context[Any, Any], doing: str) -> None:
         self._ctx = ctx
+        self._started = anyio.current_time()
         self._doing = doing
-        self.is_ready = False
+        self._told = self._started
+        self.sandbox: Sandbox | None = None
+        """Whose stage is told while it is being made ready."""
 
     def say(self, text: str) -> None:
         """What is being done from now on."""
         self._doing = text
 
+    async def report(self) -> None:
+        """Tell the client, if that is due."""
+        now = anyio.current_time()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            doing = self._doing if self.sandbox is None else self.sandbox.stage
+            elapsed = now - self._started
+            await self._ctx.report_progress(round(elapsed, 1), None, f"{doing} ({elapsed:.0f} s)")
+
+
+class _Calls:
+    """The calls under way. One task reports for all of them, so that a short call costs nothing."""
+
+    def __init__(self) -> None:
+        self._calls: set[_Call] = set()
+
     @asynccontextmanager
-    async def reported(self, sandbox: Sandbox) -> AsyncGenerator[None]:
-        started = anyio.current_time()
-
-        async def report() -> None:
-            while True:
-                await anyio.sleep(PROGRESS_SECONDS)
-                elapsed = round(anyio.current_time() - started, 1)
-                what = self._doing if self.is_ready else sandbox.stage
-                await self._ctx.report_progress(elapsed, None, f"{what} ({elapsed:.0f} s)")
-
-        problem: AgentRunError | None = None
+    async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(report)
-            try:
-                yield
-            except AgentRunError as error:
-                problem = error  # raised below: a task group would wrap it in an ExceptionGroup
+            tasks.start_soon(self._report)
+            yield
             tasks.cancel_scope.cancel()
-        if problem is not None:
-            raise problem
 
+    async def _report(self) -> None:
+        while True:
+            await anyio.sleep(1)
+            for call in list(self._calls):
+                with contextlib.suppress(Exception):  # the client has gone: its call is about to be cancelled
+                    await call.report()
 
-async def _answer(
-    ctx: Context[Any, Any],
-    sessions: Sessions,
-    handle: str | None,
-    doing: str,
-    act: Callable[[Sandbox, str | None], Awaitable[CallToolResult]],
-    progress: _Progress | None = None,
-) -> CallToolResult:
-    """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
-    progress = progress or _Progress(ctx, doing)
-    try:
-        target, new = await sessions.get(handle)
-        async with progress.reported(target):
-            with anyio.move_on_after(READY_SECONDS):
-                await target.ready()
-                progress.is_ready = True
-            if not progress.is_ready:
-                raise NotReadyError(f"The sandbox is not ready yet: {target.stage}. Call again in a moment.")
+    async def answer(
+        self,
+        sessions: Sessions,
+        handle: str | None,
+        call: _Call,
+        act: Callable[[Sandbox, str | None], Awaitable[CallToolResult]],
+    ) -> CallToolResult:
+        """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
+        self._calls.add(call)
+        try:
+            target, new = await sessions.get(handle)
+            if not target.is_ready:
+                call.sandbox = target
+                with anyio.move_on_after(READY_SECONDS) as waiting:
+                    await target.ready()
+                call.sandbox = None
+                if waiting.cancelled_caught:
+                    raise NotReadyError(f"The sandbox is not ready yet: {target.stage}. Call again in a moment.")
             return await act(target, new)
-    except InvalidRequestError as error:
-        return failure(f"Nothing was done: {error}", "error")
-    except InstallError as error:
-        return failure(f"Nothing was installed. {error}", "error")
-    except AgentRunError as error:
-        return failure(str(error))
+        except InvalidRequestError as error:
+            return failure(f"Nothing was done: {error}", "error")
+        except InstallError as error:
+            return failure(f"Nothing was installed. {error}", "error")
+        except AgentRunError as error:
+            return failure(str(error))
+        finally:
+            self._calls.discard(call)
 
 
-def build_server(sessions: Sessions) -> MCPServer[Any]:
+def build_server(sessions: Sessions) -> MCPServer[None]:
     """The MCP server over *sessions*. It begins to prepare a sandbox as soon as it has answered its first message."""
     settings = sessions.settings
+    calls = _Calls()
 
     async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         result = await call_next(ctx)
         await sessions.begin()
         return result
 
-    server: MCPServer[Any] = MCPServer(
+    server: MCPServer[None] = MCPServer(
         "mcp-agentrun",
         title="AgentRun: a private Python",
         instructions=_instructions(settings),
         version=version("mcp-agentrun"),
         website_url="https://github.com/mcp-agentrun/mcp-agentrun",
         middleware=[prepare_after_first_answer],
+        lifespan=calls.lifespan,
         log_level="WARNING",
     )
     open_world = settings.network != "none"
@@ -139,7 +154,7 @@ def build_server(sessions: Sessions) -> MCPServer[Any]:
             result = await target.run(code, timeout=timeout)
             return run_answer(result, settings, handle=new or sandbox, new=new is not None)
 
-        return await _answer(ctx, sessions, sandbox, "running", run)
+        return await calls.answer(sessions, sandbox, _Call(ctx, "running"), run)
 
     @server.tool(
         title="Install packages",
@@ -156,12 +171,12 @@ def build_server(sessions: Sessions) -> MCPServer[Any]:
         ],
         sandbox: Handle = None,
     ) -> CallToolResult:
-        progress = _Progress(ctx, "installing")
+        call = _Call(ctx, "installing")
 
         async def install(target: Sandbox, new: str | None) -> CallToolResult:
-            return install_answer(await target.install(packages, report=progress.say))
+            return install_answer(await target.install(packages, report=call.say))
 
-        return await _answer(ctx, sessions, sandbox, "installing", install, progress)
+        return await calls.answer(sessions, sandbox, call, install)
 
     @server.tool(
         title="Reset the sandbox",
@@ -183,7 +198,7 @@ def build_server(sessions: Sessions) -> MCPServer[Any]:
                 "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
             )
 
-        return await _answer(ctx, sessions, sandbox, "resetting", reset)
+        return await calls.answer(sessions, sandbox, _Call(ctx, "resetting"), reset)
 
     return server
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -23,6 +24,9 @@ __all__ = ["serve_stdio"]
 def serve_stdio(settings: Settings) -> NoReturn:
     """Serve one client until it closes stdin or a signal ends the process; then remove its containers and exit."""
     _configure_logging(settings)
+    # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
+    for module in ("docker.types", "psutil"):
+        importlib.import_module(module)
     # The reader of stdin is a thread that nothing can interrupt: leaving the interpreter would wait for it.
     os._exit(anyio.run(_serve, settings))
 

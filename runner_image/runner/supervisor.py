@@ -7,7 +7,6 @@ has become possible, in an order that does not depend on the order of events.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -50,38 +49,42 @@ WARM_SECONDS = 20.0
 PROBE_SECONDS = 2.0
 
 
-@dataclasses.dataclass(eq=False)
 class Run:
-    """One execution of code, from its arrival to its result."""
+    """One execution of code, from its arrival to its result.
 
-    number: int
-    code: str
-    path: str | None
-    timeout: float
-    received: float
-    started: float = 0.0
-    deadline: float = float("inf")
-    """When the next step of ending the run is due: interrupt, second interrupt, kill."""
-    stopping: str | None = None
-    """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
-    interrupts: int = 0
-    oom_kills: int = 0
-    not_shared: int | None = None
-    """Bytes that processes other than its worker had for themselves soon after it began."""
-    is_first: bool = False
-    """Of its worker: there were no variables yet."""
-    result: dict[str, Any] | None = None
-    """Set when it has ended."""
-    is_probe: bool = False
-    """Empty code, by which a restored copy shows that it lives."""
+    :param is_probe: it is empty code, by which a restored copy shows that it lives.
+    """
+
+    def __init__(self, number: int, code: str, path: str | None, timeout: float, *, is_probe: bool = False) -> None:
+        self.number = number
+        self.code = code
+        self.path = path
+        self.timeout = timeout
+        self.is_probe = is_probe
+        self.received = time.monotonic()
+        self.started = 0.0
+        self.deadline = float("inf")
+        """When the next step of ending the run is due: interrupt, second interrupt, kill."""
+        self.stopping: str | None = None
+        """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
+        self.interrupts = 0
+        self.oom_kills = 0
+        self.not_shared: int | None = None
+        """Bytes that processes other than its worker had for themselves soon after it began."""
+        self.is_first = False
+        """Of its worker: there were no variables yet."""
+        self.result: dict[str, Any] | None = None
+        """Set when it has ended."""
 
 
-@dataclasses.dataclass
 class Reset:
-    keep_files: bool
-    janitor: int | None = None
-    deadline: float = float("inf")
-    wiped: bool = False
+    """A reset under way."""
+
+    def __init__(self, *, keep_files: bool) -> None:
+        self.keep_files = keep_files
+        self.janitor: int | None = None
+        self.deadline = float("inf")
+        self.wiped = keep_files
 
 
 class Supervisor:
@@ -163,9 +166,7 @@ class Supervisor:
                 self._on_hello(decode_json(payload))
             elif kind is Kind.RUN:
                 fields = decode_json(payload)
-                self._waiting = Run(
-                    fields["run"], fields["code"], fields["path"], float(fields["timeout"]), time.monotonic()
-                )
+                self._waiting = Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"]))
             elif kind is Kind.CANCEL:
                 self._on_cancel(decode_json(payload)["run"])
             elif kind is Kind.RESET:
@@ -205,6 +206,8 @@ class Supervisor:
         report = _checked(decode_json(payload), run.number)
         outcome = run.stopping or ("ok" if report["ok"] else "error")
         self._end_run(run, outcome, report, exit_code=report["exit_code"])
+        if not report["changed"] and self._workers.copy is not None:
+            self._copy_due = False
         if run.is_probe:
             assert self._ended is not None
             ended, self._ended = self._ended, None
@@ -343,7 +346,7 @@ class Supervisor:
         if worker.turn is None or self._reset is not None or self._run is not None:
             return
         if self._ended is not None:
-            self._start(Run(0, "", self._ended.path, PROBE_SECONDS, time.monotonic(), is_probe=True))
+            self._start(Run(0, "", self._ended.path, PROBE_SECONDS, is_probe=True))
             return
         if self._copy_due:
             self._copy_due = False
@@ -359,9 +362,7 @@ class Supervisor:
         reset = self._reset
         if reset is None:
             return
-        if reset.keep_files:
-            reset.wiped = True
-        elif not reset.wiped and reset.janitor is None and not self._workers.is_in_birth:
+        if not reset.wiped and reset.janitor is None and not self._workers.is_in_birth:
             reset.janitor = self._start_janitor()
             reset.deadline = time.monotonic() + WIPE_SECONDS
         if reset.wiped and self._workers.current is not None:
@@ -450,6 +451,7 @@ def _checked(report: dict[str, Any], number: int) -> dict[str, Any]:
     if not (
         report.get("run") == number
         and isinstance(report.get("ok"), bool)
+        and isinstance(report.get("changed"), bool)
         and isinstance(code := report.get("exit_code"), int)
         and 0 <= code <= 255
         and isinstance(report.get("value"), str | None)

@@ -39,6 +39,8 @@ _getpid = os.getpid
 _exit = os._exit
 _monotonic = time.monotonic
 _sleep = time.sleep
+_print = print
+_PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
 
@@ -169,14 +171,17 @@ class Session:
         self._blocked: set[int] = set()
         self._packages: str | None = None
         self._value: str | None = None
+        self._changed = True
 
     def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
-        :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None) and
-            ``error`` (``type``, ``message``, ``line``; or None).
+        :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
+            ``error`` (``type``, ``message``, ``line``; or None) and ``changed``, false where the session is certainly
+            as it was before.
         """
         self._value = None
+        self._changed = True
         self._use_packages(packages)
         report: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
         try:
@@ -206,6 +211,7 @@ class Session:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             report.update(ok=False, exit_code=1, error=_describe(error))
         report["value"] = self._value
+        report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
         return report
 
     def _execute(self, code: str, filename: str) -> None:
@@ -213,11 +219,39 @@ class Session:
         linecache.cache[filename] = (len(code), None, lines, filename)
         namespace = self._main.__dict__
         tree: Any = compile(code, filename, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        self._changed = not self._only_prints(tree)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), filename, "eval", dont_inherit=True), namespace)
             sys.displayhook(value)
+
+    def _only_prints(self, tree: ast.Module) -> bool:
+        """Whether *tree* does nothing but print constants and variables of built-in types, so that no variable can
+        have another value afterwards.
+        """
+        namespace = self._main.__dict__
+        if (
+            "print" in namespace
+            or namespace.get("__builtins__") is not builtins
+            or builtins.__dict__.get("print") is not _print
+            or type(sys.stdout) is not io.TextIOWrapper
+        ):
+            return False
+        for statement in tree.body:
+            match statement:
+                case ast.Expr(ast.Call(ast.Name("print"), arguments, [])):
+                    for argument in arguments:
+                        match argument:
+                            case ast.Constant():
+                                pass
+                            case ast.Name(name) if type(namespace.get(name)) in _PLAIN:
+                                pass
+                            case _:
+                                return False
+                case _:
+                    return False
+        return True
 
     def _display(self, value: object) -> None:
         """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""

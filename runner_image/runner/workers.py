@@ -7,7 +7,6 @@ in waiting; the *copy* is the checkpoint, a frozen fork of the current worker as
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import socket
@@ -36,27 +35,29 @@ RETRY_SECONDS = 0.2
 _REPORT_LIMIT = 1 << 18
 
 
-@dataclasses.dataclass(eq=False)
 class Worker:
-    pid: int
-    turn: Peer | None
-    """Its connection while it waits for code; while it runs some, it has none."""
-    warm: bool
-    """Forked after the data packages had been imported."""
-    used: bool = False
-    """Has run code, so that there are variables to lose."""
-    delivery: Peer | None = None
-    """The connection over which its current code is still being sent."""
+    """A process that waits for code, or runs it."""
+
+    def __init__(self, pid: int, turn: Peer, *, warm: bool, used: bool) -> None:
+        self.pid = pid
+        self.turn: Peer | None = turn
+        """Its connection while it waits for code; while it runs some, it has none."""
+        self.warm = warm
+        """Forked after the data packages had been imported."""
+        self.used = used
+        """Has run code, so that there are variables to lose."""
+        self.delivery: Peer | None = None
+        """The connection over which its current code is still being sent."""
 
 
-@dataclasses.dataclass(eq=False)
 class Birth:
     """A process that has been asked for: it exists when its maker *and* it itself have said so."""
 
-    peer: Peer
-    deadline: float
-    made: bool = False
-    warm: bool = False
+    def __init__(self, peer: Peer, deadline: float) -> None:
+        self.peer = peer
+        self.deadline = deadline
+        self.made = False
+        self.warm = False
 
 
 class Workers:
@@ -297,7 +298,7 @@ class Workers:
         if birth is not None and birth.made and birth.peer.sender_pid is not None:
             self._birth = None
             self._retry_seconds = RETRY_SECONDS
-            newborn = self._adopt(birth)
+            newborn = self._adopt(birth, used=False)
             if self.current is None:
                 self.current = newborn
             else:
@@ -308,13 +309,12 @@ class Workers:
         if birth is not None and birth.made and birth.peer.sender_pid is not None:
             self._copying = None
             self.end(self.copy)
-            self.copy = self._adopt(birth)
-            self.copy.used = True
+            self.copy = self._adopt(birth, used=True)
             self.unprotected = None
 
-    def _adopt(self, birth: Birth) -> Worker:
+    def _adopt(self, birth: Birth, *, used: bool) -> Worker:
         assert birth.peer.sender_pid is not None
-        worker = Worker(birth.peer.sender_pid, birth.peer, birth.warm)
+        worker = Worker(birth.peer.sender_pid, birth.peer, warm=birth.warm, used=used)
         self._events.watch(birth.peer, lambda: self._on_turn(worker, birth.peer))
         return worker
 
