@@ -10,6 +10,8 @@ from typing import Protocol
 
 import anyio
 import pytest
+from anyio import CancelScope
+from anyio.abc import TaskGroup
 from docker import APIClient
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -76,6 +78,23 @@ async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandb
             yield sandbox
     finally:
         await engine.aclose()
+
+
+async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, **options: float) -> CancelScope:
+    """Run *code* in the background, and return when it has begun to run. Cancelling the scope cancels the run."""
+    begun, scope = anyio.Event(), CancelScope()
+
+    async def on_output(_: bytes) -> None:
+        begun.set()
+
+    async def run() -> None:
+        with scope:
+            await sandbox.run("print('begun', flush=True)\n" + code, on_output=on_output, **options)
+
+    tasks.start_soon(run)
+    with anyio.fail_after(30):
+        await begun.wait()
+    return scope
 
 
 @pytest.fixture(scope="module")

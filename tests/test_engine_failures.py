@@ -5,11 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import psutil
 import pytest
 from docker import APIClient
 from mcp.types import CallToolResult
@@ -47,13 +49,13 @@ async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenCli
         await run(client, "x = 1")
 
         async def stop() -> None:
-            await anyio.sleep(0.5)
+            await anyio.to_thread.run_sync(_wait_for_process, ["sleep", "100"])
             await anyio.to_thread.run_sync(engine.stop)
 
         lost: CallToolResult | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
-            lost = await run(client, "import time; time.sleep(100)", timeout=200)
+            lost = await run(client, "import subprocess; subprocess.run(['sleep', '100'])", timeout=200)
         assert lost is not None
         assert lost.is_error
         assert facts_of(lost)["outcome"] == "unavailable"
@@ -102,6 +104,13 @@ async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenCl
     # The search can find: what is there is found.
     (engine.data_root / "probe").write_text("x" * 5000 + output_mark)
     assert _files_with(engine.data_root, output_mark.encode()) == [engine.data_root / "probe"]
+
+
+def _wait_for_process(command: list[str]) -> None:
+    deadline = time.monotonic() + 30
+    while all(process.info["cmdline"] != command for process in psutil.process_iter(["cmdline"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _folder_with_a_shell(folder: Path) -> Path:

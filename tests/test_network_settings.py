@@ -16,8 +16,9 @@ def from_variables(**variables: str) -> NetworkSettings:
 
 
 def test_nothing_set() -> None:
-    assert from_variables() == NetworkSettings()
-    assert from_variables().environment() == {}
+    settings = from_variables()
+    assert settings == NetworkSettings(ca_bundle=settings.ca_bundle)
+    assert settings.environment() == {}
 
 
 def test_uv_index_goes_before_pip_index() -> None:
@@ -74,6 +75,11 @@ def test_first_bundle_that_holds_certificates(tmp_path: Path) -> None:
         CURL_CA_BUNDLE=str(tmp_path / "ca.pem"),
     )
     assert settings.ca_bundle == (tmp_path / "ca.pem").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/etc/ssl/certs/ca-certificates.crt").exists(), reason="the machine has no such file")
+def test_without_any_variable_the_system_s_certificates_are_trusted() -> None:
+    assert from_variables().ca_bundle == Path("/etc/ssl/certs/ca-certificates.crt").read_bytes()
 
 
 def test_pip_configuration(tmp_path: Path) -> None:

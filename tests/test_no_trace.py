@@ -188,7 +188,9 @@ def test_only_what_has_no_living_owner_is_swept(
         )["Id"]
         api.start(left[name])
     try:
-        third = serve()
+        with removals(api, [left["dead"]]) as wait:
+            third = serve()
+            wait(20)
         alive = {item["Id"] for item in api.containers(all=True)}
         assert left["dead"] not in alive
         assert {left["foreign"], left["garbage"]} <= alive

@@ -10,7 +10,7 @@ from mcp_agentrun.errors import InvalidRequestError, UnavailableError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 
-from .conftest import open_sandbox
+from .conftest import begin, open_sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -162,19 +162,20 @@ threading.Thread(target=lambda: (go.wait(), print("thread")), daemon=True).start
         "        if fields[2].split()[0] != 'Z': names.append(fields[0].partition('(')[2])\nprint(sorted(set(names)))"
     )
     assert await text_of(shared, alive) == "['supervisor', 'worker', 'zygote']\n"
-    await text_of(shared, "go.set(); time.sleep(0.2)")
+    await text_of(shared, "go.set(); [thread.join() for thread in threading.enumerate()[1:]]")
 
 
 async def test_what_threads_print_between_runs_comes_apart_from_the_next_output(shared: Sandbox) -> None:
     await text_of(
         shared,
-        "import threading, os\nr, w = os.pipe()\n"
-        "def late():\n    os.read(r, 1)\n    print('from a thread')\n"
-        "def later():\n    import time; time.sleep(0.2); os.write(w, b'x')\n"
-        "threading.Thread(target=late).start(); threading.Thread(target=later).start()",
+        "import threading, time\n"
+        "def late():\n    time.sleep(0.2)\n    print('from a thread')\n"
+        "threading.Thread(target=late).start()",
     )
-    await anyio.sleep(0.6)
-    result = await shared.run("print('from the run')")
+    with anyio.fail_after(10):
+        while not (result := await shared.run("print('from the run')")).late.written:
+            assert result.output.text() == "from the run\n"
+            await anyio.sleep(0.05)  # the thread is to find itself between two runs
     assert result.late.text() == "from a thread\n"
     assert result.output.text() == "from the run\n"
 
@@ -202,9 +203,8 @@ async def test_memory_limit_is_named(shared: Sandbox) -> None:
 
 async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: Sandbox) -> None:
     await text_of(shared, "import time, os\nkept = 5")
-    with anyio.move_on_after(0.3) as scope:
-        await shared.run("time.sleep(60)")
-    assert scope.cancelled_caught
+    async with anyio.create_task_group() as tasks:
+        (await begin(tasks, shared, "time.sleep(60)")).cancel()
     result = await shared.run("kept")
     assert result.output.text() == "5\n"
     assert result.duration < 5
@@ -366,10 +366,14 @@ async def test_a_container_that_is_gone_is_replaced_and_the_loss_told(runner_ima
 
             async def run() -> None:
                 with pytest.raises(UnavailableError, match="lost during this call"):
-                    await sandbox.run("import time; time.sleep(60)")
+                    await sandbox.run("print('begun', flush=True); import time; time.sleep(60)", on_output=on_output)
 
+            async def on_output(_: bytes) -> None:
+                begun.set()
+
+            begun = anyio.Event()
             tasks.start_soon(run)
-            await anyio.sleep(0.3)
+            await begun.wait()
             await anyio.to_thread.run_sync(lambda: api.kill(container["Id"]))
         result = await sandbox.run("x")
         assert result.replaced

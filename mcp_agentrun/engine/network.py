@@ -17,6 +17,12 @@ from pathlib import Path
 __all__ = ["NetworkSettings", "redact"]
 
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
+_SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # macOS
+)
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 _EXTRA_INDEX_VARIABLES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")
@@ -45,7 +51,8 @@ class NetworkSettings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> NetworkSettings:
-        """The settings of this machine: variables of *environ* first, then pip's configuration files.
+        """The settings of this machine: variables of *environ* first, then pip's configuration files, and for the
+        certificates the system's own: clients often start their servers without an environment.
 
         What a container could not use, such as an index in a local folder, is left out.
         """
@@ -53,7 +60,7 @@ class NetworkSettings:
         indexes = [*_values(environ, _INDEX_VARIABLES), pip.get("index-url", "")]
         extra_indexes = [*_values(environ, _EXTRA_INDEX_VARIABLES), pip.get("extra-index-url", "")]
         return cls(
-            ca_bundle=_first_bundle([*_values(environ, _CA_VARIABLES), pip.get("cert", "")]),
+            ca_bundle=_first_bundle([*_values(environ, _CA_VARIABLES), pip.get("cert", ""), *_SYSTEM_BUNDLES]),
             proxies=_proxies(environ, pip.get("proxy", "")),
             index_url=next(_web_urls(indexes), None),
             extra_index_urls=tuple(dict.fromkeys(_web_urls(extra_indexes))),

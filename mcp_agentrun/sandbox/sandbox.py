@@ -49,6 +49,7 @@ class Sandbox:
         self.id = secrets.token_hex(16)
         self._engine = engine
         self._settings = settings
+        self._uid = _take_uid(*settings.uid_range)
         self._installer = installer
         self._packages: str | None = None
         self._requirements: tuple[str, ...] = ()
@@ -74,7 +75,10 @@ class Sandbox:
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         if self._installer is not None and self._packages is not None:
             await self._installer.forget(self.id)
-        return await self._stack.__aexit__(*exc_info)
+        try:
+            return await self._stack.__aexit__(*exc_info)
+        finally:
+            _uids_in_use.discard(self._uid)
 
     @property
     def stage(self) -> str:
@@ -233,7 +237,7 @@ class Sandbox:
 
     async def _prepare(self, report: Report) -> ContainerSpec:
         image = await self._engine.ensure_image(report)
-        return runner_spec(self._settings, image, self.id)
+        return runner_spec(self._settings, image, self.id, self._uid)
 
     async def _result(
         self, link: Link, number: int, timeout: float, replaced: bool, on_output: OnOutput | None
@@ -292,9 +296,16 @@ class Sandbox:
 _uids_in_use: set[int] = set()
 
 
-def runner_spec(settings: Settings, image: str, sandbox: str) -> ContainerSpec:
-    """The container of a sandbox: every limit and lock of *settings*."""
-    uid = random.SystemRandom().randint(*settings.uid_range)
+def _take_uid(first: int, last: int) -> int:
+    """A user id that no other sandbox of this process has, and probably none of another's."""
+    free = [uid for uid in random.sample(range(first, last + 1), min(256, last + 1 - first)) if uid not in _uids_in_use]
+    uid = free[0] if free else random.randint(first, last)  # noqa: S311
+    _uids_in_use.add(uid)
+    return uid
+
+
+def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:
+    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*."""
     threads = str(max(1, round(settings.cpus)))
 
     def tmpfs(size: int, mode: str, inodes: int) -> str:
