@@ -88,7 +88,10 @@ class Result:
     since: State = "kept"
     """What had become of them before it, since the last result: user code can end its interpreter between runs."""
     unprotected: str | None = None
-    """Why there was no checkpoint of them during the run: ``memory``, ``threads`` or ``hooks``, or an errno's name."""
+    """Why there is no checkpoint of them any more: ``memory``, ``threads``, ``hooks``, ``died`` or an errno's name.
+
+    Told once, and when the variables are lost.
+    """
     late: Output = Output()
     """What threads of earlier runs have written since the last one."""
     replaced: bool = False

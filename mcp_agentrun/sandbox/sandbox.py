@@ -57,6 +57,7 @@ class Sandbox:
         self._turn = anyio.Lock(fast_acquire=True)
         self._waiting = 0
         self._seen_starts = 0
+        self._unprotected: str | None = None
         self._stack = AsyncExitStack()
         self._keeper: Keeper | None = None
 
@@ -263,6 +264,9 @@ class Sandbox:
             if fields["run"] != number or fields["outcome"] not in OUTCOMES or not states <= STATES:
                 raise ProtocolError("a result that is not this run's")
             error = fields["error"]
+            unprotected = fields["unprotected"]
+            is_news = unprotected != self._unprotected or fields["state"] == "lost"
+            self._unprotected = unprotected
             return Result(
                 outcome=fields["outcome"],
                 output=Output(bytes(head), tail, int(fields["written"])),
@@ -272,7 +276,7 @@ class Sandbox:
                 exit_code=fields["exit_code"],
                 state=fields["state"],
                 since=fields["since"],
-                unprotected=fields["unprotected"],
+                unprotected=unprotected if is_news else None,
                 late=Output(bytes(late), b"", len(late)),
                 replaced=replaced,
                 timeout=timeout,

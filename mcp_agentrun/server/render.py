@@ -86,14 +86,16 @@ def _notes(result: Result) -> list[str]:
         notes.append(_crash(result.exit_code))
     elif result.outcome == "cancelled":
         notes.append("The run was cancelled.")
+    why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
-        why = _UNPROTECTED.get(result.unprotected or "", "")
         notes.append(
             "The interpreter had to be replaced: all variables and imports are gone, files are still there."
             + (f" They could not be kept because {why}." if why else "")
         )
     elif result.state == "restored":
         notes.append("The session goes on with the variables as they were before this run; files stay as it left them.")
+    elif why:
+        notes.append(f"A crash or a kill would now lose all variables, because {why}.")
     return notes
 
 
@@ -101,7 +103,7 @@ _UNPROTECTED = {
     "memory": "there is too little memory left for a copy of them",
     "threads": "a library that runs native threads can't be copied safely",
     "hooks": "code that runs at forks prevented a copy",
-    "killed": "the copy of them was killed",
+    "died": "the copy of them has ended too",
     "EAGAIN": "there are too many processes and threads for another one",
     "ENOMEM": "there is too little memory left for a copy of them",
 }

@@ -317,7 +317,8 @@ class Supervisor:
             self._ended = run
             if not run.is_first:
                 self._workers.restore()
-        # Else a restored copy has died of an empty run: what killed it is in the copy itself, which is not tried again.
+        else:  # a restored copy has died of an empty run: what killed it is in the copy itself
+            self._workers.unprotected = "died"
 
     # -- what has become possible
 

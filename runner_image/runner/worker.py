@@ -57,6 +57,8 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     while True:
         connection.sendall(report)
         kind, payload, descriptors = _receive(connection)
+        for _ in linux.reap():  # what the last run left running has been killed, and is nobody else's child
+            pass
         if kind is Kind.CHECKPOINT:
             copy = socket.socket(fileno=descriptors[0])
             error = _fork_copy()

@@ -71,8 +71,8 @@ class Workers:
         self.spare: Worker | None = None
         self.copy: Worker | None = None
         self.unprotected: str | None = None
-        """Why there is no copy of the current worker, where there should be one: an errno's name, ``threads``,
-        ``memory`` or ``hooks``."""
+        """Why there is no copy of the current worker, where there should be one: ``threads``, ``memory``, ``hooks``,
+        ``died`` or an errno's name."""
         self.zygote_pid: int | None = None
         self._events = events
         self._on_report = on_report
@@ -154,9 +154,7 @@ class Workers:
     def drop_copy(self, reason: str | None) -> None:
         """Do without a copy."""
         self.unprotected = reason
-        if self._copying is not None:
-            self._drop(self._copying.peer)
-            self._copying = None
+        self._drop_copying()
         self.end(self.copy)
         self.copy = None
 
@@ -202,7 +200,7 @@ class Workers:
                     self._drop_copying()
                     return worker
                 if name == "copy" and self.unprotected is None:
-                    self.unprotected = "killed"
+                    self.unprotected = "died"
         return None
 
     def keep_deadlines(self, now: float) -> None:
@@ -278,8 +276,7 @@ class Workers:
             if birth is self._birth:
                 self._miscarry()
             else:
-                self._drop_copying()
-                self.unprotected = "hooks"
+                self.drop_copy("hooks")
 
     def _miscarry(self) -> None:
         if self._birth is not None:
@@ -364,7 +361,7 @@ class Workers:
         try:
             frames = turn.receive()
             for kind, payload in frames:
-                if kind is Kind.FORKED and worker is self.current and self._copying is not None:
+                if kind is Kind.FORKED and worker is self.current:
                     self._on_copied(decode_json(payload).get("error"))
                 elif kind is Kind.RESULT and worker is self.current:
                     self._on_report(worker, payload)
@@ -376,7 +373,9 @@ class Workers:
             self.end(worker)
 
     def _on_copied(self, error: Any) -> None:
-        if error is None and self._copying is not None:
+        if self._copying is None:  # it has been given up meanwhile
+            return
+        if error is None:
             self._copying.made = True
         else:
             self.drop_copy(error if isinstance(error, str) else "hooks")

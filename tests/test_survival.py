@@ -1,0 +1,211 @@
+"""What is left of a session after everything that can hit it."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from docker import APIClient
+
+from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.settings import Settings
+
+from .conftest import begin, open_sandbox
+
+pytestmark = pytest.mark.anyio
+
+SWALLOW = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass"
+SEGFAULT = "import ctypes; ctypes.string_at(0)"
+FORK_BOMB = "import os, time\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        time.sleep(0.01)"
+
+HITS = {
+    "exception": ("1 / 0", "error", "kept"),
+    "exit": ("import sys; sys.exit(3)", "error", "kept"),
+    "soft timeout": ("import time; time.sleep(60)", "timeout", "kept"),
+    "hard timeout": (SWALLOW, "timeout", "restored"),
+    "timeout in C": ("sum(range(10**12))", "timeout", "restored"),
+    "stopped by itself": ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", "timeout", "restored"),
+    "segmentation fault": (SEGFAULT, "crashed", "restored"),
+    "abort": ("import os; os.abort()", "crashed", "restored"),
+    "os._exit": ("import os; os._exit(0)", "crashed", "restored"),
+    "out of memory": ("block = [bytearray(16 << 20) for _ in range(1000)]", "memory_limit", "restored"),
+    "memory error": ("block = bytearray(1 << 40)", "error", "kept"),
+    "fork bomb": (FORK_BOMB, "timeout", "kept or restored"),
+    "kill -1": ("import os, signal; os.kill(-1, signal.SIGKILL)", "ok", "kept"),
+    "stop -1": ("import os, signal; os.kill(-1, signal.SIGSTOP)", "ok", "kept"),
+    "killed by its child": (
+        "import os\nif os.fork() == 0:\n    os.kill(os.getppid(), 9); os._exit(0)\nos.wait()",
+        "crashed",
+        "restored",
+    ),
+}
+
+
+async def text_of(sandbox: Sandbox, code: str) -> str:
+    result = await sandbox.run(code)
+    assert result.outcome == "ok", result.output.text()
+    return result.output.text()
+
+
+@pytest.mark.parametrize("hit", HITS)
+async def test_variables_survive(shared: Sandbox, hit: str) -> None:
+    code, outcome, state = HITS[hit]
+    await text_of(
+        shared,
+        "import pandas, random\nglobals().pop('changed', 0)\nkept = pandas.DataFrame({'a': [40, 41]})\nrandom.seed(7)",
+    )
+    await text_of(shared, "kept.a += 1; open('file.txt', 'w').write('here')")
+    before = await text_of(shared, "random.getstate()[1][:3]")
+    result = await shared.run("changed = True\nprint('begun', flush=True)\n" + code, timeout=1.5)
+    assert result.outcome == outcome, result
+    assert result.state in state.split(" or "), result
+    assert result.output.text().startswith("begun\n")
+    assert await text_of(shared, "list(kept.a)") == "[41, 42]\n"
+    assert await text_of(shared, "random.getstate()[1][:3]") == before
+    assert await text_of(shared, "print(open('file.txt').read())") == "here\n"
+    assert await text_of(shared, "'changed' in globals()") == f"{result.state == 'kept'}\n"
+
+
+async def test_a_chain_of_failures_loses_nothing(shared: Sandbox) -> None:
+    await text_of(shared, "count = 0")
+    for code, outcome in ((SEGFAULT, "crashed"), (SWALLOW, "timeout"), ("import os; os._exit(1)", "crashed")) * 2:
+        result = await shared.run(code, timeout=0.3)
+        assert (result.outcome, result.state) == (outcome, "restored")
+    assert await text_of(shared, "count += 1; count") == "1\n"
+    assert (await shared.run(SEGFAULT)).state == "restored"
+    assert await text_of(shared, "count += 1; count") == "2\n"
+
+
+async def test_cancelling_code_that_swallows_interrupts_restores(shared: Sandbox) -> None:
+    await text_of(shared, "x = 5")
+    async with anyio.create_task_group() as tasks:
+        (await begin(tasks, shared, SWALLOW)).cancel()
+    assert await text_of(shared, "x") == "5\n"
+
+
+async def test_the_first_run_has_nothing_to_lose(runner_image: str) -> None:
+    async with open_sandbox() as sandbox:
+        assert (await sandbox.run("import os; os._exit(1)")).state == "restored"
+        assert await text_of(sandbox, "1 + 1") == "2\n"
+
+
+async def test_without_checkpoints_variables_are_lost_and_that_is_said(runner_image: str) -> None:
+    async with open_sandbox(Settings(checkpoints=False)) as sandbox:
+        await text_of(sandbox, "x = 1")
+        result = await sandbox.run("import os; os._exit(1)")
+        assert (result.state, result.unprotected) == ("lost", None)
+        assert (await sandbox.run("x")).outcome == "error"
+
+
+async def test_a_large_object_changed_in_place_costs_the_copy_and_not_the_run(runner_image: str) -> None:
+    async with open_sandbox() as sandbox:
+        await text_of(sandbox, "import numpy as np; a = np.ones(75_000_000)")
+        result = await sandbox.run("a += 1; float(a[7])")
+        assert (result.outcome, result.state, result.unprotected) == ("ok", "kept", "memory")
+        assert result.output.text() == "2.0\n"
+        assert (await sandbox.run("import os; os._exit(1)")).state == "restored"  # there is a new copy
+        assert await text_of(sandbox, "float(a.sum())") == "150000000.0\n"
+
+
+async def test_where_memory_is_too_tight_for_a_copy_that_is_said(runner_image: str) -> None:
+    async with open_sandbox() as sandbox:
+        await text_of(sandbox, "import numpy as np; a = np.ones(118_000_000)")
+        result = await sandbox.run("import os; os._exit(1)")
+        assert (result.state, result.unprotected) == ("lost", "memory")
+        assert (await sandbox.run("a")).outcome == "error"
+
+
+async def test_native_threads_are_not_copied_and_that_is_said(runner_image: str) -> None:
+    async with open_sandbox() as sandbox:
+        await sandbox.install("polars")
+        await text_of(sandbox, "import polars; f = polars.DataFrame({'a': list(range(1000))}).lazy()")
+        await text_of(sandbox, "f.select(polars.col('a').sum()).collect().item()")
+        result = await sandbox.run("import os; os._exit(1)")
+        assert (result.state, result.unprotected) == ("lost", "threads")
+        assert (await sandbox.run("f")).outcome == "error"
+
+
+async def test_python_threads_end_with_their_interpreter_and_variables_come_back(shared: Sandbox) -> None:
+    await text_of(
+        shared, "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait).start()\nx = 3"
+    )
+    assert (await shared.run("import os; os._exit(1)")).state == "restored"
+    assert await text_of(shared, "x, threading.active_count()") == "(3, 1)\n"
+
+
+async def test_a_killed_copy_loses_the_variables_and_that_is_said(shared: Sandbox) -> None:
+    await text_of(shared, "x = 1")
+    result = await shared.run("import os, signal; os.kill(-1, signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)")
+    assert (result.outcome, result.state, result.unprotected) == ("crashed", "lost", "died")
+    assert (await shared.run("x")).outcome == "error"
+
+
+POISONS = {
+    "dies when forked": ("import os; os.register_at_fork(after_in_child=lambda: os._exit(1))", "kept", "lost", "hooks"),
+    "hangs before the fork": (
+        "import os, time; os.register_at_fork(before=lambda: time.sleep(1000))",
+        "restored",
+        "restored",
+        None,
+    ),
+    "hangs in the child": (
+        "import os, time; os.register_at_fork(after_in_child=lambda: time.sleep(1000))",
+        "kept",
+        "lost",
+        "hooks",
+    ),
+    "dies of any code": (
+        (
+            "import sys, os\narmed = []\n"
+            "def hook(event, _):\n    if armed and event == 'compile': os._exit(1)\n"
+            "sys.addaudithook(hook)\narmed.append(1)"
+        ),
+        "kept",
+        "lost",
+        "died",
+    ),
+}
+
+
+@pytest.mark.parametrize("poison", POISONS)
+async def test_a_poisoned_copy_is_never_tried_again(shared: Sandbox, poison: str) -> None:
+    code, since, state, unprotected = POISONS[poison]
+    await shared.reset()
+    await text_of(shared, "x = 1")
+    await text_of(shared, code)
+    with anyio.fail_after(60):
+        result = await shared.run("import os; os._exit(1)")
+        assert (result.since, result.state, result.unprotected) == (since, state, unprotected)
+        assert (await shared.run("x")).outcome == ("ok" if state == "restored" else "error")
+        assert await text_of(shared, "1 + 1") == "2\n"
+
+
+async def test_an_interpreter_that_ends_between_runs(shared: Sandbox) -> None:
+    await text_of(shared, "x = 1")
+    await text_of(shared, "import threading, time, os; threading.Timer(0.1, os._exit, [1]).start(); y = 2")
+    with anyio.fail_after(20):
+        while (result := await shared.run("'y' in globals(), x")).since == "kept":
+            await anyio.sleep(0.05)  # it is to end between two runs
+    assert result.since == "restored"
+    assert result.output.text() == "(True, 1)\n"
+
+
+async def test_signal_handlers_of_the_user_s_wait_for_the_next_run(shared: Sandbox) -> None:
+    await text_of(
+        shared,
+        "import signal, time\nhits = []\nsignal.signal(signal.SIGALRM, lambda *_: hits.append(1))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.05)",
+    )
+    with anyio.fail_after(10):
+        while await text_of(shared, "len(hits)") == "0\n":
+            await anyio.sleep(0.02)  # the signal is to come between two runs
+
+
+async def test_sandboxes_do_not_feel_each_other(shared: Sandbox, api: APIClient) -> None:
+    async with open_sandbox() as other:
+        await text_of(other, "x = 9")
+        async with anyio.create_task_group() as tasks:
+            scope = await begin(tasks, shared, FORK_BOMB, timeout=30)
+            for _ in range(20):
+                assert await text_of(other, "x") == "9\n"
+            scope.cancel()
+        assert await text_of(shared, "1 + 1") == "2\n"
