@@ -25,6 +25,10 @@ class RunError:
     message: str
     line: int | None
     """Line of the code where it was raised, or None where that is not known."""
+    errno: int | None = None
+    """Of the system's error behind it, by the container's numbers, which are Linux's."""
+    full: tuple[str, ...] = ()
+    """The folders that have no room left, where that is what the system says."""
 
 
 @dataclass(frozen=True)

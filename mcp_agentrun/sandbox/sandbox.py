@@ -272,7 +272,9 @@ class Sandbox:
                 output=Output(bytes(head), tail, int(fields["written"])),
                 duration=float(fields["duration"]),
                 value=fields["value"],
-                error=None if error is None else RunError(error["type"], error["message"], error["line"]),
+                error=None
+                if error is None
+                else RunError(error["type"], error["message"], error["line"], error["errno"], tuple(error["full"])),
                 exit_code=fields["exit_code"],
                 state=fields["state"],
                 since=fields["since"],

@@ -8,7 +8,7 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 
 from ..packages.installer import Installed
-from ..sandbox import Outcome, Result
+from ..sandbox import Outcome, Result, RunError
 from ..settings import Settings
 
 __all__ = ["failure", "install_answer", "run_answer", "text_answer"]
@@ -46,14 +46,15 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
         blocks.append(_MARK + "End of that.\n")
     shown = result.output.text(settings.output_show)
     blocks.append(shown)
-    notes = [_MARK + note for note in _notes(result)]
+    notes = [_MARK + note for note in _notes(result, settings)]
     if new:
         notes.append(
             f'{_MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; '
             "it lives as long as this connection."
         )
     if not shown and not notes and not result.late.written:
-        notes.append(_MARK + "The code ran and printed nothing.")
+        end = f"The code ended with exit code {result.exit_code}" if result.exit_code else "The code ran"
+        notes.append(f"{_MARK}{end} and printed nothing.")
     if notes:
         blocks[-1] = _ended(blocks[-1])
         blocks.append("\n".join(notes))
@@ -73,19 +74,29 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
     return text_answer("".join(blocks), is_error=result.outcome != "ok", meta=meta)
 
 
-def _notes(result: Result) -> list[str]:
+def _notes(result: Result, settings: Settings) -> list[str]:
     notes: list[str] = []
     if result.outcome == "timeout":
         notes.append(
-            f"The code was stopped when its time limit of {result.timeout:g} s was over. "
-            "Do less in one call, or pass a larger `timeout`."
+            f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
+            + (
+                f", or pass a larger `timeout`: at most {settings.max_timeout:g}."
+                if result.timeout < settings.max_timeout
+                else "."
+            )
         )
     elif result.outcome == "memory_limit":
-        notes.append("The code was killed because it exceeded the sandbox's memory limit. Work on less data at once.")
+        notes.append(
+            f"The code was killed because it needed more than the sandbox's {_size(settings.memory)} of memory, which "
+            "also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete what you no "
+            "longer need."
+        )
     elif result.outcome == "crashed":
         notes.append(_crash(result.exit_code))
     elif result.outcome == "cancelled":
         notes.append("The run was cancelled.")
+    elif result.error is not None:
+        notes += _limit(result.error, settings)
     why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
         notes.append(
@@ -109,6 +120,33 @@ _UNPROTECTED = {
 }
 
 
+def _limit(error: RunError, settings: Settings) -> list[str]:
+    """Which limit of the sandbox is behind *error*, if one is; the numbers are Linux's, whatever this machine runs."""
+    notes = {
+        11: f"The sandbox allows {settings.pids} processes and threads at a time. End some before you start more.",
+        12: f"The sandbox has {_size(settings.memory)} of memory in all. Work on less data at once.",
+        24: f"A process may have {settings.open_files} files open at a time. Close some.",
+        27: f"A file may have at most {_size(settings.workspace_size)}. Write less, or in several files.",
+        30: "Only /workspace, /tmp and /dev/shm can be written to.",
+    }
+    if settings.network == "none":
+        notes |= dict.fromkeys(
+            (97, 101, 113), "The sandbox has no network. Data must come with the code, packages with install_package."
+        )
+    if error.errno == 28:
+        sizes = {"/workspace": settings.workspace_size, "/tmp": settings.tmp_size, "/dev/shm": settings.shm_size}  # noqa: S108
+        return [
+            f"{folder} is full: it holds {_size(sizes[folder])} and {settings.inodes} files and folders at most. "
+            "Delete some."
+            for folder in error.full
+        ]
+    return [notes[error.errno]] if error.errno in notes else []
+
+
+def _size(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
 def _crash(exit_code: int | None) -> str:
     if exit_code is None or exit_code >= 0:
         return f"The interpreter ended during the run with exit code {exit_code} (os._exit or the like)."
@@ -118,7 +156,8 @@ def _crash(exit_code: int | None) -> str:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    return f"The interpreter was killed during the run by {name}."
+    meaning = {"SIGSYS": ": the sandbox does not allow that system call", "SIGXFSZ": ": a file grew too large"}
+    return f"The interpreter was killed during the run by {name}{meaning.get(name, '')}."
 
 
 def _ended(text: str) -> str:

@@ -467,10 +467,13 @@ def _is_error(error: object) -> bool:
         return False
     fields: dict[str, Any] = error  # pyright: ignore[reportUnknownVariableType]
     return (
-        set(fields) == {"type", "message", "line"}
+        set(fields) == {"type", "message", "line", "errno", "full"}
         and isinstance(fields["type"], str)
         and isinstance(fields["message"], str)
         and isinstance(fields["line"], int | None)
+        and isinstance(fields["errno"], int | None)
+        and isinstance(fields["full"], list)
+        and all(folder in WRITABLE for folder in fields["full"])  # pyright: ignore[reportUnknownVariableType]
     )
 
 

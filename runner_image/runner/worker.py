@@ -29,6 +29,7 @@ from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
 from . import linux
 
 WORKSPACE = "/workspace"
+_WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
 _CONNECT_SECONDS = 5.0
@@ -318,11 +319,38 @@ def _describe(error: BaseException) -> dict[str, Any]:
         frame = frame.tb_next
     if line is None and isinstance(error, SyntaxError) and isinstance(error.lineno, int):
         line = error.lineno
+    number = _system_error(error)
     return {
         "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
         "message": _text(lambda: str(error)),
         "line": line,
+        "errno": number,
+        "full": [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else [],
     }
+
+
+def _system_error(error: BaseException | None) -> int | None:
+    """The errno behind *error*, or behind one that it came from: it tells which limit of the sandbox was hit."""
+    for _ in range(10):
+        if error is None:
+            break
+        if isinstance(error, MemoryError):
+            return errno.ENOMEM
+        if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
+            return errno.EAGAIN
+        if isinstance(error, socket.gaierror):
+            return errno.ENETUNREACH
+        if isinstance(error, OSError) and isinstance(error.errno, int) and 0 < error.errno < 4096:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_full(folder: str) -> bool:
+    with contextlib.suppress(OSError):
+        state = os.statvfs(folder)
+        return state.f_bavail == 0 or state.f_favail == 0
+    return False
 
 
 def _text(make: Any) -> str:
