@@ -112,6 +112,9 @@ class Settings(BaseModel):
     runtime: str | None = Field(
         default=None, description="OCI runtime of the containers, such as runsc; the engine's own."
     )
+    accept_weak_engine: bool = Field(
+        default=False, description="Use the engine even if it can't enforce the limits, such as a rootless one."
+    )
     install_timeout: Seconds = Field(
         default=600.0, description="Longest time that one install_package may take, in seconds."
     )

@@ -30,13 +30,16 @@ class PrivateEngine:
         self.data_root = folder / "data"
         self.socket = folder / "docker.sock"
         self.url = f"unix://{self.socket}"
+        self.before = ""
+        """Shell commands to be run in the engine's own network and mount namespace before it starts."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> APIClient:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
             [
-                *("unshare", "--net"),  # another engine's bridge is out of its reach
+                *("unshare", "--net", "--mount"),  # another engine's bridge is out of its reach
+                *("sh", "-c", self.before + 'exec "$@"', "sh"),
                 "dockerd",
                 *("--host", self.url),
                 *("--data-root", str(self.data_root)),

@@ -16,6 +16,8 @@ import pytest
 from docker import APIClient
 from mcp.types import CallToolResult
 
+from mcp_agentrun.engine.docker import weaknesses
+
 from .conftest import OpenClient
 from .private_engine import PrivateEngine, private_engine
 from .test_server import facts_of, run, text_of
@@ -84,6 +86,43 @@ async def test_an_image_that_is_missing_and_can_not_be_had(open_client: OpenClie
             again = await run(client, "1")
             assert again.is_error
             assert facts_of(again)["outcome"] == "unavailable"
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/pids").is_dir(), reason="needs cgroup v1, to take one controller away")
+async def test_an_engine_that_can_not_limit_is_refused_unless_one_insists(
+    open_client: OpenClient, engine: PrivateEngine
+) -> None:
+    engine.stop()
+    engine.before = "umount /sys/fs/cgroup/pids && "
+    try:
+        (await anyio.to_thread.run_sync(engine.start)).close()
+        async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+            refused = await run(client, "1")
+            assert facts_of(refused)["outcome"] == "unavailable"
+            assert "it does not limit processes" in text_of(refused)
+            assert "AGENTRUN_ACCEPT_WEAK_ENGINE=true" in text_of(refused)
+        async with open_client(env={"DOCKER_HOST": engine.url, "AGENTRUN_ACCEPT_WEAK_ENGINE": "true"}) as client:
+            assert text_of(await run(client, "1 + 1")) == "2\n"
+    finally:
+        engine.before = ""
+        engine.stop()
+        (await anyio.to_thread.run_sync(engine.start)).close()
+
+
+def test_what_engines_say_of_themselves() -> None:
+    strong = {
+        "OSType": "linux",
+        "CgroupDriver": "systemd",
+        "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"],
+        "MemoryLimit": True,
+        "PidsLimit": True,
+        "CpuCfsQuota": True,
+    }
+    assert weaknesses(strong) == []
+    assert weaknesses({**strong, "CgroupDriver": "none"}) == ["it has no cgroups, so that no limit holds"]
+    assert weaknesses({**strong, "SecurityOptions": None}) == ["it has no seccomp"]
+    assert weaknesses({**strong, "MemoryLimit": False}) == ["it does not limit memory"]
+    assert weaknesses({**strong, "OSType": "windows"}) == ["it runs windows containers and not Linux ones"]
 
 
 async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenClient, engine: PrivateEngine) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -27,7 +28,7 @@ from .stream import AttachStream, open_transport
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["DockerEngine"]
+__all__ = ["DockerEngine", "weaknesses"]
 
 _T = TypeVar("_T")
 _REMOVE_SECONDS = 30
@@ -43,12 +44,15 @@ class DockerEngine:
     The engine is looked for at the first use, and again after it could not be reached.
 
     :param recipe: how to build the runner image; *image* is used in its stead where that is given.
+    :param accept_weak: use the engine even if it can't enforce what a sandbox is promised.
     """
 
-    def __init__(self, *, recipe: ImageRecipe, image: str | None = None) -> None:
+    def __init__(self, *, recipe: ImageRecipe, image: str | None = None, accept_weak: bool = False) -> None:
         self._recipe = recipe
         self._image = image
+        self._accept_weak = accept_weak
         self._client: APIClient | None = None
+        self._weaknesses: Future[list[str]] | None = None
         self._connecting = anyio.Lock()
         self._building = anyio.Lock()
 
@@ -71,6 +75,7 @@ class DockerEngine:
 
     async def open_stream(self, container: str) -> ByteStream:
         client = await self._connected()
+        await self._require_strength()
         parameters = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         # Attached before it starts, or the first frames could be lost in the SDK's read-ahead.
         connection = await self._call(lambda: client.attach_socket(container, parameters))
@@ -111,10 +116,24 @@ class DockerEngine:
     async def _connected(self) -> APIClient:
         async with self._connecting:
             if self._client is None:
-                self._client, tried = await anyio.to_thread.run_sync(connect)
-                if self._client is None:
+                client, tried = await anyio.to_thread.run_sync(connect)
+                if client is None:
                     raise EngineError("No container engine can be reached. " + _START_IT + " Tried " + "; ".join(tried))
+                self._client = client
+                self._weaknesses = _in_thread(lambda: weaknesses(client.info()))  # beside what else there is to do
             return self._client
+
+    async def _require_strength(self) -> None:
+        """:raises EngineError: the engine can't enforce what a sandbox is promised."""
+        if self._accept_weak or self._weaknesses is None:
+            return
+        found = await self._call(self._weaknesses.result)
+        if found:
+            raise EngineError(
+                f"This container engine can't protect the machine from the code: {'; '.join(found)}. Use another "
+                "one, such as a Docker that does not run rootless, or one with cgroup v2 delegation; or set "
+                "AGENTRUN_ACCEPT_WEAK_ENGINE=true to go on without that protection."
+            )
 
     async def _call(self, request: Callable[[], Any]) -> Any:
         """Run a blocking request in a thread.
@@ -138,6 +157,29 @@ class DockerEngine:
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
             self._client = None
             raise EngineError("The container engine can't be reached any more. " + _START_IT) from error
+
+
+def _in_thread(work: Callable[[], _T]) -> Future[_T]:
+    executor = ThreadPoolExecutor(1)
+    try:
+        return executor.submit(work)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def weaknesses(info: dict[str, Any]) -> list[str]:
+    """What the engine that describes itself by *info* can't do, of what sandboxes need."""
+    if info.get("OSType", "linux") != "linux":
+        return [f"it runs {info['OSType']} containers and not Linux ones"]
+    options = [option.partition(",")[0] for option in info.get("SecurityOptions") or ()]
+    found = [] if "name=seccomp" in options else ["it has no seccomp"]
+    if info.get("CgroupDriver") == "none":
+        return [*found, "it has no cgroups, so that no limit holds"]
+    return found + [
+        f"it does not limit {what}"
+        for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes"), ("CpuCfsQuota", "CPU"))
+        if not info.get(key)
+    ]
 
 
 def _one_line(text: str) -> str:

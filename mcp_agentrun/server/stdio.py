@@ -43,7 +43,11 @@ def _configure_logging(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> int:
-    engine = DockerEngine(recipe=ImageRecipe(settings.image_base, settings.image_packages), image=settings.image)
+    engine = DockerEngine(
+        recipe=ImageRecipe(settings.image_base, settings.image_packages),
+        image=settings.image,
+        accept_weak=settings.accept_weak_engine,
+    )
     stop, sessions_ended = anyio.Event(), anyio.Event()
 
     async def keep_sessions(*, task_status: anyio.abc.TaskStatus[Sessions]) -> None:
