@@ -18,12 +18,6 @@ _READ = 1 << 16
 _BATCH = 64
 
 
-def peer_pid(connection: socket.socket) -> int:
-    """The pid of the process that called ``connect()``, as the kernel says."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return _UCRED.unpack(credentials)[0]
-
-
 class Peer:
     """One end of a framed exchange with a process that may be hostile, dead, or not reading.
 

@@ -33,6 +33,7 @@ _WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
 _CONNECT_SECONDS = 5.0
+_ROOM = 16  # for three descriptors, and for what the kernel adds about their sender
 _VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
 
 # User code may replace any of these where they come from; the runner goes on with its own.
@@ -110,6 +111,7 @@ def _take_turn(turn_path: str) -> socket.socket:
     deadline = _monotonic() + _CONNECT_SECONDS
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # what is sent says from whom, accepted or not
         try:
             connection.connect(turn_path)
         except OSError:  # user code has removed the socket's name: the supervisor puts it back
@@ -125,7 +127,7 @@ def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
     decoder = FrameDecoder()
     descriptors: list[int] = []
     while True:
-        data, received, _, _ = socket.recv_fds(connection, 1 << 16, 4)
+        data, received, _, _ = socket.recv_fds(connection, 1 << 16, _ROOM)
         if not data:
             _exit(0)
         descriptors += received

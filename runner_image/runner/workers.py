@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode
+from mcp_agentrun.protocol import Frame, FrameError, Kind, decode_json, encode
 
 from . import wipe, zygote
 from .events import Events
-from .sockets import Peer, peer_pid
+from .sockets import Peer
 
 TURN_PATH = "/run/agentrun/turn"
 """Where workers report. Only the pid of the current worker is listened to."""
@@ -33,6 +33,7 @@ RETRY_SECONDS = 0.2
 """From a fork that failed to the next try; doubled each time."""
 
 _REPORT_LIMIT = 1 << 18
+_CALLERS = 16
 
 
 class Worker:
@@ -84,6 +85,8 @@ class Workers:
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
         self._listener: socket.socket | None = None
+        self._callers: list[Peer] = []
+        """Connections that have not said anything yet."""
 
     def begin(self, preload: Sequence[str]) -> None:
         """Make the first worker, and then import *preload* for the later ones."""
@@ -337,15 +340,31 @@ class Workers:
     def _on_connect(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             connection, _ = listener.accept()
-            worker = self.current
-            if worker is None or worker.turn is not None or peer_pid(connection) != worker.pid:
-                connection.close()
-                return
-            self._drop(worker.delivery)
-            worker.delivery = None
-            worker.turn = turn = Peer(connection, limit=_REPORT_LIMIT)
-            self._events.watch(turn, lambda: self._on_turn(worker, turn))
-            self._on_turn(worker, turn)  # the report follows the connection at once
+            caller = Peer(connection, limit=_REPORT_LIMIT, credentials=True)
+            self._callers.append(caller)
+            self._events.watch(caller, lambda: self._on_call(caller))
+            self._on_call(caller)  # the report follows the connection at once
+            if len(self._callers) > _CALLERS:
+                self._drop(self._callers.pop(0))
+
+    def _on_call(self, caller: Peer) -> None:
+        """Whoever calls has to be the current worker, by what the kernel says of the sender of the first bytes."""
+        try:
+            frames = caller.receive()
+        except FrameError:
+            frames = []
+        if caller.sender_pid is None and not caller.closed:
+            return
+        self._callers.remove(caller)
+        worker = self.current
+        if caller.closed or worker is None or worker.turn is not None or caller.sender_pid != worker.pid:
+            self._drop(caller)
+            return
+        self._drop(worker.delivery)
+        worker.delivery = None
+        worker.turn = caller
+        self._events.watch(caller, lambda: self._on_turn(worker, caller))
+        self._take(worker, frames)
 
     def _on_delivery(self, worker: Worker) -> None:
         if worker.delivery is not None:
@@ -355,11 +374,19 @@ class Workers:
                 worker.delivery = None
 
     def _on_turn(self, worker: Worker, turn: Peer) -> None:
+        if worker.turn is turn:
+            try:
+                frames = turn.receive()
+            except FrameError:
+                self.end(worker)
+            else:
+                self._take(worker, frames)
+                if turn.closed:
+                    self.end(worker)
+
+    def _take(self, worker: Worker, frames: list[Frame]) -> None:
         """What a worker says is hostile: one report of its run, or an answer about a copy, or it goes."""
-        if worker.turn is not turn:
-            return
         try:
-            frames = turn.receive()
             for kind, payload in frames:
                 if kind is Kind.FORKED and worker is self.current:
                     self._on_copied(decode_json(payload).get("error"))
@@ -367,8 +394,6 @@ class Workers:
                     self._on_report(worker, payload)
                 else:
                     raise FrameError("out of turn")
-            if turn.closed:
-                raise FrameError("a worker that hangs up")
         except FrameError:
             self.end(worker)
 
