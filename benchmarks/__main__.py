@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
 import statistics
 import sys
 import tarfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
 from docker import APIClient
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
+from mcp import Client
 
 from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
-from mcp_agentrun.sandbox import Sandbox
-from mcp_agentrun.settings import Settings
+
+from .common import client_of, median_ms, open_engine, open_sandbox, row
 
 CODE = "print(1)"
 RUNS = 200
@@ -34,28 +28,6 @@ async def run_python(code: str) -> str:
     return "1\\n"
 server.run()
 """
-
-
-async def median_ms(call: Callable[[], Awaitable[object]], runs: int, warm_up: int = 10) -> float:
-    for _ in range(warm_up):
-        await call()
-    times: list[float] = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        await call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times) * 1000
-
-
-@asynccontextmanager
-async def client_of(*arguments: str) -> AsyncGenerator[Client]:
-    parameters = StdioServerParameters(command=sys.executable, args=list(arguments), env=dict(os.environ))
-    async with Client(stdio_client(parameters)) as client:
-        yield client
-
-
-def row(what: str, value: str, bound: str = "") -> None:
-    print(f"{what:<66} {value:>14}  {bound}", flush=True)
 
 
 async def warm_calls(engine: APIClient, image: str) -> None:
@@ -135,11 +107,9 @@ async def first_answer(engine: APIClient, image: str) -> float:
         bare.append(create)
         destroyed.append(destroy)
         started = time.perf_counter()
-        docker = DockerEngine(recipe=ImageRecipe())
-        async with Sandbox(docker, Settings()) as sandbox:
+        async with open_sandbox() as sandbox:
             assert (await sandbox.run(CODE)).output.text() == "1\n"
             ours.append(time.perf_counter() - started)
-        await docker.aclose()
         async with client_of("-m", "mcp_agentrun") as client:
             started = time.perf_counter()
             assert not (await client.call_tool("run_python", {"code": CODE})).is_error
@@ -154,8 +124,7 @@ async def first_answer(engine: APIClient, image: str) -> float:
 
 
 async def resets(cycle: float) -> None:
-    docker = DockerEngine(recipe=ImageRecipe())
-    async with Sandbox(docker, Settings()) as sandbox:
+    async with open_sandbox() as sandbox:
         await sandbox.run("import pandas")
 
         async def used_and_reset() -> float:
@@ -167,27 +136,23 @@ async def resets(cycle: float) -> None:
         for _ in range(5):
             await used_and_reset()
         reset = statistics.median([await used_and_reset() for _ in range(30)])
-    await docker.aclose()
     row("destroying and creating a container, median", f"{cycle * 1000:.0f} ms")
     row("reset_sandbox, median", f"{reset * 1000:.1f} ms")
     row("  of destroying and creating", f"1/{cycle / reset:.0f}", "at most 1/10")
 
 
 async def sandbox_runs() -> None:
-    docker = DockerEngine(recipe=ImageRecipe())
-    async with Sandbox(docker, Settings()) as sandbox:
+    async with open_sandbox() as sandbox:
         await sandbox.run("import pandas")
         row("warm Sandbox.run, without MCP, median", f"{await median_ms(lambda: sandbox.run(CODE), 1000):.2f} ms")
-    await docker.aclose()
 
 
 async def main() -> None:
     engine, tried = connect()
     if engine is None:
         sys.exit(f"no container engine: {tried}")
-    docker = DockerEngine(recipe=ImageRecipe())
-    image = await docker.ensure_image(lambda stage: print(stage, file=sys.stderr))
-    await docker.aclose()
+    async with open_engine() as docker:
+        image = await docker.ensure_image(lambda stage: print(stage, file=sys.stderr))
     await sandbox_runs()
     await warm_calls(engine, image)
     await resets(await first_answer(engine, image))
