@@ -1,6 +1,8 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup demo test lint bench clean
+DOCKER ?= docker
+
+.PHONY: help setup demo test lint bench clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -8,7 +10,9 @@ help:
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only"
 	@echo "make bench   run the benchmarks"
+	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
+	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
 
 setup:
 	@tools/setup.sh
@@ -28,6 +32,22 @@ test: lint
 bench: setup
 	$(PYTHON) -m benchmarks
 
+clients: setup
+	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }
+	cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund
+	cd tests/clients && node inspector.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
+	cd tests/clients && node client.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist tests/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Children before their parents, as `docker images` lists them: an image with dependants refuses to go.
+uninstall:
+	@command -v $(firstword $(DOCKER)) >/dev/null || { echo "make uninstall needs the docker command line" >&2; exit 1; }
+	@$(DOCKER) version >/dev/null
+	@ids=$$($(DOCKER) ps --all --quiet --filter label=mcp-agentrun.role); [ -z "$$ids" ] || $(DOCKER) rm --force $$ids
+	@ids=$$($(DOCKER) volume ls --quiet --filter label=mcp-agentrun.role); [ -z "$$ids" ] || $(DOCKER) volume rm $$ids
+	@ids=$$($(DOCKER) network ls --quiet --filter label=mcp-agentrun.role); [ -z "$$ids" ] || $(DOCKER) network rm $$ids
+	@ids=$$($(DOCKER) images --quiet --filter label=mcp-agentrun.image | uniq); [ -z "$$ids" ] || $(DOCKER) rmi --force $$ids
+	@ids=$$($(DOCKER) images --quiet mcp-agentrun-base:trixie); [ -z "$$ids" ] || $(DOCKER) rmi --force $$ids
