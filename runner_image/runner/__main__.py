@@ -1,4 +1,4 @@
-"""Entry point of the image: ``python -I -S <this folder> supervisor|installer``."""
+"""Entry point of the image: ``python -I -S <this file> supervisor|installer``."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # first of all: a handler would let user code interrupt PID 1
 
-sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 if sys.argv[1:] == ["installer"]:
     from runner.installer import main
 else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 import signal
 import time
 from collections.abc import Collection, Iterator
@@ -18,7 +17,7 @@ _HUGE = 2 << 20
 _CLONE_PARENT = 0x00008000
 _CLONE_CHILD_CLEARTID = 0x00200000
 _CLONE_CHILD_SETTID = 0x01000000
-_SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
+_SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall_with_gil = ctypes.PyDLL(None, use_errno=True).syscall
@@ -77,7 +76,7 @@ def fork_sibling() -> int:
     address = tid_address.value or 0
     ctypes.pythonapi.PyOS_BeforeFork()
     # The last two arguments of clone() stand in opposite order on x86_64 and aarch64.
-    if platform.machine() == "x86_64":
+    if os.uname().machine == "x86_64":
         pid = _syscall_with_gil(_SYS_CLONE, ctypes.c_long(flags), None, None, ctypes.c_void_p(address), None)
     else:
         pid = _syscall_with_gil(_SYS_CLONE, ctypes.c_long(flags), None, None, None, ctypes.c_void_p(address))
