@@ -142,7 +142,7 @@ def test_defaults(api: APIClient, image: str) -> None:
     assert config["User"] == "10001:10001"
     assert config["WorkingDir"] == "/workspace"
     interpreter, *options, program = config["Entrypoint"]
-    assert (interpreter, program) == ("/opt/venv/bin/python", "/opt/agentrun/runner")
+    assert (interpreter, program) == ("/opt/venv/bin/python", "/opt/agentrun/runner/__main__.py")
     assert {"-I", "-S"} <= set(options)
     assert config["Labels"] == {LABEL_IMAGE: "runner"}
     assert {"LANG=C.UTF-8", "HOME=/tmp/home", "MPLBACKEND=agg", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
