@@ -7,10 +7,11 @@ and nothing else, and may close them all.
 
 from __future__ import annotations
 
-import ast
+import _ast as ast  # without the helpers of `ast`, whose import delays the first answer
 import builtins
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import linecache
@@ -20,7 +21,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 import types
 from typing import Any, NoReturn
 
@@ -58,6 +58,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     connection, report = birth, encode_json(Kind.READY)
     while True:
         connection.sendall(report)
+        _traceback()
         kind, payload, descriptors = _receive(connection)
         for _ in linux.reap():  # what the last run left running has been killed, and is nobody else's child
             pass
@@ -84,6 +85,14 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             _exit(result["exit_code"])
         report = encode_json(Kind.RESULT, run=run["run"], **result)
         connection = _take_turn(turn_path)
+
+
+@functools.cache
+def _traceback() -> Any:
+    """The module `traceback`. It takes longer to import than all else, so a first worker does that behind its
+    readiness, and later ones inherit it; never once code has run: a `traceback.py` in the workspace is the user's.
+    """
+    return importlib.import_module("traceback")
 
 
 def _fork_copy() -> str | None:
@@ -300,15 +309,15 @@ def _print_exception(error: BaseException) -> None:
         frames = frames.tb_next
     error = error.with_traceback(frames)
     if sys.excepthook is sys.__excepthook__:
-        traceback.print_exception(error)
+        _traceback().print_exception(error)
         return
     try:
         sys.excepthook(type(error), error, frames)
     except BaseException as second:
         sys.stderr.write("Error in sys.excepthook:\n")
-        traceback.print_exception(second)
+        _traceback().print_exception(second)
         sys.stderr.write("\nOriginal exception was:\n")
-        traceback.print_exception(error)
+        _traceback().print_exception(error)
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from mcp_agentrun.protocol import FrameDecoder, Kind, encode, encode_json
 
 from . import linux, wipe, worker
 
+_LATER = ("ast", "tokenize", "traceback")
+"""What a worker needs, but not for a first answer."""
+
 
 def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:
     """Serve fork requests until the supervisor goes. The first ones are answered before *preload* is imported, so
@@ -31,7 +34,7 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     site.main()  # PID 1 runs without: its modules are not to come from where packages are installed
     decoder = FrameDecoder()
-    pending = list(preload)
+    pending = [*_LATER, *preload]
     while _serve_fork(control, decoder, turn_path):
         if not pending:
             continue
