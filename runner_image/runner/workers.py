@@ -329,8 +329,10 @@ class Workers:
     # -- turns
 
     def _in_turn(self) -> tuple[Worker, Peer]:
+        """The current worker, which is to go on, and its connection."""
         if self.current is None or self.current.turn is None:
             raise RuntimeError("it is no worker's turn")
+        self.signal(self.current, signal.SIGCONT)  # user code can have stopped it, in its turn or while it was a spare
         return self.current, self.current.turn
 
     def _listen(self) -> None:
