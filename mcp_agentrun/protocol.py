@@ -35,6 +35,8 @@ MAX_FRAME = 4 * 1024 * 1024
 """Largest payload in bytes. Bulk data is split by its sender; nothing legitimate comes near."""
 
 _HEADER = struct.Struct(">IB")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # of our own: user code may replace the module's functions
+_from_json = json.JSONDecoder().decode
 _COMPACT_AT = 1 << 16
 
 
@@ -101,7 +103,7 @@ def encode(kind: Kind, payload: bytes | bytearray | memoryview = b"") -> bytes:
 
 def encode_json(kind: Kind, **fields: Any) -> bytes:
     """The bytes of one frame whose payload is the JSON object of *fields*."""
-    return encode(kind, json.dumps(fields, separators=(",", ":")).encode("ascii"))
+    return encode(kind, _to_json(fields).encode("ascii"))
 
 
 def decode_json(payload: bytes) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def decode_json(payload: bytes) -> dict[str, Any]:
     :raises FrameError: it is not a JSON object, or nested too deeply to be one of ours.
     """
     try:
-        fields = json.loads(payload)
+        fields = _from_json(payload.decode())
     except (ValueError, RecursionError) as error:
         raise FrameError(f"malformed JSON payload: {type(error).__name__}") from None
     if not isinstance(fields, dict):

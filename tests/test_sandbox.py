@@ -157,9 +157,9 @@ threading.Thread(target=lambda: (go.wait(), print("thread")), daemon=True).start
 """
     await text_of(shared, code)
     alive = (
-        "import os\nnames = []\nfor pid in os.listdir('/proc'):\n"
-        "    if pid.isdigit():\n        fields = open(f'/proc/{pid}/stat').read().rpartition(')')\n"
-        "        if fields[2].split()[0] != 'Z': names.append(fields[0].partition('(')[2])\nprint(sorted(set(names)))"
+        "import os\nnames = []\nfor pid in os.listdir('/proc'):\n    if not pid.isdigit(): continue\n"
+        "    try: fields = open(f'/proc/{pid}/stat').read().rpartition(')')\n    except OSError: continue\n"
+        "    if fields[2].split()[0] != 'Z': names.append(fields[0].partition('(')[2])\nprint(sorted(set(names)))"
     )
     assert await text_of(shared, alive) == "['supervisor', 'worker', 'zygote']\n"
     await text_of(shared, "go.set(); [thread.join() for thread in threading.enumerate()[1:]]")

@@ -44,6 +44,7 @@ def _calls(text: str) -> tuple[str, ...]:
 
 _NAMESPACE_FLAGS = 0x7E020000 | 0x00000080  # CLONE_NEW{CGROUP,UTS,IPC,USER,PID,NET,NS,TIME}
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_ANY, _TCP, _UDP = 0, 6, 17
 
 ALLOWED: tuple[Group, ...] = (
     Group(
@@ -158,14 +159,17 @@ ALLOWED: tuple[Group, ...] = (
         _calls("socket socketpair"),
         (Rule(0, "EQ", _AF_UNIX),),
     ),
-    Group(
-        "internet sockets",
-        "AF_INET: loopback at least. Netlink, packet, vsock, alg and bluetooth sockets lead into kernel code or "
-        "past the network namespace, and are not allowed.",
-        _calls("socket"),
-        (Rule(0, "EQ", _AF_INET),),
+    *(
+        Group(
+            f"internet sockets, family {family}, protocol {protocol}",
+            "AF_INET and AF_INET6, TCP and UDP: loopback at least. Other protocols (ICMP, SCTP, DCCP, MPTCP) and "
+            "netlink, packet, vsock, alg and bluetooth sockets lead into kernel code or past the network namespace.",
+            _calls("socket"),
+            (Rule(0, "EQ", family), Rule(2, "EQ", protocol)),
+        )
+        for family in (_AF_INET, _AF_INET6)
+        for protocol in (_ANY, _TCP, _UDP)
     ),
-    Group("internet sockets, version 6", "AF_INET6, as above.", _calls("socket"), (Rule(0, "EQ", _AF_INET6),)),
     Group(
         "own limits and priority",
         "For oneself only: aimed at PID 1, which has the same uid, these calls would kill or starve it.",

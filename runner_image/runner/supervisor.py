@@ -22,7 +22,9 @@ from .output import Output
 from .sockets import HostStream
 from .workers import Worker, Workers
 
-WRITABLE = ("/workspace", "/tmp", "/dev/shm")
+WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}
+"""Folders that a session may write to, and their modes."""
+
 HOST_SILENCE = 120.0
 """Seconds without a word from the server, which pings every 15, after which it is taken for dead."""
 
@@ -378,8 +380,8 @@ class Supervisor:
         if pid == 0:
             status = 1
             try:
-                for folder in WRITABLE:
-                    wipe.empty(folder)
+                for folder, mode in WRITABLE.items():
+                    wipe.empty(folder, mode)
                 wipe.furnish(os.environ["HOME"])
                 status = 0
             finally:
@@ -408,7 +410,7 @@ class Supervisor:
         run.started = time.monotonic()
         run.deadline = run.started + run.timeout
         request = encode_json(Kind.RUN, run=run.number, code=run.code, path=run.path)
-        self._workers.give(request, [self._nowhere, pipe, pipe])
+        self._workers.give(request, [self._nowhere, pipe])
 
     def _end_run(
         self, run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None

@@ -10,12 +10,13 @@ HOME_TEMPLATE = "/opt/agentrun/home"
 """Copied to HOME, since the root is read-only: settings and caches that libraries look for there."""
 
 
-def empty(folder: str) -> None:
-    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself.
+def empty(folder: str, mode: int = 0o700) -> None:
+    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself, which gets *mode*.
 
     Nested folders are moved up before they are removed: no path grows long, no descriptor stays open.
     """
     top = os.fsencode(folder)
+    os.chmod(top, mode)
     numbers = itertools.count()
     while True:
         with os.scandir(top) as scan:
@@ -27,13 +28,16 @@ def empty(folder: str) -> None:
                 os.unlink(entry.path)
                 continue
             os.chmod(entry.path, 0o700)
-            for child in os.listdir(entry.path):
-                source = os.path.join(entry.path, child)
+            with os.scandir(entry.path) as scan:
+                children = list(scan)
+            for child in children:
+                if child.is_dir(follow_symlinks=False):
+                    os.chmod(child.path, 0o700)  # a folder that can't be written to can't be moved
                 while True:
                     with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
                         target = os.path.join(top, b".%d" % next(numbers))
                         if not os.path.lexists(target):
-                            os.rename(source, target)
+                            os.rename(child.path, target)
                             break
             os.rmdir(entry.path)
 

@@ -19,6 +19,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import sys
 import time
 import types
@@ -33,7 +34,8 @@ _WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
 _CONNECT_SECONDS = 5.0
-_ROOM = 16  # for three descriptors, and for what the kernel adds about their sender
+_ROOM = 16  # for two descriptors, and for what the kernel adds about their sender
+_CREDENTIALS = struct.Struct("3i")
 _VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
 
 # User code may replace any of these where they come from; the runner goes on with its own.
@@ -42,6 +44,8 @@ _exit = os._exit
 _monotonic = time.monotonic
 _sleep = time.sleep
 _print = print
+_Socket = socket.socket
+_receive_fds = socket.recv_fds
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
@@ -63,7 +67,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         for _ in linux.reap():  # what the last run left running has been killed, and is nobody else's child
             pass
         if kind is Kind.CHECKPOINT:
-            copy = socket.socket(fileno=descriptors[0])
+            copy = _Socket(fileno=descriptors[0])
             error = _fork_copy()
             if _getpid() == pid:
                 copy.close()
@@ -119,11 +123,22 @@ def _fork_copy() -> str | None:
 def _take_turn(turn_path: str) -> socket.socket:
     deadline = _monotonic() + _CONNECT_SECONDS
     while True:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            if error.errno != errno.EMFILE or _monotonic() > deadline:
+                raise
+            os.closerange(0, 3)  # user code holds all that it may: these make room, and come back with the next run
+            continue
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # what is sent says from whom, accepted or not
         try:
             connection.connect(turn_path)
-        except OSError:  # user code has removed the socket's name: the supervisor puts it back
+            listener, _, _ = _CREDENTIALS.unpack(
+                connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            )
+            if listener != 1:
+                raise ConnectionRefusedError
+        except OSError:  # user code has removed or replaced the socket: the supervisor puts it back
             connection.close()
             if _monotonic() > deadline:
                 raise
@@ -136,7 +151,7 @@ def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
     decoder = FrameDecoder()
     descriptors: list[int] = []
     while True:
-        data, received, _, _ = socket.recv_fds(connection, 1 << 16, _ROOM)
+        data, received, _, _ = _receive_fds(connection, 1 << 16, _ROOM)
         if not data:
             _exit(0)
         descriptors += received
@@ -146,11 +161,15 @@ def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
 
 
 def _adopt_standard_streams(descriptors: list[int]) -> None:
-    """Make *descriptors* 0, 1 and 2 again, whatever the last run did to them, and reopen streams that it closed."""
-    for target, source in enumerate(descriptors):
-        os.dup2(source, target, inheritable=True)
+    """Make *descriptors*, one to read and one to write, 0, 1 and 2 again, whatever the last run did to those, and
+    reopen streams that it closed.
+    """
+    nowhere, pipe = descriptors
+    for target, source in enumerate((nowhere, pipe, pipe)):  # in this order: they are above 0, and may be 1 and 2
+        os.dup2(source, target)
+        os.set_inheritable(target, True)
     for source in descriptors:
-        if source >= len(descriptors):
+        if source > 2:
             os.close(source)
     for target, (name, errors) in enumerate(
         (("stdin", "surrogateescape"), ("stdout", "surrogateescape"), ("stderr", "backslashreplace"))

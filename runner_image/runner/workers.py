@@ -36,6 +36,13 @@ _REPORT_LIMIT = 1 << 18
 _CALLERS = 16
 
 
+def _inode(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return None
+
+
 class Worker:
     """A process that waits for code, or runs it."""
 
@@ -85,6 +92,7 @@ class Workers:
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
         self._listener: socket.socket | None = None
+        self._listener_inode: int | None = None
         self._callers: list[Peer] = []
         """Connections that have not said anything yet."""
 
@@ -219,8 +227,8 @@ class Workers:
                 self.end(self.current)
 
     def check_listener(self) -> None:
-        """Listen at `TURN_PATH` again, where user code has removed that name."""
-        if not os.path.exists(TURN_PATH):
+        """Listen at `TURN_PATH` again, where user code has removed that name or given it to something else."""
+        if _inode(TURN_PATH) != self._listener_inode:
             self._listen()
 
     # -- zygote and births
@@ -321,8 +329,10 @@ class Workers:
     # -- turns
 
     def _in_turn(self) -> tuple[Worker, Peer]:
+        """The current worker, which is to go on, and its connection."""
         if self.current is None or self.current.turn is None:
             raise RuntimeError("it is no worker's turn")
+        self.signal(self.current, signal.SIGCONT)  # user code can have stopped it, in its turn or while it was a spare
         return self.current, self.current.turn
 
     def _listen(self) -> None:
@@ -335,6 +345,7 @@ class Workers:
         with contextlib.suppress(OSError):
             listener.bind(TURN_PATH)
             listener.listen(16)
+            self._listener_inode = _inode(TURN_PATH)
             self._events.watch(listener, lambda: self._on_connect(listener))
 
     def _on_connect(self, listener: socket.socket) -> None:

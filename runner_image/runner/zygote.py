@@ -98,6 +98,6 @@ def start(preload: Sequence[str], turn_path: str) -> tuple[int, socket.socket]:
         os.closerange(keep + 1, 1 << 16)
         main(theirs, preload, turn_path)
     except BaseException as error:
-        sys.stderr.write(f"zygote: {error!r}\n")
+        sys.stderr.write(f"runner: {error!r}\n")
     finally:
         os._exit(1)
