@@ -99,6 +99,6 @@ class Result:
     late: Output = Output()
     """What threads of earlier runs have written since the last one."""
     replaced: bool = False
-    """The container was lost since the last answer: variables, files and installed packages are gone."""
+    """The container was lost since the last answer: variables and files are gone, installed packages are not."""
     timeout: float = 0.0
     """Seconds that the run was allowed."""

@@ -18,7 +18,7 @@ from ..packages.installer import Installed, Installer
 from ..packages.policy import parse_requirements
 from ..protocol import FrameError, Kind, decode_json
 from ..settings import Settings
-from .result import OUTCOMES, STATES, Output, Result, RunError
+from .result import OUTCOMES, STATES, Output, Result, RunError, State
 
 __all__ = ["Sandbox"]
 
@@ -91,6 +91,12 @@ class Sandbox:
         """Whether the container can run code now."""
         return self._living.is_ready
 
+    @property
+    def state(self) -> State:
+        """Whether the container is still the one that the last call saw: ``kept`` or ``lost``."""
+        is_same = self._seen_starts == self._living.starts and self.is_ready
+        return "kept" if is_same or self._seen_starts == 0 else "lost"
+
     async def ready(self) -> None:
         """Wait until the container can run code.
 
@@ -159,7 +165,10 @@ class Sandbox:
         """
         async with self._my_turn():
             link = await self._living.connected()
-            self._note_starts()
+            if self._note_starts() and keep_files:
+                raise SandboxLostError(
+                    "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
+                )
             try:
                 with anyio.fail_after(_RESET_SECONDS):
                     await link.send(Kind.RESET, keep_files=keep_files)
