@@ -18,7 +18,7 @@ from ..packages.installer import Installed, Installer
 from ..packages.policy import parse_requirements
 from ..protocol import FrameError, Kind, decode_json
 from ..settings import Settings
-from .result import OUTCOMES, STATES, Output, Result, RunError, State
+from .result import Output, Result, RunError, State, is_sound
 
 __all__ = ["Sandbox"]
 
@@ -28,6 +28,7 @@ _OVERHEAD_SECONDS = 45.0
 _RESET_SECONDS = 60.0
 _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
+_TAIL_KEPT = 1 << 16
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -259,7 +260,7 @@ class Sandbox:
                 head += payload
                 if on_output is not None:
                     await on_output(payload)
-            elif kind is Kind.OUTPUT_TAIL:
+            elif kind is Kind.OUTPUT_TAIL and len(payload) <= _TAIL_KEPT:
                 tail = payload
             elif kind is Kind.LATE and len(late) + len(payload) <= _LATE_KEPT:
                 late += payload
@@ -269,8 +270,7 @@ class Sandbox:
                 link.abandon(f"the container sent an unexpected {kind.name} frame")
         try:
             fields = decode_json(payload)
-            states = {fields["state"], fields["since"]}
-            if fields["run"] != number or fields["outcome"] not in OUTCOMES or not states <= STATES:
+            if fields["run"] != number or not is_sound(fields) or fields["written"] < len(head) + len(tail):
                 raise ProtocolError("a result that is not this run's")
             error = fields["error"]
             unprotected = fields["unprotected"]
