@@ -268,7 +268,9 @@ def mutated_wire(chance: random.Random, parts: Sequence[tuple[int, bytes]]) -> b
             case 3:
                 parts[place] = parts[place][0], chance.randbytes(chance.choice((0, 1, 5, 300)))
             case 4:
-                parts[place:place] = [parts[place]] * chance.choice((2, 100))
+                parts[place:place] = [parts[place]] * (
+                    chance.choice((2, 100)) if len(parts[place][1]) <= 1 << 16 else 2
+                )
             case _:
                 chance.shuffle(parts)
     data = bytearray()
