@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint bench clients clean uninstall
+.PHONY: help setup demo test lint bench soak fuzz clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -10,6 +10,8 @@ help:
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only"
 	@echo "make bench   run the benchmarks"
+	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
+	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
@@ -31,6 +33,12 @@ test: lint
 
 bench: setup
 	$(PYTHON) -m benchmarks
+
+soak: setup
+	$(PYTHON) -m benchmarks.soak $(SOAK)
+
+fuzz: setup
+	$(PYTHON) -m benchmarks.fuzz $(FUZZ)
 
 clients: setup
 	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import statistics
 import sys
@@ -14,8 +15,10 @@ from docker import APIClient
 from mcp import Client
 
 from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.settings import Settings
 
-from .common import client_of, median_ms, open_engine, open_sandbox, row
+from .common import client_of, median_ms, open_engine, open_sandbox, row, times_ms
 
 CODE = "print(1)"
 RUNS = 200
@@ -147,6 +150,28 @@ async def sandbox_runs() -> None:
         row("warm Sandbox.run, without MCP, median", f"{await median_ms(lambda: sandbox.run(CODE), 1000):.2f} ms")
 
 
+async def checkpoints() -> None:
+    """A warm run back to back, with checkpoints and without, in turns; ``x = 1`` makes a new copy due each time."""
+    frame = "import numpy, pandas; frame = pandas.DataFrame({'a': numpy.ones(25 << 20)})"  # 200 MiB
+    async with (
+        open_sandbox() as with_them,
+        open_sandbox(Settings(checkpoints=False)) as without,
+    ):
+        for alive, prepare in (("bare", "import pandas"), ("a 200 MB DataFrame alive", frame)):
+            for sandbox in (with_them, without):
+                assert (await sandbox.run(prepare)).outcome == "ok"
+            for code in (CODE, "x = 1"):
+                times: dict[Sandbox, list[float]] = {with_them: [], without: []}
+                for _ in range(4):
+                    for sandbox, found in times.items():
+                        found += await times_ms(functools.partial(sandbox.run, code), RUNS // 4, warm_up=5)
+                on, off = (statistics.median(found) for found in times.values())
+                row(f"Sandbox.run({code!r}), {alive}, without checkpoints, median", f"{off:.2f} ms")
+                bound = "at most 1.1 x" if code == CODE else ""
+                row("  with checkpoints", f"{on:.2f} ms")
+                row("  times that without", f"{on / off:.2f} x", bound)
+
+
 async def main() -> None:
     engine, tried = connect()
     if engine is None:
@@ -154,6 +179,7 @@ async def main() -> None:
     async with open_engine() as docker:
         image = await docker.ensure_image(lambda stage: print(stage, file=sys.stderr))
     await sandbox_runs()
+    await checkpoints()
     await warm_calls(engine, image)
     await resets(await first_answer(engine, image))
     engine.close()

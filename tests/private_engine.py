@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ import pytest
 from docker import APIClient
 
 _API_VERSION = "1.41"
+RUNTIMES = {"runsc": ["--network=none"]}
+"""OCI runtimes, beside the engine's own, that it offers where they are installed, and their arguments."""
 
 __all__ = ["PrivateEngine", "private_engine"]
 
@@ -45,6 +48,7 @@ class PrivateEngine:
                 *("--data-root", str(self.data_root)),
                 *("--exec-root", str(self.folder / "exec")),
                 *("--pidfile", str(self.folder / "pid")),
+                *("--config-file", str(self._configuration())),
                 "--iptables=false",
             ],
             stdout=log,
@@ -52,6 +56,13 @@ class PrivateEngine:
         )
         log.close()
         return self.client()
+
+    def _configuration(self) -> Path:
+        installed = {name: shutil.which(name) for name in RUNTIMES}
+        runtimes = {name: {"path": path, "runtimeArgs": RUNTIMES[name]} for name, path in installed.items() if path}
+        file = self.folder / "daemon.json"
+        file.write_text(json.dumps({"runtimes": runtimes}))
+        return file
 
     def client(self) -> APIClient:
         """A client of the running engine."""

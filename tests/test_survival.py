@@ -20,6 +20,7 @@ FORK_BOMB = "import os, time\nwhile True:\n    try:\n        os.fork()\n    exce
 HITS = {
     "exception": ("1 / 0", "error", "kept"),
     "exit": ("import sys; sys.exit(3)", "error", "kept"),
+    "SystemExit": ("raise SystemExit", "ok", "kept"),
     "soft timeout": ("import time; time.sleep(60)", "timeout", "kept"),
     "hard timeout": (SWALLOW, "timeout", "restored"),
     "timeout in C": ("sum(range(10**12))", "timeout", "restored"),
@@ -82,6 +83,13 @@ async def test_cancelling_code_that_swallows_interrupts_restores(shared: Sandbox
     async with anyio.create_task_group() as tasks:
         (await begin(tasks, shared, SWALLOW)).cancel()
     assert await text_of(shared, "x") == "5\n"
+
+
+async def test_cancelling_code_that_can_be_interrupted_keeps(shared: Sandbox) -> None:
+    await text_of(shared, "x = 5")
+    async with anyio.create_task_group() as tasks:
+        (await begin(tasks, shared, "x = 6; import time; time.sleep(60)")).cancel()
+    assert await text_of(shared, "x") == "6\n"
 
 
 async def test_the_first_run_has_nothing_to_lose(runner_image: str) -> None:

@@ -95,7 +95,11 @@ class Link:
         if received is not kind:
             self.abandon(f"the container sent {received.name} in place of {kind.name}")
             raise SandboxLostError(self.reason)
-        return decode_json(payload) if payload else {}
+        try:
+            return decode_json(payload) if payload else {}
+        except FrameError as error:
+            self.abandon(f"the container broke the protocol ({error})")
+            raise SandboxLostError(self.reason) from None
 
     async def pump(self) -> None:
         """Move frames from the stream to `receive`, until the link breaks."""

@@ -18,7 +18,7 @@ from ..packages.installer import Installed, Installer
 from ..packages.policy import parse_requirements
 from ..protocol import FrameError, Kind, decode_json
 from ..settings import Settings
-from .result import OUTCOMES, STATES, Output, Result, RunError
+from .result import Output, Result, RunError, State, is_sound
 
 __all__ = ["Sandbox"]
 
@@ -28,6 +28,7 @@ _OVERHEAD_SECONDS = 45.0
 _RESET_SECONDS = 60.0
 _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
+_TAIL_KEPT = 1 << 16
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -90,6 +91,12 @@ class Sandbox:
     def is_ready(self) -> bool:
         """Whether the container can run code now."""
         return self._living.is_ready
+
+    @property
+    def state(self) -> State:
+        """Whether the container is still the one that the last call saw: ``kept`` or ``lost``."""
+        is_same = self._seen_starts == self._living.starts and self.is_ready
+        return "kept" if is_same or self._seen_starts == 0 else "lost"
 
     async def ready(self) -> None:
         """Wait until the container can run code.
@@ -159,7 +166,10 @@ class Sandbox:
         """
         async with self._my_turn():
             link = await self._living.connected()
-            self._note_starts()
+            if self._note_starts() and keep_files:
+                raise SandboxLostError(
+                    "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
+                )
             try:
                 with anyio.fail_after(_RESET_SECONDS):
                     await link.send(Kind.RESET, keep_files=keep_files)
@@ -250,7 +260,7 @@ class Sandbox:
                 head += payload
                 if on_output is not None:
                     await on_output(payload)
-            elif kind is Kind.OUTPUT_TAIL:
+            elif kind is Kind.OUTPUT_TAIL and len(payload) <= _TAIL_KEPT:
                 tail = payload
             elif kind is Kind.LATE and len(late) + len(payload) <= _LATE_KEPT:
                 late += payload
@@ -260,8 +270,7 @@ class Sandbox:
                 link.abandon(f"the container sent an unexpected {kind.name} frame")
         try:
             fields = decode_json(payload)
-            states = {fields["state"], fields["since"]}
-            if fields["run"] != number or fields["outcome"] not in OUTCOMES or not states <= STATES:
+            if fields["run"] != number or not is_sound(fields) or fields["written"] < len(head) + len(tail):
                 raise ProtocolError("a result that is not this run's")
             error = fields["error"]
             unprotected = fields["unprotected"]

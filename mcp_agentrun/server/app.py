@@ -14,7 +14,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
-from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError
+from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
 from ..sandbox import Sandbox
 from ..sessions import NEW, Sessions
 from ..settings import Settings
@@ -90,6 +90,7 @@ class _Calls:
     ) -> CallToolResult:
         """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
         self._calls.add(call)
+        target: Sandbox | None = None
         try:
             target, new = await sessions.get(handle)
             if not target.is_ready:
@@ -104,8 +105,10 @@ class _Calls:
             return failure(f"Nothing was done: {error}", "error")
         except InstallError as error:
             return failure(f"Nothing was installed. {error}", "error")
+        except SandboxLostError as error:
+            return failure(str(error), state="lost")
         except AgentRunError as error:
-            return failure(str(error))
+            return failure(str(error), state="kept" if target is None else target.state)
         finally:
             self._calls.discard(call)
 

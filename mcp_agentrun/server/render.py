@@ -8,7 +8,7 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 
 from ..packages.installer import Installed
-from ..sandbox import Outcome, Result, RunError
+from ..sandbox import Outcome, Result, RunError, State
 from ..settings import Settings
 
 __all__ = ["failure", "install_answer", "run_answer", "text_answer"]
@@ -27,8 +27,8 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
     blocks: list[str] = []
     if result.replaced:
         blocks.append(
-            _MARK + "The sandbox had to be replaced since your last call: all variables, files and the "
-            "packages' import state are gone. Define again what you need.\n"
+            _MARK + "The sandbox had to be replaced since your last call: all variables, imports and files are "
+            "gone, installed packages are still there. Define again what you need.\n"
         )
     elif result.since == "restored":
         blocks.append(
@@ -174,8 +174,8 @@ def install_answer(installed: Installed) -> CallToolResult:
     return text_answer("\n".join(lines))
 
 
-def failure(message: str, outcome: Outcome = "unavailable") -> CallToolResult:
-    """An answer for a call that did not come to run any code."""
+def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:
+    """An answer for a call that did not come to run any code, or in which the sandbox was lost."""
     meta: dict[str, Any] = {
         "outcome": outcome,
         "duration_ms": 0,
@@ -184,7 +184,7 @@ def failure(message: str, outcome: Outcome = "unavailable") -> CallToolResult:
         "exit_code": None,
         "truncated": None,
         "files": [],
-        "state": "kept",
+        "state": state,
     }
     return text_answer(_MARK + message, is_error=True, meta=meta)
 

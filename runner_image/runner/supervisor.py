@@ -309,7 +309,9 @@ class Supervisor:
         self._copy_due = False
         run = self._run
         if run is None:
-            if worker.used:
+            if worker.used and self._ended is not None:  # a restored copy, killed together with the worker
+                self._workers.unprotected = "died"
+            elif worker.used:
                 self._since = "restored" if self._workers.restore() else "lost"
                 self._copy_due = self._checkpoints
             return
