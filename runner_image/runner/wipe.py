@@ -11,15 +11,17 @@ HOME_TEMPLATE = "/opt/agentrun/home"
 
 
 def empty(folder: str) -> None:
-    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself.
+    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself, nor what is mounted
+    in it.
 
     Nested folders are moved up before they are removed: no path grows long, no descriptor stays open.
     """
     top = os.fsencode(folder)
+    device = os.lstat(top).st_dev
     numbers = itertools.count()
     while True:
         with os.scandir(top) as scan:
-            entries = list(scan)
+            entries = [entry for entry in scan if entry.stat(follow_symlinks=False).st_dev == device]
         if not entries:
             return
         for entry in entries:
