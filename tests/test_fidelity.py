@@ -24,7 +24,8 @@ from .conftest import open_sandbox
 pytestmark = pytest.mark.anyio
 
 FOLDER = Path(__file__).parent / "fidelity"
-SHARED = Path(__file__).parents[2] / "shared" / "corpora" / "benign.jsonl"
+CORPORA = [folder / "shared" / "corpora" / "benign.jsonl" for folder in Path(__file__).parents]
+SHARED = next((path for path in CORPORA if path.exists()), CORPORA[0])
 
 DIFFERENT: dict[str, str] = {
     "compile_named": "the loader of a script's file is asked for the source of code that has any other name",
@@ -113,6 +114,19 @@ async def test_prints_what_python_prints(fresh: Sandbox, expected: dict[str, Any
     ).decode("utf-8", "backslashreplace")
     exit_code = expected[name]["exit_code"]
     assert result.exit_code == (130 if exit_code == -2 else exit_code)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the corpus is not here")
+async def test_programs_of_benchmarks_print_what_they_should(fresh: Sandbox) -> None:
+    rows = [json.loads(line) for line in SHARED.read_text("utf-8").splitlines()]
+    rows = [row for row in rows if row.get("expected_stdout") is not None and row["category"] in ("humaneval", "mbpp")]
+    assert rows
+    wrong: list[str] = []
+    for row in rows:
+        result = await fresh.run(row["code"])
+        if (result.output.text(), result.exit_code) != (row["expected_stdout"], row["expected_exit"]):
+            wrong.append(row["id"])
+    assert wrong == []
 
 
 def is_complete(code: str) -> bool:

@@ -432,9 +432,9 @@ def test_what_only_mentions_our_mark_is_left_alone() -> None:
     "text", ["\x1b[" * 30_000, "\x1bP" * 30_000, "[agentrun]" * 6000, " \x1b" * 30_000 + "[agentrun]"]
 )
 def test_looking_for_forged_marks_is_quick(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     shown(text * 30_000 + "[agentrun]")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_progress_bars_are_collapsed_and_few_returns_are_not() -> None:

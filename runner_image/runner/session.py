@@ -26,6 +26,7 @@ from .display import Items
 WORKSPACE = "/workspace"
 _WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
+_SOURCES = 200  # runs whose definitions a spawned process gets
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
 _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
 
@@ -170,11 +171,8 @@ class Session:
         for statement in tree.body:
             if isinstance(statement, ast.ClassDef):
                 self._classes[statement.name] = filename
-        if self._sources:
-            earlier = self._sources.pop()
-            with contextlib.suppress(Exception):
-                self._sources.append(_definitions(earlier))
         self._sources.append(code)
+        del self._sources[:-_SOURCES]
         spawn = sys.modules.get("multiprocessing.spawn")
         if (spawn is None and "multiprocessing" in code) or "ProcessPool" in code:
             spawn = importlib.import_module("multiprocessing.spawn")
@@ -189,9 +187,14 @@ class Session:
     def _prepared(self, data: dict[str, Any]) -> dict[str, Any]:
         """What a spawned process is told, with a file that defines what ``__main__`` has."""
         if "init_main_from_path" not in data and "init_main_from_name" not in data:
+            *earlier, current = self._sources
+            sources: list[str] = []
+            for source in earlier:
+                with contextlib.suppress(Exception):  # it was no Python
+                    sources.append(_definitions(source))
             path = f"/tmp/.agentrun-{os.getpid()}.py"
             with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write("\n".join(self._sources))
+                file.write("\n".join([*sources, current]))
             data["init_main_from_path"] = path
         return data
 
