@@ -20,12 +20,24 @@ _C = TypeVar("_C", bound=Callable[..., Any])
 def _settings_options(command: _C) -> _C:
     """One option for each setting, and ``--config``."""
     for name, field in reversed(Settings.model_fields.items()):
-        command = click.option("--" + name.replace("_", "-"), name, help=field.description)(command)
+        repeated = name == "data"
+        command = click.option(
+            "--" + name.replace("_", "-"),
+            name,
+            help=field.description,
+            multiple=repeated,
+            callback=_given,
+        )(command)
     return click.option(
         "--config",
         type=click.Path(dir_okay=False, path_type=Path),
         help="TOML file with settings; by default AGENTRUN_CONFIG or the user's own.",
     )(command)
+
+
+def _given(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
+    """The values of an option that may be repeated, or what any other has."""
+    return value or None if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _load(config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -4,6 +4,7 @@
      ├── SettingsError           a setting is unknown, malformed or contradicts another
      ├── ProtocolError           bytes on a stream are not the frames they must be
      ├── InvalidRequestError     the caller's own argument is wrong (code, requirement, handle)
+     ├── FileError               a file of the workspace can't be read
      ├── InstallError            packages could not be installed; the text is the resolver's
      └── UnavailableError        ours, not the code's: engine, image, container or queue
           ├── EngineError        the container engine is missing, refused or failed
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "AgentRunError",
     "EngineError",
+    "FileError",
     "ImageError",
     "InstallError",
     "InvalidRequestError",
@@ -44,6 +46,10 @@ class ProtocolError(AgentRunError):
 
 class InvalidRequestError(AgentRunError):
     """The caller's argument is wrong; nothing was done."""
+
+
+class FileError(AgentRunError):
+    """A file of the workspace is missing, too large, or not a plain file."""
 
 
 class InstallError(AgentRunError):

@@ -84,6 +84,20 @@ class Kind(enum.IntEnum):
     """Zygote to supervisor: the data packages are imported."""
     CHECKPOINT = 43
     """Supervisor to worker: fork a frozen copy of yourself that serves the socket sent along."""
+    ITEM = 50
+    """Worker, and on to the server: a picture of the current run follows; ``type`` and ``size`` in bytes."""
+    ITEM_DATA = 51
+    """Raw bytes: the next part of the picture that the last `ITEM` has announced."""
+    READ = 52
+    """Supervisor: read a part of a file of the workspace: ``path``, ``offset``, ``length``."""
+    FILE = 53
+    """What the file is: ``size``, ``stamp``, ``length`` of the data that follows; or ``error``."""
+    FILE_DATA = 54
+    """Raw bytes: the part that was asked for, in one frame."""
+    LIST = 55
+    """Supervisor: list the workspace's files."""
+    FILES = 56
+    """The ``files``, each path, size and time; ``more`` where there are more than are listed."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -55,6 +55,11 @@ class Sessions:
         if self._own is None:
             self._own = await self._open()
 
+    def opened(self) -> dict[str | None, Sandbox]:
+        """The sandboxes that there are, by handle; the client's own has none."""
+        own: dict[str | None, Sandbox] = {} if self._own is None else {None: self._own}
+        return own | self._by_handle
+
     async def get(self, handle: str | None) -> tuple[Sandbox, str | None]:
         """The sandbox that a call means, and the handle to tell the client where it has just been made.
 

@@ -59,8 +59,15 @@ def _parse_range(value: object) -> object:
     return int(first), int(last)
 
 
+def _parse_folders(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(folder for folder in value.split(os.pathsep) if folder)
+    return value
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+Folders = Annotated[tuple[str, ...], BeforeValidator(_parse_folders)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -118,6 +125,13 @@ class Settings(BaseModel):
     install_timeout: Seconds = Field(
         default=600.0, description="Longest time that one install_package may take, in seconds."
     )
+    data: Folders = Field(
+        default=(), description="Folder of this machine that code can read, in /workspace by its name; may be repeated."
+    )
+    out: str | None = Field(
+        default=None, description="Folder of this machine that gets a copy of each file that a run creates or changes."
+    )
+    out_size: Size = Field(default=_GIB, description="Bytes that are copied to out in all, while the server lives.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
     )
@@ -134,10 +148,28 @@ class Settings(BaseModel):
             raise ValueError(f"timeout ({self.timeout:g} s) exceeds max_timeout ({self.max_timeout:g} s)")
         if self.output_show > self.output_keep:
             raise ValueError("output_show exceeds output_keep")
+        _check_data(self.data)
         first, last = self.uid_range
         if not 1000 <= first <= last < 1 << 31:
             raise ValueError("uid_range must begin at 1000 or above and not end before it begins")
         return self
+
+
+def _check_data(folders: tuple[str, ...]) -> None:
+    names: set[str] = set()
+    for folder in folders:
+        path = Path(folder).expanduser()
+        if not path.is_dir():
+            raise ValueError(f"data: there is no folder {folder}")
+        path = path.resolve()
+        if not path.name or str(path) in _NOT_DATA or str(path).startswith(("/proc/", "/sys/", "/dev/", "/run/")):
+            raise ValueError(f"data: {folder} is the system's; give the folder that has the data")
+        if path.name in names:
+            raise ValueError(f"data: two folders have the name {path.name}")
+        names.add(path.name)
+
+
+_NOT_DATA = frozenset(("/proc", "/sys", "/dev", "/run", "/var", "/etc", "/root", "/boot", "/usr"))
 
 
 def load(

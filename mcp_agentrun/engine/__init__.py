@@ -42,6 +42,8 @@ class ContainerSpec:
     network: Literal["none", "bridge"] = "none"
     packages_writable: bool = False
     runtime: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Folders of the host to be seen read-only, each by where in the container."""
 
 
 class Engine(Protocol):

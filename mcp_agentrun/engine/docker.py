@@ -219,6 +219,23 @@ def _remove(client: APIClient, container: str) -> None:
             client.wait(container, timeout=_REMOVE_SECONDS, condition="removed")
 
 
+def _data_mounts(client: APIClient, spec: ContainerSpec) -> list[dict[str, Any]]:
+    """Read-only views of host folders, without what is mounted inside them: older engines would show that writable.
+
+    :raises EngineError: the engine is on another machine, whose folders these are not.
+    """
+    from docker.types import Mount
+
+    if spec.data and not client.base_url.startswith(("http+docker://", "http+unix://", "http+npipe://")):
+        raise EngineError("The container engine is on another machine: `data` needs one on this machine.")
+    mounts: list[dict[str, Any]] = []
+    for target, source in spec.data.items():
+        mount = Mount(target, source, type="bind", read_only=True, propagation="rprivate")
+        mount["BindOptions"]["NonRecursive"] = True
+        mounts.append(mount)
+    return mounts
+
+
 def _package_volume(image: str) -> str:
     """Name of the volume that holds the packages installed for sandboxes of *image*."""
     return "mcp-agentrun-packages-" + re.sub(r"[^\w.-]", "-", image.rpartition(":")[2])[-64:]
@@ -248,7 +265,7 @@ def _container_config(client: APIClient, spec: ContainerSpec, volume: str) -> di
         log_config={"Type": "none", "Config": {}},
         mem_limit=spec.memory,
         memswap_limit=spec.memory,
-        mounts=[packages],
+        mounts=[packages, *_data_mounts(client, spec)],
         network_mode=spec.network,
         pids_limit=spec.pids,
         read_only=True,

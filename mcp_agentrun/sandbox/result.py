@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["Outcome", "Output", "Result", "RunError", "State"]
+__all__ = ["FileChange", "Outcome", "Output", "Picture", "Result", "RunError", "State"]
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
 """How a run ended; only ``ok`` is success. ``unavailable`` is ours, every other one is the code's."""
@@ -64,6 +65,10 @@ def _is_number(value: object) -> bool:
     return value is None or (type(value) is int and abs(value) < 1 << 62)
 
 
+_RETURNS = 16
+_OVERWRITTEN = re.compile(rb"(?:[^\r\n]*\r(?!\r*\n)){%d,}(?=[^\r\n])" % _RETURNS)
+
+
 @dataclass(frozen=True)
 class RunError:
     """The exception that ended a run."""
@@ -90,12 +95,28 @@ class Output:
     written: int = 0
     """Bytes in all."""
 
+    def collapsed(self) -> Output:
+        """The output without what a progress bar has written over: of a line with many carriage returns, the last."""
+        if self.head.count(b"\r") <= _RETURNS:
+            return self
+        head = _OVERWRITTEN.sub(b"", self.head)
+        tail = _OVERWRITTEN.sub(b"", self.tail)
+        gone = len(self.head) + len(self.tail) - len(head) - len(tail)
+        return Output(head, tail, self.written - gone)
+
     def text(self, limit: int | None = None) -> str:
         """The output as text. Beyond *limit* bytes, or where bytes are gone, head and tail with a marked gap."""
+        head, gap, tail = self.parts(limit)
+        if not gap:
+            return head
+        return f"{head}\n[... {gap} of {self.written} bytes of output not shown ...]\n{tail}"
+
+    def parts(self, limit: int | None = None) -> tuple[str, int, str]:
+        """The output in two parts, and how many bytes are not shown between them; all in the first where none are."""
         if limit is None or limit > len(self.head) + len(self.tail):
             limit = len(self.head) + len(self.tail)
         if self.written <= limit:
-            return _decode(self.head + self.tail)
+            return _decode(self.head + self.tail), 0, ""
         half = limit // 2
         tail = (self.head + self.tail)[-half:] if self.written == len(self.head) + len(self.tail) else self.tail[-half:]
         head = self.head[: limit - len(tail)]
@@ -104,8 +125,7 @@ class Output:
             tail = tail[1:]
         while _is_cut(head):
             head = head[:-1]
-        gap = self.written - len(head) - len(tail)
-        return f"{_decode(head)}\n[... {gap} of {self.written} bytes of output not shown ...]\n{_decode(tail)}"
+        return _decode(head), self.written - len(head) - len(tail), _decode(tail)
 
 
 def _is_cut(data: bytes) -> bool:
@@ -119,6 +139,26 @@ def _is_cut(data: bytes) -> bool:
 
 def _decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file in the workspace that a run has created or changed, or that is there."""
+
+    path: str
+    """Relative to the workspace; what is not UTF-8 in it is escaped as `os.fsdecode` does it."""
+    size: int
+    change: str
+    """``created`` or ``changed``."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG that a run has shown."""
+
+    data: bytes
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -149,3 +189,11 @@ class Result:
     """The container was lost since the last answer: variables and files are gone, installed packages are not."""
     timeout: float = 0.0
     """Seconds that the run was allowed."""
+    number: int = 0
+    """Of the run, counted from 1 while the sandbox lives; its code is ``<run-N>`` in tracebacks."""
+    files: tuple[FileChange, ...] = ()
+    """What has been created or changed in the workspace since the last result."""
+    more_files: int = 0
+    """How many more, that are not named."""
+    pictures: tuple[Picture, ...] = ()
+    """Plots and other pictures, in the order in which they were shown."""

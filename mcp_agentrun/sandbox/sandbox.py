@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
-from ..errors import InvalidRequestError, ProtocolError, SandboxLostError, UnavailableError
+from ..errors import FileError, InvalidRequestError, ProtocolError, SandboxLostError, UnavailableError
 from ..packages.installer import Installed, Installer
 from ..packages.policy import parse_requirements
 from ..protocol import FrameError, Kind, decode_json
 from ..settings import Settings
-from .result import Output, Result, RunError, State, is_sound
+from .files import checked_files, read_chunks
+from .pictures import Pictures
+from .result import FileChange, Output, Result, RunError, State, is_sound
 
 __all__ = ["Sandbox"]
 
@@ -29,6 +32,7 @@ _RESET_SECONDS = 60.0
 _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
+_READ_SECONDS = 60.0
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -159,6 +163,32 @@ class Sandbox:
             self._packages = f"{PACKAGES}/{installed.folder}" if installed.folder else None
             return installed
 
+    async def files(self) -> tuple[list[FileChange], int]:
+        """The files in the workspace, and how many there are beyond those that are listed.
+
+        :raises UnavailableError: the engine failed.
+        """
+        async with self._my_turn():
+            link = await self._living.connected()
+            with _exchange(link):
+                await link.send(Kind.LIST)
+                fields = await link.expect(Kind.FILES)
+                found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
+                return found, int(fields["more"])
+
+    async def read_file(self, path: str, *, limit: int | None = None) -> bytes:
+        """What is in a file of the workspace.
+
+        :param path: relative to the workspace.
+        :param limit: largest size accepted, in bytes; the setting ``workspace_size`` if None.
+        :raises FileError: it is missing, too large, or not a plain file.
+        :raises UnavailableError: the engine failed.
+        """
+        async with self._my_turn():
+            link = await self._living.connected()
+            with _exchange(link):
+                return await read_chunks(link, path, self._settings.workspace_size if limit is None else limit)
+
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
 
@@ -254,6 +284,7 @@ class Sandbox:
         self, link: Link, number: int, timeout: float, replaced: bool, on_output: OnOutput | None
     ) -> Result:
         head, late, tail = bytearray(), bytearray(), b""
+        pictures = Pictures()
         while True:
             kind, payload = await link.receive()
             if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.output_keep:
@@ -264,6 +295,8 @@ class Sandbox:
                 tail = payload
             elif kind is Kind.LATE and len(late) + len(payload) <= _LATE_KEPT:
                 late += payload
+            elif kind in (Kind.ITEM, Kind.ITEM_DATA) and pictures.add(kind, payload):
+                pass
             elif kind is Kind.RESULT:
                 break
             else:
@@ -291,6 +324,10 @@ class Sandbox:
                 late=Output(bytes(late), b"", len(late)),
                 replaced=replaced,
                 timeout=timeout,
+                number=number,
+                files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
+                more_files=int(fields["more_files"]),
+                pictures=pictures.valid(),
             )
         except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
             link.abandon("the container sent a malformed result")
@@ -306,6 +343,24 @@ class Sandbox:
                 return
         if scope.cancelled_caught:
             link.abandon("a cancelled run did not end")
+
+
+@contextmanager
+def _exchange(link: Link) -> Generator[None]:
+    """A question and its answer, which is waited for even where nobody wants it any more: the next call finds the
+    stream in order.
+    """
+    try:
+        with anyio.CancelScope(shield=True), anyio.fail_after(_READ_SECONDS):
+            yield
+    except FileError:
+        raise
+    except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
+        link.abandon("the container sent a malformed answer")
+        raise SandboxLostError(link.reason) from error
+    except TimeoutError:
+        link.abandon("the container did not answer in time")
+        raise SandboxLostError(link.reason) from None
 
 
 _uids_in_use: set[int] = set()
@@ -354,4 +409,10 @@ def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> Conta
         },
         network=settings.network,
         runtime=settings.runtime,
+        data={f"/workspace/{path.name}": str(path) for path in data_folders(settings)},
     )
+
+
+def data_folders(settings: Settings) -> list[Path]:
+    """The host folders that code can read."""
+    return [Path(folder).expanduser().resolve() for folder in settings.data]

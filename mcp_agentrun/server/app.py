@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import anyio
+from anyio.abc import TaskGroup
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
@@ -18,7 +19,8 @@ from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyE
 from ..sandbox import Sandbox
 from ..sessions import NEW, Sessions
 from ..settings import Settings
-from .render import failure, install_answer, run_answer, text_answer
+from .render import failure, install_answer, latest_line, output_uri, plain_text, run_answer, text_answer
+from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files
 
 __all__ = ["build_server"]
 
@@ -26,6 +28,13 @@ READY_SECONDS = 45.0
 """How long a call waits for its sandbox; clients give up at 60 seconds of silence, and some hear no progress."""
 
 PROGRESS_SECONDS = 5.0
+STREAM_SECONDS = 0.25
+"""From one line of a run's output that the client is told to the next; later in the run four times as long."""
+
+FIRST_SECONDS = 0.02
+"""How long output waits before it is told: most runs have ended by then."""
+
+_RECENT = 4096
 
 Handle = Annotated[
     str | None,
@@ -44,12 +53,43 @@ class _Call:
         self._started = anyio.current_time()
         self._doing = doing
         self._told = self._started
+        self._has_streamed = False
         self.sandbox: Sandbox | None = None
         """Whose stage is told while it is being made ready."""
+        self._recent = b""
+        self.is_due = False
+        """The client will be told what has been heard."""
+        self.is_over = False
+        meta: Any = ctx.request_context.meta or {}
+        self.logs = "io.modelcontextprotocol/logLevel" in meta
+        self.listens = self.logs or "progress_token" in meta
+        """The client wants to hear of the code's output while the code runs."""
 
     def say(self, text: str) -> None:
         """What is being done from now on."""
         self._doing = text
+
+    def hear(self, data: bytes) -> float:
+        """Note what the code has written; returns in how many seconds the client should be told."""
+        self._recent = (self._recent + data)[-_RECENT:]
+        now = anyio.current_time()
+        pause = STREAM_SECONDS if now - self._started < 20 * STREAM_SECONDS else 4 * STREAM_SECONDS
+        return max(FIRST_SECONDS, self._told + pause - now) if self._has_streamed else FIRST_SECONDS
+
+    async def tell(self) -> None:
+        """Tell the client the latest line of what the code has written."""
+        self._has_streamed = True
+        self._told = now = anyio.current_time()
+        recent, self._recent = self._recent, b""
+        line = latest_line(recent)
+        if not line:
+            return
+        self._doing = line
+        elapsed = now - self._started
+        await self._ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
+        if self.logs:
+            text = plain_text(recent.decode("utf-8", "replace"))
+            await self._ctx.session.send_log_message("info", text, "run_python")  # pyright: ignore[reportDeprecated]
 
     async def report(self) -> None:
         """Tell the client, if that is due."""
@@ -58,7 +98,7 @@ class _Call:
             self._told = now
             doing = self._doing if self.sandbox is None else self.sandbox.stage
             elapsed = now - self._started
-            await self._ctx.report_progress(round(elapsed, 1), None, f"{doing} ({elapsed:.0f} s)")
+            await self._ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
 
 
 class _Calls:
@@ -66,10 +106,32 @@ class _Calls:
 
     def __init__(self) -> None:
         self._calls: set[_Call] = set()
+        self._tasks: TaskGroup | None = None
+
+    def listener(self, call: _Call) -> Callable[[bytes], Awaitable[None]] | None:
+        """What to do with the output of *call*'s code while it runs: the client is told in due time, not of each."""
+        if not call.listens:
+            return None
+
+        async def tell_in(seconds: float) -> None:
+            await anyio.sleep(seconds)
+            call.is_due = False
+            if not call.is_over:
+                with contextlib.suppress(Exception):  # as in _report
+                    await call.tell()
+
+        async def on_output(data: bytes) -> None:
+            seconds = call.hear(data)
+            if not call.is_due and self._tasks is not None:
+                call.is_due = True
+                self._tasks.start_soon(tell_in, seconds)
+
+        return on_output
 
     @asynccontextmanager
     async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._report)
             yield
             tasks.cancel_scope.cancel()
@@ -110,6 +172,7 @@ class _Calls:
         except AgentRunError as error:
             return failure(str(error), state="kept" if target is None else target.state)
         finally:
+            call.is_over = True
             self._calls.discard(call)
 
 
@@ -123,7 +186,11 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
         await sessions.begin()
         return result
 
-    server: MCPServer[None] = MCPServer(
+    kept = KeptOutput()
+    out = OutFolder(settings) if settings.out else None
+    server: MCPServer[None] = ServerWithFiles(
+        sessions,
+        kept,
         "mcp-agentrun",
         title="AgentRun: a private Python",
         instructions=_instructions(settings),
@@ -154,10 +221,17 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
         sandbox: Handle = None,
     ) -> CallToolResult:
         async def run(target: Sandbox, new: str | None) -> CallToolResult:
-            result = await target.run(code, timeout=timeout)
-            return run_answer(result, settings, handle=new or sandbox, new=new is not None)
+            result = await target.run(code, timeout=timeout, on_output=calls.listener(call))
+            handle = new or sandbox
+            if result.output.written > settings.output_show:
+                kept.keep(output_uri(handle, result.number), result.output)
+            copied = await out.copy(target, handle, result.files) if out is not None and result.files else ()
+            if any(file.change == "created" for file in result.files):
+                await announce_files(ctx)
+            return run_answer(result, settings, handle=handle, new=new is not None, copied=copied)
 
-        return await calls.answer(sessions, sandbox, _Call(ctx, "running"), run)
+        call = _Call(ctx, "running")
+        return await calls.answer(sessions, sandbox, call, run)
 
     @server.tool(
         title="Install packages",

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 
 from ..packages.installer import Installed
-from ..sandbox import Outcome, Result, RunError, State
+from ..sandbox import Outcome, Output, Picture, Result, RunError, State
 from ..settings import Settings
 
-__all__ = ["failure", "install_answer", "run_answer", "text_answer"]
+__all__ = [
+    "OWN",
+    "failure",
+    "file_uri",
+    "install_answer",
+    "latest_line",
+    "mime_type",
+    "output_uri",
+    "plain_text",
+    "run_answer",
+    "text_answer",
+]
 
 _MARK = "[agentrun] "
 _LATE_SHOWN = 4096
+_FILES_SHOWN = 20
+_PICTURES_SIZE = 3 << 19  # clients refuse answers of more than a few megabytes, in base64
+_LINE = 200
+OWN = "own"
+"""In a URI, in place of a handle: the client's own sandbox."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_BREAKS = re.compile("([\n\r\x08\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+|\x1b\\[[0-9;]*[A-HJKSTfsu])")
+"""What a terminal begins to write at another place after."""
+
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
-def run_answer(result: Result, settings: Settings, *, handle: str | None, new: bool) -> CallToolResult:
+def run_answer(
+    result: Result, settings: Settings, *, handle: str | None, new: bool, copied: Sequence[str] = ()
+) -> CallToolResult:
     """What a terminal would have shown, and a marked line of ours wherever the model needs one.
 
     :param handle: the handle of the sandbox, where it has one.
     :param new: the sandbox was opened for this call: the model is to be told the handle.
+    :param copied: what to say of files that were copied to the user's folder.
     """
     blocks: list[str] = []
     if result.replaced:
@@ -42,9 +71,10 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
         )
     if result.late.written:
         blocks.append(_MARK + "Written since the last call by what it left running:\n")
-        blocks.append(_ended(result.late.text(_LATE_SHOWN)))
+        blocks.append(_ended(_shown(result.late, _LATE_SHOWN)))
         blocks.append(_MARK + "End of that.\n")
-    shown = result.output.text(settings.output_show)
+    output = result.output.collapsed()
+    shown = _shown(output, settings.output_show)
     blocks.append(shown)
     notes = [_MARK + note for note in _notes(result, settings)]
     if new:
@@ -52,13 +82,16 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
             f'{_MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; '
             "it lives as long as this connection."
         )
+    notes += [_MARK + note for note in (*_things(result), *copied)]
+    truncated = output.written > settings.output_show
+    if truncated:
+        notes.append(f"{_MARK}The output can be read at {output_uri(handle, result.number)}.")
     if not shown and not notes and not result.late.written:
         end = f"The code ended with exit code {result.exit_code}" if result.exit_code else "The code ran"
         notes.append(f"{_MARK}{end} and printed nothing.")
     if notes:
         blocks[-1] = _ended(blocks[-1])
         blocks.append("\n".join(notes))
-    truncated = result.output.written > settings.output_show
     meta: dict[str, Any] = {
         "outcome": result.outcome,
         "duration_ms": round(result.duration * 1000, 3),
@@ -68,10 +101,125 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
         else {"type": result.error.type, "message": result.error.message, "line": result.error.line},
         "exit_code": result.exit_code,
         "truncated": {"output": {"total": result.output.written, "shown": settings.output_show}} if truncated else None,
-        "files": [],
+        "files": [
+            {
+                "path": _encodable(file.path),
+                "size": file.size,
+                "mimeType": mime_type(file.path),
+                "change": file.change,
+                "uri": file_uri(handle, file.path),
+            }
+            for file in result.files
+        ],
         "state": result.state,
     }
-    return text_answer("".join(blocks), is_error=result.outcome != "ok", meta=meta)
+    answer = text_answer("".join(blocks), is_error=result.outcome != "ok", meta=meta)
+    if result.pictures:
+        answer.content += [
+            ImageContent(type="image", data=base64.b64encode(picture.data).decode(), mime_type="image/png")
+            for picture in _that_fit(result.pictures)
+        ]
+    answer.content += [
+        ResourceLink(
+            type="resource_link",
+            name=_encodable(file.path),
+            uri=file_uri(handle, file.path),
+            mime_type=mime_type(file.path),
+            size=file.size,
+        )
+        for file in result.files[:_FILES_SHOWN]
+    ]
+    return answer
+
+
+def _that_fit(pictures: Sequence[Picture]) -> Sequence[Picture]:
+    """As many of *pictures* as a client accepts in one answer."""
+    total = 0
+    for count, picture in enumerate(pictures):
+        total += len(picture.data)
+        if total > _PICTURES_SIZE:
+            return pictures[:count]
+    return pictures
+
+
+def _things(result: Result) -> list[str]:
+    """What there is beside text, in words."""
+    notes: list[str] = []
+    shown = _that_fit(result.pictures)
+    if shown:
+        sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in shown)
+        notes.append(f"{len(shown)} picture{'s' if len(shown) > 1 else ''} below: {sizes} pixels.")
+    if len(shown) < len(result.pictures):
+        notes.append(f"{len(result.pictures) - len(shown)} more pictures are not shown; show fewer in one call.")
+    for change in ("created", "changed"):
+        files = [file for file in result.files if file.change == change]
+        if files:
+            named = [f"{_plain(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
+            more = len(files) - _FILES_SHOWN
+            notes.append(
+                f"{change.capitalize()}: {', '.join(named[:_FILES_SHOWN])}{f' and {more} more' if more > 0 else ''}."
+            )
+    if result.more_files:
+        notes.append(f"{result.more_files} more files were created or changed.")
+    return notes
+
+
+def file_uri(handle: str | None, path: str) -> str:
+    """Where a client can read a file of the workspace."""
+    return f"agentrun://{handle or OWN}/files/{quote(path.encode('utf-8', 'surrogateescape'))}"
+
+
+def output_uri(handle: str | None, run: int) -> str:
+    """Where a client can read the output of a run as far as it is kept."""
+    return f"agentrun://{handle or OWN}/runs/{run}/output"
+
+
+def mime_type(path: str) -> str:
+    """What the name of a file says of its content."""
+    return _TYPES.get(path.rpartition(".")[2].lower()) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+
+
+_TYPES = {"csv": "text/csv", "md": "text/markdown", "py": "text/x-python", "json": "application/json"}
+"""Types that the tables of some systems lack or give otherwise."""
+
+
+def latest_line(data: bytes) -> str:
+    """The last line in *data* that says something, as plain text."""
+    text = plain_text(data.decode("utf-8", "replace"))
+    lines = [line.strip() for line in re.split(r"[\r\n]", text)]
+    return next((line for line in reversed(lines) if line), "")[:_LINE]
+
+
+def plain_text(text: str) -> str:
+    """*text* without escape sequences and control characters, for whoever shows it in a terminal."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def _plain(path: str) -> str:
+    return _encodable(plain_text(path).replace("\n", " ").replace("\r", " "))
+
+
+def _shown(output: Output, limit: int) -> str:
+    """*output* as far as it is shown, in which nothing looks like a line of ours."""
+    head, gap, tail = output.parts(limit)
+    if not gap:
+        return _unmarked(head)
+    marked = f"{_MARK}{gap} of {output.written} bytes of output are not shown here."
+    return f"{_ended(_unmarked(head))}{marked}\n{_unmarked(tail)}"
+
+
+def _unmarked(text: str) -> str:
+    r"""*text* with a ``\\`` before whatever would look like our mark at the beginning of a line."""
+    if "[" not in text or not ("agentrun" in text.lower() or _CONTROLS.search(text)):
+        return text
+    return "".join("\\" + part if _MARK_LIKE.match(plain_text(part)) else part for part in _BREAKS.split(text))
+
+
+_MARK_LIKE = re.compile(r"\s*\[\s*agentrun", re.IGNORECASE)
+
+
+def _amount(size: int) -> str:
+    return f"{size} B" if size < 1 << 10 else f"{size / (1 << 10):.3g} KiB" if size < 1 << 20 else _size(size)
 
 
 def _notes(result: Result, settings: Settings) -> list[str]:
@@ -95,6 +243,8 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append(_crash(result.exit_code))
     elif result.outcome == "cancelled":
         notes.append("The run was cancelled.")
+    elif result.error is not None and result.error.type == "EOFError":
+        notes.append("Nobody can answer input() here: stdin is empty. Put the values into the code.")
     elif result.error is not None:
         notes += _limit(result.error, settings)
     why = _UNPROTECTED.get(result.unprotected or "", "")

@@ -17,6 +17,7 @@ from ..engine.network import NetworkSettings
 from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
+from .render import plain_text
 
 __all__ = ["serve_stdio"]
 
@@ -31,13 +32,21 @@ def serve_stdio(settings: Settings) -> NoReturn:
     os._exit(anyio.run(_serve, settings))
 
 
+class _PlainFormatter(logging.Formatter):
+    """What the code or a package has a say in can't reach the operator's terminal as more than text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_text(super().format(record))
+
+
 def _configure_logging(settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # At "info" the SDK logs what tools answered, and that is the user's.
     logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
 

@@ -18,6 +18,7 @@ from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode
 
 from . import linux, wipe
 from .events import Events
+from .files import Workspace
 from .output import Output
 from .sockets import HostStream
 from .workers import Worker, Workers
@@ -45,6 +46,9 @@ TIGHT = 0.85
 
 COPY_WORTH = 48 << 20
 """Bytes that dropping a copy must free."""
+
+ITEMS_LIMIT = 8 << 20
+"""Bytes of pictures that are forwarded of one run."""
 
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
@@ -75,6 +79,8 @@ class Run:
         """Bytes that processes other than its worker had for themselves soon after it began."""
         self.is_first = False
         """Of its worker: there were no variables yet."""
+        self.items = 0
+        """Bytes of pictures forwarded."""
         self.result: dict[str, Any] | None = None
         """Set when it has ended."""
 
@@ -97,8 +103,9 @@ class Supervisor:
         self._host = HostStream()
         self._heard = time.monotonic()
         self._output = Output(self._events, self._host)
-        self._workers = Workers(self._events, self._on_report)
+        self._workers = Workers(self._events, self._on_report, self._on_item)
         self._memory = linux.Memory()
+        self._workspace = Workspace()
         self._preload: list[str] = []
         self._checkpoints = False
         self._announced = False
@@ -171,10 +178,20 @@ class Supervisor:
                 self._waiting = Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"]))
             elif kind is Kind.CANCEL:
                 self._on_cancel(decode_json(payload)["run"])
+            elif kind is Kind.READ:
+                self._on_read(decode_json(payload))
+            elif kind is Kind.LIST:
+                self._host.send_json(Kind.FILES, **self._workspace.list())
             elif kind is Kind.RESET:
                 self._on_reset(Reset(keep_files=bool(decode_json(payload)["keep_files"])))
             else:
                 raise FrameError(f"a {kind.name} frame is not for a supervisor")
+
+    def _on_read(self, fields: dict[str, Any]) -> None:
+        about, data = self._workspace.read(fields["path"], fields["offset"], fields["length"])
+        self._host.send_json(Kind.FILE, **about)
+        if data:
+            self._host.send(encode(Kind.FILE_DATA, data))
 
     def _on_hello(self, fields: dict[str, Any]) -> None:
         if fields["version"] != VERSION:
@@ -216,6 +233,16 @@ class Supervisor:
             self._answer(ended, "restored")
         else:
             self._answer(run, "kept")
+
+    def _on_item(self, kind: Kind, payload: bytes) -> None:
+        run = self._run
+        if run is None:
+            raise FrameError("out of turn")
+        run.items += len(payload)
+        if run.items > ITEMS_LIMIT:
+            raise FrameError("too many pictures")
+        if not run.is_probe:
+            self._host.send(encode(kind, payload))
 
     # -- deadlines
 
@@ -373,6 +400,8 @@ class Supervisor:
         if reset.wiped and self._workers.current is not None:
             self._reset = None
             self._output.forget_late()
+            if not reset.keep_files:
+                self._workspace.forget()
             self._host.send_json(Kind.RESET_DONE)
 
     @staticmethod
@@ -419,6 +448,8 @@ class Supervisor:
     ) -> None:
         written = self._output.end()
         run.result = _result(run, outcome, report, exit_code=exit_code, written=written)
+        if not run.is_probe:
+            run.result["files"], run.result["more_files"] = self._workspace.changes()
         self._run = None
         self._sweep_due = True
         self._copy_due = self._checkpoints
@@ -444,6 +475,8 @@ def _result(
         "error": report["error"] if report else None,
         "value": report["value"] if report else None,
         "written": written,
+        "files": [],
+        "more_files": 0,
     }
 
 

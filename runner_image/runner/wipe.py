@@ -11,16 +11,18 @@ HOME_TEMPLATE = "/opt/agentrun/home"
 
 
 def empty(folder: str, mode: int = 0o700) -> None:
-    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself, which gets *mode*.
+    """Remove everything in *folder*, however deep, wide or oddly named, but not *folder* itself, which gets *mode*, nor
+    what is mounted in it.
 
     Nested folders are moved up before they are removed: no path grows long, no descriptor stays open.
     """
     top = os.fsencode(folder)
     os.chmod(top, mode)
+    device = os.lstat(top).st_dev
     numbers = itertools.count()
     while True:
         with os.scandir(top) as scan:
-            entries = list(scan)
+            entries = [entry for entry in scan if entry.stat(follow_symlinks=False).st_dev == device]
         if not entries:
             return
         for entry in entries:

@@ -7,32 +7,20 @@ and nothing else, and may close them all.
 
 from __future__ import annotations
 
-import _ast as ast  # without the helpers of `ast`, whose import delays the first answer
-import builtins
-import contextlib
 import errno
-import functools
-import importlib
 import io
-import linecache
 import os
 import random
-import signal
 import socket
 import struct
 import sys
 import time
-import types
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
 
 from . import linux
 
-WORKSPACE = "/workspace"
-_WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
-_ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
-_CLIP = 4096  # characters of any text in a report; all of it is in the output
 _CONNECT_SECONDS = 5.0
 _ROOM = 16  # for two descriptors, and for what the kernel adds about their sender
 _CREDENTIALS = struct.Struct("3i")
@@ -43,10 +31,8 @@ _getpid = os.getpid
 _exit = os._exit
 _monotonic = time.monotonic
 _sleep = time.sleep
-_print = print
 _Socket = socket.socket
 _receive_fds = socket.recv_fds
-_PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
 
@@ -56,13 +42,14 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     :param birth: the connection of the first turn; the later ones are made at *turn_path*.
     """
     linux.set_name("worker")
+    birth.sendall(encode_json(Kind.READY))
+    from .session import Session  # which takes a first worker longer than all else, while its code is on the way
+
     session = Session()
     pid = _getpid()
     is_open = False
-    connection, report = birth, encode_json(Kind.READY)
+    connection = birth
     while True:
-        connection.sendall(report)
-        _traceback()
         kind, payload, descriptors = _receive(connection)
         for _ in linux.reap():  # what the last run left running has been killed, and is nobody else's child
             pass
@@ -71,11 +58,11 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             error = _fork_copy()
             if _getpid() == pid:
                 copy.close()
-                report = encode_json(Kind.FORKED, error=error)
+                connection.sendall(encode_json(Kind.FORKED, error=error))
             else:
                 connection.close()
-                connection, pid, report = copy, _getpid(), encode_json(Kind.READY)
-                is_open = False
+                connection, pid, is_open = copy, _getpid(), False
+                connection.sendall(encode_json(Kind.READY))
             continue
         connection.close()
         if not is_open:
@@ -87,16 +74,9 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         result = session.run(run["run"], run["code"], run["path"])
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _exit(result["exit_code"])
-        report = encode_json(Kind.RESULT, run=run["run"], **result)
+        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], **result)
         connection = _take_turn(turn_path)
-
-
-@functools.cache
-def _traceback() -> Any:
-    """The module `traceback`. It takes longer to import than all else, so a first worker does that behind its
-    readiness, and later ones inherit it; never once code has run: a `traceback.py` in the workspace is the user's.
-    """
-    return importlib.import_module("traceback")
+        connection.sendall(report)
 
 
 def _fork_copy() -> str | None:
@@ -181,210 +161,3 @@ def _adopt_standard_streams(descriptors: list[int]) -> None:
             stream = io.TextIOWrapper(binary, "utf-8", errors, write_through=target != 0)  # pyright: ignore
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
-
-
-class Session:
-    """The namespace that lives from run to run, and the execution of one run in it."""
-
-    def __init__(self) -> None:
-        self._main = types.ModuleType("__main__")
-        self._main.__dict__["__builtins__"] = builtins
-        sys.modules["__main__"] = self._main
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("runner", "mcp_agentrun")]:
-            del sys.modules[name]  # a module of the session's own may have that name
-        sys.path[0] = WORKSPACE
-        sys.argv = [""]
-        os.chdir(WORKSPACE)
-        random.seed()
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
-            numpy_random.seed()  # or every worker of one zygote would draw the same numbers
-        sys.displayhook = sys.__displayhook__ = self._display
-        self._interrupt_handler: Any = signal.default_int_handler
-        self._blocked: set[int] = set()
-        self._packages: str | None = None
-        self._value: str | None = None
-        self._changed = True
-
-    def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
-        """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
-
-        :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
-            ``error`` (``type``, ``message``, ``line``; or None) and ``changed``, false where the session is certainly
-            as it was before.
-        """
-        self._value = None
-        self._changed = True
-        self._use_packages(packages)
-        report: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
-        try:
-            try:
-                # Only from here to the handler's reset may an interrupt raise.
-                signal.signal(signal.SIGINT, self._interrupt_handler)
-                signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
-                try:
-                    self._execute(code, f"<run-{number}>")
-                except SystemExit as exit_:
-                    report["exit_code"] = _exit_code(exit_)
-                    report["ok"] = report["exit_code"] == 0
-                    if not report["ok"]:
-                        report["error"] = _describe(exit_)
-                except BaseException as error:
-                    report.update(ok=False, exit_code=1, error=_describe(error))
-                    _print_exception(error)
-                for stream in (sys.stdout, sys.stderr):
-                    with contextlib.suppress(Exception):
-                        stream.flush()
-            finally:
-                # Handlers of the user's for other signals wait for the next run as well.
-                self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
-                self._interrupt_handler = signal.getsignal(signal.SIGINT)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except BaseException as error:  # an interrupt that came while the run was being wound up
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            report.update(ok=False, exit_code=1, error=_describe(error))
-        report["value"] = self._value
-        report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
-        return report
-
-    def _execute(self, code: str, filename: str) -> None:
-        lines = io.StringIO(code, newline=None).readlines()
-        linecache.cache[filename] = (len(code), None, lines, filename)
-        namespace = self._main.__dict__
-        tree: Any = compile(code, filename, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-        self._changed = not self._only_prints(tree)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
-        if isinstance(last, ast.Expr):
-            value = eval(compile(ast.Expression(last.value), filename, "eval", dont_inherit=True), namespace)
-            sys.displayhook(value)
-
-    def _only_prints(self, tree: ast.Module) -> bool:
-        """Whether *tree* does nothing but print constants and variables of built-in types, so that no variable can
-        have another value afterwards.
-        """
-        namespace = self._main.__dict__
-        if (
-            "print" in namespace
-            or namespace.get("__builtins__") is not builtins
-            or builtins.__dict__.get("print") is not _print
-            or type(sys.stdout) is not io.TextIOWrapper
-        ):
-            return False
-        for statement in tree.body:
-            match statement:
-                case ast.Expr(ast.Call(ast.Name("print"), arguments, [])):
-                    for argument in arguments:
-                        match argument:
-                            case ast.Constant():
-                                pass
-                            case ast.Name(name) if type(namespace.get(name)) in _PLAIN:
-                                pass
-                            case _:
-                                return False
-                case _:
-                    return False
-        return True
-
-    def _display(self, value: object) -> None:
-        """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
-        if value is None:
-            return
-        builtins.__dict__["_"] = None
-        text = repr(value)
-        sys.stdout.write(text + "\n")
-        self._value = text[:_CLIP]
-        builtins.__dict__["_"] = value
-
-    def _use_packages(self, path: str | None) -> None:
-        """Put the session's packages on the path, between the standard library and the image's packages."""
-        if path == self._packages:
-            return
-        if self._packages in sys.path:
-            sys.path.remove(self._packages)
-        self._packages = path
-        if path is not None:
-            place = next((i for i, entry in enumerate(sys.path) if entry.endswith("site-packages")), len(sys.path))
-            sys.path.insert(place, path)
-        importlib.invalidate_caches()
-
-
-def _exit_code(error: SystemExit) -> int:
-    """What ``python`` would exit with, printing what it would print."""
-    code: object = error.code
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
-    with contextlib.suppress(Exception):
-        sys.stderr.write(f"{code}\n")
-    return 1
-
-
-def _print_exception(error: BaseException) -> None:
-    """Print *error* as Python does, without the frames that are ours."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    error = error.with_traceback(frames)
-    if sys.excepthook is sys.__excepthook__:
-        _traceback().print_exception(error)
-        return
-    try:
-        sys.excepthook(type(error), error, frames)
-    except BaseException as second:
-        sys.stderr.write("Error in sys.excepthook:\n")
-        _traceback().print_exception(second)
-        sys.stderr.write("\nOriginal exception was:\n")
-        _traceback().print_exception(error)
-
-
-def _describe(error: BaseException) -> dict[str, Any]:
-    """What *error* is, in plain values, however hostile its class."""
-    line: int | None = None
-    frame = error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename.startswith("<run-"):
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    if line is None and isinstance(error, SyntaxError) and isinstance(error.lineno, int):
-        line = error.lineno
-    number = _system_error(error)
-    return {
-        "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
-        "message": _text(lambda: str(error)),
-        "line": line,
-        "errno": number,
-        "full": [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else [],
-    }
-
-
-def _system_error(error: BaseException | None) -> int | None:
-    """The errno behind *error*, or behind one that it came from: it tells which limit of the sandbox was hit."""
-    for _ in range(10):
-        if error is None:
-            break
-        if isinstance(error, MemoryError):
-            return errno.ENOMEM
-        if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
-            return errno.EAGAIN
-        if isinstance(error, socket.gaierror):
-            return errno.ENETUNREACH
-        if isinstance(error, OSError) and isinstance(error.errno, int) and 0 < error.errno < 4096:
-            return error.errno
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _is_full(folder: str) -> bool:
-    with contextlib.suppress(OSError):
-        state = os.statvfs(folder)
-        return state.f_bavail == 0 or state.f_favail == 0
-    return False
-
-
-def _text(make: Any) -> str:
-    try:
-        return str.__getitem__(make(), slice(_CLIP))
-    except BaseException:
-        return "<unprintable>"

@@ -72,9 +72,12 @@ class Workers:
     """At most one current worker, one spare and one copy.
 
     :param on_report: given the payload of each `Kind.RESULT` that the current worker sends in its turn.
+    :param on_item: given the frames of pictures that it sends before that.
     """
 
-    def __init__(self, events: Events, on_report: Callable[[Worker, bytes], None]) -> None:
+    def __init__(
+        self, events: Events, on_report: Callable[[Worker, bytes], None], on_item: Callable[[Kind, bytes], None]
+    ) -> None:
         self.current: Worker | None = None
         self.spare: Worker | None = None
         self.copy: Worker | None = None
@@ -84,6 +87,7 @@ class Workers:
         self.zygote_pid: int | None = None
         self._events = events
         self._on_report = on_report
+        self._on_item = on_item
         self._preload: Sequence[str] = ()
         self._warm = False
         self._zygote: Peer | None = None
@@ -403,6 +407,8 @@ class Workers:
                     self._on_copied(decode_json(payload).get("error"))
                 elif kind is Kind.RESULT and worker is self.current:
                     self._on_report(worker, payload)
+                elif kind in (Kind.ITEM, Kind.ITEM_DATA) and worker is self.current:
+                    self._on_item(kind, payload)
                 else:
                     raise FrameError("out of turn")
         except FrameError:

@@ -21,8 +21,8 @@ from mcp_agentrun.protocol import FrameDecoder, Kind, encode, encode_json
 
 from . import linux, wipe, worker
 
-_LATER = ("ast", "tokenize", "traceback")
-"""What a worker needs, but not for a first answer."""
+_LATER = ("runner.session",)
+"""What every worker imports by itself if need be."""
 
 
 def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:

@@ -1,0 +1,73 @@
+"""Pictures as they come out of a container: hostile until proven PNG."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from ..protocol import Kind, decode_json
+from .result import Picture
+
+__all__ = ["Pictures", "parse_png"]
+
+_MOST = 16
+_BYTES = 8 << 20
+_PIXELS = 4096
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class Pictures:
+    """Puts the pictures of one run together from their frames."""
+
+    def __init__(self) -> None:
+        self._all: list[bytearray] = []
+        self._missing = 0
+        self._total = 0
+
+    def add(self, kind: Kind, payload: bytes) -> bool:
+        """Take a frame; false if it is none that a runner could have sent here."""
+        if kind is Kind.ITEM:
+            fields = decode_json(payload)
+            size = fields.get("size")
+            if self._missing or fields.get("type") != "image/png" or len(self._all) >= _MOST:
+                return False
+            if not isinstance(size, int) or not 0 < size <= _BYTES - self._total:
+                return False
+            self._total += size
+            self._missing = size
+            self._all.append(bytearray())
+            return True
+        if not 0 < len(payload) <= self._missing:
+            return False
+        self._missing -= len(payload)
+        self._all[-1] += payload
+        return True
+
+    def valid(self) -> tuple[Picture, ...]:
+        """Those that are complete and well-formed."""
+        whole = self._all[:-1] if self._missing else self._all
+        return tuple(picture for data in whole if (picture := parse_png(bytes(data))) is not None)
+
+
+def parse_png(data: bytes) -> Picture | None:
+    """*data* if it is a PNG of a sensible size: signature, dimensions, every chunk's length and checksum, and an end
+    that is the end. What is compressed in it is not looked at.
+    """
+    if not data.startswith(_SIGNATURE):
+        return None
+    at, width, height = len(_SIGNATURE), 0, 0
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            return None
+        if not width:
+            if name != b"IHDR" or length != 13:
+                return None
+            width, height = struct.unpack_from(">II", data, at + 8)
+            if not (0 < width <= _PIXELS and 0 < height <= _PIXELS):
+                return None
+        if name == b"IEND":
+            return Picture(data, width, height) if end == len(data) else None
+        at = end
+    return None

@@ -1,0 +1,207 @@
+"""Files and long outputs as MCP resources, and copies of files for the user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import anyio
+import anyio.to_thread
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.types import Resource, ResourceTemplate
+
+from ..errors import AgentRunError, FileError
+from ..sandbox import FileChange, Output, Sandbox
+from ..sessions import Sessions
+from ..settings import Settings
+from .render import OWN, file_uri, mime_type, plain_text
+
+__all__ = ["KeptOutput", "OutFolder", "ServerWithFiles", "announce_files"]
+
+READ_LIMIT = 16 << 20
+"""Largest file that is sent as a resource: it goes in one message, in base64."""
+
+_URI = re.compile(r"agentrun://([^/?#]+)/(?:files/(.+)|runs/(\d+)/output)")
+_KEPT_RUNS = 16
+_KEPT_BYTES = 32 << 20
+
+
+class KeptOutput:
+    """The outputs that were too long to be shown whole; the oldest go first."""
+
+    def __init__(self) -> None:
+        self._by_uri: dict[str, Output] = {}
+
+    def keep(self, uri: str, output: Output) -> None:
+        self._by_uri[uri] = output
+        while len(self._by_uri) > _KEPT_RUNS or sum(len(one.head) for one in self._by_uri.values()) > _KEPT_BYTES:
+            if len(self._by_uri) == 1:
+                return
+            del self._by_uri[next(iter(self._by_uri))]
+
+    def get(self, uri: str) -> Output | None:
+        return self._by_uri.get(uri)
+
+    def list(self) -> list[tuple[str, int]]:
+        """URI and size in bytes of each."""
+        return [(uri, len(output.head) + len(output.tail)) for uri, output in self._by_uri.items()]
+
+
+class ServerWithFiles(MCPServer[None]):
+    """An MCP server whose resources are what its sandboxes hold just now."""
+
+    def __init__(self, sessions: Sessions, kept: KeptOutput, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._sessions = sessions
+        self._kept = kept
+
+    async def list_resources(self) -> list[Resource]:
+        found = [
+            Resource(uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size)
+            for uri, size in self._kept.list()
+        ]
+        for handle, sandbox in self._sessions.opened().items():
+            if not sandbox.is_ready:
+                continue
+            with contextlib.suppress(AgentRunError):
+                files, _ = await sandbox.files()
+                found += [
+                    Resource(
+                        uri=file_uri(handle, file.path),
+                        name=plain_text(file.path).encode("utf-8", "replace").decode(),
+                        mime_type=mime_type(file.path),
+                        size=file.size,
+                    )
+                    for file in files
+                ]
+        return found
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        return [
+            ResourceTemplate(
+                uri_template="agentrun://{sandbox}/files/{+path}",
+                name="file",
+                title="A file in /workspace",
+                description=f'`sandbox` is "{OWN}", or the handle of another sandbox.',
+            ),
+            ResourceTemplate(
+                uri_template="agentrun://{sandbox}/runs/{run}/output",
+                name="output",
+                title="Output of a run that was too long to be shown whole",
+                mime_type="text/plain",
+            ),
+        ]
+
+    async def read_resource(self, uri: Any, context: Context[Any, Any] | None = None) -> Iterable[ReadResourceContents]:
+        match = _URI.fullmatch(str(uri))
+        if match is None:
+            raise ResourceNotFoundError(f"Unknown resource: {str(uri)[:200]!a}")
+        if match[2] is None:
+            output = self._kept.get(str(uri))
+            if output is None:
+                raise ResourceNotFoundError(
+                    "That output is not kept: it was short, or the latest runs' have replaced it."
+                )
+            return [ReadResourceContents(output.text(), "text/plain")]
+        handle = None if match[1] == OWN else match[1]
+        sandbox = self._sessions.opened().get(handle)
+        if sandbox is None:
+            raise ResourceNotFoundError("There is no such sandbox.")
+        path = os.fsdecode(unquote_to_bytes(match[2])) if os.name != "nt" else _decoded(match[2])
+        try:
+            data = await sandbox.read_file(path, limit=READ_LIMIT)
+        except FileError as error:
+            raise ResourceNotFoundError(str(error)) from error
+        except AgentRunError as error:
+            raise ResourceError(str(error)) from error
+        return [ReadResourceContents(_text_or_bytes(data), mime_type(path))]
+
+
+def _decoded(quoted: str) -> str:
+    return unquote_to_bytes(quoted).decode("utf-8", "surrogateescape")
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    if b"\0" in data:
+        return data
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data
+
+
+async def announce_files(ctx: Context[Any, Any]) -> None:
+    """Tell clients of either era that the list of resources is another one."""
+    with contextlib.suppress(Exception):  # the run has been answered whether they hear it or not
+        await ctx.notify_resources_changed()
+    with contextlib.suppress(Exception):
+        await ctx.session.send_resource_list_changed()
+
+
+class OutFolder:
+    """The user's folder that gets a copy of each file that a run creates or changes.
+
+    :raises OSError: it can't be made.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.out is not None
+        self._folder = Path(settings.out).expanduser()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._left = settings.out_size
+
+    async def copy(self, sandbox: Sandbox, handle: str | None, files: Sequence[FileChange]) -> list[str]:
+        """Copy *files* over the stream; returns what to say about it."""
+        copied, notes = 0, list[str]()
+        for file in files:
+            if file.size > self._left:
+                notes.append(
+                    f"{plain_text(file.path)!a} was not copied: the user's folder has had all that it may get."
+                )
+                continue
+            try:
+                data = await sandbox.read_file(file.path, limit=self._left)
+                self._left -= len(data)
+                target = self._folder.joinpath(*([handle] if handle else []), *map(_safe_name, file.path.split("/")))
+                await anyio.to_thread.run_sync(_write, target, data)
+                copied += 1
+            except FileError as error:
+                notes.append(f"Not copied to the user's folder: {error}.")
+            except OSError as error:
+                notes.append(f"{plain_text(file.path)!a} was not copied to the user's folder: {error.strerror}.")
+        if copied:
+            notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}.")
+        return notes
+
+
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
+
+
+def _safe_name(name: str) -> str:
+    """*name* as one that every system takes for a plain file's."""
+    name = re.sub(r'[\x00-\x1f\x7f<>:"|?*\\/]', "_", name.encode("utf-8", "replace").decode())
+    name = name[:-1] + "_" if name[-1:] in (".", " ") else name
+    return "_" + name if _RESERVED.match(name) else name
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write beside *target* and put it in its place, so that a link at that place is replaced and not followed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(dir=target.parent, prefix=".agentrun-")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.chmod(path, 0o644)
+        os.replace(path, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise

@@ -1,0 +1,442 @@
+"""The namespace that lives from run to run, and the execution of one run in it, as ``python`` would execute a file."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import contextlib
+import errno
+import importlib
+import inspect
+import io
+import linecache
+import os
+import random
+import signal
+import socket
+import sys
+import traceback
+import types
+from typing import Any
+
+from . import frames
+from .display import Items
+
+WORKSPACE = "/workspace"
+_WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
+_ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
+_SOURCES = 200  # runs whose definitions a spawned process gets
+_CLIP = 4096  # characters of any text in a report; all of it is in the output
+_FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
+
+# User code may replace any of these where they come from; the runner goes on with its own.
+_print = print
+_compile = compile
+_compile_tree: Any = compile
+_eval, _list, _map = eval, list, map
+_PLAIN = frozenset((bool, int, float, complex, str, bytes))
+_python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
+_getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
+_getfile = inspect.getfile
+_parse = ast.parse
+
+
+class Session:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._main = types.ModuleType("__main__")
+        self._main.__dict__["__builtins__"] = builtins
+        sys.modules["__main__"] = self._main
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("runner", "mcp_agentrun")]:
+            del sys.modules[name]  # a module of the session's own may have that name
+        sys.path[0] = WORKSPACE
+        self._argv = sys.argv = [""]
+        os.chdir(WORKSPACE)
+        random.seed()
+        numpy_random = sys.modules.get("numpy.random")
+        if numpy_random is not None:
+            numpy_random.seed()  # or every worker of one zygote would draw the same numbers
+        self.items = Items()
+        sys.displayhook = sys.__displayhook__ = self._display
+        builtins.__dict__["display"] = self.items.display
+        inspect.getfile = self._getfile
+        sys.unraisablehook = sys.__unraisablehook__ = _unraisable  # pyright: ignore
+        self._interrupt_handler: Any = signal.default_int_handler
+        self._blocked: set[int] = set()
+        self._packages: str | None = None
+        self._value: str | None = None
+        self._changed = True
+        self._classes: dict[str, str] = {}
+        self._sources: list[str] = []
+        self._loop: Any = None
+        self._is_level = False
+
+    def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
+        """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
+
+        :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
+            ``error`` (``type``, ``message``, ``line``; or None) and ``changed``, false where the session is certainly
+            as it was before. What is to be shown beside text is in `items`.
+        """
+        self._value = None
+        self._changed = True
+        self.items.begin(number)
+        self._use_packages(packages)
+        report: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
+        try:
+            try:
+                # Only from here to the handler's reset may an interrupt raise.
+                signal.signal(signal.SIGINT, self._interrupt_handler)
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+                try:
+                    self._execute(code, f"<run-{number}>")
+                except SystemExit as exit_:
+                    report["exit_code"] = _exit_code(exit_)
+                    report["ok"] = report["exit_code"] == 0
+                    if not report["ok"]:
+                        report["error"] = _describe(exit_)
+                except BaseException as error:
+                    exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
+                    report.update(ok=False, exit_code=exit_code, error=_describe(error))
+                    report["exit_code"] = _print_exception(error, exit_code)
+                self.items.collect_figures()
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(Exception):
+                        stream.flush()
+            finally:
+                # Handlers of the user's for other signals wait for the next run as well.
+                self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+                self._interrupt_handler = signal.getsignal(signal.SIGINT)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except BaseException as error:  # an interrupt that came while the run was being wound up
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            report.update(ok=False, exit_code=1, error=_describe(error))
+        report["value"] = self._value
+        report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
+        return report
+
+    def _execute(self, code: str, filename: str) -> None:
+        lines = io.StringIO(code, newline=None).readlines()
+        linecache.cache[filename] = (len(code), None, lines, filename)
+        namespace = self._main.__dict__
+        if sys.argv == self._argv:
+            self._argv = sys.argv = [filename]
+        namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        tree: Any = _compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        self._changed = not self._only_prints(tree)
+        if self._changed:
+            self._note_definitions(tree, code, filename)
+        last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if last is not None and not _is_silenced(last, lines):
+            tree.body.pop()
+        else:
+            last = None
+        if not self._is_level:
+            self._is_level = True
+            frames.discount(frames.depth() + 1)
+        body = _compile(tree, filename, "exec", flags, dont_inherit=True)
+        expression: Any = None
+        if last is not None:
+            flags |= body.co_flags & _FUTURES
+            expression = _compile_tree(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
+        if (body.co_flags | getattr(expression, "co_flags", 0)) & inspect.CO_COROUTINE:
+            value = self._await(_run_awaiting(body, expression, namespace))
+        else:
+            value = _run(body, expression, namespace)
+        if last is not None:
+            sys.displayhook(value)
+
+    def _await(self, coroutine: Any) -> Any:
+        """Run a top-level ``await`` on the session's own event loop, whose tasks go on with the next one."""
+        import asyncio
+
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        task = self._loop.create_task(coroutine)
+        try:
+            return self._loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(BaseException):
+                    self._loop.run_until_complete(task)
+            raise
+
+    def _note_definitions(self, tree: ast.Module, code: str, filename: str) -> None:
+        """Keep where classes are defined, for `inspect`, and what a spawned process needs of the runs so far."""
+        for statement in tree.body:
+            if isinstance(statement, ast.ClassDef):
+                self._classes[statement.name] = filename
+        self._sources.append(code)
+        del self._sources[:-_SOURCES]
+        spawn = sys.modules.get("multiprocessing.spawn")
+        if (spawn is None and "multiprocessing" in code) or "ProcessPool" in code:
+            spawn = importlib.import_module("multiprocessing.spawn")
+        if spawn is not None and not hasattr(spawn, "_agentrun"):
+            spawn.__dict__["_agentrun"] = original = spawn.__dict__["get_preparation_data"]
+
+            def prepare(name: str) -> dict[str, Any]:
+                return self._prepared(original(name))
+
+            spawn.__dict__["get_preparation_data"] = prepare
+
+    def _prepared(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What a spawned process is told, with a file that defines what ``__main__`` has."""
+        if "init_main_from_path" not in data and "init_main_from_name" not in data:
+            *earlier, current = self._sources
+            sources: list[str] = []
+            for source in earlier:
+                with contextlib.suppress(Exception):  # it was no Python
+                    sources.append(_definitions(source))
+            path = f"/tmp/.agentrun-{os.getpid()}.py"
+            with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
+                file.write("\n".join([*sources, current]))
+            data["init_main_from_path"] = path
+        return data
+
+    def _getfile(self, object: Any) -> Any:
+        """`inspect.getfile`, which knows the classes that runs have defined."""
+        try:
+            return _getfile(object)
+        except (OSError, TypeError):
+            if isinstance(object, type) and object.__module__ == "__main__":
+                name = object.__qualname__.partition(".")[0]
+                if name in self._classes:
+                    return self._classes[name]
+            raise
+
+    def _only_prints(self, tree: ast.Module) -> bool:
+        """Whether *tree* does nothing but print constants and variables of built-in types, so that no variable can
+        have another value afterwards.
+        """
+        namespace = self._main.__dict__
+        if (
+            "print" in namespace
+            or namespace.get("__builtins__") is not builtins
+            or builtins.__dict__.get("print") is not _print
+            or type(sys.stdout) is not io.TextIOWrapper
+        ):
+            return False
+        for statement in tree.body:
+            match statement:
+                case ast.Expr(ast.Call(ast.Name("print"), arguments, [])):
+                    for argument in arguments:
+                        match argument:
+                            case ast.Constant():
+                                pass
+                            case ast.Name(name) if type(namespace.get(name)) in _PLAIN:
+                                pass
+                            case _:
+                                return False
+                case _:
+                    return False
+        return True
+
+    def _display(self, value: object) -> None:
+        """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
+        if value is None:
+            return
+        builtins.__dict__["_"] = None
+        text = self.items.show(value)
+        self._value = text[:_CLIP]
+        builtins.__dict__["_"] = value
+
+    def _use_packages(self, path: str | None) -> None:
+        """Put the session's packages on the path, between the standard library and the image's packages."""
+        if path == self._packages:
+            return
+        if self._packages in sys.path:
+            sys.path.remove(self._packages)
+        self._packages = path
+        if path is not None:
+            place = next((i for i, entry in enumerate(sys.path) if entry.endswith("site-packages")), len(sys.path))
+            sys.path.insert(place, path)
+        importlib.invalidate_caches()
+
+
+def _run(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:
+    """Execute *body*; returns the value of *expression*, if there is one."""
+    hide, show = frames.hidden(_getframe())
+    _list(_map(*hide))
+    try:
+        _eval(body, namespace)
+    finally:
+        _list(_map(*show))
+    if expression is None:
+        return None
+    _list(_map(*hide))
+    try:
+        return _eval(expression, namespace)
+    finally:
+        _list(_map(*show))
+
+
+async def _run_awaiting(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:
+    """The same, where there is an ``await`` in one of them; the other has the running loop as well."""
+    value = _eval(body, namespace)
+    if body.co_flags & inspect.CO_COROUTINE:
+        await value
+    if expression is None:
+        return None
+    value = _eval(expression, namespace)
+    return await value if expression.co_flags & inspect.CO_COROUTINE else value
+
+
+def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:
+    """Whether a ``;`` follows the last expression."""
+    assert last.end_lineno is not None
+    assert last.end_col_offset is not None
+    line = lines[last.end_lineno - 1] if last.end_lineno <= len(lines) else ""
+    rest = line if line.isascii() else line.encode("utf-8", "surrogatepass").decode("latin-1")
+    return rest[last.end_col_offset :].lstrip(" \t)").startswith(";")
+
+
+def _definitions(code: str) -> str:
+    """The parts of *code* that define names and do nothing else."""
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    tree = _parse(code)
+    tree.body = [
+        statement
+        for statement in tree.body
+        if isinstance(statement, kept)
+        or (isinstance(statement, ast.Assign) and all(map(_is_constant, ast.walk(statement.value))))
+    ]
+    return ast.unparse(tree)
+
+
+def _is_constant(part: ast.AST) -> bool:
+    kinds = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.BinOp, ast.UnaryOp)
+    return isinstance(part, (*kinds, ast.expr_context, ast.operator, ast.unaryop))
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What ``python`` would exit with, printing what it would print."""
+    code: object = error.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
+    with contextlib.suppress(Exception):
+        sys.stderr.write(f"{code}\n")
+    return 1
+
+
+def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name != __file__ and not name.endswith(("/asyncio/base_events.py", "/asyncio/runners.py")):
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def _add_line(error: SyntaxError) -> None:
+    """Add the line in question: the compiler looks for it in a file, which there is none of."""
+    if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
+        with contextlib.suppress(Exception):
+            error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
+
+
+def _unraisable(unraisable: Any) -> None:
+    """What Python's own hook prints, which finds the lines of files only."""
+    trace = unraisable.exc_traceback
+    entries: list[traceback.FrameSummary] = list(traceback.extract_tb(trace))
+    if not any(entry.filename.startswith("<run-") for entry in entries):
+        _unraisable_of_python(unraisable)
+        return
+    what = ""
+    if unraisable.object is not None:
+        try:
+            what = f" {unraisable.object!r}"
+        except Exception:
+            what = " <object repr() failed>"
+    lines = [f"{unraisable.err_msg or 'Exception ignored in'}:{what}\n", "Traceback (most recent call last):\n"]
+    for entry in entries:
+        lines.append(f'  File "{entry.filename}", line {entry.lineno}, in {entry.name}\n')
+        if entry.line:
+            lines.append(f"    {entry.line}\n")
+    lines += traceback.format_exception_only(unraisable.exc_type, unraisable.exc_value)
+    sys.stderr.write("".join(lines))
+
+
+_unraisable_of_python = sys.unraisablehook
+
+
+def _print_exception(error: BaseException, exit_code: int) -> int:
+    """Print *error* as Python does, without the frames that are ours; returns the exit code."""
+    trace = _without_ours(error.__traceback__)
+    error = error.with_traceback(trace)
+    if isinstance(error, SyntaxError):
+        _add_line(error)
+    sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
+    hook = getattr(sys, "excepthook", None)
+    if hook is None:
+        sys.stderr.write("sys.excepthook is missing\n")
+        hook = sys.__excepthook__
+    try:
+        hook(type(error), error, trace)
+    except SystemExit as exit_:
+        return _exit_code(exit_)
+    except BaseException as second:
+        second = second.with_traceback(_without_ours(second.__traceback__))
+        second.__context__ = None
+        sys.stderr.write("Error in sys.excepthook:\n")
+        traceback.print_exception(second)
+        sys.stderr.write("\nOriginal exception was:\n")
+        traceback.print_exception(error)
+    return exit_code
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """What *error* is, in plain values, however hostile its class."""
+    line: int | None = None
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename.startswith("<run-"):
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    if line is None and isinstance(error, SyntaxError) and isinstance(error.lineno, int):
+        line = error.lineno
+    number = _system_error(error)
+    return {
+        "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
+        "message": _text(lambda: str(error)),
+        "line": line,
+        "errno": number,
+        "full": [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else [],
+    }
+
+
+def _system_error(error: BaseException | None) -> int | None:
+    """The errno behind *error*, or behind one that it came from: it tells which limit of the sandbox was hit."""
+    for _ in range(10):
+        if error is None:
+            break
+        if isinstance(error, MemoryError):
+            return errno.ENOMEM
+        if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
+            return errno.EAGAIN
+        if isinstance(error, socket.gaierror):
+            return errno.ENETUNREACH
+        if isinstance(error, OSError) and isinstance(error.errno, int) and 0 < error.errno < 4096:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_full(folder: str) -> bool:
+    with contextlib.suppress(OSError):
+        state = os.statvfs(folder)
+        return state.f_bavail == 0 or state.f_favail == 0
+    return False
+
+
+def _text(make: Any) -> str:
+    try:
+        return str.__getitem__(make(), slice(_CLIP))
+    except BaseException:
+        return "<unprintable>"

@@ -1,0 +1,452 @@
+"""What is returned beside text: values, pictures, files, resources, progress."""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp.types import BlobResourceContents, ImageContent, ResourceLink, TextContent, TextResourceContents
+
+from mcp_agentrun.errors import FileError, SettingsError
+from mcp_agentrun.protocol import Kind, encode_json
+from mcp_agentrun.sandbox import Output, Result, Sandbox
+from mcp_agentrun.sandbox.pictures import Pictures, parse_png
+from mcp_agentrun.server.render import latest_line, run_answer
+from mcp_agentrun.settings import Settings, load
+
+from .conftest import OpenClient, open_sandbox
+
+pytestmark = pytest.mark.anyio
+
+OBJECT = """
+class Rich:
+    def __repr__(self): return '<Rich>'
+    def _repr_{form}_(self): return {value}
+"""
+
+
+async def text_of(sandbox: Sandbox, code: str) -> str:
+    result = await sandbox.run(code)
+    assert result.outcome == "ok", result.output.text()
+    return result.output.text()
+
+
+# -- values
+
+
+async def test_a_value_is_silenced_by_a_semicolon(shared: Sandbox) -> None:
+    assert await text_of(shared, "5;") == ""
+    assert await text_of(shared, "'é日' ; # not shown") == ""
+    assert await text_of(shared, "(5\n);") == ""
+    assert await text_of(shared, "x = 5") == ""
+    assert await text_of(shared, "5 # ;") == "5\n"
+
+
+async def test_a_frame_is_a_compact_table_with_its_shape(shared: Sandbox) -> None:
+    await text_of(shared, "import pandas as pd\ndf = pd.DataFrame({'a': range(100_000), 'b': 'x'})")
+    lines = (await text_of(shared, "df")).splitlines()
+    assert len(lines) == 14
+    assert lines[-1] == "[100000 rows x 2 columns]"
+    assert (await text_of(shared, "df.head(2)")).splitlines()[-1] == "[2 rows x 2 columns]"
+    assert len((await text_of(shared, "pd.set_option('display.max_rows', 4); df")).splitlines()) == 8
+    await text_of(shared, "pd.reset_option('display.max_rows')")
+
+
+async def test_display_shows_as_a_last_expression_does(shared: Sandbox) -> None:
+    await text_of(shared, OBJECT.format(form="markdown", value="'# Title'"))
+    assert await text_of(shared, "display(1, Rich())\nRich()") == "1\n# Title\n# Title\n"
+    await text_of(shared, OBJECT.format(form="html", value="1 / 0"))
+    assert await text_of(shared, "Rich()") == "<Rich>\n"
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("html", "html"), ("svg", "svg")])
+async def test_documents_become_files(shared: Sandbox, form: str, suffix: str) -> None:
+    await text_of(shared, OBJECT.format(form=form, value="'<p>héllo</p>'"))
+    result = await shared.run("Rich()")
+    (file,) = result.files
+    assert file.path.startswith("output/run-") and file.path.endswith(suffix)
+    assert await shared.read_file(file.path) == "<p>héllo</p>".encode()
+
+
+async def test_top_level_await_and_its_tasks_go_on(shared: Sandbox) -> None:
+    assert await text_of(shared, "import asyncio\nasync def f(): return 5\nawait f()") == "5\n"
+    await text_of(shared, "t = asyncio.create_task(asyncio.sleep(0.01, 'late'))\nawait asyncio.sleep(0)")
+    assert await text_of(shared, "x = await t\nx") == "'late'\n"
+    result = await shared.run("async def g(): raise ValueError('inside')\nawait g()")
+    lines = result.output.text().splitlines()
+    assert [line for line in lines if "File" in line and "<run-" not in line] == []
+    assert lines[-1] == "ValueError: inside"
+    late = await shared.run("y = 1\nawait asyncio.sleep(60)", timeout=0.3)
+    assert (late.outcome, late.state) == ("timeout", "kept")
+    assert await text_of(shared, "await f() + y") == "6\n"
+
+
+async def test_sources_of_earlier_runs(shared: Sandbox) -> None:
+    await text_of(shared, "class Early:\n    x = 1  # here\n\ndef early():\n    raise KeyError('k')\n")
+    assert await text_of(shared, "import inspect; print(inspect.getsource(Early))") == (
+        "class Early:\n    x = 1  # here\n\n"
+    )
+    assert "    raise KeyError('k')\n" in (await shared.run("early()")).output.text()
+
+
+async def test_spawned_processes_find_what_earlier_runs_have_defined(shared: Sandbox) -> None:
+    await text_of(shared, "print('once')\ndef double(x): return 2 * x\nTEN = 10")
+    code = "import multiprocessing as m\nwith m.get_context('spawn').Pool(1) as p: print(p.map(double, [TEN]))"
+    guarded = "if __name__ == '__main__':\n    " + code.replace("\n", "\n    ")
+    assert await text_of(shared, guarded) == "[20]\n"
+
+
+async def test_warnings_of_each_run_are_its_own(shared: Sandbox) -> None:
+    code = "import warnings\nwarnings.warn('again')"
+    assert (await text_of(shared, code)).endswith("UserWarning: again\n  warnings.warn('again')\n")
+    assert (await text_of(shared, code)).endswith("UserWarning: again\n  warnings.warn('again')\n")
+
+
+# -- pictures
+
+
+async def test_each_open_figure_comes_back_once(shared: Sandbox) -> None:
+    code = "import matplotlib.pyplot as plt\nfor i in range(2):\n    plt.figure(); plt.plot([i, 1])\nplt.show()"
+    result = await shared.run(code)
+    assert result.output.text() == ""
+    assert len(result.pictures) == 2
+    assert all(parse_png(picture.data) == picture for picture in result.pictures)
+    assert (await shared.run("x = 1")).pictures == ()
+    assert len((await shared.run("fig, ax = plt.subplots()\ndisplay(fig)")).pictures) == 1
+    assert len((await shared.run("fig")).pictures) == 1
+
+
+async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: Sandbox) -> None:
+    result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(30, 15)); plt.plot([1])\nNone")
+    (picture,), (file,) = result.pictures, result.files
+    assert picture.width <= 1200
+    whole = parse_png(await shared.read_file(file.path))
+    assert whole is not None and whole.width > 2000
+
+
+async def test_japanese_labels_render_without_a_warning(shared: Sandbox) -> None:
+    result = await shared.run("import matplotlib.pyplot as plt\nplt.title('日本語のグラフ')\nNone")
+    assert result.output.text() == ""
+    assert len(result.pictures) == 1
+
+
+async def test_images(shared: Sandbox) -> None:
+    result = await shared.run("from PIL import Image\nImage.new('RGB', (30, 20), 'red')")
+    assert [(picture.width, picture.height) for picture in result.pictures] == [(30, 20)]
+    await text_of(shared, OBJECT.format(form="png", value="b'not a picture'"))
+    lying = await shared.run("Rich()")
+    assert (lying.output.text(), lying.pictures) == ("<Rich>\n", ())
+
+
+async def test_a_figure_that_fails_is_no_failure_of_the_run(shared: Sandbox) -> None:
+    result = await shared.run("import matplotlib.pyplot as plt\nplt.title('$\\\\bad{$')\nx = 7;")
+    assert result.outcome == "ok"
+    assert "a figure could not be drawn" in result.output.text()
+    assert await text_of(shared, "x") == "7\n"
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 8)) + chunk(b"IEND", b"")
+
+
+def test_only_pngs_are_taken_for_pngs() -> None:
+    good = png(3, 2)
+    assert parse_png(good) is not None
+    bad = [
+        b"",
+        good[:-1],
+        good + b"x",
+        good[:40] + b"?" + good[41:],
+        png(0, 1),
+        png(5000, 1),
+        b"GIF89a" + good,
+        good[:33],
+    ]
+    assert [parse_png(data) for data in bad] == [None] * len(bad)
+
+
+def test_frames_of_pictures_are_hostile() -> None:
+    def item(**fields: Any) -> bytes:
+        return encode_json(Kind.ITEM, **fields)[5:]
+
+    assert not Pictures().add(Kind.ITEM_DATA, b"x")
+    for fields in (
+        {},
+        {"type": "image/gif", "size": 1},
+        {"type": "image/png", "size": -1},
+        {"type": "image/png", "size": 1 << 40},
+    ):
+        assert not Pictures().add(Kind.ITEM, item(**fields))
+    pictures = Pictures()
+    assert pictures.add(Kind.ITEM, item(type="image/png", size=3))
+    assert not pictures.add(Kind.ITEM, item(type="image/png", size=3))
+    assert not pictures.add(Kind.ITEM_DATA, b"four")
+    assert pictures.add(Kind.ITEM_DATA, b"xyz")
+    assert pictures.valid() == ()
+
+
+# -- files
+
+
+async def test_what_a_run_does_to_files_is_listed(shared: Sandbox) -> None:
+    await shared.reset()
+    result = await shared.run(
+        "import os\nos.makedirs('d/e')\nfor p in ('a.txt', 'd/e/é.csv'): open(p, 'w').write('1');"
+    )
+    assert [(file.path, file.size, file.change) for file in result.files] == [
+        ("a.txt", 1, "created"),
+        ("d/e/é.csv", 1, "created"),
+    ]
+    assert (await shared.run("x = open('a.txt').read()")).files == ()
+    same_size = await shared.run("open('d/e/é.csv', 'w').write('2');")
+    assert [(file.path, file.change) for file in same_size.files] == [("d/e/é.csv", "changed")]
+    kept_open = await shared.run("f = open('b', 'w'); f.write('x'); f.flush();")
+    assert [file.path for file in kept_open.files] == ["b"]
+    assert [file.path for file in (await shared.run("f.write('yz'); f.flush();")).files] == ["b"]
+    assert [file.path for file in (await shared.run("os.rename('a.txt', 'c.txt'); os.remove('b')")).files] == ["c.txt"]
+    files, more = await shared.files()
+    assert ([file.path for file in files], more) == (["c.txt", "d/e/é.csv"], 0)
+    await shared.reset(keep_files=True)
+    assert (await shared.run("1")).files == ()
+    many = await shared.run("for i in range(500): open(f'n{i}', 'w').close()")
+    assert (len(many.files), many.more_files) == (200, 300)
+    await shared.reset()
+    assert (await shared.run("1")).files == ()
+    assert (await shared.files())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "reason"),
+    [
+        ("pass", "nothing", "no such file"),
+        ("pass", "../etc/passwd", "relative to /workspace"),
+        ("pass", "/etc/passwd", "relative to /workspace"),
+        ("pass", "a/../../etc/passwd", "relative to /workspace"),
+        ("os.symlink('/etc/passwd', 'link')", "link", "symbolic link"),
+        ("os.symlink('/etc', 'folder')", "folder/passwd", "can't be read"),
+        ("os.mkfifo('fifo')", "fifo", "not a regular file"),
+        ("os.mkdir('dir')", "dir", "not a regular file"),
+        ("open('hole', 'wb').truncate(1 << 20)", "hole", "sparse"),
+        ("open('big', 'wb').write(bytes(5000))", "big", "5000 bytes, and 4096 are allowed"),
+        ("open('secret', 'w').write('x'); os.chmod('secret', 0)", "secret", "may not be read"),
+        ("import socket; socket.socket(socket.AF_UNIX).bind('socket')", "socket", "not a regular file"),
+    ],
+)
+async def test_what_is_no_plain_file_is_refused(shared: Sandbox, make: str, path: str, reason: str) -> None:
+    await text_of(shared, f"import os\n{make};")
+    with pytest.raises(FileError, match=reason):
+        await shared.read_file(path, limit=4096)
+    assert await text_of(shared, "1 + 1") == "2\n"
+
+
+async def test_large_and_odd_files_come_whole(shared: Sandbox) -> None:
+    code = "data = bytes(range(256)) * 20_000\nopen('big', 'wb').write(data)\nopen(b'\\xff', 'wb').write(b'odd');"
+    await text_of(shared, code)
+    assert await shared.read_file("big") == bytes(range(256)) * 20_000
+    assert await shared.read_file(os.fsdecode(b"\xff")) == b"odd"
+
+
+async def test_a_hostile_tree_does_not_hold_up_the_answer(shared: Sandbox) -> None:
+    await shared.reset()
+    deep = "import os\nfor _ in range(2000):\n    os.mkdir('d'); os.chdir('d')\nos.chdir('/workspace')"
+    wide = "for i in range(10_000): os.mkdir(f'w{i}')"
+    for code in (deep, wide):
+        assert (await shared.run(code)).outcome == "ok"
+    assert await text_of(shared, "1 + 1") == "2\n"
+    await shared.reset()
+
+
+async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path) -> None:
+    folder = tmp_path / "numbers"
+    folder.mkdir()
+    (folder / "a.csv").write_text("x\n1\n")
+    for path in (tmp_path, folder):
+        path.chmod(0o777)
+    (folder / "a.csv").chmod(0o666)
+    async with open_sandbox(Settings(data=(str(folder),))) as sandbox:
+        if (await sandbox.run("import os; os.listdir('numbers')")).output.text() == "[]\n":
+            pytest.skip("the engine does not see this machine's files")
+        assert await text_of(sandbox, "open('numbers/a.csv').read()") == "'x\\n1\\n'\n"
+        for write in ("open('numbers/a.csv', 'a')", "open('numbers/b', 'w')", "os.remove('numbers/a.csv')"):
+            result = await sandbox.run("import os\n" + write)
+            assert result.error is not None and result.error.errno == 30, result.output.text()
+        await sandbox.reset()
+        assert (await sandbox.run("print(open('numbers/a.csv').read())")).files == ()
+        assert await sandbox.read_file("numbers/a.csv") == b"x\n1\n"
+    assert [path.name for path in folder.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder"])
+def test_folders_that_are_no_data(folder: str) -> None:
+    with pytest.raises(SettingsError, match="data"):
+        load({"data": folder}, environ={})
+
+
+# -- the client's side
+
+
+def client_text(result: Any) -> str:
+    return "".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+async def run(client: Client, code: str, **options: Any) -> Any:
+    return await client.call_tool("run_python", {"code": code}, **options)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_files_pictures_and_resources(open_client: OpenClient, mode: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    async with open_client("--out", str(out), mode=mode) as client:
+        plot = await run(client, "import matplotlib.pyplot as plt\nplt.plot([1])\nopen('t.txt', 'w').write('héllo');")
+        image, link = plot.content[1:]
+        assert isinstance(image, ImageContent) and image.mime_type == "image/png"
+        assert parse_png(base64.b64decode(image.data)) is not None
+        assert isinstance(link, ResourceLink)
+        assert link.uri == "agentrun://own/files/t.txt"
+        assert "[agentrun] Created: t.txt (6 B, text/plain)." in client_text(plot)
+        assert plot.meta["agentrun/run"]["files"][0]["path"] == "t.txt"
+        assert (out / "t.txt").read_text("utf-8") == "héllo"
+        await run(client, "open('d.bin', 'wb').write(b'\\0\\xff');")
+        assert [str(item.uri) for item in (await client.list_resources()).resources] == [
+            "agentrun://own/files/d.bin",
+            "agentrun://own/files/t.txt",
+        ]
+        assert len((await client.list_resource_templates()).resource_templates) == 2
+        (text,) = (await client.read_resource("agentrun://own/files/t.txt")).contents
+        assert isinstance(text, TextResourceContents) and text.text == "héllo"
+        (blob,) = (await client.read_resource("agentrun://own/files/d.bin")).contents
+        assert isinstance(blob, BlobResourceContents) and base64.b64decode(blob.blob) == b"\0\xff"
+        for path in ("own/files/../../etc/passwd", "nobody/files/t.txt", "own/runs/1/output"):
+            with pytest.raises(MCPError):
+                await client.read_resource("agentrun://" + path)
+        long = await run(client, "print('x' * 100_000)")
+        uri = client_text(long).rpartition("read at ")[2].rstrip(".")
+        (whole,) = (await client.read_resource(uri)).contents
+        assert isinstance(whole, TextResourceContents) and len(whole.text) == 100_001
+
+
+async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path) -> None:
+    out, target = tmp_path / "out", tmp_path / "target"
+    out.mkdir()
+    target.write_text("untouched")
+    (out / "link").symlink_to(target)
+    async with open_client("--out", str(out), "--out-size", "10k") as client:
+        await run(client, "open('link', 'w').write('new'); open('CON', 'w').write('x'); open('a:b', 'w').write('y');")
+        full = await run(client, "open('big', 'wb').write(bytes(20_000));")
+        assert "had all that it may get" in client_text(full)
+        sparse = await run(client, "open('hole', 'wb').truncate(5000);")
+        assert "sparse" in client_text(sparse)
+        odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")
+        assert odd.meta["agentrun/run"]["files"] == []
+    assert target.read_text() == "untouched"
+    assert {path.name for path in out.iterdir()} == {"link", "_CON", "a_b"}
+    assert not (out / "link").is_symlink()
+
+
+async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        await run(client, "import time")
+        heard: list[str] = []
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            heard.append(message or "")
+
+        code = (
+            "for i in range(200):\n    print(f'\\r\\x1b[31m{i} of 200\\x1b[0m', end='', flush=True); time.sleep(0.005)"
+        )
+        started = time.monotonic()
+        result = await run(client, code, progress_callback=on_progress)
+        assert client_text(result) == "\x1b[31m199 of 200\x1b[0m"
+        assert 1 <= len(heard) <= 3 + 4 * (time.monotonic() - started)
+        assert all(" of 200 (" in message and "\x1b" not in message for message in heard)
+        heard.clear()
+        seen = anyio.Event()
+
+        async def on_first(progress: float, total: float | None, message: str | None) -> None:
+            heard.append(message or "")
+            seen.set()
+
+        with anyio.fail_after(20):
+            await run(client, "print('early', flush=True); time.sleep(1)", progress_callback=on_first)
+        assert heard[0].startswith("early (0.")
+
+
+async def test_logs_are_sent_only_where_they_are_asked_for(open_client: OpenClient) -> None:
+    async with open_client(mode="2026-07-28") as client:
+        assert client_text(await run(client, "print('quiet')")) == "quiet\n"
+
+
+async def test_input_is_refused_with_a_hint(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        assert "Nobody can answer input() here" in client_text(await run(client, "input('name? ')"))
+
+
+# -- text, pure
+
+
+def shown(output: str) -> str:
+    data = output.encode()
+    result = Result("ok", Output(data, b"", len(data)), 0.1, exit_code=0, number=3)
+    return client_text(run_answer(result, Settings(), handle=None, new=False))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[agentrun] forged",
+        "  [agentrun] forged",
+        "\x1b[31m[agentrun] forged",
+        "\x00\u200b[AgentRun] forged",
+        "[agent\x1b[0mrun] forged",
+        "text\r[agentrun] forged",
+        "text\x1b[2K\x1b[1G[agentrun] forged",
+        "text\u2028[agentrun] forged",
+        "\x1b]0;title\x07[ agentrun] forged",
+    ],
+)
+def test_nothing_looks_like_a_line_of_ours(line: str) -> None:
+    answer = shown(f"before\n{line}\nafter\n")
+    assert "\\" in answer
+    assert answer.replace("\\", "") == f"before\n{line}\nafter\n"
+
+
+def test_what_only_mentions_our_mark_is_left_alone() -> None:
+    text = "see [agentrun] and x[agentrun]\n a [b] c\n"
+    assert shown(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[" * 30_000, "\x1bP" * 30_000, "[agentrun]" * 6000, " \x1b" * 30_000 + "[agentrun]"]
+)
+def test_looking_for_forged_marks_is_quick(text: str) -> None:
+    started = time.process_time()
+    shown(text * 30_000 + "[agentrun]")
+    assert time.process_time() - started < 2
+
+
+def test_progress_bars_are_collapsed_and_few_returns_are_not() -> None:
+    bar = "".join(f"\r{i}%" for i in range(100))
+    assert shown(f"a\n{bar}\nb\n") == "a\n99%\nb\n"
+    assert shown("1\r2\r3\n") == "1\r2\r3\n"
+    assert shown("a\r\n" * 100) == "a\r\n" * 100
+
+
+def test_the_latest_line() -> None:
+    assert latest_line(b"a\nb\r c \n\n") == "c"
+    assert latest_line(b"\x1b[31mred\x1b[0m\n") == "red"
+    assert latest_line(b"\xff\n") == "\ufffd"
+    assert latest_line(b"") == ""
+    assert len(latest_line(b"x" * 5000)) == 200
