@@ -82,6 +82,11 @@ class Kind(enum.IntEnum):
     """Zygote to supervisor: the data packages are imported."""
     CHECKPOINT = 43
     """Supervisor to worker: fork a frozen copy of yourself that serves the socket sent along."""
+    CHECK = 70
+    """Supervisor to checker: judge ``code`` by the rules that ``options`` names; ``names`` are those of the session, or
+    null for those that this checker has."""
+    CHECKED = 71
+    """Checker to supervisor: ``allowed``, ``findings``, ``imports``, and the session's ``names`` where they changed."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}

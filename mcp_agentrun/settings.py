@@ -118,6 +118,12 @@ class Settings(BaseModel):
     install_timeout: Seconds = Field(
         default=600.0, description="Longest time that one install_package may take, in seconds."
     )
+    safety: Literal["strict", "standard", "off"] = Field(
+        default="standard", description="Profile of the static check of code: strict, standard or off."
+    )
+    safety_off: Names = Field(default=(), description="Rules of the static check to leave out, separated by commas.")
+    safety_spawn: bool = Field(default=False, description="Let code start processes.")
+    safety_warn: bool = Field(default=False, description="Run code that the static check objects to, and say so.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..safety import Finding
+
 __all__ = ["Outcome", "Output", "Result", "RunError", "State"]
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
@@ -102,3 +104,5 @@ class Result:
     """The container was lost since the last answer: variables, files and installed packages are gone."""
     timeout: float = 0.0
     """Seconds that the run was allowed."""
+    findings: tuple[Finding, ...] = ()
+    """The static check's objections: why nothing was run where the outcome is ``blocked``, otherwise warnings."""

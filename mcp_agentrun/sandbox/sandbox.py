@@ -17,6 +17,7 @@ from ..errors import InvalidRequestError, ProtocolError, SandboxLostError, Unava
 from ..packages.installer import Installed, Installer
 from ..packages.policy import parse_requirements
 from ..protocol import FrameError, Kind, decode_json
+from ..safety import Finding
 from ..settings import Settings
 from .result import OUTCOMES, STATES, Output, Result, RunError
 
@@ -68,6 +69,13 @@ class Sandbox:
             "preload": list(self._settings.preload),
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
+            "safety": {
+                "profile": self._settings.safety,
+                "network": self._settings.network != "none",
+                "spawn": self._settings.safety_spawn,
+                "off": list(self._settings.safety_off),
+                "warn": self._settings.safety_warn,
+            },
         }
         self._keeper = Keeper(self._engine, tasks, self._prepare, hello, afterwards=self._engine.sweep)
         self._keeper.begin()
@@ -282,6 +290,7 @@ class Sandbox:
                 late=Output(bytes(late), b"", len(late)),
                 replaced=replaced,
                 timeout=timeout,
+                findings=tuple(_finding(*finding) for finding in fields["findings"]),
             )
         except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
             link.abandon("the container sent a malformed result")
@@ -297,6 +306,12 @@ class Sandbox:
                 return
         if scope.cancelled_caught:
             link.abandon("a cancelled run did not end")
+
+
+def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Finding:
+    if not all(isinstance(text, str) for text in (rule, reason, remedy)):
+        raise TypeError("a finding is made of text")
+    return Finding(rule, int(line), int(column), reason, remedy)
 
 
 _uids_in_use: set[int] = set()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mcp.types import CallToolResult, TextContent
 
 from ..packages.installer import Installed
+from ..safety import Finding
 from ..sandbox import Outcome, Result, RunError
 from ..settings import Settings
 
@@ -15,6 +17,7 @@ __all__ = ["failure", "install_answer", "run_answer", "text_answer"]
 
 _MARK = "[agentrun] "
 _LATE_SHOWN = 4096
+_FINDINGS_SHOWN = 5
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
@@ -76,6 +79,8 @@ def run_answer(result: Result, settings: Settings, *, handle: str | None, new: b
 
 def _notes(result: Result, settings: Settings) -> list[str]:
     notes: list[str] = []
+    if result.outcome == "blocked":
+        return _objections("Nothing was run.", result.findings)
     if result.outcome == "timeout":
         notes.append(
             f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
@@ -97,6 +102,8 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append("The run was cancelled.")
     elif result.error is not None:
         notes += _limit(result.error, settings)
+    if result.findings:
+        notes += _objections("The code was run, but the static check objects.", result.findings)
     why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
         notes.append(
@@ -107,6 +114,17 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append("The session goes on with the variables as they were before this run; files stay as it left them.")
     elif why:
         notes.append(f"A crash or a kill would now lose all variables, because {why}.")
+    return notes
+
+
+def _objections(what: str, findings: Sequence[Finding]) -> list[str]:
+    """*what*, and in two lines each what is wrong where, and what to do instead."""
+    notes = [what]
+    for finding in findings[:_FINDINGS_SHOWN]:
+        place = f"Line {finding.line}, column {finding.column}: " if finding.line else ""
+        notes.append(f"{place}{finding.reason} (rule {finding.rule})\n  {finding.remedy}")
+    if len(findings) > _FINDINGS_SHOWN:
+        notes.append(f"And {len(findings) - _FINDINGS_SHOWN} more.")
     return notes
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
 
 from . import linux, wipe
+from .checkers import Checkers, Verdict
 from .events import Events
 from .output import Output
 from .sockets import HostStream
@@ -73,6 +74,8 @@ class Run:
         """Bytes that processes other than its worker had for themselves soon after it began."""
         self.is_first = False
         """Of its worker: there were no variables yet."""
+        self.verdict: Verdict | None = None
+        """What the checker says of the code; nothing runs without."""
         self.result: dict[str, Any] | None = None
         """Set when it has ended."""
 
@@ -96,6 +99,7 @@ class Supervisor:
         self._heard = time.monotonic()
         self._output = Output(self._events, self._host)
         self._workers = Workers(self._events, self._on_report)
+        self._checkers = Checkers(self._events)
         self._memory = linux.Memory()
         self._preload: list[str] = []
         self._checkpoints = False
@@ -113,6 +117,7 @@ class Supervisor:
 
     def serve(self) -> NoReturn:
         self._listen_for_children()
+        self._checkers.begin()
         self._events.watch(self._host.readable_fd, self._on_host)
         while True:
             self._step()
@@ -132,7 +137,7 @@ class Supervisor:
     def _patience(self) -> float:
         """Seconds until the next deadline, which `_keep_deadlines` keeps."""
         now = time.monotonic()
-        due = min(self._heard + HOST_SILENCE, self._output.adjust(now), self._workers.deadline)
+        due = min(self._heard + HOST_SILENCE, self._output.adjust(now), self._workers.deadline, self._checkers.deadline)
         if self._run is not None:
             check = TURN_CHECK if self._workers.copy is None else MEMORY_CHECK
             due = min(due, self._run.deadline, now + check)
@@ -166,7 +171,7 @@ class Supervisor:
                 self._on_hello(decode_json(payload))
             elif kind is Kind.RUN:
                 fields = decode_json(payload)
-                self._waiting = Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"]))
+                self._on_run(Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"])))
             elif kind is Kind.CANCEL:
                 self._on_cancel(decode_json(payload)["run"])
             elif kind is Kind.RESET:
@@ -180,11 +185,20 @@ class Supervisor:
         self._preload = fields["preload"]
         self._output.keep = fields["output_keep"]
         self._checkpoints = fields["checkpoints"]
+        self._checkers.configure(fields["safety"])
         self._workers.begin(self._preload)
+
+    def _on_run(self, run: Run) -> None:
+        def on_verdict(verdict: Verdict) -> None:
+            run.verdict = verdict
+
+        self._waiting = run
+        self._checkers.check(run.code, on_verdict)
 
     def _on_cancel(self, number: int) -> None:
         if self._waiting is not None and self._waiting.number == number:
             run, self._waiting = self._waiting, None
+            self._checkers.cancel()
             run.result = _result(run, "cancelled")
             self._answer(run, "kept")
         elif self._run is not None and self._run.number == number and self._run.stopping is None:
@@ -194,6 +208,7 @@ class Supervisor:
         if self._run is not None or self._ended is not None or self._waiting is not None:
             raise FrameError("a reset in the middle of a run")
         self._reset = reset
+        self._checkers.forget()
         self._workers.renew()
         self._since = "kept"
         self._sweep_due = True
@@ -222,6 +237,7 @@ class Supervisor:
         if now - self._heard > HOST_SILENCE:
             os._exit(0)
         self._workers.keep_deadlines(now)
+        self._checkers.keep_deadlines(now)
         run, worker = self._run, self._workers.current
         if run is not None:
             if now >= run.deadline and worker is not None:
@@ -283,7 +299,7 @@ class Supervisor:
 
     def _ours(self, *, but: Worker | None = None) -> set[int]:
         """The pids that are not a run's strays."""
-        pids = self._workers.pids(but=but) | {1}
+        pids = self._workers.pids(but=but) | self._checkers.pids() | {1}
         if self._reset is not None and self._reset.janitor is not None:
             pids.add(self._reset.janitor)
         return pids
@@ -297,7 +313,7 @@ class Supervisor:
                 reset.janitor = None
                 reset.wiped = True
                 continue
-            worker = self._workers.bury(pid)
+            worker = None if self._checkers.bury(pid) else self._workers.bury(pid)
             if worker is not None:
                 self._on_death(worker, code)
 
@@ -326,6 +342,7 @@ class Supervisor:
         """Do whatever is due and possible now; called after every round of events."""
         workers = self._workers
         workers.step()
+        self._checkers.step()
         if self._sweep_due and self._run is None and not workers.is_in_birth:
             self._sweep_due = False
             self._bury(linux.sweep(self._ours()))
@@ -355,7 +372,13 @@ class Supervisor:
                 workers.drop_copy("memory")
             else:
                 workers.make_copy()
-        if self._waiting is not None and not workers.is_copying and not self._is_worth_warming(worker):
+        if self._waiting is None or self._waiting.verdict is None:
+            return
+        if not self._waiting.verdict["allowed"]:
+            run, self._waiting = self._waiting, None
+            run.result = _result(run, "blocked")
+            self._answer(run, "kept")
+        elif not workers.is_copying and not self._is_worth_warming(worker):
             run, self._waiting = self._waiting, None
             self._start(run)
 
@@ -440,6 +463,7 @@ def _result(
         "error": report["error"] if report else None,
         "value": report["value"] if report else None,
         "written": written,
+        "findings": run.verdict["findings"] if run.verdict else [],
     }
 
 
