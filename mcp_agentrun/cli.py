@@ -73,3 +73,58 @@ def build(settings: Settings) -> None:
     except AgentRunError as error:
         click.echo(f"mcp-agentrun: {error}", err=True)
         sys.exit(1)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Show what the cache of downloaded packages holds, or clear it."""
+    if context.invoked_subcommand is None:
+        context.invoke(show)
+
+
+@cache.command()
+@click.pass_obj
+def show(settings: Settings) -> None:
+    """What the cache holds, and when it was last used."""
+    _cache(settings, clear=False)
+
+
+@cache.command()
+@click.pass_obj
+def clear(settings: Settings) -> None:
+    """Remove all downloaded packages. Those that a sandbox has installed stay with it."""
+    _cache(settings, clear=True)
+
+
+def _cache(settings: Settings, *, clear: bool) -> None:
+    import os
+    import time
+
+    import anyio
+
+    from .engine.docker import DockerEngine
+    from .engine.image import ImageRecipe
+    from .engine.network import NetworkSettings
+    from .packages.installer import Cache, Installer
+
+    async def run() -> Cache:
+        engine = DockerEngine(
+            recipe=ImageRecipe(settings.image_base, settings.image_packages),
+            image=settings.image,
+            accept_weak=settings.accept_weak_engine,
+        )
+        try:
+            async with Installer(engine, settings, NetworkSettings.from_environment(os.environ)) as installer:
+                return await installer.cache(clear=clear)
+        finally:
+            await engine.aclose()
+
+    try:
+        held = anyio.run(run)
+    except AgentRunError as error:
+        click.echo(f"mcp-agentrun: {error}", err=True)
+        sys.exit(1)
+    for name, used in sorted(held.packages, key=lambda package: -package[1]):
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {name}")
+    click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.cache_size / (1 << 20):.0f} MiB")

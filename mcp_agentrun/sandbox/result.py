@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..packages.installer import Installed
 from ..safety import Finding
 
 __all__ = ["Outcome", "Output", "Result", "RunError", "State"]
@@ -106,3 +107,7 @@ class Result:
     """Seconds that the run was allowed."""
     findings: tuple[Finding, ...] = ()
     """The static check's objections: why nothing was run where the outcome is ``blocked``, otherwise warnings."""
+    installed: Installed | None = None
+    """What was installed because the code imports it."""
+    advice: str | None = None
+    """About a module that the code lacks: how to install it, or why it was not."""

@@ -150,11 +150,13 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
         ] = None,
         sandbox: Handle = None,
     ) -> CallToolResult:
+        call = _Call(ctx, "running")
+
         async def run(target: Sandbox, new: str | None) -> CallToolResult:
-            result = await target.run(code, timeout=timeout)
+            result = await target.run(code, timeout=timeout, report=call.say)
             return run_answer(result, settings, handle=new or sandbox, new=new is not None)
 
-        return await calls.answer(sessions, sandbox, _Call(ctx, "running"), run)
+        return await calls.answer(sessions, sandbox, call, run)
 
     @server.tool(
         title="Install packages",

@@ -102,6 +102,10 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append("The run was cancelled.")
     elif result.error is not None:
         notes += _limit(result.error, settings)
+    if result.installed is not None:
+        notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
+    if result.advice is not None:
+        notes.append(result.advice)
     if result.findings:
         notes += _objections("The code was run, but the static check objects.", result.findings)
     why = _UNPROTECTED.get(result.unprotected or "", "")
@@ -184,12 +188,22 @@ def _ended(text: str) -> str:
 
 def install_answer(installed: Installed) -> CallToolResult:
     """What is installed now, in words."""
+    return text_answer("\n".join(_install_lines(installed)))
+
+
+def _install_lines(installed: Installed) -> list[str]:
     lines: list[str] = []
     if installed.packages:
         lines.append("Installed, ready to import: " + ", ".join(" ".join(item) for item in installed.packages) + ".")
     if installed.satisfied:
         lines.append("Was there already: " + ", ".join(" ".join(item) for item in installed.satisfied) + ".")
-    return text_answer("\n".join(lines))
+    if installed.changed:
+        changes = ", ".join(f"{name} from {before} to {now}" for name, before, now in installed.changed)
+        lines.append(
+            f"Changed: {changes}. Where it has been imported already, the old version stays in use until "
+            "reset_sandbox(keep_packages=True, keep_files=True)."
+        )
+    return lines or ["Nothing had to be installed."]
 
 
 def failure(message: str, outcome: Outcome = "unavailable") -> CallToolResult:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
 
-from . import linux, wipe
+from . import linux, missing, wipe
 from .checkers import Checkers, Verdict
 from .events import Events
 from .output import Output
@@ -76,6 +76,8 @@ class Run:
         """Of its worker: there were no variables yet."""
         self.verdict: Verdict | None = None
         """What the checker says of the code; nothing runs without."""
+        self.is_held = False
+        """Until the server has answered what becomes of modules that it imports and that are missing."""
         self.result: dict[str, Any] | None = None
         """Set when it has ended."""
 
@@ -100,6 +102,8 @@ class Supervisor:
         self._output = Output(self._events, self._host)
         self._workers = Workers(self._events, self._on_report)
         self._checkers = Checkers(self._events)
+        self._modules = missing.Modules()
+        self._auto_install = False
         self._memory = linux.Memory()
         self._preload: list[str] = []
         self._checkpoints = False
@@ -172,6 +176,8 @@ class Supervisor:
             elif kind is Kind.RUN:
                 fields = decode_json(payload)
                 self._on_run(Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"])))
+            elif kind is Kind.PROCEED:
+                self._on_proceed(decode_json(payload))
             elif kind is Kind.CANCEL:
                 self._on_cancel(decode_json(payload)["run"])
             elif kind is Kind.RESET:
@@ -185,15 +191,27 @@ class Supervisor:
         self._preload = fields["preload"]
         self._output.keep = fields["output_keep"]
         self._checkpoints = fields["checkpoints"]
+        self._auto_install = fields["auto_install"]
         self._checkers.configure(fields["safety"])
         self._workers.begin(self._preload)
 
     def _on_run(self, run: Run) -> None:
         def on_verdict(verdict: Verdict) -> None:
             run.verdict = verdict
+            if self._auto_install and verdict["allowed"]:
+                names = self._modules.missing(verdict["imports"], run.path)
+                if names:
+                    run.is_held = True
+                    self._host.send_json(Kind.MISSING, run=run.number, names=names)
 
         self._waiting = run
         self._checkers.check(run.code, on_verdict)
+
+    def _on_proceed(self, fields: dict[str, Any]) -> None:
+        run = self._waiting
+        if run is not None and run.number == fields["run"]:
+            run.is_held = False
+            run.path = fields["path"]
 
     def _on_cancel(self, number: int) -> None:
         if self._waiting is not None and self._waiting.number == number:
@@ -209,6 +227,7 @@ class Supervisor:
             raise FrameError("a reset in the middle of a run")
         self._reset = reset
         self._checkers.forget()
+        self._modules.forget()
         self._workers.renew()
         self._since = "kept"
         self._sweep_due = True
@@ -360,7 +379,7 @@ class Supervisor:
             return
         if not self._announced:
             self._announced = True
-            self._host.send_json(Kind.READY)
+            self._host.send_json(Kind.READY, distributions=missing.distributions())
         if worker.turn is None or self._reset is not None or self._run is not None:
             return
         if self._ended is not None:
@@ -372,7 +391,7 @@ class Supervisor:
                 workers.drop_copy("memory")
             else:
                 workers.make_copy()
-        if self._waiting is None or self._waiting.verdict is None:
+        if self._waiting is None or self._waiting.verdict is None or self._waiting.is_held:
             return
         if not self._waiting.verdict["allowed"]:
             run, self._waiting = self._waiting, None
