@@ -2,13 +2,14 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint bench clients clean uninstall
+.PHONY: help setup demo test lint packages bench clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only"
+	@echo "make packages  install and use large packages from the real index"
 	@echo "make bench   run the benchmarks"
 	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
@@ -28,6 +29,9 @@ lint: setup
 
 test: lint
 	$(PYTHON) -m pytest
+
+packages: setup
+	$(PYTHON) -m pytest -s tests/packages_real.py
 
 bench: setup
 	$(PYTHON) -m benchmarks

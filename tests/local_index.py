@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import functools
 import ipaddress
+import select
+import socket
+import ssl
 import threading
 import zipfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from docker import APIClient
@@ -42,14 +45,63 @@ def make_wheel(
     return path
 
 
+def gateway_of(api: APIClient) -> str:
+    """The address at which containers reach this machine."""
+    network = api.inspect_network("bridge")["IPAM"]["Config"][0]
+    return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
+
+
 @contextmanager
-def serve_index(root: Path, api: APIClient, *, credentials: str | None = None) -> Generator[str]:
+def serve_proxy(api: APIClient, *, credentials: str) -> Generator[tuple[str, list[str]]]:
+    """A proxy that asks for *credentials*; gives its URL, and the targets that it has been asked for."""
+    asked: list[str] = []
+    expected = "Basic " + base64.b64encode(credentials.encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            if self.headers.get("Proxy-Authorization") != expected:
+                self.send_error(407)
+                return
+            asked.append(self.path)
+            host, _, port = self.path.rpartition(":")
+            with socket.create_connection((host, int(port))) as target:
+                self.send_response(200)
+                self.end_headers()
+                ends = {self.connection: target, target: self.connection}
+                while ends:
+                    for ready in select.select(list(ends), [], [])[0]:
+                        data = ready.recv(1 << 16)
+                        if not data:
+                            ends.clear()
+                            break
+                        ends[ready].sendall(data)
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((gateway_of(api), 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{credentials}@{gateway_of(api)}:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def serve_index(
+    root: Path, api: APIClient, *, credentials: str | None = None, certificate: Path | None = None
+) -> Generator[str]:
     """Serve ``root/simple``, each of whose folders has the files of one distribution; gives the index's URL.
 
     :param credentials: ``user:password`` without which nothing is served.
+    :param certificate: a file with key and certificate, with which it is served by https.
     """
-    network = api.inspect_network("bridge")["IPAM"]["Config"][0]
-    gateway = network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
+    gateway = gateway_of(api)
     expected = "Basic " + base64.b64encode((credentials or "").encode()).decode()
 
     class Handler(SimpleHTTPRequestHandler):
@@ -66,11 +118,15 @@ def serve_index(root: Path, api: APIClient, *, credentials: str | None = None) -
             pass
 
     server = ThreadingHTTPServer((gateway, 0), functools.partial(Handler, directory=str(root)))
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         user = f"{credentials}@" if credentials else ""
-        yield f"http://{user}{gateway}:{server.server_port}/simple/"
+        yield f"http{'s' if certificate else ''}://{user}{gateway}:{server.server_port}/simple/"
     finally:
         server.shutdown()
         thread.join()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
+import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,12 +14,15 @@ import anyio
 import pytest
 from docker import APIClient
 
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError
+from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Result, Sandbox
 from mcp_agentrun.settings import Settings
 from tests.conftest import open_sandbox
-from tests.local_index import make_wheel, serve_index
+from tests.local_index import gateway_of, make_wheel, serve_index, serve_proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -223,3 +228,82 @@ async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> N
         await sandbox.reset()
         assert await text_of(sandbox, "import housed_too; print(1)") == "1\n"
         assert (await sandbox.run("import housed")).outcome == "error"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+async def test_behind_a_proxy_with_its_own_authority(runner_image: str, api: APIClient, tmp_path: Path) -> None:
+    address = gateway_of(api)
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=i"),
+            *("-keyout", "key.pem", "-out", "cert.pem", "-addext", f"subjectAltName=IP:{address}"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    certificate = (tmp_path / "cert.pem").read_bytes()
+    (tmp_path / "both.pem").write_bytes((tmp_path / "key.pem").read_bytes() + certificate)
+    make_wheel(tmp_path / "simple" / "proxied", "proxied")
+    with (
+        serve_proxy(api, credentials=f"someone:{PASSWORD}") as (proxy, asked),
+        serve_index(tmp_path, api, certificate=tmp_path / "both.pem") as url,
+    ):
+        network = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": proxy}, ca_bundle=certificate)
+        async with open_sandbox(None, network) as sandbox:
+            assert (await sandbox.install("proxied")).packages == (("proxied", "1.0"),)
+            assert asked and all(target.startswith(address) for target in asked)
+            with pytest.raises(InstallError) as refused:
+                await sandbox.install("not-proxied")
+            assert PASSWORD not in str(refused.value)
+        wrong = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": proxy.replace(PASSWORD, PASSWORD + "-wrong")})
+        async with open_sandbox(None, wrong) as sandbox:
+            with pytest.raises(InstallError) as refused:
+                await sandbox.install("proxied-elsewhere")
+            assert PASSWORD not in str(refused.value)
+
+
+async def test_user_code_that_tries_while_an_installation_runs(sandbox: Sandbox) -> None:
+    await sandbox.reset()
+    await text_of(
+        sandbox,
+        """
+import os, socket, threading
+reached, tries, enough = [], [0], threading.Event()
+def attempt():
+    while not enough.wait(0.01):
+        tries[0] += 1
+        for act in (
+            lambda: socket.create_connection(("172.17.0.1", 80), timeout=0.1),
+            lambda: os.listdir("/packages/cache"),
+            lambda: os.listdir("/packages/staging"),
+            lambda: os.listdir("/packages/sandboxes"),
+            lambda: open("/packages/x", "w"),
+            lambda: open("/packages/staging/x", "w"),
+        ):
+            try:
+                reached.append(act())
+            except OSError:
+                pass
+threading.Thread(target=attempt, daemon=True).start()
+""",
+    )
+    before = int(await text_of(sandbox, "print(tries[0])"))
+    assert (await sandbox.install("wants-two")).packages
+    assert await text_of(sandbox, f"enough.set(); print(reached, tries[0] > {before})") == "[] True\n"
+
+
+async def test_the_cache_is_shown(runner_image: str, tmp_path: Path) -> None:
+    make_wheel(tmp_path, "cached-only-here")
+    settings = Settings(wheelhouse=tmp_path, offline=True)
+    engine = DockerEngine(recipe=ImageRecipe())
+    try:
+        async with (
+            Installer(engine, settings, NetworkSettings()) as installer,
+            Sandbox(engine, settings, installer=installer) as sandbox,
+        ):
+            await sandbox.install("cached-only-here")
+            assert "cached-only-here" in [name for name, _ in (await installer.cache()).packages]
+    finally:
+        await engine.aclose()
