@@ -18,8 +18,8 @@ from mcp_agentrun.settings import load
 BENIGN = Path(__file__).parents[2] / "shared/corpora/benign.jsonl"
 
 
-def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), **more: int) -> Policy:
-    return Policy(allow=tuple(map(Rule.parse, allow)), deny=tuple(map(Rule.parse, deny)), **more)
+def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), most: int = 200) -> Policy:
+    return Policy(allow=tuple(map(Rule.parse, allow)), deny=tuple(map(Rule.parse, deny)), most=most)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,8 @@ def test_rules_in_the_environment() -> None:
     for age in ("soon", "7", "7 days; x"):
         with pytest.raises(SettingsError, match="packages_exclude_newer"):
             load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": age})
-    assert load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
+    settings, _ = load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
+    assert settings.packages_exclude_newer == "7 days"
 
 
 def test_urls_only_where_the_operator_allows_them() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -233,15 +232,13 @@ async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> N
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 async def test_behind_a_proxy_with_its_own_authority(runner_image: str, api: APIClient, tmp_path: Path) -> None:
     address = gateway_of(api)
-    subprocess.run(
+    await anyio.run_process(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=i"),
             *("-keyout", "key.pem", "-out", "cert.pem", "-addext", f"subjectAltName=IP:{address}"),
             *("-addext", "basicConstraints=critical,CA:FALSE"),
         ],
         cwd=tmp_path,
-        check=True,
-        capture_output=True,
     )
     certificate = (tmp_path / "cert.pem").read_bytes()
     (tmp_path / "both.pem").write_bytes((tmp_path / "key.pem").read_bytes() + certificate)
