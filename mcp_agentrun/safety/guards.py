@@ -57,7 +57,7 @@ def parse(code: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return compile(code, "<code>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            return compile(code, "<code>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # pyright: ignore
     except (RecursionError, MemoryError):
         raise _too_deep() from None
     except SyntaxError as error:
