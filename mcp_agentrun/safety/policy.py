@@ -24,6 +24,7 @@ _MOST_FINDINGS = 20
 _NESTED = 3
 """Levels of code in strings in code that are followed."""
 
+_MOST_NESTED = 200
 _NESTED_SIZE = 1 << 16
 
 _FORBIDDEN_ATTRIBUTES = frozenset(
@@ -168,7 +169,7 @@ class _Policy(RestrictingNodeTransformer):
         place = self._place or node
         line, column = getattr(place, "lineno", 0), getattr(place, "col_offset", -1) + 1
         if self._place is not None:
-            reason += " (in text that is executed as code)"
+            reason = f"{reason.removesuffix('.')}, in text that is executed as code."
         if (rule, line, reason) not in self._seen:
             self._seen.add((rule, line, reason))
             self.findings.append(Finding(rule, line, column, reason, remedy or RULES[rule].remedy))
@@ -652,6 +653,9 @@ class _Policy(RestrictingNodeTransformer):
                 self.refuse("dynamic-code", node, "The text that is executed is too long to be judged.")
             return
         self._judged.add(key)
+        if len(self._judged) > _MOST_NESTED:
+            self.refuse("dynamic-code", node, "Too many texts are executed as code to be judged.")
+            return
         if self._level >= _NESTED:
             self.refuse("dynamic-code", node, "Code in text in code goes too deep to be judged.")
             return

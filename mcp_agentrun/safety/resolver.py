@@ -31,9 +31,9 @@ _ALTERNATIVES = 8
 _LONGEST = 1 << 18
 _LONGEST_SEQUENCE = 1 << 14
 _DEPTH = 250
-_STEPS = 300_000
-_CALL_SITES = 48
-_INLINED = 8
+_STEPS = 100_000
+_CALL_SITES = 400
+_BINDINGS = 400
 
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda"
 _Comprehension = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
@@ -159,7 +159,10 @@ class Resolver:
         self._memo: dict[tuple[int, int], Values] = {}
         self._kept: list[object] = []
         """What the identities in other fields are of."""
-        self._busy: set[tuple[int, int]] = set()
+        self._busy: dict[tuple[int, int], int] = {}
+        """What is being evaluated, and how deep."""
+        self._lowest = _DEPTH + 1
+        """The outermost of these that was met again."""
         self._depth = 0
         self._steps = 0
 
@@ -298,6 +301,7 @@ class Resolver:
         if known is not None:
             return known
         if key in self._busy:
+            self._lowest = min(self._lowest, self._busy[key])
             return ()
         self._steps += 1
         if self._depth > _DEPTH or self._steps > _STEPS:
@@ -306,14 +310,20 @@ class Resolver:
         method = _EVALUATE.get(node.__class__)
         if method is None:
             return ()
-        self._busy.add(key)
+        depth, outer = self._depth, self._lowest
+        self._busy[key] = depth
         self._depth += 1
+        self._lowest = _DEPTH + 1
         try:
             found = _distinct(method(self, node, scope))
         finally:
             self._depth -= 1
-            self._busy.discard(key)
-        self._memo[key] = found
+            del self._busy[key]
+        if self._lowest >= depth:
+            self._memo[key] = found
+            self._lowest = outer
+        else:  # found in the middle of a circle that begins further out, and so perhaps not all
+            self._lowest = min(self._lowest, outer)
         self._kept.append(node)
         return found
 
@@ -333,7 +343,10 @@ class Resolver:
         is_own = True
         while searched is not None:
             if name in searched.bindings and (is_own or not searched.is_class):
-                for kind, what in searched.bindings[name]:
+                bindings = searched.bindings[name]
+                self._steps += len(bindings)
+                self.exhausted |= len(bindings) > _BINDINGS
+                for kind, what in bindings[:_BINDINGS]:
                     found += self._binding(kind, what, searched)
                 if searched.parent is not None and name not in searched.globals_:
                     return tuple(found)
@@ -411,6 +424,7 @@ class Resolver:
                 if argument.arg == name and default is not None:
                     found += self.values(default, self.scopes[id(node)].parent or self.module)
         called = self._called(node)
+        self._steps += len(self.calls.get(called, ())[:_CALL_SITES]) + len(self.passed.get(called, ())[:_CALL_SITES])
         for call, scope in self.calls.get(called, [])[:_CALL_SITES]:
             found += self._argument(call, scope, index, name)
         for call, scope in self.passed.get(called, [])[:_CALL_SITES]:
@@ -453,7 +467,7 @@ class Resolver:
             if value.kind == "seq":
                 for item in value.value[:_LONGEST_SEQUENCE]:
                     found += item
-                    if len(found) > 64:
+                    if len(found) > 1024:
                         break
             elif value.kind == "map":
                 for key, item in value.value:
@@ -464,7 +478,7 @@ class Resolver:
                 found.append(Value("ref", value.value + "[]"))
             elif value.kind == "path":
                 found.append(Value("path", f"{value.value.rstrip('/')}/{HOLE}"))
-            if len(found) > 64:
+            if len(found) > 1024:
                 break
         return tuple(found)
 
@@ -821,13 +835,18 @@ def _loaded(target: Any) -> Any:
 
 
 def _distinct(values: Iterable[Value]) -> Values:
-    found: list[Value] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-            if len(found) == _ALTERNATIVES * 2:
-                break
-    return tuple(found)
+    """*values* without repetitions; where they are too many, those that can matter most."""
+    found = tuple(dict.fromkeys(values)) if not isinstance(values, tuple) or len(values) > 1 else values
+    if len(found) <= 2 * _ALTERNATIVES:
+        return found
+    return tuple(sorted(found, key=_weight)[: 4 * _ALTERNATIVES])
+
+
+def _weight(value: Value) -> int:
+    if value.kind == "text":
+        text = value.value
+        return 1 if text[:1] in "/~." or "/." in text or "__" in text or "import" in text or "://" in text else 3
+    return 2 if value.kind in ("int", "float", "bytes") else 0
 
 
 def _has_text(values: Values) -> bool:
