@@ -43,7 +43,7 @@ class Installed:
     folder: str
     """Where the sandbox finds its packages, below the package volume; empty if the image has all that was asked."""
     packages: tuple[tuple[str, str], ...]
-    """Name and version of all that is installed for the sandbox, beside what the image carries."""
+    """Name and version of all that is installed; what `Sandbox.install` answers has only what is new of it."""
     satisfied: tuple[tuple[str, str], ...]
     """Name and version of what was needed and is there already."""
     changed: tuple[tuple[str, str, str], ...] = ()

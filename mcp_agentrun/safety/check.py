@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Generator
 
 from .guards import MAX_DEPTH, GuardError, parse, survey
 from .names import Names
@@ -40,6 +42,25 @@ def check(
     """
     if profile not in PROFILES:
         raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+    with _without_collections():
+        return _check(
+            code, profile, network, frozenset((*off, "process-spawn")) if spawn else frozenset(off), warn, names
+        )
+
+
+@contextlib.contextmanager
+def _without_collections() -> Generator[None]:
+    """A syntax tree is all new objects, and each garbage collection would go through all of them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _check(code: str, profile: Profile, network: bool, off: frozenset[str], warn: bool, names: Names | None) -> Verdict:
     try:
         tree = parse(code)
         found = survey(tree)
@@ -64,7 +85,7 @@ def check(
             code,
             strict=profile == "strict",
             network=network,
-            off=frozenset((*off, "process-spawn")) if spawn else frozenset(off),
+            off=off,
             names=names,
             remember=warn,
         )

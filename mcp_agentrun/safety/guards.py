@@ -11,10 +11,15 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "GuardError", "Survey", "parse
 MAX_BYTES = 2 << 20
 """The most that a server can be set to accept."""
 
-MAX_NODES = 120_000
+MAX_NODES = 40_000
+"""Constants, such as the numbers in a table, not counted: of these there may be four times as many."""
+
 MAX_DEPTH = 400
 """Levels of the syntax tree. Python's own compiler gives up at some thousand."""
 
+_SPLIT = "Split it over several calls; put data into one string and parse that."
+_STRINGS = re.compile(r"""(\"{3}|'{3}).*?\1|"[^"\n]*"|'[^'\n]*'|#[^\n]*""", re.DOTALL)
+_TOKEN = re.compile(r"[^\W\d]\w*|[^\w\s,]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _UTF_8 = frozenset(("utf-8", "utf8", "utf-8-sig", "utf_8", "u8", "utf", "cp65001", "us-ascii", "ascii"))
@@ -57,7 +62,7 @@ def parse(code: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return compile(code, "<code>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            return compile(code, "<code>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # pyright: ignore
     except (RecursionError, MemoryError):
         raise _too_deep() from None
     except SyntaxError as error:
@@ -81,6 +86,9 @@ def _require_text(code: str) -> None:
                 f"The code contains a lone surrogate (U+{ord(found[0]):04X}), which is no valid Unicode.",
                 "Write it as an escape sequence inside a string.",
             )
+    if len(code) > 1 << 16 and sum(1 for _ in _TOKEN.finditer(_STRINGS.sub("0", code))) > 5 * MAX_NODES // 2:
+        # A syntax tree takes a hundred times the text's memory: what is certainly too large is not even parsed.
+        raise GuardError("nodes", f"The code has more than {MAX_NODES} syntax elements.", _SPLIT)
     if "coding" in code[:4096]:
         for number, line in enumerate(code[:4096].splitlines()[:2], 1):
             cookie = _COOKIE.match(line)
@@ -100,16 +108,16 @@ def survey(tree: ast.AST) -> Survey:
     :raises GuardError: it is too large or too deep.
     """
     level: list[ast.AST] = [tree]
-    nodes = depth = 0
+    nodes = constants = depth = 0
     imports: set[str] = set()
     while level:
         nodes += len(level)
         depth += 1
-        if nodes > MAX_NODES:
+        if nodes > MAX_NODES or constants > 4 * MAX_NODES:
             raise GuardError(
                 "nodes",
                 f"The code has more than {MAX_NODES} syntax elements.",
-                "Split it over several calls; put data into one string and parse that.",
+                _SPLIT,
             )
         if depth > MAX_DEPTH:
             raise _too_deep(level[0])
@@ -127,8 +135,12 @@ def survey(tree: ast.AST) -> Survey:
                 value = getattr(node, name, None)
                 if value.__class__ is list:
                     for item in value:  # pyright: ignore
-                        if isinstance(item, ast.AST):
+                        if item.__class__ is ast.Constant:
+                            constants += 1
+                        elif isinstance(item, ast.AST):
                             following.append(item)
+                elif value.__class__ is ast.Constant:
+                    constants += 1
                 elif isinstance(value, ast.AST):
                     following.append(value)
         level = following

@@ -9,6 +9,8 @@ __all__ = ["Names"]
 _MOST_NAMES = 2000
 _MOST_VALUES = 8
 _LONGEST = 512
+_MOST_TEXT = 1 << 17
+"""Characters of all texts together. Beyond them texts are forgotten, references never."""
 
 
 class Names:
@@ -23,6 +25,7 @@ class Names:
         self._values: dict[str, list[tuple[str, Any]]] = {}
         self.changed = False
         """Since the last `to_json`."""
+        self._size = 0
         self.full = False
         """More was to be remembered than can be."""
 
@@ -37,6 +40,10 @@ class Names:
         """Note that *name* may stand for *value*."""
         if isinstance(value, str) and len(value) > _LONGEST:
             return
+        if isinstance(value, str) and kind != "ref":
+            if self._size + len(value) > _MOST_TEXT:
+                return
+            self._size += len(value)
         known = self._values.get(name)
         if known is None:
             if len(self._values) >= _MOST_NAMES:

@@ -87,12 +87,12 @@ def start() -> tuple[int, socket.socket]:
 
 
 def is_verdict(fields: dict[str, Any]) -> bool:
-    """Whether *fields* are what a checker says that is in its right mind: hostile code may have got the better of it."""
+    """Whether *fields* are what a sound checker says: hostile code may have got the better of it."""
     findings, names = fields.get("findings"), fields.get("names")
     return (
         isinstance(fields.get("allowed"), bool)
         and isinstance(findings, list)
-        and all(_is_finding(finding) for finding in findings)  # pyright: ignore[reportUnknownVariableType]
+        and all(_is_finding(finding) for finding in findings)  # pyright: ignore
         and isinstance(imports := fields.get("imports"), list)
         and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
         and isinstance(names, dict | None)
