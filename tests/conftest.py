@@ -68,7 +68,7 @@ def settings() -> Settings:
 async def open_sandbox(
     settings: Settings | None = None, network: NetworkSettings | None = None
 ) -> AsyncGenerator[Sandbox]:
-    """A sandbox with an installer, on an engine client of its own; without the static check, unless *settings* say so."""
+    """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
     settings = settings or Settings(safety="off")
     engine = DockerEngine(recipe=ImageRecipe())
     network = network or NetworkSettings.from_environment(os.environ)
