@@ -2,13 +2,14 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint bench soak fuzz clients clean uninstall
+.PHONY: help setup demo test lint packages bench soak fuzz clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only"
+	@echo "make packages  install and use large packages from the real index"
 	@echo "make bench   run the benchmarks"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
@@ -30,6 +31,9 @@ lint: setup
 
 test: lint
 	$(PYTHON) -m pytest
+
+packages: setup
+	$(PYTHON) -m pytest -s tests/packages_real.py
 
 bench: setup
 	$(PYTHON) -m benchmarks

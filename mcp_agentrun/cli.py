@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from .errors import AgentRunError, SettingsError
 from .settings import Settings, load
+
+if TYPE_CHECKING:
+    from .safety import Profile
 
 __all__ = ["main"]
 
@@ -85,3 +88,103 @@ def build(settings: Settings) -> None:
     except AgentRunError as error:
         click.echo(f"mcp-agentrun: {error}", err=True)
         sys.exit(1)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Show what the cache of downloaded packages holds, or clear it."""
+    if context.invoked_subcommand is None:
+        context.invoke(show)
+
+
+@cache.command()
+@click.pass_obj
+def show(settings: Settings) -> None:
+    """What the cache holds, and when it was last used."""
+    _cache(settings, clear=False)
+
+
+@cache.command()
+@click.pass_obj
+def clear(settings: Settings) -> None:
+    """Remove all downloaded packages. Those that a sandbox has installed stay with it."""
+    _cache(settings, clear=True)
+
+
+def _cache(settings: Settings, *, clear: bool) -> None:
+    import os
+    import time
+
+    import anyio
+
+    from .engine.docker import DockerEngine
+    from .engine.image import ImageRecipe
+    from .engine.network import NetworkSettings
+    from .packages.installer import Cache, Installer
+
+    async def run() -> Cache:
+        engine = DockerEngine(
+            recipe=ImageRecipe(settings.image_base, settings.image_packages),
+            image=settings.image,
+            accept_weak=settings.accept_weak_engine,
+        )
+        try:
+            async with Installer(engine, settings, NetworkSettings.from_environment(os.environ)) as installer:
+                return await installer.cache(clear=clear)
+        finally:
+            await engine.aclose()
+
+    try:
+        held = anyio.run(run)
+    except AgentRunError as error:
+        click.echo(f"mcp-agentrun: {error}", err=True)
+        sys.exit(1)
+    for name, used in sorted(held.packages, key=lambda package: -package[1]):
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {name}")
+    click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.cache_size / (1 << 20):.0f} MiB")
+
+
+@main.command("check")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option("--profile", type=click.Choice(["strict", "standard", "off"]), help="The setting `safety` if left out.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each file.")
+@click.pass_obj
+def check_files(settings: Settings, files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
+    """Judge Python FILES as code is judged before it runs, without running them; - is standard input.
+
+    Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
+    """
+    import json
+
+    from .safety import check
+
+    status = 0
+    for path in files:
+        try:
+            data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            code = data.decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = f"not valid UTF-8 ({error.reason})" if isinstance(error, UnicodeDecodeError) else error.strerror
+            click.echo(f"mcp-agentrun: {path} can't be read: {reason}", err=True)
+            status = 2
+            continue
+        verdict = check(
+            code,
+            settings.safety if profile is None else cast("Profile", profile),
+            network=settings.network != "none",
+            spawn=settings.safety_spawn,
+            off=settings.safety_off,
+            warn=settings.safety_warn,
+        )
+        if not verdict.allowed:
+            status = max(status, 1)
+        if as_json:
+            findings = [finding._asdict() for finding in verdict.findings]
+            click.echo(json.dumps({"file": str(path), "allowed": verdict.allowed, "findings": findings}))
+            continue
+        for finding in verdict.findings:
+            click.echo(
+                f"{path}:{finding.line}:{finding.column}: {finding.reason} [{finding.rule}]\n    {finding.remedy}"
+            )
+    sys.exit(status)

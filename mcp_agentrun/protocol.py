@@ -98,6 +98,27 @@ class Kind(enum.IntEnum):
     """Supervisor: list the workspace's files."""
     FILES = 56
     """The ``files``, each path, size and time; ``more`` where there are more than are listed."""
+    MISSING = 60
+    """Supervisor: run ``run``, held back meanwhile, imports ``names`` that can't be found."""
+    PROCEED = 61
+    """Answer to `MISSING`: start run ``run`` with ``path``."""
+    RESOLVED = 62
+    """Installer: ``pins``, version by name, of all that would be installed, before any of it is fetched."""
+    APPROVED = 63
+    """Answer to `RESOLVED`: ``refusal``, or null, and ``hashes`` by pin."""
+    CACHE = 64
+    """Installer: say what the cache holds, after removing it all where ``clear`` is true."""
+    CACHED = 65
+    """Answer to `CACHE`: ``size`` in bytes, and ``packages`` with the times of their last use."""
+    WHEELS = 66
+    """Installer: have the wheelhouse ``digest`` ready. Answered by itself, with ``wanted`` files, of ``names``."""
+    WHEEL = 67
+    """Installer: ``data``, in base64, to be added to the wheelhouse's file ``name``; the last one has no name."""
+    CHECK = 70
+    """Supervisor to checker: judge ``code`` by the rules that ``options`` names; ``names`` are those of the session, or
+    null for those that this checker has."""
+    CHECKED = 71
+    """Checker to supervisor: ``allowed``, ``findings``, ``imports``, and the session's ``names`` where they changed."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -50,6 +50,19 @@ def _parse_names(value: object) -> object:
     return value
 
 
+def _parse_rules(value: object) -> object:
+    """Names with versions, in which commas also separate the bounds of a range: ``django>=4,<5,numpy``."""
+    if not isinstance(value, str):
+        return value
+    rules: list[str] = []
+    for part in value.split(","):
+        if rules and part.strip()[:1] in ("<", ">", "=", "!", "~"):
+            rules[-1] += "," + part.strip()
+        elif part.strip():
+            rules.append(part.strip())
+    return tuple(rules)
+
+
 def _parse_range(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -68,6 +81,7 @@ def _parse_folders(value: object) -> object:
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 Folders = Annotated[tuple[str, ...], BeforeValidator(_parse_folders)]
+Rules = Annotated[tuple[str, ...], BeforeValidator(_parse_rules)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -132,6 +146,44 @@ class Settings(BaseModel):
         default=None, description="Folder of this machine that gets a copy of each file that a run creates or changes."
     )
     out_size: Size = Field(default=_GIB, description="Bytes that are copied to out in all, while the server lives.")
+    safety: Literal["strict", "standard", "off"] = Field(
+        default="standard", description="Profile of the static check of code: strict, standard or off."
+    )
+    safety_off: Names = Field(default=(), description="Rules of the static check to leave out, separated by commas.")
+    safety_spawn: bool = Field(default=False, description="Let code start processes.")
+    safety_warn: bool = Field(default=False, description="Run code that the static check objects to, and say so.")
+    auto_install: Literal["off", "known", "all"] = Field(
+        default="known",
+        description="Install what code imports: off, known (well-known packages and those that packages_allow names), "
+        "or all that may be installed.",
+    )
+    preinstall: Rules = Field(default=(), description="Packages that every session has, installed at the start.")
+    packages_allow: Rules = Field(
+        default=("*",), description="Packages that may be asked for: names with * and versions, as in django<5."
+    )
+    packages_deny: Rules = Field(default=(), description="Packages that are never installed, not even as dependencies.")
+    packages_most: int = Field(default=200, ge=1, description="Packages that a sandbox may have installed.")
+    packages_download: Size = Field(default=4 * _GIB, description="Most that one installation may download.")
+    packages_size: Size = Field(default=8 * _GIB, description="Most that a sandbox's packages may take on disk.")
+    packages_exclude_newer: str | None = Field(
+        default=None,
+        pattern=r"^(\d{4}-\d\d-\d\d(T\S+)?|\d+ (day|week|month|hour)s?)$",
+        description="Ignore releases newer than this date, or younger than this age, such as '7 days'.",
+    )
+    packages_constraints: Path | None = Field(
+        default=None, description="Constraints file: versions, and with --hash the files that may be used."
+    )
+    packages_require_hashes: bool = Field(
+        default=False, description="Install only what the constraints file has a hash for."
+    )
+    packages_urls: bool = Field(default=False, description="Accept requirements that name a file's web address.")
+    packages_build: bool = Field(
+        default=False,
+        description="Build packages that have no wheel, in the installer: that executes their code there.",
+    )
+    cache_size: Size = Field(default=10 * _GIB, description="Most that downloaded packages may take; oldest out.")
+    wheelhouse: Path | None = Field(default=None, description="Folder with wheels to install from, beside the index.")
+    offline: bool = Field(default=False, description="Give the installer no network: wheelhouse and cache only.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
     )

@@ -65,11 +65,13 @@ def settings() -> Settings:
 
 
 @asynccontextmanager
-async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandbox]:
-    """A sandbox with an installer, on an engine client of its own."""
-    settings = settings or Settings()
+async def open_sandbox(
+    settings: Settings | None = None, network: NetworkSettings | None = None
+) -> AsyncGenerator[Sandbox]:
+    """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
+    settings = settings or Settings(safety="off")
     engine = DockerEngine(recipe=ImageRecipe())
-    network = NetworkSettings.from_environment(os.environ)
+    network = network or NetworkSettings.from_environment(os.environ)
     try:
         async with (
             Installer(engine, settings, network) as installer,
@@ -80,7 +82,7 @@ async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandb
         await engine.aclose()
 
 
-async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, **options: float) -> CancelScope:
+async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, timeout: float | None = None) -> CancelScope:
     """Run *code* in the background, and return when it has begun to run. Cancelling the scope cancels the run."""
     begun, scope = anyio.Event(), CancelScope()
 
@@ -89,7 +91,7 @@ async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, **options: float)
 
     async def run() -> None:
         with scope:
-            await sandbox.run("print('begun', flush=True)\n" + code, on_output=on_output, **options)
+            await sandbox.run("print('begun', flush=True)\n" + code, on_output=on_output, timeout=timeout)
 
     tasks.start_soon(run)
     with anyio.fail_after(30):

@@ -46,9 +46,6 @@ _DEFAULT_BASE = "python:3.13-slim"
 _DEBIAN_BASE = "mcp-agentrun-base:trixie"
 _DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "ppc64le": "ppc64el", "s390x": "s390x"}
 
-_SHARED = ("protocol.py",)
-"""Modules of this package that the runner imports too."""
-
 _SILENCE_SECONDS = 900
 """Longest time that a build step may take without a line of output: large downloads print none."""
 
@@ -99,8 +96,11 @@ class ImageRecipe:
         files = {"runner.Dockerfile": _text(folder / "Dockerfile")}
         for path in sorted((folder / "runner").rglob("*.py")):
             files[path.relative_to(folder).as_posix()] = _text(path)
-        for name in _SHARED:
-            files[f"mcp_agentrun/{name}"] = _text(Path(__file__).parents[1] / name)
+        package = Path(__file__).parents[1]
+        for path in (package / "protocol.py", *sorted((package / "safety").rglob("*.py"))):
+            files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
+        for name, content in _restricted_python():
+            files[f"RestrictedPython/{name}"] = content
         return files
 
     def _requirements(self) -> str:
@@ -376,6 +376,17 @@ def _exists(api: APIClient, image: str) -> bool:
     except docker.errors.ImageNotFound:
         return False
     return True
+
+
+def _restricted_python() -> Iterator[tuple[str, bytes]]:
+    """The modules of RestrictedPython, as installed here: pure Python, on which the runner's checker builds."""
+    from importlib.util import find_spec
+
+    spec = find_spec("RestrictedPython")
+    if spec is None or spec.origin is None:
+        raise ImageError("RestrictedPython is missing. Install mcp-agentrun anew, with what it depends on.")
+    for path in sorted(Path(spec.origin).parent.glob("*.py")):
+        yield path.name, _text(path)
 
 
 def _context_folder() -> Path:

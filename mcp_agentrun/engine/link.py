@@ -38,6 +38,8 @@ class Link:
         self._heard = 0.0
         self._broken = anyio.Event()
         self.reason = ""
+        self.greeting: dict[str, Any] = {}
+        """What the container said of itself when it was ready."""
 
     @property
     def is_alive(self) -> bool:
@@ -177,6 +179,10 @@ class Keeper:
         assert self._attempt is not None
         return await self._attempt.result()
 
+    def tell(self, stage: str) -> None:
+        """What is still being done, for whoever waits."""
+        self.stage = stage
+
     async def discard(self, reason: str) -> None:
         """End the container, if there is one, and wait until it is gone."""
         attempt = self._attempt
@@ -232,7 +238,7 @@ class Keeper:
         try:
             with anyio.fail_after(_START_SECONDS):
                 await link.send(Kind.HELLO, version=VERSION, **self._hello)
-                await link.expect(Kind.READY)
+                link.greeting = await link.expect(Kind.READY)
         except SandboxLostError as error:
             return f"The container ended as soon as it was started ({error})."
         except TimeoutError:

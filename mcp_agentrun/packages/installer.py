@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import anyio
 
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..engine.network import NetworkSettings, redact
-from ..errors import InstallError, SandboxLostError, UnavailableError
+from ..errors import InstallError, SandboxLostError, SettingsError, UnavailableError
 from ..protocol import Kind, decode_json
 from ..settings import Settings
+from .policy import Constraints, Policy, Rule
 
-__all__ = ["Installed", "Installer"]
+__all__ = ["Cache", "Installed", "Installer", "policy_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +32,8 @@ INSTALLER_UID = 10002
 
 _FORGET_SECONDS = 20.0
 _MEMORY = 1 << 30
-_LARGEST_FILE = 8 << 30
+_CHUNK = 2 << 20
+_WHEELS = (".whl", ".tar.gz", ".zip")
 
 
 @dataclass(frozen=True)
@@ -36,9 +43,43 @@ class Installed:
     folder: str
     """Where the sandbox finds its packages, below the package volume; empty if the image has all that was asked."""
     packages: tuple[tuple[str, str], ...]
-    """Name and version of all that is installed for the sandbox, beside what the image carries."""
+    """Name and version of all that is installed; what `Sandbox.install` answers has only what is new of it."""
     satisfied: tuple[tuple[str, str], ...]
-    """Name and version of what was needed and is part of the image."""
+    """Name and version of what was needed and is there already."""
+    changed: tuple[tuple[str, str, str], ...] = ()
+    """Name, earlier and new version of what the sandbox had in another version."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What the cache of downloaded packages holds."""
+
+    size: int
+    packages: tuple[tuple[str, float], ...]
+    """Name, and when it was last used, in seconds since the epoch."""
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The operator's rules.
+
+    :raises SettingsError: one of them can't be understood, or the constraints file can't be read.
+    """
+    constraints = Constraints()
+    if settings.packages_constraints is not None:
+        try:
+            constraints = Constraints.parse(settings.packages_constraints.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"packages_constraints: the file can't be read: {error}") from None
+    if settings.wheelhouse is not None and not settings.wheelhouse.is_dir():
+        raise SettingsError(f"wheelhouse: there is no folder {settings.wheelhouse}")
+    return Policy(
+        allow=tuple(Rule.parse(text) for text in settings.packages_allow),
+        deny=tuple(Rule.parse(text) for text in settings.packages_deny),
+        most=settings.packages_most,
+        urls=settings.packages_urls,
+        constraints=constraints,
+        require_hashes=settings.packages_require_hashes,
+    )
 
 
 class Installer:
@@ -47,13 +88,18 @@ class Installer:
     The container is started when first needed and ends with the manager.
 
     :param network: index, proxies and certificates with which packages are fetched.
+    :raises SettingsError: the settings about packages can't be understood.
     """
 
     def __init__(self, engine: Engine, settings: Settings, network: NetworkSettings) -> None:
         self._engine = engine
         self._settings = settings
         self._network = network
+        self.policy = policy_of(settings)
         self._turn = anyio.Lock()
+        self._shared_id = secrets.token_hex(16)
+        self._shared: Installed | None = None
+        self._with_wheelhouse: Link | None = None
         self._stack = AsyncExitStack()
         self._keeper: Keeper | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -64,34 +110,76 @@ class Installer:
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
+        if self._shared is not None and self._shared.folder:
+            await self.forget(self._shared_id)
         return await self._stack.__aexit__(*exc_info)
 
     async def install(self, sandbox: str, requirements: Sequence[str], *, report: Report | None = None) -> Installed:
         """Resolve *requirements* together and make them available to *sandbox*, in a new folder: nothing that is in
         use is replaced. Cancelling stops the installer's work and leaves what was there.
 
+        :raises InvalidRequestError: the policy refuses what is asked for.
         :raises InstallError: they can't be resolved or fetched, in the resolver's own words.
         :raises UnavailableError: the installer could not be started, or was lost.
         """
+        self.policy.judge_asked(requirements)
         tell: Report = report or (lambda _: None)
         async with self._turn:
-            tell("starting the installer")
+            return await self._install(sandbox, requirements, tell)
+
+    async def preinstalled(self, report: Report | None = None) -> Installed | None:
+        """What the operator wants every sandbox to have, in one folder for all; installed when first asked for.
+
+        :raises InstallError: it can't be resolved or fetched.
+        :raises UnavailableError: the installer could not be started, or was lost.
+        """
+        wanted = self._settings.preinstall
+        if self._shared is None and wanted:
+            async with self._turn:
+                if self._shared is None:
+                    self._shared = await self._install(self._shared_id, wanted, report or (lambda _: None), shared=True)
+        return self._shared
+
+    async def cache(self, *, clear: bool = False) -> Cache:
+        """What the cache holds, after removing it all if *clear*.
+
+        :raises UnavailableError: the installer could not be started, or was lost.
+        """
+        async with self._turn:
             link = await (await self._started()).connected()
-            try:
-                with anyio.fail_after(self._settings.install_timeout):
-                    await link.send(Kind.INSTALL, sandbox=sandbox, requirements=list(requirements))
-                    return self._installed(await self._outcome(link, tell))
-            except TimeoutError:
+            await link.send(Kind.CACHE, clear=clear)
+            fields = await link.expect(Kind.CACHED)
+            return Cache(int(fields["size"]), tuple((str(name), float(used)) for name, used in fields["packages"]))
+
+    async def _install(
+        self, sandbox: str, requirements: Sequence[str], tell: Report, *, shared: bool = False
+    ) -> Installed:
+        tell("starting the installer")
+        link = await (await self._started()).connected()
+        try:
+            with anyio.fail_after(self._settings.install_timeout):
+                if self._settings.wheelhouse is not None and link is not self._with_wheelhouse:
+                    await self._send_wheelhouse(link, self._settings.wheelhouse, tell)
+                    self._with_wheelhouse = link
+                await link.send(
+                    Kind.INSTALL,
+                    sandbox=sandbox,
+                    requirements=list(requirements),
+                    constraints=list(self.policy.limits()),
+                    shared=shared,
+                )
+                return self._installed(await self._outcome(link, tell, requirements))
+        except TimeoutError:
+            await self._stop(link)
+            raise InstallError(
+                f"The installation did not end within {self._settings.install_timeout:g} s and was stopped."
+            ) from None
+        except SandboxLostError as error:
+            raise UnavailableError(f"The installer was lost ({error}). Call again.") from error
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
                 await self._stop(link)
-                raise InstallError(
-                    f"The installation did not end within {self._settings.install_timeout:g} s and was stopped."
-                ) from None
-            except SandboxLostError as error:
-                raise UnavailableError(f"The installer was lost ({error}). Call again.") from error
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await self._stop(link)
-                raise
+            raise
 
     async def forget(self, sandbox: str) -> None:
         """Remove what was installed for *sandbox*. What can't be removed now goes when the next installer starts."""
@@ -113,6 +201,14 @@ class Installer:
                 "extra_index_urls": list(self._network.extra_index_urls),
                 "proxies": dict(self._network.proxies),
                 "ca_bundle": (self._network.ca_bundle or b"").decode("utf-8", "replace"),
+                "options": {
+                    "offline": self._settings.offline,
+                    "exclude_newer": self._settings.packages_exclude_newer,
+                    "build": self._settings.packages_build,
+                    "download": self._settings.packages_download,
+                    "size": self._settings.packages_size,
+                    "cache_size": self._settings.cache_size,
+                },
                 "living": list(await self._engine.sandboxes()),
             }
             self._keeper = Keeper(self._engine, self._tasks, self._prepare, hello)
@@ -129,28 +225,64 @@ class Installer:
             cpus=max(1.0, self._settings.cpus),
             pids=256,
             open_files=4096,
-            file_size=_LARGEST_FILE,
+            file_size=self._settings.packages_size,
             tmpfs={"/tmp": "rw,noexec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},  # noqa: S108
-            network="bridge",
+            network="none" if self._settings.offline else "bridge",
             packages_writable=True,
         )
 
-    async def _outcome(self, link: Link, tell: Report) -> dict[str, Any]:
+    async def _outcome(self, link: Link, tell: Report, requirements: Sequence[str] = ()) -> dict[str, Any]:
         while True:
             kind, payload = await link.receive()
             fields = decode_json(payload)
             if kind is Kind.INSTALL_DONE:
                 return fields
-            tell(str(fields.get("text", "")))
+            if kind is Kind.RESOLVED:
+                await self._approve(link, fields, requirements)
+            else:
+                tell(self._without_secrets(str(fields.get("text", ""))))
+
+    async def _approve(self, link: Link, fields: dict[str, Any], requirements: Sequence[str]) -> None:
+        pins = {str(name): str(version) for name, version in fields["pins"].items()}
+        refusal = self.policy.judge_resolved(requirements, pins)
+        hashes = {pin: list(values) for pin, values in self.policy.constraints.hashes.items()}
+        wanted = {pin: values for pin, values in hashes.items() if pin in {f"{n}=={v}" for n, v in pins.items()}}
+        await link.send(Kind.APPROVED, refusal=refusal, hashes=wanted)
+
+    async def _send_wheelhouse(self, link: Link, folder: Path, tell: Report) -> None:
+        """Give the installer a copy of *folder*: over the stream, so that the engine may be on another machine."""
+        files = await anyio.to_thread.run_sync(_wheels_in, folder)
+        listing = "\n".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+        digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+        await link.send(Kind.WHEELS, digest=digest)
+        if not (await link.expect(Kind.WHEELS))["wanted"]:
+            return
+        for path in files:
+            tell(f"copying {path.name} from the wheelhouse")
+            chunks = _chunks(path)
+            while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
+                await link.send(Kind.WHEEL, name=path.name, data=base64.b64encode(chunk).decode())
+        await link.send(Kind.WHEEL, name="", data="")
+        await link.expect(Kind.WHEELS)
 
     def _installed(self, fields: dict[str, Any]) -> Installed:
         if fields["error"] is not None:
-            raise InstallError(redact(fields["error"]))
+            raise InstallError(self._without_secrets(fields["error"]))
         return Installed(
             fields["folder"],
             tuple((name, version) for name, version in fields["packages"]),
             tuple((name, version) for name, version in fields["satisfied"]),
         )
+
+    def _without_secrets(self, text: str) -> str:
+        """*text* without the user names and passwords with which packages are fetched, in a URL or out of it."""
+        text = redact(text)
+        for url in (self._network.index_url or "", *self._network.extra_index_urls, *self._network.proxies.values()):
+            parts = urlsplit(url) if "://" in url else urlsplit("//" + url)
+            for secret in filter(None, (parts.password, parts.username if parts.password is None else None)):
+                for form in {secret, unquote(secret)}:
+                    text = text.replace(form, "***") if len(form) > 3 else text
+        return text
 
     async def _stop(self, link: Link) -> None:
         """Stop the current installation and take its answer, so that the next one finds the stream in order."""
@@ -162,3 +294,13 @@ class Installer:
                 return
         if scope.cancelled_caught:
             link.abandon("a stopped installation did not end")
+
+
+def _wheels_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.endswith(_WHEELS) and path.is_file())
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

@@ -1,26 +1,186 @@
-"""What may be asked of the installer. Pure: it knows no container."""
+"""What may be asked of the installer, and what it may fetch for it. Pure: it knows no container."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, SettingsError
+from .known import WELL_KNOWN
+from .names import distribution_of, look_alike
 
-__all__ = ["parse_requirements"]
+__all__ = ["Constraints", "Policy", "Rule", "combine", "is_satisfied", "parse_requirements"]
 
 _MOST = 50
 _LONGEST = 300
 _HOW = "Give names as on the package index, such as 'requests' or 'scipy>=1.14'."
+_RULE = re.compile(r"([A-Za-z0-9*?][A-Za-z0-9._*?-]*)\s*(.*)", re.DOTALL)
+_HASH = re.compile(r"--hash[= ]\s*(sha(?:256|384|512):[0-9a-f]+)")
 
 
-def parse_requirements(packages: str | Sequence[str]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Rule:
+    """A distribution's name, in which ``*`` and ``?`` stand for any characters, and the versions that are meant."""
+
+    pattern: str
+    versions: SpecifierSet
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """:raises SettingsError: *text* is not a name with an optional range of versions."""
+        match = _RULE.fullmatch(text.strip())
+        try:
+            if match is None:
+                raise InvalidSpecifier
+            return cls(re.sub(r"[-_.]+", "-", match[1]).lower(), SpecifierSet(match[2]))
+        except InvalidSpecifier:
+            raise SettingsError(
+                f"{text!r} is not a package rule: give a name, which may contain *, and versions, as in 'django<5'"
+            ) from None
+
+    def names(self, name: str) -> bool:
+        return fnmatchcase(canonicalize_name(name), self.pattern)
+
+    def covers(self, name: str, version: str) -> bool:
+        if not self.names(name):
+            return False
+        try:
+            return self.versions.contains(Version(version), prereleases=True)
+        except InvalidVersion:
+            return not self.versions  # a file from a URL has no version to judge
+
+    def __str__(self) -> str:
+        return f"{self.pattern}{self.versions}"
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """An operator's constraints file: versions, and hashes of the files that may be used."""
+
+    lines: tuple[str, ...] = ()
+    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """By ``name==version``."""
+
+    @classmethod
+    def parse(cls, text: str) -> Constraints:
+        """:raises SettingsError: a line is not a requirement, or is an option other than ``--hash``."""
+        lines: list[str] = []
+        hashes: dict[str, tuple[str, ...]] = {}
+        for line in text.replace("\\\n", " ").splitlines():
+            found = tuple(_HASH.findall(line))
+            line = re.sub(r"(^|\s)#.*", "", _HASH.sub("", line)).strip()
+            if not line:
+                continue
+            try:
+                requirement = Requirement(line)
+            except InvalidRequirement:
+                raise SettingsError(f"the constraints file has a line that is no requirement: {line[:80]!r}") from None
+            lines.append(str(requirement))
+            exact = [each.version for each in requirement.specifier if each.operator == "=="]
+            if found and exact:
+                hashes[f"{canonicalize_name(requirement.name)}=={exact[0]}"] = found
+        return cls(tuple(lines), hashes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """An operator's rules. A denial goes before any permission."""
+
+    allow: tuple[Rule, ...] = (Rule("*", SpecifierSet()),)
+    """What may be asked for by name; what it depends on comes with it."""
+    deny: tuple[Rule, ...] = ()
+    """What is never installed, not even as a dependency of something else."""
+    most: int = 200
+    """Distributions that one sandbox may have installed."""
+    urls: bool = False
+    constraints: Constraints = Constraints()
+    require_hashes: bool = False
+
+    def judge_asked(self, requirements: Iterable[str]) -> None:
+        """:raises InvalidRequestError: one of *requirements* may not be asked for; the text says why."""
+        for text in requirements:
+            name = canonicalize_name(Requirement(text).name)
+            if not any(rule.names(name) for rule in self.allow):
+                raise InvalidRequestError(f"{name!r} is not on this server's list of allowed packages.")
+            for rule in self.deny:
+                if rule.names(name) and not rule.versions:
+                    raise InvalidRequestError(f"{name!r} is denied by this server's rule {str(rule)!r}.")
+            known = look_alike(name)
+            if known is not None and not any(rule.pattern == name for rule in self.allow):
+                raise InvalidRequestError(
+                    f"{name!r} is not a well-known package, but resembles {known!r}. Did you mean {known!r}? If it "
+                    "really is another package, its name has to be put on this server's list of allowed packages."
+                )
+
+    def judge_resolved(self, asked: Iterable[str], pins: Mapping[str, str]) -> str | None:
+        """Why *pins*, all that is to be installed for *asked*, may not be; None if they may."""
+        if len(pins) > self.most:
+            return f"{len(pins)} packages would be installed, but this server allows {self.most} in a sandbox."
+        wanted = {canonicalize_name(Requirement(text).name) for text in asked}
+        for name, version in pins.items():
+            for rule in self.deny:
+                if rule.covers(name, version):
+                    why = "" if name in wanted else ", which what you asked for depends on,"
+                    return f"{name} {version}{why} is denied by this server's rule {str(rule)!r}."
+            if name in wanted and not any(rule.covers(name, version) for rule in self.allow):
+                rules = ", ".join(str(rule) for rule in self.allow if rule.names(name))
+                return f"{name} {version} is not allowed on this server; allowed: {rules}."
+            if self.require_hashes and f"{name}=={version}" not in self.constraints.hashes:
+                return f"this server's constraints file has no hash for {name} {version}, and one is required."
+        return None
+
+    def limits(self) -> tuple[str, ...]:
+        """Constraints for the resolver, so that it finds what is allowed rather than what is newest."""
+        ranges = [str(rule) for rule in self.allow if rule.versions and not set("*?") & set(rule.pattern)]
+        names = [re.split(r"[<>=!~]", each)[0] for each in ranges]
+        return (*self.constraints.lines, *(each for each, n in zip(ranges, names, strict=True) if names.count(n) == 1))
+
+    def automatic(self, modules: Iterable[str], mode: str) -> tuple[str, ...]:
+        """The distributions to install because code imports *modules*: well-known ones and those that the operator
+        has named; with *mode* ``all``, whatever may be asked for.
+        """
+        chosen: dict[str, None] = {}
+        for module in modules:
+            name = distribution_of(module)
+            named = any(rule.names(name) for rule in self.allow if not set(rule.pattern) <= set("*?"))
+            if mode == "off" or not (name in WELL_KNOWN or named or mode == "all"):
+                continue
+            try:
+                self.judge_asked([name])
+            except InvalidRequestError:
+                continue
+            chosen[name] = None
+        return tuple(chosen)
+
+    def advice(self, module: str) -> str:
+        """What to do about the missing *module*, in a line for the model."""
+        name = distribution_of(module)
+        try:
+            parse_requirements(name)
+            self.judge_asked([name])
+        except InvalidRequestError as error:
+            return f"The module {module!r} is not installed. {error}"
+        if name in WELL_KNOWN:
+            return f"The module {module!r} is not installed. Install it with install_package({name!r})."
+        return (
+            f"The module {module!r} is not installed, and no well-known package has that name. If the package index "
+            f"has it as {name!r}, install it with install_package({name!r})."
+        )
+
+
+def parse_requirements(packages: str | Sequence[str], *, urls: bool = False) -> tuple[str, ...]:
     """The PEP 508 requirements in *packages*, normalised.
 
     One string may hold several, separated by commas, white space or newlines, as models like to write them.
 
+    :param urls: whether a requirement may name the web address of its file.
     :raises InvalidRequestError: one of them is a URL, a path, an option, or no requirement at all.
     """
     given = [packages] if isinstance(packages, str) else list(packages)
@@ -29,7 +189,33 @@ def parse_requirements(packages: str | Sequence[str]) -> tuple[str, ...]:
         raise InvalidRequestError(f"No package was named. {_HOW}")
     if len(texts) > _MOST:
         raise InvalidRequestError(f"{len(texts)} packages at once are too many; install at most {_MOST} in a call.")
-    return tuple(dict.fromkeys(_parse(text) for text in texts))
+    return tuple(dict.fromkeys(_parse(text, urls) for text in texts))
+
+
+def combine(earlier: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
+    """What a sandbox wants in all. A new requirement takes the place of an earlier one for the same distribution,
+    unless it asks for nothing that the earlier one does not.
+    """
+    wanted: dict[str, str] = {}
+    for text in (*earlier, *new):
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        is_bare = not (requirement.specifier or requirement.extras or requirement.url or requirement.marker)
+        if name not in wanted or not is_bare:
+            wanted[name] = text
+    return tuple(wanted.values())
+
+
+def is_satisfied(requirement: str, have: Mapping[str, str]) -> bool:
+    """Whether the distributions *have*, version by name, certainly include all that *requirement* means."""
+    parsed = Requirement(requirement)
+    version = have.get(canonicalize_name(parsed.name))
+    if version is None or parsed.extras or parsed.marker is not None or parsed.url is not None:
+        return False
+    try:
+        return parsed.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _split(text: str) -> list[str]:
@@ -51,16 +237,22 @@ def _is_requirement(text: str) -> bool:
     return True
 
 
-def _parse(text: str) -> str:
+def _parse(text: str, urls: bool) -> str:
     shown = ascii(text[:80])
     if len(text) > _LONGEST or not text.isprintable():
         raise InvalidRequestError(f"{shown} is not a package requirement. {_HOW}")
     if text.startswith("-"):
         raise InvalidRequestError(f"{shown} is an option; only package names with versions are accepted. {_HOW}")
+    if re.match(r"(git|hg|svn|bzr)\+|\w+://", text) and not urls:
+        raise InvalidRequestError(f"{shown} is a URL; packages are installed by name from the package index only.")
+    if text.startswith((".", "/", "~")) or "\\" in text:
+        raise InvalidRequestError(f"{shown} is a path; packages are installed by name from the package index only.")
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise InvalidRequestError(f"{shown} is not a package requirement. {_HOW}") from None
-    if requirement.url is not None:
+    if requirement.url is not None and not urls:
         raise InvalidRequestError(f"{shown} names a URL; packages are installed by name from the package index only.")
+    if requirement.url is not None and not requirement.url.startswith(("https://", "http://")):
+        raise InvalidRequestError(f"{shown} names something else than a file on the web (https).")
     return str(requirement)

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from ..packages.installer import Installed
+from ..safety import Finding
+
 __all__ = ["FileChange", "Outcome", "Output", "Picture", "Result", "RunError", "State"]
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
@@ -197,3 +200,9 @@ class Result:
     """How many more, that are not named."""
     pictures: tuple[Picture, ...] = ()
     """Plots and other pictures, in the order in which they were shown."""
+    findings: tuple[Finding, ...] = ()
+    """The static check's objections: why nothing was run where the outcome is ``blocked``, otherwise warnings."""
+    installed: Installed | None = None
+    """What was installed because the code imports it."""
+    advice: str | None = None
+    """About a module that the code lacks: how to install it, or why it was not."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,27 @@ import anyio
 
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
-from ..errors import FileError, InvalidRequestError, ProtocolError, SandboxLostError, UnavailableError
+from ..errors import (
+    AgentRunError,
+    FileError,
+    InstallError,
+    InvalidRequestError,
+    ProtocolError,
+    SandboxLostError,
+    UnavailableError,
+)
 from ..packages.installer import Installed, Installer
-from ..packages.policy import parse_requirements
+from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..protocol import FrameError, Kind, decode_json
+from ..safety import Finding
 from ..settings import Settings
 from .files import checked_files, read_chunks
 from .pictures import Pictures
 from .result import FileChange, Output, Result, RunError, State, is_sound
 
 __all__ = ["Sandbox"]
+
+logger = logging.getLogger(__name__)
 
 _OVERHEAD_SECONDS = 45.0
 """Longest time between a run's deadline and its result: warming, the grace after an interrupt, sweeping, restoring."""
@@ -33,6 +47,10 @@ _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
+_MOST_NAMES = 50
+
+_NO_MODULE = re.compile(r"No module named '(\w+)")
+_NORMAL = re.compile(r"[-_.]+")
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -56,7 +74,10 @@ class Sandbox:
         self._settings = settings
         self._uid = _take_uid(*settings.uid_range)
         self._installer = installer
-        self._packages: str | None = None
+        self._installed: Installed | None = None
+        """The sandbox's own packages; None where it has no more than what all sandboxes share."""
+        self._base: Installed | None = None
+        self._has_base = installer is None or not settings.preinstall
         self._requirements: tuple[str, ...] = ()
         self._numbers = itertools.count(1)
         self._turn = anyio.Lock(fast_acquire=True)
@@ -73,13 +94,21 @@ class Sandbox:
             "preload": list(self._settings.preload),
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
+            "auto_install": self._installer is not None and self._settings.auto_install != "off",
+            "safety": {
+                "profile": self._settings.safety,
+                "network": self._settings.network != "none",
+                "spawn": self._settings.safety_spawn,
+                "off": list(self._settings.safety_off),
+                "warn": self._settings.safety_warn,
+            },
         }
         self._keeper = Keeper(self._engine, tasks, self._prepare, hello, afterwards=self._engine.sweep)
         self._keeper.begin()
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
-        if self._installer is not None and self._packages is not None:
+        if self._installer is not None and self._installed is not None:
             await self._installer.forget(self.id)
         try:
             return await self._stack.__aexit__(*exc_info)
@@ -108,8 +137,16 @@ class Sandbox:
         :raises UnavailableError: it can't be started.
         """
         await self._living.connected()
+        await self._preinstall()
 
-    async def run(self, code: str, *, timeout: float | None = None, on_output: OnOutput | None = None) -> Result:
+    async def run(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        on_output: OnOutput | None = None,
+        report: Report | None = None,
+    ) -> Result:
         """Execute *code* in the sandbox's living namespace.
 
         A failure of the code is a result, not an exception. Cancelling the call interrupts the code and keeps the
@@ -118,6 +155,7 @@ class Sandbox:
         :param timeout: seconds that the code may run, not counting the wait for its turn; the setting ``timeout`` if
             None, never more than ``max_timeout``.
         :param on_output: given what the code writes while it is being written.
+        :param report: told what the installer is doing, where the code imports what has to be installed first.
         :raises InvalidRequestError: *code* or *timeout* can't be accepted; nothing was run.
         :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
         """
@@ -125,12 +163,14 @@ class Sandbox:
         self._check_code(code)
         async with self._my_turn():
             link = await self._living.connected()
+            if not self._has_base:
+                await self._preinstall()
             replaced = self._note_starts()
             number = next(self._numbers)
             await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
             try:
-                with anyio.fail_after(timeout + _OVERHEAD_SECONDS):
-                    return await self._result(link, number, timeout, replaced, on_output)
+                with anyio.fail_after(timeout + _OVERHEAD_SECONDS) as scope:
+                    return await self._result(link, number, timeout, replaced, on_output, scope, report)
             except TimeoutError:
                 link.abandon("the supervisor let a deadline pass")
                 raise SandboxLostError(
@@ -154,14 +194,56 @@ class Sandbox:
         :raises InstallError: the packages can't be resolved or fetched; nothing has changed.
         :raises UnavailableError: the engine failed.
         """
-        wanted = parse_requirements(requirements)
         if self._installer is None:
             raise UnavailableError("This sandbox was opened without an installer.")
+        wanted = parse_requirements(requirements, urls=self._installer.policy.urls)
+        self._installer.policy.judge_asked(wanted)
         async with self._my_turn():
-            installed = await self._installer.install(self.id, (*self._requirements, *wanted), report=report)
-            self._requirements = (*self._requirements, *(item for item in wanted if item not in self._requirements))
-            self._packages = f"{PACKAGES}/{installed.folder}" if installed.folder else None
-            return installed
+            link = await self._living.connected()
+            await self._preinstall()
+            have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+            if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
+                names = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+                return Installed("", (), tuple((name, have[name]) for name in sorted(names) if name in have))
+            return await self._install(wanted, report)
+
+    async def _install(self, wanted: Sequence[str], report: Report | None) -> Installed:
+        """Install *wanted* together with what there is; the caller has the turn."""
+        assert self._installer is not None
+        everything = combine(self._requirements or self._settings.preinstall, wanted)
+        before = dict(self._now.packages if self._now else ())
+        installed = await self._installer.install(self.id, everything, report=report)
+        self._requirements = everything
+        self._installed = installed
+        changed = tuple(
+            (name, before[name], version)
+            for name, version in installed.packages
+            if before.get(name, version) != version
+        )
+        new = tuple((name, version) for name, version in installed.packages if before.get(name) != version)
+        kept = tuple(item for item in installed.packages if item not in new)
+        asked = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+        there = (item for item in (*installed.satisfied, *kept) if item[0] in asked)
+        return replace(installed, packages=new, satisfied=tuple(sorted(there)), changed=changed)
+
+    async def _preinstall(self) -> None:
+        """Have what the operator wants every sandbox to have."""
+        if self._has_base or self._installer is None:
+            return
+        try:
+            self._base = await self._installer.preinstalled(self._living.tell)
+        except AgentRunError as error:
+            logger.warning("preinstall: %s", error)
+        self._has_base = True
+
+    @property
+    def _now(self) -> Installed | None:
+        return self._installed or self._base
+
+    @property
+    def _packages(self) -> str | None:
+        """Where the sandbox finds its packages."""
+        return f"{PACKAGES}/{self._now.folder}" if self._now is not None and self._now.folder else None
 
     async def files(self) -> tuple[list[FileChange], int]:
         """The files in the workspace, and how many there are beyond those that are listed.
@@ -216,8 +298,8 @@ class Sandbox:
             except anyio.get_cancelled_exc_class():
                 link.abandon("a reset was cancelled")
                 raise
-            if not keep_packages and self._packages is not None and self._installer is not None:
-                self._packages, self._requirements = None, ()
+            if not keep_packages and self._installed is not None and self._installer is not None:
+                self._installed, self._requirements = None, ()
                 await self._installer.forget(self.id)
 
     @property
@@ -281,10 +363,19 @@ class Sandbox:
         return runner_spec(self._settings, image, self.id, self._uid)
 
     async def _result(
-        self, link: Link, number: int, timeout: float, replaced: bool, on_output: OnOutput | None
+        self,
+        link: Link,
+        number: int,
+        timeout: float,
+        replaced: bool,
+        on_output: OnOutput | None,
+        scope: anyio.CancelScope,
+        report: Report | None = None,
     ) -> Result:
         head, late, tail = bytearray(), bytearray(), b""
         pictures = Pictures()
+        installed: Installed | None = None
+        advice: str | None = None
         while True:
             kind, payload = await link.receive()
             if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.output_keep:
@@ -297,6 +388,11 @@ class Sandbox:
                 late += payload
             elif kind in (Kind.ITEM, Kind.ITEM_DATA) and pictures.add(kind, payload):
                 pass
+            elif kind is Kind.MISSING:
+                begun = anyio.current_time()
+                scope.deadline = float("inf")  # the installer has a limit of its own
+                installed, advice = await self._provide(link, number, payload, report)
+                scope.deadline = begun + timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
             elif kind is Kind.RESULT:
                 break
             else:
@@ -309,6 +405,11 @@ class Sandbox:
             unprotected = fields["unprotected"]
             is_news = unprotected != self._unprotected or fields["state"] == "lost"
             self._unprotected = unprotected
+            lacks = _NO_MODULE.match(error["message"]) if error and error["type"] == "ModuleNotFoundError" else None
+            if lacks is None or self._installer is None:
+                advice = None
+            else:
+                advice = advice or self._installer.policy.advice(lacks[1])
             return Result(
                 outcome=fields["outcome"],
                 output=Output(bytes(head), tail, int(fields["written"])),
@@ -328,17 +429,45 @@ class Sandbox:
                 files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
                 more_files=int(fields["more_files"]),
                 pictures=pictures.valid(),
+                findings=tuple(_finding(*finding) for finding in fields["findings"]),
+                installed=installed,
+                advice=advice,
             )
         except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
             link.abandon("the container sent a malformed result")
             raise SandboxLostError(link.reason) from error
+
+    async def _provide(
+        self, link: Link, number: int, payload: bytes, report: Report | None
+    ) -> tuple[Installed | None, str | None]:
+        """Install what run *number*, held back meanwhile, imports and lacks, as far as the policy has it so."""
+        installed, problem = None, None
+        try:
+            fields = decode_json(payload)
+            names = [name for name in fields["names"][:_MOST_NAMES] if str(name).isidentifier()]
+            if fields["run"] != number:
+                raise ValueError
+        except (FrameError, KeyError, TypeError, ValueError):
+            link.abandon("the container sent a malformed question")
+            raise SandboxLostError(link.reason) from None
+        assert self._installer is not None
+        wanted = self._installer.policy.automatic(names, self._settings.auto_install)
+        have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+        wanted = tuple(name for name in wanted if name not in have)
+        if wanted:
+            try:
+                installed = await self._install(wanted, report)
+            except (InstallError, InvalidRequestError, UnavailableError) as error:
+                problem = f"{', '.join(wanted)} could not be installed: {error}"
+        await link.send(Kind.PROCEED, run=number, path=self._packages)
+        return installed, problem
 
     async def _cancel(self, link: Link, number: int) -> None:
         """Interrupt run *number* and take its result, so that the next run finds the stream in order."""
         with anyio.move_on_after(_CANCEL_SECONDS) as scope:
             try:
                 await link.send(Kind.CANCEL, run=number)
-                await self._result(link, number, 0.0, False, None)
+                await self._result(link, number, 0.0, False, None, scope)
             except SandboxLostError:
                 return
         if scope.cancelled_caught:
@@ -361,6 +490,22 @@ def _exchange(link: Link) -> Generator[None]:
     except TimeoutError:
         link.abandon("the container did not answer in time")
         raise SandboxLostError(link.reason) from None
+
+
+def _image_of(link: Link) -> dict[str, str]:
+    """Version by name of the distributions that the container says its image has."""
+    given = link.greeting.get("distributions")
+    return {_normal(str(name)): str(version) for name, version in given} if isinstance(given, list) else {}  # pyright: ignore
+
+
+def _normal(name: str) -> str:
+    return _NORMAL.sub("-", name).lower()
+
+
+def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Finding:
+    if not all(isinstance(text, str) for text in (rule, reason, remedy)):
+        raise TypeError("a finding is made of text")
+    return Finding(rule, int(line), int(column), reason, remedy)
 
 
 _uids_in_use: set[int] = set()

@@ -220,8 +220,10 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
         ] = None,
         sandbox: Handle = None,
     ) -> CallToolResult:
+        call = _Call(ctx, "running")
+
         async def run(target: Sandbox, new: str | None) -> CallToolResult:
-            result = await target.run(code, timeout=timeout, on_output=calls.listener(call))
+            result = await target.run(code, timeout=timeout, on_output=calls.listener(call), report=call.say)
             handle = new or sandbox
             if result.output.written > settings.output_show:
                 kept.keep(output_uri(handle, result.number), result.output)
@@ -230,7 +232,6 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
                 await announce_files(ctx)
             return run_answer(result, settings, handle=handle, new=new is not None, copied=copied)
 
-        call = _Call(ctx, "running")
         return await calls.answer(sessions, sandbox, call, run)
 
     @server.tool(

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 
 from ..packages.installer import Installed
+from ..safety import Finding
 from ..sandbox import Outcome, Output, Picture, Result, RunError, State
 from ..settings import Settings
 
@@ -41,6 +42,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-
 _BREAKS = re.compile("([\n\r\x08\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+|\x1b\\[[0-9;]*[A-HJKSTfsu])")
 """What a terminal begins to write at another place after."""
 
+_FINDINGS_SHOWN = 5
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
@@ -224,6 +226,8 @@ def _amount(size: int) -> str:
 
 def _notes(result: Result, settings: Settings) -> list[str]:
     notes: list[str] = []
+    if result.outcome == "blocked":
+        return _objections("Nothing was run.", result.findings)
     if result.outcome == "timeout":
         notes.append(
             f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
@@ -247,6 +251,12 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append("Nobody can answer input() here: stdin is empty. Put the values into the code.")
     elif result.error is not None:
         notes += _limit(result.error, settings)
+    if result.installed is not None:
+        notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
+    if result.advice is not None:
+        notes.append(result.advice)
+    if result.findings:
+        notes += _objections("The code was run, but the static check objects.", result.findings)
     why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
         notes.append(
@@ -257,6 +267,17 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append("The session goes on with the variables as they were before this run; files stay as it left them.")
     elif why:
         notes.append(f"A crash or a kill would now lose all variables, because {why}.")
+    return notes
+
+
+def _objections(what: str, findings: Sequence[Finding]) -> list[str]:
+    """*what*, and in two lines each what is wrong where, and what to do instead."""
+    notes = [what]
+    for finding in findings[:_FINDINGS_SHOWN]:
+        place = f"Line {finding.line}, column {finding.column}: " if finding.line else ""
+        notes.append(f"{place}{finding.reason} (rule {finding.rule})\n  {finding.remedy}")
+    if len(findings) > _FINDINGS_SHOWN:
+        notes.append(f"And {len(findings) - _FINDINGS_SHOWN} more.")
     return notes
 
 
@@ -316,12 +337,22 @@ def _ended(text: str) -> str:
 
 def install_answer(installed: Installed) -> CallToolResult:
     """What is installed now, in words."""
+    return text_answer("\n".join(_install_lines(installed)))
+
+
+def _install_lines(installed: Installed) -> list[str]:
     lines: list[str] = []
     if installed.packages:
         lines.append("Installed, ready to import: " + ", ".join(" ".join(item) for item in installed.packages) + ".")
     if installed.satisfied:
         lines.append("Was there already: " + ", ".join(" ".join(item) for item in installed.satisfied) + ".")
-    return text_answer("\n".join(lines))
+    if installed.changed:
+        changes = ", ".join(f"{name} from {before} to {now}" for name, before, now in installed.changed)
+        lines.append(
+            f"Changed: {changes}. Where it has been imported already, the old version stays in use until "
+            "reset_sandbox(keep_packages=True, keep_files=True)."
+        )
+    return lines or ["Nothing had to be installed."]
 
 
 def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:

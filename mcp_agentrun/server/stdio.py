@@ -14,6 +14,8 @@ import anyio
 from ..engine.docker import DockerEngine
 from ..engine.image import ImageRecipe
 from ..engine.network import NetworkSettings
+from ..errors import SettingsError
+from ..packages.installer import policy_of
 from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
@@ -24,6 +26,10 @@ __all__ = ["serve_stdio"]
 
 def serve_stdio(settings: Settings) -> NoReturn:
     """Serve one client until it closes stdin or a signal ends the process; then remove its containers and exit."""
+    try:
+        policy_of(settings)
+    except SettingsError as error:
+        sys.exit(f"mcp-agentrun: {error}")
     _configure_logging(settings)
     # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
     for module in ("docker.types", "psutil"):

@@ -1,23 +1,27 @@
 """PID 1 of the installer container: has the network, fetches packages with uv, and never runs user code.
 
-Only wheels are installed, so nothing of a package is executed here. What a sandbox has asked for is resolved as a
-whole and put into a new folder, hard links to uv's cache in the same volume, that appears under its final name when
-it is complete.
+Only wheels are installed, so nothing of a package is executed here, unless the operator lets sources be built. What a
+sandbox has asked for is resolved as a whole and put into a new folder, hard links to uv's cache in the same volume,
+that appears under its final name when it is complete.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import importlib.metadata
+import json
 import os
+import queue
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +31,11 @@ VOLUME = Path("/packages")
 SANDBOXES = VOLUME / "sandboxes"
 CACHE = VOLUME / "cache"
 STAGING = VOLUME / "staging"
+USED = VOLUME / "used"
+"""An empty file for each distribution in the cache; its time is that of the last use."""
+
+RESOLVED = VOLUME / "resolved"
+WHEELHOUSES = VOLUME / "wheelhouses"
 PYTHON = "/opt/venv/bin/python"
 
 HOST_SILENCE = 120.0
@@ -35,7 +44,16 @@ YOUNG_SECONDS = 600.0
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _CERTIFICATES = "/tmp/ca-bundle.pem"
-_ERROR_KEPT = 4000
+_ERROR_KEPT = 2000
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WHEEL_NAME = re.compile(r"[\w.+!-]{1,200}\.(whl|tar\.gz|zip)", re.ASCII)
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+
+RESOLUTION_SECONDS = 600.0
+"""How long what has been resolved holds without asking the index: as long as uv takes its word, too."""
+
+WATCH_SECONDS = 0.2
+HEARTBEAT_SECONDS = 5.0
 
 
 class InstallError(Exception):
@@ -47,11 +65,17 @@ class Installer:
 
     def __init__(self) -> None:
         self._writing = threading.Lock()
+        self._busy = threading.Lock()
         self._heard = time.monotonic()
         self._environment: dict[str, str] = {}
         self._image: dict[str, str] = {}
+        self._options: dict[str, Any] = {}
+        self._shared: set[Path] = set()
+        self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._upload: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._cancelled = False
+        self._too_much = False
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -65,7 +89,10 @@ class Installer:
 
     def _watch(self) -> None:
         while time.monotonic() - self._heard < HOST_SILENCE:
-            time.sleep(5)
+            for folder in list(self._shared):  # it has no container by which others would see that it is in use
+                with contextlib.suppress(OSError):
+                    os.utime(folder)
+            time.sleep(HEARTBEAT_SECONDS)
         os._exit(0)
 
     def _send(self, frame: bytes) -> None:
@@ -82,21 +109,34 @@ class Installer:
             self._send(encode_json(Kind.READY))
         elif kind is Kind.INSTALL:
             self._cancelled = False
-            threading.Thread(target=self._install, args=(fields["sandbox"], fields["requirements"])).start()
+            self._approvals = queue.SimpleQueue()
+            threading.Thread(target=self._install, args=(fields,)).start()
+        elif kind is Kind.APPROVED:
+            self._approvals.put(fields)
         elif kind is Kind.INSTALL_CANCEL:
             self._cancelled = True
+            self._approvals.put({"refusal": "The installation was cancelled."})
             process = self._process
             if process is not None:
                 process.kill()
         elif kind is Kind.FORGET:
             shutil.rmtree(_folder_of(fields["sandbox"]), ignore_errors=True)
             self._send(encode_json(Kind.FORGOTTEN))
+        elif kind is Kind.CACHE:
+            threading.Thread(target=self._show_cache, args=(fields["clear"],)).start()
+        elif kind is Kind.WHEELS:
+            self._open_wheelhouse(fields["digest"])
+        elif kind is Kind.WHEEL:
+            self._add_wheel(fields["name"], fields["data"])
 
     def _start(self, fields: dict[str, Any]) -> None:
         if fields["version"] != VERSION:
             raise FrameError(f"the server speaks version {fields['version']}, this image {VERSION}")
         os.umask(0o022)
-        for folder, mode in ((SANDBOXES, 0o711), (CACHE, 0o700), (STAGING, 0o700)):
+        for folder, mode in (
+            (SANDBOXES, 0o711),
+            *((path, 0o700) for path in (CACHE, STAGING, USED, RESOLVED, WHEELHOUSES)),
+        ):
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
         self._environment = {
@@ -117,52 +157,175 @@ class Installer:
         if fields["ca_bundle"]:
             Path(_CERTIFICATES).write_text(fields["ca_bundle"])
             self._environment["SSL_CERT_FILE"] = _CERTIFICATES
+        self._options = fields["options"]
+        if fields["options"]["offline"]:
+            self._environment["UV_OFFLINE"] = "1"
+        if fields["options"]["exclude_newer"]:
+            self._environment["UV_EXCLUDE_NEWER"] = fields["options"]["exclude_newer"]
         self._image = _distributions(
             subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True)
         )
         _clear_out(SANDBOXES, {*fields["living"]})
         _clear_out(STAGING, set())
 
-    def _install(self, sandbox: str, requirements: list[str]) -> None:
+    def _install(self, fields: dict[str, Any]) -> None:
         staging = STAGING / secrets.token_hex(8)
         answer: dict[str, Any] = {"folder": "", "packages": [], "satisfied": [], "error": None}
-        try:
-            staging.mkdir()
-            pins = self._resolve(staging, requirements)
-            missing = {name: version for name, version in pins.items() if self._image.get(name) != version}
-            answer["satisfied"] = sorted(item for item in pins.items() if item[0] not in missing)
-            if missing:
-                self._fetch(staging, missing)
-                answer["folder"] = self._publish(staging / "site", sandbox)
-                answer["packages"] = sorted(missing.items())
-        except InstallError as error:
-            answer["error"] = str(error)
-        except OSError as error:
-            answer["error"] = f"The package volume could not be written: {error.strerror}."
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        self._send(encode_json(Kind.INSTALL_DONE, **answer))
+        with self._busy:
+            try:
+                staging.mkdir()
+                pins, is_known = self._resolve(staging, fields["requirements"], fields["constraints"])
+                missing = {name: version for name, version in pins.items() if self._image.get(name) != version}
+                answer["satisfied"] = sorted(item for item in pins.items() if item[0] not in missing)
+                if missing:
+                    self._fetch(staging, missing, self._approval(missing), is_known)
+                    answer["folder"] = self._publish(staging / "site", fields["sandbox"])
+                    answer["packages"] = sorted(missing.items())
+                    if fields["shared"]:
+                        self._shared.add(_folder_of(fields["sandbox"]))
+            except InstallError as error:
+                answer["error"] = str(error)
+            except OSError as error:
+                answer["error"] = f"The package volume could not be written: {error.strerror}."
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            self._send(encode_json(Kind.INSTALL_DONE, **answer))
+            with contextlib.suppress(OSError, InstallError):
+                self._trim()
 
-    def _resolve(self, staging: Path, requirements: Iterable[str]) -> dict[str, str]:
-        """Name and version of everything that *requirements* need, on top of what the image has."""
-        self._progress("resolving")
+    def _resolve(self, staging: Path, requirements: list[str], constraints: list[str]) -> tuple[dict[str, str], bool]:
+        """Name and version of everything that *requirements* need, on top of what the image has, and whether that was
+        known already.
+        """
+        asked = json.dumps([requirements, constraints, self._image, self._options, self._sources()], sort_keys=True)
+        known = RESOLVED / hashlib.sha256(asked.encode()).hexdigest()
+        with contextlib.suppress(OSError, ValueError):
+            if time.time() - known.stat().st_mtime < RESOLUTION_SECONDS:
+                return json.loads(known.read_text()), True
+        self._progress("resolving " + ", ".join(requirements)[:200])
         (staging / "requirements.in").write_text("\n".join(requirements))
-        (staging / "image.txt").write_text("\n".join(f"{name}=={version}" for name, version in self._image.items()))
+        image = (f"{name}=={version}" for name, version in self._image.items())
+        (staging / "image.txt").write_text("\n".join((*image, *constraints)))
         self._uv(
-            *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"),
+            *("pip", "compile", "--quiet", "--no-header", "--no-annotate", *self._wheels_only()),
             *("--python", PYTHON, "--constraint", str(staging / "image.txt")),
             *("--output-file", str(staging / "pins.txt"), str(staging / "requirements.in")),
         )
-        lines = (staging / "pins.txt").read_text().splitlines()
-        return dict(line.split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
+        pins: dict[str, str] = {}
+        for line in (staging / "pins.txt").read_text().splitlines():
+            name, _, version = line.partition("==")
+            if " @ " in line:
+                name, _, url = line.partition(" @ ")
+                version = "@ " + url
+            if version and not line.startswith(("#", "-")):
+                pins[name.strip()] = version.partition(" ;")[0]
+        (staging / "known").write_text(json.dumps(pins))
+        (staging / "known").rename(known)
+        return pins, False
 
-    def _fetch(self, staging: Path, pins: dict[str, str]) -> None:
-        self._progress("downloading and installing " + ", ".join(f"{name} {pins[name]}" for name in sorted(pins)))
-        (staging / "missing.txt").write_text("\n".join(f"{name}=={version}" for name, version in pins.items()))
-        self._uv(
-            *("pip", "install", "--no-deps", "--only-binary", ":all:", "--python", PYTHON),
+    def _sources(self) -> list[str]:
+        return [self._environment.get(name, "") for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")]
+
+    def _wheels_only(self) -> tuple[str, ...]:
+        return () if self._options["build"] else ("--only-binary", ":all:")
+
+    def _approval(self, pins: dict[str, str]) -> dict[str, list[str]]:
+        """Ask the server whether *pins* may be fetched; returns the hashes that their files must have.
+
+        :raises InstallError: they may not.
+        """
+        self._send(encode_json(Kind.RESOLVED, pins=pins))
+        answer = self._approvals.get()
+        if answer["refusal"] is not None:
+            raise InstallError(answer["refusal"])
+        return answer["hashes"]
+
+    def _fetch(self, staging: Path, pins: dict[str, str], hashes: dict[str, list[str]], is_known: bool) -> None:
+        self._progress("downloading and installing " + ", ".join(f"{name} {pins[name]}" for name in sorted(pins))[:300])
+        lines: list[str] = []
+        for name, version in pins.items():
+            pin = f"{name} {version}" if version.startswith("@") else f"{name}=={version}"
+            lines.append(" ".join((pin, *(f"--hash={each}" for each in hashes.get(pin, ())))))
+        (staging / "missing.txt").write_text("\n".join(lines))
+        command = (
+            *("pip", "install", "--no-deps", *self._wheels_only(), "--python", PYTHON),
             *("--target", str(staging / "site"), "--requirement", str(staging / "missing.txt")),
         )
+        try:
+            # What was resolved a moment ago is in the cache, as a rule, and then the index need not be asked.
+            self._uv(*command, *(("--offline",) if is_known else ()))
+        except InstallError:
+            if not is_known or self._cancelled:
+                raise
+            shutil.rmtree(staging / "site", ignore_errors=True)
+            self._uv(*command)
+        size = _size(staging / "site")
+        if size > self._options["size"]:
+            raise InstallError(
+                f"The packages take {_mib(size)} on disk; this server allows {_mib(self._options['size'])}."
+            )
+        for name in pins:
+            if _NAME.fullmatch(name):
+                (USED / name).touch()
+
+    # -- the cache
+
+    def _show_cache(self, clear: bool) -> None:
+        with self._busy:
+            if clear:
+                with contextlib.suppress(InstallError):
+                    self._uv("cache", "clean", "--quiet")
+                CACHE.mkdir(exist_ok=True)
+                for folder in (USED, RESOLVED, WHEELHOUSES):
+                    for path in folder.iterdir():
+                        if str(path) != self._environment.get("UV_FIND_LINKS"):
+                            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            packages = sorted((path.name, path.stat().st_mtime) for path in USED.iterdir())
+            self._send(encode_json(Kind.CACHED, size=_size(CACHE) + _size(WHEELHOUSES), packages=packages))
+
+    def _trim(self) -> None:
+        """Remove what has been out of use for longest, until the cache is no larger than it may be."""
+        for path in RESOLVED.iterdir():
+            if time.time() - path.stat().st_mtime > RESOLUTION_SECONDS:
+                path.unlink(missing_ok=True)
+        size = _size(CACHE)
+        for path in sorted(USED.iterdir(), key=lambda path: path.stat().st_mtime):
+            if size <= self._options["cache_size"] or self._cancelled:
+                return
+            self._uv("cache", "clean", "--quiet", path.name)
+            path.unlink(missing_ok=True)
+            size = _size(CACHE)
+        if size > self._options["cache_size"]:
+            self._uv("cache", "clean", "--quiet")
+
+    # -- the wheelhouse
+
+    def _open_wheelhouse(self, digest: str) -> None:
+        if not _DIGEST.fullmatch(digest):
+            raise FrameError("malformed digest")
+        folder = WHEELHOUSES / digest
+        self._environment["UV_FIND_LINKS"] = str(folder)
+        if not folder.exists():
+            self._upload = STAGING / secrets.token_hex(8)
+            self._upload.mkdir()
+        self._send(encode_json(Kind.WHEELS, wanted=self._upload is not None))
+
+    def _add_wheel(self, name: str, data: str) -> None:
+        upload = self._upload
+        if upload is None:
+            raise FrameError("a wheel without a wheelhouse")
+        if name:
+            if not _WHEEL_NAME.fullmatch(name):
+                raise FrameError("malformed wheel name")
+            with (upload / name).open("ab") as file:
+                file.write(base64.b64decode(data))
+            return
+        self._upload = None
+        try:
+            upload.rename(self._environment["UV_FIND_LINKS"])
+        except OSError:  # another installer has been quicker
+            shutil.rmtree(upload, ignore_errors=True)
+        self._send(encode_json(Kind.WHEELS, wanted=False))
 
     def _publish(self, site: Path, sandbox: str) -> str:
         folder = _folder_of(sandbox)
@@ -186,28 +349,79 @@ class Installer:
         )
         if self._cancelled:
             process.kill()
-        said: list[str] = []
+        self._too_much = False
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch_download, args=(process, ended))
+        watcher.start()
         assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            if line.startswith("Downloading"):
-                self._progress(line.strip())
+        said = process.stderr.read()
         status = process.wait()
         self._process = None
+        ended.set()
+        watcher.join()
         if self._cancelled:
             raise InstallError("The installation was cancelled.")
+        if self._too_much:
+            raise InstallError(f"The download exceeds {_mib(self._options['download'])}, which this server allows.")
+        if status == -signal.SIGXFSZ:
+            raise InstallError(f"It has a file of more than {_mib(self._options['size'])}, which this server allows.")
+        if status == -signal.SIGKILL:
+            raise InstallError("The installer ran out of memory.")
         if status != 0:
             raise InstallError(_explanation(said))
+
+    def _watch_download(self, process: subprocess.Popen[str], ended: threading.Event) -> None:
+        """Tell how much has been downloaded, and stop what exceeds the limit."""
+        before = told = _received()
+        while not ended.wait(WATCH_SECONDS):
+            now = _received()
+            if now - before > self._options["download"]:
+                self._too_much = True
+                process.kill()
+                return
+            if now - told > 1 << 20:
+                told = now
+                self._progress(f"downloading and installing: {_mib(now - before)} received")
 
     def _progress(self, text: str) -> None:
         self._send(encode_json(Kind.INSTALL_PROGRESS, text=text))
 
 
-def _explanation(said: list[str]) -> str:
-    """uv's own words, without our paths in them."""
-    text = "".join(said).strip().replace(str(STAGING), "")
-    text = re.sub(r"/[0-9a-f]{16}/(\S+)", r"\1", text)
-    return text[-_ERROR_KEPT:] or "uv ended without saying why."
+def _explanation(said: str) -> str:
+    """uv's own words, without frames, hints about its options, or our paths."""
+    text = re.sub(r"/packages/staging/[0-9a-f]{16}/?|/packages/(cache|wheelhouses)/\S*", "", said)
+    text = re.sub("(?m)^\\s*[\u00d7\u2500-\u257f\u25b6]+ ?", "", text)
+    text = re.split(r"(?m)^\s*hint:", text)[0]
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [
+        line
+        for line in lines
+        if line and not line.startswith(("Using Python", "Using CPython", "Resolved", "Prepared", "warning:"))
+    ]
+    said = re.sub(r"^(.{,80}?):? cause: ", r"\1: ", " ".join(kept).removeprefix("error: "))
+    return said[:_ERROR_KEPT] or "uv ended without saying why."
+
+
+def _received() -> int:
+    """Bytes that have come in over the network, of this container's own."""
+    with open("/proc/net/dev") as file:
+        rows = [line.partition(":") for line in file]
+    return sum(int(row.split()[0]) for name, colon, row in rows if colon and name.strip() != "lo")
+
+
+def _size(folder: Path) -> int:
+    """Bytes that the files below *folder* take, each counted once."""
+    sizes: dict[int, int] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                state = os.lstat(os.path.join(place, name))
+                sizes[state.st_ino] = state.st_blocks * 512
+    return sum(sizes.values())
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
 
 
 def _folder_of(sandbox: str) -> Path:

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
 
-from . import linux, wipe
+from . import linux, missing, wipe
+from .checkers import Checkers, Verdict
 from .events import Events
 from .files import Workspace
 from .output import Output
@@ -81,6 +82,10 @@ class Run:
         """Of its worker: there were no variables yet."""
         self.items = 0
         """Bytes of pictures forwarded."""
+        self.verdict: Verdict | None = None
+        """What the checker says of the code; nothing runs without."""
+        self.is_held = False
+        """Until the server has answered what becomes of modules that it imports and that are missing."""
         self.result: dict[str, Any] | None = None
         """Set when it has ended."""
 
@@ -104,6 +109,9 @@ class Supervisor:
         self._heard = time.monotonic()
         self._output = Output(self._events, self._host)
         self._workers = Workers(self._events, self._on_report, self._on_item)
+        self._checkers = Checkers(self._events)
+        self._modules = missing.Modules()
+        self._auto_install = False
         self._memory = linux.Memory()
         self._workspace = Workspace()
         self._preload: list[str] = []
@@ -122,6 +130,7 @@ class Supervisor:
 
     def serve(self) -> NoReturn:
         self._listen_for_children()
+        self._checkers.begin()
         self._events.watch(self._host.readable_fd, self._on_host)
         while True:
             self._step()
@@ -141,7 +150,7 @@ class Supervisor:
     def _patience(self) -> float:
         """Seconds until the next deadline, which `_keep_deadlines` keeps."""
         now = time.monotonic()
-        due = min(self._heard + HOST_SILENCE, self._output.adjust(now), self._workers.deadline)
+        due = min(self._heard + HOST_SILENCE, self._output.adjust(now), self._workers.deadline, self._checkers.deadline)
         if self._run is not None:
             check = TURN_CHECK if self._workers.copy is None else MEMORY_CHECK
             due = min(due, self._run.deadline, now + check)
@@ -175,7 +184,9 @@ class Supervisor:
                 self._on_hello(decode_json(payload))
             elif kind is Kind.RUN:
                 fields = decode_json(payload)
-                self._waiting = Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"]))
+                self._on_run(Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"])))
+            elif kind is Kind.PROCEED:
+                self._on_proceed(decode_json(payload))
             elif kind is Kind.CANCEL:
                 self._on_cancel(decode_json(payload)["run"])
             elif kind is Kind.READ:
@@ -199,11 +210,32 @@ class Supervisor:
         self._preload = fields["preload"]
         self._output.keep = fields["output_keep"]
         self._checkpoints = fields["checkpoints"]
+        self._auto_install = fields["auto_install"]
+        self._checkers.configure(fields["safety"])
         self._workers.begin(self._preload)
+
+    def _on_run(self, run: Run) -> None:
+        def on_verdict(verdict: Verdict) -> None:
+            run.verdict = verdict
+            if self._auto_install and verdict["allowed"]:
+                names = self._modules.missing(verdict["imports"], run.path)
+                if names:
+                    run.is_held = True
+                    self._host.send_json(Kind.MISSING, run=run.number, names=names)
+
+        self._waiting = run
+        self._checkers.check(run.code, on_verdict)
+
+    def _on_proceed(self, fields: dict[str, Any]) -> None:
+        run = self._waiting
+        if run is not None and run.number == fields["run"]:
+            run.is_held = False
+            run.path = fields["path"]
 
     def _on_cancel(self, number: int) -> None:
         if self._waiting is not None and self._waiting.number == number:
             run, self._waiting = self._waiting, None
+            self._checkers.cancel()
             run.result = _result(run, "cancelled")
             self._answer(run, "kept")
         elif self._run is not None and self._run.number == number and self._run.stopping is None:
@@ -213,6 +245,8 @@ class Supervisor:
         if self._run is not None or self._ended is not None or self._waiting is not None:
             raise FrameError("a reset in the middle of a run")
         self._reset = reset
+        self._checkers.forget()
+        self._modules.forget()
         self._workers.renew()
         self._since = "kept"
         self._sweep_due = True
@@ -251,6 +285,7 @@ class Supervisor:
         if now - self._heard > HOST_SILENCE:
             os._exit(0)
         self._workers.keep_deadlines(now)
+        self._checkers.keep_deadlines(now)
         run, worker = self._run, self._workers.current
         if run is not None:
             if now >= run.deadline and worker is not None:
@@ -312,7 +347,7 @@ class Supervisor:
 
     def _ours(self, *, but: Worker | None = None) -> set[int]:
         """The pids that are not a run's strays."""
-        pids = self._workers.pids(but=but) | {1}
+        pids = self._workers.pids(but=but) | self._checkers.pids() | {1}
         if self._reset is not None and self._reset.janitor is not None:
             pids.add(self._reset.janitor)
         return pids
@@ -326,7 +361,7 @@ class Supervisor:
                 reset.janitor = None
                 reset.wiped = True
                 continue
-            worker = self._workers.bury(pid)
+            worker = None if self._checkers.bury(pid) else self._workers.bury(pid)
             if worker is not None:
                 self._on_death(worker, code)
 
@@ -357,6 +392,7 @@ class Supervisor:
         """Do whatever is due and possible now; called after every round of events."""
         workers = self._workers
         workers.step()
+        self._checkers.step()
         if self._sweep_due and self._run is None and not workers.is_in_birth:
             self._sweep_due = False
             self._bury(linux.sweep(self._ours()))
@@ -374,7 +410,7 @@ class Supervisor:
             return
         if not self._announced:
             self._announced = True
-            self._host.send_json(Kind.READY)
+            self._host.send_json(Kind.READY, distributions=missing.distributions())
         if worker.turn is None or self._reset is not None or self._run is not None:
             return
         if self._ended is not None:
@@ -386,7 +422,13 @@ class Supervisor:
                 workers.drop_copy("memory")
             else:
                 workers.make_copy()
-        if self._waiting is not None and not workers.is_copying and not self._is_worth_warming(worker):
+        if self._waiting is None or self._waiting.verdict is None or self._waiting.is_held:
+            return
+        if not self._waiting.verdict["allowed"]:
+            run, self._waiting = self._waiting, None
+            run.result = _result(run, "blocked")
+            self._answer(run, "kept")
+        elif not workers.is_copying and not self._is_worth_warming(worker):
             run, self._waiting = self._waiting, None
             self._start(run)
 
@@ -477,6 +519,7 @@ def _result(
         "written": written,
         "files": [],
         "more_files": 0,
+        "findings": run.verdict["findings"] if run.verdict else [],
     }
 
 

@@ -1,0 +1,107 @@
+"""The checker: a process that judges code before it runs. It executes nothing of it.
+
+It parses with the Python that will execute. An input that kills the parser kills this process and nothing else; another
+one takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
+
+from . import linux
+
+MEMORY = 192 << 20
+"""Bytes that judging one input may take; the largest accepted one takes a third of it."""
+
+IDLE_SECONDS = 0.05
+"""What a new checker waits for code before it imports all that it may need."""
+
+
+def main(connection: socket.socket) -> None:
+    """Serve checks until the supervisor goes."""
+    linux.set_name("checker")
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    from mcp_agentrun.safety import Names, check, prepare
+
+    connection.sendall(encode(Kind.READY))
+    names = Names()
+    decoder = FrameDecoder()
+    # The policy takes longer to import than most code to judge, and the first code of a container may need none of it.
+    if not select.select([connection], [], [], IDLE_SECONDS)[0]:
+        prepare()
+    while data := connection.recv(1 << 18):
+        decoder.feed(data)
+        for _, payload in decoder:
+            request = decode_json(payload)
+            if request["names"] is not None:
+                names = Names.from_json(request["names"])
+            try:
+                verdict = check(request["code"], names=names, **request["options"])
+            except MemoryError:
+                os._exit(1)
+            connection.sendall(
+                encode_json(
+                    Kind.CHECKED,
+                    allowed=verdict.allowed or verdict.is_syntax_error,  # Python itself reports those best
+                    findings=[] if verdict.is_syntax_error else verdict.findings,
+                    imports=verdict.imports,
+                    names=names.to_json() if names.changed else None,
+                )
+            )
+        prepare()
+
+
+def start() -> tuple[int, socket.socket]:
+    """Fork a checker from PID 1.
+
+    :returns: its pid and the supervisor's end of its connection.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        ours.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(nowhere, descriptor)
+        keep = theirs.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, 1 << 16)
+        main(theirs)
+    except BaseException as error:
+        sys.stderr.write(f"checker: {error!r}\n")
+    finally:
+        os._exit(1)
+
+
+def is_verdict(fields: dict[str, Any]) -> bool:
+    """Whether *fields* are what a sound checker says: hostile code may have got the better of it."""
+    findings, names = fields.get("findings"), fields.get("names")
+    return (
+        isinstance(fields.get("allowed"), bool)
+        and isinstance(findings, list)
+        and all(_is_finding(finding) for finding in findings)  # pyright: ignore
+        and isinstance(imports := fields.get("imports"), list)
+        and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
+        and isinstance(names, dict | None)
+    )
+
+
+def _is_finding(finding: object) -> bool:
+    match finding:
+        case [str(), int(), int(), str(), str()]:
+            return True
+        case _:
+            return False

@@ -1,0 +1,213 @@
+"""The processes that judge code: one at work and one in reserve.
+
+Nothing runs without a verdict. A checker that dies or takes too long is replaced, and never the reason why code runs
+unchecked. What a session's names stand for is kept here, where no user code reaches it, and given to each new checker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode_json
+
+from . import checker
+from .events import Events
+from .sockets import Peer
+
+CHECK_SECONDS = 2.0
+"""Longest time that a check may take, before its checker is killed and the code refused."""
+
+START_SECONDS = 10.0
+"""What a check may take longer that has to wait for a new checker."""
+
+TRIES = 2
+"""How many checkers may die of one code: user code can kill them, and does so for no fault of that code."""
+
+_LIMIT = 1 << 20
+_RETRY_SECONDS = 0.1
+
+Verdict = dict[str, Any]
+
+
+class _Checker:
+    def __init__(self, pid: int, peer: Peer) -> None:
+        self.pid = pid
+        self.peer = peer
+        self.is_ready = False
+        self.knows_names = False
+
+
+class _Check:
+    """Code that waits for its verdict."""
+
+    def __init__(self, code: str, on_verdict: Callable[[Verdict], None]) -> None:
+        self.code = code
+        self.on_verdict = on_verdict
+        self.asked = False
+        self.deaths = 0
+        self.deadline = time.monotonic() + CHECK_SECONDS + START_SECONDS
+
+
+class Checkers:
+    """See the module. One check at a time."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._options: dict[str, Any] = {}
+        self._current: _Checker | None = None
+        self._spare: _Checker | None = None
+        self._check: _Check | None = None
+        self._names: dict[str, Any] = {}
+        self._wants_spare = False
+        self._retry_at = 0.0
+
+    def begin(self) -> None:
+        """Start the first checker, so that it is there when the first code comes."""
+        self._current = self._start()
+
+    def configure(self, options: dict[str, Any]) -> None:
+        """Judge by these keyword arguments of `mcp_agentrun.safety.check`."""
+        self._options = options
+
+    @property
+    def deadline(self) -> float:
+        """When `keep_deadlines` has something to do."""
+        due = self._check.deadline if self._check is not None else float("inf")
+        return min(due, self._retry_at) if self._current is None else due
+
+    def pids(self) -> set[int]:
+        return {each.pid for each in (self._current, self._spare) if each is not None}
+
+    def check(self, code: str, on_verdict: Callable[[Verdict], None]) -> None:
+        """Judge *code*; *on_verdict* is given the fields of `Kind.CHECKED`."""
+        self._check = _Check(code, on_verdict)
+        self.step()
+
+    def cancel(self) -> None:
+        """The verdict is not wanted any more."""
+        if self._check is not None:
+            if self._check.asked:
+                self._end(self._current)  # it is at work on it, and would answer the next one with this verdict
+            self._check = None
+
+    def forget(self) -> None:
+        """The session has no names any more."""
+        self._names = {}
+        for each in (self._current, self._spare):
+            if each is not None:
+                each.knows_names = False
+
+    def step(self) -> None:
+        """Do what is due and possible now."""
+        if self._current is None and self._spare is not None:
+            self._current, self._spare = self._spare, None
+        if self._current is None and time.monotonic() >= self._retry_at:
+            self._current = self._start()
+        current, check = self._current, self._check
+        if current is None:
+            return
+        if check is not None and not check.asked:
+            check.asked = True
+            if current.is_ready:
+                check.deadline = time.monotonic() + CHECK_SECONDS
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(current.pid, signal.SIGCONT)  # user code can have stopped it
+            names = None if current.knows_names else self._names
+            current.knows_names = True
+            self._send(current, encode_json(Kind.CHECK, code=check.code, options=self._options, names=names))
+        if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
+            self._spare = self._start()
+
+    def keep_deadlines(self, now: float) -> None:
+        check = self._check
+        if check is not None and now >= check.deadline:
+            self._end(self._current)
+            self._decide(check, _refusal("This code could not be judged in time.", "Write it more simply, in parts."))
+
+    def bury(self, pid: int) -> bool:
+        """Note that process *pid* has ended; false if it was none of these."""
+        for name in ("_current", "_spare"):
+            each: _Checker | None = getattr(self, name)
+            if each is not None and each.pid == pid:
+                self._lose(each)
+                return True
+        return False
+
+    def _start(self) -> _Checker | None:
+        try:
+            pid, connection = checker.start()
+        except OSError:  # too many processes, of user code's: tried again when some have ended
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return None
+        new = _Checker(pid, Peer(connection, limit=_LIMIT))
+        self._events.watch(new.peer, lambda: self._on_frames(new))
+        return new
+
+    def _send(self, to: _Checker, frame: bytes) -> None:
+        to.peer.send(frame)
+        if to.peer.has_unsent:
+            self._events.watch(to.peer, lambda: self._on_writable(to), write=True)
+
+    def _on_writable(self, to: _Checker) -> None:
+        to.peer.flush()
+        if not to.peer.has_unsent:
+            self._events.watch(to.peer, lambda: self._on_frames(to))
+
+    def _on_frames(self, sender: _Checker) -> None:
+        try:
+            for kind, payload in sender.peer.receive():
+                if kind is Kind.READY:
+                    sender.is_ready = True
+                    if self._check is not None and self._check.asked and sender is self._current:
+                        self._check.deadline = time.monotonic() + CHECK_SECONDS
+                elif kind is Kind.CHECKED and self._check is not None and self._check.asked and sender is self._current:
+                    fields = decode_json(payload)
+                    if not checker.is_verdict(fields):
+                        raise FrameError("malformed verdict")
+                    if fields["names"] is not None:
+                        self._names = fields["names"]
+                    self._wants_spare = True
+                    self._decide(self._check, fields)
+                else:
+                    raise FrameError("out of turn")
+        except FrameError:
+            self._end(sender)
+        if sender.peer.closed:
+            self._end(sender)
+
+    def _end(self, each: _Checker | None) -> None:
+        """Kill *each*, and do without it."""
+        if each is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(each.pid, signal.SIGKILL)
+            self._lose(each)
+
+    def _lose(self, each: _Checker) -> None:
+        if each.peer.fileno() >= 0:
+            self._events.forget(each.peer)
+            each.peer.close()
+        if each is self._spare:
+            self._spare = None
+        if each is not self._current:
+            return
+        self._current = None
+        check = self._check
+        if check is not None and check.asked:
+            check.asked = False
+            check.deaths += 1
+            check.deadline = time.monotonic() + CHECK_SECONDS + START_SECONDS
+            if check.deaths >= TRIES:
+                self._decide(check, _refusal("The checker ended while it judged this code.", "Write it differently."))
+
+    def _decide(self, check: _Check, verdict: Verdict) -> None:
+        self._check = None
+        check.on_verdict(verdict)
+
+
+def _refusal(reason: str, remedy: str) -> Verdict:
+    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": [], "names": None}

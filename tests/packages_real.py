@@ -1,0 +1,78 @@
+"""Large packages from the real index, through an MCP client. Not part of `make test`: run it with `make packages`."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.conftest import OpenClient
+from tests.test_server import text_of
+
+pytestmark = pytest.mark.anyio
+
+USES = {
+    "requests": ("requests", "print(requests.Request('GET', 'http://example.org').prepare().url)"),
+    "polars": ("polars", "print(polars.DataFrame({'a': [1, 2]})['a'].sum())"),
+    "scikit-learn": ("sklearn.linear_model", "print(sklearn.linear_model.LinearRegression())"),
+    "pillow": ("PIL.Image", "print(PIL.Image.new('L', (2, 3)).size)"),
+    "beautifulsoup4": ("bs4", "print(bs4.BeautifulSoup('<b>x</b>', 'html.parser').b.text)"),
+    "sympy": ("sympy", "print(sympy.sqrt(8))"),
+    "opencv-python-headless": ("cv2", "import numpy; print(cv2.resize(numpy.zeros((4, 4)), (2, 2)).shape)"),
+    "httpx[http2]": ("h2", "import httpx; print(httpx.__version__)"),
+    "six==1.15.0": ("six", "assert six.__version__ == '1.15.0'; print(six.__version__)"),
+}
+
+
+async def test_each_is_installed_and_used_with_the_variables_alive(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        await client.call_tool("run_python", {"code": "before = [1, 2, 3]"})
+        for requirement, (module, use) in USES.items():
+            begun = time.perf_counter()
+            answer = await client.call_tool("install_package", {"packages": requirement})
+            assert not answer.is_error, text_of(answer)
+            took = time.perf_counter() - begun
+            run = await client.call_tool("run_python", {"code": f"import {module}\n{use}\nprint(sum(before))"})
+            assert "6" in text_of(run).splitlines(), text_of(run)
+            print(f"{requirement}: {took:.2f} s")  # noqa: T201
+
+
+async def test_ten_at_once_and_what_fails(open_client: OpenClient) -> None:
+    ten = ["tabulate", "rich", "pyyaml", "jinja2", "networkx", "openpyxl", "tqdm", "attrs", "click", "toolz"]
+    async with open_client("--packages-deny", "boto3") as client:
+        answer = await client.call_tool("install_package", {"packages": ten})
+        assert not answer.is_error, text_of(answer)
+        run = await client.call_tool(
+            "run_python", {"code": "import tabulate, rich, yaml, jinja2, networkx, openpyxl, tqdm, attr, click, toolz"}
+        )
+        assert not run.is_error, text_of(run)
+        for requirement, said in (
+            ("no-such-package-of-that-name-1b7", "not found"),
+            (["pandas<2", "numpy>=2"], "unsatisfiable"),
+            ("boto3", "denied"),
+            ("reqeusts", "Did you mean 'requests'"),
+        ):
+            refused = await client.call_tool("install_package", {"packages": requirement})
+            assert refused.is_error and said in text_of(refused), text_of(refused)
+
+
+async def test_code_that_imports_is_enough(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        run = await client.call_tool(
+            "run_python", {"code": "from bs4 import BeautifulSoup\nimport sklearn, PIL\nprint(1)"}
+        )
+        assert text_of(run).startswith("1\n"), text_of(run)
+        assert "scikit-learn" in text_of(run)
+
+
+async def test_a_second_session_finds_the_cache(open_client: OpenClient) -> None:
+    took: list[float] = []
+    async with open_client() as client:
+        for _ in range(3):
+            new = await client.call_tool("run_python", {"code": "1", "sandbox": "new"})
+            handle = text_of(new).split('sandbox="')[1].split('"')[0]
+            begun = time.perf_counter()
+            answer = await client.call_tool("install_package", {"packages": "sympy", "sandbox": handle})
+            took.append(time.perf_counter() - begun)
+            assert not answer.is_error, text_of(answer)
+    print("sympy, three sessions:", *(f"{each:.2f} s" for each in took))  # noqa: T201

@@ -1,0 +1,253 @@
+"""The static check inside the sandbox: nothing runs without its verdict, whatever the code does to the checker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mcp_agentrun.sandbox import Result, Sandbox
+from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.settings import Settings
+
+from .conftest import OpenClient, open_sandbox
+
+pytestmark = pytest.mark.anyio
+
+SPAWN = "import os; os.system('echo spawned')"
+
+FIND = """
+import os, signal
+def checkers():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if open(f"/proc/{pid}/comm").read().strip() == "checker":
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+"""
+
+
+@pytest.fixture(scope="module")
+async def checked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+    async with open_sandbox(Settings(checkpoints=False)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+async def attacked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+    """A sandbox whose check lets attacks on the checker pass, and refuses to start programs."""
+    off = ("system-call", "sensitive-path", "bomb", "introspection", "dynamic-code", "native-code")
+    async with open_sandbox(Settings(safety_off=off, checkpoints=False)) as sandbox:
+        assert (await sandbox.run(FIND)).outcome == "ok"
+        yield sandbox
+
+
+def rules(result: Result) -> list[str]:
+    return [finding.rule for finding in result.findings]
+
+
+async def ok(sandbox: Sandbox, code: str) -> str:
+    result = await sandbox.run(code)
+    assert result.outcome == "ok", (result.findings, result.output.text())
+    return result.output.text()
+
+
+async def test_refused_code_does_not_run(checked: Sandbox) -> None:
+    await ok(checked, "x = 1")
+    result = await checked.run(f"x = 2\n{SPAWN}")
+    assert result.outcome == "blocked"
+    assert result.state == "kept"
+    assert result.output.written == 0
+    assert [(finding.rule, finding.line) for finding in result.findings] == [("process-spawn", 2)]
+    assert await ok(checked, "x") == "1\n"
+
+
+async def test_a_refusal_tells_the_model_what_to_do(checked: Sandbox) -> None:
+    answer = run_answer(await checked.run(SPAWN), Settings(), handle=None, new=False)
+    assert answer.is_error
+    assert answer.meta is not None
+    assert answer.meta["agentrun/run"]["outcome"] == "blocked"
+    (block,) = answer.content
+    lines = getattr(block, "text", "").splitlines()
+    assert lines[0] == "[agentrun] Nothing was run."
+    assert len(lines) <= 1 + 3
+    assert "Line 1, column 12: os.system" in lines[1]
+    assert "process-spawn" in lines[1]
+    assert "Python itself" in lines[2]
+
+
+async def test_a_syntax_error_is_pythons_own(checked: Sandbox) -> None:
+    result = await checked.run("def f(:")
+    assert result.outcome == "error"
+    assert result.error is not None
+    assert result.error.type == "SyntaxError"
+    assert "def f(:" in result.output.text()
+
+
+async def test_names_are_carried_from_call_to_call(checked: Sandbox) -> None:
+    await ok(checked, "import os as o")
+    assert rules(await checked.run("o.system('id')")) == ["process-spawn"]
+    await checked.reset()
+    assert (await checked.run("o.system('id')")).outcome == "error"  # a NameError: there is no `o` any more
+
+
+@pytest.mark.parametrize("code", ["print(1)\rprint(2)", "print(1)\r\nprint(2)", "\fprint(1)\nprint(2)"])
+async def test_what_is_executed_is_what_was_checked(checked: Sandbox, code: str) -> None:
+    assert await ok(checked, code) == "1\n2\n"
+    assert (await checked.run(code + f"\n{SPAWN}")).outcome == "blocked"
+
+
+async def test_a_comment_can_not_hide_code_by_its_encoding(checked: Sandbox) -> None:
+    assert rules(await checked.run("# coding: utf-7\n+AGkAbQBwAG8AcgB0- os")) == ["cookie"]
+    assert rules(await checked.run("# coding: rot13\nvzcbeg bf")) == ["cookie"]
+    assert (await checked.run(f"# coding: utf-8\r{SPAWN}")).outcome == "blocked"
+
+
+async def test_the_largest_code_is_judged(checked: Sandbox) -> None:
+    size = Settings().code_limit
+    assert await ok(checked, "x = '''" + "a" * (size - 30) + "'''\nlen(x)") == f"{size - 30}\n"
+    assert (await checked.run("(" * size)).outcome == "blocked"
+    assert (await checked.run("x=f'" + "{a}" * (size // 3 - 5) + "'")).outcome == "blocked"
+    assert await ok(checked, "print('lives')") == "lives\n"
+
+
+async def test_an_input_that_exhausts_the_parser_harms_nothing(checked: Sandbox) -> None:
+    for code in ("-" * 200_000 + "1", "a;" * 100_000, "[" * 90 + "]" * 90 + ";" + "x = " + "a." * 60_000 + "b"):
+        assert (await checked.run(code)).outcome == "blocked"
+    assert await ok(checked, "print('lives')") == "lives\n"
+
+
+async def test_a_killed_checker_is_replaced_and_knows_the_names(attacked: Sandbox) -> None:
+    await ok(attacked, "import os as o")
+    for _ in range(3):
+        await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGKILL)")
+        assert rules(await attacked.run("o.system('echo spawned')")) == ["process-spawn"]
+
+
+async def test_a_stopped_checker_goes_on(attacked: Sandbox) -> None:
+    await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGSTOP)")
+    assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+    await ok(attacked, "print(1)")
+
+
+async def test_while_the_checker_is_being_killed_nothing_runs_unchecked(attacked: Sandbox) -> None:
+    await ok(
+        attacked,
+        """
+import threading, time
+stop = threading.Event()
+def attack():
+    while not stop.is_set():
+        for pid in checkers():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        time.sleep(0.002)
+threading.Thread(target=attack, daemon=True).start()
+""",
+    )
+    try:
+        for _ in range(8):
+            result = await attacked.run(f"{SPAWN}\nprint('ran')")
+            assert result.outcome == "blocked"
+            assert result.output.written == 0
+    finally:
+        await attacked.reset()  # ends the thread with its worker
+        await attacked.run(FIND)
+    await ok(attacked, "print(1)")
+
+
+async def test_the_checker_can_not_be_read_or_written(attacked: Sandbox) -> None:
+    code = """
+from pathlib import Path
+for pid in checkers():
+    for name in ("mem", "environ", "maps", "fd", "task/%d/mem" % pid):
+        path = Path(f"/proc/{pid}/{name}")
+        try:
+            list(path.iterdir()) if name == "fd" else path.open("rb").read(1)
+        except PermissionError:
+            continue
+        print("open:", path)
+    try:
+        os.sched_setaffinity(pid, {0})
+    except OSError:
+        pass
+    else:
+        print("changed")
+    import resource
+    try:
+        resource.prlimit(pid, resource.RLIMIT_CPU, (0, 0))
+    except OSError:
+        pass
+    else:
+        print("limited")
+print(len(checkers()) > 0)
+"""
+    assert await ok(attacked, code) == "True\n"
+
+
+async def test_what_the_code_replaces_is_not_what_the_checker_uses(attacked: Sandbox) -> None:
+    await ok(
+        attacked,
+        """
+import sys
+for name in ("RestrictedPython.py", "mcp_agentrun.py", "ast.py", "safety.py"):
+    open(name, "w").write("raise SystemExit(0)")
+open("/tmp/ast.py", "w").write("raise SystemExit(0)")
+sys.path.insert(0, "/tmp")
+for pid in checkers(): os.kill(pid, signal.SIGKILL)
+""",
+    )
+    assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+    await attacked.reset()
+    await attacked.run(FIND)
+
+
+async def test_the_pids_limit_does_not_let_code_run_unchecked(attacked: Sandbox) -> None:
+    await ok(
+        attacked,
+        """
+import threading
+end = threading.Event()
+while True:
+    try:
+        threading.Thread(target=end.wait, daemon=True).start()
+    except RuntimeError:
+        break
+for pid in checkers(): os.kill(pid, signal.SIGKILL)
+""",
+    )
+    result = await attacked.run(f"{SPAWN}\nprint('ran')")
+    assert result.outcome == "blocked"
+    assert await ok(attacked, "end.set(); print(1)") == "1\n"
+
+
+async def test_warnings_and_switched_off_rules(runner_image: str) -> None:
+    async with open_sandbox(Settings(safety_warn=True, checkpoints=False)) as sandbox:
+        result = await sandbox.run(SPAWN)
+        assert result.outcome == "ok"
+        assert result.output.text() == "spawned\n0\n"
+        assert rules(result) == ["process-spawn"]
+        answer = run_answer(result, Settings(), handle=None, new=False)
+        assert "[agentrun] The code was run, but" in getattr(answer.content[0], "text", "")
+        assert (await sandbox.run("x = '" + "\\ud800'")).outcome == "ok"
+        assert (await sandbox.run("# coding: utf-7\n1")).outcome == "blocked"
+
+
+async def test_processes_can_be_allowed_and_the_check_switched_off(open_client: OpenClient) -> None:
+    for arguments in (("--safety-spawn", "true"), ("--safety", "off")):
+        async with open_client(*arguments) as client:
+            answer = await client.call_tool("run_python", {"code": SPAWN})
+            assert not answer.is_error
+            assert getattr(answer.content[0], "text", "") == "spawned\n0\n"
+
+
+async def test_strict_is_a_setting(open_client: OpenClient) -> None:
+    async with open_client("--safety", "strict") as client:
+        answer = await client.call_tool("run_python", {"code": "import os"})
+        assert answer.is_error
+        assert "rule strict" in getattr(answer.content[0], "text", "")

@@ -1,0 +1,165 @@
+"""An operator's rules about packages, and what is known of names. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from mcp_agentrun.errors import InvalidRequestError, SettingsError
+from mcp_agentrun.packages.known import MODULES, WELL_KNOWN
+from mcp_agentrun.packages.names import distribution_of, look_alike
+from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
+from mcp_agentrun.settings import load
+
+BENIGN = Path(__file__).parents[2] / "shared/corpora/benign.jsonl"
+
+
+def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), most: int = 200) -> Policy:
+    return Policy(allow=tuple(map(Rule.parse, allow)), deny=tuple(map(Rule.parse, deny)), most=most)
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "name", "is_allowed"),
+    [
+        (("*",), (), "anything", True),
+        ((), (), "numpy", False),
+        (("numpy",), (), "pandas", False),
+        (("Scikit_Learn",), (), "scikit-learn", True),
+        (("django-*",), (), "Django_Extensions", True),
+        (("*",), ("django-*",), "django.extensions", False),
+        (("*",), ("django<4",), "django", True),  # its version is judged when it is known
+        (("numpy",), ("*",), "numpy", False),
+    ],
+)
+def test_what_may_be_asked_for(allow: tuple[str, ...], deny: tuple[str, ...], name: str, is_allowed: bool) -> None:
+    rules = policy(allow=allow, deny=deny)
+    if is_allowed:
+        rules.judge_asked([name])
+    else:
+        with pytest.raises(InvalidRequestError, match="server's"):
+            rules.judge_asked([name])
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "pins", "refusal"),
+    [
+        (("*",), ("bad<2",), {"a": "1", "bad": "1.9"}, "bad 1.9, which what you asked for depends on, is denied"),
+        (("*",), ("bad<2",), {"a": "1", "bad": "2.0"}, None),
+        (("*",), ("a==1.*",), {"a": "1.4rc1"}, "a 1.4rc1 is denied"),
+        (("a<2",), (), {"a": "2.0"}, "a 2.0 is not allowed on this server; allowed: a<2"),
+        (("a",), (), {"a": "2.0", "dependency": "1"}, None),
+    ],
+)
+def test_what_has_been_resolved_is_judged(
+    allow: tuple[str, ...], deny: tuple[str, ...], pins: dict[str, str], refusal: str | None
+) -> None:
+    said = policy(allow=allow, deny=deny).judge_resolved(["a"], pins)
+    assert said == refusal or (refusal is not None and said is not None and refusal in said)
+
+
+def test_limits_on_count_and_hashes() -> None:
+    assert "2 packages" in (policy(most=1).judge_resolved(["a"], {"a": "1", "b": "1"}) or "")
+    text = "a==1 --hash=sha256:" + "0" * 64 + " \\\n  --hash=sha256:" + "1" * 64 + "\nb<3  # why\n\n# nothing\n"
+    constraints = Constraints.parse(text)
+    assert constraints.lines == ("a==1", "b<3")
+    strict = Policy(constraints=constraints, require_hashes=True)
+    assert strict.judge_resolved(["a"], {"a": "1"}) is None
+    assert "no hash for b 2" in (strict.judge_resolved(["a"], {"a": "1", "b": "2"}) or "")
+    with pytest.raises(SettingsError, match="no requirement"):
+        Constraints.parse("--index-url https://example.org")
+
+
+def test_ranges_that_are_allowed_guide_the_resolver() -> None:
+    assert policy(allow=("pandas<3", "numpy", "django-*<5", "six<1", "six>2")).limits() == ("pandas<3",)
+
+
+@pytest.mark.parametrize("rule", ["", "a b", "a<<2", "-e x", "a; python_version<'3'", "https://example.org"])
+def test_malformed_rules(rule: str) -> None:
+    with pytest.raises(SettingsError, match="not a package rule"):
+        Rule.parse(rule)
+
+
+def test_rules_in_the_environment() -> None:
+    settings, _ = load(environ={"AGENTRUN_PACKAGES_ALLOW": "django>=4,<5, numpy", "AGENTRUN_PACKAGES_DENY": ""})
+    assert settings.packages_allow == ("django>=4,<5", "numpy")
+    assert settings.packages_deny == ()
+    for age in ("soon", "7", "7 days; x"):
+        with pytest.raises(SettingsError, match="packages_exclude_newer"):
+            load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": age})
+    settings, _ = load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
+    assert settings.packages_exclude_newer == "7 days"
+
+
+def test_urls_only_where_the_operator_allows_them() -> None:
+    asked = "x @ https://example.org/x-1-py3-none-any.whl"
+    assert parse_requirements(asked, urls=True) == (asked,)
+    for refused in ("x @ file:///etc/passwd", "x @ git+https://example.org/x.git", "./x", "-e x"):
+        with pytest.raises(InvalidRequestError):
+            parse_requirements(refused, urls=True)
+
+
+def test_requirements_that_follow_each_other() -> None:
+    assert combine(["x==1", "y"], ["X"]) == ("x==1", "y")
+    assert combine(["x==1", "y"], ["X==2"]) == ("X==2", "y")
+    assert combine(["x"], ["x[more]"]) == ("x[more]",)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "satisfied"),
+    [("A-b>=1", True), ("a_b<1", False), ("a.b", True), ("a-b[more]", False), ("c", False), ("a-b; extra=='x'", False)],
+)
+def test_satisfied_by_what_is_there(requirement: str, satisfied: bool) -> None:
+    assert is_satisfied(requirement, {"a-b": "1.2"}) is satisfied
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("reqeusts", "requests"),
+        ("request", "requests"),
+        ("python_dateutils", "python-dateutil"),
+        ("sklearn", "scikit-learn"),
+        ("beautifulsoup", "beautifulsoup4"),
+        ("Numpyy", "numpy"),
+        ("pandas", None),
+        ("cowsay", None),
+        ("six2", None),  # too short to tell
+    ],
+)
+def test_look_alikes(name: str, meant: str | None) -> None:
+    assert look_alike(name) == meant
+
+
+def test_the_data_sets_are_sound() -> None:
+    assert all(canonicalize_name(name) == name for name in WELL_KNOWN)
+    assert {canonicalize_name(name) for name in MODULES.values()} - {"pymc3"} <= WELL_KNOWN
+    assert 300 <= len(WELL_KNOWN) <= 500
+    rules = policy()
+    rules.judge_asked(WELL_KNOWN)
+
+
+def test_automatic_installation() -> None:
+    modules = ["sklearn", "unheard_of", "reqeusts", "yaml"]
+    assert policy().automatic(modules, "known") == ("scikit-learn", "pyyaml")
+    assert policy().automatic(modules, "off") == ()
+    assert policy().automatic(modules, "all") == ("scikit-learn", "unheard-of", "pyyaml")
+    assert policy(allow=("unheard-*",)).automatic(modules, "known") == ("unheard-of",)
+    assert policy(deny=("pyyaml",)).automatic(modules, "known") == ("scikit-learn",)
+
+
+@pytest.mark.skipif(not BENIGN.exists(), reason="the corpus is not here")
+def test_the_most_common_imports_of_the_corpus() -> None:
+    expected = {"sklearn": "scikit-learn", "bs4": "beautifulsoup4", "yaml": "pyyaml", "PIL": "pillow"}
+    expected |= {"dateutil": "python-dateutil", "cv2": "opencv-python-headless"}
+    counts: Counter[str] = Counter()
+    with BENIGN.open(encoding="utf-8") as rows:
+        for row in rows:
+            counts.update(json.loads(row).get("needs") or [])
+    for module, _ in counts.most_common(30):
+        name = distribution_of(module)
+        assert name == expected.get(module, canonicalize_name(module))
+        assert name in WELL_KNOWN

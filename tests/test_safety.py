@@ -1,0 +1,289 @@
+"""The static check by itself: what it refuses, what it allows, and that no input can hurt it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mcp_agentrun.safety import Names, check, prepare
+from mcp_agentrun.safety.rules import RULES
+
+CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
+SNIPPETS = Path(__file__).parent / "snippets"
+
+
+def snippets(name: str) -> list[str]:
+    """The pieces of a file of ours, which a line of dashes separates."""
+    return (SNIPPETS / name).read_text("utf-8").split("\n---\n")
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    path = CORPORA / name
+    if not path.exists():
+        pytest.skip("the corpora are not here")
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("code", snippets("hostile.txt"))
+def test_hostile_code_is_refused_with_place_and_remedy(code: str) -> None:
+    verdict = check(code)
+    assert not verdict.allowed
+    for finding in verdict.findings:
+        assert finding.rule in RULES
+        assert 1 <= finding.line <= code.count("\n") + 1
+        assert finding.column >= 1
+        assert finding.reason.endswith(".")
+        assert finding.remedy
+        assert len(str(finding).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("code", snippets("harmless.txt"))
+def test_ordinary_code_is_allowed(code: str) -> None:
+    assert check(code).findings == ()
+
+
+STRICT = """
+import os
+import os.path
+from os import path
+import sys
+from sys import argv
+import subprocess
+import builtins
+exec("1")
+eval("1")
+compile("1", "", "exec")
+open("x")
+input()
+__import__("math")
+globals()
+class A: e = eval
+class A: pass
+a = A(); a.e = eval; a.e("1")
+def f(): pass
+f.__globals__["__builtins__"]["eval"]("1")
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("code", [line for line in STRICT if line not in ("class A: pass", "def f(): pass")])
+def test_strict_refuses_what_agentrun_calls_unsafe(code: str) -> None:
+    verdict = check(code, "strict")
+    assert not verdict.allowed
+    assert not verdict.is_syntax_error
+
+
+@pytest.mark.parametrize("code", ["x = 1 +", "def f(:", "print 'x'", "for", "\tx = 1\n  y = 2", "return"[:-1] + "("])
+@pytest.mark.parametrize("profile", ["strict", "standard", "off"])
+def test_a_syntax_error_is_reported_as_one(code: str, profile: str) -> None:
+    verdict = check(code, profile)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert verdict.is_syntax_error
+    assert [finding.rule for finding in verdict.findings] == ["syntax"]
+
+
+GUARDED = {
+    "nul": "x = '\0'",
+    "unicode": "x = '\ud800'",
+    "cookie": "# -*- coding: utf-7 -*-\nprint(1)",
+    "size": "x" * ((2 << 20) + 1),
+    "nodes": "a;" * 60_000,
+    "nesting": "x = " + "-" * 500 + "1",
+}
+
+
+@pytest.mark.parametrize("rule", GUARDED)
+@pytest.mark.parametrize("profile", ["strict", "standard", "off"])
+def test_guards_hold_in_every_profile(rule: str, profile: str) -> None:
+    verdict = check(GUARDED[rule], profile, warn=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert not verdict.allowed
+    assert [finding.rule for finding in verdict.findings] == [rule]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["\ufeff", "# coding: utf-8\n", "\f", "#!/usr/bin/python\n# vim: set fileencoding=ascii :\n", "# x\r", "\n\f"],
+)
+def test_what_comes_before_the_code_hides_nothing(prefix: str) -> None:
+    assert not check(prefix + "import os; os.system('id')").allowed
+
+
+def test_carriage_returns_end_lines() -> None:
+    verdict = check("# a comment\rimport os\ros.system('id')\r")
+    assert [(finding.rule, finding.line) for finding in verdict.findings] == [("process-spawn", 3)]
+
+
+def test_rules_can_be_switched() -> None:
+    spawn = "import os; os.system('id')"
+    assert check(spawn, off=["process-spawn"]).allowed
+    assert check(spawn, spawn=True).allowed
+    assert not check(spawn, off=["network"]).allowed
+    assert check("import requests; requests.get('http://x')", network=True).allowed
+    assert not check("import requests; requests.get('http://169.254.169.254/')", network=True).allowed
+
+
+def test_warnings_allow() -> None:
+    verdict = check("import os; os.system('id')", warn=True)
+    assert verdict.allowed
+    assert verdict.findings
+
+
+def test_off_checks_no_rules() -> None:
+    assert check("import os; os.system('id')", "off").findings == ()
+
+
+def test_an_unknown_profile_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no profile"):
+        check("1", "lax")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_imports_are_told() -> None:
+    code = "import a.b, c as d\ndef f():\n    from e.f import g\n    from . import h"
+    assert check(code).imports == ("a", "c", "e")
+    assert check(code, "off").imports == ("a", "c", "e")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("import os as o", "o.system('id')"),
+        ("import os\nx = os", "x.popen('id')"),
+        ("from shutil import os as z", "z.system('id')"),
+        ("m = __import__('os')", "getattr(m, 'sys' + 'tem')('id')"),
+        ("a = '/etc/'; b = 'shadow'", "open(a + b)"),
+        ("from pathlib import Path\np = Path('/etc')", "(p / 'shadow').read_text()"),
+        ("import os as o\ndef f(): pass", "raise ValueError\no = 1\n"),
+        ("n = 'system'", "import os\ngetattr(os, n)('id')"),
+    ],
+)
+def test_names_are_carried_across_calls(earlier: str, later: str) -> None:
+    names = Names()
+    assert check(earlier, names=names).allowed
+    names = Names.from_json(json.loads(json.dumps(names.to_json())))
+    if "raise" in later:
+        assert check(later, names=names).allowed
+        assert not check("o.system('id')", names=names).allowed  # the code may have stopped before `o` was rebound
+    else:
+        assert not check(later, names=names).allowed
+    assert check("print(1)", names=Names()).allowed
+
+
+def test_refused_code_leaves_no_names() -> None:
+    names = Names()
+    assert not check("import os as o; o.system('id')", names=names).allowed
+    assert len(names) == 0
+
+
+def test_too_many_names_are_refused_and_not_forgotten() -> None:
+    names = Names()
+    codes = ["\n".join(f"import os as o{i}" for i in range(start, start + 500)) for start in range(0, 3000, 500)]
+    verdicts = [check(code, names=names) for code in codes]
+    assert verdicts[0].allowed
+    assert not verdicts[-1].allowed
+    assert len(json.dumps(names.to_json())) < 1 << 19
+
+
+def filled(piece: str) -> str:
+    return piece * ((256 << 10) // len(piece))
+
+
+WORST = {
+    "statements": filled("a;"),
+    "numbers": "x=[" + filled("1,")[:-6] + "1]",
+    "texts": "x=[" + filled("'a',")[:-4] + "]",
+    "sum": "x=" + filled("a+")[:-4] + "a",
+    "attributes": "x" + filled(".a")[:-2],
+    "parentheses": filled("("),
+    "minus": filled("-")[:-1] + "1",
+    "lambdas": filled("lambda:")[:-7] + "1",
+    "names": "\n".join(f"a{i}=a{i - 1}" for i in range(1, 12000)),
+    "doubling": "a0='xy'\n" + "\n".join(f"a{i}=a{i - 1}+a{i - 1}" for i in range(1, 6000)),
+    "circle": "\n".join("a,b,c=b,c,a" for _ in range(5000)),
+    "functions": "\n".join(f"def f{i}(x):return f{i - 1}(x)+f{i - 1}(x)" for i in range(1, 3500)),
+    "recursion": "def f(x):return f(x+'a')+f(x)\nf('b')\n" * 2500,
+    "code in text": "\n".join(f"exec('a{i}=1')" for i in range(7000)),
+    "lists in lists": "a0=[1,2]\n" + "\n".join(f"a{i}=[a{i - 1},a{i - 1}]" for i in range(1, 5000)) + "\nopen(a4999)",
+    "alternatives": "\n".join(f"p={i!r}" for i in range(8000)) + "\nopen(p)",
+    "loops": "while 1:\n f.write(1)\n" * 4000,
+    "powers": "x=9" + "**9" * 90,
+    "paths": "\n".join(f"open(x{i % 50}+'/etc')" for i in range(4500)),
+    "else": "if a:1\n" + "elif a:1\n" * 20000,
+    "comprehensions": "x=" + "[c for c in " * 30 + "'abc'" + "]" * 30,
+    "digits": "x=" + "1" * (255 << 10),
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_the_worst_input_is_judged_in_time(name: str) -> None:
+    prepare()
+    assert len(WORST[name]) <= 256 << 10
+    started = time.process_time()
+    check(WORST[name])
+    assert time.process_time() - started < 3  # a second on an idle machine
+
+
+def test_the_worst_inputs_need_little_memory() -> None:
+    program = "import sys, json, resource; from mcp_agentrun.safety import check\n"
+    program += "for code in json.load(sys.stdin): check(code)\n"
+    program += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(list(WORST.values())),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(finished.stdout) < 200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+
+
+def test_a_wide_name_space_hides_nothing() -> None:
+    assert not check("for p in [" + "".join(f"'f{i}', " for i in range(500)) + "'/etc/shadow']:\n    open(p)").allowed
+    assert not check("\n".join(f"p = 'f{i}'" for i in range(100)) + "\np = '/etc/shadow'\nopen(p)").allowed
+    assert not check("import os\nx = y\ny = x\ny = os\ny\nx.system('id')").allowed
+
+
+def test_syntax_that_nobody_has_reviewed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp_agentrun.safety import policy
+
+    monkeypatch.delattr(policy._Policy, "visit_Match")  # pyright: ignore[reportPrivateUsage]
+    assert [finding.rule for finding in check("match x:\n    case 1: pass").findings] == ["unreviewed"]
+
+
+def test_benign_corpus() -> None:
+    counted = [row for row in rows("benign.jsonl") if not row["excluded"]]
+    refused = [row["id"] for row in counted if not check(row["code"]).allowed]
+    assert len(refused) <= 0.005 * len(counted), refused
+
+
+def test_malicious_corpus() -> None:
+    given = rows("malicious.jsonl")
+    for expected, share in (("block", 0.97), ("net", 1.0)):
+        counted = [row for row in given if row["static_expected"] == expected]
+        allowed = [row["id"] for row in counted if check(row["code"]).allowed]
+        assert len(allowed) <= (1 - share) * len(counted), allowed
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
+    good.write_text("print(1)\n")
+    bad.write_text("import os\nos.system('id')\n")
+
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mcp_agentrun", "check", *arguments]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+
+    assert run(str(good)).returncode == 0
+    refused = run(str(good), str(bad))
+    assert refused.returncode == 1
+    assert f"{bad}:2:1: " in refused.stdout
+    assert "[process-spawn]" in refused.stdout
+    answer = json.loads(run("--json", "-", stdin="eval(input())").stdout)
+    assert answer["allowed"] is False
+    assert answer["findings"][0]["rule"] == "dynamic-code"
+    assert run(str(tmp_path / "absent.py")).returncode == 2
+    assert run("--profile", "off", str(bad)).returncode == 0
