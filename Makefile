@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint packages bench soak fuzz clients clean uninstall
+.PHONY: help setup demo test lint packages bench soak fuzz probes-runsc clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench   run the benchmarks"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
+	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
@@ -43,6 +44,9 @@ soak: setup
 
 fuzz: setup
 	$(PYTHON) -m benchmarks.fuzz $(FUZZ)
+
+probes-runsc: setup
+	$(PYTHON) -m tests.probes_runsc $(PROBES)
 
 clients: setup
 	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }

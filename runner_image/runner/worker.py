@@ -48,6 +48,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     session = Session()
     pid = _getpid()
     is_open = False
+    knows_peers = _peer(birth) == 1  # gVisor names the caller itself
     connection = birth
     while True:
         kind, payload, descriptors = _receive(connection)
@@ -75,7 +76,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _exit(result["exit_code"])
         report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], **result)
-        connection = _take_turn(turn_path)
+        connection = _take_turn(turn_path, 1 if knows_peers else None)
         connection.sendall(report)
 
 
@@ -100,7 +101,12 @@ def _fork_copy() -> str | None:
     return "threads" if linux.thread_count() > len(_python_threads()) else None
 
 
-def _take_turn(turn_path: str) -> socket.socket:
+def _peer(connection: socket.socket) -> int:
+    """Pid of whoever made the other end, or listens there, as the kernel says."""
+    return _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
+
+
+def _take_turn(turn_path: str, listener: int | None) -> socket.socket:
     deadline = _monotonic() + _CONNECT_SECONDS
     while True:
         try:
@@ -113,10 +119,7 @@ def _take_turn(turn_path: str) -> socket.socket:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # what is sent says from whom, accepted or not
         try:
             connection.connect(turn_path)
-            listener, _, _ = _CREDENTIALS.unpack(
-                connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            )
-            if listener != 1:
+            if listener is not None and _peer(connection) != listener:
                 raise ConnectionRefusedError
         except OSError:  # user code has removed or replaced the socket: the supervisor puts it back
             connection.close()
