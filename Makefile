@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint bench clients clean uninstall
+.PHONY: help setup demo test lint bench fuzz-check compare-check clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -10,6 +10,8 @@ help:
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only"
 	@echo "make bench   run the benchmarks"
+	@echo "make fuzz-check     20 minutes of hostile input for the static check"
+	@echo "make compare-check  the static check beside those of others"
 	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
@@ -31,6 +33,12 @@ test: lint
 
 bench: setup
 	$(PYTHON) -m benchmarks
+
+fuzz-check: setup
+	$(PYTHON) -m benchmarks.fuzz_check
+
+compare-check: setup
+	$(PYTHON) -m benchmarks.compare_check
 
 clients: setup
 	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }

@@ -66,7 +66,7 @@ def settings() -> Settings:
 
 @asynccontextmanager
 async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandbox]:
-    """A sandbox with an installer, on an engine client of its own; without the static check, unless *settings* say so."""
+    """A sandbox with an installer, on an engine client of its own. Without *settings* it has no static check."""
     settings = settings or Settings(safety="off")
     engine = DockerEngine(recipe=ImageRecipe())
     network = NetworkSettings.from_environment(os.environ)
