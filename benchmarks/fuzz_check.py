@@ -38,6 +38,7 @@ return yield await async match case global nonlocal del pass break continue rais
 True False print range map str bytes chr ord x y z f g a b self cls __class__ __dict__ __name__ '/etc/passwd'
 '/proc/self' "{0.__init__}" b'\x00' 0x10 1e9 10**9 ...
 """.split()  # noqa: SIM905
+OPERATORS = ("+", "-", "*", "/", "%", "**", "<<", ">>", "//", "or", "and", "in", "@")
 SIGNS = [*"()[]{}.,:;=+-*/%@<>!&|^~ \n\t\r\f\\'\"#", "\n    ", "**", ":=", "->", "==", "f'", "'''", "\ufeff", "\u00e9"]
 
 
@@ -65,9 +66,7 @@ def expression(choose: random.Random, depth: int) -> str:
         lambda: f"{inner()}({inner()}, *{inner()}, k={inner()}, **{inner()})",
         lambda: f"{inner()}[{inner()}]",
         lambda: f"{inner()}[{inner()}:{inner()}:{choose.choice(['-1', '0', '2', 'x'])}]",
-        lambda: (
-            f"({inner()} {choose.choice(['+', '-', '*', '/', '%', '**', '<<', '>>', '//', 'or', 'and', 'in', '@'])} {inner()})"
-        ),
+        lambda: f"({inner()} {choose.choice(OPERATORS)} {inner()})",
         lambda: f"[{inner()} for x in {inner()} if {inner()}]",
         lambda: f"[{inner()} for x in {inner()}]",
         lambda: f"''.join({inner()})",
