@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint packages bench soak fuzz probes-runsc clients clean uninstall
+.PHONY: help setup demo test lint packages bench soak fuzz probes-runsc fuzz-check compare-check clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -14,6 +14,8 @@ help:
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
+	@echo "make fuzz-check     20 minutes of hostile input for the static check"
+	@echo "make compare-check  the static check beside those of others"
 	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
@@ -47,6 +49,12 @@ fuzz: setup
 
 probes-runsc: setup
 	$(PYTHON) -m tests.probes_runsc $(PROBES)
+
+fuzz-check: setup
+	$(PYTHON) -m benchmarks.fuzz_check
+
+compare-check: setup
+	$(PYTHON) -m benchmarks.compare_check
 
 clients: setup
 	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }

@@ -40,6 +40,7 @@ PARTS = 10
 GROWTH = 1.05
 PAYLOAD = 100_000
 SETTINGS = Settings(
+    safety="off",
     memory=400 << 20,
     workspace_size=32 << 20,
     tmp_size=16 << 20,

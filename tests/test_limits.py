@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 SMALL = Settings(
+    safety="off",
     memory=320 * MIB,
     workspace_size=24 * MIB,
     tmp_size=8 * MIB,

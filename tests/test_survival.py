@@ -99,7 +99,7 @@ async def test_the_first_run_has_nothing_to_lose(runner_image: str) -> None:
 
 
 async def test_without_checkpoints_variables_are_lost_and_that_is_said(runner_image: str) -> None:
-    async with open_sandbox(Settings(checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(checkpoints=False, safety="off")) as sandbox:
         await text_of(sandbox, "x = 1")
         result = await sandbox.run("import os; os._exit(1)")
         assert (result.state, result.unprotected) == ("lost", None)

@@ -19,7 +19,7 @@ MAX_DEPTH = 400
 
 _SPLIT = "Split it over several calls; put data into one string and parse that."
 _STRINGS = re.compile(r"""(\"{3}|'{3}).*?\1|"[^"\n]*"|'[^'\n]*'|#[^\n]*""", re.DOTALL)
-_TOKEN = re.compile(r"[^\W\d]\w*|[^\w\s,]")
+_TOKEN = re.compile(r"[^\W\d]\w*|[^\w\s,]|\n(?=\S)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _UTF_8 = frozenset(("utf-8", "utf8", "utf-8-sig", "utf_8", "u8", "utf", "cp65001", "us-ascii", "ascii"))

@@ -1,0 +1,121 @@
+"""The static check beside AgentRun's and plain RestrictedPython, on corpora: ``python -m benchmarks.compare_check``.
+
+AgentRun's own logic is run from its published package, which is installed into a temporary environment. The corpora are
+looked for in ``../shared/corpora``, or where --corpora says. Nothing of them is executed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mcp_agentrun.safety import Profile, check, prepare
+
+AGENTRUN = """
+import json, sys
+from agentrun import AgentRun
+runner = AgentRun.__new__(AgentRun)
+for name, value in dict(dependencies_whitelist=["*"], cached_dependencies=[], log_level="ERROR").items():
+    setattr(runner, name, value)
+answers = []
+for code in json.load(sys.stdin):
+    try:
+        answers.append(bool(runner.safety_check(code)["safe"]))
+    except Exception:
+        answers.append(None)
+json.dump(answers, sys.stdout)
+"""
+Judge = Callable[[list[str]], list[bool]]
+
+
+def ours(profile: Profile) -> Judge:
+    return lambda codes: [check(code, profile).allowed for code in codes]
+
+
+def restricted_python(codes: list[str]) -> list[bool]:
+    from RestrictedPython.compile import compile_restricted
+
+    answers: list[bool] = []
+    for code in codes:
+        try:
+            compile_restricted(code, "<code>", "exec")
+        except Exception:
+            answers.append(False)
+        else:
+            answers.append(True)
+    return answers
+
+
+def agentrun(codes: list[str]) -> list[bool]:
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder) / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "agentrun"], check=True)
+        answer = subprocess.run(
+            [python, "-c", AGENTRUN], input=json.dumps(codes), capture_output=True, text=True, check=True
+        )
+        return [verdict is not False for verdict in json.loads(answer.stdout)]  # where it crashes, nothing is refused
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpora", type=Path, default=Path(__file__).parents[2] / "shared" / "corpora")
+    folder = parser.parse_args().corpora
+    if not folder.is_dir():
+        sys.exit(f"no corpora in {folder}")
+    benign = [row for row in rows(folder / "benign.jsonl") if not row["excluded"]]
+    malicious = rows(folder / "malicious.jsonl")
+    judged = benign + malicious
+    codes = [row["code"] for row in judged]
+    prepare()
+    judges: dict[str, Judge] = {
+        "standard": ours("standard"),
+        "strict": ours("strict"),
+        "off": ours("off"),
+        "AgentRun": agentrun,
+        "RestrictedPython": restricted_python,
+    }
+    answers = {name: judge(codes) for name, judge in judges.items()}
+    table: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in judges}
+    totals: collections.Counter[str] = collections.Counter()
+    for index, row in enumerate(judged):
+        kind = "benign" if row["label"] == "benign" else f"hostile, {row['static_expected']}"
+        for group in (kind, f"{kind}: {row['category']}"):
+            totals[group] += 1
+            for name in judges:
+                table[name][group] += not answers[name][index]
+    print("| refused | of | " + " | ".join(judges) + " |")
+    print("| --- | ---: |" + " ---: |" * len(judges))
+    for group in sorted(totals):
+        print(f"| {group} | {totals[group]} | " + " | ".join(str(table[name][group]) for name in judges) + " |")
+    times: list[float] = []
+    for code in codes:
+        started = time.perf_counter()
+        check(code)
+        times.append((time.perf_counter() - started) * 1000)
+    times.sort()
+    started = time.perf_counter()
+    for _ in range(1000):
+        check("print(1)")
+    print(
+        f"\nA check takes {statistics.median(times):.2f} ms (median), {times[int(len(times) * 0.99)]:.1f} ms (99 %); "
+        f"print(1) {time.perf_counter() - started:.3f} ms."
+    )
+
+
+if __name__ == "__main__":
+    main()
