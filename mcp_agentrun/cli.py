@@ -23,12 +23,13 @@ _C = TypeVar("_C", bound=Callable[..., Any])
 def _settings_options(command: _C) -> _C:
     """One option for each setting, and ``--config``."""
     for name, field in reversed(Settings.model_fields.items()):
-        repeated = name == "data"
+        flag = name.replace("_", "-")
         command = click.option(
-            "--" + name.replace("_", "-"),
+            f"--{flag}/--no-{flag}" if field.annotation is bool else f"--{flag}",
             name,
+            default=None,
             help=field.description,
-            multiple=repeated,
+            multiple=name == "data",
             callback=_given,
         )(command)
     return click.option(
@@ -59,18 +60,40 @@ def main(context: click.Context, config: Path | None, **flags: Any) -> None:
 
     Each option can be given as AGENTRUN_<OPTION> in the environment, and in a TOML file.
     """
-    settings = _load(config, flags)
     if context.invoked_subcommand is None:
         from .server.stdio import serve_stdio
 
-        serve_stdio(settings)
-    context.obj = settings
+        serve_stdio(_load(config, flags))
+    context.obj = config, flags
+
+
+def _effective(context: click.Context, config: Path | None, flags: dict[str, Any]) -> Settings:
+    """The settings of a command: options may stand before and behind its name."""
+    config_before, before = context.obj
+    return _load(
+        config or config_before, {**before, **{name: value for name, value in flags.items() if value is not None}}
+    )
 
 
 @main.command()
-@click.pass_obj
-def build(settings: Settings) -> None:
+@_settings_options
+@click.pass_context
+def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
+    """Serve many MCP clients over HTTP: streamable HTTP at /mcp, SSE at /sse."""
+    from .server.http import serve_http
+
+    try:
+        sys.exit(serve_http(_effective(context, config, flags)))
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@main.command()
+@_settings_options
+@click.pass_context
+def build(context: click.Context, config: Path | None, **flags: Any) -> None:
     """Build the runner image, unless it is there, and say its name."""
+    settings = _effective(context, config, flags)
     import anyio
 
     from .engine.docker import DockerEngine

@@ -184,6 +184,40 @@ class Settings(BaseModel):
     cache_size: Size = Field(default=10 * _GIB, description="Most that downloaded packages may take; oldest out.")
     wheelhouse: Path | None = Field(default=None, description="Folder with wheels to install from, beside the index.")
     offline: bool = Field(default=False, description="Give the installer no network: wheelhouse and cache only.")
+    host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port that `serve` listens on; 0 takes any free one.")
+    token_file: Path | None = Field(
+        default=None, description="File with the bearer tokens that `serve` accepts, one line each: NAME TOKEN."
+    )
+    auth: bool = Field(default=True, description="Whether `serve` asks for a token.")
+    allow_public_without_auth: bool = Field(
+        default=False, description="Let `serve` do without a token also where other machines can reach it."
+    )
+    allowed_hosts: Names = Field(
+        default=(), description="Host names, with port, under which `serve` is reached beside those of this machine."
+    )
+    allowed_origins: Names = Field(default=(), description="Origins of web pages that may call `serve`.")
+    idle_ttl: Seconds = Field(default=1800.0, description="How long a sandbox of `serve` lives unused, in seconds.")
+    max_ttl: Seconds = Field(default=28800.0, description="How long a sandbox of `serve` lives in all, in seconds.")
+    pool: int = Field(default=2, ge=0, description="Sandboxes that `serve` keeps ready; 0 for none.")
+    pool_max: int = Field(default=8, ge=0, description="Sandboxes that `serve` keeps ready when many are asked for.")
+    max_total: int = Field(default=100, ge=1, description="Sandboxes of all clients of `serve` together.")
+    reserve: Size = Field(default=512 * _MIB, description="Memory of the machine that `serve` leaves free.")
+    body_limit: Size = Field(default=4 * _MIB, description="Largest request that `serve` takes.")
+    rate_limit: float = Field(default=200.0, gt=0, description="Requests per second that `serve` takes of a client.")
+    drain: Seconds = Field(
+        default=30.0, description="How long `serve` waits at its end for calls to be answered, in seconds."
+    )
+    oauth_issuer: str | None = Field(
+        default=None, description="Authorization server whose tokens `serve` takes in place of a token file."
+    )
+    oauth_introspection: str | None = Field(default=None, description="Its introspection endpoint (RFC 7662).")
+    oauth_resource: str | None = Field(
+        default=None, description="Address of `serve` for clients, ending in /mcp; tokens must be issued for it."
+    )
+    oauth_scopes: Names = Field(default=(), description="Scopes that a token must have.")
+    oauth_client_id: str | None = Field(default=None, description="Name of `serve` at the authorization server.")
+    oauth_client_secret_file: Path | None = Field(default=None, description="File with its secret there.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
     )
@@ -198,6 +232,8 @@ class Settings(BaseModel):
             )
         if self.timeout > self.max_timeout:
             raise ValueError(f"timeout ({self.timeout:g} s) exceeds max_timeout ({self.max_timeout:g} s)")
+        if self.idle_ttl > self.max_ttl:
+            raise ValueError(f"idle_ttl ({self.idle_ttl:g} s) exceeds max_ttl ({self.max_ttl:g} s)")
         if self.output_show > self.output_keep:
             raise ValueError("output_show exceeds output_keep")
         _check_data(self.data)

@@ -72,6 +72,10 @@ class Engine(Protocol):
         """Ids of the sandboxes, of any owner, that have a container on this engine."""
         ...
 
+    async def free_memory(self) -> int | None:
+        """Bytes that the engine's machine could give to a new container; None where that can't be known."""
+        ...
+
     async def sweep(self) -> int:
         """Destroy the containers of owners that have provably ended; returns how many."""
         ...

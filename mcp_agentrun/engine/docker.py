@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,6 +97,14 @@ class DockerEngine:
         client = await self._connected()
         found = await self._call(lambda: client.containers(all=True, filters={"label": f"{LABEL_ROLE}=runner"}))
         return [container["Labels"].get(LABEL_SANDBOX, "") for container in found]
+
+    async def free_memory(self) -> int | None:
+        import psutil
+
+        client = await self._connected()
+        # An engine elsewhere, or in a virtual machine of this one, has a memory of its own.
+        is_here = sys.platform == "linux" and str(client.base_url).startswith("http+docker://localhost")
+        return psutil.virtual_memory().available if is_here else None
 
     async def sweep(self) -> int:
         client = await self._connected()

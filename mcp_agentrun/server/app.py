@@ -17,10 +17,21 @@ from pydantic import Field
 
 from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
 from ..sandbox import Sandbox
-from ..sessions import NEW, Sessions
+from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
-from .render import failure, install_answer, latest_line, output_uri, plain_text, run_answer, text_answer
-from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files
+from .connections import CallerOf, on_stdio
+from .render import (
+    CONNECTION_LIFETIME,
+    failure,
+    install_answer,
+    latest_line,
+    new_sandbox,
+    output_uri,
+    plain_text,
+    run_answer,
+    text_answer,
+)
+from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files, calling
 
 __all__ = ["build_server"]
 
@@ -49,7 +60,7 @@ class _Call:
     """A call that is being answered, and what to tell its client about it meanwhile."""
 
     def __init__(self, ctx: Context[Any, Any], doing: str) -> None:
-        self._ctx = ctx
+        self.ctx = ctx
         self._started = anyio.current_time()
         self._doing = doing
         self._told = self._started
@@ -86,10 +97,10 @@ class _Call:
             return
         self._doing = line
         elapsed = now - self._started
-        await self._ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
+        await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
         if self.logs:
             text = plain_text(recent.decode("utf-8", "replace"))
-            await self._ctx.session.send_log_message("info", text, "run_python")  # pyright: ignore[reportDeprecated]
+            await self.ctx.session.send_log_message("info", text, "run_python")  # pyright: ignore[reportDeprecated]
 
     async def report(self) -> None:
         """Tell the client, if that is due."""
@@ -98,7 +109,7 @@ class _Call:
             self._told = now
             doing = self._doing if self.sandbox is None else self.sandbox.stage
             elapsed = now - self._started
-            await self._ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
+            await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
 
 
 class _Calls:
@@ -146,23 +157,28 @@ class _Calls:
     async def answer(
         self,
         sessions: Sessions,
+        caller_of: CallerOf,
         handle: str | None,
         call: _Call,
-        act: Callable[[Sandbox, str | None], Awaitable[CallToolResult]],
+        act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
     ) -> CallToolResult:
         """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
         self._calls.add(call)
         target: Sandbox | None = None
         try:
-            target, new = await sessions.get(handle)
-            if not target.is_ready:
-                call.sandbox = target
-                with anyio.move_on_after(READY_SECONDS) as waiting:
-                    await target.ready()
-                call.sandbox = None
-                if waiting.cancelled_caught:
-                    raise NotReadyError(f"The sandbox is not ready yet: {target.stage}. Call again in a moment.")
-            return await act(target, new)
+            async with sessions.lease(caller_of(call.ctx.request_context), handle) as lease:
+                target = lease.sandbox
+                if not target.is_ready:
+                    call.sandbox = target
+                    with anyio.move_on_after(READY_SECONDS) as waiting:
+                        await target.ready()
+                    call.sandbox = None
+                    if waiting.cancelled_caught:
+                        again = f' and pass sandbox="{lease.handle}"' if lease.is_new else ""
+                        raise NotReadyError(
+                            f"The sandbox is not ready yet: {target.stage}. Call again in a moment{again}."
+                        )
+                return await act(target, lease)
         except InvalidRequestError as error:
             return failure(f"Nothing was done: {error}", "error")
         except InstallError as error:
@@ -176,13 +192,21 @@ class _Calls:
             self._calls.discard(call)
 
 
-def build_server(sessions: Sessions) -> MCPServer[None]:
-    """The MCP server over *sessions*. It begins to prepare a sandbox as soon as it has answered its first message."""
+def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServer[None]:
+    """The MCP server over *sessions*. On stdio it begins to prepare a sandbox behind its first answer.
+
+    :param caller_of: whose sandbox a call means.
+    """
     settings = sessions.settings
     calls = _Calls()
+    lifetime = _lifetime(sessions)
+
+    def told(lease: Lease) -> str | None:
+        return new_sandbox(lease.handle, lifetime) if lease.is_new else None
 
     async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        result = await call_next(ctx)
+        with calling(caller_of(ctx)):
+            result = await call_next(ctx)
         await sessions.begin()
         return result
 
@@ -204,7 +228,7 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
 
     @server.tool(
         title="Run Python",
-        description=_run_description(settings),
+        description=_run_description(settings, lifetime if sessions.is_shared else None),
         annotations=ToolAnnotations(destructive_hint=True, idempotent_hint=False, open_world_hint=open_world),
         structured_output=False,
     )
@@ -222,17 +246,26 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
     ) -> CallToolResult:
         call = _Call(ctx, "running")
 
-        async def run(target: Sandbox, new: str | None) -> CallToolResult:
+        async def run(target: Sandbox, lease: Lease) -> CallToolResult:
             result = await target.run(code, timeout=timeout, on_output=calls.listener(call), report=call.say)
-            handle = new or sandbox
+            handle = lease.handle
             if result.output.written > settings.output_show:
-                kept.keep(output_uri(handle, result.number), result.output)
-            copied = await out.copy(target, handle, result.files) if out is not None and result.files else ()
+                kept.keep(target.id, output_uri(handle, result.number), result.output)
+            folder = handle or (target.id if sessions.is_shared else None)
+            copied = await out.copy(target, folder, result.files) if out is not None and result.files else ()
             if any(file.change == "created" for file in result.files):
                 await announce_files(ctx)
-            return run_answer(result, settings, handle=handle, new=new is not None, copied=copied)
+            return run_answer(
+                result,
+                settings,
+                handle=handle,
+                new=lease.is_new,
+                copied=copied,
+                expired=lease.expired,
+                lifetime=lifetime,
+            )
 
-        return await calls.answer(sessions, sandbox, call, run)
+        return await calls.answer(sessions, caller_of, sandbox, call, run)
 
     @server.tool(
         title="Install packages",
@@ -251,10 +284,10 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
     ) -> CallToolResult:
         call = _Call(ctx, "installing")
 
-        async def install(target: Sandbox, new: str | None) -> CallToolResult:
-            return install_answer(await target.install(packages, report=call.say))
+        async def install(target: Sandbox, lease: Lease) -> CallToolResult:
+            return install_answer(await target.install(packages, report=call.say), note=told(lease))
 
-        return await calls.answer(sessions, sandbox, call, install)
+        return await calls.answer(sessions, caller_of, sandbox, call, install)
 
     @server.tool(
         title="Reset the sandbox",
@@ -269,19 +302,33 @@ def build_server(sessions: Sessions) -> MCPServer[None]:
         keep_files: Annotated[bool, Field(description="Keep the files in the workspace.")] = False,
         sandbox: Handle = None,
     ) -> CallToolResult:
-        async def reset(target: Sandbox, new: str | None) -> CallToolResult:
+        async def reset(target: Sandbox, lease: Lease) -> CallToolResult:
             await target.reset(keep_packages=keep_packages, keep_files=keep_files)
             kept = [what for what, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
             return text_answer(
-                "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
+                "The sandbox is fresh: all variables are gone."
+                + (f" Kept: {' and '.join(kept)}." if kept else "")
+                + (f"\n{note}" if (note := told(lease)) else "")
             )
 
-        return await calls.answer(sessions, sandbox, _Call(ctx, "resetting"), reset)
+        return await calls.answer(sessions, caller_of, sandbox, _Call(ctx, "resetting"), reset)
 
     return server
 
 
-def _run_description(settings: Settings) -> str:
+def _lifetime(sessions: Sessions) -> str:
+    if not sessions.is_shared:
+        return CONNECTION_LIFETIME
+    settings = sessions.settings
+    return f"it is closed after {_minutes(settings.idle_ttl)} without use, or {_minutes(settings.max_ttl)} in all"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+
+
+def _run_description(settings: Settings, lifetime: str | None) -> str:
+    """:param lifetime: of a sandbox, where it ends before the server does."""
     network = (
         "There is no network: data must come with the code, and packages with install_package."
         if settings.network == "none"
@@ -294,6 +341,12 @@ def _run_description(settings: Settings) -> str:
         f"install_package adds more. Files are written to the current folder, /workspace. {network} "
         f"Limits: {settings.timeout:g} s per call unless `timeout` says otherwise, "
         f"{settings.memory >> 20} MiB of memory, {settings.workspace_size >> 20} MiB of files."
+        + (
+            " If the answer names a handle, pass it as `sandbox` in all further calls, or they begin from nothing. "
+            f"Each sandbox is private; {lifetime}."
+            if lifetime
+            else ""
+        )
     )
 
 

@@ -17,12 +17,14 @@ from ..sandbox import Outcome, Output, Picture, Result, RunError, State
 from ..settings import Settings
 
 __all__ = [
+    "CONNECTION_LIFETIME",
     "OWN",
     "failure",
     "file_uri",
     "install_answer",
     "latest_line",
     "mime_type",
+    "new_sandbox",
     "output_uri",
     "plain_text",
     "run_answer",
@@ -46,16 +48,33 @@ _FINDINGS_SHOWN = 5
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
+CONNECTION_LIFETIME = "it lives as long as this connection"
+
+
 def run_answer(
-    result: Result, settings: Settings, *, handle: str | None, new: bool, copied: Sequence[str] = ()
+    result: Result,
+    settings: Settings,
+    *,
+    handle: str | None,
+    new: bool,
+    copied: Sequence[str] = (),
+    expired: bool = False,
+    lifetime: str = CONNECTION_LIFETIME,
 ) -> CallToolResult:
     """What a terminal would have shown, and a marked line of ours wherever the model needs one.
 
     :param handle: the handle of the sandbox, where it has one.
     :param new: the sandbox was opened for this call: the model is to be told the handle.
     :param copied: what to say of files that were copied to the user's folder.
+    :param expired: the client had another one before, which has been closed.
+    :param lifetime: how long the sandbox lives, in words.
     """
     blocks: list[str] = []
+    if expired:
+        blocks.append(
+            _MARK + "Your sandbox was closed, because it was not used or its time was over. This is a new one: all "
+            "variables, files and packages are gone. Define again what you need.\n"
+        )
     if result.replaced:
         blocks.append(
             _MARK + "The sandbox had to be replaced since your last call: all variables, imports and files are "
@@ -80,10 +99,7 @@ def run_answer(
     blocks.append(shown)
     notes = [_MARK + note for note in _notes(result, settings)]
     if new:
-        notes.append(
-            f'{_MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; '
-            "it lives as long as this connection."
-        )
+        notes.append(new_sandbox(handle, lifetime))
     notes += [_MARK + note for note in (*_things(result), *copied)]
     truncated = output.written > settings.output_show
     if truncated:
@@ -335,9 +351,14 @@ def _ended(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def install_answer(installed: Installed) -> CallToolResult:
-    """What is installed now, in words."""
-    return text_answer("\n".join(_install_lines(installed)))
+def new_sandbox(handle: str | None, lifetime: str) -> str:
+    """The line by which a model learns the handle of a sandbox that was opened for its call."""
+    return f'{_MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; {lifetime}.'
+
+
+def install_answer(installed: Installed, *, note: str | None = None) -> CallToolResult:
+    """What is installed now, in words, and *note*."""
+    return text_answer("\n".join([*_install_lines(installed), *([note] if note else [])]))
 
 
 def _install_lines(installed: Installed) -> list[str]:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -20,11 +21,11 @@ from mcp.types import Resource, ResourceTemplate
 
 from ..errors import AgentRunError, FileError
 from ..sandbox import FileChange, Output, Sandbox
-from ..sessions import Sessions
+from ..sessions import Caller, Sessions
 from ..settings import Settings
 from .render import OWN, file_uri, mime_type, plain_text
 
-__all__ = ["KeptOutput", "OutFolder", "ServerWithFiles", "announce_files"]
+__all__ = ["KeptOutput", "OutFolder", "ServerWithFiles", "announce_files", "calling"]
 
 READ_LIMIT = 16 << 20
 """Largest file that is sent as a resource: it goes in one message, in base64."""
@@ -38,21 +39,37 @@ class KeptOutput:
     """The outputs that were too long to be shown whole; the oldest go first."""
 
     def __init__(self) -> None:
-        self._by_uri: dict[str, Output] = {}
+        self._by_uri: dict[tuple[str, str], Output] = {}
 
-    def keep(self, uri: str, output: Output) -> None:
-        self._by_uri[uri] = output
+    def keep(self, sandbox: str, uri: str, output: Output) -> None:
+        """:param sandbox: its id: clients over HTTP name their own alike."""
+        self._by_uri[sandbox, uri] = output
         while len(self._by_uri) > _KEPT_RUNS or sum(len(one.head) for one in self._by_uri.values()) > _KEPT_BYTES:
             if len(self._by_uri) == 1:
                 return
             del self._by_uri[next(iter(self._by_uri))]
 
-    def get(self, uri: str) -> Output | None:
-        return self._by_uri.get(uri)
+    def get(self, sandbox: str, uri: str) -> Output | None:
+        return self._by_uri.get((sandbox, uri))
 
-    def list(self) -> list[tuple[str, int]]:
+    def list(self, sandbox: str) -> list[tuple[str, int]]:
         """URI and size in bytes of each."""
-        return [(uri, len(output.head) + len(output.tail)) for uri, output in self._by_uri.items()]
+        return [
+            (uri, len(output.head) + len(output.tail)) for (of, uri), output in self._by_uri.items() if of == sandbox
+        ]
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+@contextlib.contextmanager
+def calling(caller: Caller) -> Generator[None]:
+    """Requests handled within are *caller*'s: the SDK does not tell whoever lists resources."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
 
 
 class ServerWithFiles(MCPServer[None]):
@@ -64,11 +81,14 @@ class ServerWithFiles(MCPServer[None]):
         self._kept = kept
 
     async def list_resources(self) -> list[Resource]:
-        found = [
-            Resource(uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size)
-            for uri, size in self._kept.list()
-        ]
-        for handle, sandbox in self._sessions.opened().items():
+        found: list[Resource] = []
+        for handle, sandbox in self._sessions.opened(_caller.get()).items():
+            found += [
+                Resource(
+                    uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size
+                )
+                for uri, size in self._kept.list(sandbox.id)
+            ]
             if not sandbox.is_ready:
                 continue
             with contextlib.suppress(AgentRunError):
@@ -104,17 +124,16 @@ class ServerWithFiles(MCPServer[None]):
         match = _URI.fullmatch(str(uri))
         if match is None:
             raise ResourceNotFoundError(f"Unknown resource: {str(uri)[:200]!a}")
+        sandbox = self._sessions.at(_caller.get(), None if match[1] == OWN else match[1])
+        if sandbox is None:
+            raise ResourceNotFoundError("There is no such sandbox.")
         if match[2] is None:
-            output = self._kept.get(str(uri))
+            output = self._kept.get(sandbox.id, str(uri))
             if output is None:
                 raise ResourceNotFoundError(
                     "That output is not kept: it was short, or the latest runs' have replaced it."
                 )
             return [ReadResourceContents(output.text(), "text/plain")]
-        handle = None if match[1] == OWN else match[1]
-        sandbox = self._sessions.opened().get(handle)
-        if sandbox is None:
-            raise ResourceNotFoundError("There is no such sandbox.")
         path = os.fsdecode(unquote_to_bytes(match[2])) if os.name != "nt" else _decoded(match[2])
         try:
             data = await sandbox.read_file(path, limit=READ_LIMIT)

@@ -21,7 +21,7 @@ from ..settings import Settings
 from .app import build_server
 from .render import plain_text
 
-__all__ = ["serve_stdio"]
+__all__ = ["configure_logging", "serve_stdio"]
 
 
 def serve_stdio(settings: Settings) -> NoReturn:
@@ -30,7 +30,7 @@ def serve_stdio(settings: Settings) -> NoReturn:
         policy_of(settings)
     except SettingsError as error:
         sys.exit(f"mcp-agentrun: {error}")
-    _configure_logging(settings)
+    configure_logging(settings)
     # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
     for module in ("docker.types", "psutil"):
         importlib.import_module(module)
@@ -45,7 +45,8 @@ class _PlainFormatter(logging.Formatter):
         return plain_text(super().format(record))
 
 
-def _configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings) -> None:
+    """Log to stderr, and never what code says or is."""
     logging.basicConfig(
         stream=sys.stderr,
         level=settings.log_level.upper(),

@@ -1,0 +1,53 @@
+"""Whose call it is, by what the SDK knows of it. All that touches the SDK's private connection object is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import principal_components
+from mcp.server.context import ServerRequestContext
+
+from ..sessions import STDIO, Caller
+
+__all__ = ["CallerOf", "by_connection", "on_stdio"]
+
+CallerOf = Callable[[ServerRequestContext[Any, Any]], Caller]
+
+_SEEN = "agentrun.seen"
+
+
+def on_stdio(_: ServerRequestContext[Any, Any]) -> Caller:
+    """The one client of a server over stdio."""
+    return STDIO
+
+
+def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
+    """How to tell the callers of a server over HTTP apart.
+
+    SSE, and streamable HTTP before 2026-07-28, have a connection that lives from the handshake to the end of the
+    session. Later requests each stand alone.
+
+    :param disconnect: told when a connection has ended.
+    """
+
+    def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
+        connection: Any = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
+        principal = _principal(ctx.request)
+        if not connection.has_standalone_channel:
+            return Caller(None, principal)
+        if _SEEN not in connection.state:
+            connection.state[_SEEN] = True
+            connection.exit_stack.callback(disconnect, connection)
+        return Caller(connection, principal)
+
+    return caller_of
+
+
+def _principal(request: Any) -> str:
+    """The verified name of who sent *request*; empty where nobody has to say."""
+    user: object = request.scope.get("user") if request is not None else None
+    if not isinstance(user, AuthenticatedUser):
+        return ""
+    return "\n".join(part or "" for part in principal_components(user.access_token))

@@ -1,0 +1,218 @@
+"""The server over HTTP: streamable HTTP at ``/mcp``, and the older SSE endpoints at ``/sse``, for many clients."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+import anyio
+import uvicorn
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.transport_security import TransportSecuritySettings
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ..engine.docker import DockerEngine
+from ..engine.image import ImageRecipe
+from ..engine.network import NetworkSettings
+from ..errors import AgentRunError, SettingsError
+from ..sessions import Sessions
+from ..settings import Settings
+from .app import build_server
+from .connections import by_connection
+from .guards import Drain, RateLimit, counted
+from .oauth import ResourceServer
+from .stdio import configure_logging
+from .tokens import Tokens, default_token_file
+
+__all__ = ["build_app", "serve_http"]
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 2
+"""What connections that are still open get at the end, before they are cut."""
+
+READY_SECONDS = 5.0
+
+
+def serve_http(settings: Settings) -> int:
+    """Serve until a signal ends it; returns the exit code.
+
+    :raises SettingsError: it would be open to others without a token, or the token file is of no use.
+    """
+    configure_logging(settings)
+    tokens = ResourceServer.from_settings(settings) if settings.auth else None
+    if settings.auth and tokens is None:
+        tokens, new = Tokens.generated(settings.token_file or default_token_file())
+        if new is not None:
+            where = settings.token_file or default_token_file()
+            sys.stderr.write(f"A token was made and is kept in {where}. Clients send it as\n")
+            sys.stderr.write(f"  Authorization: Bearer {new}\n")
+    elif not settings.auth and not is_loopback(settings.host) and not settings.allow_public_without_auth:
+        raise SettingsError(
+            f"without a token, everybody who reaches {settings.host} could run code here; leave `auth` on, listen "
+            "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
+        )
+    return anyio.run(_serve, settings, tokens)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach *host*."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own handling of signals: calls are to be answered before anything is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> int:
+    engine = DockerEngine(
+        recipe=ImageRecipe(settings.image_base, settings.image_packages),
+        image=settings.image,
+        accept_weak=settings.accept_weak_engine,
+    )
+    ended_by = 0
+    async with Sessions(engine, settings, NetworkSettings.from_environment(os.environ), is_shared=True) as sessions:
+        app, drain = build_app(sessions, tokens)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=CLOSE_SECONDS,
+            )
+        )
+
+        async def end_on_signal() -> None:
+            nonlocal ended_by
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for number in signals:
+                    if drain.draining:  # asked again: at once
+                        server.force_exit = True
+                        server.should_exit = True
+                        continue
+                    ended_by = int(number)
+                    logger.info("ending: calls under way are answered first")
+                    drain.begin()
+                    tasks.start_soon(end_when_drained)
+
+        async def end_when_drained() -> None:
+            with anyio.move_on_after(settings.drain):
+                await sessions.idle()  # on SSE the request of a call ends before the call does
+                await drain.drained()
+            server.should_exit = True
+
+        async with anyio.create_task_group() as tasks:
+            if sys.platform != "win32":
+                tasks.start_soon(end_on_signal)
+            await server.serve()
+            tasks.cancel_scope.cancel()
+        if not server.started:
+            return 1
+    return 128 + ended_by if ended_by else 0
+
+
+def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tuple[ASGIApp, Drain]:
+    """The ASGI application over *sessions*, and what drains it.
+
+    :param tokens: who may call; None lets everybody in.
+    """
+    settings = sessions.settings
+    mcp = build_server(sessions, by_connection(sessions.disconnect))
+    security = _transport_security(settings)
+    streamable = mcp.streamable_http_app(
+        transport_security=security,
+        session_idle_timeout=settings.idle_ttl,
+        max_sessions=settings.max_total * 4,
+        max_request_body_size=settings.body_limit,
+    )
+    sse = mcp.sse_app(transport_security=security, max_request_body_size=settings.body_limit)
+
+    registry = CollectorRegistry()
+    requests = Counter("agentrun_http_responses", "Answers over HTTP, by status.", ["status"], registry=registry)
+    refused = Counter("agentrun_http_rate_limited", "Requests refused for coming too fast.", registry=registry)
+    for name, what, value in (
+        ("agentrun_sandboxes", "Sandboxes that a client has.", lambda: sessions.count),
+        ("agentrun_pool_sandboxes", "Sandboxes in the warm pool.", lambda: sessions.spares),
+    ):
+        Gauge(name, what, registry=registry).set_function(value)
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(generate_latest(registry).decode())
+
+    guarded: ASGIApp = RateLimit(
+        Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", metrics)]),
+        rate=settings.rate_limit,
+        on_refusal=refused.inc,
+    )
+    drain = Drain(guarded)
+    endpoints: ASGIApp = drain
+    backend: BearerAuthBackend | None = None
+    public: list[Route] = []
+    if isinstance(tokens, ResourceServer):
+        endpoints = RequireAuthMiddleware(drain, tokens.scopes, tokens.metadata)
+        backend = BearerAuthBackend(tokens.verifier, resource_server_url=tokens.resource)
+        public = tokens.routes
+    elif tokens is not None:
+        endpoints = RequireAuthMiddleware(drain, [])
+        backend = BearerAuthBackend(tokens)
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        if drain.draining:
+            return JSONResponse({"status": "shutting down"}, 503)
+        try:
+            with anyio.fail_after(READY_SECONDS):
+                await sessions.ready()
+        except (AgentRunError, TimeoutError):
+            return JSONResponse({"status": "the container engine does not answer"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> AsyncGenerator[None]:
+        async with mcp.session_manager.run():
+            yield
+
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *public],
+        middleware=[] if backend is None else [Middleware(AuthenticationMiddleware, backend=backend)],
+        lifespan=lifespan,
+    )
+    app.mount("/", endpoints)
+    return counted(app, lambda status: requests.labels(status).inc()), drain
+
+
+def _transport_security(settings: Settings) -> TransportSecuritySettings:
+    """Which Host and Origin headers are accepted: a web page must not reach the server by a name of its own."""
+    local = ("127.0.0.1", "localhost", "[::1]")
+    named = () if settings.host in ("0.0.0.0", "::") else (settings.host,)  # noqa: S104
+    return TransportSecuritySettings(
+        allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.allowed_hosts],
+        allowed_origins=[*(f"http://{host}:*" for host in local), *settings.allowed_origins],
+    )

@@ -1,0 +1,132 @@
+"""OAuth 2.1: a server over HTTP as a resource server, which asks an authorization server about each token."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from pydantic import AnyHttpUrl, ValidationError
+from starlette.routing import Route
+
+from ..errors import SettingsError
+from ..settings import Settings
+
+__all__ = ["Introspection", "ResourceServer"]
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 10.0
+_LONGEST = 8192  # characters of a token that anybody is asked about
+
+
+class Introspection:
+    """The SDK's token verifier by RFC 7662. Nothing is remembered, so a token that is revoked is refused from then on.
+
+    :param credentials: name and secret of this server at the authorization server.
+    """
+
+    def __init__(self, endpoint: str, *, issuer: str, credentials: tuple[str, str] | None = None) -> None:
+        self._endpoint = endpoint
+        self._issuer = issuer
+        self._credentials = credentials
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """See `mcp.server.auth.provider.TokenVerifier`. Where nobody answers, nobody gets in."""
+        if len(token) > _LONGEST:
+            return None
+        try:
+            client: httpx2.AsyncClient = httpx2.AsyncClient(timeout=_SECONDS, auth=self._credentials)
+            async with client:
+                answer: httpx2.Response = await client.post(
+                    self._endpoint,
+                    data={"token": token, "token_type_hint": "access_token"},
+                    headers={"Accept": "application/json"},
+                )
+            found: Any = answer.json() if answer.status_code == 200 else None
+        except (httpx2.HTTPError, ValueError) as error:
+            logger.warning("the authorization server does not answer: %s", type(error).__name__)
+            return None
+        if not isinstance(found, dict):
+            logger.warning("the authorization server answers with status %d", answer.status_code)
+            return None
+        return self._accepted(token, cast("dict[str, Any]", found))
+
+    def _accepted(self, token: str, found: dict[str, Any]) -> AccessToken | None:
+        # Only `true` is true; and who it is must be known, or all of them would be one principal.
+        if found.get("active") is not True or not (found.get("client_id") or found.get("sub")):
+            return None
+        if found.get("iss", self._issuer) != self._issuer:
+            return None
+        audience = found.get("aud")
+        if isinstance(audience, list):
+            audience = next(iter(cast("list[Any]", audience)), None) if len(cast("list[Any]", audience)) == 1 else None
+        try:
+            return AccessToken(
+                token=token,
+                client_id=found.get("client_id") or "",
+                scopes=str(found.get("scope") or "").split(),
+                expires_at=found.get("exp"),
+                resource=audience,
+                subject=found.get("sub"),
+                claims={"iss": self._issuer},
+            )
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True)
+class ResourceServer:
+    """What a server over HTTP needs to know of its authorization server."""
+
+    verifier: Introspection
+    resource: AnyHttpUrl
+    """The address under which clients know this server; a token must have been issued for it."""
+    scopes: list[str]
+    routes: list[Route]
+    """The metadata by which clients find the authorization server (RFC 9728)."""
+    metadata: AnyHttpUrl
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ResourceServer | None:
+        """None where no authorization server is named.
+
+        :raises SettingsError: something is missing or is no address.
+        """
+        given = settings.oauth_issuer, settings.oauth_introspection, settings.oauth_resource
+        if not any(given):
+            return None
+        issuer, introspection, address = given
+        if not (issuer and introspection and address):
+            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource go together")
+        try:
+            resource, server, endpoint = AnyHttpUrl(address), AnyHttpUrl(issuer), AnyHttpUrl(introspection)
+        except ValidationError:
+            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource are http addresses") from None
+        for url in (server, endpoint):
+            if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost", "[::1]"):
+                raise SettingsError(f"tokens would cross the network in the open: {url} must begin with https://")
+        credentials = None
+        if settings.oauth_client_id:
+            credentials = settings.oauth_client_id, _secret(settings.oauth_client_secret_file)
+        scopes = list(settings.oauth_scopes)
+        return cls(
+            Introspection(introspection, issuer=issuer, credentials=credentials),
+            resource,
+            scopes,
+            create_protected_resource_routes(resource, [server], scopes or None, "mcp-agentrun"),
+            build_resource_metadata_url(resource),
+        )
+
+
+def _secret(path: Path | None) -> str:
+    if path is None:
+        raise SettingsError("oauth_client_id needs oauth_client_secret_file")
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the file {path} can't be read: {error}") from None

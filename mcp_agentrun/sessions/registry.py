@@ -1,0 +1,349 @@
+"""The sandboxes of all clients of a server: found, opened, expired and closed."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from ..engine import Engine
+from ..engine.network import NetworkSettings
+from ..errors import AgentRunError, InvalidRequestError, UnavailableError
+from ..packages.installer import Installer
+from ..sandbox import Sandbox
+from ..settings import Settings
+from .pool import Open, WarmPool
+
+__all__ = ["NEW", "STDIO", "Caller", "Lease", "Sessions"]
+
+logger = logging.getLogger(__name__)
+
+NEW = "new"
+"""In place of a handle: open another sandbox."""
+
+RECONCILE_SECONDS = 60.0
+"""Between two looks at what the engine really runs."""
+
+WAIT_SECONDS = 30.0
+"""What a call waits for room, where the server has as many sandboxes as it may."""
+
+_REMEMBERED = 4096  # sandboxes that have expired, to tell whoever comes back for them
+_NEED = 128 << 20  # bytes that a fresh sandbox takes, with the data packages imported
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls.
+
+    :param connection: what the client's own sandbox goes with; None where the protocol knows no connections.
+    :param principal: the verified name of who it is; empty where nobody has to say.
+    """
+
+    connection: Hashable | None
+    principal: str = ""
+
+
+STDIO = Caller("stdio")
+"""On stdio the process is the session."""
+
+
+class _Session:
+    """A sandbox that has an owner."""
+
+    def __init__(self, opened: Open, caller: Caller, handle: str | None, now: float) -> None:
+        self.opened = opened
+        self.caller = caller
+        self.handle = handle
+        self.began = self.used = now
+        self.calls = 0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A sandbox for the time of one call, in which it does not expire."""
+
+    sandbox: Sandbox
+    handle: str | None
+    """By which it is reached; None for the client's own."""
+    is_new: bool = False
+    """It was opened for this call, so that the client doesn't know its handle yet."""
+    expired: bool = False
+    """The client's own one has expired since its last call, and this is another."""
+
+
+class Sessions:
+    """Use as an async context manager; nothing of the sandboxes is left when it has ended.
+
+    :param is_shared: it serves many clients, who may vanish: sandboxes expire, and some are kept ready.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: Settings, network: NetworkSettings, *, is_shared: bool = False
+    ) -> None:
+        self.settings = settings
+        self.is_shared = is_shared
+        self._engine = engine
+        self._installer = Installer(engine, settings, network)
+        self._stack = AsyncExitStack()
+        self._tasks: TaskGroup | None = None
+        self._pool = WarmPool(self._open, settings.pool, settings.pool_max) if is_shared else None
+        self._own: dict[Hashable, _Session] = {}
+        self._by_handle: dict[str, _Session] = {}
+        self._expired: OrderedDict[Hashable, None] = OrderedDict()
+        self._room = anyio.CapacityLimiter(settings.max_total if is_shared else settings.max_sandboxes)
+        self._opening: dict[Hashable, anyio.Lock] = {}
+        self._awaited: Counter[str] = Counter()
+        self._calls = 0
+        self._idle = anyio.Event()
+        self._closing = anyio.Event()
+
+    async def __aenter__(self) -> Sessions:
+        self._stack.push_async_callback(self._engine.aclose)
+        await self._stack.enter_async_context(self._installer)
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(self._closing.set)
+        if self._pool is not None:
+            keeping = await self._stack.enter_async_context(anyio.create_task_group())
+            self._stack.callback(keeping.cancel_scope.cancel)
+            keeping.start_soon(self._pool.keep)
+            keeping.start_soon(self._expire)
+            keeping.start_soon(self._reconcile)
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> bool | None:
+        return await self._stack.__aexit__(*exc_info)
+
+    @property
+    def count(self) -> int:
+        """Sandboxes that have an owner."""
+        return len(self._own) + len(self._by_handle)
+
+    @property
+    def spares(self) -> int:
+        """Sandboxes in the warm pool."""
+        return 0 if self._pool is None else self._pool.size
+
+    async def idle(self) -> None:
+        """Wait until no call is being answered."""
+        if self._calls:
+            await self._idle.wait()
+
+    async def ready(self) -> None:
+        """Whether the engine answers.
+
+        :raises UnavailableError: it does not.
+        """
+        await self._engine.sandboxes()
+
+    async def begin(self) -> None:
+        """Begin to prepare the sandbox of a client on stdio, so that its first call finds it ready."""
+        if not self.is_shared and STDIO.connection not in self._own:
+            await self._found(STDIO, None)
+
+    @asynccontextmanager
+    async def lease(self, caller: Caller, handle: str | None) -> AsyncGenerator[Lease]:
+        """The sandbox that a call of *caller* means.
+
+        :param handle: of a sandbox other than the client's own, or `NEW`. Where there are no connections, leaving it
+            out opens a new one too.
+        :raises InvalidRequestError: *caller* has no sandbox of that handle.
+        :raises UnavailableError: there are as many sandboxes as may be.
+        """
+        session, is_new, expired = await self._find(caller, handle or None)
+        session.calls += 1
+        self._calls += 1
+        try:
+            yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+        finally:
+            session.calls -= 1
+            session.used = anyio.current_time()
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
+                self._idle = anyio.Event()
+
+    def opened(self, caller: Caller) -> dict[str | None, Sandbox]:
+        """The sandboxes that *caller* has, by handle; the client's own has none.
+
+        Where nobody has to say who it is, others' handles are not told.
+        """
+        own = self._own.get(caller.connection) if caller.connection is not None else None
+        found: dict[str | None, Sandbox] = {} if own is None else {None: own.opened.sandbox}
+        if caller.principal or not self.is_shared:
+            for handle, session in self._by_handle.items():
+                if session.caller.principal == caller.principal:
+                    found[handle] = session.opened.sandbox
+        return found
+
+    def at(self, caller: Caller, handle: str | None) -> Sandbox | None:
+        """The sandbox of *caller* with that handle, or its own one; None where there is none."""
+        if handle is None:
+            return self.opened(caller).get(None)
+        session = self._by_handle.get(handle)
+        return session.opened.sandbox if session and session.caller.principal == caller.principal else None
+
+    def disconnect(self, connection: Hashable) -> None:
+        """The client of *connection* has gone: its own sandbox goes too. Others live on until they expire."""
+        session = self._own.get(connection)
+        if session is not None:
+            self._close(session)
+        self._expired.pop(connection, None)
+
+    async def _find(self, caller: Caller, handle: str | None) -> tuple[_Session, bool, bool]:
+        if handle is None and caller.connection is not None:
+            session = self._own.get(caller.connection)
+            if session is not None:
+                return session, False, False
+            expired = caller.connection in self._expired
+            self._expired.pop(caller.connection, None)
+            return await self._found(caller, None), False, expired
+        if handle is None or handle == NEW:
+            return await self._found(caller, secrets.token_urlsafe(16)), True, False
+        session = self._by_handle.get(handle)
+        if session is None or session.caller.principal != caller.principal:
+            raise InvalidRequestError(self._unknown(handle, caller))
+        return session, False, False
+
+    def _unknown(self, handle: str, caller: Caller) -> str:
+        what = f"No sandbox has the handle {handle[:40]!a}"
+        if (handle, caller.principal) in self._expired:
+            what = f"The sandbox {handle[:40]!a} has been closed, because it was not used or its time was over"
+        own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
+        return (
+            f'{what}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in the '
+            "old one is gone, so define again what you need."
+        )
+
+    async def _found(self, caller: Caller, handle: str | None) -> _Session:
+        """A new session; or, where another call of the same client has just opened its own one, that."""
+        key = caller.connection if handle is None else handle
+        lock = self._opening.setdefault(key, anyio.Lock())
+        try:
+            async with lock:
+                if handle is None and (session := self._own.get(caller.connection)) is not None:
+                    return session
+                return await self._admitted(caller, handle)
+        finally:
+            if not lock.statistics().locked and lock.statistics().tasks_waiting == 0:
+                self._opening.pop(key, None)
+
+    async def _admitted(self, caller: Caller, handle: str | None) -> _Session:
+        """A new session, once there is room. Clients that wait don't hold up those of whom nothing stands in the way,
+        such as the one that is refused at once.
+        """
+        self._require_share(caller)
+        self._awaited[caller.principal] += 1
+        ticket = object()
+        try:
+            await self._wait_for_room(ticket)
+            try:
+                await self._require_memory()
+                opened = (self._pool.take() if self._pool is not None else None) or await self._open()
+            except BaseException:
+                self._room.release_on_behalf_of(ticket)
+                raise
+            session = _Session(opened, caller, handle, anyio.current_time())
+            opened.on_end = lambda: self._room.release_on_behalf_of(ticket)
+            if handle is None:
+                self._own[caller.connection] = session
+            else:
+                self._by_handle[handle] = session
+            return session
+        finally:
+            self._awaited[caller.principal] -= 1
+            if not self._awaited[caller.principal]:
+                del self._awaited[caller.principal]
+
+    def _require_share(self, caller: Caller) -> None:
+        taken = self._awaited[caller.principal] + sum(
+            session.caller.principal == caller.principal for session in (*self._own.values(), *self._by_handle.values())
+        )
+        if taken >= self.settings.max_sandboxes:
+            raise UnavailableError(
+                f"You have {taken} sandboxes already, the most that this server allows. Use one of those that you have."
+            )
+
+    async def _require_memory(self) -> None:
+        free = await self._engine.free_memory() if self.is_shared else None
+        if free is not None and free < self.settings.reserve + _NEED:
+            raise UnavailableError(
+                "The server is busy: its machine has too little memory left for another sandbox. Call again later."
+            )
+
+    async def _wait_for_room(self, ticket: object) -> None:
+        if self._room.available_tokens < 1 and self._room.statistics().tasks_waiting >= self.settings.queue:
+            raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
+        with anyio.move_on_after(WAIT_SECONDS) as waiting:
+            await self._room.acquire_on_behalf_of(ticket)
+        if waiting.cancelled_caught:
+            raise UnavailableError(
+                f"The server is busy: it has {self._room.total_tokens:g} sandboxes, the most that it may, and none "
+                "became free. Call again later."
+            )
+
+    async def _open(self) -> Open:
+        if self._tasks is None:
+            raise RuntimeError("Sessions is used inside `async with`")
+        return await self._tasks.start(self._keep_open)
+
+    async def _keep_open(self, *, task_status: TaskStatus[Open]) -> None:
+        opened: Open | None = None
+        try:
+            async with Sandbox(self._engine, self.settings, installer=self._installer) as sandbox:
+                opened = Open(sandbox)
+                task_status.started(opened)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._close_with_all, tasks, opened)
+                    await opened.closing.wait()
+                    tasks.cancel_scope.cancel()
+        finally:
+            if opened is not None:
+                opened.on_end()
+
+    async def _close_with_all(self, tasks: TaskGroup, opened: Open) -> None:
+        await self._closing.wait()
+        opened.closing.set()
+
+    def _close(self, session: _Session) -> None:
+        if session.handle is None:
+            self._own.pop(session.caller.connection, None)
+        else:
+            self._by_handle.pop(session.handle, None)
+        session.opened.closing.set()
+
+    async def _expire(self) -> None:
+        """Close what has not been used for so long, or lived for so long; never in the middle of a call."""
+        while True:
+            now, due = anyio.current_time(), float("inf")
+            for session in (*self._own.values(), *self._by_handle.values()):
+                end = min(session.used + self.settings.idle_ttl, session.began + self.settings.max_ttl)
+                if session.calls:
+                    continue
+                if end > now:
+                    due = min(due, end)
+                    continue
+                principal = session.caller.principal
+                self._expired[session.caller.connection if session.handle is None else (session.handle, principal)] = (
+                    None
+                )
+                while len(self._expired) > _REMEMBERED:
+                    self._expired.popitem(last=False)
+                logger.info("a sandbox has expired")
+                self._close(session)
+            await anyio.sleep(max(0.05, min(due - now, self.settings.idle_ttl / 4, RECONCILE_SECONDS)))
+
+    async def _reconcile(self) -> None:
+        """Remove the containers of servers that have ended, whenever that was."""
+        while True:
+            await anyio.sleep(RECONCILE_SECONDS)
+            try:
+                await self._engine.sweep()
+            except AgentRunError as error:
+                logger.warning("%s", error)

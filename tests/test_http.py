@@ -1,0 +1,369 @@
+"""The server over HTTP: every transport in every era, who gets in, and what is left at the end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from docker import APIClient
+from mcp import Client
+
+from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server.http import is_loopback
+from mcp_agentrun.server.tokens import Tokens
+
+from .conftest import containers_of
+from .http_server import TOKENS, HttpServer, http_server, open_http_client
+from .test_server import facts_of, text_of
+
+pytestmark = pytest.mark.anyio
+
+WAYS = [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy")]
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+
+@pytest.fixture(scope="module")
+def server(runner_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
+    with http_server(tmp_path_factory.mktemp("http"), "--pool", "1") as running:
+        yield running
+
+
+class Talk:
+    """One conversation, which passes on the handle of its sandbox where it has been given one."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.handle: str | None = None
+
+    async def run(self, code: str, **arguments: Any) -> str:
+        if self.handle is not None:
+            arguments.setdefault("sandbox", self.handle)
+        result = await self.client.call_tool("run_python", {"code": code, **arguments})
+        handle = facts_of(result)["sandbox"]
+        if handle is not None and self.handle is None:
+            assert f'sandbox="{handle}"' in text_of(result)
+            self.handle = handle
+        return text_of(result)
+
+
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+async def test_state_is_kept_and_sessions_are_apart(server: HttpServer, transport: str, mode: str) -> None:
+    async with (
+        open_http_client(server, transport, mode) as one,
+        open_http_client(server, transport, mode) as other,
+    ):
+        first, second = Talk(one), Talk(other)
+        await first.run("x = 41")
+        await second.run("x = 1")
+        assert await first.run("x + 1") == "42\n"
+        assert await second.run("x + 1") == "2\n"
+        assert (first.handle is None) == (mode == "legacy")
+
+
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+async def test_cancel_and_timeout_keep_the_state(server: HttpServer, transport: str, mode: str) -> None:
+    async with open_http_client(server, transport, mode) as client:
+        talk = Talk(client)
+        await talk.run("x = 5\nimport time")
+        with anyio.move_on_after(0.5):
+            await talk.run("time.sleep(100)")
+        with anyio.fail_after(30):
+            assert await talk.run("x") == "5\n"
+        assert "its time limit of 0.3 s was over" in await talk.run("time.sleep(100)", timeout=0.3)
+        assert await talk.run("x") == "5\n"
+
+
+@pytest.mark.parametrize("transport", ["streamable", "sse"])
+async def test_a_connection_that_ends_frees_its_sandbox(server: HttpServer, transport: str, api: APIClient) -> None:
+    async with open_http_client(server, transport, "legacy") as client:
+        name = await Talk(client).run("import uuid; name = uuid.uuid4().hex; open(name, 'w').close(); name")
+        held = set(containers_of(api, server.process.pid))
+        assert name
+    with anyio.fail_after(30):
+        while not held - set(containers_of(api, server.process.pid)):
+            await anyio.sleep(0.05)  # the engine says nothing when a container has gone
+
+
+async def test_an_unknown_handle_tells_what_to_do(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "2026-07-28") as client:
+        result = await client.call_tool("run_python", {"code": "1", "sandbox": "nope"})
+        assert result.is_error
+        assert "No sandbox has the handle 'nope'. Leave `sandbox` out, or pass \"new\"" in text_of(result)
+
+
+async def test_another_principal_s_handle_is_unknown(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "2026-07-28") as alice:
+        talk = Talk(alice)
+        await talk.run("secret = 7")
+        async with open_http_client(server, "streamable", "2026-07-28", "bob") as bob:
+            stolen = await bob.call_tool("run_python", {"code": "secret", "sandbox": talk.handle})
+            assert stolen.is_error
+            assert "No sandbox has the handle" in text_of(stolen)
+        assert await talk.run("secret") == "7\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/mcp", {}, 401),
+        ("/mcp", {"Authorization": "Bearer wrong-token-0123456789"}, 401),
+        ("/mcp", {"Authorization": "Basic YTpi"}, 401),
+        ("/sse", {}, 401),
+        ("/messages/?session_id=0", {}, 401),
+        ("/metrics", {}, 401),
+        ("/mcp", {"Authorization": f"Bearer {TOKENS['bob']}", "Host": "evil.example"}, 421),
+        ("/mcp", {"Authorization": f"Bearer {TOKENS['bob']}", "Origin": "https://evil.example"}, 403),
+    ],
+)
+async def test_nobody_gets_in_who_does_not_belong(
+    server: HttpServer, path: str, headers: dict[str, str], status: int
+) -> None:
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(server.url + path, json=PING, headers={**accept, **headers})
+    assert answer.status_code == status
+
+
+async def test_a_large_body_is_refused_and_others_go_on(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+        talk = Talk(client)
+
+        async def chunks():
+            for _ in range(100):
+                yield bytes(1 << 20)
+
+        headers = {"Authorization": f"Bearer {TOKENS['bob']}", "Content-Type": "application/json"}
+        try:
+            answer = await http.post(f"{server.url}/mcp", content=chunks(), headers=headers)
+            assert answer.status_code == 413
+        except httpx2.TransportError:
+            pass  # hung up on, which is a refusal too
+        assert await talk.run("1 + 1") == "2\n"
+
+
+async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--rate-limit", "20") as server:
+        statuses: list[int] = []
+        async with (
+            open_http_client(server, "streamable", "legacy") as client,
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http,
+        ):
+            for _ in range(100):
+                statuses.append((await http.post(f"{server.url}/mcp", json=PING)).status_code)
+            assert await Talk(client).run("1 + 1") == "2\n"
+        assert 429 in statuses
+        assert statuses.index(429) >= 40
+
+
+async def test_an_unused_sandbox_expires_and_that_is_told(runner_image: str, tmp_path: Path, api: APIClient) -> None:
+    with http_server(tmp_path, "--pool", "0", "--idle-ttl", "1") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as modern:
+            talk = Talk(modern)
+            await talk.run("x = 1")
+            with anyio.fail_after(30):
+                while containers_of(api, server.process.pid):
+                    await anyio.sleep(0.05)
+            assert "has been closed" in await talk.run("x")
+        async with open_http_client(server, "sse", "legacy") as old:
+            talk = Talk(old)
+            await talk.run("x = 1")
+            with anyio.fail_after(30):
+                while containers_of(api, server.process.pid):
+                    await anyio.sleep(0.05)
+            text = await talk.run("x")
+            assert text.startswith("[agentrun] Your sandbox was closed")
+            assert "NameError" in text
+
+
+async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
+        async with (
+            open_http_client(server, "streamable", "2026-07-28") as client,
+            open_http_client(server, "streamable", "2026-07-28", "bob") as other,
+        ):
+            talk = Talk(client)
+            await talk.run("x = 1")
+            refused = await client.call_tool("run_python", {"code": "1"})
+            assert refused.is_error
+            assert "You have 1 sandboxes already" in text_of(refused)
+            assert await talk.run("x") == "1\n"
+            assert (await Talk(other).run("1 + 1")).startswith("2\n")
+
+
+async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path: Path, api: APIClient) -> None:
+    with http_server(tmp_path, "--pool", "2", "--pool-max", "2") as server:
+
+        async def spares() -> float:
+            headers = {"Authorization": f"Bearer {TOKENS['bob']}"}
+            async with httpx2.AsyncClient(headers=headers) as http:
+                text = (await http.get(f"{server.url}/metrics")).text
+            return float(text.partition("\nagentrun_pool_sandboxes ")[2].split()[0])
+
+        with anyio.fail_after(60):
+            while await spares() < 2:
+                await anyio.sleep(0.05)
+        before = set(containers_of(api, server.process.pid))
+        async with (
+            open_http_client(server, "streamable", "legacy") as one,
+            open_http_client(server, "streamable", "legacy") as other,
+        ):
+            hosts = {await Talk(client).run("import time; time.monotonic_ns()") for client in (one, other)}
+            assert len(hosts) == 2
+            assert before <= set(containers_of(api, server.process.pid))
+            assert (await Talk(other).run("'time' in globals()")) == "True\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+async def test_at_a_signal_calls_are_answered_and_nothing_is_left(
+    runner_image: str, tmp_path: Path, api: APIClient, transport: str, mode: str, number: signal.Signals
+) -> None:
+    with http_server(tmp_path, "--pool", "0") as server:
+        async with open_http_client(server, transport, mode) as client:
+            talk = Talk(client)
+            await talk.run("x = 1; import time")
+            answer: list[str] = []
+
+            async def call() -> None:
+                answer.append(await talk.run("open('begun', 'w').close(); time.sleep(1); 'answered'"))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call)
+                await anyio.sleep(0.4)  # a call that has begun says nothing of it
+                server.process.send_signal(number)
+            assert answer == ["'answered'\n"]
+            pid = server.process.pid
+            code = await anyio.to_thread.run_sync(server.process.wait, 60)
+            assert code == 128 + number
+    assert containers_of(api, pid) == []
+
+
+async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(
+    runner_image: str, tmp_path: Path, api: APIClient
+) -> None:
+    with http_server(tmp_path, "--pool", "1") as server:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}"}, timeout=60) as http:
+            arguments = {"name": "run_python", "arguments": {"code": "import time; time.sleep(100)"}}
+            meta = {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+            call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {**arguments, "_meta": meta}}
+            headers = {
+                "Accept": "application/json, text/event-stream",
+                "MCP-Protocol-Version": "2026-07-28",
+                "Mcp-Method": "tools/call",
+                "Mcp-Name": "run_python",
+            }
+            async with anyio.create_task_group() as tasks:
+
+                async def end() -> None:
+                    with anyio.fail_after(30):
+                        while len(containers_of(api, server.process.pid)) < 2:
+                            await anyio.sleep(0.05)
+                    server.end(signal.SIGKILL)
+
+                tasks.start_soon(end)
+                with pytest.raises(httpx2.TransportError):
+                    await http.post(f"{server.url}/mcp", json=call, headers=headers)
+        pid = server.process.pid
+    with http_server(tmp_path, "--pool", "1") as server:
+        async with open_http_client(server, "streamable", "legacy") as client:
+            assert await Talk(client).run("1 + 1") == "2\n"
+        with anyio.fail_after(60):
+            while containers_of(api, pid):
+                await anyio.sleep(0.05)
+
+
+CLIENT = """
+import asyncio, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.http_server import HttpServer, open_http_client
+async def main():
+    server = HttpServer(None, {port}, Path())
+    async with open_http_client(server, {transport!r}, {mode!r}) as client:
+        await client.call_tool("run_python", {{"code": "x = 1"}})
+        print("ready", flush=True)
+        await client.call_tool("run_python", {{"code": "import time; time.sleep(100)"}})
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("transport", ["streamable", "sse"])
+async def test_a_client_that_is_killed_in_a_call_frees_the_sandbox(
+    runner_image: str, tmp_path: Path, api: APIClient, transport: str
+) -> None:
+    with http_server(tmp_path, "--pool", "0", "--idle-ttl", "2") as server:
+        root = str(Path(__file__).parents[1])
+        code = CLIENT.format(root=root, port=server.port, transport=transport, mode="legacy")
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root
+        )
+        assert process.stdout is not None
+        assert await anyio.to_thread.run_sync(process.stdout.readline) == b"ready\n"
+        assert containers_of(api, server.process.pid)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        with anyio.fail_after(60):
+            while containers_of(api, server.process.pid):
+                await anyio.sleep(0.05)
+
+
+async def test_logs_hold_no_code_and_no_token(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "legacy") as client:
+        await Talk(client).run("print('a-secret-word')")
+    log = server.log.read_text()
+    assert "a-secret-word" not in log
+    assert not any(token in log for token in TOKENS.values())
+
+
+async def test_health(server: HttpServer) -> None:
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(f"{server.url}/healthz")).json() == {"status": "ok"}
+        assert (await http.get(f"{server.url}/readyz")).json() == {"status": "ok"}
+
+
+def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--host", "0.0.0.0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "everybody who reaches 0.0.0.0 could run code here" in refused.stderr
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "a.example")] == [
+        *[True] * 3,
+        *[False] * 3,
+    ]
+
+
+def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "tokens"
+    _, token = Tokens.generated(path)
+    assert token is not None
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Tokens.generated(path)[1] is None
+    assert token in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no token"),
+        ("# nothing\n", "holds no token"),
+        ("short", "less than 16 characters"),
+        ("a b c", "line 1 .* is not NAME TOKEN"),
+        (f"a {'x' * 20}\na {'y' * 20}", "line 2 .* names 'a' again"),
+    ],
+)
+def test_token_files_that_are_of_no_use(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        Tokens.from_file(path)

@@ -1,0 +1,124 @@
+"""A server over HTTP as an OAuth 2.1 resource server, with an authorization server of the test's own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx2
+import pytest
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server.oauth import ResourceServer
+from mcp_agentrun.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+RESOURCE = "https://python.example/mcp"
+GOOD: dict[str, Any] = {"active": True, "client_id": "c", "sub": "alice", "scope": "run", "aud": RESOURCE}
+ANSWERS: dict[str, Any] = {
+    "good": GOOD,
+    "listed": {**GOOD, "aud": [RESOURCE]},
+    "revoked": {"active": False},
+    "not quite true": {**GOOD, "active": "true"},
+    "of nobody": {**GOOD, "client_id": "", "sub": ""},
+    "for another": {**GOOD, "aud": "https://other.example/mcp"},
+    "for nobody": {**GOOD, "aud": None},
+    "of another issuer": {**GOOD, "iss": "https://evil.example"},
+    "without the scope": {**GOOD, "scope": "read"},
+    "expired": {**GOOD, "exp": 1},
+    "garbled": {**GOOD, "exp": "soon"},
+    "no object": [],
+}
+
+
+class _AuthorizationServer(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["token"][0]
+        body = json.dumps(ANSWERS.get(asked, {"active": False})).encode()
+        self.send_response(200 if asked != "broken" else 500)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _AuthorizationServer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def guarded(issuer: str) -> httpx2.AsyncClient:
+    found = ResourceServer.from_settings(
+        Settings(oauth_issuer=issuer, oauth_introspection=issuer, oauth_resource=RESOURCE, oauth_scopes=("run",))
+    )
+    assert found is not None
+
+    async def hello(_: object) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    app = Starlette(
+        routes=found.routes,
+        middleware=[
+            Middleware(
+                AuthenticationMiddleware,
+                backend=BearerAuthBackend(found.verifier, resource_server_url=found.resource),
+            )
+        ],
+    )
+    app.mount("/", RequireAuthMiddleware(Starlette(routes=[Route("/mcp", hello)]), found.scopes, found.metadata))
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="https://python.example")
+
+
+@pytest.mark.parametrize("token", [*ANSWERS, "broken", "unknown", "x" * 10_000])
+async def test_only_tokens_for_this_server_are_taken(issuer: str, token: str) -> None:
+    async with guarded(issuer) as client:
+        answer = await client.get("/mcp", headers={"Authorization": f"Bearer {token}"})
+    expected = 200 if token in ("good", "listed") else 403 if token == "without the scope" else 401
+    assert answer.status_code == expected
+
+
+async def test_who_has_no_token_learns_where_to_get_one(issuer: str) -> None:
+    async with guarded(issuer) as client:
+        refusal = await client.get("/mcp")
+        assert refusal.status_code == 401
+        metadata = "https://python.example/.well-known/oauth-protected-resource/mcp"
+        assert f'resource_metadata="{metadata}"' in refusal.headers["WWW-Authenticate"]
+        answer = (await client.get(metadata)).json()
+    assert answer["resource"] == RESOURCE
+    assert [server.rstrip("/") for server in answer["authorization_servers"]] == [issuer]
+
+
+async def test_where_the_authorization_server_is_away_nobody_gets_in() -> None:
+    async with guarded("http://127.0.0.1:1") as client:
+        assert (await client.get("/mcp", headers={"Authorization": "Bearer good"})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"oauth_issuer": "https://a.example"}, "go together"),
+        (dict.fromkeys(("oauth_issuer", "oauth_introspection", "oauth_resource"), "nonsense"), "http addresses"),
+        (dict.fromkeys(("oauth_issuer", "oauth_introspection", "oauth_resource"), "http://a.example"), "https://"),
+    ],
+)
+def test_settings_that_are_of_no_use(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ResourceServer.from_settings(Settings(**values))
