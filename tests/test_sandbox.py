@@ -161,7 +161,7 @@ threading.Thread(target=lambda: (go.wait(), print("thread")), daemon=True).start
         "    try: fields = open(f'/proc/{pid}/stat').read().rpartition(')')\n    except OSError: continue\n"
         "    if fields[2].split()[0] != 'Z': names.append(fields[0].partition('(')[2])\nprint(sorted(set(names)))"
     )
-    assert await text_of(shared, alive) == "['supervisor', 'worker', 'zygote']\n"
+    assert await text_of(shared, alive) == "['checker', 'supervisor', 'worker', 'zygote']\n"
     await text_of(shared, "go.set(); [thread.join() for thread in threading.enumerate()[1:]]")
 
 

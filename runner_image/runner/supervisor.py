@@ -353,7 +353,9 @@ class Supervisor:
         return pids
 
     def _bury(self, ended: Iterable[tuple[int, int]]) -> None:
-        for pid, code in ended:
+        current = self._workers.current
+        # The worker last: a copy that has ended along with it is none to restore.
+        for pid, code in sorted(ended, key=lambda each: current is not None and each[0] == current.pid):
             reset = self._reset
             if reset is not None and pid == reset.janitor:
                 if code != 0:
