@@ -428,9 +428,7 @@ def test_what_only_mentions_our_mark_is_left_alone() -> None:
     assert shown(text) == text
 
 
-@pytest.mark.parametrize(
-    "text", ["\x1b[" * 30_000, "\x1bP" * 30_000, "[agentrun]" * 6000, " \x1b" * 30_000 + "[agentrun]"]
-)
+@pytest.mark.parametrize("text", ["\\x1b[", "\\x1bP", "[agentrun]", " \\x1b", "\\x1b]", "\\x00["])
 def test_looking_for_forged_marks_is_quick(text: str) -> None:
     started = time.process_time()
     shown(text * 30_000 + "[agentrun]")
