@@ -31,6 +31,7 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": _KIB, "m": _MIB, "g": _GIB, "t": 1 << 40}
+_RESERVED_UIDS = 10002  # the installer's is the last of them
 _MEMORY_FOR_PYTHON = 150 * _MIB
 
 
@@ -108,7 +109,7 @@ class Settings(BaseModel):
     output_keep: Size = Field(
         default=8 * _MIB, description="Output kept of a run; beyond it, it is counted and discarded."
     )
-    code_limit: Size = Field(default=256 * _KIB, le=2 * _MIB, description="Longest code accepted, in bytes of UTF-8.")
+    code_limit: Size = Field(default=256 * _KIB, le=512 * _KIB, description="Longest code accepted, in bytes of UTF-8.")
     checkpoints: bool = Field(
         default=True, description="Keep a copy of the variables, with which a session survives a crash."
     )
@@ -238,8 +239,8 @@ class Settings(BaseModel):
             raise ValueError("output_show exceeds output_keep")
         _check_data(self.data)
         first, last = self.uid_range
-        if not 1000 <= first <= last < 1 << 31:
-            raise ValueError("uid_range must begin at 1000 or above and not end before it begins")
+        if not _RESERVED_UIDS < first <= last < 1 << 31:
+            raise ValueError(f"uid_range must begin above {_RESERVED_UIDS} and not end before it begins")
         return self
 
 

@@ -91,7 +91,7 @@ def expected(api: APIClient, runner_image: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 async def fresh(runner_image: str, anyio_backend: str):
-    async with open_sandbox(Settings(checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(checkpoints=False, safety="off")) as sandbox:
         yield sandbox
 
 

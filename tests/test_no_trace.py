@@ -177,8 +177,8 @@ def test_only_what_has_no_living_owner_is_swept(
     # A container of a dead owner that does not end by itself: its process knows nothing of us.
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     owner = Owner.current()
-    label = Owner(owner.host, owner.boot, owner.namespace, int(dead.stdout), owner.started).to_label()
-    foreign = Owner("another host", owner.boot, owner.namespace, int(dead.stdout), owner.started).to_label()
+    label = Owner(owner.host, owner.boot, owner.namespace, int(dead.stdout), owner.began).to_label()
+    foreign = Owner("another host", owner.boot, owner.namespace, int(dead.stdout), owner.began).to_label()
     left: dict[str, str] = {}
     for name, text in (("dead", label), ("foreign", foreign), ("garbage", "not json")):
         left[name] = api.create_container(
@@ -207,12 +207,12 @@ async def test_a_dead_owner_is_told_from_a_living_one() -> None:
     owner = Owner.current()
     assert Owner.from_label(owner.to_label()) == owner
     assert not owner.is_provably_dead()
-    reused = Owner(owner.host, owner.boot, owner.namespace, os.getpid(), owner.started - 100)
+    reused = Owner(owner.host, owner.boot, owner.namespace, os.getpid(), owner.began - 100)
     assert reused.is_provably_dead()
     assert not Owner(owner.host, "another boot", owner.namespace, 1 << 22, 0.0).is_provably_dead()
     assert not Owner(owner.host, owner.boot, "another namespace", 1 << 22, 0.0).is_provably_dead()
     child = psutil.Popen(["sleep", "100"])
-    other = Owner(owner.host, owner.boot, owner.namespace, child.pid, child.create_time())
+    other = Owner.of(child.pid)
     assert not other.is_provably_dead()
     child.kill()
     assert other.is_provably_dead() or child.wait() is None or other.is_provably_dead()

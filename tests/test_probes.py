@@ -40,6 +40,7 @@ RUNTIME = os.environ.get("AGENTRUN_TEST_RUNTIME")
 """OCI runtime to attack in place of the engine's own: see `make probes-runsc`."""
 
 SETTINGS = Settings(
+    safety="off",
     memory=320 * MIB,
     workspace_size=24 * MIB,
     tmp_size=8 * MIB,

@@ -62,8 +62,8 @@ class DockerEngine:
         client = await self._connected()
         async with self._building:
             if self._image is not None:
-                return await self._call(lambda: _require_image(client, self._image or "", report))
-            return await self._call(lambda: ensure_image(client, self._recipe, report))
+                return await self._call(lambda: _require_image(client, self._image or "", report), abandon=True)
+            return await self._call(lambda: ensure_image(client, self._recipe, report), abandon=True)
 
     async def allocate(self, spec: ContainerSpec) -> str:
         client = await self._connected()
@@ -136,7 +136,11 @@ class DockerEngine:
         """:raises EngineError: the engine can't enforce what a sandbox is promised."""
         if self._accept_weak or self._weaknesses is None:
             return
-        found = await self._call(self._weaknesses.result)
+        try:
+            found = await self._call(self._weaknesses.result)
+        except EngineError:
+            self._client = None  # it is asked again with the next connection
+            raise
         if found:
             raise EngineError(
                 f"This container engine can't protect the machine from the code: {'; '.join(found)}. Use another "
@@ -144,16 +148,17 @@ class DockerEngine:
                 "AGENTRUN_ACCEPT_WEAK_ENGINE=true to go on without that protection."
             )
 
-    async def _call(self, request: Callable[[], Any]) -> Any:
+    async def _call(self, request: Callable[[], Any], *, abandon: bool = False) -> Any:
         """Run a blocking request in a thread.
 
+        :param abandon: don't wait for it where nobody wants its result any more.
         :raises EngineError: it failed; after a failure to reach the engine, the next call looks for it anew.
         """
         import docker.errors
         import requests
 
         try:
-            return await anyio.to_thread.run_sync(request)
+            return await anyio.to_thread.run_sync(request, abandon_on_cancel=abandon)
         except docker.errors.ImageNotFound as error:
             raise ImageError(
                 f"The image is gone: {error.explanation or error}. Call again to have it built."

@@ -135,7 +135,7 @@ class Keeper:
     """Starts a container when it is first asked for, and another when that one is lost.
 
     :param prepare: makes the image ready and says what to start; told whom to report progress to.
-    :param hello: the fields of the first frame, beside the version.
+    :param hello: makes the fields of the first frame, beside the version, anew for each container.
     :param afterwards: called behind each start, when the container is of use already.
     """
 
@@ -144,7 +144,7 @@ class Keeper:
         engine: Engine,
         tasks: TaskGroup,
         prepare: Callable[[Report], Awaitable[ContainerSpec]],
-        hello: dict[str, Any],
+        hello: Callable[[], Awaitable[dict[str, Any]]],
         *,
         afterwards: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
@@ -230,14 +230,14 @@ class Keeper:
         if self._afterwards is not None:
             try:
                 await self._afterwards()
-            except AgentRunError as error:
-                logger.warning("%s", error)
+            except Exception as error:  # housekeeping is no reason to end a container
+                logger.warning("%s: %s", type(error).__name__, error)
 
     async def _greet(self, link: Link) -> str | None:
         """Exchange first frames; returns what is wrong."""
         try:
             with anyio.fail_after(_START_SECONDS):
-                await link.send(Kind.HELLO, version=VERSION, **self._hello)
+                await link.send(Kind.HELLO, version=VERSION, **await self._hello())
                 link.greeting = await link.expect(Kind.READY)
         except SandboxLostError as error:
             return f"The container ended as soon as it was started ({error})."

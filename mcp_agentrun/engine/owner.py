@@ -10,6 +10,10 @@ import sys
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 __all__ = ["Owner"]
 
@@ -26,16 +30,21 @@ class Owner:
     namespace: str
     """Of the pid namespace; empty where there are none."""
     pid: int
-    started: float
-    """Seconds since the epoch."""
+    began: float
+    """On Linux in clock ticks since the boot, which no change of the clock moves; elsewhere seconds since the epoch."""
 
     @classmethod
     @functools.cache
     def current(cls) -> Owner:
         """This process."""
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """Process *pid* of this pid namespace, which must exist."""
         import psutil
 
-        return cls(_host_id(), _boot_id(), _pid_namespace(), os.getpid(), psutil.Process().create_time())
+        return cls(_host_id(), _boot_id(), _pid_namespace(), pid, _started(psutil.Process(pid)))
 
     @classmethod
     def from_label(cls, label: str) -> Owner | None:
@@ -47,9 +56,9 @@ class Owner:
                 str(fields["boot"]),
                 str(fields["namespace"]),
                 int(fields["pid"]),
-                float(fields["started"]),
+                float(fields["began"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def to_label(self) -> str:
@@ -64,13 +73,23 @@ class Owner:
 
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) > _START_TOLERANCE or (
+            return abs(_started(process) - self.began) > _START_TOLERANCE or (
                 process.status() == psutil.STATUS_ZOMBIE
             )
         except psutil.NoSuchProcess:
             return True
-        except psutil.Error:
+        except (psutil.Error, ValueError, OverflowError):
             return False
+
+
+def _started(process: psutil.Process) -> float:
+    if sys.platform == "linux":
+        try:
+            stat = Path(f"/proc/{process.pid}/stat").read_bytes()
+            return float(stat.rpartition(b")")[2].split()[19])
+        except (OSError, IndexError):
+            pass  # it has ended, or there is no /proc
+    return process.create_time()
 
 
 def _host_id() -> str:

@@ -19,7 +19,7 @@ from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..engine.network import NetworkSettings, redact
 from ..errors import InstallError, SandboxLostError, SettingsError, UnavailableError
-from ..protocol import Kind, decode_json
+from ..protocol import FrameError, Kind, decode_json
 from ..settings import Settings
 from .policy import Constraints, Policy, Rule
 
@@ -101,6 +101,8 @@ class Installer:
         self._shared: Installed | None = None
         self._with_wheelhouse: Link | None = None
         self._stack = AsyncExitStack()
+        self._served: set[str] = set()
+        """Ids of the sandboxes that have something installed."""
         self._keeper: Keeper | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -155,6 +157,7 @@ class Installer:
         self, sandbox: str, requirements: Sequence[str], tell: Report, *, shared: bool = False
     ) -> Installed:
         tell("starting the installer")
+        self._served.add(sandbox)
         link = await (await self._started()).connected()
         try:
             with anyio.fail_after(self._settings.install_timeout):
@@ -183,6 +186,9 @@ class Installer:
 
     async def forget(self, sandbox: str) -> None:
         """Remove what was installed for *sandbox*. What can't be removed now goes when the next installer starts."""
+        self._served.discard(sandbox)
+        if self._keeper is None or not self._keeper.is_ready:
+            return
         with anyio.CancelScope(shield=True), anyio.move_on_after(_FORGET_SECONDS):
             async with self._turn:
                 try:
@@ -196,23 +202,25 @@ class Installer:
         if self._tasks is None:
             raise RuntimeError("an Installer is used inside `async with`")
         if self._keeper is None:
-            hello = {
-                "index_url": self._network.index_url,
-                "extra_index_urls": list(self._network.extra_index_urls),
-                "proxies": dict(self._network.proxies),
-                "ca_bundle": (self._network.ca_bundle or b"").decode("utf-8", "replace"),
-                "options": {
-                    "offline": self._settings.offline,
-                    "exclude_newer": self._settings.packages_exclude_newer,
-                    "build": self._settings.packages_build,
-                    "download": self._settings.packages_download,
-                    "size": self._settings.packages_size,
-                    "cache_size": self._settings.cache_size,
-                },
-                "living": list(await self._engine.sandboxes()),
-            }
-            self._keeper = Keeper(self._engine, self._tasks, self._prepare, hello)
+            self._keeper = Keeper(self._engine, self._tasks, self._prepare, self._hello)
         return self._keeper
+
+    async def _hello(self) -> dict[str, Any]:
+        return {
+            "index_url": self._network.index_url,
+            "extra_index_urls": list(self._network.extra_index_urls),
+            "proxies": dict(self._network.proxies),
+            "ca_bundle": (self._network.ca_bundle or b"").decode("utf-8", "replace"),
+            "options": {
+                "offline": self._settings.offline,
+                "exclude_newer": self._settings.packages_exclude_newer,
+                "build": self._settings.packages_build,
+                "download": self._settings.packages_download,
+                "size": self._settings.packages_size,
+                "cache_size": self._settings.cache_size,
+            },
+            "living": [*await self._engine.sandboxes(), *self._served],
+        }
 
     async def _prepare(self, report: Report) -> ContainerSpec:
         image = await self._engine.ensure_image(report)
@@ -232,15 +240,19 @@ class Installer:
         )
 
     async def _outcome(self, link: Link, tell: Report, requirements: Sequence[str] = ()) -> dict[str, Any]:
-        while True:
-            kind, payload = await link.receive()
-            fields = decode_json(payload)
-            if kind is Kind.INSTALL_DONE:
-                return fields
-            if kind is Kind.RESOLVED:
-                await self._approve(link, fields, requirements)
-            else:
-                tell(self._without_secrets(str(fields.get("text", ""))))
+        try:
+            while True:
+                kind, payload = await link.receive()
+                fields = decode_json(payload)
+                if kind is Kind.INSTALL_DONE:
+                    return fields
+                if kind is Kind.RESOLVED:
+                    await self._approve(link, fields, requirements)
+                else:
+                    tell(self._without_secrets(str(fields.get("text", ""))))
+        except (FrameError, KeyError, TypeError, ValueError, AttributeError) as error:
+            link.abandon("the installer sent a malformed answer")
+            raise SandboxLostError(link.reason) from error
 
     async def _approve(self, link: Link, fields: dict[str, Any], requirements: Sequence[str]) -> None:
         pins = {str(name): str(version) for name, version in fields["pins"].items()}

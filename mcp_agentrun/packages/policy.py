@@ -219,7 +219,7 @@ def is_satisfied(requirement: str, have: Mapping[str, str]) -> bool:
 
 
 def _split(text: str) -> list[str]:
-    text = text.strip()
+    text = text.strip()[: _MOST * _LONGEST]
     if not text or _is_requirement(text):
         return [text] if text else []
     parts = [part.strip() for part in text.splitlines() if part.strip()]
@@ -232,7 +232,7 @@ def _split(text: str) -> list[str]:
 def _is_requirement(text: str) -> bool:
     try:
         Requirement(text)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         return False
     return True
 
@@ -249,7 +249,7 @@ def _parse(text: str, urls: bool) -> str:
         raise InvalidRequestError(f"{shown} is a path; packages are installed by name from the package index only.")
     try:
         requirement = Requirement(text)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         raise InvalidRequestError(f"{shown} is not a package requirement. {_HOW}") from None
     if requirement.url is not None and not urls:
         raise InvalidRequestError(f"{shown} names a URL; packages are installed by name from the package index only.")

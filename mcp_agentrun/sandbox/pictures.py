@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from ..protocol import Kind, decode_json
+from ..protocol import FrameError, Kind, decode_json
 from .result import Picture
 
 __all__ = ["Pictures", "parse_png"]
@@ -27,11 +27,14 @@ class Pictures:
     def add(self, kind: Kind, payload: bytes) -> bool:
         """Take a frame; false if it is none that a runner could have sent here."""
         if kind is Kind.ITEM:
-            fields = decode_json(payload)
+            try:
+                fields = decode_json(payload)
+            except FrameError:
+                return False
             size = fields.get("size")
             if self._missing or fields.get("type") != "image/png" or len(self._all) >= _MOST:
                 return False
-            if not isinstance(size, int) or not 0 < size <= _BYTES - self._total:
+            if type(size) is not int or not 0 < size <= _BYTES - self._total:
                 return False
             self._total += size
             self._missing = size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -69,7 +68,6 @@ def _is_number(value: object) -> bool:
 
 
 _RETURNS = 16
-_OVERWRITTEN = re.compile(rb"(?:[^\r\n]*\r(?!\r*\n)){%d,}(?=[^\r\n])" % _RETURNS)
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,7 @@ class Output:
         """The output without what a progress bar has written over: of a line with many carriage returns, the last."""
         if self.head.count(b"\r") <= _RETURNS:
             return self
-        head = _OVERWRITTEN.sub(b"", self.head)
-        tail = _OVERWRITTEN.sub(b"", self.tail)
+        head, tail = _without_overwritten(self.head), _without_overwritten(self.tail)
         gone = len(self.head) + len(self.tail) - len(head) - len(tail)
         return Output(head, tail, self.written - gone)
 
@@ -129,6 +126,15 @@ class Output:
         while _is_cut(head):
             head = head[:-1]
         return _decode(head), self.written - len(head) - len(tail), _decode(tail)
+
+
+def _without_overwritten(data: bytes) -> bytes:
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines):
+        body = line.rstrip(b"\r")
+        if body.count(b"\r") >= _RETURNS:
+            lines[number] = body[body.rfind(b"\r") + 1 :] + line[len(body) :]
+    return b"\n".join(lines)
 
 
 def _is_cut(data: bytes) -> bool:

@@ -48,6 +48,8 @@ _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
+_STATES: tuple[State, ...] = ("kept", "restored", "lost")
+"""From good to bad."""
 
 _NO_MODULE = re.compile(r"No module named '(\w+)")
 _NORMAL = re.compile(r"[-_.]+")
@@ -83,6 +85,8 @@ class Sandbox:
         self._turn = anyio.Lock(fast_acquire=True)
         self._waiting = 0
         self._seen_starts = 0
+        self._owed: State = "kept"
+        self._owed_replaced = False
         self._unprotected: str | None = None
         self._stack = AsyncExitStack()
         self._keeper: Keeper | None = None
@@ -90,7 +94,12 @@ class Sandbox:
     async def __aenter__(self) -> Sandbox:
         tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(tasks.cancel_scope.cancel)
-        hello = {
+        self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
+        self._keeper.begin()
+        return self
+
+    async def _hello(self) -> dict[str, Any]:
+        return {
             "preload": list(self._settings.preload),
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
@@ -103,17 +112,14 @@ class Sandbox:
                 "warn": self._settings.safety_warn,
             },
         }
-        self._keeper = Keeper(self._engine, tasks, self._prepare, hello, afterwards=self._engine.sweep)
-        self._keeper.begin()
-        return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
-        if self._installer is not None and self._installed is not None:
-            await self._installer.forget(self.id)
         try:
             return await self._stack.__aexit__(*exc_info)
         finally:
             _uids_in_use.discard(self._uid)
+            if self._installer is not None and self._installed is not None:
+                await self._installer.forget(self.id)
 
     @property
     def stage(self) -> str:
@@ -165,12 +171,13 @@ class Sandbox:
             link = await self._living.connected()
             if not self._has_base:
                 await self._preinstall()
-            replaced = self._note_starts()
+            self._owed_replaced |= self._note_starts()
             number = next(self._numbers)
-            await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
             try:
+                await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
                 with anyio.fail_after(timeout + _OVERHEAD_SECONDS) as scope:
-                    return await self._result(link, number, timeout, replaced, on_output, scope, report)
+                    result = await self._result(link, number, timeout, on_output, scope, report)
+                    return self._with_owed(result)
             except TimeoutError:
                 link.abandon("the supervisor let a deadline pass")
                 raise SandboxLostError(
@@ -185,6 +192,12 @@ class Sandbox:
                 with anyio.CancelScope(shield=True):
                     await self._cancel(link, number)
                 raise
+
+    def _with_owed(self, result: Result) -> Result:
+        """*result*, and what had become of the session in runs whose results nobody was given."""
+        replaced, self._owed_replaced = self._owed_replaced, False
+        owed, self._owed = self._owed, "kept"
+        return replace(result, replaced=replaced, since=_worst(owed, result.since))
 
     async def install(self, requirements: str | Sequence[str], *, report: Report | None = None) -> Installed:
         """Install packages, by PEP 508 requirement, for this sandbox. Its variables stay.
@@ -367,11 +380,15 @@ class Sandbox:
         link: Link,
         number: int,
         timeout: float,
-        replaced: bool,
         on_output: OnOutput | None,
-        scope: anyio.CancelScope,
+        scope: anyio.CancelScope | None,
         report: Report | None = None,
     ) -> Result:
+        """Take the frames of run *number*, to its result.
+
+        :param scope: whose deadline is put off while packages are installed; None for a run that was cancelled, for
+            which nothing is installed any more.
+        """
         head, late, tail = bytearray(), bytearray(), b""
         pictures = Pictures()
         installed: Installed | None = None
@@ -389,6 +406,8 @@ class Sandbox:
             elif kind in (Kind.ITEM, Kind.ITEM_DATA) and pictures.add(kind, payload):
                 pass
             elif kind is Kind.MISSING:
+                if scope is None:
+                    continue
                 begun = anyio.current_time()
                 scope.deadline = float("inf")  # the installer has a limit of its own
                 installed, advice = await self._provide(link, number, payload, report)
@@ -423,7 +442,6 @@ class Sandbox:
                 since=fields["since"],
                 unprotected=unprotected if is_news else None,
                 late=Output(bytes(late), b"", len(late)),
-                replaced=replaced,
                 timeout=timeout,
                 number=number,
                 files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
@@ -433,7 +451,7 @@ class Sandbox:
                 installed=installed,
                 advice=advice,
             )
-        except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
+        except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
             link.abandon("the container sent a malformed result")
             raise SandboxLostError(link.reason) from error
 
@@ -467,11 +485,16 @@ class Sandbox:
         with anyio.move_on_after(_CANCEL_SECONDS) as scope:
             try:
                 await link.send(Kind.CANCEL, run=number)
-                await self._result(link, number, 0.0, False, None, scope)
+                result = await self._result(link, number, 0.0, None, None)
+                self._owed = _worst(self._owed, result.since, result.state)
             except SandboxLostError:
                 return
         if scope.cancelled_caught:
             link.abandon("a cancelled run did not end")
+
+
+def _worst(*states: State) -> State:
+    return max(states, key=_STATES.index)
 
 
 @contextmanager
@@ -495,7 +518,10 @@ def _exchange(link: Link) -> Generator[None]:
 def _image_of(link: Link) -> dict[str, str]:
     """Version by name of the distributions that the container says its image has."""
     given = link.greeting.get("distributions")
-    return {_normal(str(name)): str(version) for name, version in given} if isinstance(given, list) else {}  # pyright: ignore
+    try:
+        return {_normal(str(name)): str(version) for name, version in given}  # pyright: ignore
+    except (TypeError, ValueError):
+        return {}
 
 
 def _normal(name: str) -> str:

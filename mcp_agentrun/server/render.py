@@ -82,12 +82,12 @@ def run_answer(
         )
     elif result.since == "restored":
         blocks.append(
-            _MARK + "The interpreter ended by itself after your last call. The session goes on with the last copy of "
+            _MARK + "The interpreter ended in or after your last call. The session goes on with the last copy of "
             "its variables; check those that the last call has changed.\n"
         )
     elif result.since == "lost":
         blocks.append(
-            _MARK + "The interpreter ended by itself after your last call: all variables and imports are gone, files "
+            _MARK + "The interpreter ended in or after your last call: all variables and imports are gone, files "
             "are still there. Define again what you need.\n"
         )
     if result.late.written:

@@ -76,9 +76,14 @@ async def _serve(settings: Settings) -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 # The server can't be cancelled: see above. Its sandboxes are ended under it.
+                if stop.is_set():  # asked again: at once
+                    os._exit(128 + number)
                 stop.set()
-                await sessions_ended.wait()
-                os._exit(128 + number)
+                tasks.start_soon(exit_when_ended, 128 + number)
+
+    async def exit_when_ended(code: int) -> None:
+        await sessions_ended.wait()
+        os._exit(code)
 
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":

@@ -187,6 +187,8 @@ class Installer:
                 answer["error"] = str(error)
             except OSError as error:
                 answer["error"] = f"The package volume could not be written: {error.strerror}."
+            except Exception as error:  # whoever waits for the answer gets one
+                answer["error"] = f"The installer failed ({type(error).__name__}). Call again."
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
             self._send(encode_json(Kind.INSTALL_DONE, **answer))

@@ -212,13 +212,13 @@ def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         ended += reap()
-        stopped = {pid for pid in stopped if _runs(pid)}
+        stopped = {pid for pid in stopped if is_alive(pid)}
         if stopped:
             time.sleep(0.0005)  # SIGKILL has no event to wait for where the stray is not our child
     return ended
 
 
-def _runs(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether *pid* still executes; a zombie, whose parent has to reap it, does not."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:

@@ -253,9 +253,21 @@ class Session:
             sys.path.remove(self._packages)
         self._packages = path
         if path is not None:
-            place = next((i for i, entry in enumerate(sys.path) if entry.endswith("site-packages")), len(sys.path))
+            place = next(
+                (
+                    i
+                    for i, entry in enumerate(_objects(sys.path))
+                    if isinstance(entry, str) and entry.endswith("site-packages")
+                ),
+                len(sys.path),
+            )
             sys.path.insert(place, path)
-        importlib.invalidate_caches()
+        with contextlib.suppress(Exception):  # finders can be the user's
+            importlib.invalidate_caches()
+
+
+def _objects(things: Any) -> list[object]:
+    return list(things)
 
 
 def _run(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:

@@ -48,8 +48,11 @@ TIGHT = 0.85
 COPY_WORTH = 48 << 20
 """Bytes that dropping a copy must free."""
 
-ITEMS_LIMIT = 8 << 20
-"""Bytes of pictures that are forwarded of one run."""
+ITEMS, ITEMS_LIMIT = 16, 8 << 20
+"""Pictures that are forwarded of one run, and their bytes."""
+
+TEXT_LIMIT, NUMBER_LIMIT = 1 << 16, 1 << 62
+"""Of what a worker reports; the server takes no more."""
 
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
@@ -81,7 +84,9 @@ class Run:
         self.is_first = False
         """Of its worker: there were no variables yet."""
         self.items = 0
-        """Bytes of pictures forwarded."""
+        """Pictures forwarded; `items_size` are their bytes, of which `items_missing` are to come."""
+        self.items_size = 0
+        self.items_missing = 0
         self.verdict: Verdict | None = None
         """What the checker says of the code; nothing runs without."""
         self.is_held = False
@@ -272,9 +277,20 @@ class Supervisor:
         run = self._run
         if run is None:
             raise FrameError("out of turn")
-        run.items += len(payload)
-        if run.items > ITEMS_LIMIT:
-            raise FrameError("too many pictures")
+        if kind is Kind.ITEM:
+            fields = decode_json(payload)
+            size = fields.get("size")
+            if fields.get("type") != "image/png" or type(size) is not int or run.items_missing or run.items >= ITEMS:
+                raise FrameError("no picture")
+            run.items += 1
+            run.items_size += size
+            run.items_missing = size
+            if not 0 < size <= run.items_size <= ITEMS_LIMIT:
+                raise FrameError("too large a picture")
+        elif 0 < len(payload) <= run.items_missing:
+            run.items_missing -= len(payload)
+        else:
+            raise FrameError("more than the picture")
         if not run.is_probe:
             self._host.send(encode(kind, payload))
 
@@ -295,7 +311,7 @@ class Supervisor:
             if now - run.started > MEMORY_CHECK:
                 self._relieve_memory()
         reset = self._reset
-        if reset is not None and now >= reset.deadline and reset.janitor is not None:
+        if reset is not None and now >= reset.deadline and not reset.wiped:
             os._exit(1)  # files that can't be removed: only a new container is clean
 
     def _hasten(self, run: Run, worker: Worker, now: float) -> None:
@@ -307,8 +323,10 @@ class Supervisor:
             run.deadline = now + GRACE - INTERRUPT_WORKER_AGAIN
             self._workers.signal(worker, signal.SIGINT)
         else:
-            run.deadline = float("inf")
+            run.deadline = now + GRACE  # the kill that ends it may have to be repeated
             self._workers.signal(worker, signal.SIGKILL)
+            if not linux.is_alive(worker.pid):  # a copy that is not our child ends without a word
+                self._bury([(worker.pid, -signal.SIGKILL)])
 
     def _interrupt(self, run: Run, outcome: str) -> None:
         """Interrupt as ^C in a terminal does: the worker and everything it has started, at once."""
@@ -439,8 +457,11 @@ class Supervisor:
         if reset is None:
             return
         if not reset.wiped and reset.janitor is None and not self._workers.is_in_birth:
-            reset.janitor = self._start_janitor()
-            reset.deadline = time.monotonic() + WIPE_SECONDS
+            if reset.deadline == float("inf"):
+                reset.deadline = time.monotonic() + WIPE_SECONDS
+                self._workers.listen()  # what the code has put beside the socket goes, too
+            with contextlib.suppress(BlockingIOError):  # what was killed still counts: once it is reaped, there is room
+                reset.janitor = self._start_janitor()
         if reset.wiped and self._workers.current is not None:
             self._reset = None
             self._output.forget_late()
@@ -535,9 +556,9 @@ def _checked(report: dict[str, Any], number: int) -> dict[str, Any]:
         report.get("run") == number
         and isinstance(report.get("ok"), bool)
         and isinstance(report.get("changed"), bool)
-        and isinstance(code := report.get("exit_code"), int)
+        and type(code := report.get("exit_code")) is int
         and 0 <= code <= 255
-        and isinstance(report.get("value"), str | None)
+        and _is_text(report.get("value"))
         and (error is None or _is_error(error))
     ):
         raise FrameError("malformed report")
@@ -552,11 +573,21 @@ def _is_error(error: object) -> bool:
         set(fields) == {"type", "message", "line", "errno", "full"}
         and isinstance(fields["type"], str)
         and isinstance(fields["message"], str)
-        and isinstance(fields["line"], int | None)
-        and isinstance(fields["errno"], int | None)
+        and _is_text(fields["type"])
+        and _is_text(fields["message"])
+        and _is_number(fields["line"])
+        and _is_number(fields["errno"])
         and isinstance(fields["full"], list)
-        and all(folder in WRITABLE for folder in fields["full"])  # pyright: ignore[reportUnknownVariableType]
+        and all(isinstance(folder, str) and folder in WRITABLE for folder in fields["full"])  # pyright: ignore
     )
+
+
+def _is_text(value: object) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= TEXT_LIMIT)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (type(value) is int and abs(value) < NUMBER_LIMIT)
 
 
 def main() -> NoReturn:

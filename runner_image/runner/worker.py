@@ -91,6 +91,8 @@ def _fork_copy() -> str | None:
         linux.fork_sibling()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "EAGAIN")
+    except Exception:  # of what user code has put in the place of something that a fork needs
+        return "hooks"
     if _getpid() != pid:
         random.setstate(state)  # the module has itself seeded anew in every fork
         linux.prefer_as_victim(0)  # before it becomes non-dumpable, and the file is root's

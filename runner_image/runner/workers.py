@@ -103,7 +103,7 @@ class Workers:
     def begin(self, preload: Sequence[str]) -> None:
         """Make the first worker, and then import *preload* for the later ones."""
         self._preload = preload
-        self._listen()
+        self.listen()
         self._start_zygote()
 
     # -- what there is
@@ -122,7 +122,8 @@ class Workers:
         """When `keep_deadlines` has something to do."""
         if self._birth is not None or self._copying is not None:
             return min(birth.deadline for birth in (self._birth, self._copying) if birth is not None)
-        return self._retry_at if self._zygote is not None and self._wants_worker() else float("inf")
+        waits = self._wants_worker() if self._zygote is not None else self._listener is not None
+        return self._retry_at if waits else float("inf")
 
     def pids(self, *, but: Worker | None = None) -> set[int]:
         """The pids that are ours, and not a run's strays."""
@@ -144,7 +145,7 @@ class Workers:
         if spare is not None and worker is not None and spare.warm and not worker.warm and not worker.used:
             self.current, self.spare = spare, None
             self.end(worker)
-        if self.zygote_pid is None and self._listener is not None:
+        if self.zygote_pid is None and self._listener is not None and time.monotonic() >= self._retry_at:
             self._start_zygote()
         if self._birth is None and self._wants_worker() and time.monotonic() >= self._retry_at:
             self._fork_worker()
@@ -176,7 +177,7 @@ class Workers:
     def restore(self) -> bool:
         """Make the copy the current worker. False if there is none."""
         worker, self.copy = self.copy, None
-        if worker is None:
+        if worker is None or worker.turn is None:
             return False
         self.end(self.current)
         self.current = worker
@@ -233,7 +234,7 @@ class Workers:
     def check_listener(self) -> None:
         """Listen at `TURN_PATH` again, where user code has removed that name or given it to something else."""
         if _inode(TURN_PATH) != self._listener_inode:
-            self._listen()
+            self.listen()
 
     # -- zygote and births
 
@@ -244,7 +245,11 @@ class Workers:
 
     def _start_zygote(self) -> None:
         self._warm = not self._preload
-        self.zygote_pid, control = zygote.start(self._preload, TURN_PATH)
+        try:
+            self.zygote_pid, control = zygote.start(self._preload, TURN_PATH)
+        except OSError:  # too many processes, of user code's: tried again when some have ended
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            return
         self._zygote = Peer(control, limit=_REPORT_LIMIT)
         self._events.watch(self._zygote, self._on_zygote)
 
@@ -339,7 +344,8 @@ class Workers:
         self.signal(self.current, signal.SIGCONT)  # user code can have stopped it, in its turn or while it was a spare
         return self.current, self.current.turn
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Listen at `TURN_PATH`, in a folder with nothing else in it."""
         if self._listener is not None:
             self._events.forget(self._listener)
             self._listener.close()
@@ -398,6 +404,8 @@ class Workers:
                 self._take(worker, frames)
                 if turn.closed:
                     self.end(worker)
+                    if worker is self.copy:  # it need not be a child of ours, whose end would be told
+                        self.drop_copy("died")
 
     def _take(self, worker: Worker, frames: list[Frame]) -> None:
         """What a worker says is hostile: one report of its run, or an answer about a copy, or it goes."""
@@ -411,7 +419,7 @@ class Workers:
                     self._on_item(kind, payload)
                 else:
                     raise FrameError("out of turn")
-        except FrameError:
+        except Exception:  # whatever its words lead to is the end of the worker, and of nobody else
             self.end(worker)
 
     def _on_copied(self, error: Any) -> None:
@@ -420,7 +428,7 @@ class Workers:
         if error is None:
             self._copying.made = True
         else:
-            self.drop_copy(error if isinstance(error, str) else "hooks")
+            self.drop_copy(error[:40] if isinstance(error, str) else "hooks")
 
     def _disconnect(self, worker: Worker) -> None:
         self._drop(worker.turn)
