@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -67,7 +68,9 @@ def main(context: click.Context, config: Path | None, **flags: Any) -> None:
     context.obj = config, flags
 
 
-def _effective(context: click.Context, config: Path | None, flags: dict[str, Any]) -> Settings:
+def _effective(
+    context: click.Context, config: Path | None = None, flags: Mapping[str, Any] = MappingProxyType({})
+) -> Settings:
     """The settings of a command: options may stand before and behind its name."""
     config_before, before = context.obj
     return _load(
@@ -122,17 +125,17 @@ def cache(context: click.Context) -> None:
 
 
 @cache.command()
-@click.pass_obj
-def show(settings: Settings) -> None:
+@click.pass_context
+def show(context: click.Context) -> None:
     """What the cache holds, and when it was last used."""
-    _cache(settings, clear=False)
+    _cache(_effective(context), clear=False)
 
 
 @cache.command()
-@click.pass_obj
-def clear(settings: Settings) -> None:
+@click.pass_context
+def clear(context: click.Context) -> None:
     """Remove all downloaded packages. Those that a sandbox has installed stay with it."""
-    _cache(settings, clear=True)
+    _cache(_effective(context), clear=True)
 
 
 def _cache(settings: Settings, *, clear: bool) -> None:
@@ -172,8 +175,8 @@ def _cache(settings: Settings, *, clear: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--profile", type=click.Choice(["strict", "standard", "off"]), help="The setting `safety` if left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each file.")
-@click.pass_obj
-def check_files(settings: Settings, files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
+@click.pass_context
+def check_files(context: click.Context, files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
     """Judge Python FILES as code is judged before it runs, without running them; - is standard input.
 
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
@@ -182,6 +185,7 @@ def check_files(settings: Settings, files: tuple[Path, ...], profile: str | None
 
     from .safety import check
 
+    settings = _effective(context)
     status = 0
     for path in files:
         try:

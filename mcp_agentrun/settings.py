@@ -301,7 +301,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name[len(PREFIX) :].lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and value
     }
 
 

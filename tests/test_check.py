@@ -239,7 +239,7 @@ async def test_warnings_and_switched_off_rules(runner_image: str) -> None:
 
 
 async def test_processes_can_be_allowed_and_the_check_switched_off(open_client: OpenClient) -> None:
-    for arguments in (("--safety-spawn"), ("--safety", "off")):
+    for arguments in (("--safety-spawn",), ("--safety", "off")):
         async with open_client(*arguments) as client:
             answer = await client.call_tool("run_python", {"code": SPAWN})
             assert not answer.is_error

@@ -47,7 +47,7 @@ async def test_no_engine_then_an_engine(open_client: OpenClient, engine: Private
 
 
 async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenClient, engine: PrivateEngine) -> None:
-    async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+    async with open_client("--safety", "off", env={"DOCKER_HOST": engine.url}) as client:
         await run(client, "x = 1")
 
         async def stop() -> None:

@@ -12,7 +12,7 @@ from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
 from .conftest import open_sandbox
-from .test_server import text_of
+from .test_output import client_text as text_of
 
 pytestmark = pytest.mark.anyio
 

@@ -100,7 +100,7 @@ results = []
 results.append(subprocess.check_output([sys.executable, "-c", "print(6 * 7)"]) == b"42\n")
 results.append(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1]) == 0)
 with concurrent.futures.ThreadPoolExecutor(4) as pool: results.append(list(pool.map(abs, [-1, 2])) == [1, 2])
-for method in ("fork", "spawn", "forkserver"):
+for method in ("fork", "spawn", "forkserver") if __name__ == "__main__" else ():
     with multiprocessing.get_context(method).Pool(2) as pool: results.append(pool.map(abs, [-1, 2]) == [1, 2])
 async def main():
     process = await asyncio.create_subprocess_exec("echo", "hi", stdout=subprocess.PIPE)

@@ -53,7 +53,7 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_NETWORK": "host"}, r"network \(environment\)"),
         ({"AGENTRUN_TYPO": "1"}, "unknown setting 'typo'"),
         ({"AGENTRUN_WORKSPACE_SIZE": "1g"}, "must not exceed memory less 150 MiB"),
-        ({"AGENTRUN_UID_RANGE": "0-10"}, "uid_range must begin at 1000"),
+        ({"AGENTRUN_UID_RANGE": "0-10"}, "uid_range must begin above 10002"),
         ({"AGENTRUN_UID_RANGE": "many"}, "a range is two numbers"),
         ({"AGENTRUN_CONFIG": "/nonexistent/x.toml"}, "there is no settings file"),
     ],

@@ -135,7 +135,7 @@ async def test_a_reset_of_a_container_that_has_gone(runner_image: str, api: APIC
 
 
 async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, api: APIClient) -> None:
-    async with open_client("--preload", "") as client:
+    async with open_client("--preload", "", "--safety", "off") as client:
         pid = int(text_of(await run(client, "import os; os.getpid()")))
         assert pid > 1
         lost: Any = None

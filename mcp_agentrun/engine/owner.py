@@ -73,9 +73,7 @@ class Owner:
 
         try:
             process = psutil.Process(self.pid)
-            return abs(_started(process) - self.began) > _START_TOLERANCE or (
-                process.status() == psutil.STATUS_ZOMBIE
-            )
+            return abs(_started(process) - self.began) > _START_TOLERANCE or (process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
         except (psutil.Error, ValueError, OverflowError):

@@ -218,6 +218,15 @@ def is_satisfied(requirement: str, have: Mapping[str, str]) -> bool:
         return False
 
 
+_NO_NAMES = frozenset(
+    """
+    a add all and conda for from in install latest me need of package packages pip pip3 please poetry
+    python the this to use uv version with you
+    """.split()  # noqa: SIM905
+)
+"""Words of a command line or a sentence. Some are packages as well, which have to be named one by one."""
+
+
 def _split(text: str) -> list[str]:
     text = text.strip()[: _MOST * _LONGEST]
     if not text or _is_requirement(text):
@@ -226,7 +235,8 @@ def _split(text: str) -> list[str]:
     if len(parts) > 1:
         return [piece for part in parts for piece in _split(part)]
     parts = [part for part in re.split(r"[\s,]+", text) if part]
-    return parts if all(_is_requirement(part) for part in parts) else [text]
+    is_list = all(_is_requirement(part) for part in parts) and _NO_NAMES.isdisjoint(part.lower() for part in parts)
+    return parts if is_list else [text]
 
 
 def _is_requirement(text: str) -> bool:

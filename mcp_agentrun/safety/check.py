@@ -42,14 +42,18 @@ def check(
     """
     if profile not in PROFILES:
         raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
-    with _without_collections():
+    with _without_collections(then_collect=len(code) > _LARGE):
         return _check(
             code, profile, network, frozenset((*off, "process-spawn")) if spawn else frozenset(off), warn, names
         )
 
 
+_LARGE = 1 << 15
+"""Characters of code whose tree is worth a collection of its own."""
+
+
 @contextlib.contextmanager
-def _without_collections() -> Generator[None]:
+def _without_collections(*, then_collect: bool) -> Generator[None]:
     """A syntax tree is all new objects, and each garbage collection would go through all of them."""
     enabled = gc.isenabled()
     gc.disable()
@@ -58,6 +62,8 @@ def _without_collections() -> Generator[None]:
     finally:
         if enabled:
             gc.enable()
+            if then_collect:
+                gc.collect()
 
 
 def _check(code: str, profile: Profile, network: bool, off: frozenset[str], warn: bool, names: Names | None) -> Verdict:

@@ -7,6 +7,7 @@ import ast
 import builtins
 import contextlib
 import errno
+import gc
 import importlib
 import inspect
 import io
@@ -80,6 +81,7 @@ class Session:
             ``error`` (``type``, ``message``, ``line``; or None) and ``changed``, false where the session is certainly
             as it was before. What is to be shown beside text is in `items`.
         """
+        filename = f"<run-{number}>"
         self._value = None
         self._changed = True
         self.items.begin(number)
@@ -91,15 +93,15 @@ class Session:
                 signal.signal(signal.SIGINT, self._interrupt_handler)
                 signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
                 try:
-                    self._execute(code, f"<run-{number}>")
+                    self._execute(code, filename)
                 except SystemExit as exit_:
                     report["exit_code"] = _exit_code(exit_)
                     report["ok"] = report["exit_code"] == 0
                     if not report["ok"]:
-                        report["error"] = _describe(exit_)
+                        report["error"] = _describe(exit_, filename)
                 except BaseException as error:
                     exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
-                    report.update(ok=False, exit_code=exit_code, error=_describe(error))
+                    report.update(ok=False, exit_code=exit_code, error=_describe(error, filename))
                     report["exit_code"] = _print_exception(error, exit_code)
                 self.items.collect_figures()
                 for stream in (sys.stdout, sys.stderr):
@@ -112,7 +114,7 @@ class Session:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:  # an interrupt that came while the run was being wound up
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            report.update(ok=False, exit_code=1, error=_describe(error))
+            report.update(ok=False, exit_code=1, error=_describe(error, filename))
         report["value"] = self._value
         report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
         return report
@@ -249,9 +251,9 @@ class Session:
         """Put the session's packages on the path, between the standard library and the image's packages."""
         if path == self._packages:
             return
-        if self._packages in sys.path:
-            sys.path.remove(self._packages)
-        self._packages = path
+        before, self._packages = self._packages, path
+        if before in sys.path:
+            sys.path.remove(before)
         if path is not None:
             place = next(
                 (
@@ -262,8 +264,34 @@ class Session:
                 len(sys.path),
             )
             sys.path.insert(place, path)
+        _tell_children("PYTHONPATH", before, path)
+        _tell_children("PATH", before and f"{before}/bin", path and f"{path}/bin")
         with contextlib.suppress(Exception):  # finders can be the user's
             importlib.invalidate_caches()
+
+
+def _tell_children(variable: str, before: str | None, now: str | None) -> None:
+    """Put the folder *now* before all others in a path *variable*, in the place of *before*."""
+    with contextlib.suppress(Exception):
+        folders = [each for each in os.environ.get(variable, "").split(":") if each and each != before]
+        os.environ[variable] = ":".join([*([now] if now else []), *folders])
+        if not os.environ[variable]:
+            del os.environ[variable]
+
+
+def note_ended(ended: dict[int, int]) -> None:
+    """Tell the `subprocess.Popen` objects of children that were ended with their run, and reaped by us, how they ended:
+    they would take it for success.
+    """
+    popen = getattr(sys.modules.get("subprocess"), "Popen", None)
+    if not ended or not isinstance(popen, type):
+        return
+    with contextlib.suppress(Exception):
+        for thing in gc.get_objects():
+            if issubclass(type(thing), popen) and thing.__dict__.get("returncode", 0) is None:
+                code = ended.get(thing.__dict__.get("pid"))
+                if code is not None:
+                    thing.__dict__["returncode"] = code
 
 
 def _objects(things: Any) -> list[object]:
@@ -403,12 +431,12 @@ def _print_exception(error: BaseException, exit_code: int) -> int:
     return exit_code
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
-    """What *error* is, in plain values, however hostile its class."""
+def _describe(error: BaseException, filename: str | None = None) -> dict[str, Any]:
+    """What *error* is, in plain values, however hostile its class; its line in *filename*, the code of this run."""
     line: int | None = None
     frame = error.__traceback__
     while frame is not None:
-        if frame.tb_frame.f_code.co_filename.startswith("<run-"):
+        if frame.tb_frame.f_code.co_filename == filename:
             line = frame.tb_lineno
         frame = frame.tb_next
     if line is None and isinstance(error, SyntaxError) and isinstance(error.lineno, int):

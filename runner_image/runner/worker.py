@@ -43,7 +43,10 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     """
     linux.set_name("worker")
     birth.sendall(encode_json(Kind.READY))
-    from .session import Session  # which takes a first worker longer than all else, while its code is on the way
+    from .session import (
+        Session,
+        note_ended,
+    )  # which takes a first worker longer than all else, while its code is on the way
 
     session = Session()
     pid = _getpid()
@@ -52,8 +55,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     connection = birth
     while True:
         kind, payload, descriptors = _receive(connection)
-        for _ in linux.reap():  # what the last run left running has been killed, and is nobody else's child
-            pass
+        note_ended(dict(linux.reap()))  # what the last run left running has been killed, and is nobody else's child
         if kind is Kind.CHECKPOINT:
             copy = _Socket(fileno=descriptors[0])
             error = _fork_copy()

@@ -65,6 +65,7 @@ class Birth:
         self.peer = peer
         self.deadline = deadline
         self.made = False
+        self.failed = False
         self.warm = False
 
 
@@ -295,8 +296,11 @@ class Workers:
         except FrameError:
             if birth is self._birth:
                 self._miscarry()
-            else:
+            elif birth.made:
                 self.drop_copy("hooks")
+            else:  # the worker, whose turn it still is, will say why
+                birth.failed = True
+                self._events.forget(birth.peer)
 
     def _miscarry(self) -> None:
         if self._birth is not None:
@@ -425,7 +429,7 @@ class Workers:
     def _on_copied(self, error: Any) -> None:
         if self._copying is None:  # it has been given up meanwhile
             return
-        if error is None:
+        if error is None and not self._copying.failed:
             self._copying.made = True
         else:
             self.drop_copy(error[:40] if isinstance(error, str) else "hooks")
