@@ -228,11 +228,11 @@ def test_the_worst_input_is_judged_in_time(name: str) -> None:
 
 def test_the_worst_inputs_need_little_memory() -> None:
     program = "import sys, json, resource; from mcp_agentrun.safety import check\n"
-    program += "for code in json.load(sys.stdin): check(code)\n"
+    program += "for line in sys.stdin: check(json.loads(line))\n"
     program += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
     finished = subprocess.run(
         [sys.executable, "-c", program],
-        input=json.dumps(list(WORST.values())),
+        input="\n".join(map(json.dumps, WORST.values())),
         capture_output=True,
         text=True,
         check=True,
