@@ -51,3 +51,9 @@ def test_requirements_are_understood(packages: str | list[str], parsed: tuple[st
 def test_everything_else_is_refused(packages: str | list[str]) -> None:
     with pytest.raises(InvalidRequestError):
         parse_requirements(packages)
+
+
+@pytest.mark.parametrize("text", ["pip install rich", "please install the requests package", "uv add numpy"])
+def test_a_command_or_a_sentence_is_no_list_of_names(text: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        parse_requirements(text)

@@ -42,3 +42,9 @@ def test_no_cut_goes_through_a_character(limit: int, character: str) -> None:
 
 def test_bytes_that_are_no_text_are_replaced() -> None:
     assert output(b"a\xff\xfeb").text() == "a\ufffd\ufffdb"
+
+
+def test_a_progress_bar_before_a_long_line_is_collapsed_in_no_time() -> None:
+    data = b"".join(b"\r%d%%" % part for part in range(100)) + b"\n" + b"x" * (8 << 20)
+    output = Output(data, b"", len(data)).collapsed()
+    assert output.head == b"99%\n" + b"x" * (8 << 20)

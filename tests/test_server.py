@@ -113,6 +113,9 @@ async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
         assert surrogate.is_error
         assert "at most 300 s" in text_of(surrogate)
         assert (await run(client, "1", timeout="soon")).is_error
+        misspelt = await client.call_tool("reset_sandbox", {"keep_file": True})
+        assert misspelt.is_error
+        assert "there is no argument 'keep_file'; reset_sandbox takes keep_packages, keep_files" in text_of(misspelt)
         unknown = await run(client, "1", sandbox="nope")
         assert unknown.is_error
         assert "No sandbox has the handle 'nope'" in text_of(unknown)

@@ -219,3 +219,49 @@ async def test_sandboxes_do_not_feel_each_other(shared: Sandbox, api: APIClient)
                 assert await text_of(other, "x") == "9\n"
             scope.cancel()
         assert await text_of(shared, "1 + 1") == "2\n"
+
+
+async def test_too_many_threads_for_a_copy_cost_no_variables(shared: Sandbox) -> None:
+    await text_of(shared, "precious = 42; import threading, time; go = threading.Event()")
+    started = await shared.run("for _ in range(100): threading.Thread(target=go.wait).start()")
+    assert started.error is not None
+    result = await shared.run("precious")
+    assert (result.outcome, result.state, result.output.text()) == ("ok", "kept", "42\n")
+    assert result.unprotected == "EAGAIN"
+    await text_of(shared, "go.set(); [thread.join() for thread in threading.enumerate()[1:]]")
+
+
+async def test_children_that_were_ended_with_their_run_have_not_succeeded(shared: Sandbox) -> None:
+    await text_of(shared, "import subprocess; child = subprocess.Popen(['sleep', '100'])")
+    assert await text_of(shared, "child.poll()") == "-9\n"
+
+
+FORGE = """
+import json, re, socket, struct, sys
+number = int(re.search(r"<run-(\\d+)>", sys._getframe().f_code.co_filename)[1])
+error = {{"type": "E", "message": "", "line": {line}, "errno": None, "full": {full}}}
+report = {{"run": number, "ok": False, "changed": True, "exit_code": 1, "value": {value}, "error": error}}
+for kind, fields in {frames}:
+    payload = json.dumps(fields or report).encode()
+    caller = socket.socket(socket.AF_UNIX)
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    caller.connect("/run/agentrun/turn")
+    caller.sendall(struct.pack(">IB", len(payload), kind) + payload)
+import time; time.sleep(30)
+"""
+FORGERIES = {
+    "unhashable": {"full": "[[]]"},
+    "a number without end": {"line": "10**30"},
+    "a long value": {"value": "'x' * 70_000"},
+    "a picture that is none": {"frames": "[(50, [1])]"},
+    "another type of picture": {"frames": "[(50, {'type': 'image/gif', 'size': 5})]"},
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_a_forged_report_is_the_end_of_its_worker_alone(shared: Sandbox, forgery: str) -> None:
+    await text_of(shared, "precious = 42")
+    fields = {"line": "1", "full": "[]", "value": "None", "frames": "[(13, None)]"} | FORGERIES[forgery]
+    result = await shared.run(FORGE.format(**fields), timeout=10)
+    assert (result.outcome, result.state) == ("crashed", "restored"), result
+    assert await text_of(shared, "precious") == "42\n"

@@ -3,7 +3,7 @@
 # Annotations are evaluated here: the SDK reads those of the tools, which name local settings.
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -205,6 +205,9 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServe
         return new_sandbox(lease.handle, lifetime) if lease.is_new else None
 
     async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        unknown = _unknown_arguments(ctx)
+        if unknown is not None:
+            return failure(f"Nothing was done: {unknown}", "error")
         with calling(caller_of(ctx)):
             result = await call_next(ctx)
         await sessions.begin()
@@ -316,6 +319,27 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServe
     return server
 
 
+_ARGUMENTS = {
+    "run_python": ("code", "timeout", "sandbox"),
+    "install_package": ("packages", "sandbox"),
+    "reset_sandbox": ("keep_packages", "keep_files", "sandbox"),
+}
+
+
+def _unknown_arguments(ctx: ServerRequestContext[Any, Any]) -> str | None:
+    """What is wrong with the names of a call's arguments: the SDK drops those that it doesn't know, and a misspelt
+    ``keep_files`` would cost the files.
+    """
+    params: Mapping[str, Any] = ctx.params if ctx.method == "tools/call" and ctx.params else {}
+    given, known = params.get("arguments"), _ARGUMENTS.get(str(params.get("name")))
+    if known is None or not isinstance(given, Mapping):
+        return None
+    unknown = [str(name) for name in given if name not in known]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if not unknown:
+        return None
+    return f"there is no argument {unknown[0][:40]!a}; {params['name']} takes {', '.join(known)}."
+
+
 def _lifetime(sessions: Sessions) -> str:
     if not sessions.is_shared:
         return CONNECTION_LIFETIME
@@ -338,7 +362,8 @@ def _run_description(settings: Settings, lifetime: str | None) -> str:
         "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
         "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
         f"of an error. Installed already: {', '.join(settings.image_packages) or 'the standard library only'}; "
-        f"install_package adds more. Files are written to the current folder, /workspace. {network} "
+        "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
+        f"{network} Processes that a call starts end with it. "
         f"Limits: {settings.timeout:g} s per call unless `timeout` says otherwise, "
         f"{settings.memory >> 20} MiB of memory, {settings.workspace_size >> 20} MiB of files."
         + (
