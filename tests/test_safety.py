@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -226,10 +225,12 @@ def test_the_worst_input_is_judged_in_time(name: str) -> None:
     assert time.process_time() - started < 3  # a second on an idle machine
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's account of a process since its start")
 def test_the_worst_inputs_need_little_memory() -> None:
-    program = "import sys, json, resource; from mcp_agentrun.safety import check\n"
+    program = "import sys, json; from mcp_agentrun.safety import check\n"
     program += "for line in sys.stdin: check(json.loads(line))\n"
-    program += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+    # Not ru_maxrss: that begins with what the process was forked from.
+    program += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     finished = subprocess.run(
         [sys.executable, "-c", program],
         input="\n".join(map(json.dumps, WORST.values())),
@@ -237,8 +238,7 @@ def test_the_worst_inputs_need_little_memory() -> None:
         text=True,
         check=True,
     )
-    assert int(finished.stdout) < 200
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+    assert 20 << 10 < int(finished.stdout) < 200 << 10
 
 
 def test_a_wide_name_space_hides_nothing() -> None:

@@ -25,8 +25,8 @@ CHECK_SECONDS = 2.0
 START_SECONDS = 10.0
 """What a check may take longer that has to wait for a new checker."""
 
-TRIES = 2
-"""How many checkers may die of one code: user code can kill them, and does so for no fault of that code."""
+TRIES = 3
+"""How many checkers may die of one code: earlier code can have killed the two that there are."""
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1
