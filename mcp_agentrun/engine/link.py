@@ -69,7 +69,7 @@ class Link:
         try:
             # A frame that is cut in the middle ends the stream: once begun, it is sent whole.
             async with self._sending:
-                with anyio.CancelScope(shield=True), anyio.fail_after(_SEND_SECONDS):
+                with anyio.fail_after(_SEND_SECONDS, shield=True):
                     await self._stream.send(frame)
         except TimeoutError:
             self.abandon("the container does not read")
@@ -84,7 +84,10 @@ class Link:
         :raises SandboxLostError: the link is broken.
         """
         try:
-            return await self._frames.receive()
+            try:
+                return self._frames.receive_nowait()  # spares passes of the event loop
+            except anyio.WouldBlock:
+                return await self._frames.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             raise SandboxLostError(self.reason) from None
 
@@ -112,7 +115,10 @@ class Link:
                 self._heard = anyio.current_time()
                 for frame in decoder:
                     if frame[0] is not Kind.PONG:
-                        await self._put.send(frame)
+                        try:
+                            self._put.send_nowait(frame)
+                        except anyio.WouldBlock:
+                            await self._put.send(frame)
                         self._heard = anyio.current_time()
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             self.abandon("the container has ended")

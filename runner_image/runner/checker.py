@@ -22,7 +22,7 @@ MEMORY = 192 << 20
 """Bytes that judging one input may take; the largest accepted one takes a third of it."""
 
 IDLE_SECONDS = 0.05
-"""What a new checker waits for code before it imports all that it may need."""
+"""How long a new checker has nothing to do before it imports all that it may need."""
 
 
 def main(connection: socket.socket) -> None:
@@ -34,10 +34,15 @@ def main(connection: socket.socket) -> None:
     connection.sendall(encode(Kind.READY))
     names = Names()
     decoder = FrameDecoder()
-    # The policy takes longer to import than most code to judge, and the first code of a container may need none of it.
-    if not select.select([connection], [], [], IDLE_SECONDS)[0]:
-        prepare()
-    while data := connection.recv(1 << 18):
+    prepared = False
+    while True:
+        # The policy takes longer to import than most code to judge, and the first code may need none of it.
+        if not prepared and not select.select([connection], [], [], IDLE_SECONDS)[0]:
+            prepare()
+            prepared = True
+        data = connection.recv(1 << 18)
+        if not data:
+            return
         decoder.feed(data)
         for _, payload in decoder:
             request = decode_json(payload)
@@ -56,7 +61,6 @@ def main(connection: socket.socket) -> None:
                     names=names.to_json() if names.changed else None,
                 )
             )
-        prepare()
 
 
 def start() -> tuple[int, socket.socket]:

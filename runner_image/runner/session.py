@@ -3,13 +3,12 @@
 from __future__ import annotations
 import __future__
 
-import ast
+import _ast as ast  # the nodes alone: what is around them takes long to import, and a first answer waits
 import builtins
 import contextlib
 import errno
 import gc
 import importlib
-import inspect
 import io
 import linecache
 import os
@@ -39,8 +38,7 @@ _eval, _list, _map = eval, list, map
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
-_getfile = inspect.getfile
-_parse = ast.parse
+_CO_COROUTINE = 0x80  # of `inspect`
 
 
 class Session:
@@ -62,7 +60,8 @@ class Session:
         self.items = Items()
         sys.displayhook = sys.__displayhook__ = self._display
         builtins.__dict__["display"] = self.items.display
-        inspect.getfile = self._getfile
+        self._getfile_of_python: Any = None
+        self._teach_inspect()
         sys.unraisablehook = sys.__unraisablehook__ = _unraisable  # pyright: ignore
         self._interrupt_handler: Any = signal.default_int_handler
         self._blocked: set[int] = set()
@@ -126,6 +125,11 @@ class Session:
         if sys.argv == self._argv:
             self._argv = sys.argv = [filename]
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
+        if self._getfile_of_python is None:
+            if "inspect" in code:
+                with contextlib.suppress(Exception):
+                    importlib.import_module("inspect")
+            self._teach_inspect()
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         tree: Any = _compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
         self._changed = not self._only_prints(tree)
@@ -144,7 +148,7 @@ class Session:
         if last is not None:
             flags |= body.co_flags & _FUTURES
             expression = _compile_tree(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
-        if (body.co_flags | getattr(expression, "co_flags", 0)) & inspect.CO_COROUTINE:
+        if (body.co_flags | getattr(expression, "co_flags", 0)) & _CO_COROUTINE:
             value = self._await(_run_awaiting(body, expression, namespace))
         else:
             value = _run(body, expression, namespace)
@@ -200,10 +204,17 @@ class Session:
             data["init_main_from_path"] = path
         return data
 
+    def _teach_inspect(self) -> None:
+        """Have `inspect` find the classes that runs have defined, as soon as it is there."""
+        inspect = sys.modules.get("inspect")
+        if inspect is not None and self._getfile_of_python is None and hasattr(inspect, "getfile"):
+            self._getfile_of_python = inspect.__dict__["getfile"]
+            inspect.__dict__["getfile"] = self._getfile
+
     def _getfile(self, object: Any) -> Any:
         """`inspect.getfile`, which knows the classes that runs have defined."""
         try:
-            return _getfile(object)
+            return self._getfile_of_python(object)
         except (OSError, TypeError):
             if isinstance(object, type) and object.__module__ == "__main__":
                 name = object.__qualname__.partition(".")[0]
@@ -318,12 +329,12 @@ def _run(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> An
 async def _run_awaiting(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:
     """The same, where there is an ``await`` in one of them; the other has the running loop as well."""
     value = _eval(body, namespace)
-    if body.co_flags & inspect.CO_COROUTINE:
+    if body.co_flags & _CO_COROUTINE:
         await value
     if expression is None:
         return None
     value = _eval(expression, namespace)
-    return await value if expression.co_flags & inspect.CO_COROUTINE else value
+    return await value if expression.co_flags & _CO_COROUTINE else value
 
 
 def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:
@@ -338,14 +349,15 @@ def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:
 def _definitions(code: str) -> str:
     """The parts of *code* that define names and do nothing else."""
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    tree = _parse(code)
+    whole: Any = importlib.import_module("ast")
+    tree = whole.parse(code)
     tree.body = [
         statement
         for statement in tree.body
         if isinstance(statement, kept)
-        or (isinstance(statement, ast.Assign) and all(map(_is_constant, ast.walk(statement.value))))
+        or (isinstance(statement, ast.Assign) and all(map(_is_constant, whole.walk(statement.value))))
     ]
-    return ast.unparse(tree)
+    return whole.unparse(tree)
 
 
 def _is_constant(part: ast.AST) -> bool:

@@ -501,12 +501,12 @@ class Supervisor:
         self._run = run
         run.is_first = not worker.used
         worker.used = True
-        run.oom_kills = self._memory.oom_kills()
         pipe = self._output.begin(quiet=run.is_probe)
         run.started = time.monotonic()
         run.deadline = run.started + run.timeout
         request = encode_json(Kind.RUN, run=run.number, code=run.code, path=run.path)
         self._workers.give(request, [self._nowhere, pipe])
+        run.oom_kills = self._memory.oom_kills()  # now, while the worker is only waking up
 
     def _end_run(
         self, run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None

@@ -21,8 +21,11 @@ from mcp_agentrun.protocol import FrameDecoder, Kind, encode, encode_json
 
 from . import linux, wipe, worker
 
-_LATER = ("runner.session",)
-"""What every worker imports by itself if need be."""
+FIRST_SECONDS = 0.03
+"""What the imports leave to a new container's first code, which may be on its way, before they take a core."""
+
+_LATER = ("runner.session", "inspect")
+"""What every worker uses, and the first one imports by itself if need be."""
 
 
 def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:
@@ -38,6 +41,7 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
     while _serve_fork(control, decoder, turn_path):
         if not pending:
             continue
+        select.select([control], [], [], FIRST_SECONDS)
         wipe.furnish(os.environ["HOME"])  # packages look there for settings and caches when they are imported
         while pending:
             _import(pending.pop(0))
