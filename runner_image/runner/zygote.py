@@ -41,8 +41,8 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
     while _serve_fork(control, decoder, turn_path):
         if not pending:
             continue
-        select.select([control], [], [], FIRST_SECONDS)
         wipe.furnish(os.environ["HOME"])  # packages look there for settings and caches when they are imported
+        select.select([control], [], [], FIRST_SECONDS)
         while pending:
             _import(pending.pop(0))
             while select.select([control], [], [], 0)[0]:
