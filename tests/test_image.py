@@ -248,7 +248,9 @@ def test_runner_has_its_code(api: APIClient, image: str) -> None:
 def test_build_leaves_no_credentials(api: APIClient, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in the image, its history and the layers left behind, nor in what is reported."""
     secret = f"s3cret-{uuid.uuid4().hex}"
-    index = NetworkSettings.from_environment(os.environ).index_url or "https://pypi.org/simple"
+    index = NetworkSettings.from_environment(os.environ).index_url
+    if index is None:
+        pytest.skip("needs a package index by URL, for credentials to be put into")
     monkeypatch.setenv(
         "UV_DEFAULT_INDEX", index.replace("://", f"://{secret}:{secret}@") if "@" not in index else index
     )
