@@ -17,8 +17,9 @@ import pytest
 from mcp_agentrun.engine import image as image_module
 from mcp_agentrun.engine.discovery import connect
 from mcp_agentrun.engine.image import LABEL_IMAGE, ImageRecipe, ensure_image
-from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import ImageError, SettingsError
+
+from .local_index import gateway_of, make_wheel, serve_index
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -245,28 +246,27 @@ def test_runner_has_its_code(api: APIClient, image: str) -> None:
 # How it is built
 
 
-def test_build_leaves_no_credentials(api: APIClient, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_leaves_no_credentials(
+    api: APIClient, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither in the image, its history and the layers left behind, nor in what is reported."""
     secret = f"s3cret-{uuid.uuid4().hex}"
-    index = NetworkSettings.from_environment(os.environ).index_url
-    if index is None:
-        pytest.skip("needs a package index by URL, for credentials to be put into")
-    monkeypatch.setenv(
-        "UV_DEFAULT_INDEX", index.replace("://", f"://{secret}:{secret}@") if "@" not in index else index
-    )
-    monkeypatch.setenv("NO_PROXY", f"{os.environ.get('NO_PROXY', '')},{secret}.example".strip(","))
-    recipe = ImageRecipe(packages=("six",))
+    make_wheel(tmp_path / "simple" / "of-the-test", "of-the-test")
+    monkeypatch.setenv("NO_PROXY", f"{os.environ.get('NO_PROXY', '')},{gateway_of(api)},{secret}.example".strip(","))
+    recipe = ImageRecipe(packages=("of-the-test",))
     _remove(api, recipe.tag, recipe.environment_tag)
     reports: list[str] = []
     try:
-        tag = ensure_image(api, recipe, reports.append)
+        with serve_index(tmp_path, api, credentials=f"{secret}:{secret}") as index:
+            monkeypatch.setenv("UV_INDEX", index)
+            tag = ensure_image(api, recipe, reports.append)
         assert any("environment: step" in report for report in reports)
         assert secret not in "\n".join(reports)
         for layer in api.images(all=True, filters={"label": LABEL_IMAGE}):
             assert secret not in json.dumps(api.history(layer["Id"]))
         found = run(api, tag, "sh", "-c", f"grep -rlF {secret} / --exclude-dir=proc --exclude-dir=sys; true", user="0")
         assert found == ""
-        assert run_python(api, tag, "import six; print(six.PY3)") == "True\n"
+        assert run_python(api, tag, "import of_the_test; print(of_the_test.VERSION)") == "1.0\n"
     finally:
         _remove(api, recipe.tag, recipe.environment_tag)
 
