@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import select
-import signal
 import socket
-import sys
 from typing import Any
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
@@ -64,30 +62,8 @@ def main(connection: socket.socket) -> None:
 
 
 def start() -> tuple[int, socket.socket]:
-    """Fork a checker from PID 1.
-
-    :returns: its pid and the supervisor's end of its connection.
-    """
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return pid, ours
-    try:
-        ours.close()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1):
-            os.dup2(nowhere, descriptor)
-        keep = theirs.fileno()
-        os.closerange(3, keep)
-        os.closerange(keep + 1, 1 << 16)
-        main(theirs)
-    except BaseException as error:
-        sys.stderr.write(f"checker: {error!r}\n")
-    finally:
-        os._exit(1)
+    """Fork a checker from PID 1: see `linux.start_helper`."""
+    return linux.start_helper(main)
 
 
 def is_verdict(fields: dict[str, Any]) -> bool:

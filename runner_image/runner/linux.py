@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
+import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
@@ -172,6 +174,34 @@ def prefer_as_victim(score: int) -> None:
     """
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(score))
+
+
+def start_helper(serve: Callable[[socket.socket], object]) -> tuple[int, socket.socket]:
+    """Fork a helper from PID 1, with nothing of PID 1's but one end of a connection, over which *serve* serves.
+
+    :returns: its pid and PID 1's end.
+    :raises OSError: no more processes.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        ours.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(nowhere, descriptor)
+        keep = theirs.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, 1 << 16)
+        serve(theirs)
+    except BaseException as error:
+        sys.stderr.write(f"runner: {error!r}\n")
+    finally:
+        os._exit(1)
 
 
 def reap() -> Iterator[tuple[int, int]]:

@@ -11,10 +11,8 @@ import gc
 import importlib
 import os
 import select
-import signal
 import site
 import socket
-import sys
 from collections.abc import Sequence
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, encode, encode_json
@@ -33,8 +31,6 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
     that a new container can run code at once.
     """
     linux.set_name("zygote")
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     site.main()  # PID 1 runs without: its modules are not to come from where packages are installed
     decoder = FrameDecoder()
     pending = [*_LATER, *preload]
@@ -83,25 +79,5 @@ def _import(name: str) -> None:
 
 
 def start(preload: Sequence[str], turn_path: str) -> tuple[int, socket.socket]:
-    """Fork a zygote from PID 1.
-
-    :returns: its pid and the supervisor's end of its control socket.
-    """
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return pid, ours
-    try:
-        ours.close()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1):
-            os.dup2(nowhere, descriptor)
-        keep = theirs.fileno()
-        os.closerange(3, keep)
-        os.closerange(keep + 1, 1 << 16)
-        main(theirs, preload, turn_path)
-    except BaseException as error:
-        sys.stderr.write(f"runner: {error!r}\n")
-    finally:
-        os._exit(1)
+    """Fork a zygote from PID 1: see `linux.start_helper`."""
+    return linux.start_helper(lambda control: main(control, preload, turn_path))
