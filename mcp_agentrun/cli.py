@@ -100,10 +100,9 @@ def build(context: click.Context, config: Path | None, **flags: Any) -> None:
     import anyio
 
     from .engine.docker import DockerEngine
-    from .engine.image import ImageRecipe
 
     async def run() -> str:
-        engine = DockerEngine(recipe=ImageRecipe(settings.image_base, settings.image_packages), image=settings.image)
+        engine = DockerEngine.from_settings(settings)
         try:
             return await engine.ensure_image(lambda stage: click.echo(stage, err=True))
         finally:
@@ -145,16 +144,11 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     import anyio
 
     from .engine.docker import DockerEngine
-    from .engine.image import ImageRecipe
     from .engine.network import NetworkSettings
     from .packages.installer import Cache, Installer
 
     async def run() -> Cache:
-        engine = DockerEngine(
-            recipe=ImageRecipe(settings.image_base, settings.image_packages),
-            image=settings.image,
-            accept_weak=settings.accept_weak_engine,
-        )
+        engine = DockerEngine.from_settings(settings)
         try:
             async with Installer(engine, settings, NetworkSettings.from_environment(os.environ)) as installer:
                 return await installer.cache(clear=clear)

@@ -19,6 +19,7 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 
 from ..errors import EngineError, ImageError
+from ..settings import Settings
 from . import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
 from .discovery import connect
 from .image import ImageRecipe, ensure_image
@@ -56,6 +57,15 @@ class DockerEngine:
         self._weaknesses: Future[list[str]] | None = None
         self._connecting = anyio.Lock()
         self._building = anyio.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> DockerEngine:
+        """The engine as *settings* want it used."""
+        return cls(
+            recipe=ImageRecipe(settings.image_base, settings.image_packages),
+            image=settings.image,
+            accept_weak=settings.accept_weak_engine,
+        )
 
     async def ensure_image(self, report: Report) -> str:
         report("looking for the container engine")

@@ -25,7 +25,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..engine.docker import DockerEngine
-from ..engine.image import ImageRecipe
 from ..engine.network import NetworkSettings
 from ..errors import AgentRunError, SettingsError
 from ..sessions import Sessions
@@ -87,11 +86,7 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> int:
-    engine = DockerEngine(
-        recipe=ImageRecipe(settings.image_base, settings.image_packages),
-        image=settings.image,
-        accept_weak=settings.accept_weak_engine,
-    )
+    engine = DockerEngine.from_settings(settings)
     ended_by = 0
     async with Sessions(engine, settings, NetworkSettings.from_environment(os.environ), is_shared=True) as sessions:
         app, drain = build_app(sessions, tokens)

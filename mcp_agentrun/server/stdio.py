@@ -12,7 +12,6 @@ from typing import NoReturn
 import anyio
 
 from ..engine.docker import DockerEngine
-from ..engine.image import ImageRecipe
 from ..engine.network import NetworkSettings
 from ..errors import SettingsError
 from ..packages.installer import policy_of
@@ -59,11 +58,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> int:
-    engine = DockerEngine(
-        recipe=ImageRecipe(settings.image_base, settings.image_packages),
-        image=settings.image,
-        accept_weak=settings.accept_weak_engine,
-    )
+    engine = DockerEngine.from_settings(settings)
     stop, sessions_ended = anyio.Event(), anyio.Event()
 
     async def keep_sessions(*, task_status: anyio.abc.TaskStatus[Sessions]) -> None:
