@@ -189,13 +189,6 @@ class Keeper:
         """What is still being done, for whoever waits."""
         self.stage = stage
 
-    async def discard(self, reason: str) -> None:
-        """End the container, if there is one, and wait until it is gone."""
-        attempt = self._attempt
-        if attempt is not None and attempt.link is not None:
-            attempt.link.abandon(reason)
-            await attempt.ended.wait()
-
     def _report(self, stage: str) -> None:
         logger.info("%s", stage)
         self.stage = stage
