@@ -446,6 +446,7 @@ class Sandbox:
                 number=number,
                 files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
                 more_files=int(fields["more_files"]),
+                ended=int(fields["ended"]),
                 pictures=pictures.valid(),
                 findings=tuple(_finding(*finding) for finding in fields["findings"]),
                 installed=installed,

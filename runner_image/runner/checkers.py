@@ -15,7 +15,7 @@ from typing import Any
 
 from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode_json
 
-from . import checker
+from . import checker, linux
 from .events import Events
 from .sockets import Peer
 
@@ -54,10 +54,15 @@ class _Check:
 
 
 class Checkers:
-    """See the module. One check at a time."""
+    """See the module. One check at a time.
 
-    def __init__(self, events: Events) -> None:
+    :param on_death: called when a checker has died of a check, or of what else goes on meanwhile; says whether the
+        death counts.
+    """
+
+    def __init__(self, events: Events, on_death: Callable[[], bool]) -> None:
         self._events = events
+        self._on_death = on_death
         self._options: dict[str, Any] = {}
         self._current: _Checker | None = None
         self._spare: _Checker | None = None
@@ -126,8 +131,12 @@ class Checkers:
     def keep_deadlines(self, now: float) -> None:
         check = self._check
         if check is not None and now >= check.deadline:
+            is_stopped = self._current is not None and linux.is_stopped(self._current.pid)
             self._end(self._current)
-            self._decide(check, _refusal("This code could not be judged in time.", "Write it more simply, in parts."))
+            if self._check is check and not is_stopped:  # by user code: then another one gets its time
+                self._decide(
+                    check, _refusal("This code could not be judged in time.", "Write it more simply, in parts.")
+                )
 
     def bury(self, pid: int) -> bool:
         """Note that process *pid* has ended; false if it was none of these."""
@@ -199,7 +208,7 @@ class Checkers:
         check = self._check
         if check is not None and check.asked:
             check.asked = False
-            check.deaths += 1
+            check.deaths += self._on_death()
             check.deadline = time.monotonic() + CHECK_SECONDS + START_SECONDS
             if check.deaths >= TRIES:
                 self._decide(check, _refusal("The checker ended while it judged this code.", "Write it differently."))
