@@ -345,6 +345,7 @@ WAITS = (
     (sandbox, "_OVERHEAD_SECONDS"),
     (sandbox, "_CANCEL_SECONDS"),
     (sandbox, "_RESET_SECONDS"),
+    (sandbox, "_READ_SECONDS"),
     (link, "_START_SECONDS"),
 )
 
