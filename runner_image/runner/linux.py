@@ -290,9 +290,26 @@ def is_stopped(pid: int) -> bool:
     return _state(pid) == b"T"
 
 
+def is_runnable(pid: int) -> bool:
+    """Whether *pid* waits for nothing but a processor, or the kernel for something on its behalf."""
+    return _state(pid) in (b"R", b"D")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that *pid* has used."""
+    with contextlib.suppress(IndexError):
+        return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def _state(pid: int) -> bytes:
+    return (_stat(pid) or [b""])[0]
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What the kernel says of *pid*, from its state on; nothing of one that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[0]
-    except (OSError, IndexError):
-        return b""
+            return stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
