@@ -45,8 +45,8 @@ from mcp_agentrun.protocol import (
     encode,
     encode_json,
 )
+from mcp_agentrun.reports import OUTCOMES, STATES
 from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
-from mcp_agentrun.sandbox.result import OUTCOMES, STATES
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
