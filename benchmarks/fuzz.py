@@ -302,7 +302,7 @@ TEXT_ALLOWANCE = 32 << 10
 def check_result(result: Result, settings: Settings) -> None:
     """Whether *result* is what its class says, and can be shown."""
     assert result.outcome in OUTCOMES
-    assert {result.state, result.since} <= STATES
+    assert {result.state, result.since} <= {*STATES}
     assert type(result.duration) is float
     assert math.isfinite(result.duration)
     assert result.duration >= 0
