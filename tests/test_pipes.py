@@ -32,7 +32,7 @@ async def test_lines_arrive_whole_however_they_were_cut() -> None:
     found: list[str] = []
 
     async def take() -> None:
-        async for line in pipes._Lines(read):  # pyright: ignore[reportPrivateUsage]
+        async for line in pipes._Lines(read, pipes._Text(1))._lines():  # pyright: ignore[reportPrivateUsage]
             found.append(line)
             arrived.set()
 
@@ -46,6 +46,21 @@ async def test_lines_arrive_whole_however_they_were_cut() -> None:
         os.close(write)
     os.close(read)
     assert found == ["one", "two", "thr\u00e9e", "\ufffd", "the end"]
+
+
+async def test_what_is_no_json_is_answered() -> None:
+    (requests, client_out), (client_in, answers) = os.pipe(), os.pipe()
+    os.write(client_out, b'{"id": 5, "code": "\\ud83d"}\n{"id": 6\n\n{"id": 7}\n')
+    os.close(client_out)
+    good = [line async for line in pipes._Lines(requests, pipes._Text(answers))]  # pyright: ignore[reportPrivateUsage]
+    os.close(answers)
+    with os.fdopen(client_in) as lines:
+        found = [json.loads(line) for line in lines]
+    os.close(requests)
+    assert good == ["", '{"id": 7}']
+    assert [answer["id"] for answer in found] == [5, None]
+    assert {answer["error"]["code"] for answer in found} == {-32700}
+    assert "surrogate" in found[0]["error"]["message"]
 
 
 async def test_a_slow_reader_holds_up_nobody_else() -> None:
@@ -65,7 +80,7 @@ async def test_a_slow_reader_holds_up_nobody_else() -> None:
 async def test_the_wait_for_a_line_can_be_cancelled() -> None:
     read, write = os.pipe()
     with anyio.move_on_after(0.01) as scope:
-        async for _ in pipes._Lines(read):  # pyright: ignore[reportPrivateUsage]
+        async for _ in pipes._Lines(read, pipes._Text(1)):  # pyright: ignore[reportPrivateUsage]
             raise AssertionError
     os.close(read)
     os.close(write)

@@ -6,12 +6,16 @@ reader that nothing can interrupt.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import select
 from collections.abc import AsyncIterator
 from typing import cast
 
 import anyio
+from mcp.types import PARSE_ERROR
+from pydantic_core import from_json
 
 __all__ = ["claim"]
 
@@ -20,15 +24,48 @@ _PIECE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe which can be written to takes without blocking."""
 
 
-class _Lines:
-    """The lines that arrive at a descriptor. It stays as blocking as it is: others may share its file."""
+class _Text:
+    """Text that leaves by a descriptor, which stays as blocking as it is."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    async def write(self, text: str) -> None:
+        data = memoryview(text.encode())
+        async with self._turn:
+            while data:
+                if not self._poll.poll(0):
+                    await anyio.wait_writable(self._descriptor)
+                data = data[os.write(self._descriptor, data[:_PIECE]) :]
+
+    async def flush(self) -> None:
+        """There is nothing that `write` holds back."""
+
+
+class _Lines:
+    """The lines that arrive at a descriptor. It stays as blocking as it is: others may share its file.
+
+    The SDK drops what is no JSON without a word, and its sender waits for ever: here it is answered by *answers*.
+    """
+
+    def __init__(self, descriptor: int, answers: _Text) -> None:
+        self._descriptor = descriptor
+        self._answers = answers
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
 
     async def __aiter__(self) -> AsyncIterator[str]:
+        async for line in self._lines():
+            error = _error(line)
+            if error is None:
+                yield line
+            else:
+                await self._answers.write(error)
+
+    async def _lines(self) -> AsyncIterator[str]:
         kept = bytearray()
         while True:
             if not self._poll.poll(0):  # a plain file can always be read, and can't be waited for
@@ -45,23 +82,18 @@ class _Lines:
             yield kept.decode("utf-8", "replace")
 
 
-class _Text:
-    """Text that leaves by a descriptor, which stays as blocking as it is."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-
-    async def write(self, text: str) -> None:
-        data = memoryview(text.encode())
-        while data:
-            if not self._poll.poll(0):
-                await anyio.wait_writable(self._descriptor)
-            data = data[os.write(self._descriptor, data[:_PIECE]) :]
-
-    async def flush(self) -> None:
-        """There is nothing that `write` holds back."""
+def _error(line: str) -> str | None:
+    """The answer to a *line* that is no JSON, such as one with half a surrogate pair; None if it is some, or empty."""
+    try:
+        if line.strip():
+            from_json(line)
+    except ValueError as error:
+        number = None
+        with contextlib.suppress(ValueError, AttributeError):
+            number = json.loads(line).get("id")  # which takes halves of pairs
+        problem = {"code": PARSE_ERROR, "message": f"The request is not valid JSON: {error}."}
+        return json.dumps({"jsonrpc": "2.0", "id": number, "error": problem}) + "\n"
+    return None
 
 
 def claim() -> tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]:
@@ -70,7 +102,8 @@ def claim() -> tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]:
 
     :returns: what `mcp.server.stdio.stdio_server` takes.
     """
-    streams = _Lines(os.dup(0)), _Text(os.dup(1))
+    answers = _Text(os.dup(1))
+    streams = _Lines(os.dup(0), answers), answers
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
