@@ -88,10 +88,11 @@ def _error(line: str) -> str | None:
         if line.strip():
             from_json(line)
     except ValueError as error:
-        number = None
+        number, reason = None, str(error)
         with contextlib.suppress(ValueError, AttributeError):
-            number = json.loads(line).get("id")  # which takes halves of pairs
-        problem = {"code": PARSE_ERROR, "message": f"The request is not valid JSON: {error}."}
+            number = json.loads(line).get("id")  # which takes half a pair
+            reason = f"a lone surrogate is no Unicode text ({error})"
+        problem = {"code": PARSE_ERROR, "message": f"The request is not valid JSON: {reason}."}
         return json.dumps({"jsonrpc": "2.0", "id": number, "error": problem}) + "\n"
     return None
 
