@@ -46,9 +46,9 @@ from mcp_agentrun.protocol import (
     encode,
     encode_json,
 )
+from mcp_agentrun.reports import OUTCOMES, STATES
 from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
 from mcp_agentrun.sandbox.files import is_safe_path
-from mcp_agentrun.sandbox.result import OUTCOMES, STATES
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
@@ -304,7 +304,7 @@ TEXT_ALLOWANCE = 32 << 10
 def check_result(result: Result, settings: Settings) -> None:
     """Whether *result* is what its class says, and can be shown."""
     assert result.outcome in OUTCOMES
-    assert {result.state, result.since} <= STATES
+    assert {result.state, result.since} <= {*STATES}
     assert type(result.duration) is float
     assert math.isfinite(result.duration)
     assert result.duration >= 0

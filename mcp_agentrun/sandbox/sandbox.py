@@ -29,11 +29,12 @@ from ..errors import (
 from ..packages.installer import Installed, Installer
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..protocol import FrameError, Kind, decode_json
+from ..reports import STATES, is_result
 from ..safety import Finding
 from ..settings import Settings
 from .files import checked_files, read_chunks
 from .pictures import Pictures
-from .result import FileChange, Output, Result, RunError, State, is_sound
+from .result import FileChange, Output, Result, RunError, State
 
 __all__ = ["Sandbox"]
 
@@ -48,9 +49,6 @@ _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
-_STATES: tuple[State, ...] = ("kept", "restored", "lost")
-"""From good to bad."""
-
 _NO_MODULE = re.compile(r"No module named '(\w+)")
 _NORMAL = re.compile(r"[-_.]+")
 
@@ -420,7 +418,7 @@ class Sandbox:
                 link.abandon(f"the container sent an unexpected {kind.name} frame")
         try:
             fields = decode_json(payload)
-            if fields["run"] != number or not is_sound(fields) or fields["written"] < len(head) + len(tail):
+            if not is_result(fields, number) or fields["written"] < len(head) + len(tail):
                 raise ProtocolError("a result that is not this run's")
             error = fields["error"]
             unprotected = fields["unprotected"]
@@ -448,7 +446,7 @@ class Sandbox:
                 number=number,
                 files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
                 more_files=int(fields["more_files"]),
-                ended=int(fields["ended"]),
+                ended=fields["ended"],
                 pictures=pictures.valid(),
                 findings=tuple(_finding(*finding) for finding in fields["findings"]),
                 installed=installed,
@@ -497,7 +495,7 @@ class Sandbox:
 
 
 def _worst(*states: State) -> State:
-    return max(states, key=_STATES.index)
+    return max(states, key=STATES.index)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.reports import is_report
 
 from . import linux, missing, wipe
 from .checkers import Checkers, Verdict
@@ -50,9 +51,6 @@ COPY_WORTH = 48 << 20
 
 ITEMS, ITEMS_LIMIT = 16, 8 << 20
 """Pictures that are forwarded of one run, and their bytes."""
-
-TEXT_LIMIT, NUMBER_LIMIT = 1 << 16, 1 << 62
-"""Of what a worker reports; the server takes no more."""
 
 _INTERRUPTED = 130
 """Exit code of what ^C has ended."""
@@ -264,7 +262,9 @@ class Supervisor:
         run = self._run
         if run is None:
             raise FrameError("out of turn")
-        report = _checked(decode_json(payload), run.number)
+        report = decode_json(payload)
+        if not is_report(report, run.number):
+            raise FrameError("malformed report")
         outcome = run.stopping or ("ok" if report["ok"] else "error")
         # Code that has caught our interrupt may have gone on to a good end of its own, but not in time.
         exit_code = report["exit_code"] or (_INTERRUPTED if run.stopping else 0)
@@ -565,51 +565,6 @@ def _result(
         "ended": 0,
         "findings": run.verdict["findings"] if run.verdict else [],
     }
-
-
-def _checked(report: dict[str, Any], number: int) -> dict[str, Any]:
-    """*report*, if it is one that a worker could have made in good faith.
-
-    :raises FrameError: it isn't.
-    """
-    error = report.get("error")
-    if not (
-        report.get("run") == number
-        and isinstance(report.get("ok"), bool)
-        and isinstance(report.get("changed"), bool)
-        and isinstance(report.get("left"), bool)
-        and type(code := report.get("exit_code")) is int
-        and 0 <= code <= 255
-        and _is_text(report.get("value"))
-        and (error is None or _is_error(error))
-    ):
-        raise FrameError("malformed report")
-    return report
-
-
-def _is_error(error: object) -> bool:
-    if not isinstance(error, dict):
-        return False
-    fields: dict[str, Any] = error  # pyright: ignore[reportUnknownVariableType]
-    return (
-        set(fields) == {"type", "message", "line", "errno", "full"}
-        and isinstance(fields["type"], str)
-        and isinstance(fields["message"], str)
-        and _is_text(fields["type"])
-        and _is_text(fields["message"])
-        and _is_number(fields["line"])
-        and _is_number(fields["errno"])
-        and isinstance(fields["full"], list)
-        and all(isinstance(folder, str) and folder in (*WRITABLE, "pids") for folder in fields["full"])  # pyright: ignore
-    )
-
-
-def _is_text(value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= TEXT_LIMIT)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (type(value) is int and abs(value) < NUMBER_LIMIT)
 
 
 def main() -> NoReturn:
