@@ -116,7 +116,7 @@ class Session:
         )
 
     async def begin(self) -> None:
-        result = await self.sandbox.run(SETUP.format(session=self.number))
+        result = await self.sandbox.run(SETUP.format(session=self.number), timeout=SETTINGS.max_timeout)
         assert result.outcome == "ok", result
         self.count = self.added = 0
 
