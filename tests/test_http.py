@@ -25,7 +25,7 @@ from .test_server import facts_of, text_of
 
 pytestmark = pytest.mark.anyio
 
-WAYS = [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy")]
+WAYS = [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy"), ("sse", "2026-07-28")]
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
