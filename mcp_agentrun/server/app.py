@@ -3,6 +3,8 @@
 # Annotations are evaluated here: the SDK reads those of the tools, which name local settings.
 
 import contextlib
+import re
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp import MCPDeprecationWarning
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
@@ -34,6 +37,9 @@ from .render import (
 from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files, calling
 
 __all__ = ["build_server"]
+
+# Clients still ask for log messages, and there is no other way to send them.
+warnings.filterwarnings("ignore", category=MCPDeprecationWarning, module=re.escape(__name__))
 
 READY_SECONDS = 45.0
 """How long a call waits for its sandbox; clients give up at 60 seconds of silence, and some hear no progress."""
