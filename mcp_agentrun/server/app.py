@@ -123,7 +123,8 @@ class _Calls:
 
     def __init__(self) -> None:
         self._calls: set[_Call] = set()
-        self._tasks: TaskGroup | None = None
+        self._lives: list[TaskGroup] = []
+        """Of each lifespan that has begun and not ended, the oldest first: over SSE, each connection has one."""
 
     def listener(self, call: _Call) -> Callable[[bytes], Awaitable[None]] | None:
         """What to do with the output of *call*'s code while it runs: the client is told in due time, not of each."""
@@ -139,18 +140,21 @@ class _Calls:
 
         async def on_output(data: bytes) -> None:
             seconds = call.hear(data)
-            if not call.is_due and self._tasks is not None:
+            if not call.is_due and self._lives:
                 call.is_due = True
-                self._tasks.start_soon(tell_in, seconds)
+                self._lives[0].start_soon(tell_in, seconds)
 
         return on_output
 
     @asynccontextmanager
     async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+            self._lives.append(tasks)
             tasks.start_soon(self._report)
-            yield
+            try:
+                yield
+            finally:
+                self._lives.remove(tasks)
             tasks.cancel_scope.cancel()
 
     async def _report(self) -> None:
