@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages bench soak fuzz probes-runsc fuzz-check compare-check clients clean uninstall
+.PHONY: help setup demo test lint conformance packages bench soak fuzz probes-runsc fuzz-check compare-check peers clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -17,7 +17,7 @@ help:
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make compare-check  the static check beside those of others"
-	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
+	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
 
@@ -66,14 +66,11 @@ compare-check: setup
 conformance: setup tests/node/node_modules/.package-lock.json tests/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.conformance
 
-clients: setup
-	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }
-	cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund
-	cd tests/clients && node inspector.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
-	cd tests/clients && node client.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
+peers: setup tests/node/node_modules/.package-lock.json tests/peers/node_modules/.package-lock.json
+	$(PYTHON) -m tests.peers $(PEERS)
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist tests/*/node_modules
+	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Children before their parents, as `docker images` lists them: an image with dependants refuses to go.
