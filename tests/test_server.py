@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from docker import APIClient
-from mcp import Client
-from mcp.types import CallToolResult, TextContent
+from mcp import Client, MCPError
+from mcp.types import INVALID_PARAMS, CallToolResult, TextContent
 
 from .conftest import OpenClient, containers_of
 
@@ -122,6 +122,15 @@ async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
         assert unknown.is_error
         assert "No sandbox has the handle 'nope'" in text_of(unknown)
         assert text_of(await run(client, "1 + 1")) == "2\n"
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_prompt_that_does_not_exist_is_a_wrong_parameter(open_client: OpenClient, mode: str) -> None:
+    async with open_client(mode=mode) as client:
+        assert (await client.list_prompts()).prompts == []
+        with pytest.raises(MCPError, match="Unknown prompt: 'no such'") as refused:
+            await client.get_prompt("no such")
+        assert refused.value.code == INVALID_PARAMS
 
 
 async def test_another_sandbox_by_handle(open_client: OpenClient) -> None:
