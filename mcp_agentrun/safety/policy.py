@@ -12,10 +12,11 @@ from typing import Any
 
 from RestrictedPython.transformer import RestrictingNodeTransformer
 
+from .evaluator import Evaluator
 from .names import Names
 from .paths import HOLE, objection
-from .resolver import Decoded, DecodedBytes, Resolver, Value
 from .rules import RULES, module_rule, reference_rule
+from .values import Decoded, DecodedBytes, Value
 from .verdict import Finding
 
 __all__ = ["judge"]
@@ -146,14 +147,14 @@ class _Policy(RestrictingNodeTransformer):
     It visits every node by the method for its kind, and refuses what has no such method.
     """
 
-    def __init__(self, resolver: Resolver, *, strict: bool, network: bool, off: frozenset[str]) -> None:
+    def __init__(self, resolver: Evaluator, *, strict: bool, network: bool, off: frozenset[str]) -> None:
         super().__init__()
         self.findings: list[Finding] = []
         self._resolver = resolver
         self._strict = strict
         self._network = network
         self._off = off
-        self._scope = resolver.module
+        self._scope = resolver.symbols.module
         self._level = 0
         self._place: ast.AST | None = None
         """Where the text stands that is being judged as code."""
@@ -197,7 +198,7 @@ class _Policy(RestrictingNodeTransformer):
         return node
 
     def _within(self, node: ast.AST) -> ast.AST:
-        outer, self._scope = self._scope, self._resolver.scopes.get(id(node), self._scope)
+        outer, self._scope = self._scope, self._resolver.symbols.scopes.get(id(node), self._scope)
         self._contents(node)
         self._scope = outer
         return node
@@ -213,7 +214,7 @@ class _Policy(RestrictingNodeTransformer):
                 self.visit(argument.annotation)
         if node.returns is not None:
             self.visit(node.returns)
-        outer, self._scope = self._scope, self._resolver.scopes.get(id(node), self._scope)
+        outer, self._scope = self._scope, self._resolver.symbols.scopes.get(id(node), self._scope)
         for item in (*node.body, *getattr(node, "type_params", ())):
             self.visit(item)
         self._scope = outer
@@ -225,7 +226,7 @@ class _Policy(RestrictingNodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         for item in (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)):
             self.visit(item)
-        outer, self._scope = self._scope, self._resolver.scopes.get(id(node), self._scope)
+        outer, self._scope = self._scope, self._resolver.symbols.scopes.get(id(node), self._scope)
         for item in (*node.body, *getattr(node, "type_params", ())):
             self.visit(item)
         self._scope = outer
@@ -678,7 +679,7 @@ class _Policy(RestrictingNodeTransformer):
         self._place = outer
 
     def _doctests(self, node: ast.Call) -> None:
-        for text in _docstrings(self._resolver.module.node):
+        for text in _docstrings(self._resolver.symbols.module.node):
             examples = re.findall(r"^\s*(?:>>>|\.\.\.) ?(.*)$", text, re.MULTILINE)
             if examples:
                 self._judge_text(node, "\n".join(examples))
@@ -1031,8 +1032,8 @@ def judge(
 
     :param remember: note in *names* what the code binds, even if it is refused.
     """
-    resolver = Resolver(tree, names)
-    resolver.gather(tree, resolver.module)
+    resolver = Evaluator(tree, names)
+    resolver.gather(tree, resolver.symbols.module)
     policy = _Policy(resolver, strict=strict, network=network, off=off)
     policy.visit(tree)
     if resolver.exhausted:
@@ -1045,9 +1046,9 @@ def judge(
     return tuple(sorted(policy.findings, key=lambda finding: (finding.line, finding.column)))
 
 
-def _remember(resolver: Resolver, names: Names) -> None:
-    for name in resolver.module.bindings:
-        for value in resolver.name(name, resolver.module):
+def _remember(resolver: Evaluator, names: Names) -> None:
+    for name in resolver.symbols.module.bindings:
+        for value in resolver.name(name, resolver.symbols.module):
             if value.kind in ("ref", "text", "int"):
                 if value.kind == "ref" and value.value.startswith("builtins.") and value.value.endswith(name):
                     continue
