@@ -248,9 +248,9 @@ def test_a_wide_name_space_hides_nothing() -> None:
 
 
 def test_syntax_that_nobody_has_reviewed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_agentrun.safety import policy
+    from mcp_agentrun.safety import visitor
 
-    monkeypatch.delattr(policy._Policy, "visit_Match")  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.delattr(visitor.Visitor, "visit_Match")
     assert [finding.rule for finding in check("match x:\n    case 1: pass").findings] == ["unreviewed"]
 
 

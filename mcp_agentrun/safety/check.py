@@ -20,6 +20,7 @@ _FRAMES = 12 * MAX_DEPTH
 
 def prepare() -> None:
     """Import now what `check` would import when it first needs it."""
+    from . import policy as _policy  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def check(

@@ -1,0 +1,145 @@
+"""Rules on resource exhaustion: numbers, sequences and loops that no sandbox can hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from .visitor import Visitor
+
+__all__ = ["SIZED", "loop", "operation", "sized"]
+
+_BIG = 1 << 31
+"""Items of a sequence."""
+
+_BIG_BITS = 1 << 26
+"""Bits of a number."""
+
+_STARTERS = re.compile(
+    r"os\.fork|(threading|_thread)\.(Thread\(\)\.start|Timer\(\)\.start|start_new_thread|_start_new_thread|Thread|Timer)"
+    r"|multiprocessing(\.\w+)*\.(Process\(\)\.start|Process|Pool)|subprocess\.\w+"
+    r"|concurrent\.futures\.\w+(\(\)\.submit)?"
+)
+SIZED = frozenset(
+    (*(f"numpy.{name}" for name in ("ones", "zeros", "empty", "full", "eye", "identity", "arange", "tile", "repeat")),
+     "numpy.random.rand", "numpy.random.randn", "numpy.random.random", "numpy.random.uniform", "numpy.random.normal",
+     "builtins.bytearray", "builtins.bytes", "builtins.list", "builtins.tuple", "builtins.set", "builtins.sorted",
+     "torch.ones", "torch.zeros", "torch.empty", "torch.rand", "os.urandom", "secrets.token_bytes", )
+)  # fmt: skip
+_OF_ITEMS = frozenset(
+    ("builtins.list", "builtins.tuple", "builtins.set", "builtins.sorted", "builtins.bytes", "builtins.bytearray")
+)
+
+
+def _is_endless(node: ast.While) -> bool:
+    return isinstance(node.test, ast.Constant) and bool(node.test.value)
+
+
+def _leaves(body: list[ast.stmt]) -> bool:
+    """Whether something in the body of a loop may end it."""
+    work: list[ast.AST] = list(body)
+    while work:
+        node = work.pop()
+        if isinstance(node, (ast.Break, ast.Return, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await)):
+            return True
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            if name in (
+                "exit",
+                "quit",
+                "_exit",
+                "sleep",
+                "join",
+                "wait",
+                "input",
+                "get",
+                "result",
+                "accept",
+                "recv",
+                "readline",
+            ):
+                return True
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            work.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def operation(visitor: Visitor, node: ast.BinOp) -> None:
+    """A power, product or shift."""
+    if isinstance(node.op, ast.Mult):
+        for one, other in ((node.left, node.right), (node.right, node.left)):
+            is_sequence = isinstance(one, (ast.List, ast.Tuple, ast.JoinedStr)) or any(
+                value.kind in ("text", "bytes", "seq") and value.value
+                for value in visitor.evaluator.values(one, visitor.scope)
+            )
+            if is_sequence and any(number >= _BIG for number in visitor.evaluator.integers(other, visitor.scope)):
+                visitor.refuse("bomb", node, "This makes a sequence of billions of items.")
+        return
+    numbers = visitor.evaluator.integers(node.left, visitor.scope)
+    exponents = visitor.evaluator.integers(node.right, visitor.scope)
+    right = node.right
+    if (
+        isinstance(node.op, ast.Pow)
+        and isinstance(right, ast.BinOp)
+        and isinstance(right.op, ast.Pow)
+        and not exponents
+    ):
+        inner = (
+            visitor.evaluator.integers(right.left, visitor.scope),
+            visitor.evaluator.integers(right.right, visitor.scope),
+        )
+        if (numbers and all(inner) and max(numbers) > 1 and max(inner[0]) > 1) or (
+            numbers and inner[0] and isinstance(right.right, ast.BinOp) and isinstance(right.right.op, ast.Pow)
+        ):
+            visitor.refuse("bomb", node, "This tower of powers has more digits than memory holds.")
+        return
+    for base in numbers:
+        for exponent in exponents:
+            bits = exponent if isinstance(node.op, ast.LShift) else base.bit_length() * exponent
+            is_growing = abs(base) > 1 or (base != 0 and isinstance(node.op, ast.LShift))
+            if is_growing and exponent > 0 and bits > _BIG_BITS:
+                visitor.refuse("bomb", node, "This number has more digits than can be computed in time.")
+
+
+def sized(visitor: Visitor, node: ast.Call, name: str) -> None:
+    """A call of one of `SIZED`."""
+    for argument in (
+        *node.args[:2],
+        *(keyword.value for keyword in node.keywords if keyword.arg in ("shape", "size")),
+    ):
+        for value in visitor.evaluator.values(argument, visitor.scope):
+            size = 1.0
+            numbers = [value] if value.kind in ("int", "float") else []
+            if value.kind == "seq":
+                numbers = [item[0] for item in value.value[:8] if item]
+            for number in numbers:
+                if number.kind in ("int", "float"):
+                    size *= abs(float(min(number.value, 10**18)))
+            if numbers and size >= _BIG and (value.kind != "seq" or name not in _OF_ITEMS):
+                visitor.refuse(
+                    "bomb",
+                    node,
+                    f"{name.removeprefix('builtins.')} of {size:.3g} items is more than a sandbox can hold.",
+                )
+    if name in ("builtins.list", "builtins.tuple", "builtins.sorted", "builtins.set"):
+        for argument in node.args[:1]:
+            if isinstance(argument, ast.Call) and "builtins.range" in visitor.evaluator.references(
+                argument.func, visitor.scope
+            ):
+                for bound in argument.args[:2]:
+                    if any(number >= _BIG for number in visitor.evaluator.integers(bound, visitor.scope)):
+                        visitor.refuse("bomb", node, "This makes a list of billions of numbers.")
+
+
+def loop(visitor: Visitor, node: ast.While) -> None:
+    """A loop without an end that takes more each time."""
+    if not _is_endless(node) or _leaves(node.body):
+        return
+    for call in (item for statement in node.body for item in ast.walk(statement) if isinstance(item, ast.Call)):
+        for name in visitor.evaluator.references(call.func, visitor.scope):
+            if _STARTERS.fullmatch(name):
+                visitor.refuse("bomb", node, f"This loop has no end, and starts something each time ({name[:60]}).")
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("write", "writelines", "writestr"):
+            target = " ".join(visitor.evaluator.references(call.func.value, visitor.scope))
+            if "open" in target:
+                visitor.refuse("bomb", node, "This loop has no end, and writes each time.")
