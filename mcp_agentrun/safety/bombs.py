@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from .visitor import Visitor
 
@@ -35,33 +36,47 @@ def _is_endless(node: ast.While) -> bool:
     return isinstance(node.test, ast.Constant) and bool(node.test.value)
 
 
-def _leaves(body: list[ast.stmt]) -> bool:
-    """Whether something in the body of a loop may end it."""
-    work: list[ast.AST] = list(body)
-    while work:
+_LEAVERS = frozenset(
+    """
+    exit quit _exit sleep join wait input get result accept recv readline
+""".split()
+)
+"""Names of functions that end a loop, or that wait for something in it."""
+
+
+def _leaves(visitor: Visitor, loop: ast.While) -> bool:
+    """Whether something in the body of *loop* may end it. Each loop within it is gone through once."""
+    known = visitor.loops.get(id(loop))
+    if known is not None:
+        return known
+    found = False
+    work: list[ast.AST] = list(loop.body)
+    while work and not found:
         node = work.pop()
         if isinstance(node, (ast.Break, ast.Return, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await)):
-            return True
-        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
-            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            if name in (
-                "exit",
-                "quit",
-                "_exit",
-                "sleep",
-                "join",
-                "wait",
-                "input",
-                "get",
-                "result",
-                "accept",
-                "recv",
-                "readline",
-            ):
-                return True
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            found = True
+        elif isinstance(node, ast.While):
+            found = _leaves(visitor, node)
+            work += (node.test, *node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
+                found = (node.func.id if isinstance(node.func, ast.Name) else node.func.attr) in _LEAVERS
             work.extend(ast.iter_child_nodes(node))
-    return False
+    visitor.loops[id(loop)] = found
+    return found
+
+
+def _calls(loop: ast.While) -> Iterator[ast.Call]:
+    """Calls in the body of *loop*, but not in that of another endless one, which has its own turn."""
+    work: list[ast.AST] = list(loop.body)
+    while work:
+        node = work.pop()
+        if isinstance(node, ast.Call):
+            yield node
+        if isinstance(node, ast.While) and _is_endless(node):
+            work += node.orelse
+        else:
+            work.extend(ast.iter_child_nodes(node))
 
 
 def operation(visitor: Visitor, node: ast.BinOp) -> None:
@@ -114,7 +129,7 @@ def sized(visitor: Visitor, node: ast.Call, name: str) -> None:
                 numbers = [item[0] for item in value.value[:8] if item]
             for number in numbers:
                 if number.kind in ("int", "float"):
-                    size *= abs(float(min(number.value, 10**18)))
+                    size *= float(min(abs(number.value), 10**18))
             if numbers and size >= _BIG and (value.kind != "seq" or name not in _OF_ITEMS):
                 visitor.refuse(
                     "bomb",
@@ -133,9 +148,9 @@ def sized(visitor: Visitor, node: ast.Call, name: str) -> None:
 
 def loop(visitor: Visitor, node: ast.While) -> None:
     """A loop without an end that takes more each time."""
-    if not _is_endless(node) or _leaves(node.body):
+    if not _is_endless(node) or _leaves(visitor, node):
         return
-    for call in (item for statement in node.body for item in ast.walk(statement) if isinstance(item, ast.Call)):
+    for call in _calls(node):
         for name in visitor.evaluator.references(call.func, visitor.scope):
             if _STARTERS.fullmatch(name):
                 visitor.refuse("bomb", node, f"This loop has no end, and starts something each time ({name[:60]}).")

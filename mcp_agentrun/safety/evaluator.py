@@ -41,7 +41,10 @@ _DEPTH = 250
 """Expressions within expressions, and names behind names, that are followed."""
 
 _STEPS = 100_000
-"""Expressions and bindings that are followed for one code."""
+"""Expressions and bindings that are followed for one code, and what is made of them: see `_cost`."""
+
+_MAKERS = frozenset((ast.Call, ast.BinOp, ast.JoinedStr, ast.Subscript))
+"""Expressions that make new values, and don't only choose among those that there are."""
 
 
 class Evaluator(Resolver):
@@ -92,6 +95,8 @@ class Evaluator(Resolver):
         self._lowest = _DEPTH + 1
         try:
             found = distinct(method(self, node, scope))
+            if node.__class__ in _MAKERS:
+                self.steps += sum(_cost(value) for value in found)
         finally:
             self._depth -= 1
             del self._busy[key]
@@ -373,6 +378,13 @@ class Evaluator(Resolver):
         if base.kind == "seq" and name in ("pop", "copy", "__getitem__"):
             return self.items((base,)) if name != "copy" else (base,)
         return ()
+
+
+def _cost(value: Value) -> int:
+    """Steps that stand for the memory of *value*."""
+    if value.kind in ("text", "bytes"):
+        return len(value.value) >> 8
+    return len(value.value) >> 2 if value.kind in ("seq", "map") else 0
 
 
 _EVALUATE: dict[type[ast.AST], Callable[[Evaluator, Any, Scope], Values]] = {

@@ -142,6 +142,9 @@ def _judge_text(visitor: Visitor, node: ast.AST, text: str) -> None:
 
 
 def _doctests(visitor: Visitor, node: ast.Call) -> None:
+    if visitor.has_judged_docstrings:
+        return
+    visitor.has_judged_docstrings = True
     for text in _docstrings(visitor.evaluator.symbols.module.node):
         examples = re.findall(r"^\s*(?:>>>|\.\.\.) ?(.*)$", text, re.MULTILINE)
         if examples:

@@ -6,7 +6,7 @@ import ast
 import codecs
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .paths import HOLE
@@ -40,6 +40,8 @@ __all__ = [
 
 SLICED = frozenset(("text", "bytes", "seq"))
 """Kinds of values that can be sliced."""
+
+_WIDTH = re.compile(r"%(?:\(\w*\))?[-+ #0]*(?:\d{4}|\d*\.\d{4})")
 
 TEXT_METHODS = frozenset(
     """
@@ -118,24 +120,40 @@ def percent(template: str, right: Values) -> Iterator[Value]:
             choices.append({key[0].value: plain(item) for key, item in value.value if key and key[0].kind == "text"})
         else:
             choices.append(plain((value,)))
+    is_wide = "*" in template or _WIDTH.search(template) is not None
     for choice in choices or [HOLE]:
+        parts: list[Any]
+        if isinstance(choice, (dict, tuple)):
+            parts = list(choice.values() if isinstance(choice, dict) else choice)  # pyright: ignore
+        else:
+            parts = [choice]
         try:
-            text = template % choice if "*" not in template else HOLE
-        except (TypeError, ValueError, KeyError, OverflowError, MemoryError):
+            text = HOLE if is_wide or _is_long(template.count("%"), parts) else template % choice
+        except (TypeError, ValueError, KeyError, OverflowError):
             continue
         if len(text) <= LONGEST:
-            yield Value("text", text)
+            yield Value("text", Decoded(text) if is_decoded(template, *parts) else text)
 
 
 def formatted(template: str, arguments: list[Values], named: dict[str, Any]) -> Values:
     """What ``template.format`` gives."""
-    if len(template) > LONGEST or re.search(r"\{[^{}]*[:.\[!]", template):
+    parts = [*map(plain, arguments), *named.values()]
+    if (
+        len(template) > LONGEST
+        or re.search(r"\{[^{}]*[:.\[!]", template)
+        or _is_long(template.count("{"), (part for part in parts if isinstance(part, str)))
+    ):
         return (Value("text", re.sub(r"\{[^{}]*\}", HOLE, template)),)
     try:
         text = template.format(*(str(plain(values)) for values in arguments), **named)
     except (LookupError, ValueError, AttributeError, TypeError):
         text = re.sub(r"\{[^{}]*\}", HOLE, template)
-    return (Value("text", text),) if len(text) <= LONGEST else ()
+    return (Value("text", Decoded(text) if is_decoded(template, *parts) else text),) if len(text) <= LONGEST else ()
+
+
+def _is_long(places: int, parts: Iterable[Any]) -> bool:
+    """Whether filling *places* with *parts* could give a text that is not followed."""
+    return places * max((len(part) for part in parts if isinstance(part, (str, bytes))), default=0) > LONGEST
 
 
 def text_method(base: Any, name: str, arguments: list[Values]) -> Values:
@@ -168,6 +186,8 @@ def text_method(base: Any, name: str, arguments: list[Values]) -> Values:
             (name in ("center", "ljust", "rjust", "zfill") and (not known or known[0] > 4096))
             or name in ("expandtabs",)
             or (name == "replace" and len(base) * (1 + len(known[1])) > 4 * LONGEST)
+            or (name == "join" and _is_long(len(known[0]), [base, *known[0]]))  # pyright: ignore
+            or (name == "translate" and isinstance(known[0], list) and _is_long(len(base), known[0]))  # pyright: ignore
         ):
             return ()
         else:
@@ -207,7 +227,7 @@ def is_codec(encoding: object) -> bool:
     return isinstance(encoding, str) and encoding.lower().replace("-", "_") in {
         "utf_8", "utf8", "ascii", "latin_1", "latin1", "iso_8859_1", "utf_16", "utf_16_le", "utf_16_be", "utf_32",
         "cp1252", "cp437", "rot13", "rot_13", "hex", "hex_codec", "base64", "base64_codec", "unicode_escape",
-        "raw_unicode_escape", "utf_7", "punycode", "utf_8_sig", "uu", "quopri",
+        "raw_unicode_escape", "utf_7", "utf_8_sig", "uu", "quopri",
     }  # fmt: skip
 
 

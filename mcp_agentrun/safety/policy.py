@@ -214,14 +214,20 @@ def judge(
     evaluator.gather(tree, evaluator.symbols.module)
     policy = Policy(evaluator, strict=strict, network=network, off=off)
     policy.visit(tree)
-    if evaluator.exhausted:
-        policy.refuse("complexity", tree, "Names and texts are passed on through too many steps to be followed.")
+    _require_whole(policy)
     if names is not None and (remember or not policy.findings):
         _remember(evaluator, names)
+        _require_whole(policy)
         if names.full:
             policy.refuse("complexity", tree, "The session has bound more names to modules than can be kept in mind.",
                           "Use reset_sandbox, and bind fewer names.")  # fmt: skip
     return tuple(sorted(policy.findings, key=lambda finding: (finding.line, finding.column)))
+
+
+def _require_whole(policy: Policy) -> None:
+    if policy.evaluator.exhausted:
+        policy.refuse("complexity", policy.evaluator.symbols.module.node,
+                      "Names and texts are passed on through too many steps to be followed.")  # fmt: skip
 
 
 def _remember(evaluator: Evaluator, names: Names) -> None:

@@ -79,7 +79,10 @@ class Resolver(ABC):
         remembered = self.names.get(name) if self.names is not None else []
         found += [Value(kind, value) for kind, value in remembered]
         if not is_bound and not remembered:
-            for _, star in self.symbols.module.bindings.get("*", ()):
+            stars = self.symbols.module.bindings.get("*", [])
+            self.steps += len(stars)
+            self.exhausted |= len(stars) > _BINDINGS
+            for _, star in stars[:_BINDINGS]:
                 found.append(Value("ref", canonical(f"{star.value}.{name}")))
             if self.names is not None:
                 for _, module in self.names.get("*"):

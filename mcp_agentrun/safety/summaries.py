@@ -143,7 +143,7 @@ def _range(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     numbers = [next((value.value for value in item if value.kind == "int"), None) for item in values]
     if numbers and None not in numbers and len(numbers) <= 3 and (len(numbers) < 3 or numbers[2] != 0):
         whole = range(*numbers)  # pyright: ignore
-        shown = list(whole[:256]) + ([whole[-1]] if len(whole) > 256 else [])
+        shown = list(whole[:256]) + ([whole[-1]] if whole[256:] else [])
         yield Value("seq", tuple((Value("int", number),) for number in shown))
 
 

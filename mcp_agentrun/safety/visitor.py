@@ -44,6 +44,9 @@ class Visitor(RestrictingNodeTransformer):
         self._seen: set[tuple[str, int, str]] = set()
         self.judged: set[tuple[str, int]] = set()
         """Texts that were judged as code, and the identities of their scopes."""
+        self.has_judged_docstrings = False
+        self.loops: dict[int, bool] = {}
+        """Whether loops may end, by the identities of their nodes."""
         self.vetted: set[int] = set()
         """Identities of nodes that may name a module or function, because of what is done with it."""
 
