@@ -34,8 +34,8 @@ HANGS = 60.0
 MEMORY = 200 << 20
 LARGEST = 256 << 10
 TEXT_METHODS = """
-    decode encode replace join strip lower title split rsplit splitlines hex zfill partition translate center format
-""".split()
+decode encode replace join strip lower title split rsplit splitlines hex zfill partition translate center format
+""".split()  # noqa: SIM905
 CHECKOUT = Path(__file__).parents[1]
 WORDS = r"""
 os sys subprocess builtins system popen eval exec compile open getattr __import__ __globals__ __subclasses__

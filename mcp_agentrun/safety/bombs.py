@@ -8,13 +8,15 @@ from collections.abc import Iterator
 
 from .visitor import Visitor
 
-__all__ = ["SIZED", "loop", "operation", "sized"]
+__all__ = ["SIZED", "factorial", "loop", "method", "operation", "power", "sized", "width"]
 
 _BIG = 1 << 31
 """Items of a sequence."""
 
 _BIG_BITS = 1 << 26
 """Bits of a number."""
+
+_BIG_FACTORIAL = 1 << 22
 
 _STARTERS = re.compile(
     r"os\.fork|(threading|_thread)\.(Thread\(\)\.start|Timer\(\)\.start|start_new_thread|_start_new_thread|Thread|Timer)"
@@ -42,6 +44,14 @@ _LEAVERS = frozenset(
 """.split()
 )
 """Names of functions that end a loop, or that wait for something in it."""
+
+
+_GROWERS = frozenset(("append", "appendleft", "extend", "insert"))
+_PADDERS = frozenset(("ljust", "rjust", "center", "zfill"))
+_QUIET = frozenset(("print", "len", "range", "str", "repr", "list", "tuple", "bytes", "bytearray", "object"))
+"""Functions that give back control, whatever they are given."""
+
+_WIDTH = re.compile(r"\d{10}")
 
 
 def _leaves(visitor: Visitor, loop: ast.While) -> bool:
@@ -158,3 +168,53 @@ def loop(visitor: Visitor, node: ast.While) -> None:
             target = " ".join(visitor.evaluator.references(call.func.value, visitor.scope))
             if "open" in target:
                 visitor.refuse("bomb", node, "This loop has no end, and writes each time.")
+    if _only_grows(node):
+        visitor.refuse("bomb", node, "This loop has no end, and takes more memory each time.")
+
+
+def _only_grows(loop: ast.While) -> bool:
+    """Whether *loop* does nothing that could end it, by an exception either, and makes something larger each time."""
+    grows = False
+    for node in (item for statement in loop.body for item in ast.walk(statement)):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute) and node.func.attr in _GROWERS:
+                grows = True
+            elif not (isinstance(node.func, ast.Name) and node.func.id in _QUIET):
+                return False
+        elif isinstance(node, ast.AugAssign):
+            if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Name):
+                grows |= node.target.id == node.value.id
+        elif isinstance(
+            node, (ast.Subscript, ast.Try, ast.Await, ast.With, ast.Assert, ast.Div, ast.Mod, ast.FloorDiv)
+        ):
+            return False
+    return grows
+
+
+def method(visitor: Visitor, node: ast.Call, function: ast.Attribute) -> None:
+    """A method that pads a text, or fills in a template."""
+    if function.attr in _PADDERS and node.args:
+        if any(number >= _BIG for number in visitor.evaluator.integers(node.args[0], visitor.scope)):
+            visitor.refuse("bomb", node, "This makes a text of billions of characters.")
+    elif function.attr == "format":
+        width(visitor, node, function.value)
+
+
+def width(visitor: Visitor, node: ast.AST, template: ast.expr) -> None:
+    """Something is formatted by *template*."""
+    for text in visitor.evaluator.texts(template, visitor.scope):
+        if len(text) < 4096 and ("%" in text or ":" in text or isinstance(node, ast.FormattedValue)):
+            if _WIDTH.search(text):
+                visitor.refuse("bomb", node, "This makes a text of billions of characters.")
+
+
+def factorial(visitor: Visitor, node: ast.Call, name: str) -> None:
+    """A factorial."""
+    if node.args and any(number > _BIG_FACTORIAL for number in visitor.evaluator.integers(node.args[0], visitor.scope)):
+        visitor.refuse("bomb", node, f"{name} of this has more digits than can be computed in time.")
+
+
+def power(visitor: Visitor, node: ast.Call, _name: str) -> None:
+    """`pow`; with a modulus, its result is small."""
+    if len(node.args) == 2 and not node.keywords:
+        operation(visitor, ast.copy_location(ast.BinOp(node.args[0], ast.Pow(), node.args[1]), node))

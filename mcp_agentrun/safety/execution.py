@@ -22,6 +22,7 @@ CODE_TAKERS = frozenset(
     """
     builtins.exec builtins.eval builtins.compile timeit.timeit timeit.repeat timeit.Timer cProfile.run cProfile.runctx
     profile.run profile.runctx trace.Trace().run trace.Trace().runctx cProfile.Profile().run cProfile.Profile().runctx
+    sympy.sympify sympy.S sympy.parse_expr sympy.parsing.sympy_parser.parse_expr numexpr.evaluate
     pandas.eval typing.ForwardRef threading._start_new_thread types.FunctionType
 """.split()
 )

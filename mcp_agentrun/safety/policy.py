@@ -108,6 +108,8 @@ class Policy(Visitor):
         for base in self.evaluator.values(node.value, self.scope):
             if base.kind == "ref" and base.value == "os.environ" and isinstance(node.ctx, (ast.Store, ast.Del)):
                 tampering.environment(self, node, self.evaluator.texts(node.slice, self.scope))
+            elif base.kind == "ref" and base.value == "sys.modules" and isinstance(node.ctx, (ast.Store, ast.Del)):
+                tampering.module_replaced(self, node, self.evaluator.texts(node.slice, self.scope))
             elif base.kind == "ref" and base.value.endswith(".__dict__") and not isinstance(node.slice, ast.Constant):
                 if base.value.partition(".")[0] in SENSITIVE_MODULES and not self.evaluator.texts(
                     node.slice, self.scope
@@ -130,6 +132,11 @@ class Policy(Visitor):
                         self.refuse("dynamic-code", node, f"{target.id} becomes {name[9:]}.")
         return self.contents(node)
 
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        if isinstance(node.op, ast.BitOr) and "os.environ" in self.evaluator.references(node.target, self.scope):
+            tampering.environment_update(self, node, node.value)
+        return self.contents(node)
+
     def visit_Delete(self, node: ast.Delete) -> ast.AST:
         for target in node.targets:
             if isinstance(target, ast.Attribute):
@@ -144,6 +151,13 @@ class Policy(Visitor):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         if node.op.__class__ in (ast.Pow, ast.Mult, ast.LShift):
             bombs.operation(self, node)
+        elif node.op.__class__ is ast.Mod:
+            bombs.width(self, node, node.left)
+        return self.contents(node)
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        if node.format_spec is not None:
+            bombs.width(self, node, node.format_spec)
         return self.contents(node)
 
     def visit_While(self, node: ast.While) -> ast.AST:
@@ -162,6 +176,8 @@ class Policy(Visitor):
                 reflection.by_name(self, node, "object.__getattribute__")
             if method in ("query", "eval") and not names:
                 execution.query(self, node, method)
+            if not names:
+                bombs.method(self, node, node.func)
             files.method(self, node, node.func, names)
         files.addresses(self, node, names)
         reflection.modules_handed_on(self, node, names)
@@ -191,6 +207,8 @@ _CALLS: dict[str, _Rule] = {
     **dict.fromkeys(("yaml.load", "yaml.load_all"), execution.yaml_loaded),
     **dict.fromkeys(execution.UNPICKLERS, execution.unpickled),
     **dict.fromkeys(bombs.SIZED, bombs.sized),
+    "math.factorial": bombs.factorial,
+    "builtins.pow": bombs.power,
     **dict.fromkeys(("pandas.eval", "pandas.DataFrame()"), execution.query),
     **dict.fromkeys(("pwd.getpwall", "netrc.netrc", "keyring.get_password"), files.secrets_read),
 }

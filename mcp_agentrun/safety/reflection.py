@@ -56,6 +56,8 @@ def internal(visitor: Visitor, node: ast.Attribute, name: str) -> None:
     if name in _FORBIDDEN_ATTRIBUTES:
         if name == "__getattribute__" and isinstance(owner, ast.Call):  # super().__getattribute__(name)
             return
+        if name == "__closure__" and _is_own(visitor, owner):
+            return
         visitor.refuse("dunder-escape", node, f"{name} leads from an object into the interpreter.")
     elif name == "__subclasses__" and not _is_own_class(visitor, owner):
         visitor.refuse(
@@ -82,10 +84,13 @@ def internal(visitor: Visitor, node: ast.Attribute, name: str) -> None:
 
 
 def _is_own_class(visitor: Visitor, node: ast.AST) -> bool:
-    if isinstance(node, ast.Name) and node.id in ("cls", "self"):
-        return True
+    return (isinstance(node, ast.Name) and node.id in ("cls", "self")) or _is_own(visitor, node)
+
+
+def _is_own(visitor: Visitor, node: ast.AST) -> bool:
+    """Whether *node* can only be classes and functions that the code defines."""
     values = visitor.evaluator.values(node, visitor.scope)
-    return bool(values) and all(value.kind == "class" for value in values)
+    return bool(values) and all(value.kind in ("class", "function") for value in values)
 
 
 def by_name(visitor: Visitor, node: ast.Call, function: str) -> None:

@@ -125,6 +125,13 @@ def _bytes(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
             yield Value("ref", "builtins.bytes()")
 
 
+def _bytes_io(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
+    yield Value("ref", "io.BytesIO()")
+    for value in _first(resolver, node, scope):
+        if value.kind == "bytes":
+            yield value
+
+
 def _list(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     for value in _first(resolver, node, scope):
         if value.kind in ("text", "bytes"):
@@ -306,6 +313,7 @@ SUMMARIES: dict[str, _Summary] = {
     "builtins.bytes": _bytes,
     "builtins.bytearray": _bytes,
     "builtins.list": _list,
+    "io.BytesIO": _bytes_io,
     "builtins.tuple": _list,
     "builtins.set": _list,
     "builtins.iter": _list,
