@@ -18,8 +18,7 @@ _SYSTEM = re.compile(
 )
 _READABLE = re.compile(
     r"/(usr/share/(dict|zoneinfo|fonts|nltk_data|misc|unicode|games|xml|mime)|usr/lib/python[\d.]*|usr/local/lib/python[\d.]*|usr/lib/locale|opt/venv|var/tmp"
-    r"|dev/(null|zero|full|random|urandom|tty|stdin|stdout|stderr|shm)|proc/self/(fd/[012]|statm?)"
-    r"|proc/(cpuinfo|meminfo|loadavg|uptime)|etc/(os-release|timezone|localtime|mime\.types))(?=/|$)"
+    r"|dev/(null|zero|full|random|urandom|tty|stdin|stdout|stderr|shm)|proc/self/fd/[012])(?=/|$)"
 )
 _WRITABLE = re.compile(r"/(var/tmp|dev/(null|zero|full|tty|stdin|stdout|stderr|shm)|proc/self/fd/[012])(?=/|$)")
 _SECRET = re.compile(

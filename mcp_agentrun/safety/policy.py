@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from . import bombs, execution, files, reflection, system, tampering
+from .canonical import canonical
 from .evaluator import Evaluator
 from .names import Names
 from .rules import module_rule
@@ -51,9 +52,7 @@ class Policy(Visitor):
                     self.refuse("introspection", node, f"`from {node.module} import *` hides which names are meant.",
                                 "Import by name.")  # fmt: skip
                 continue
-            for value in self.evaluator.name(alias.asname or alias.name, self.scope):
-                if value.kind == "ref" and value.value.endswith(alias.name):
-                    self.reference(node, value.value)
+            self.reference(node, canonical(f"{node.module}.{alias.name}"))
             if module_rule(f"{node.module}.{alias.name}", strict=False):
                 self.import_(node, f"{node.module}.{alias.name}")
         return node
