@@ -215,6 +215,7 @@ WORST = {
     "paths": "\n".join(f"open(x{i % 50}+'/etc')" for i in range(4500)),
     "else": "if a:1\n" + "elif a:1\n" * 20000,
     "comprehensions": "x=" + "[c for c in " * 30 + "'abc'" + "]" * 30,
+    "tuples of one": filled("x,\n"),
     "digits": "x=" + "1" * (255 << 10),
     "hexadecimal digits": "a=0x" + "f" * 200_000 + "\nopen(a);x=[0]*a;y=2**a;z=a**a;w=a<<a\n'%d'%a;f'{a}';str(a)",
     "fields of an f-string": "x=f'" + filled("{a}")[:-9] + "'",

@@ -24,7 +24,7 @@ _SPLIT = "Split it over several calls; put data into one string and parse that."
 _SMALL = 1 << 16
 """Characters of code whose tokens are not counted."""
 
-_MOST_TOKENS = 5 * MAX_NODES // 2
+_MOST_TOKENS = 2 * MAX_NODES
 _MOST_OFFSETS = 1 << 29 if sys.version_info < (3, 12) else 1 << 62
 """Before Python 3.12, the parser goes through an f-string once more for each of its fields."""
 
