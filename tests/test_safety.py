@@ -418,6 +418,13 @@ def test_hostile_code_that_the_rules_had_not_seen() -> None:
     ]
 
 
+def test_the_second_collection_that_the_rules_had_not_seen() -> None:
+    refused = [title for title, code in held_out("second_benign.txt").items() if not check(code).allowed]
+    allowed = [title for title, code in held_out("second_hostile.txt").items() if check(code).allowed]
+    assert refused == []
+    assert allowed == ["dynamic-code: dataclass field type", "bomb: huge repeat"]
+
+
 IMPORTS = "import ast, base64, importlib.util, inspect, os, pickle, shutil, socket, sys, urllib.parse, requests\n"
 
 

@@ -46,6 +46,7 @@ _LEAVERS = frozenset(
 """Names of functions that end a loop, or that wait for something in it."""
 
 
+_ENDLESS = frozenset(("itertools.count()", "itertools.cycle()"))
 _GROWERS = frozenset(("append", "appendleft", "extend", "insert"))
 _PADDERS = frozenset(("ljust", "rjust", "center", "zfill"))
 _QUIET = frozenset(("print", "len", "range", "str", "repr", "list", "tuple", "bytes", "bytearray", "object"))
@@ -148,6 +149,8 @@ def sized(visitor: Visitor, node: ast.Call, name: str) -> None:
                 )
     if name in ("builtins.list", "builtins.tuple", "builtins.sorted", "builtins.set"):
         for argument in node.args[:1]:
+            if any(one in _ENDLESS for one in visitor.evaluator.references(argument, visitor.scope)):
+                visitor.refuse("bomb", node, "This collects items without an end.")
             if isinstance(argument, ast.Call) and "builtins.range" in visitor.evaluator.references(
                 argument.func, visitor.scope
             ):

@@ -58,6 +58,9 @@ def internal(visitor: Visitor, node: ast.Attribute, name: str) -> None:
             return
         if name == "__closure__" and _is_own(visitor, owner):
             return
+        if name == "__getattribute__" and id(node) in visitor.vetted:
+            if visitor.evaluator.references(owner, visitor.scope) == ["builtins.object"]:
+                return  # a call like that of `getattr`, and judged like it
         visitor.refuse("dunder-escape", node, f"{name} leads from an object into the interpreter.")
     elif name == "__subclasses__" and not _is_own_class(visitor, owner):
         visitor.refuse(

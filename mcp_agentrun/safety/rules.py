@@ -65,7 +65,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|(.*\.)?subprocess_(exec|shell)|_posixsubprocess\..*|_winapi\..*|webbrowser\..*|commands\..*|popen2\..*"
         r"|(pexpect|plumbum|fabric|invoke|sh|delegator|pwntools|pwn)\..*|distutils\.spawn\..*|pydoc\.(pipepager|tempfilepager)"
         r"|platform\.popen|psutil\.Popen|test\.support.*|numpy\.distutils\..*|numpy\.f2py\.compile"
-        r"|IPython\..*|antigravity|anyio\.(run_process|open_process)|trio\.(run_process|lowlevel\.open_process)",
+        r"|IPython\..*|antigravity|multiprocessing\.util\.spawnv_passfds|anyio\.(run_process|open_process)|trio\.(run_process|lowlevel\.open_process)",
     ),
     (
         "native-code",
@@ -85,7 +85,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"os\.(setuid|setgid|seteuid|setegid|setreuid|setregid|setresuid|setresgid|setgroups|initgroups|setns|unshare"
         r"|chroot|mknod|mkfifo_|pidfd_open|killpg|dup|dup2|dup3|pivot_root|ptrace|sched_set\w+|setpriority|nice|plock"
         r"|lchown|fchown|setsid|setpgid|tcsetpgrp|closerange|login_tty|openpty|ioctl|reboot|eventfd|fchdir|open_by_handle_at)"
-        r"|fcntl\.ioctl|termios\..*|psutil\.(Process|process_iter)\(\).*\.(kill|terminate|suspend|resume|send_signal)"
+        r"|fcntl\.(ioctl|F_SETOWN|F_SETSIG)|termios\..*|psutil\.(Process|process_iter)\(\).*\.(kill|terminate|suspend|resume|send_signal)"
         r"|psutil\.wait_procs|resource\.prlimit|signal\.pidfd_send_signal|stat\.S_ISUID|stat\.S_ISGID|_signal\..*|spwd\..*|pwd\.getpwall",
     ),
     (
