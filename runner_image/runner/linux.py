@@ -58,6 +58,16 @@ def thread_count() -> int:
         return int(stat.read().rpartition(b")")[2].split()[17])
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that process *pid* has used; 0 if it has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            user, system = stat.read().rpartition(b")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def fork_sibling() -> int:
     """Fork a child of this process's *parent*; returns 0 in the child, and not 0 here.
 
