@@ -69,9 +69,11 @@ class Kind(enum.IntEnum):
     """Replace the worker by a fresh one; ``keep_files`` leaves workspace and temporary files alone."""
     RESET_DONE = 21
     INSTALL = 30
-    """Installer: resolve and install ``requirements`` for ``sandbox``."""
+    """Installer: resolve and install ``requirements`` for ``sandbox``, which has ``before``, version by name."""
     INSTALL_PROGRESS = 31
     INSTALL_DONE = 32
+    """Installer: the ``folder``, ``packages``, what was ``satisfied``, the ``modules`` of packages that the sandbox had
+    in another version; or ``error``."""
     INSTALL_CANCEL = 33
     FORGET = 34
     """Installer: remove what was installed for ``sandbox``."""

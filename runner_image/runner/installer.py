@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -49,6 +50,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WHEEL_NAME = re.compile(r"[\w.+!-]{1,200}\.(whl|tar\.gz|zip)", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
+_NO_SPACE = "(os error 28)"
+_FULL = (
+    "The volume that holds packages is full. The operator of this server can make room on the engine's disk, or with "
+    "`mcp-agentrun cache clear`."
+)
+_NO_WHEEL = re.compile(r"no usable wheels|no wheels|[Bb]uilding source distributions? .{0,40}is disabled")
+_MODULES_KEPT = 100
+
 RESOLUTION_SECONDS = 600.0
 """How long what has been resolved holds without asking the index: as long as uv takes its word, too."""
 
@@ -75,7 +84,8 @@ class Installer:
         self._upload: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._cancelled = False
-        self._too_much = False
+        self._received_before = 0
+        """Bytes that had come in when the current installation began."""
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -170,15 +180,19 @@ class Installer:
 
     def _install(self, fields: dict[str, Any]) -> None:
         staging = STAGING / secrets.token_hex(8)
-        answer: dict[str, Any] = {"folder": "", "packages": [], "satisfied": [], "error": None}
+        answer: dict[str, Any] = {"folder": "", "packages": [], "satisfied": [], "modules": {}, "error": None}
         with self._busy:
+            self._received_before = _received()
             try:
                 staging.mkdir()
-                pins, is_known = self._resolve(staging, fields["requirements"], fields["constraints"])
+                pins, is_known = self._resolve(staging, fields["requirements"], fields["constraints"], fields["before"])
                 missing = {name: version for name, version in pins.items() if self._image.get(name) != version}
                 answer["satisfied"] = sorted(item for item in pins.items() if item[0] not in missing)
                 if missing:
                     self._fetch(staging, missing, self._approval(missing), is_known)
+                    for name, version in fields["before"].items():
+                        if missing.get(name, version) != version:
+                            answer["modules"][name] = _modules_of(name, staging / "site")
                     answer["folder"] = self._publish(staging / "site", fields["sandbox"])
                     answer["packages"] = sorted(missing.items())
                     if fields["shared"]:
@@ -186,20 +200,25 @@ class Installer:
             except InstallError as error:
                 answer["error"] = str(error)
             except OSError as error:
-                answer["error"] = f"The package volume could not be written: {error.strerror}."
+                is_full = error.errno == errno.ENOSPC
+                answer["error"] = _FULL if is_full else f"The package volume failed: {error.strerror}."
             except Exception as error:  # whoever waits for the answer gets one
                 answer["error"] = f"The installer failed ({type(error).__name__}). Call again."
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
             self._send(encode_json(Kind.INSTALL_DONE, **answer))
+            self._received_before = _received()
             with contextlib.suppress(OSError, InstallError):
                 self._trim()
 
-    def _resolve(self, staging: Path, requirements: list[str], constraints: list[str]) -> tuple[dict[str, str], bool]:
+    def _resolve(
+        self, staging: Path, requirements: list[str], constraints: list[str], before: dict[str, str]
+    ) -> tuple[dict[str, str], bool]:
         """Name and version of everything that *requirements* need, on top of what the image has, and whether that was
-        known already.
+        known already. The versions of *before* stay as far as that is possible.
         """
-        asked = json.dumps([requirements, constraints, self._image, self._options, self._sources()], sort_keys=True)
+        given = [requirements, constraints, before, self._image, self._options, self._sources()]
+        asked = json.dumps(given, sort_keys=True)
         known = RESOLVED / hashlib.sha256(asked.encode()).hexdigest()
         with contextlib.suppress(OSError, ValueError):
             if time.time() - known.stat().st_mtime < RESOLUTION_SECONDS:
@@ -208,6 +227,9 @@ class Installer:
         (staging / "requirements.in").write_text("\n".join(requirements))
         image = (f"{name}=={version}" for name, version in self._image.items())
         (staging / "image.txt").write_text("\n".join((*image, *constraints)))
+        # uv prefers what its output file has.
+        kept = (f"{name}=={version}\n" for name, version in before.items() if not version.startswith("@"))
+        (staging / "pins.txt").write_text("".join(kept))
         self._uv(
             *("pip", "compile", "--quiet", "--no-header", "--no-annotate", *self._wheels_only()),
             *("--python", PYTHON, "--constraint", str(staging / "image.txt")),
@@ -275,6 +297,7 @@ class Installer:
     def _show_cache(self, clear: bool) -> None:
         with self._busy:
             if clear:
+                self._received_before = _received()
                 with contextlib.suppress(InstallError):
                     self._uv("cache", "clean", "--quiet")
                 CACHE.mkdir(exist_ok=True)
@@ -351,7 +374,6 @@ class Installer:
         )
         if self._cancelled:
             process.kill()
-        self._too_much = False
         ended = threading.Event()
         watcher = threading.Thread(target=self._watch_download, args=(process, ended))
         watcher.start()
@@ -363,27 +385,44 @@ class Installer:
         watcher.join()
         if self._cancelled:
             raise InstallError("The installation was cancelled.")
-        if self._too_much:
+        if _received() - self._received_before > self._options["download"]:
             raise InstallError(f"The download exceeds {_mib(self._options['download'])}, which this server allows.")
         if status == -signal.SIGXFSZ:
             raise InstallError(f"It has a file of more than {_mib(self._options['size'])}, which this server allows.")
         if status == -signal.SIGKILL:
             raise InstallError("The installer ran out of memory.")
         if status != 0:
-            raise InstallError(_explanation(said))
+            raise InstallError(self._explained(_explanation(said)))
+
+    def _explained(self, text: str) -> str:
+        """uv's explanation, and what it can't know: what is behind it here, and who can do something about it."""
+        if _NO_SPACE in text:
+            return _FULL
+        for name, version in self._image.items():
+            if re.search(rf"(?<![\w.-]){re.escape(name)}=={re.escape(version)}(?![\w.])", text):
+                text += f" {name} {version} is part of the sandbox's image and can't be replaced."
+        limit = self._options["exclude_newer"]
+        if limit and "no version" in text:
+            age = f"newer than {limit}" if limit[:4].isdigit() else f"younger than {limit}"
+            text += f" This server ignores releases {age}."
+        if not self._options["build"] and _NO_WHEEL.search(text):
+            text += (
+                " Only wheels are installed here. The operator of this server can let packages be built from their "
+                "source (packages_build), or put a wheel of it into a wheelhouse; otherwise use another package."
+            )
+        return text
 
     def _watch_download(self, process: subprocess.Popen[str], ended: threading.Event) -> None:
         """Tell how much has been downloaded, and stop what exceeds the limit."""
-        before = told = _received()
+        told = _received()
         while not ended.wait(WATCH_SECONDS):
             now = _received()
-            if now - before > self._options["download"]:
-                self._too_much = True
+            if now - self._received_before > self._options["download"]:
                 process.kill()
                 return
             if now - told > 1 << 20:
                 told = now
-                self._progress(f"downloading and installing: {_mib(now - before)} received")
+                self._progress(f"downloading and installing: {_mib(now - self._received_before)} received")
 
     def _progress(self, text: str) -> None:
         self._send(encode_json(Kind.INSTALL_PROGRESS, text=text))
@@ -402,6 +441,14 @@ def _explanation(said: str) -> str:
     ]
     said = re.sub(r"^(.{,80}?):? cause: ", r"\1: ", " ".join(kept).removeprefix("error: "))
     return said[:_ERROR_KEPT] or "uv ended without saying why."
+
+
+def _modules_of(name: str, site: Path) -> list[str]:
+    """The top-level modules of the distribution *name*, as its own list of files has them."""
+    found = next(iter(importlib.metadata.distributions(name=name, path=[str(site)])), None)
+    files = (found.files if found is not None else None) or ()
+    modules = {file.parts[0].partition(".")[0] for file in files if file.parts}
+    return sorted(module for module in modules if module.isidentifier())[:_MODULES_KEPT]
 
 
 def _received() -> int:
