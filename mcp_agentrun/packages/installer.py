@@ -200,6 +200,7 @@ class Installer:
                     requirements=list(requirements),
                     constraints=list(self.policy.limits()),
                     before=dict(before),
+                    is_open=self.policy.is_open and not self._settings.packages_build,
                     shared=shared,
                 )
                 return self._installed(await self._outcome(link, tell, requirements))

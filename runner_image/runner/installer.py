@@ -78,6 +78,7 @@ class Installer:
         self._heard = time.monotonic()
         self._environment: dict[str, str] = {}
         self._image: dict[str, str] = {}
+        self._image_metadata: list[Path] = []
         self._options: dict[str, Any] = {}
         self._shared: set[Path] = set()
         self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -172,9 +173,9 @@ class Installer:
             self._environment["UV_OFFLINE"] = "1"
         if fields["options"]["exclude_newer"]:
             self._environment["UV_EXCLUDE_NEWER"] = fields["options"]["exclude_newer"]
-        self._image = _distributions(
-            subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True)
-        )
+        site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
+        self._image = _distributions(site_packages)
+        self._image_metadata = sorted(Path(site_packages).glob("*.dist-info/METADATA"))
         _clear_out(SANDBOXES, {*fields["living"]})
         _clear_out(STAGING, set())
 
@@ -185,11 +186,23 @@ class Installer:
             self._received_before = _received()
             try:
                 staging.mkdir()
-                pins, is_known = self._resolve(staging, fields["requirements"], fields["constraints"], fields["before"])
+                known = self._file_of_known(fields)
+                pins = self._known(known)
+                is_known = pins is not None
+                # Whatever is resolved may be fetched, as a rule: then one call of uv does both in less time than two.
+                at_once = fields["is_open"] and not fields["before"] and " @ " not in "".join(fields["requirements"])
+                is_fetched = pins is None and at_once
+                if is_fetched:
+                    pins = self._resolve_and_fetch(staging, fields["requirements"], fields["constraints"])
+                elif pins is None:
+                    pins = self._resolve(staging, fields["requirements"], fields["constraints"], fields["before"])
                 missing = {name: version for name, version in pins.items() if self._image.get(name) != version}
                 answer["satisfied"] = sorted(item for item in pins.items() if item[0] not in missing)
                 if missing:
-                    self._fetch(staging, missing, self._approval(missing), is_known)
+                    hashes = self._approval(missing)
+                    if not is_fetched:
+                        self._fetch(staging, missing, hashes, is_known)
+                    self._note_use(staging, missing)
                     for name, version in fields["before"].items():
                         if missing.get(name, version) != version:
                             answer["modules"][name] = _modules_of(name, staging / "site")
@@ -197,6 +210,10 @@ class Installer:
                     answer["packages"] = sorted(missing.items())
                     if fields["shared"]:
                         self._shared.add(_folder_of(fields["sandbox"]))
+                if not is_known:
+                    with contextlib.suppress(OSError):  # the volume may be full to the last byte
+                        (staging / "known").write_text(json.dumps(pins))
+                        (staging / "known").rename(known)
             except InstallError as error:
                 answer["error"] = str(error)
             except OSError as error:
@@ -211,30 +228,58 @@ class Installer:
             with contextlib.suppress(OSError, InstallError):
                 self._trim()
 
-    def _resolve(
-        self, staging: Path, requirements: list[str], constraints: list[str], before: dict[str, str]
-    ) -> tuple[dict[str, str], bool]:
-        """Name and version of everything that *requirements* need, on top of what the image has, and whether that was
-        known already. The versions of *before* stay as far as that is possible.
-        """
-        given = [requirements, constraints, before, self._image, self._options, self._sources()]
-        asked = json.dumps(given, sort_keys=True)
-        known = RESOLVED / hashlib.sha256(asked.encode()).hexdigest()
+    def _file_of_known(self, fields: dict[str, Any]) -> Path:
+        """Where is kept what the requirements of *fields* came to, if they have been resolved before."""
+        given = [fields[name] for name in ("requirements", "constraints", "before")]
+        asked = json.dumps([*given, self._image, self._options, self._sources()], sort_keys=True)
+        return RESOLVED / hashlib.sha256(asked.encode()).hexdigest()
+
+    @staticmethod
+    def _known(file: Path) -> dict[str, str] | None:
         with contextlib.suppress(OSError, ValueError):
-            if time.time() - known.stat().st_mtime < RESOLUTION_SECONDS:
-                return json.loads(known.read_text()), True
+            if time.time() - file.stat().st_mtime < RESOLUTION_SECONDS:
+                return json.loads(file.read_text())
+        return None
+
+    def _write_requirements(self, staging: Path, requirements: list[str], constraints: list[str]) -> tuple[str, ...]:
+        """What uv has to be told of them: the image's versions stay."""
         self._progress("resolving " + ", ".join(requirements)[:200])
         (staging / "requirements.in").write_text("\n".join(requirements))
         image = (f"{name}=={version}" for name, version in self._image.items())
         (staging / "image.txt").write_text("\n".join((*image, *constraints)))
+        return (*self._wheels_only(), "--python", PYTHON, "--constraint", str(staging / "image.txt"))
+
+    def _resolve_and_fetch(self, staging: Path, requirements: list[str], constraints: list[str]) -> dict[str, str]:
+        """Resolve *requirements* on top of what the image has, and install what that lacks; returns name and version
+        of it, and of what was asked for and is in the image.
+        """
+        options = self._write_requirements(staging, requirements, constraints)
+        site = staging / "site"
+        for path in self._image_metadata:  # by which uv sees that these are installed
+            (site / path.parent.name).mkdir(parents=True)
+            shutil.copyfile(path, site / path.parent.name / path.name)
+        target = ("--target", str(site), "--requirement", str(staging / "requirements.in"))
+        self._uv("pip", "install", "--quiet", *options, *target)
+        for path in self._image_metadata:
+            shutil.rmtree(site / path.parent.name)
+        asked = {_normal(re.split(r"[^\w.-]", text)[0]) for text in requirements}
+        return {
+            **{name: version for name, version in self._image.items() if name in asked},
+            **_distributions(str(site)),
+        }
+
+    def _resolve(
+        self, staging: Path, requirements: list[str], constraints: list[str], before: dict[str, str]
+    ) -> dict[str, str]:
+        """Name and version of everything that *requirements* need, on top of what the image has. The versions of
+        *before* stay as far as that is possible.
+        """
+        options = self._write_requirements(staging, requirements, constraints)
         # uv prefers what its output file has.
         kept = (f"{name}=={version}\n" for name, version in before.items() if not version.startswith("@"))
         (staging / "pins.txt").write_text("".join(kept))
-        self._uv(
-            *("pip", "compile", "--quiet", "--no-header", "--no-annotate", *self._wheels_only()),
-            *("--python", PYTHON, "--constraint", str(staging / "image.txt")),
-            *("--output-file", str(staging / "pins.txt"), str(staging / "requirements.in")),
-        )
+        output = ("--output-file", str(staging / "pins.txt"), str(staging / "requirements.in"))
+        self._uv("pip", "compile", "--quiet", "--no-header", "--no-annotate", *options, *output)
         pins: dict[str, str] = {}
         for line in (staging / "pins.txt").read_text().splitlines():
             name, _, version = line.partition("==")
@@ -243,9 +288,7 @@ class Installer:
                 version = "@ " + url
             if version and not line.startswith(("#", "-")):
                 pins[name.strip()] = version.partition(" ;")[0]
-        (staging / "known").write_text(json.dumps(pins))
-        (staging / "known").rename(known)
-        return pins, False
+        return pins
 
     def _sources(self) -> list[str]:
         return [self._environment.get(name, "") for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")]
@@ -283,6 +326,9 @@ class Installer:
                 raise
             shutil.rmtree(staging / "site", ignore_errors=True)
             self._uv(*command)
+
+    def _note_use(self, staging: Path, pins: dict[str, str]) -> None:
+        """:raises InstallError: they take more than they may."""
         size = _size(staging / "site")
         if size > self._options["size"]:
             raise InstallError(
@@ -480,9 +526,13 @@ def _folder_of(sandbox: str) -> Path:
 
 
 def _distributions(site_packages: str) -> dict[str, str]:
-    """Normalised name and version of what the image carries."""
-    found = importlib.metadata.distributions(path=[site_packages.strip()])
-    return {re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(): item.version for item in found}
+    """Normalised name and version of what is installed there."""
+    found = importlib.metadata.distributions(path=[site_packages])
+    return {_normal(item.metadata["Name"]): item.version for item in found}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _clear_out(folder: Path, living: set[str]) -> None:
