@@ -132,13 +132,13 @@ class Sandbox:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the container can run code now."""
-        return self._living.is_ready
+        """Whether code can run now: in its container, with what the operator wants every sandbox to have."""
+        return self._living.is_ready and self._has_base
 
     @property
     def state(self) -> State:
         """Whether the container is still the one that the last call saw: ``kept`` or ``lost``."""
-        is_same = self._seen_starts == self._living.starts and self.is_ready
+        is_same = self._seen_starts == self._living.starts and self._living.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
     async def ready(self) -> None:
