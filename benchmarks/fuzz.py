@@ -353,10 +353,13 @@ def result_fields(chance: random.Random, number: int) -> dict[str, Any]:
         "exit_code": chance.choice((None, 0, 1, -9)),
         "error": chance.choice((None, error)),
         "value": chance.choice((None, "41")),
+        "imported": chance.choice((None, [], ["yaml"])),
         "written": 10,
         "state": chance.choice(sorted(STATES)),
         "since": chance.choice(sorted(STATES)),
         "unprotected": chance.choice((None, "memory")),
+        "files": chance.choice(([], [["a.txt", 3, "created"]])),
+        "more_files": 0,
         "findings": chance.choice(([], [["network", 1, 1, "It needs a network.", "Do without."]])),
     }
 
@@ -756,7 +759,8 @@ def _place(chance: random.Random) -> str:
 
 def attack(chance: random.Random, number: int) -> str:
     """Code that speaks to the supervisor in the runner's stead."""
-    report = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
+    report: dict[str, Any] = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
+    report["imported"] = []
     report["run"] = chance.choice((number, number, number, 0, number + 1, -1))
     parts: list[tuple[int, bytes]] = [(Kind.RESULT, mutated_json(chance, report))]
     if chance.random() < 0.3:

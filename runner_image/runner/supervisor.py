@@ -539,6 +539,7 @@ def _result(
         "exit_code": exit_code,
         "error": report["error"] if report else None,
         "value": report["value"] if report else None,
+        "imported": report["imported"] if report else None,
         "written": written,
         "files": [],
         "more_files": 0,
