@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["OUTCOMES", "STATES", "WRITABLE", "is_report", "is_result"]
+__all__ = ["OUTCOMES", "PIDS", "STATES", "WRITABLE", "is_report", "is_result"]
 
 OUTCOMES = ("ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled")
 """How a run ends."""
@@ -17,6 +17,9 @@ STATES = ("kept", "restored", "lost")
 
 WRITABLE = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108
 """The folders of a container that user code may write to."""
+
+PIDS = "pids"
+"""What is full, beside folders, where the container can have no more processes and threads."""
 
 _TEXT_LIMIT = 1 << 16
 _NUMBER_LIMIT = 1 << 62
@@ -30,6 +33,7 @@ def is_report(fields: dict[str, Any], number: int) -> bool:
         fields.get("run") == number
         and isinstance(fields.get("ok"), bool)
         and isinstance(fields.get("changed"), bool)
+        and isinstance(fields.get("left"), bool)
         and type(code := fields.get("exit_code")) is int
         and 0 <= code <= 255
         and _is_text(fields.get("value"), or_none=True)
@@ -50,6 +54,8 @@ def is_result(fields: dict[str, Any], number: int) -> bool:
         and 0 <= duration < _LONGEST
         and type(written := fields.get("written")) is int
         and 0 <= written < _NUMBER_LIMIT
+        and type(ended := fields.get("ended")) is int
+        and 0 <= ended < _NUMBER_LIMIT
         and _is_text(fields.get("value"), or_none=True)
         and _is_text(fields.get("unprotected"), or_none=True)
         and _is_number(fields.get("exit_code"))
@@ -69,7 +75,7 @@ def _is_error(error: Any) -> bool:
         and _is_number(fields.get("line"))
         and _is_number(fields.get("errno"))
         and isinstance(folders, list)
-        and all(folder in WRITABLE for folder in folders)  # pyright: ignore[reportUnknownVariableType]
+        and all(folder in (*WRITABLE, PIDS) for folder in folders)  # pyright: ignore[reportUnknownVariableType]
     )
 
 

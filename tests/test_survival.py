@@ -269,3 +269,20 @@ async def test_a_forged_report_is_the_end_of_its_worker_alone(shared: Sandbox, f
     result = await shared.run(FORGE.format(**fields), timeout=10)
     assert (result.outcome, result.state) == ("crashed", "restored"), result
     assert await text_of(shared, "precious") == "42\n"
+
+
+async def test_a_copy_that_only_lacks_the_processor_is_waited_for(runner_image: str) -> None:
+    """It takes longer than a copy may, and the worker would be taken for one that hangs."""
+    hook = """
+import os, time
+def work():
+    end = time.process_time() + 0.7
+    while time.process_time() < end: pass
+os.register_at_fork(before=work)
+x = 41
+"""
+    async with open_sandbox(Settings(safety="off", preload=(), cpus=0.15)) as sandbox:
+        await text_of(sandbox, hook)
+        after = await sandbox.run("x += 1\nx")
+        assert (after.output.text(), after.since, after.unprotected) == ("42\n", "kept", None)
+        assert (await sandbox.run("os._exit(1)")).state == "restored"

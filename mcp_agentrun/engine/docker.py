@@ -81,7 +81,15 @@ class DockerEngine:
         volume = _package_volume(self._image or self._recipe.environment_tag)
         config = await anyio.to_thread.run_sync(_container_config, client, spec, volume)
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
-        created = await self._call(lambda: client.create_container_from_config(config, name))
+        try:
+            created = await self._call(lambda: client.create_container_from_config(config, name))
+        except EngineError as error:
+            if spec.runtime is None or "runtime" not in str(error):
+                raise
+            raise EngineError(
+                f"The container engine has no runtime {spec.runtime!r}. Install it and name it in the engine's "
+                "configuration (docs/security.md says how), or unset AGENTRUN_RUNTIME to use the engine's own."
+            ) from error
         return created["Id"]
 
     async def open_stream(self, container: str) -> ByteStream:

@@ -30,7 +30,7 @@ class RunError:
     errno: int | None = None
     """Of the system's error behind it, by the container's numbers, which are Linux's."""
     full: tuple[str, ...] = ()
-    """The folders that have no room left, where that is what the system says."""
+    """What has no room left, where that is what the system says: folders, or ``pids`` for processes and threads."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ class Result:
     """Text of the last expression's value, as the interactive interpreter shows it; it is in the output too."""
     error: RunError | None = None
     exit_code: int | None = None
-    """What ``python`` would have exited with; negative for the signal that ended it; None where we ended it."""
+    """What ``python`` would have exited with: 130 after an interrupt, negative for the signal that ended it. None where
+    nothing was run.
+    """
     state: State = "kept"
     """What the end of the run has done to the variables."""
     since: State = "kept"
@@ -153,6 +155,8 @@ class Result:
     """What has been created or changed in the workspace since the last result."""
     more_files: int = 0
     """How many more, that are not named."""
+    ended: int = 0
+    """Processes that the run had left running, and that were ended with it."""
     pictures: tuple[Picture, ...] = ()
     """Plots and other pictures, in the order in which they were shown."""
     findings: tuple[Finding, ...] = ()

@@ -409,6 +409,7 @@ class Sandbox:
         """
         head, late, tail = bytearray(), bytearray(), b""
         pictures = Pictures()
+        asked = False
         installed: Installed | None = None
         advice: str | None = None
         while True:
@@ -423,7 +424,8 @@ class Sandbox:
                 late += payload
             elif kind in (Kind.ITEM, Kind.ITEM_DATA) and pictures.add(kind, payload):
                 pass
-            elif kind is Kind.MISSING:
+            elif kind is Kind.MISSING and self._installer is not None and not asked:
+                asked = True
                 if scope is None:
                     continue
                 begun = anyio.current_time()
@@ -466,6 +468,7 @@ class Sandbox:
                 number=number,
                 files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
                 more_files=int(fields["more_files"]),
+                ended=fields["ended"],
                 pictures=pictures.valid(),
                 findings=tuple(_finding(*finding) for finding in fields["findings"]),
                 installed=installed,
@@ -482,7 +485,7 @@ class Sandbox:
         installed, problem = None, None
         try:
             fields = decode_json(payload)
-            names = [name for name in fields["names"][:_MOST_NAMES] if str(name).isidentifier()]
+            names = [name for name in fields["names"][:_MOST_NAMES] if isinstance(name, str) and name.isidentifier()]
             if fields["run"] != number:
                 raise ValueError
         except (FrameError, KeyError, TypeError, ValueError):
@@ -527,7 +530,7 @@ def _exchange(link: Link) -> Generator[None]:
             yield
     except FileError:
         raise
-    except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
+    except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
         link.abandon("the container sent a malformed answer")
         raise SandboxLostError(link.reason) from error
     except TimeoutError:

@@ -275,6 +275,9 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append(_lacking(result.lacking))
     if result.findings:
         notes += _objections("The code was run, but the static check objects.", result.findings)
+    if result.ended > 0:
+        what = "1 process was" if result.ended == 1 else f"{result.ended} processes were"
+        notes.append(f"{what} still running and ended with the call: none outlives the call that starts it.")
     why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
         notes.append(
@@ -312,7 +315,6 @@ _UNPROTECTED = {
 def _limit(error: RunError, settings: Settings) -> list[str]:
     """Which limit of the sandbox is behind *error*, if one is; the numbers are Linux's, whatever this machine runs."""
     notes = {
-        11: f"The sandbox allows {settings.pids} processes and threads at a time. End some before you start more.",
         12: f"The sandbox has {_size(settings.memory)} of memory in all. Work on less data at once.",
         24: f"A process may have {settings.open_files} files open at a time. Close some.",
         27: f"A file may have at most {_size(settings.workspace_size)}. Write less, or in several files.",
@@ -328,7 +330,10 @@ def _limit(error: RunError, settings: Settings) -> list[str]:
             f"{folder} is full: it holds {_size(sizes[folder])} and {settings.inodes} files and folders at most. "
             "Delete some."
             for folder in error.full
+            if folder in sizes
         ]
+    if "pids" in error.full:
+        return [f"The sandbox allows {settings.pids} processes and threads at a time. End some before you start more."]
     return [notes[error.errno]] if error.errno in notes else []
 
 

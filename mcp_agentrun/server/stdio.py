@@ -25,6 +25,8 @@ from .render import plain_text
 
 __all__ = ["configure_logging", "serve_stdio"]
 
+logger = logging.getLogger(__name__)
+
 
 def serve_stdio(settings: Settings) -> NoReturn:
     """Serve one client until it closes stdin or a signal ends the process; then remove its containers and exit."""
@@ -58,6 +60,11 @@ def configure_logging(settings: Settings) -> None:
         handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # At "info" the SDK logs what tools answered, and that is the user's.
     logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
+    if settings.network != "none":
+        logger.warning(
+            "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
+            settings.network,
+        )
 
 
 async def _serve(settings: Settings) -> int:

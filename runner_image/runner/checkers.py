@@ -70,10 +70,15 @@ class _Check:
 
 
 class Checkers:
-    """See the module. One check at a time."""
+    """See the module. One check at a time.
 
-    def __init__(self, events: Events) -> None:
+    :param on_death: called when a checker has died of a check, or of what else goes on meanwhile; says whether the
+        death counts.
+    """
+
+    def __init__(self, events: Events, on_death: Callable[[], bool]) -> None:
         self._events = events
+        self._on_death = on_death
         self._options: dict[str, Any] = {}
         self._current: _Checker | None = None
         self._spare: _Checker | None = None
@@ -142,13 +147,17 @@ class Checkers:
     def keep_deadlines(self, now: float) -> None:
         check = self._check
         if check is not None and now >= check.deadline:
-            if self._current is not None and now < check.latest:
+            is_stopped = self._current is not None and linux.is_stopped(self._current.pid)
+            if self._current is not None and not is_stopped and now < check.latest:
                 left = CHECK_SECONDS - linux.cpu_seconds(self._current.pid) + check.used_before
                 if left > 0:
                     check.deadline = min(now + left, check.latest)
                     return
             self._end(self._current)
-            self._decide(check, _refusal("This code could not be judged in time.", "Write it more simply, in parts."))
+            if self._check is check and not is_stopped:  # by user code: then another one gets its time
+                self._decide(
+                    check, _refusal("This code could not be judged in time.", "Write it more simply, in parts.")
+                )
 
     def bury(self, pid: int) -> bool:
         """Note that process *pid* has ended; false if it was none of these."""
@@ -220,7 +229,7 @@ class Checkers:
         check = self._check
         if check is not None and check.asked:
             check.asked = False
-            check.deaths += 1
+            check.deaths += self._on_death()
             check.await_checker()
             if check.deaths >= TRIES:
                 self._decide(check, _refusal("The checker ended while it judged this code.", "Write it differently."))

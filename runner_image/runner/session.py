@@ -20,7 +20,7 @@ import traceback
 import types
 from typing import Any
 
-from . import frames
+from . import frames, linux
 from .display import Items
 
 WORKSPACE = "/workspace"
@@ -36,6 +36,8 @@ _print = print
 _compile = compile
 _compile_tree: Any = compile
 _eval, _list, _map = eval, list, map
+_StringIO = io.StringIO
+_excepthook = sys.__excepthook__
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _listdir, _modules = os.listdir, sys.modules
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
@@ -78,6 +80,7 @@ class Session:
         self._sources: list[str] = []
         self._loop: Any = None
         self._is_level = False
+        linux.no_more_processes()  # what was refused until now is nothing of this session's
 
     def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
@@ -127,8 +130,9 @@ class Session:
         return report
 
     def _execute(self, code: str, filename: str) -> None:
-        lines = io.StringIO(code, newline=None).readlines()
-        linecache.cache[filename] = (len(code), None, lines, filename)
+        lines = _StringIO(code, newline=None).readlines()
+        with contextlib.suppress(Exception):
+            linecache.cache[filename] = (len(code), None, lines, filename)
         namespace = self._main.__dict__
         if sys.argv == self._argv:
             self._argv = sys.argv = [filename]
@@ -161,7 +165,7 @@ class Session:
         else:
             value = _run(body, expression, namespace)
         if last is not None:
-            sys.displayhook(value)
+            getattr(sys, "displayhook", self._display)(value)
 
     def _await(self, coroutine: Any) -> Any:
         """Run a top-level ``await`` on the session's own event loop, whose tasks go on with the next one."""
@@ -453,7 +457,7 @@ def _print_exception(error: BaseException, exit_code: int) -> int:
     hook = getattr(sys, "excepthook", None)
     if hook is None:
         sys.stderr.write("sys.excepthook is missing\n")
-        hook = sys.__excepthook__
+        hook = _excepthook
     try:
         hook(type(error), error, trace)
     except SystemExit as exit_:
@@ -484,7 +488,7 @@ def _describe(error: BaseException, filename: str | None = None) -> dict[str, An
         "message": _text(lambda: str(error)),
         "line": line,
         "errno": number,
-        "full": [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else [],
+        "full": _full(number),
     }
 
 
@@ -503,6 +507,13 @@ def _system_error(error: BaseException | None) -> int | None:
             return error.errno
         error = error.__cause__ or error.__context__
     return None
+
+
+def _full(number: int | None) -> list[str]:
+    """What has no room left, where that may be behind errno *number*."""
+    if number == errno.EAGAIN and linux.no_more_processes():  # and not a descriptor that has nothing to read just now
+        return ["pids"]
+    return [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else []
 
 
 def _is_full(folder: str) -> bool:

@@ -52,6 +52,9 @@ COPY_WORTH = 48 << 20
 ITEMS, ITEMS_LIMIT = 16, 8 << 20
 """Pictures that are forwarded of one run, and their bytes."""
 
+_INTERRUPTED = 130
+"""Exit code of what ^C has ended."""
+
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
 PROBE_SECONDS = 2.0
@@ -112,7 +115,7 @@ class Supervisor:
         self._heard = time.monotonic()
         self._output = Output(self._events, self._host)
         self._workers = Workers(self._events, self._on_report, self._on_item)
-        self._checkers = Checkers(self._events)
+        self._checkers = Checkers(self._events, self._quieten)
         self._modules = missing.Modules()
         self._auto_install = False
         self._memory = linux.Memory()
@@ -263,7 +266,11 @@ class Supervisor:
         if not is_report(report, run.number):
             raise FrameError("malformed report")
         outcome = run.stopping or ("ok" if report["ok"] else "error")
-        self._end_run(run, outcome, report, exit_code=report["exit_code"])
+        # Code that has caught our interrupt may have gone on to a good end of its own, but not in time.
+        exit_code = report["exit_code"] or (_INTERRUPTED if run.stopping else 0)
+        self._end_run(run, outcome, report, exit_code=exit_code)
+        if report["left"] and run.result is not None and not self._workers.is_in_birth:
+            run.result["ended"] = sum(linux.is_alive(pid) for pid in set(linux.processes()) - self._ours())
         if not report["changed"] and self._workers.copy is not None:
             self._copy_due = False
         if run.is_probe:
@@ -385,6 +392,18 @@ class Supervisor:
             if worker is not None:
                 self._on_death(worker, code)
 
+    def _quieten(self) -> bool:
+        """Stop the worker, which waits for its turn, until that comes: a thread of it may be what ends the checkers.
+
+        :returns: False if that can't be now, because it is making a copy, for a few seconds at most.
+        """
+        if self._workers.is_copying:
+            return False
+        worker = self._workers.current
+        if worker is not None and worker.turn is not None:
+            self._workers.signal(worker, signal.SIGSTOP)
+        return True
+
     def _on_death(self, worker: Worker, code: int) -> None:
         """The current worker has ended: in its run, or between two."""
         self._sweep_due = True
@@ -446,6 +465,7 @@ class Supervisor:
             return
         if not self._waiting.verdict["allowed"]:
             run, self._waiting = self._waiting, None
+            workers.signal(worker, signal.SIGCONT)
             run.result = _result(run, "blocked")
             self._answer(run, "kept")
         elif not workers.is_copying and not self._is_worth_warming(worker):
@@ -543,6 +563,7 @@ def _result(
         "written": written,
         "files": [],
         "more_files": 0,
+        "ended": 0,
         "findings": run.verdict["findings"] if run.verdict else [],
     }
 
