@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages bench soak fuzz probes-runsc fuzz-check compare-check peers clean uninstall
+.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz probes-runsc fuzz-check compare-check peers clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -12,6 +12,7 @@ help:
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make bench   run the benchmarks"
+	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
@@ -38,6 +39,9 @@ test: lint
 
 packages: setup
 	$(PYTHON) -m pytest -s tests/packages_real.py
+
+bench-packages: setup
+	$(PYTHON) -m benchmarks.packages
 
 bench: setup
 	$(PYTHON) -m benchmarks

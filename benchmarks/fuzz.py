@@ -363,6 +363,7 @@ def result_fields(chance: random.Random, number: int) -> dict[str, Any]:
         "exit_code": chance.choice((None, 0, 1, -9)),
         "error": chance.choice((None, error)),
         "value": chance.choice((None, "41")),
+        "imported": chance.choice((None, [], ["yaml"])),
         "written": 10,
         "state": chance.choice(sorted(STATES)),
         "since": chance.choice(sorted(STATES)),
@@ -821,7 +822,8 @@ def _place(chance: random.Random) -> str:
 
 def attack(chance: random.Random, number: int) -> str:
     """Code that speaks to the supervisor in the runner's stead."""
-    report = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True, "left": False}
+    report: dict[str, Any] = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
+    report |= {"imported": [], "left": False}
     report["run"] = chance.choice((number, number, number, 0, number + 1, -1))
     parts: list[tuple[int, bytes]] = [(Kind.RESULT, mutated_json(chance, report))]
     if chance.random() < 0.3:

@@ -24,6 +24,7 @@ PIDS = "pids"
 _TEXT_LIMIT = 1 << 16
 _NUMBER_LIMIT = 1 << 62
 _LONGEST = 1e9
+_MOST_NAMES, _LONGEST_NAME = 500, 100
 
 
 def is_report(fields: dict[str, Any], number: int) -> bool:
@@ -37,6 +38,7 @@ def is_report(fields: dict[str, Any], number: int) -> bool:
         and 0 <= code <= 255
         and _is_text(fields.get("value"), or_none=True)
         and _is_error(fields.get("error"))
+        and _is_names(fields.get("imported"))
     )
 
 
@@ -58,6 +60,7 @@ def is_result(fields: dict[str, Any], number: int) -> bool:
         and _is_text(fields.get("unprotected"), or_none=True)
         and _is_number(fields.get("exit_code"))
         and _is_error(fields.get("error"))
+        and (fields.get("imported") is None or _is_names(fields["imported"]))
     )
 
 
@@ -78,6 +81,14 @@ def _is_error(error: Any) -> bool:
 
 def _is_text(value: Any, *, or_none: bool = False) -> bool:
     return (isinstance(value, str) and len(value) <= _TEXT_LIMIT) or (or_none and value is None)
+
+
+def _is_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST_NAMES  # pyright: ignore[reportUnknownArgumentType]
+        and all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in value)  # pyright: ignore
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -165,3 +165,5 @@ class Result:
     """What was installed because the code imports it."""
     advice: str | None = None
     """About a module that the code lacks: how to install it, or why it was not."""
+    lacking: str | None = None
+    """Why there is not what the operator wants every sandbox to have. Told once, in the first answer."""

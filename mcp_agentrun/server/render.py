@@ -271,6 +271,8 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
     if result.advice is not None:
         notes.append(result.advice)
+    if result.lacking is not None:
+        notes.append(_lacking(result.lacking))
     if result.findings:
         notes += _objections("The code was run, but the static check objects.", result.findings)
     if result.ended > 0:
@@ -374,11 +376,19 @@ def _install_lines(installed: Installed) -> list[str]:
         lines.append("Was there already: " + ", ".join(" ".join(item) for item in installed.satisfied) + ".")
     if installed.changed:
         changes = ", ".join(f"{name} from {before} to {now}" for name, before, now in installed.changed)
+        lines.append(f"Changed: {changes}.")
+    if installed.stale:
         lines.append(
-            f"Changed: {changes}. Where it has been imported already, the old version stays in use until "
+            f"Imported before in the earlier version: {', '.join(installed.stale)}. That one stays in use until "
             "reset_sandbox(keep_packages=True, keep_files=True)."
         )
+    if installed.lacking is not None:
+        lines.append(_lacking(installed.lacking))
     return lines or ["Nothing had to be installed."]
+
+
+def _lacking(why: str) -> str:
+    return f"Of the packages that this server's sandboxes should come with, {why}"
 
 
 def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:
