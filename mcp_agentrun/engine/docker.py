@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["DockerEngine", "weaknesses"]
 
 _T = TypeVar("_T")
+_named: set[str] = set()
+"""Names of the containers that this process has made, or is making, and has not given up."""
+
 _REMOVE_SECONDS = 30
 _START_IT = (
     "Start it (Docker Desktop, Colima, OrbStack or Podman on a desktop; `sudo systemctl start docker` on a server), "
@@ -55,6 +58,7 @@ class DockerEngine:
         self._accept_weak = accept_weak
         self._client: APIClient | None = None
         self._weaknesses: Future[list[str]] | None = None
+        self._names: dict[str, str] = {}
         self._connecting = anyio.Lock()
         self._building = anyio.Lock()
 
@@ -81,7 +85,13 @@ class DockerEngine:
         volume = _package_volume(self._image or self._recipe.environment_tag)
         config = await anyio.to_thread.run_sync(_container_config, client, spec, volume)
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
-        created = await self._call(lambda: client.create_container_from_config(config, name))
+        _named.add(name)
+        try:
+            created = await self._call(lambda: client.create_container_from_config(config, name))
+        except BaseException:
+            _named.discard(name)  # the engine may make it all the same, and the sweep finds it
+            raise
+        self._names[created["Id"]] = name
         return created["Id"]
 
     async def open_stream(self, container: str) -> ByteStream:
@@ -100,6 +110,7 @@ class DockerEngine:
         return stream
 
     async def destroy(self, container: str) -> None:
+        _named.discard(self._names.pop(container, ""))  # even if it can't be removed now
         client = await self._connected()
         await self._call(lambda: _remove(client, container))
 
@@ -122,7 +133,8 @@ class DockerEngine:
         removed = 0
         for container in found:
             owner = Owner.from_label(container["Labels"][LABEL_OWNER])
-            if owner is not None and owner.is_provably_dead():
+            is_lost = owner == Owner.current() and _named.isdisjoint(name.strip("/") for name in container["Names"])
+            if is_lost or (owner is not None and owner.is_provably_dead()):
                 await self.destroy(container["Id"])
                 removed += 1
         return removed

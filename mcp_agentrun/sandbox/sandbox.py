@@ -137,6 +137,15 @@ class Sandbox:
         is_same = self._seen_starts == self._living.starts and self.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
+    @property
+    def starts(self) -> int:
+        """How many containers it has had so far."""
+        return self._living.starts
+
+    def lost(self, start: int) -> None:
+        """Somebody knows that container number *start* has gone. The next call gets a new one, and is told."""
+        self._living.abandon(start, "its container is gone")
+
     async def ready(self) -> None:
         """Wait until the container can run code.
 

@@ -96,6 +96,7 @@ class Sessions:
         self._installer = Installer(engine, settings, network)
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
+        self._all: set[Open] = set()
         self._room = Room(settings.max_total if is_shared else settings.max_sandboxes)
         self._pool = WarmPool(self._spare, self._room, settings.pool, settings.pool_max) if is_shared else None
         self._own: dict[Hashable, _Session] = {}
@@ -312,9 +313,11 @@ class Sessions:
             raise
 
     async def _keep_open(self, place: Place, *, task_status: TaskStatus[Open]) -> None:
+        opened: Open | None = None
         try:
             async with Sandbox(self._engine, self.settings, installer=self._installer) as sandbox:
                 opened = Open(sandbox)
+                self._all.add(opened)
                 task_status.started(opened)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._close_with_all, opened)
@@ -322,6 +325,8 @@ class Sessions:
                     await opened.closing.wait()
                     tasks.cancel_scope.cancel()
         finally:
+            if opened is not None:
+                self._all.discard(opened)
             place.leave()
 
     async def _note_start(self, sandbox: Sandbox, place: Place) -> None:
@@ -361,11 +366,27 @@ class Sessions:
                 self._close(session)
             await anyio.sleep(max(0.05, min(due - now, self.settings.idle_ttl / 4, RECONCILE_SECONDS)))
 
+    async def reconcile(self) -> None:
+        """Compare what the engine runs with what there should be: containers that nobody knows are removed, and
+        sandboxes whose containers have gone without a word are taken for lost, so that their clients are told.
+
+        :raises UnavailableError: the engine does not answer.
+        """
+        believed = [(opened.sandbox, opened.sandbox.starts) for opened in self._all if opened.sandbox.is_ready]
+        found = set(await self._engine.sandboxes())
+        for sandbox, start in believed:
+            if sandbox.id not in found and sandbox.is_ready:
+                logger.warning("a sandbox's container is gone")
+                sandbox.lost(start)
+        if self._pool is not None:
+            self._pool.discard_lost()
+        if removed := await self._engine.sweep():
+            logger.warning("%d containers that nobody owned have been removed", removed)
+
     async def _reconcile(self) -> None:
-        """Remove the containers of servers that have ended, whenever that was."""
         while True:
             await anyio.sleep(RECONCILE_SECONDS)
             try:
-                await self._engine.sweep()
+                await self.reconcile()
             except AgentRunError as error:
                 logger.warning("%s", error)
