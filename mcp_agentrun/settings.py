@@ -206,6 +206,14 @@ class Settings(BaseModel):
     reserve: Size = Field(default=512 * _MIB, description="Memory of the machine that `serve` leaves free.")
     body_limit: Size = Field(default=4 * _MIB, description="Largest request that `serve` takes.")
     rate_limit: float = Field(default=200.0, gt=0, description="Requests per second that `serve` takes of a client.")
+    stranger_limit: float = Field(
+        default=50.0,
+        gt=0,
+        description="Requests per second that `serve` takes of an address that shows no valid token.",
+    )
+    trusted_proxies: Names = Field(
+        default=(), description="Addresses of proxies whose word `serve` takes for where a request comes from."
+    )
     drain: Seconds = Field(
         default=30.0, description="How long `serve` waits at its end for calls to be answered, in seconds."
     )

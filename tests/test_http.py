@@ -14,8 +14,11 @@ import httpx2
 import pytest
 from docker import APIClient
 from mcp import Client
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server.guards import Buckets, StrangerLimit
 from mcp_agentrun.server.http import is_loopback
 from mcp_agentrun.server.tokens import Tokens
 
@@ -160,6 +163,78 @@ async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, 
             assert await Talk(client).run("1 + 1") == "2\n"
         assert 429 in statuses
         assert statuses.index(429) >= 40
+
+
+async def test_tokens_are_not_tried_at_any_speed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--stranger-limit", "5") as server:
+        wrong = {"Authorization": "Bearer wrong-token-0123456789"}
+        async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient() as http:
+            talk = Talk(client)
+            await talk.run("x = 1")
+            statuses: list[int] = []
+            for number in range(60):
+                # A client that names another address each time is counted all the same.
+                told = {**wrong, "X-Forwarded-For": f"10.0.0.{number}"}
+                answer = await http.post(f"{server.url}/mcp", json=PING, headers=told)
+                statuses.append(answer.status_code)
+                if answer.status_code == 429:
+                    assert int(answer.headers["Retry-After"]) >= 1
+                    assert await talk.run("x") == "1\n"
+        assert set(statuses) == {401, 429}
+        assert statuses.index(429) >= 10
+
+
+async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted(runner_image: str, tmp_path: Path) -> None:
+    arguments = "--pool", "0", "--stranger-limit", "1", "--trusted-proxies", "127.0.0.1"
+    with http_server(tmp_path, *arguments) as server:
+        async with httpx2.AsyncClient() as http:
+            for number in range(20):
+                headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+                assert (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code == 401
+            headers = {"X-Forwarded-For": "10.0.0.0"}
+            same = [await http.post(f"{server.url}/mcp", json=PING, headers=headers) for _ in range(20)]
+            assert 429 in {answer.status_code for answer in same}
+
+
+async def test_a_revoked_token_is_a_stranger_s_again() -> None:
+    """What was found good once is not good for ever."""
+    good, refused = {b"Bearer one"}, 0
+
+    def on_refusal() -> None:
+        nonlocal refused
+        refused += 1
+
+    limit = StrangerLimit(1, on_refusal=on_refusal)
+    behind = limit.behind(PlainTextResponse("in"))
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        is_in = dict(scope["headers"])[b"authorization"] in good
+        await (behind if is_in else PlainTextResponse("out", 401))(scope, receive, send)
+
+    transport = httpx2.ASGITransport(limit.before(authenticated))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://here") as http:
+
+        async def statuses() -> list[int]:
+            headers = {"Authorization": "Bearer one"}
+            return [(await http.get("/", headers=headers)).status_code for _ in range(20)]
+
+        assert set(await statuses()) == {200}
+        good.clear()
+        assert (await statuses())[-1] == 429
+    assert refused
+
+
+def test_the_memory_of_who_came_is_bounded() -> None:
+    async def check() -> None:
+        buckets = Buckets(1, 2)
+        for number in range(20_000):
+            assert buckets.take(str(number)) == 0
+        assert buckets.count <= 10_000
+        assert [buckets.take("19999") > 0 for _ in range(2)] == [False, True]
+        buckets.give_back("19999")
+        assert buckets.take("19999") == 0
+
+    anyio.run(check)
 
 
 async def test_an_unused_sandbox_expires_and_that_is_told(runner_image: str, tmp_path: Path, api: APIClient) -> None:

@@ -31,7 +31,7 @@ from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
 from .connections import by_connection
-from .guards import Drain, RateLimit, counted
+from .guards import Drain, RateLimit, StrangerLimit, counted
 from .oauth import ResourceServer
 from .stdio import configure_logging
 from .tokens import Tokens, default_token_file
@@ -98,6 +98,9 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> 
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Who may say where he comes from would be an address of his own at each request.
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
@@ -149,7 +152,9 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
 
     registry = CollectorRegistry()
     requests = Counter("agentrun_http_responses", "Answers over HTTP, by status.", ["status"], registry=registry)
-    refused = Counter("agentrun_http_rate_limited", "Requests refused for coming too fast.", registry=registry)
+    refused = Counter(
+        "agentrun_http_rate_limited", "Requests refused for coming too fast.", ["from"], registry=registry
+    )
     for name, what, value in (
         ("agentrun_sandboxes", "Sandboxes that a client has.", lambda: sessions.count),
         ("agentrun_pool_sandboxes", "Sandboxes in the warm pool.", lambda: sessions.spares),
@@ -162,18 +167,19 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     guarded: ASGIApp = RateLimit(
         Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", metrics)]),
         rate=settings.rate_limit,
-        on_refusal=refused.inc,
+        on_refusal=refused.labels("principal").inc,
     )
     drain = Drain(guarded)
-    endpoints: ASGIApp = drain
+    strangers = StrangerLimit(settings.stranger_limit, on_refusal=refused.labels("address").inc)
+    endpoints: ASGIApp = strangers.behind(drain)
     backend: BearerAuthBackend | None = None
     public: list[Route] = []
     if isinstance(tokens, ResourceServer):
-        endpoints = RequireAuthMiddleware(drain, tokens.scopes, tokens.metadata)
+        endpoints = RequireAuthMiddleware(endpoints, tokens.scopes, tokens.metadata)
         backend = BearerAuthBackend(tokens.verifier, resource_server_url=tokens.resource)
         public = tokens.routes
     elif tokens is not None:
-        endpoints = RequireAuthMiddleware(drain, [])
+        endpoints = RequireAuthMiddleware(endpoints, [])
         backend = BearerAuthBackend(tokens)
 
     async def healthz(_: Request) -> Response:
@@ -200,7 +206,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
         lifespan=lifespan,
     )
     app.mount("/", endpoints)
-    return counted(app, lambda status: requests.labels(status).inc()), drain
+    return counted(strangers.before(app), lambda status: requests.labels(status).inc()), drain
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:
