@@ -230,6 +230,9 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Logs of `serve` as lines of text, or as one JSON object on each line."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -393,12 +394,73 @@ async def test_a_client_that_is_killed_in_a_call_frees_the_sandbox(
                 await anyio.sleep(0.05)
 
 
-async def test_logs_hold_no_code_and_no_token(server: HttpServer) -> None:
-    async with open_http_client(server, "streamable", "legacy") as client:
-        await Talk(client).run("print('a-secret-word')")
-    log = server.log.read_text()
-    assert "a-secret-word" not in log
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_path: Path, form: str) -> None:
+    secret = "a-secret-word"
+    with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "debug") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            talk = Talk(client)
+            await talk.run(f"print({secret!r}); 1 / 0")
+            await client.call_tool("run_python", {"code": [secret], "timeout": secret})
+            await client.call_tool("run_python", {"code": secret, "sandbox": secret})
+            await client.call_tool("run_python", {secret: secret})
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+            async with http.stream("GET", f"{server.url}/sse") as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("data: "):
+                        # What is no message at all is quoted by the exception that says so.
+                        await http.post(server.url + line.removeprefix("data: "), json={"code": secret})
+                        break
+            wrong = {"Authorization": f"Bearer {secret}-0123456789"}
+            await http.post(f"{server.url}/mcp?token={secret}", json=PING, headers=wrong)
+        server.end()
+        log = server.log.read_text()
+    assert "Failed to parse message" in log
+    assert secret not in log
+    assert talk.handle is not None
+    assert talk.handle not in log
     assert not any(token in log for token in TOKENS.values())
+    if form == "json":
+        entries = [json.loads(line) for line in log.splitlines()]
+        assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
+        calls = [entry for entry in entries if "outcome" in entry]
+        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", "error")] * 2
+        assert all(call["seconds"] >= 0 for call in calls)
+
+
+async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:
+    async def figures(server: HttpServer) -> dict[str, float]:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+            text = (await http.get(f"{server.url}/metrics")).text
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    arguments = "--pool", "1", "--pool-max", "1", "--max-sandboxes", "1"
+    with http_server(tmp_path, *arguments) as server:
+        with anyio.fail_after(60):
+            while (await figures(server))["agentrun_pool_sandboxes"] < 1:
+                await anyio.sleep(0.05)  # it tells nobody
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            talk = Talk(client)
+            await talk.run("1")
+            await talk.run("1 / 0")
+            await talk.run("while True: pass", timeout=0.2)
+            assert (await client.call_tool("run_python", {"code": "1"})).is_error  # one sandbox is all it may have
+            await client.call_tool("reset_sandbox", {"sandbox": talk.handle})
+        found = await figures(server)
+    for tool, outcome in (
+        *(("run_python", outcome) for outcome in ("ok", "error", "timeout", "unavailable")),
+        ("reset_sandbox", "ok"),
+    ):
+        assert found[f'agentrun_calls_total{{outcome="{outcome}",tool="{tool}"}}'] == 1
+    assert found['agentrun_call_seconds_count{tool="run_python"}'] == 4
+    assert found['agentrun_call_seconds_bucket{le="0.1",tool="run_python"}'] < 4
+    assert found["agentrun_pool_hits_total"] == 1
+    assert found["agentrun_pool_misses_total"] == 0
+    assert found['agentrun_refused_total{for="share"}'] == 1
+    assert found['agentrun_refused_total{for="queue"}'] == 0
+    assert found["agentrun_sandboxes"] == 1
+    assert found["agentrun_waiting"] == 0
 
 
 async def test_health(server: HttpServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -18,9 +17,9 @@ from ..packages.installer import policy_of
 from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
-from .render import plain_text
+from .logs import configure_logging
 
-__all__ = ["configure_logging", "serve_stdio"]
+__all__ = ["serve_stdio"]
 
 
 def serve_stdio(settings: Settings) -> NoReturn:
@@ -29,32 +28,12 @@ def serve_stdio(settings: Settings) -> NoReturn:
         policy_of(settings)
     except SettingsError as error:
         sys.exit(f"mcp-agentrun: {error}")
-    configure_logging(settings)
+    configure_logging(settings.log_level)
     # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
     for module in ("docker.types", "psutil"):
         importlib.import_module(module)
     # The reader of stdin is a thread that nothing can interrupt: leaving the interpreter would wait for it.
     os._exit(anyio.run(_serve, settings))
-
-
-class _PlainFormatter(logging.Formatter):
-    """What the code or a package has a say in can't reach the operator's terminal as more than text."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return plain_text(super().format(record))
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log to stderr, and never what code says or is."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        force=True,
-    )
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # At "info" the SDK logs what tools answered, and that is the user's.
-    logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 async def _serve(settings: Settings) -> int:

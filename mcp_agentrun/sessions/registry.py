@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -23,7 +23,7 @@ from ..settings import Settings
 from .pool import WarmPool
 from .room import Open, Place, Room
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "Sessions"]
+__all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,12 @@ WAIT_SECONDS = 30.0
 _REMEMBERED = 4096  # sandboxes that have expired, to tell whoever comes back for them
 NEED = 128 << 20
 """Bytes that a fresh sandbox takes, with the data packages imported."""
+
+
+Refusal = Literal["share", "memory", "queue", "room"]
+"""The principal's share, the machine's memory, a place in the queue, or room within the time that one waits."""
+
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ class Sessions:
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._awaited: Counter[str] = Counter()
+        self.refused: Counter[Refusal] = Counter()
+        """How often a sandbox was refused, by what was lacking."""
         self._calls = 0
         self._idle = anyio.Event()
         self._closing = anyio.Event()
@@ -133,6 +141,21 @@ class Sessions:
     def spares(self) -> int:
         """Sandboxes in the warm pool."""
         return 0 if self._pool is None else self._pool.size
+
+    @property
+    def taken(self) -> int:
+        """Sandboxes in all, those included that are being opened or are not gone yet."""
+        return self._room.taken
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for room for a sandbox."""
+        return self._room.waiting
+
+    @property
+    def pool_use(self) -> tuple[int, int]:
+        """How often a sandbox was asked for and one was ready, or none."""
+        return (0, 0) if self._pool is None else (self._pool.hits, self._pool.misses)
 
     async def idle(self) -> None:
         """Wait until no call is being answered."""
@@ -276,6 +299,7 @@ class Sessions:
             session.caller.principal == caller.principal for session in (*self._own.values(), *self._by_handle.values())
         )
         if taken >= self.settings.max_sandboxes:
+            self.refused["share"] += 1
             raise UnavailableError(
                 f"You have {taken} sandboxes already, the most that this server allows. Use one of those that you have."
             )
@@ -286,6 +310,7 @@ class Sessions:
         """
         free = await self._engine.free_memory() if self.is_shared else None
         if free is not None and free < self.settings.reserve + NEED * (self._room.starting + 1):
+            self.refused["memory"] += 1
             raise UnavailableError(
                 "The server is busy: its machine has too little memory left for another sandbox. Call again later."
             )
@@ -293,9 +318,11 @@ class Sessions:
 
     async def _wait_for_room(self) -> Place | Open:
         if self._room.waiting >= self.settings.queue:
+            self.refused["queue"] += 1
             raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
         with anyio.move_on_after(WAIT_SECONDS):
             return await self._room.wait()
+        self.refused["room"] += 1
         raise UnavailableError(
             f"The server is busy: it has {self._room.places} sandboxes, the most that it may, and none became free. "
             "Call again later."
