@@ -15,6 +15,9 @@ __all__ = ["WarmPool"]
 DEMAND_SECONDS = 30.0
 """How far back demand is looked at: as many as were taken in this time are kept ready, within the bounds."""
 
+REFILL_SECONDS = 1.0
+"""How long after one was taken another is begun: who has taken it is to have the machine for a first answer."""
+
 _RETRY_SECONDS = 5.0
 
 
@@ -65,6 +68,8 @@ class WarmPool:
             while len(self._ready) > self._target():
                 self._ready.popleft().closing.set()
             if len(self._ready) < self._target():
+                if self._taken and (pause := self._taken[-1] + REFILL_SECONDS - anyio.current_time()) > 0:
+                    await anyio.sleep(pause)
                 if not await self._add():
                     await anyio.sleep(_RETRY_SECONDS)  # no room, or no engine: nothing tells when that changes
                 continue
@@ -82,7 +87,7 @@ class WarmPool:
         if opened is None:
             return False
         try:
-            await opened.sandbox.ready()
+            await opened.sandbox.warm()
         except AgentRunError:
             opened.closing.set()
             return False
