@@ -179,6 +179,19 @@ async def test_who_gives_up_waiting_leaves_the_place_to_others() -> None:
             await call("last")
 
 
+async def test_a_sandbox_whose_handle_nobody_has_been_told_is_closed() -> None:
+    async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
+        with anyio.CancelScope() as scope:
+            async with sessions.lease(Caller(None, "one"), NEW):
+                assert sessions.count == 1
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert sessions.count == 0
+        with anyio.fail_after(30):
+            async with sessions.lease(Caller(None, "one"), NEW) as lease:
+                await lease.sandbox.ready()
+
+
 async def test_a_spare_is_warm_and_as_it_was_made() -> None:
     async with open_sessions(Settings(pool=1, pool_max=1, reserve=1)) as sessions:
         with anyio.fail_after(60):

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import httpx2
+import psutil
 import pytest
 from docker import APIClient
 from mcp import Client
@@ -150,6 +151,23 @@ async def test_a_large_body_is_refused_and_others_go_on(server: HttpServer) -> N
         except httpx2.TransportError:
             pass  # hung up on, which is a refusal too
         assert await talk.run("1 + 1") == "2\n"
+
+
+async def test_a_large_body_without_a_token_is_not_read(server: HttpServer) -> None:
+    async def chunks():
+        for _ in range(100):
+            yield bytes(1 << 20)
+
+    before = psutil.Process(server.process.pid).memory_info().rss
+    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+        talk = Talk(client)
+        try:
+            answer = await http.post(f"{server.url}/mcp", content=chunks())
+            assert answer.status_code == 401
+        except httpx2.TransportError:
+            pass  # hung up on, which is a refusal too
+        assert await talk.run("1 + 1") == "2\n"
+    assert psutil.Process(server.process.pid).memory_info().rss - before < 50 << 20
 
 
 async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:

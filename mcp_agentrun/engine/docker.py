@@ -110,9 +110,11 @@ class DockerEngine:
         return stream
 
     async def destroy(self, container: str) -> None:
-        _named.discard(self._names.pop(container, ""))  # even if it can't be removed now
-        client = await self._connected()
-        await self._call(lambda: _remove(client, container))
+        try:
+            client = await self._connected()
+            await self._call(lambda: _remove(client, container))
+        finally:
+            _named.discard(self._names.pop(container, ""))  # what could not be removed now is left to the sweep
 
     async def sandboxes(self) -> Sequence[str]:
         client = await self._connected()

@@ -87,6 +87,9 @@ class WarmPool:
         if opened is None:
             return False
         try:
+            await opened.sandbox.ready()
+            if self._room.offer(opened):
+                return True
             await opened.sandbox.warm()
         except AgentRunError:
             opened.closing.set()

@@ -188,6 +188,10 @@ class Sessions:
         self._calls += 1
         try:
             yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+        except anyio.get_cancelled_exc_class():
+            if is_new:  # nobody has been told its handle
+                self._close(session)
+            raise
         finally:
             session.calls -= 1
             session.used = anyio.current_time()
