@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint packages bench soak fuzz probes-runsc fuzz-check compare-check clients clean uninstall
+.PHONY: help setup demo test lint packages bench soak fuzz load chaos probes-runsc fuzz-check compare-check clients clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -13,6 +13,8 @@ help:
 	@echo "make bench   run the benchmarks"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
+	@echo "make load    1 to 100 sessions over HTTP beside a tool that does nothing (LOAD=... for other arguments)"
+	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make compare-check  the static check beside those of others"
@@ -46,6 +48,12 @@ soak: setup
 
 fuzz: setup
 	$(PYTHON) -m benchmarks.fuzz $(FUZZ)
+
+load: setup
+	$(PYTHON) -m benchmarks.load $(LOAD)
+
+chaos: setup
+	$(PYTHON) -m pytest -s tests/chaos.py
 
 probes-runsc: setup
 	$(PYTHON) -m tests.probes_runsc $(PROBES)

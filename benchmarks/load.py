@@ -8,7 +8,6 @@ pool is not as quick as it is to be.
 from __future__ import annotations
 
 import argparse
-import collections
 import math
 import os
 import secrets
@@ -63,6 +62,12 @@ class Server:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.tokens = tokens
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that its process has had."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
 
     @property
     def memory(self) -> int:
@@ -195,7 +200,7 @@ def percentile(times: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] * 1000
 
 
-def report(what: str, sessions: Sequence[Session | Idler], seconds: float) -> tuple[float, float]:
+def report(what: str, sessions: Sequence[Session | Idler], seconds: float, cpu: float) -> tuple[float, float]:
     """Print what *sessions* have measured; returns the median in milliseconds, and most calls by fewest."""
     times = [taken for session in sessions for taken in session.times]
     counts = [len(session.times) for session in sessions]
@@ -204,6 +209,7 @@ def report(what: str, sessions: Sequence[Session | Idler], seconds: float) -> tu
     row(f"{what}: calls per second", f"{len(times) / seconds:.0f}")
     row("  p50", f"{p50:.1f} ms")
     row("  p99", f"{percentile(times, 0.99):.1f} ms")
+    row("  CPU of the server's process, for each call", f"{cpu / len(times) * 1000:.2f} ms")
     row("  most calls of a session, by fewest", f"{fairness:.2f} x")
     return p50, fairness
 
@@ -230,13 +236,16 @@ async def many(api: APIClient, server: Server, bare: Server, count: int, seconds
         started = time.perf_counter()
         await at_most(OPENED_AT_ONCE, [session.begin for session in (*sessions, *idlers)])
         row(f"opened, {OPENED_AT_ONCE} at a time", f"{time.perf_counter() - started:.1f} s")
-        taken: collections.Counter[str] = collections.Counter()
+        taken = {bare.url: 0.0, server.url: 0.0}
+        cpu = {bare.url: 0.0, server.url: 0.0}
         # In turns, so that whatever else the machine does falls on both.
         for _ in range(2):
-            taken["noop"] += await press(idlers, seconds)  # pyright: ignore[reportArgumentType]
-            taken["run"] += await press(sessions, seconds)  # pyright: ignore[reportArgumentType]
-        noop, _ = report("no-op tool", idlers, taken["noop"])
-        ours, fairness = report("run_python", sessions, taken["run"])
+            for of, those in ((bare, idlers), (server, sessions)):
+                before_cpu = of.cpu
+                taken[of.url] += await press(those, seconds)
+                cpu[of.url] += of.cpu - before_cpu
+        noop, _ = report("no-op tool", idlers, taken[bare.url], cpu[bare.url])
+        ours, fairness = report("run_python", sessions, taken[server.url], cpu[server.url])
         row("  p50, more than the no-op, for each session that calls", f"{(ours - noop) / count:.2f} ms")
         violations.require(fairness <= FAIRNESS, "unfair", f"{fairness:.2f} x")
         held = await anyio.to_thread.run_sync(memory_of, api, server.process.pid)
