@@ -261,8 +261,11 @@ async def main():
             async with open_http_client(server, {transport!r}, {mode!r}) as client:
                 while True:
                     arguments = {{"code": {code!r}}} if handle is None else {{"code": {code!r}, "sandbox": handle}}
-                    with anyio.fail_after(10):
+                    with anyio.move_on_after(10) as waiting:
                         result = await client.call_tool("run_python", arguments)
+                    if waiting.cancelled_caught:
+                        print(json.dumps(["no answer in 10 s", ""]), flush=True)  # before it lets go, which takes long
+                        break
                     handle = facts_of(result)["sandbox"] or handle
                     print(json.dumps([facts_of(result)["outcome"], text_of(result)]), flush=True)
                     await anyio.sleep(0.05)
@@ -352,7 +355,7 @@ async def test_the_network_is_cut_and_mended(engine: PrivateEngine, tmp_path: Pa
                 await anyio.sleep(0.1)  # what is read in threads tells nobody here
 
     client = engine.client()
-    with namespaces() as (here, there), serving_in(here, tmp_path, engine, "--pool", "0", "--idle-ttl", "90") as server:
+    with namespaces() as (here, there), serving_in(here, tmp_path, engine, "--pool", "0", "--idle-ttl", "60") as server:
         remotes: list[Remote] = []
         root = str(Path(__file__).parents[1])
         for transport, mode in WAYS:
@@ -373,7 +376,7 @@ async def test_the_network_is_cut_and_mended(engine: PrivateEngine, tmp_path: Pa
                 await until(lambda: all(remote.count("before", ok=True) > 2 for remote in remotes))
                 ip("-n", here, "link", "set", "wire", "down")
                 phase = "cut"
-                await until(lambda: all(remote.count("cut", ok=False) > 1 for remote in remotes))
+                await until(lambda: all(remote.count("cut", ok=False) for remote in remotes))
                 ip("-n", here, "link", "set", "wire", "up")
                 phase = "mended"
                 await until(lambda: all(remote.count("mended", ok=True) > 2 for remote in remotes))
