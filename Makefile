@@ -2,15 +2,17 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint packages bench soak fuzz load chaos probes-runsc fuzz-check compare-check clients clean uninstall
+.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check peers clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only"
+	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make bench   run the benchmarks"
+	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make load    1 to 100 sessions over HTTP beside a tool that does nothing (LOAD=... for other arguments)"
@@ -18,7 +20,7 @@ help:
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make compare-check  the static check beside those of others"
-	@echo "make clients try the server with clients of others: MCP Inspector and the TypeScript SDK's (Node.js 20)"
+	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
 
@@ -39,6 +41,9 @@ test: lint
 
 packages: setup
 	$(PYTHON) -m pytest -s tests/packages_real.py
+
+bench-packages: setup
+	$(PYTHON) -m benchmarks.packages
 
 bench: setup
 	$(PYTHON) -m benchmarks
@@ -64,14 +69,20 @@ fuzz-check: setup
 compare-check: setup
 	$(PYTHON) -m benchmarks.compare_check
 
-clients: setup
-	@command -v npm >/dev/null || { echo "make clients needs Node.js 20 or later, with npm" >&2; exit 1; }
-	cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund
-	cd tests/clients && node inspector.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
-	cd tests/clients && node client.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
+# The pinned packages of a folder's package-lock.json.
+%/node_modules/.package-lock.json: %/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed, which comes with Node.js" >&2; exit 1; }
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+conformance: setup tests/node/node_modules/.package-lock.json tests/conformance/node_modules/.package-lock.json
+	$(PYTHON) -m tests.conformance
+
+peers: setup tests/node/node_modules/.package-lock.json tests/peers/node_modules/.package-lock.json
+	$(PYTHON) -m tests.peers $(PEERS)
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist tests/clients/node_modules
+	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Children before their parents, as `docker images` lists them: an image with dependants refuses to go.

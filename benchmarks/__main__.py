@@ -51,36 +51,52 @@ async def warm_calls(engine: APIClient, image: str) -> None:
             noop.append(await median_ms(lambda: call(bare), RUNS // 4))
             run.append(await median_ms(lambda: call(ours), RUNS // 4))
     noop_ms, run_ms = statistics.median(noop), statistics.median(run)
-    exec_ms = await exec_way(engine, image)
+    exec_ms, whole_ms = await exec_way(engine, image)
     row("no-op tool over stdio, median", f"{noop_ms:.2f} ms")
     row("warm run_python over stdio, median", f"{run_ms:.2f} ms")
     row("  more than the no-op", f"{run_ms - noop_ms:.2f} ms", "at most 1.5 ms")
-    row("the same code by update + copy + docker exec, median", f"{exec_ms:.0f} ms")
-    row("  times a warm run_python", f"{exec_ms / run_ms:.0f} x", "at least 50 x")
+    row("AgentRun's way: update, copy, docker exec, remove the copy, median", f"{whole_ms:.0f} ms")
+    row("  times a warm run_python", f"{whole_ms / run_ms:.0f} x", "at least 50 x")
+    row("update, copy and docker exec alone, median", f"{exec_ms:.0f} ms")
+    row("  times a warm run_python", f"{exec_ms / run_ms:.0f} x")
 
 
-async def exec_way(engine: APIClient, image: str) -> float:
-    """AgentRun's way: set the limits, copy a file in, execute it with ``docker exec``."""
+async def exec_way(engine: APIClient, image: str) -> tuple[float, float]:
+    """Milliseconds by AgentRun's way, which gives the code to ``docker exec``: to the code's output, and to the end of
+    the call, when another ``docker exec`` has removed the copy of the code.
+    """
     config = engine.create_host_config(network_mode="none")
     container = engine.create_container(image, entrypoint=["sleep", "1000"], host_config=config)["Id"]
     engine.start(container)
+    to_output: list[float] = []
+
+    def execute(*command: str) -> bytes:
+        execution = engine.exec_create(container, command)["Id"]
+        output = engine.exec_start(execution)
+        assert engine.exec_inspect(execution)["ExitCode"] == 0
+        return output
 
     def call() -> None:
+        started = time.perf_counter()
+        engine.inspect_container(container)
         engine.update_container(container, cpu_quota=100_000, mem_limit="1g", memswap_limit="1g")
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             member = tarfile.TarInfo("script.py")
             member.size = len(CODE)
+            member.uid = member.gid = 10001
             archive.addfile(member, io.BytesIO(CODE.encode()))
         engine.put_archive(container, "/tmp", packed.getvalue())
-        execution = engine.exec_create(container, ["/opt/venv/bin/python", "/tmp/script.py"])
-        assert engine.exec_start(execution["Id"]) == b"1\n"
+        assert execute("/opt/venv/bin/python", "/tmp/script.py") == b"1\n"
+        to_output.append((time.perf_counter() - started) * 1000)
+        execute("rm", "/tmp/script.py")
 
     async def in_thread() -> None:
         await anyio.to_thread.run_sync(call)
 
     try:
-        return await median_ms(in_thread, 20, warm_up=2)
+        whole = await median_ms(in_thread, 20, warm_up=2)
+        return statistics.median(to_output), whole
     finally:
         engine.remove_container(container, force=True)
 

@@ -1,14 +1,17 @@
 """The static check beside AgentRun's and plain RestrictedPython, on corpora: ``python -m benchmarks.compare_check``.
 
 AgentRun's own logic is run from its published package, which is installed into a temporary environment. The corpora are
-looked for in ``../shared/corpora``, or where --corpora says. Nothing of them is executed.
+looked for in ``../shared/corpora``, or where --corpora says; tests/held_out is ours. Nothing of them is executed.
+docs/safety.md says what the figures can't tell.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import collections
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -64,11 +67,27 @@ def agentrun(codes: list[str]) -> list[bool]:
         answer = subprocess.run(
             [python, "-c", AGENTRUN], input=json.dumps(codes), capture_output=True, text=True, check=True
         )
-        return [verdict is not False for verdict in json.loads(answer.stdout)]  # where it crashes, nothing is refused
+        verdicts: list[bool | None] = json.loads(answer.stdout)
+        print(f"AgentRun's check ended with an exception for {verdicts.count(None)} rows, counted as allowed.\n")
+        return [verdict is not False for verdict in verdicts]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def held_out() -> list[dict[str, Any]]:
+    """The snippets that the rules had not seen, but for those of a later syntax than this Python's."""
+    found: list[dict[str, Any]] = []
+    for name, label in (("benign", "benign"), ("hostile", "malicious")):
+        text = (Path(__file__).parents[1] / "tests" / "held_out" / f"{name}.txt").read_text("utf-8")
+        for code in re.split(r"^=== .*\n", text, flags=re.MULTILINE)[1:]:
+            try:
+                ast.parse(code)
+            except SyntaxError:
+                continue
+            found.append({"code": code, "label": label, "category": "tests/held_out", "static_expected": "block"})
+    return found
 
 
 def main() -> None:
@@ -79,7 +98,8 @@ def main() -> None:
         sys.exit(f"no corpora in {folder}")
     benign = [row for row in rows(folder / "benign.jsonl") if not row["excluded"]]
     malicious = rows(folder / "malicious.jsonl")
-    judged = benign + malicious
+    unseen = held_out()
+    judged = benign + malicious + unseen
     codes = [row["code"] for row in judged]
     prepare()
     judges: dict[str, Judge] = {
@@ -94,7 +114,8 @@ def main() -> None:
     totals: collections.Counter[str] = collections.Counter()
     for index, row in enumerate(judged):
         kind = "benign" if row["label"] == "benign" else f"hostile, {row['static_expected']}"
-        for group in (kind, f"{kind}: {row['category']}"):
+        groups = (f"{kind}: {row['category']}",)
+        for group in groups if row["category"] == "tests/held_out" else (kind, *groups):
             totals[group] += 1
             for name in judges:
                 table[name][group] += not answers[name][index]

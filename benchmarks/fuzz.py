@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import random
+import struct
 import sys
 import time
 import zlib
@@ -45,8 +46,9 @@ from mcp_agentrun.protocol import (
     encode,
     encode_json,
 )
+from mcp_agentrun.reports import OUTCOMES, STATES
 from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
-from mcp_agentrun.sandbox.result import OUTCOMES, STATES
+from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
@@ -302,13 +304,17 @@ TEXT_ALLOWANCE = 32 << 10
 def check_result(result: Result, settings: Settings) -> None:
     """Whether *result* is what its class says, and can be shown."""
     assert result.outcome in OUTCOMES
-    assert {result.state, result.since} <= STATES
+    assert {result.state, result.since} <= {*STATES}
     assert type(result.duration) is float
     assert math.isfinite(result.duration)
     assert result.duration >= 0
     assert isinstance(result.value, str | None)
     assert isinstance(result.exit_code, int | None)
     assert isinstance(result.unprotected, str | None)
+    assert type(result.more_files) is int
+    assert type(result.ended) is int
+    assert all(is_safe_path(file.path) and file.size >= 0 for file in result.files)
+    assert len(result.pictures) <= 16
     error = result.error
     if error is not None:
         assert type(error) is RunError
@@ -339,8 +345,12 @@ WAITS = (
     (sandbox, "_OVERHEAD_SECONDS"),
     (sandbox, "_CANCEL_SECONDS"),
     (sandbox, "_RESET_SECONDS"),
+    (sandbox, "_READ_SECONDS"),
     (link, "_START_SECONDS"),
 )
+
+
+PATHS = ("a.png", "../x", "/etc/passwd", "a//b", "a/../b", "", ".", "\ud800", "x\0", "x" * 5000, "a\n[agentrun] b")
 
 
 def result_fields(chance: random.Random, number: int) -> dict[str, Any]:
@@ -353,12 +363,37 @@ def result_fields(chance: random.Random, number: int) -> dict[str, Any]:
         "exit_code": chance.choice((None, 0, 1, -9)),
         "error": chance.choice((None, error)),
         "value": chance.choice((None, "41")),
+        "imported": chance.choice((None, [], ["yaml"])),
         "written": 10,
         "state": chance.choice(sorted(STATES)),
         "since": chance.choice(sorted(STATES)),
         "unprotected": chance.choice((None, "memory")),
         "findings": chance.choice(([], [["network", 1, 1, "It needs a network.", "Do without."]])),
+        "files": chance.choice(([], [], [["a/b.csv", 10, "created"]], [[chance.choice(PATHS), 1, "changed"]])),
+        "more_files": chance.choice((0, 0, 3)),
+        "ended": chance.choice((0, 0, 2)),
     }
+
+
+def picture(chance: random.Random) -> bytes:
+    """A PNG, or something like it."""
+    header = struct.pack(">IIBBBBB", chance.choice((1, 1, 1, 0, 4096, 1 << 31)), 1, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    damaged = bytearray(data)
+    if chance.random() < 0.5:
+        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+    return bytes(damaged)
+
+
+def picture_frames(chance: random.Random) -> list[tuple[int, bytes]]:
+    """The frames of one picture, as a worker sends them."""
+    data = picture(chance)
+    cut = chance.randrange(1, len(data))
+    size = len(data) if chance.random() < 0.8 else chance.choice((0, -1, 1, len(data) + 1, 1 << 40))
+    about = {"type": "image/png", "size": size}
+    return [(Kind.ITEM, mutated_json(chance, about)), (Kind.ITEM_DATA, data[:cut]), (Kind.ITEM_DATA, data[cut:])]
 
 
 class LyingStream(ByteStream):
@@ -402,7 +437,7 @@ class LyingEngine:
         self.said: list[bytes] = []
         self.opened = 0
         self._chance = chance
-        self._lies_about = chance.choice(("greeting", "run", "run", "run", "run", "run", "cancel", "reset"))
+        self._lies_about = chance.choice(("greeting", *["run"] * 5, "cancel", "reset", "list", "read"))
 
     async def ensure_image(self, report: Report) -> str:
         return "image"
@@ -436,9 +471,14 @@ class LyingEngine:
                 return [encode(Kind.READY)]
             case Kind.RUN:
                 said = {**result_fields(random.Random(0), asked["run"]), "outcome": "ok", "error": None, "written": 2}
+                said["files"] = []
                 return [encode(Kind.OUTPUT, b"2\n"), encode_json(Kind.RESULT, **said)]
             case Kind.RESET:
                 return [encode(Kind.RESET_DONE)]
+            case Kind.LIST:
+                return [encode_json(Kind.FILES, files=[["a", 1, 1]], more=0)]
+            case Kind.READ:
+                return [encode_json(Kind.FILE, size=1, stamp=1, length=1), encode(Kind.FILE_DATA, b"x")]
             case Kind.PING:
                 return [encode(Kind.PONG)]
             case _:
@@ -446,7 +486,14 @@ class LyingEngine:
 
     def _lie(self, kind: Kind, asked: dict[str, Any]) -> list[bytes | None]:
         chance = self._chance
-        about = {Kind.HELLO: "greeting", Kind.RUN: "run", Kind.CANCEL: "cancel", Kind.RESET: "reset"}.get(kind)
+        about = {
+            Kind.HELLO: "greeting",
+            Kind.RUN: "run",
+            Kind.CANCEL: "cancel",
+            Kind.RESET: "reset",
+            Kind.LIST: "list",
+            Kind.READ: "read",
+        }.get(kind)
         if about == "run" and self._lies_about == "cancel":
             return []
         if about != self._lies_about:
@@ -455,11 +502,24 @@ class LyingEngine:
             parts: list[tuple[int, bytes]] = [(Kind.READY, chance.choice((b"", b"{}", b"{", b"\xff", b"[]")))]
         elif about == "reset":
             parts = [(Kind.RESET_DONE, chance.choice((b"", b"{}", b"{", b"\xff", b"[" * 100_000, chance.randbytes(9))))]
+        elif about == "list":
+            files = [[chance.choice(PATHS), chance.choice((0, 10, -1)), 5]] * chance.choice((0, 1, 1001))
+            parts = [(Kind.FILES, mutated_json(chance, {"files": files, "more": chance.choice((0, 7))}))]
+        elif about == "read":
+            data = chance.randbytes(chance.choice((0, 1, 100, 1 << 16)))
+            file = {"size": len(data), "stamp": 5, "length": len(data)}
+            file |= chance.choice(({}, {}, {"error": "no such file"}, {"size": 1 << 40}, {"length": 1 << 40}))
+            parts = [(Kind.FILE, mutated_json(chance, file)), (Kind.FILE_DATA, data)]
         else:
             size = chance.choice((0, 1, 100, 65_536)) if chance.random() < 0.98 else chance.choice((1 << 20, MAX_FRAME))
             parts = [(Kind.OUTPUT, chance.randbytes(min(size, 1 << 16)) * (max(1, size >> 16)))] * chance.randrange(3)
             parts += [(Kind.LATE, b"late\xff")] * chance.randrange(2)
             parts += [(Kind.OUTPUT_TAIL, chance.randbytes(chance.choice((0, 9, 65_536))))] * chance.randrange(2)
+            if chance.random() < 0.3:
+                parts += picture_frames(chance)
+            if chance.random() < 0.1:
+                missing = {"run": asked.get("run", 1), "names": ["numpy", "os; x"]}
+                parts.append((Kind.MISSING, mutated_json(chance, missing)))
             parts.append((Kind.RESULT, mutated_json(chance, result_fields(chance, asked["run"]))))
         data = mutated_wire(chance, parts)
         self.said.append(data)
@@ -481,6 +541,12 @@ async def host_case(name: str, violations: Violations) -> None:
                 with anyio.fail_after(HOST_SECONDS):
                     if engine.is_about == "reset":
                         await lied_to.reset(keep_files=True)
+                    elif engine.is_about == "list":
+                        found, more = await lied_to.files()
+                        assert type(more) is int
+                        assert all(is_safe_path(file.path) for file in found)
+                    elif engine.is_about == "read":
+                        assert len(await lied_to.read_file("a", limit=1 << 20)) <= 1 << 20
                     elif engine.is_about == "cancel":
                         with anyio.move_on_after(0.01):
                             await lied_to.run("print(1 + 1)", timeout=0.05)
@@ -668,7 +734,7 @@ class Turn:
     def __getattr__(self, name): return getattr(self.real, name)
     def sendall(self, data): {speak}
 turn = RUNNER['_take_turn']
-RUNNER['_take_turn'] = lambda path: Turn(turn(path))
+RUNNER['_take_turn'] = lambda *place: Turn(turn(*place))
 """
 
 
@@ -716,7 +782,7 @@ def serve():
         except OSError:
             pass
 number = int(sys._getframe().f_code.co_filename[5:-1])
-VALID = RUNNER['encode_json'](13, run=number, ok=True, exit_code=0, error=None, value=None, changed=True)
+VALID = RUNNER['encode_json'](13, run=number, ok=True, exit_code=0, error=None, value=None, changed=True, left=False)
 threading.Thread(target=serve, daemon=True).start()
 time.sleep({chance.choice((0, 0.05, 30))})
 """
@@ -756,13 +822,16 @@ def _place(chance: random.Random) -> str:
 
 def attack(chance: random.Random, number: int) -> str:
     """Code that speaks to the supervisor in the runner's stead."""
-    report = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
+    report: dict[str, Any] = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
+    report |= {"imported": [], "left": False}
     report["run"] = chance.choice((number, number, number, 0, number + 1, -1))
     parts: list[tuple[int, bytes]] = [(Kind.RESULT, mutated_json(chance, report))]
     if chance.random() < 0.3:
         parts.append((Kind.FORKED, mutated_json(chance, {"error": None})))
     if chance.random() < 0.3:
         parts.insert(0, (Kind.READY, b""))
+    if chance.random() < 0.3:
+        parts = picture_frames(chance) + parts
     data = chance.randbytes(chance.choice((1, 5, 200))) if chance.random() < 0.15 else mutated_wire(chance, parts)
     packed = base64.b64encode(zlib.compress(data[: 1 << 20])).decode()
     makers = chance.choices(
@@ -851,6 +920,10 @@ async def fuzz_container(seconds: float, seed: int, violations: Violations, api:
 def garbage(chance: random.Random) -> bytes:
     """Bytes that no server sends, and that end in a frame which can't be one."""
     hello = {"version": VERSION, "preload": [], "output_keep": 1000, "checkpoints": True}
+    hello |= {
+        "auto_install": False,
+        "safety": {"profile": "off", "network": False, "spawn": False, "off": [], "warn": False},
+    }
     run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None}
     parts: list[tuple[int, bytes]] = [(Kind.HELLO, mutated_json(chance, hello)), (Kind.RUN, mutated_json(chance, run))]
     while True:

@@ -69,9 +69,12 @@ class Kind(enum.IntEnum):
     """Replace the worker by a fresh one; ``keep_files`` leaves workspace and temporary files alone."""
     RESET_DONE = 21
     INSTALL = 30
-    """Installer: resolve and install ``requirements`` for ``sandbox``."""
+    """Installer: resolve and install ``requirements`` for ``sandbox``, which has ``before``, version by name; where
+    ``is_open``, what is resolved may be fetched before it is approved."""
     INSTALL_PROGRESS = 31
     INSTALL_DONE = 32
+    """Installer: the ``folder``, ``packages``, what was ``satisfied``, the ``modules`` of packages that the sandbox had
+    in another version; or ``error``."""
     INSTALL_CANCEL = 33
     FORGET = 34
     """Installer: remove what was installed for ``sandbox``."""
@@ -103,7 +106,7 @@ class Kind(enum.IntEnum):
     PROCEED = 61
     """Answer to `MISSING`: start run ``run`` with ``path``."""
     RESOLVED = 62
-    """Installer: ``pins``, version by name, of all that would be installed, before any of it is fetched."""
+    """Installer: ``pins``, version by name, of all that would be installed, before anybody sees any of it."""
     APPROVED = 63
     """Answer to `RESOLVED`: ``refusal``, or null, and ``hashes`` by pin."""
     CACHE = 64

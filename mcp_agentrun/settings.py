@@ -86,6 +86,10 @@ Rules = Annotated[tuple[str, ...], BeforeValidator(_parse_rules)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+_GVISOR_PIDS = 1024
+"""With fewer, gVisor ends when the code starts its first processes."""
+
+
 class Settings(BaseModel):
     """All settings with their defaults. Sizes are bytes, times are seconds."""
 
@@ -97,7 +101,7 @@ class Settings(BaseModel):
         default=_GIB, description="Memory of a sandbox, what its tmpfs folders hold included. No swap."
     )
     cpus: float = Field(default=1.0, gt=0, le=1024, description="CPU cores of a sandbox.")
-    pids: int = Field(default=64, ge=16, description="Processes and threads of a sandbox.")
+    pids: int = Field(default=64, ge=16, description="Processes and threads of a sandbox; 1024 or more with runsc.")
     open_files: int = Field(default=256, ge=64, description="Open files of each process.")
     workspace_size: Size = Field(default=256 * _MIB, description="Size of /workspace, and of the largest file.")
     tmp_size: Size = Field(default=64 * _MIB, description="Size of /tmp.")
@@ -234,8 +238,18 @@ class Settings(BaseModel):
         default="text", description="Logs of `serve` as lines of text, or as one JSON object on each line."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_to_runtime(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            given = cast("dict[str, Any]", values)
+            return {"pids": _GVISOR_PIDS, **given} if _is_gvisor(given.get("runtime")) else given
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> Settings:
+        if _is_gvisor(self.runtime) and self.pids < _GVISOR_PIDS:
+            raise ValueError(f"pids must be {_GVISOR_PIDS} or more with runsc, whose own threads count, too")
         folders = self.workspace_size + self.tmp_size + self.shm_size
         if folders > self.memory - _MEMORY_FOR_PYTHON:
             raise ValueError(
@@ -253,6 +267,10 @@ class Settings(BaseModel):
         if not _RESERVED_UIDS < first <= last < 1 << 31:
             raise ValueError(f"uid_range must begin above {_RESERVED_UIDS} and not end before it begins")
         return self
+
+
+def _is_gvisor(runtime: object) -> bool:
+    return isinstance(runtime, str) and "runsc" in runtime
 
 
 def _check_data(folders: tuple[str, ...]) -> None:

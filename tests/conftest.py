@@ -70,7 +70,7 @@ async def open_sandbox(
 ) -> AsyncGenerator[Sandbox]:
     """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
     settings = settings or Settings(safety="off")
-    engine = DockerEngine(recipe=ImageRecipe())
+    engine = DockerEngine.from_settings(settings)
     network = network or NetworkSettings.from_environment(os.environ)
     try:
         async with (

@@ -12,7 +12,7 @@ from tests.test_server import text_of
 pytestmark = pytest.mark.anyio
 
 USES = {
-    "requests": ("requests", "print(requests.Request('GET', 'http://example.org').prepare().url)"),
+    "requests": ("requests", "print(requests.utils.quote('a b'))"),
     "polars": ("polars", "print(polars.DataFrame({'a': [1, 2]})['a'].sum())"),
     "scikit-learn": ("sklearn.linear_model", "print(sklearn.linear_model.LinearRegression())"),
     "pillow": ("PIL.Image", "print(PIL.Image.new('L', (2, 3)).size)"),
@@ -32,35 +32,54 @@ async def test_each_is_installed_and_used_with_the_variables_alive(open_client: 
             answer = await client.call_tool("install_package", {"packages": requirement})
             assert not answer.is_error, text_of(answer)
             took = time.perf_counter() - begun
-            run = await client.call_tool("run_python", {"code": f"import {module}\n{use}\nprint(sum(before))"})
+            code = f"import {module}\n{use}\nprint(sum(before))"
+            run = await client.call_tool("run_python", {"code": code, "timeout": 300})
             assert "6" in text_of(run).splitlines(), text_of(run)
             print(f"{requirement}: {took:.2f} s")  # noqa: T201
 
 
+TEN = ["tabulate", "rich", "pyyaml", "jinja2", "networkx", "openpyxl", "tqdm", "attrs", "click", "toolz"]
+
+
 async def test_ten_at_once_and_what_fails(open_client: OpenClient) -> None:
-    ten = ["tabulate", "rich", "pyyaml", "jinja2", "networkx", "openpyxl", "tqdm", "attrs", "click", "toolz"]
     async with open_client("--packages-deny", "boto3") as client:
-        answer = await client.call_tool("install_package", {"packages": ten})
+        await client.call_tool("run_python", {"code": "before = [1, 2, 3]"})
+        answer = await client.call_tool("install_package", {"packages": TEN})
         assert not answer.is_error, text_of(answer)
-        run = await client.call_tool(
-            "run_python", {"code": "import tabulate, rich, yaml, jinja2, networkx, openpyxl, tqdm, attr, click, toolz"}
-        )
-        assert not run.is_error, text_of(run)
+        code = "import tabulate, rich, yaml, jinja2, networkx, openpyxl, tqdm, attr, click, toolz\nprint(sum(before))"
+        run = await client.call_tool("run_python", {"code": code, "timeout": 300})
+        assert text_of(run) == "6\n"
         for requirement, said in (
             ("no-such-package-of-that-name-1b7", "not found"),
-            (["pandas<2", "numpy>=2"], "unsatisfiable"),
+            (["pandas<2", "numpy>=2"], "is part of the sandbox's image and can't be replaced"),
+            (["httpx==0.28.1", "httpcore<1"], "unsatisfiable"),
+            (SOURCE_ONLY, "packages_build"),
             ("boto3", "denied"),
             ("reqeusts", "Did you mean 'requests'"),
         ):
             refused = await client.call_tool("install_package", {"packages": requirement})
             assert refused.is_error and said in text_of(refused), text_of(refused)
+        run = await client.call_tool("run_python", {"code": "print(sum(before), tabulate.__version__[:1])"})
+        assert text_of(run).startswith("6 ")
+
+
+SOURCE_ONLY = "docopt"
+"""A small one of which the index has no wheel, and never had."""
+
+
+async def test_a_source_distribution_is_built_where_the_operator_lets_it(open_client: OpenClient) -> None:
+    async with open_client("--packages-build") as client:
+        await client.call_tool("run_python", {"code": "before = [1, 2, 3]"})
+        answer = await client.call_tool("install_package", {"packages": SOURCE_ONLY})
+        assert not answer.is_error, text_of(answer)
+        run = await client.call_tool("run_python", {"code": "import docopt; print(docopt.__version__, sum(before))"})
+        assert text_of(run).endswith("0.6.2 6\n"), text_of(run)
 
 
 async def test_code_that_imports_is_enough(open_client: OpenClient) -> None:
     async with open_client() as client:
-        run = await client.call_tool(
-            "run_python", {"code": "from bs4 import BeautifulSoup\nimport sklearn, PIL\nprint(1)"}
-        )
+        code = "from bs4 import BeautifulSoup\nimport sklearn, PIL\nprint(1)"
+        run = await client.call_tool("run_python", {"code": code, "timeout": 300})
         assert text_of(run).startswith("1\n"), text_of(run)
         assert "scikit-learn" in text_of(run)
 

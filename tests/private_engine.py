@@ -20,7 +20,7 @@ import requests
 from docker import APIClient
 
 _API_VERSION = "1.41"
-RUNTIMES = {"runsc": ["--network=none"]}
+RUNTIMES = {"runsc": ["--network=none", "--oci-seccomp"]}
 """OCI runtimes, beside the engine's own, that it offers where they are installed, and their arguments."""
 
 __all__ = ["PrivateEngine", "private_engine"]

@@ -39,7 +39,7 @@ async def checked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbo
 @pytest.fixture(scope="module")
 async def attacked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
     """A sandbox whose check lets attacks on the checker pass, and refuses to start programs."""
-    off = ("system-call", "sensitive-path", "bomb", "introspection", "dynamic-code", "native-code")
+    off = ("system-call", "sensitive-path", "bomb", "introspection", "dynamic-code", "native-code", "tampering")
     async with open_sandbox(Settings(safety_off=off, checkpoints=False)) as sandbox:
         assert (await sandbox.run(FIND)).outcome == "ok"
         yield sandbox
@@ -188,6 +188,75 @@ for pid in checkers():
 print(len(checkers()) > 0)
 """
     assert await ok(attacked, code) == "True\n"
+
+
+async def test_the_checker_can_not_be_traced_or_reached_by_system_calls(attacked: Sandbox) -> None:
+    code = """
+import ctypes, errno, platform
+libc = ctypes.CDLL(None, use_errno=True)
+calls = {"ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
+         "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "move_pages": (279, 239)}
+side = 1 if platform.machine() == "aarch64" else 0
+for pid in checkers():
+    for name, number in calls.items():
+        first = [16, pid] if name == "ptrace" else [pid]
+        answer = libc.syscall(number[side], *first, 0, 0, 0, 0)
+        if answer != -1 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
+            print(name, answer, ctypes.get_errno())
+print(len(checkers()) > 0)
+"""
+    assert await ok(attacked, code) == "True\n"
+    assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+
+
+async def test_without_memory_nothing_runs_unchecked(attacked: Sandbox) -> None:
+    result = await attacked.run(
+        """
+for pid in checkers(): os.kill(pid, signal.SIGKILL)
+held = []
+while True:
+    held.append(b"x" * (64 << 20))
+    for pid in checkers(): os.kill(pid, signal.SIGKILL)
+"""
+    )
+    assert result.outcome in ("memory_limit", "timeout")  # the latter where filling it takes that long
+    result = await attacked.run(f"{SPAWN}\nprint('ran')")
+    assert result.outcome == "blocked"
+    assert result.output.written == 0
+    await ok(attacked, FIND)
+    # Files in memory outlive the worker, and are not given back by killing it.
+    await attacked.run(
+        """
+with open("/dev/shm/full", "wb") as file:
+    try:
+        while file.write(bytes(1 << 20)): pass
+    except OSError:
+        pass
+for pid in checkers(): os.kill(pid, signal.SIGKILL)
+"""
+    )
+    assert (await attacked.run(f"{SPAWN}\nprint('ran')")).outcome == "blocked"
+    await attacked.reset()
+    await ok(attacked, FIND)
+
+
+async def test_what_the_code_makes_of_its_own_built_ins_changes_no_verdict(attacked: Sandbox) -> None:
+    await ok(
+        attacked,
+        """
+import ast, builtins, re, types
+ast.parse = lambda *a, **k: ast.Module([], [])
+re.Pattern = None
+builtins.compile = builtins.compile
+os.environ["PYTHONPATH"] = "/tmp"
+types.SimpleNamespace = None
+""",
+    )
+    for _ in range(2):
+        assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+        await attacked.run("for pid in checkers(): os.kill(pid, signal.SIGKILL)")
+    await attacked.reset()
+    await ok(attacked, FIND)
 
 
 async def test_what_the_code_replaces_is_not_what_the_checker_uses(attacked: Sandbox) -> None:

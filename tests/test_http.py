@@ -30,7 +30,7 @@ from .test_server import facts_of, text_of
 
 pytestmark = pytest.mark.anyio
 
-WAYS = [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy")]
+WAYS = [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy"), ("sse", "2026-07-28")]
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
@@ -83,6 +83,21 @@ async def test_cancel_and_timeout_keep_the_state(server: HttpServer, transport: 
             assert await talk.run("x") == "5\n"
         assert "its time limit of 0.3 s was over" in await talk.run("time.sleep(100)", timeout=0.3)
         assert await talk.run("x") == "5\n"
+
+
+async def test_a_client_that_leaves_takes_nobodys_progress_with_it(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "legacy") as stays:
+        async with open_http_client(server, "sse", "legacy") as leaves:
+            assert await Talk(leaves).run("1") == "1\n"
+        told = anyio.Event()
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            told.set()
+
+        code = "print('early', flush=True); import time; time.sleep(1)"
+        result = await stays.call_tool("run_python", {"code": code}, progress_callback=on_progress)
+        assert text_of(result) == "early\n"
+        assert told.is_set()
 
 
 @pytest.mark.parametrize("transport", ["streamable", "sse"])

@@ -90,7 +90,9 @@ async def test_the_limit_is_named(small: Sandbox, limit: str) -> None:
 
 
 async def test_errors_that_are_no_limit_are_left_alone(small: Sandbox) -> None:
-    for code in ("1 / 0", "open('missing')", "raise OSError(10**9, 'odd')", "print(1); raise SystemExit(2)"):
+    nothing_to_read = "import os\nr, w = os.pipe()\nos.set_blocking(r, False)\nos.read(r, 1)"  # EAGAIN, as of a fork
+    odd = ("1 / 0", "open('missing')", "raise OSError(10**9, 'odd')", "print(1); raise SystemExit(2)")
+    for code in (*odd, nothing_to_read):
         result = await small.run(code)
         assert "[agentrun]" not in text_of(run_answer(result, SMALL, handle=None, new=False))
 

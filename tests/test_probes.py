@@ -25,7 +25,7 @@ from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
-from mcp_agentrun.errors import InvalidRequestError
+from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import Output, Result, Sandbox
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
@@ -38,6 +38,39 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 RUNTIME = os.environ.get("AGENTRUN_TEST_RUNTIME")
 """OCI runtime to attack in place of the engine's own: see `make probes-runsc`."""
+
+LOST, OTHERWISE = "lost", "otherwise"
+UNDER_GVISOR = {
+    **dict.fromkeys(
+        (
+            "A01 fork bomb",
+            "A02 memory bomb",
+            "A03 giant allocation",
+            "A20 decompression bomb",
+            "C04 kill PID 1",
+            "C06 stop PID 1",
+            "N04 memfd to the limit",
+            "N21 signals by file ownership",
+        ),
+        LOST,
+    ),
+    **dict.fromkeys(
+        (
+            "A07 inodes",
+            "C05 trace and read PID 1",
+            "C05 trace and read zygote, copy and spare",
+            "D03 writes to /proc and /sys",
+            "D09 devices",
+            "D11 becoming somebody else",
+            "D12 self-report",
+            "N01 zombies to the limit",
+            "N12 deep folders and odd names",
+            "N25 a true report, and on with it",
+        ),
+        OTHERWISE,
+    ),
+}
+"""Attacks that end otherwise there: with a new sandbox for the session, or with other words. docs/security.md says why."""
 
 SETTINGS = Settings(
     safety="off",
@@ -77,6 +110,10 @@ def tell(): print(json.dumps(found))
 
 def outcome_is(*outcomes: str) -> Callable[[Result], bool]:
     return lambda result: result.outcome in outcomes
+
+
+def ends(outcome: str, state: str) -> Callable[[Result], bool]:
+    return lambda result: (result.outcome, result.state) == (outcome, state)
 
 
 def prints(text: str, outcome: str = "ok") -> Callable[[Result], bool]:
@@ -801,7 +838,284 @@ STREAMS: dict[str, Probe] = {
     ),
 }
 
-PROBES = EXHAUSTION | ENDINGS | CONTROL | ISOLATION | STREAMS
+SPIN = "while True:\n    try:\n        while True: pass\n    except BaseException: pass\n"
+TOUCH = "for n in range(0, len(m), 4096): m[n] = 1\n"
+ENDLESS_THREAD = "import threading, os\ndef work():\n    while True:\n        try: {}\n        except OSError: pass\nthreading.Thread(target=work, daemon=True).start()\n"
+FILTER = r"""
+class Program(ctypes.Structure): _fields_ = [("length", ctypes.c_ushort), ("at", ctypes.c_void_p)]
+def instruction(code, if_true, if_false, k): return code | if_true << 16 | if_false << 24 | k << 32
+def program(*instructions):
+    code = (ctypes.c_uint64 * len(instructions))(*instructions)
+    return code, Program(len(instructions), ctypes.addressof(code))
+"""
+ANY_STATE = ("kept", "restored", "lost")
+
+OTHER_SPELLINGS: dict[str, Probe] = {
+    "N40 shared anonymous memory": Probe(
+        "import mmap\nheld = []\nwhile True:\n    m = mmap.mmap(-1, 8 << 20); held.append(m)\n    "
+        + TOUCH.replace("\n", "\n    "),
+        outcome_is("memory_limit"),
+    ),
+    "N41 memory that is promised, then touched": Probe(
+        "m = bytearray(1 << 30)\n" + TOUCH, outcome_is("memory_limit", "error")
+    ),
+    "N42 shared memory beyond /dev/shm": Probe(
+        "from multiprocessing import shared_memory\ns = shared_memory.SharedMemory(create=True, size=16 << 20); m = s.buf\n"
+        + TOUCH,
+        lambda r: (r.outcome, r.exit_code) == ("crashed", -7),
+    ),
+    "N42 shared memory beyond the largest file": Probe(
+        "from multiprocessing import shared_memory as s\ns.SharedMemory(create=True, size=1 << 30)", raises(27)
+    ),
+    "N43 eight hungry children": Probe(
+        "import os\nfor _ in range(8):\n    if os.fork() == 0:\n        m = bytearray(100 << 20)\n        "
+        + TOUCH.replace("\n", "\n        ")
+        + "os._exit(0)\ntry:\n    while True: os.wait()\nexcept ChildProcessError: pass",
+        outcome_is("ok", "memory_limit", "crashed"),
+        states=ANY_STATE,
+    ),
+    "N44 page tables": Probe(
+        "import mmap\nheld = []\nwhile True:\n    m = mmap.mmap(-1, 1 << 34, flags=0x4022); held.append(m)\n"
+        "    for n in range(0, 1 << 34, 2 << 20): m[n] = 1",
+        outcome_is("memory_limit", "error"),
+    ),
+    "N45 mappings to the limit": Probe(
+        "import mmap\nheld = []\nwhile True: held.append(mmap.mmap(-1, 4096, prot=1 + len(held) % 2))",
+        outcome_is("error", "memory_limit", "timeout"),
+    ),
+    "N46 extended attributes": Probe(
+        "import os\nopen('f', 'w').close()\nfor n in range(10**6): os.setxattr('f', f'user.{n}', bytes(60000))",
+        outcome_is("error", "memory_limit"),
+    ),
+    "N47 a stack overflow in C": Probe(
+        "import itertools\ni = iter([])\nfor _ in range(10**5): i = itertools.chain(i)\nlist(i)", outcome_is("crashed")
+    ),
+    "N47 no recursion limit": Probe(
+        "import sys\nsys.setrecursionlimit(10**9)\ndef f(n): return f(n + 1) + 1\nf(0)",
+        outcome_is("memory_limit", "error", "crashed", "timeout"),
+    ),
+    "N48 inotify watches to the limit": native(
+        r"""
+held, n = [], 0
+try:
+    while len(held) < 40 and n < 20000:
+        f = libc.inotify_init(); held.append(f)
+        if f < 0: break
+        for root, folders, names in os.walk("/opt"):
+            for name in folders + names:
+                if libc.inotify_add_watch(f, os.path.join(root, name).encode(), 0xfff) < 0: raise OSError
+                n += 1
+except OSError: pass
+os.makedirs("new/deep"); open("new/deep/file", "w").write("x")""",
+        lambda r: r.outcome == "ok" and [file.path for file in r.files] == ["new/deep/file"],
+    ),
+    "N49 files that are open and have no name": Probe(
+        "import os\nheld = []\nwhile True:\n    f = open('f', 'wb', 0); held.append(f); os.remove('f'); f.write(bytes(4 << 20))",
+        outcome_is("error"),
+    ),
+    "N50 a power": timed("pow(3, 10**9)"),
+    "N50 a loop in C": timed("import itertools\nsum(itertools.repeat(1))"),
+    "N50 an expression that backtracks": timed(
+        "import re\nre.match(r'(a+)+$', 'a' * 60 + 'b')", ends("timeout", "kept")
+    ),
+    "N51 a comparison that spins": timed(
+        "class E:\n    def __lt__(self, other):\n        "
+        + SPIN.replace("\n", "\n        ").rstrip()
+        + "\nsorted([E(), E()])",
+        ends("timeout", "restored"),
+    ),
+    "N51 finally, for ever": timed(
+        "try:\n    while True: pass\nfinally:\n    " + SPIN.replace("\n", "\n    "), ends("timeout", "restored")
+    ),
+    "N51 destructors that spin": timed(
+        "class D:\n    def __del__(self):\n        while True: pass\nd = [D() for _ in range(50)]\ndel d"
+    ),
+    "N52 every signal blocked": timed(
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\nwhile True: pass",
+        ends("timeout", "restored"),
+    ),
+    "N52 a segmentation fault handled for ever": timed(
+        "import signal, ctypes\nsignal.signal(11, lambda *a: None)\nctypes.string_at(0)", ends("timeout", "restored")
+    ),
+    "N53 a trace function that hangs": timed(
+        "import sys\ndef trace(*a):\n    " + SPIN.replace("\n", "\n    ") + "\nsys.settrace(trace)",
+        outcome_is("timeout", "ok", "crashed"),
+        states=ANY_STATE,
+    ),
+    "N53 an audit hook that refuses everything": Probe(
+        "import sys\nsys.addaudithook(lambda *a: 1 / 0)", outcome_is("crashed", "error"), states=ANY_STATE
+    ),
+    "N53 an audit hook that hangs": timed(
+        "import sys\ndef hook(*a):\n    " + SPIN.replace("\n", "\n    ") + "\nsys.addaudithook(hook)",
+        outcome_is("timeout", "crashed"),
+        states=ANY_STATE,
+    ),
+    "N53 a callback of the garbage collector that ends": Probe(
+        "import gc, os\ngc.callbacks.append(lambda *a: os._exit(4)); gc.collect()", outcome_is("crashed")
+    ),
+    "N54 threads that spin": Probe(ENDLESS_THREAD.format("pass") * 3, outcome_is("ok")),
+    "N54 a thread that floods between runs": Probe(ENDLESS_THREAD.format("os.write(1, b'z' * 8192)"), outcome_is("ok")),
+    "N54 a thread that closes descriptors": Probe(
+        ENDLESS_THREAD.format("os.closerange(0, 1024)"),
+        outcome_is("ok", "crashed", "timeout"),
+        timeout=2,
+        states=ANY_STATE,
+    ),
+    "N55 a thread that stops everybody": Probe(
+        ENDLESS_THREAD.format("os.kill(-1, 19)"), outcome_is("ok", "timeout"), timeout=3, states=ANY_STATE
+    ),
+    "N55 a thread that kills everybody": Probe(
+        ENDLESS_THREAD.format("os.kill(-1, 9)"), outcome_is("ok", "timeout"), timeout=3, states=ANY_STATE
+    ),
+    "N55 a thread that ends the process later": Probe(
+        "import threading, os\nthreading.Timer(0.15, os._exit, [5]).start()", outcome_is("ok")
+    ),
+    "N56 a thread that never hands over": Probe(
+        "import sys\nsys.setswitchinterval(1000)\n" + ENDLESS_THREAD.format("pass"),
+        outcome_is("timeout"),
+        timeout=1,
+        states=ANY_STATE,
+    ),
+    "N56 a thread that raises in the main one": Probe(
+        "import ctypes, threading\nmain = ctypes.c_ulong(threading.main_thread().ident)\n"
+        + ENDLESS_THREAD.format("ctypes.pythonapi.PyThreadState_SetAsyncExc(main, ctypes.py_object(SystemExit))"),
+        outcome_is("ok", "error", "crashed"),
+        states=ANY_STATE,
+    ),
+    "N57 two processes that make each other anew": Probe(
+        "import os, signal\ndef hydra():\n    os.setsid()\n    for n in (1, 2, 3, 13, 15): signal.signal(n, signal.SIG_IGN)\n"
+        "    while True:\n        try: pid = os.fork()\n        except OSError: continue\n        if pid:\n"
+        "            try: os.waitpid(pid, 0)\n            except OSError: pass\n"
+        "for _ in range(2):\n    if os.fork() == 0: hydra()\nprint('left')",
+        lambda r: r.outcome == "ok" and "left\n" in r.output.text(),
+    ),
+    "N57 the shell's fork bomb": timed(
+        "import subprocess\nsubprocess.run(['sh', '-c', 'b(){ b|b& b;}; b'])", outcome_is("timeout", "ok")
+    ),
+    "N57 spawned to the limit": Probe(
+        "import os\ntry:\n    while True: os.posix_spawn('/bin/sleep', ['sleep', '999'], {})\nexcept OSError as e: print(e.errno)",
+        prints("11\n"),
+    ),
+    "N57 vfork, and no exec": timed(
+        "import ctypes\nlibc = ctypes.PyDLL(None)\nif libc.vfork() == 0:\n    while True: libc.sleep(100)",
+        outcome_is("timeout", "crashed"),
+    ),
+    "N58 its own process group killed": Probe("import os\nos.killpg(0, 9)", outcome_is("crashed"), states=ANY_STATE),
+    "N59 a filter that never answers": native(
+        FILTER
+        + "code, p = program(instruction(6, 0, 0, 0x7fc00000))\n"
+        + "libc.syscall(ctypes.c_long(number(317, 277)), ctypes.c_long(1), ctypes.c_long(8), ctypes.byref(p)); os.getppid()",
+        outcome_is("ok", "timeout", "crashed"),
+        timeout=1,
+    ),
+    "N59 a filter that refuses forks": native(
+        FILTER
+        + "code, p = program(instruction(0x20, 0, 0, 0), instruction(0x15, 0, 1, number(56, 220)),\n"
+        + "                  instruction(6, 0, 0, 0x50001), instruction(6, 0, 0, 0x7fff0000))\nlibc.prctl(22, 2, ctypes.byref(p))",
+        outcome_is("ok"),
+    ),
+    "N60 packets in the place of a stream": Probe(
+        "import fcntl, os\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT | os.O_WRONLY)\nfor _ in range(200): os.write(1, b'packet\\n')",
+        outcome_is("ok"),
+    ),
+    "N60 its own output read": timed(
+        "import os\nr = os.open('/proc/self/fd/1', os.O_RDONLY)\n"
+        + ENDLESS_THREAD.format("os.read(r, 4096)")
+        + "while True: print('x' * 100)"
+    ),
+    "N61 odd names": Probe(
+        "for n in (b'\\xff\\n\\x1b[2J', b'a\\n[agentrun] x', b'\\xed\\xa0\\x80', b' ', b'-rf', b'x' * 255): open(n, 'w').write('x')",
+        lambda r: r.outcome == "ok" and len(r.files) == 6,
+    ),
+    "N61 links into circles and out": Probe(
+        "import os\nfor a, b in (('a', 'b'), ('b', 'a'), ('/', 'root'), ('/proc/self', 'self'), ('/packages', 'p'), ('.', 'dot')):\n"
+        "    os.symlink(a, b)\nopen('a')",
+        raises(40),
+    ),
+    "N61 a FIFO that nobody writes to": timed("import os\nos.mkfifo('f')\nopen('f')", ends("timeout", "kept")),
+    "N61 files in flux": Probe(
+        "import os\nfor n in range(2000): open(f'f{n % 50}', 'w').close(); os.rename(f'f{n % 50}', 'g'); os.remove('g')\n"
+        "open('last', 'w').write('x')",
+        lambda r: r.outcome == "ok" and [file.path for file in r.files] == ["last"],
+    ),
+    "N62 a value that hangs": timed("class R:\n    def __repr__(self):\n        while True: pass\nR()"),
+    "N62 an error with a name of a MiB": Probe(
+        "raise type('E' * (1 << 20), (Exception,), {})",
+        lambda r: r.outcome == "error" and r.error is not None and len(r.error.type) < 5000,
+    ),
+    "N62 errors in circles and in depth": Probe(
+        "a, b = ValueError(1), ValueError(2)\na.__cause__ = b; b.__cause__ = a\n"
+        "for _ in range(5000): a = ExceptionGroup('x', [a])\nraise a",
+        outcome_is("error", "crashed"),
+    ),
+    "N63 no built-ins": Probe(
+        "import builtins\nbuiltins.__dict__.clear()", outcome_is("ok", "error", "crashed"), states=ANY_STATE
+    ),
+    "N63 no modules": Probe("import sys\nsys.modules.clear()", outcome_is("ok", "error", "crashed"), states=ANY_STATE),
+    "N63 a recursion limit of next to nothing": Probe(
+        "import sys\nfor n in range(5, 60):\n    try: sys.setrecursionlimit(n); break\n    except RecursionError: pass",
+        outcome_is("ok", "error", "crashed"),
+        states=ANY_STATE,
+    ),
+    "N63 every global of the runner overwritten": Probe(
+        "import sys\nf = sys._getframe()\nwhile f:\n    if f.f_globals is not globals():\n"
+        "        for n in list(f.f_globals): f.f_globals[n] = None\n    f = f.f_back",
+        outcome_is("ok", "error", "crashed"),
+        states=ANY_STATE,
+    ),
+    "N63 what it uses of the library replaced": Probe(
+        "import linecache, traceback, io\nlinecache.cache = linecache.getline = linecache.checkcache = io.StringIO = None",
+        outcome_is("ok"),
+    ),
+    "N64 memory that forks lack": native(
+        r"""
+for line in open("/proc/self/maps"):
+    words = line.split()
+    if words[1] == "rw-p" and (len(words) == 5 or words[5] == "[heap]"):
+        a, b = (int(x, 16) for x in words[0].split("-"))
+        libc.madvise(ctypes.c_void_p(a), ctypes.c_size_t(b - a), 10)""",
+        outcome_is("ok"),
+    ),
+    "N64 its own program overwritten": Probe(
+        "import os, re\nat = re.search(r'^([0-9a-f]+)-.* r-xp .*python', open('/proc/self/maps').read(), re.M)[1]\n"
+        "os.pwrite(os.open('/proc/self/mem', os.O_RDWR), b'\\xcc' * 819200, int(at, 16))",
+        outcome_is("crashed", "error"),
+    ),
+    "N65 hooks that end a copy": Probe(
+        "import os\nos.register_at_fork(after_in_child=lambda: os._exit(0))", outcome_is("ok")
+    ),
+    "N65 hooks that hang before one": Probe(
+        "import os, time\nos.register_at_fork(before=lambda: time.sleep(99))", outcome_is("ok"), states=ANY_STATE
+    ),
+    "N65 rules of its own for files": native(
+        r"""
+rules = ctypes.create_string_buffer(struct.pack("QQQ", 0x1fff, 3, 3), 24)
+fd = libc.syscall(ctypes.c_long(444), rules, ctypes.c_long(24), ctypes.c_long(0))
+libc.syscall(ctypes.c_long(446), ctypes.c_long(fd), ctypes.c_long(0))""",
+        outcome_is("ok"),
+    ),
+    "N66 sockets of every family": native(
+        r"""
+for family in range(50):
+    if family not in (1, 2, 10):
+        for kind in (1, 2, 3, 4, 5, 10): found[f"{family} {kind}"] = attempt(socket.socket, family, kind)
+tell()""",
+        refused("EPERM", "EAFNOSUPPORT", "EINVAL", "ESOCKTNOSUPPORT"),
+    ),
+    "N66 files in every folder": Probe(
+        "import os\nmade = []\nfor root, folders, _ in os.walk('/'):\n"
+        "    if root.startswith(('/proc', '/workspace', '/tmp', '/dev/shm', '/run/agentrun')): folders.clear(); continue\n"
+        "    try: os.open(root + '/probe', os.O_CREAT | os.O_WRONLY); made.append(root)\n    except OSError: pass\nprint(made)",
+        prints("[]\n"),
+    ),
+    "N66 names, without waiting": Probe(
+        "import socket\nfor n in ('example.com', 'metadata.google.internal', 'host.docker.internal'):\n"
+        "    try: socket.getaddrinfo(n, 80); print('found')\n    except OSError: pass",
+        lambda r: prints("")(r) and r.duration < 3,
+    ),
+}
+
+PROBES = EXHAUSTION | ENDINGS | CONTROL | ISOLATION | STREAMS | OTHER_SPELLINGS
 
 CENSUS = r"""
 import os as _os, json as _json
@@ -938,9 +1252,18 @@ async def test_probe(battlefield: Field, name: str) -> None:
     probe = PROBES[name]
     if not battlefield.is_intact:
         await battlefield.prepare()
+    differs = UNDER_GVISOR.get(name) if RUNTIME is not None else None
+    if differs == LOST:
+        with pytest.raises(SandboxLostError):
+            await battlefield.victim.run(probe.code, timeout=probe.timeout)
+        again = await battlefield.victim.run("1 + 1")
+        assert (again.outcome, again.value) == ("ok", "2"), again
+        await battlefield.greet_sibling([])
+        battlefield.census = []  # of the container that is gone
+        return
     for _ in range(probe.repeat):
         result = await battlefield.attack(probe.code, probe.timeout)
-        assert probe.check(result), result
+        assert differs == OTHERWISE or probe.check(result), result
         assert result.state in probe.states, result
         if probe.timeout is not None:
             assert result.duration < probe.timeout + 2.5, "the limit holds"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 
 from mcp_agentrun.safety import Names, check, prepare
 from mcp_agentrun.safety.rules import RULES
+from mcp_agentrun.safety.scanner import measure
 
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 SNIPPETS = Path(__file__).parent / "snippets"
@@ -212,17 +215,84 @@ WORST = {
     "paths": "\n".join(f"open(x{i % 50}+'/etc')" for i in range(4500)),
     "else": "if a:1\n" + "elif a:1\n" * 20000,
     "comprehensions": "x=" + "[c for c in " * 30 + "'abc'" + "]" * 30,
+    "tuples of one": filled("x,\n"),
     "digits": "x=" + "1" * (255 << 10),
+    "hexadecimal digits": "a=0x" + "f" * 200_000 + "\nopen(a);x=[0]*a;y=2**a;z=a**a;w=a<<a\n'%d'%a;f'{a}';str(a)",
+    "fields of an f-string": "x=f'" + filled("{a}")[:-9] + "'",
+    "fields far into an f-string": "x=f'" + "b" * 190_000 + "{a}" * 20_000 + "'",
+    "formats in an f-string": "x=f'" + filled("{a:{b}}")[:-7] + "'",
+    "calls in an f-string": "x=f'" + filled("{f(a)}")[:-6] + "'",
+    "lines of an f-string": "x=f'''" + filled("{a}\n")[:-12] + "'''",
+    "f-strings in f-strings": filled("f'{f\"{a}\"}';"),
+    "an f-string that hides the rest": 'x=f"{\'"\'}";' + "a;" * 120_000,
+    "open f-strings": filled("f'{"),
+    "escaped quotes": filled("\\'"),
+    "escaped quotes by threes": filled("\\'''\n"),
+    "escapes": "x='" + filled("\\u0041")[:-6] + "'",
+    "characters by name": "x='" + filled("\\N{SNOWMAN}")[:-11] + "'",
+    "names that are normalised": filled("\U0001d41a=1;"),
+    "comparisons": "x=a" + filled("<a")[:-4],
+    "decorators": filled("@a(b)\n")[:-12] + "def f():1",
+    "keywords": "f(" + ",".join(f"a{i}=1" for i in range(22_000)) + ")",
+    "type parameters": "def f[" + ",".join(f"T{i}" for i in range(30_000)) + "]():1",
+    "alternatives of a pattern": "match x:\n case 1" + filled("|1")[:-20] + ":1",
+    "cases": "match x:\n" + filled(" case a:1\n")[:-10],
+    "aliases": "import os as a" + ",os as a" * 32_000,
+    "aliases of one name": "from os import path as a\n" * 10_000,
+    "stars": "from a import *\n" * 16_000 + "x.y\n" * 1_000,
+    "stars of many": "".join(f"from a{i} import *\n" for i in range(7_000)) + "".join(f"x{i};" for i in range(9_000)),
+    "loops in loops": "".join(" " * i + "while 1:\n" for i in range(90)) + (" " * 90 + "a()\n") * 2_500,
+    "loops that end last": "".join(" " * i + "while 1:\n" for i in range(90))
+    + (" " * 90 + "a()\n") * 2_500
+    + " " * 90
+    + "break",
+    "functions in functions": "".join(" " * i + "def f(a):\n" for i in range(95))
+    + (" " * 95 + "return f(a)\n") * 2_100,
+    "doctests": "import doctest\n" + "'>>> a'\n" * 15_000 + "doctest.testmod()\n" * 4_000,
+    "long texts": "a='" + "a" * 100_000 + "'\n" + "".join(f"b{i}=a+'{i}'\n" for i in range(9_000)),
+    "long bytes": "a=b'" + "a" * 100_000 + "'\n" + "".join(f"b{i}=a+b'{i}'\n" for i in range(9_000)),
+    "lists of texts": "a='" + "a " * 50_000 + "'\n" + "".join(f"b{i}=a.split()\n" for i in range(8_000)),
+    "joins": "a='" + "a" * 100_000 + "'\n" + "".join(f"b{i}=a.join(list(a))\n" for i in range(5_000)),
+    "translations": "a='" + "a" * 100_000 + "'\nb=a.translate([" + "''," * 97 + "a])",
+    "templates": "a='" + "a" * 100_000 + "'\nb='" + "{0}" * 40_000 + "'.format(a)",
+    "templates by name": "a='" + "a" * 100_000 + "'\nb='" + "%(a)s" * 25_000 + "'%{'a':a}",
+    "wide formats": "a='%900000000d'%1\nb='{:900000000}'.format(1)\nc=f'{1:900000000}'",
+    "a codec that is quadratic": "a=b'" + "a" * 100_000 + "-" + "9" * 50_000 + "'\n" + "b=a.decode('punycode')\n" * 100,
+    "codecs": "import codecs\na=b'" + "=" * 100_000 + "'\n" + "b=codecs.decode(a,'quopri')\n" * 4_000,
+    "compressed": "import zlib\nz=zlib.compress(b'a'*4096)\n"
+    + "".join(f"b{i}=zlib.decompress(zlib.compress(zlib.decompress(z)))\n" for i in range(3_000)),
+    "errors": "f(" + filled("a b,")[:-4],
+    "open braces with values": filled("{1:"),
 }
+
+SLOWEST = 6
+"""The worst input against the mere parsing of an ordinary one of the same size, which takes a fifth of a second."""
+
+
+@pytest.fixture(scope="module")
+def ordinary_parse() -> float:
+    """CPU seconds for the syntax tree of 256 KiB of ordinary code."""
+    code = filled("def f(a, b=1):\n    return [a + b * c for c in range(10) if c]\n\n\n")
+    prepare()
+
+    def seconds() -> float:
+        started = time.process_time()
+        ast.parse(code)
+        return time.process_time() - started
+
+    return min(seconds() for _ in range(3))
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_the_worst_input_is_judged_in_time(name: str) -> None:
-    prepare()
+def test_the_worst_input_is_judged_in_time(name: str, ordinary_parse: float) -> None:
     assert len(WORST[name]) <= 256 << 10
-    started = time.process_time()
-    check(WORST[name])
-    assert time.process_time() - started < 3  # a second on an idle machine
+
+    def seconds() -> float:
+        started = time.process_time()
+        check(WORST[name], names=Names())
+        return time.process_time() - started
+
+    assert any(seconds() < SLOWEST * ordinary_parse for _ in range(2))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's account of a process since its start")
@@ -247,10 +317,59 @@ def test_a_wide_name_space_hides_nothing() -> None:
     assert not check("import os\nx = y\ny = x\ny = os\ny\nx.system('id')").allowed
 
 
-def test_syntax_that_nobody_has_reviewed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_agentrun.safety import policy
+@pytest.mark.parametrize(
+    "code",
+    [
+        "range(10**30)\nlist(range(-10**40, 10**40, 3))",
+        "import numpy\na = -0x" + "f" * 600 + "\nnumpy.ones(a)\n[0] * a\n2**a\n1 << a\nbytes(a)",
+        "import numpy\na = 1e999\nb = a * 0\nint(a)\nnumpy.ones((a, b))\n'%d' % a\nchr(a)\nint(b)",
+        "'{0}{1}'.format(1)\n'%s %s' % 1\n'%(a)s' % {}\n''.join([1])\n'a'.replace('a', 1)",
+    ],
+)
+def test_values_that_can_not_be_computed_are_no_error(code: str) -> None:
+    assert not any("could not be judged" in finding.reason for finding in check(code).findings)
 
-    monkeypatch.delattr(policy._Policy, "visit_Match")  # pyright: ignore[reportPrivateUsage]
+
+def test_a_fault_of_the_rules_lets_nothing_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp_agentrun.safety import files
+
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(files, "addresses", fail)
+    (finding,) = check("print(len('x'))").findings
+    assert finding.rule == "complexity"
+    assert "ZeroDivisionError" in finding.reason
+
+
+def test_a_name_that_is_bound_too_often_is_not_remembered_in_part() -> None:
+    names = Names()
+    code = "\n".join(f"o = {i}" for i in range(500)) + "\nimport os as o"
+    assert [finding.rule for finding in check(code, names=names).findings] == ["complexity"]
+
+
+def test_what_is_put_together_from_decoded_text_is_decoded() -> None:
+    for text in ("'%s' % chr(112)", "'{}'.format(chr(112))", "f'{chr(112)}'", "''.join(map(chr, [112]))"):
+        assert [finding.rule for finding in check(f"exec({text})").findings] == ["dynamic-code"], text
+
+
+def test_fields_of_f_strings_count_as_code() -> None:
+    def tokens(code: str) -> int:
+        return measure(code, tokens=1 << 20, offsets=1 << 60).tokens
+
+    assert tokens("f'{a}'") == 4
+    assert tokens("f'{a:{b}}' + c") == 9
+    assert tokens("x = '''a; b; c'''; # d\ny") == 5
+    assert tokens("f'{{a; b}}' + rf'\\'") == 3
+    assert tokens("f'{f\"{a}\"}' + b") == 9
+    assert tokens('x = f"{\'"\'}"; a') == 7
+    assert measure("f'ab{c}{d}'", tokens=99, offsets=99).offsets == 3 + 6
+
+
+def test_syntax_that_nobody_has_reviewed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp_agentrun.safety import visitor
+
+    monkeypatch.delattr(visitor.Visitor, "visit_Match")
     assert [finding.rule for finding in check("match x:\n    case 1: pass").findings] == ["unreviewed"]
 
 
@@ -266,6 +385,72 @@ def test_malicious_corpus() -> None:
         counted = [row for row in given if row["static_expected"] == expected]
         allowed = [row["id"] for row in counted if check(row["code"]).allowed]
         assert len(allowed) <= (1 - share) * len(counted), allowed
+
+
+def held_out(name: str) -> dict[str, str]:
+    """Snippets by their titles: written before the rules' code was looked at (docs/safety.md has what came of it)."""
+    text = (Path(__file__).parent / "held_out" / name).read_text("utf-8")
+    parts = re.split(r"^=== (.*)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_ordinary_code_that_the_rules_had_not_seen() -> None:
+    given = held_out("benign.txt")
+    assert len(given) >= 150
+    if sys.version_info < (3, 12):
+        del given["typing: new syntax"]
+    if sys.version_info < (3, 11):
+        del given["errors: own exceptions and groups"]
+    refused = [title for title, code in given.items() if not check(code).allowed]
+    assert refused == ["cpu information from proc"]
+
+
+def test_hostile_code_that_the_rules_had_not_seen() -> None:
+    given = held_out("hostile.txt")
+    assert len(given) >= 150
+    allowed = [title for title, code in given.items() if check(code).allowed]
+    assert allowed == [
+        "introspection: the module main",
+        "tampering: builtins",
+        "bomb: nested repeats",
+        "bomb: nothing but an endless loop",
+        "bomb: product",
+    ]
+
+
+def test_the_second_collection_that_the_rules_had_not_seen() -> None:
+    refused = [title for title, code in held_out("second_benign.txt").items() if not check(code).allowed]
+    allowed = [title for title, code in held_out("second_hostile.txt").items() if check(code).allowed]
+    assert refused == []
+    assert allowed == ["dynamic-code: dataclass field type", "bomb: huge repeat"]
+
+
+IMPORTS = "import ast, base64, importlib.util, inspect, os, pickle, shutil, socket, sys, urllib.parse, requests\n"
+
+
+def examples() -> list[tuple[str, str, bool]]:
+    """Rule, code, and whether it is allowed, from the table in docs/safety.md."""
+    page = (Path(__file__).parents[1] / "docs" / "safety.md").read_text("utf-8")
+    table = re.findall(r"^\| `([\w-]+)` \| [^|]* \| ([^|]*) \| ([^|]*) \|$", page, re.MULTILINE)
+    return [
+        (rule, code, allowed)
+        for rule, *cells in table
+        for allowed, cell in zip((False, True), cells, strict=True)
+        for code in re.findall(r"`([^`]+)`", cell)
+    ]
+
+
+def test_each_rule_has_examples() -> None:
+    shown = examples()
+    for allowed in (False, True):
+        missing = set(RULES) - {rule for rule, _, is_allowed in shown if is_allowed is allowed}
+        assert missing == {"unreviewed", "complexity"}
+
+
+@pytest.mark.parametrize(("rule", "code", "allowed"), examples())
+def test_the_examples_of_the_documentation(rule: str, code: str, allowed: bool) -> None:
+    found = check(code, "strict") if rule == "strict" else check(IMPORTS + code)
+    assert {finding.rule for finding in found.findings} == (set() if allowed else {rule})
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import anyio
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.errors import InvalidRequestError, UnavailableError
+from mcp_agentrun.errors import EngineError, InvalidRequestError, UnavailableError
 from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
 from .conftest import begin, open_sandbox
@@ -379,3 +380,27 @@ async def test_a_container_that_is_gone_is_replaced_and_the_loss_told(runner_ima
         assert result.replaced
         assert result.outcome == "error"
         assert not (await sandbox.run("1")).replaced
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, None), (1, "1 process was still"), (3, "3 processes were still")])
+async def test_what_a_run_leaves_running_is_named(shared: Sandbox, count: int, told: str | None) -> None:
+    code = f"import subprocess\nkept = [subprocess.Popen(['sleep', '1000']) for _ in range({count})]\n"
+    result = await shared.run(code + "subprocess.Popen(['true']).wait(); None")
+    assert result.ended == count
+    content = run_answer(result, Settings(), handle=None, new=False).content[0]
+    text = getattr(content, "text", "")
+    assert told is None or told in text, text
+    assert ("ended with the call" in text) == (told is not None)
+
+
+async def test_code_that_caught_its_interrupt_was_not_successful(shared: Sandbox) -> None:
+    result = await shared.run(
+        "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('caught')", timeout=0.5
+    )
+    assert (result.outcome, result.exit_code, result.output.text()) == ("timeout", 130, "caught\n")
+
+
+async def test_a_runtime_that_the_engine_lacks_is_named(runner_image: str) -> None:
+    async with open_sandbox(Settings(runtime="no-such-runtime")) as sandbox:
+        with pytest.raises(EngineError, match=r"no runtime 'no-such-runtime'.*unset AGENTRUN_RUNTIME"):
+            await sandbox.run("1")

@@ -96,35 +96,37 @@ print(codes)
 ORDINARY_LIFE = r"""
 import asyncio, concurrent.futures, fcntl, mmap, multiprocessing, os, resource, select, shutil, signal, socket
 import subprocess, sys, tempfile, threading
-results = []
-results.append(subprocess.check_output([sys.executable, "-c", "print(6 * 7)"]) == b"42\n")
-results.append(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1]) == 0)
-with concurrent.futures.ThreadPoolExecutor(4) as pool: results.append(list(pool.map(abs, [-1, 2])) == [1, 2])
-for method in ("fork", "spawn", "forkserver") if __name__ == "__main__" else ():
-    with multiprocessing.get_context(method).Pool(2) as pool: results.append(pool.map(abs, [-1, 2]) == [1, 2])
-async def main():
-    process = await asyncio.create_subprocess_exec("echo", "hi", stdout=subprocess.PIPE)
-    return (await process.communicate())[0]
-results.append(asyncio.run(main()) == b"hi\n")
-with tempfile.TemporaryDirectory() as folder:
-    path = os.path.join(folder, "a")
-    open(path, "wb").write(b"x" * 100_000)
-    results.append(os.path.getsize(shutil.copy(path, path + "b")) == 100_000)
-    os.mkfifo(path + "fifo"); os.link(path, path + "link"); os.symlink(path, path + "symlink"); os.utime(path)
-    with open(path, "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with mmap.mmap(file.fileno(), 0) as view: results.append(view[:1] == b"x")
-    server = socket.socket(socket.AF_UNIX); server.bind(os.path.join(folder, "s")); server.listen()
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(os.path.join(folder, "s")); results.append(server.accept()[0] is not None)
-listener = socket.create_server(("127.0.0.1", 0))
-results.append(socket.create_connection(listener.getsockname()) is not None)
-poller = select.epoll(); poller.register(listener, select.EPOLLIN); results.append(bool(poller.poll(1)))
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)); results.append(os.nice(1) >= 1)
-signal.signal(signal.SIGALRM, lambda *_: results.append("alarm")); signal.setitimer(signal.ITIMER_REAL, 0.01)
-signal.pause()
-results.append(os.pidfd_open(os.getpid()) > 2); results.append(os.memfd_create("x") > 2)
-print(all(results), len(results))
+# The guard keeps the processes that import this file anew from starting it all again.
+if __name__ == "__main__":
+    results = []
+    results.append(subprocess.check_output([sys.executable, "-c", "print(6 * 7)"]) == b"42\n")
+    results.append(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1]) == 0)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool: results.append(list(pool.map(abs, [-1, 2])) == [1, 2])
+    for method in ("fork", "spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(2) as pool: results.append(pool.map(abs, [-1, 2]) == [1, 2])
+    async def main():
+        process = await asyncio.create_subprocess_exec("echo", "hi", stdout=subprocess.PIPE)
+        return (await process.communicate())[0]
+    results.append(asyncio.run(main()) == b"hi\n")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "a")
+        open(path, "wb").write(b"x" * 100_000)
+        results.append(os.path.getsize(shutil.copy(path, path + "b")) == 100_000)
+        os.mkfifo(path + "fifo"); os.link(path, path + "link"); os.symlink(path, path + "symlink"); os.utime(path)
+        with open(path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with mmap.mmap(file.fileno(), 0) as view: results.append(view[:1] == b"x")
+        server = socket.socket(socket.AF_UNIX); server.bind(os.path.join(folder, "s")); server.listen()
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(os.path.join(folder, "s")); results.append(server.accept()[0] is not None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    results.append(socket.create_connection(listener.getsockname()) is not None)
+    poller = select.epoll(); poller.register(listener, select.EPOLLIN); results.append(bool(poller.poll(1)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)); results.append(os.nice(1) >= 1)
+    signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    signal.pause(); signal.setitimer(signal.ITIMER_REAL, 0)
+    results.append(os.pidfd_open(os.getpid()) > 2); results.append(os.memfd_create("x") > 2)
+    print(all(results), len(results))
 """
 
 
@@ -175,5 +177,5 @@ async def test_other_system_call_tables_are_closed(shared: Sandbox) -> None:
 async def test_ordinary_python_is_not_hindered(shared: Sandbox) -> None:
     result = await shared.run(ORDINARY_LIFE)
     assert result.outcome == "ok", result.output.text()
-    assert result.output.text().startswith("True "), result.output.text()
+    assert result.output.text() == "True 15\n"
     await shared.reset()

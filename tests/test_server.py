@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 
 import anyio
 import pytest
 from docker import APIClient
-from mcp import Client
-from mcp.types import CallToolResult, TextContent
+from mcp import Client, MCPError
+from mcp.types import INVALID_PARAMS, CallToolResult, TextContent
 
 from .conftest import OpenClient, containers_of
 
@@ -122,6 +124,15 @@ async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
         assert text_of(await run(client, "1 + 1")) == "2\n"
 
 
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_prompt_that_does_not_exist_is_a_wrong_parameter(open_client: OpenClient, mode: str) -> None:
+    async with open_client(mode=mode) as client:
+        assert (await client.list_prompts()).prompts == []
+        with pytest.raises(MCPError, match="Unknown prompt: 'no such'") as refused:
+            await client.get_prompt("no such")
+        assert refused.value.code == INVALID_PARAMS
+
+
 async def test_another_sandbox_by_handle(open_client: OpenClient) -> None:
     async with open_client("--max-sandboxes", "2") as client:
         await run(client, "x = 'own'")
@@ -168,3 +179,12 @@ async def test_initialize_is_answered_before_the_container_exists(open_client: O
         assert containers_of(api, server.pid) == []
         assert text_of(await run(client, "print(1)")) == "1\n"
         assert len(containers_of(api, server.pid)) == 1
+
+
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_an_open_network_is_warned_of(network: str) -> None:
+    command = [sys.executable, "-m", "mcp_agentrun", "--network", network]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == (network == "bridge")
+    assert ("network is bridge" in ended.stderr) == (network == "bridge")

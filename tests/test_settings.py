@@ -68,3 +68,10 @@ def test_malformed_file_is_named(tmp_path: Path) -> None:
     file.write_text("timeout = ")
     with pytest.raises(SettingsError, match=r"settings\.toml can't be read"):
         load(environ={}, config=file)
+
+
+def test_gvisor_gets_the_processes_that_it_needs() -> None:
+    assert load(environ={"AGENTRUN_RUNTIME": "runsc"})[0].pids == 1024
+    assert load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "2000"})[0].pids == 2000
+    with pytest.raises(SettingsError, match="pids must be 1024 or more with runsc"):
+        load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "64"})

@@ -241,6 +241,7 @@ import json, re, socket, struct, sys
 number = int(re.search(r"<run-(\\d+)>", sys._getframe().f_code.co_filename)[1])
 error = {{"type": "E", "message": "", "line": {line}, "errno": None, "full": {full}}}
 report = {{"run": number, "ok": False, "changed": True, "exit_code": 1, "value": {value}, "error": error}}
+report["imported"] = {imported}
 for kind, fields in {frames}:
     payload = json.dumps(fields or report).encode()
     caller = socket.socket(socket.AF_UNIX)
@@ -253,6 +254,8 @@ FORGERIES = {
     "unhashable": {"full": "[[]]"},
     "a number without end": {"line": "10**30"},
     "a long value": {"value": "'x' * 70_000"},
+    "imports that are no names": {"imported": "[[1]]"},
+    "imports without end": {"imported": "['x'] * 1000"},
     "a picture that is none": {"frames": "[(50, [1])]"},
     "another type of picture": {"frames": "[(50, {'type': 'image/gif', 'size': 5})]"},
 }
@@ -261,7 +264,25 @@ FORGERIES = {
 @pytest.mark.parametrize("forgery", FORGERIES)
 async def test_a_forged_report_is_the_end_of_its_worker_alone(shared: Sandbox, forgery: str) -> None:
     await text_of(shared, "precious = 42")
-    fields = {"line": "1", "full": "[]", "value": "None", "frames": "[(13, None)]"} | FORGERIES[forgery]
+    sound = {"line": "1", "full": "[]", "value": "None", "imported": "[]", "frames": "[(13, None)]"}
+    fields = sound | FORGERIES[forgery]
     result = await shared.run(FORGE.format(**fields), timeout=10)
     assert (result.outcome, result.state) == ("crashed", "restored"), result
     assert await text_of(shared, "precious") == "42\n"
+
+
+async def test_a_copy_that_only_lacks_the_processor_is_waited_for(runner_image: str) -> None:
+    """It takes longer than a copy may, and the worker would be taken for one that hangs."""
+    hook = """
+import os, time
+def work():
+    end = time.process_time() + 0.7
+    while time.process_time() < end: pass
+os.register_at_fork(before=work)
+x = 41
+"""
+    async with open_sandbox(Settings(safety="off", preload=(), cpus=0.15)) as sandbox:
+        await text_of(sandbox, hook)
+        after = await sandbox.run("x += 1\nx")
+        assert (after.output.text(), after.since, after.unprotected) == ("42\n", "kept", None)
+        assert (await sandbox.run("os._exit(1)")).state == "restored"

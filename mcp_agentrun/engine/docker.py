@@ -88,9 +88,14 @@ class DockerEngine:
         _named.add(name)
         try:
             created = await self._call(lambda: client.create_container_from_config(config, name))
-        except BaseException:
+        except BaseException as error:
             _named.discard(name)  # the engine may make it all the same, and the sweep finds it
-            raise
+            if not isinstance(error, EngineError) or spec.runtime is None or "runtime" not in str(error):
+                raise
+            raise EngineError(
+                f"The container engine has no runtime {spec.runtime!r}. Install it and name it in the engine's "
+                "configuration (docs/security.md says how), or unset AGENTRUN_RUNTIME to use the engine's own."
+            ) from error
         self._names[created["Id"]] = name
         return created["Id"]
 

@@ -97,7 +97,7 @@ class ImageRecipe:
         for path in sorted((folder / "runner").rglob("*.py")):
             files[path.relative_to(folder).as_posix()] = _text(path)
         package = Path(__file__).parents[1]
-        for path in (package / "protocol.py", *sorted((package / "safety").rglob("*.py"))):
+        for path in (package / "protocol.py", package / "reports.py", *sorted((package / "safety").rglob("*.py"))):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
         for name, content in _restricted_python():
             files[f"RestrictedPython/{name}"] = content

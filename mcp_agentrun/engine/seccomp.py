@@ -71,12 +71,12 @@ ALLOWED: tuple[Group, ...] = (
     ),
     Group(
         "waiting for descriptors",
-        "Event loops.",
+        "Event loops. pselect is what gVisor calls pselect6.",
         _calls(
             """
             epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2
-            inotify_add_watch inotify_init inotify_init1 inotify_rm_watch pipe pipe2 poll ppoll pselect6 select
-            signalfd signalfd4 timerfd_create timerfd_gettime timerfd_settime
+            inotify_add_watch inotify_init inotify_init1 inotify_rm_watch pipe pipe2 poll ppoll pselect pselect6
+            select signalfd signalfd4 timerfd_create timerfd_gettime timerfd_settime
             """
         ),
     ),

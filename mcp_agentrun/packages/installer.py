@@ -6,10 +6,11 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,10 +19,10 @@ import anyio
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..engine.network import NetworkSettings, redact
-from ..errors import InstallError, SandboxLostError, SettingsError, UnavailableError
+from ..errors import InstallError, InvalidRequestError, SandboxLostError, SettingsError, UnavailableError
 from ..protocol import FrameError, Kind, decode_json
 from ..settings import Settings
-from .policy import Constraints, Policy, Rule
+from .policy import Constraints, Policy, Rule, parse_requirements
 
 __all__ = ["Cache", "Installed", "Installer", "policy_of"]
 
@@ -48,6 +49,12 @@ class Installed:
     """Name and version of what was needed and is there already."""
     changed: tuple[tuple[str, str, str], ...] = ()
     """Name, earlier and new version of what the sandbox had in another version."""
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Top-level modules by name of what the sandbox had in another version."""
+    stale: tuple[str, ...] = ()
+    """Names of what has changed and has been imported before: that version stays in use until a reset."""
+    lacking: str | None = None
+    """Why there is not what the operator wants every sandbox to have. Told once, in the first answer."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,11 @@ def policy_of(settings: Settings) -> Policy:
             constraints = Constraints.parse(settings.packages_constraints.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise SettingsError(f"packages_constraints: the file can't be read: {error}") from None
+    try:
+        if settings.preinstall:
+            parse_requirements(settings.preinstall, urls=settings.packages_urls)
+    except InvalidRequestError as error:
+        raise SettingsError(f"preinstall: {error}") from None
     if settings.wheelhouse is not None and not settings.wheelhouse.is_dir():
         raise SettingsError(f"wheelhouse: there is no folder {settings.wheelhouse}")
     return Policy(
@@ -116,18 +128,26 @@ class Installer:
             await self.forget(self._shared_id)
         return await self._stack.__aexit__(*exc_info)
 
-    async def install(self, sandbox: str, requirements: Sequence[str], *, report: Report | None = None) -> Installed:
+    async def install(
+        self,
+        sandbox: str,
+        requirements: Sequence[str],
+        *,
+        before: Mapping[str, str] = MappingProxyType({}),
+        report: Report | None = None,
+    ) -> Installed:
         """Resolve *requirements* together and make them available to *sandbox*, in a new folder: nothing that is in
         use is replaced. Cancelling stops the installer's work and leaves what was there.
 
+        :param before: what the sandbox has, version by name; it stays in these versions as far as that is possible.
         :raises InvalidRequestError: the policy refuses what is asked for.
         :raises InstallError: they can't be resolved or fetched, in the resolver's own words.
         :raises UnavailableError: the installer could not be started, or was lost.
         """
-        self.policy.judge_asked(requirements)
+        self.policy.judge_asked(self._asked(requirements))
         tell: Report = report or (lambda _: None)
         async with self._turn:
-            return await self._install(sandbox, requirements, tell)
+            return await self._install(sandbox, requirements, tell, before=before)
 
     async def preinstalled(self, report: Report | None = None) -> Installed | None:
         """What the operator wants every sandbox to have, in one folder for all; installed when first asked for.
@@ -153,8 +173,18 @@ class Installer:
             fields = await link.expect(Kind.CACHED)
             return Cache(int(fields["size"]), tuple((str(name), float(used)) for name, used in fields["packages"]))
 
+    def _asked(self, requirements: Iterable[str]) -> list[str]:
+        """Those that the operator has not asked for himself."""
+        return [text for text in requirements if text not in self._settings.preinstall]
+
     async def _install(
-        self, sandbox: str, requirements: Sequence[str], tell: Report, *, shared: bool = False
+        self,
+        sandbox: str,
+        requirements: Sequence[str],
+        tell: Report,
+        *,
+        before: Mapping[str, str] = MappingProxyType({}),
+        shared: bool = False,
     ) -> Installed:
         tell("starting the installer")
         self._served.add(sandbox)
@@ -169,6 +199,8 @@ class Installer:
                     sandbox=sandbox,
                     requirements=list(requirements),
                     constraints=list(self.policy.limits()),
+                    before=dict(before),
+                    is_open=self.policy.is_open and not self._settings.packages_build,
                     shared=shared,
                 )
                 return self._installed(await self._outcome(link, tell, requirements))
@@ -179,6 +211,9 @@ class Installer:
             ) from None
         except SandboxLostError as error:
             raise UnavailableError(f"The installer was lost ({error}). Call again.") from error
+        except OSError as error:  # in the middle of its copy, perhaps
+            link.abandon("the wheelhouse can't be read")
+            raise InstallError(f"This server's wheelhouse can't be read ({error.strerror}).") from error
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self._stop(link)
@@ -256,7 +291,7 @@ class Installer:
 
     async def _approve(self, link: Link, fields: dict[str, Any], requirements: Sequence[str]) -> None:
         pins = {str(name): str(version) for name, version in fields["pins"].items()}
-        refusal = self.policy.judge_resolved(requirements, pins)
+        refusal = self.policy.judge_resolved(self._asked(requirements), pins)
         hashes = {pin: list(values) for pin, values in self.policy.constraints.hashes.items()}
         wanted = {pin: values for pin, values in hashes.items() if pin in {f"{n}=={v}" for n, v in pins.items()}}
         await link.send(Kind.APPROVED, refusal=refusal, hashes=wanted)
@@ -264,12 +299,12 @@ class Installer:
     async def _send_wheelhouse(self, link: Link, folder: Path, tell: Report) -> None:
         """Give the installer a copy of *folder*: over the stream, so that the engine may be on another machine."""
         files = await anyio.to_thread.run_sync(_wheels_in, folder)
-        listing = "\n".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+        listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
         digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
         await link.send(Kind.WHEELS, digest=digest)
         if not (await link.expect(Kind.WHEELS))["wanted"]:
             return
-        for path in files:
+        for path, _, _ in files:
             tell(f"copying {path.name} from the wheelhouse")
             chunks = _chunks(path)
             while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
@@ -284,6 +319,7 @@ class Installer:
             fields["folder"],
             tuple((name, version) for name, version in fields["packages"]),
             tuple((name, version) for name, version in fields["satisfied"]),
+            modules={str(name): tuple(map(str, modules)) for name, modules in fields["modules"].items()},
         )
 
     def _without_secrets(self, text: str) -> str:
@@ -308,8 +344,10 @@ class Installer:
             link.abandon("a stopped installation did not end")
 
 
-def _wheels_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.endswith(_WHEELS) and path.is_file())
+def _wheels_in(folder: Path) -> list[tuple[Path, int, int]]:
+    """The files to install from, their sizes and when they were changed."""
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(_WHEELS) and path.is_file())
+    return [(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in files]
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ _FRAMES = 12 * MAX_DEPTH
 
 def prepare() -> None:
     """Import now what `check` would import when it first needs it."""
+    from . import policy as _policy  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def check(
@@ -97,6 +98,9 @@ def _check(code: str, profile: Profile, network: bool, off: frozenset[str], warn
         )
     except RecursionError:
         findings = (Finding("nesting", 0, 0, "The code is nested too deeply.", "Write it in several statements."),)
+    except Exception as error:  # a fault of the rules must neither let code pass nor reach the caller
+        reason = f"This code could not be judged ({type(error).__name__})."
+        findings = (Finding("complexity", 0, 0, reason, "Write it more simply."),)
     finally:
         sys.setrecursionlimit(limit)
     return Verdict(warn or not findings, findings, imports)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import warnings
+
+from .scanner import has_more_tokens, measure
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "GuardError", "Survey", "parse", "survey"]
 
@@ -18,8 +21,13 @@ MAX_DEPTH = 400
 """Levels of the syntax tree. Python's own compiler gives up at some thousand."""
 
 _SPLIT = "Split it over several calls; put data into one string and parse that."
-_STRINGS = re.compile(r"""(\"{3}|'{3}).*?\1|"[^"\n]*"|'[^'\n]*'|#[^\n]*""", re.DOTALL)
-_TOKEN = re.compile(r"[^\W\d]\w*|[^\w\s,]|\n(?=\S)")
+_SMALL = 1 << 16
+"""Characters of code whose tokens are not counted."""
+
+_MOST_TOKENS = 2 * MAX_NODES
+_MOST_OFFSETS = 1 << 29 if sys.version_info < (3, 12) else 1 << 62
+"""Before Python 3.12, the parser goes through an f-string once more for each of its fields."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _UTF_8 = frozenset(("utf-8", "utf8", "utf-8-sig", "utf_8", "u8", "utf", "cp65001", "us-ascii", "ascii"))
@@ -86,9 +94,8 @@ def _require_text(code: str) -> None:
                 f"The code contains a lone surrogate (U+{ord(found[0]):04X}), which is no valid Unicode.",
                 "Write it as an escape sequence inside a string.",
             )
-    if len(code) > 1 << 16 and sum(1 for _ in _TOKEN.finditer(_STRINGS.sub("0", code))) > 5 * MAX_NODES // 2:
-        # A syntax tree takes a hundred times the text's memory: what is certainly too large is not even parsed.
-        raise GuardError("nodes", f"The code has more than {MAX_NODES} syntax elements.", _SPLIT)
+    if (len(code) > _SMALL and has_more_tokens(code, _MOST_TOKENS)) or code.count("{") * len(code) > _MOST_OFFSETS:
+        _require_measure(code)
     if "coding" in code[:4096]:
         for number, line in enumerate(code[:4096].splitlines()[:2], 1):
             cookie = _COOKIE.match(line)
@@ -100,6 +107,15 @@ def _require_text(code: str) -> None:
                     number,
                     1,
                 )
+
+
+def _require_measure(code: str) -> None:
+    """Refuse what is certainly too large without parsing it."""
+    tokens, offsets = measure(code, tokens=_MOST_TOKENS, offsets=_MOST_OFFSETS)
+    if tokens > _MOST_TOKENS:
+        raise GuardError("nodes", f"The code has more than {MAX_NODES} syntax elements.", _SPLIT)
+    if offsets > _MOST_OFFSETS:
+        raise GuardError("nodes", "The code has f-strings with too many fields.", "Split them, or use str.format.")
 
 
 def survey(tree: ast.AST) -> Survey:

@@ -65,12 +65,13 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|(.*\.)?subprocess_(exec|shell)|_posixsubprocess\..*|_winapi\..*|webbrowser\..*|commands\..*|popen2\..*"
         r"|(pexpect|plumbum|fabric|invoke|sh|delegator|pwntools|pwn)\..*|distutils\.spawn\..*|pydoc\.(pipepager|tempfilepager)"
         r"|platform\.popen|psutil\.Popen|test\.support.*|numpy\.distutils\..*|numpy\.f2py\.compile"
-        r"|IPython\..*|antigravity|anyio\.(run_process|open_process)|trio\.(run_process|lowlevel\.open_process)",
+        r"|IPython\..*|antigravity|multiprocessing\.util\.spawnv_passfds|anyio\.(run_process|open_process)|trio\.(run_process|lowlevel\.open_process)",
     ),
     (
         "native-code",
         r"_?ctypes(\..*)?|_?cffi(_backend)?(\..*)?|numpy\.ctypeslib\..*|faulthandler\._.*|types\.CodeType|_testcapi(\..*)?"
         r"|_?xxsubinterpreters(\..*)?|_interpreters(\..*)?|sys\.setdlopenflags|(.*\.)?ctypes\.CDLL.*|llvmlite\..*"
+        r"|mmap\.PROT_EXEC|sqlite3\.(connect|Connection)\(\)\.(enable_)?load_extension"
         r"|_imp\.create_dynamic|imp\.load_dynamic|importlib\.machinery\.ExtensionFileLoader|mmap\.mmap\(\)\.ctypes",
     ),
     (
@@ -83,9 +84,9 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         "system-call",
         r"os\.(setuid|setgid|seteuid|setegid|setreuid|setregid|setresuid|setresgid|setgroups|initgroups|setns|unshare"
         r"|chroot|mknod|mkfifo_|pidfd_open|killpg|dup|dup2|dup3|pivot_root|ptrace|sched_set\w+|setpriority|nice|plock"
-        r"|lchown|fchown|setsid|setpgid|tcsetpgrp|login_tty|openpty|ioctl|reboot|eventfd|fchdir|open_by_handle_at)"
-        r"|fcntl\.ioctl|termios\..*|psutil\.(Process|process_iter)\(\).*\.(kill|terminate|suspend|resume|send_signal)"
-        r"|psutil\.wait_procs|signal\.pidfd_send_signal|stat\.S_ISUID|stat\.S_ISGID|_signal\..*|spwd\..*|pwd\.getpwall",
+        r"|lchown|fchown|setsid|setpgid|tcsetpgrp|closerange|login_tty|openpty|ioctl|reboot|eventfd|fchdir|open_by_handle_at)"
+        r"|fcntl\.(ioctl|F_SETOWN|F_SETSIG)|termios\..*|psutil\.(Process|process_iter)\(\).*\.(kill|terminate|suspend|resume|send_signal)"
+        r"|psutil\.wait_procs|resource\.prlimit|signal\.pidfd_send_signal|stat\.S_ISUID|stat\.S_ISGID|_signal\..*|spwd\..*|pwd\.getpwall",
     ),
     (
         "introspection",
@@ -93,6 +94,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|breakpointhook|addaudithook|meta_path|path_hooks|path_importer_cache|modules|call_tracing|activate_stack_trampoline"
         r"|monitoring\..*)"
         r"|gc\.(get_objects|get_referrers|get_referents)|threading\.(settrace|setprofile)\w*|builtins\.breakpoint"
+        r"|(runner|mcp_agentrun)\.(worker|workers|supervisor|checkers?|zygote|session|linux|frames|sockets|protocol)(\..*)?"
         r"|importlib\._bootstrap.*|_frozen_importlib.*|inspect\.(getinnerframes|getouterframes|trace)",
     ),
     (
@@ -102,7 +104,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
     (
         "deserialization",
         r"yaml\.(unsafe_load\w*|UnsafeLoader|CUnsafeLoader|full_load_\w+)|marshal\.loads?|pickle\.Unpickler\(\)\.find_class"
-        r"|pickletools\.\w+_exec|jsonpickle\.unpickler.*|dill\.loads|cloudpickle\.loads",
+        r"|pickletools\.\w+_exec|jsonpickle\.(unpickler.*|decode|loads)|dill\.loads|cloudpickle\.loads",
     ),
     ("tampering", r"importlib\.machinery\.Source\w*Loader|imp\.load_\w+|zipimport\..*|pkgutil\.ImpLoader.*"),
 )

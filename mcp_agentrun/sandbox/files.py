@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from ..engine.link import Link
@@ -12,6 +13,8 @@ __all__ = ["checked_files", "is_safe_path", "read_chunks"]
 
 _CHUNK = 1 << 20
 _MOST = 1000
+_NOT_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates that stand for no byte of a file's name."""
 
 
 def is_safe_path(path: object) -> bool:
@@ -20,6 +23,7 @@ def is_safe_path(path: object) -> bool:
         isinstance(path, str)
         and 0 < len(path) <= 4096
         and "\0" not in path
+        and not _NOT_BYTES.search(path)
         and all(part not in ("", ".", "..") for part in path.split("/"))
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from ..packages.installer import Installed
 from ..safety import Finding
@@ -15,57 +15,6 @@ Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed"
 
 State = Literal["kept", "restored", "lost"]
 """What has become of the session's variables."""
-
-OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
-STATES: frozenset[str] = frozenset(get_args(State))
-
-
-_LONGEST = 1e9
-_TEXT_LIMIT = 1 << 16
-
-
-def is_sound(fields: dict[str, Any]) -> bool:
-    """Whether *fields*, of a result frame, have the types and ranges that a supervisor gives them."""
-    error = fields.get("error")
-    duration: Any = fields.get("duration")
-    written: Any = fields.get("written")
-    return (
-        _is_text(fields.get("outcome"))
-        and fields["outcome"] in OUTCOMES
-        and _is_text(fields.get("state"))
-        and fields["state"] in STATES
-        and _is_text(fields.get("since"))
-        and fields["since"] in STATES
-        and type(duration) in (int, float)
-        and 0 <= duration < _LONGEST
-        and type(written) is int
-        and 0 <= written < 1 << 62
-        and _is_text(fields.get("value"), or_none=True)
-        and _is_text(fields.get("unprotected"), or_none=True)
-        and _is_number(fields.get("exit_code"))
-        and (error is None or (isinstance(error, dict) and _is_sound_error(error)))  # pyright: ignore
-    )
-
-
-def _is_sound_error(error: dict[str, Any]) -> bool:
-    folders = error.get("full")
-    return (
-        _is_text(error.get("type"))
-        and _is_text(error.get("message"))
-        and _is_number(error.get("line"))
-        and _is_number(error.get("errno"))
-        and isinstance(folders, list)
-        and all(folder in ("/workspace", "/tmp", "/dev/shm") for folder in folders)  # noqa: S108 # pyright: ignore
-    )
-
-
-def _is_text(value: object, *, or_none: bool = False) -> bool:
-    return (isinstance(value, str) and len(value) <= _TEXT_LIMIT) or (or_none and value is None)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (type(value) is int and abs(value) < 1 << 62)
-
 
 _RETURNS = 16
 
@@ -81,7 +30,7 @@ class RunError:
     errno: int | None = None
     """Of the system's error behind it, by the container's numbers, which are Linux's."""
     full: tuple[str, ...] = ()
-    """The folders that have no room left, where that is what the system says."""
+    """What has no room left, where that is what the system says: folders, or ``pids`` for processes and threads."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +131,9 @@ class Result:
     """Text of the last expression's value, as the interactive interpreter shows it; it is in the output too."""
     error: RunError | None = None
     exit_code: int | None = None
-    """What ``python`` would have exited with; negative for the signal that ended it; None where we ended it."""
+    """What ``python`` would have exited with: 130 after an interrupt, negative for the signal that ended it. None where
+    nothing was run.
+    """
     state: State = "kept"
     """What the end of the run has done to the variables."""
     since: State = "kept"
@@ -204,6 +155,8 @@ class Result:
     """What has been created or changed in the workspace since the last result."""
     more_files: int = 0
     """How many more, that are not named."""
+    ended: int = 0
+    """Processes that the run had left running, and that were ended with it."""
     pictures: tuple[Picture, ...] = ()
     """Plots and other pictures, in the order in which they were shown."""
     findings: tuple[Finding, ...] = ()
@@ -212,3 +165,5 @@ class Result:
     """What was installed because the code imports it."""
     advice: str | None = None
     """About a module that the code lacks: how to install it, or why it was not."""
+    lacking: str | None = None
+    """Why there is not what the operator wants every sandbox to have. Told once, in the first answer."""

@@ -29,11 +29,12 @@ from ..errors import (
 from ..packages.installer import Installed, Installer
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..protocol import FrameError, Kind, decode_json
+from ..reports import STATES, is_result
 from ..safety import Finding
 from ..settings import Settings
 from .files import checked_files, read_chunks
 from .pictures import Pictures
-from .result import FileChange, Output, Result, RunError, State, is_sound
+from .result import FileChange, Output, Result, RunError, State
 
 __all__ = ["Sandbox"]
 
@@ -48,9 +49,6 @@ _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
-_STATES: tuple[State, ...] = ("kept", "restored", "lost")
-"""From good to bad."""
-
 _NO_MODULE = re.compile(r"No module named '(\w+)")
 _NORMAL = re.compile(r"[-_.]+")
 
@@ -80,6 +78,11 @@ class Sandbox:
         """The sandbox's own packages; None where it has no more than what all sandboxes share."""
         self._base: Installed | None = None
         self._has_base = installer is None or not settings.preinstall
+        self._basing = anyio.Lock()
+        self._lacking: str | None = None
+        """Why it lacks what the operator wants every sandbox to have, until that has been told."""
+        self._imported: frozenset[str] = frozenset()
+        """Top-level modules of its packages that code has imported."""
         self._requirements: tuple[str, ...] = ()
         self._numbers = itertools.count(1)
         self._turn = anyio.Lock(fast_acquire=True)
@@ -96,6 +99,7 @@ class Sandbox:
         self._stack.callback(tasks.cancel_scope.cancel)
         self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
         self._keeper.begin()
+        tasks.start_soon(self._preinstall)
         return self
 
     async def _hello(self) -> dict[str, Any]:
@@ -128,13 +132,13 @@ class Sandbox:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the container can run code now."""
-        return self._living.is_ready
+        """Whether code can run now: in its container, with what the operator wants every sandbox to have."""
+        return self._living.is_ready and self._has_base
 
     @property
     def state(self) -> State:
         """Whether the container is still the one that the last call saw: ``kept`` or ``lost``."""
-        is_same = self._seen_starts == self._living.starts and self.is_ready
+        is_same = self._seen_starts == self._living.starts and self._living.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
     @property
@@ -217,7 +221,11 @@ class Sandbox:
         """*result*, and what had become of the session in runs whose results nobody was given."""
         replaced, self._owed_replaced = self._owed_replaced, False
         owed, self._owed = self._owed, "kept"
-        return replace(result, replaced=replaced, since=_worst(owed, result.since))
+        return replace(result, replaced=replaced, since=_worst(owed, result.since), lacking=self._tell_lacking())
+
+    def _tell_lacking(self) -> str | None:
+        lacking, self._lacking = self._lacking, None
+        return lacking
 
     async def install(self, requirements: str | Sequence[str], *, report: Report | None = None) -> Installed:
         """Install packages, by PEP 508 requirement, for this sandbox. Its variables stay.
@@ -237,15 +245,18 @@ class Sandbox:
             have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
             if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
                 names = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
-                return Installed("", (), tuple((name, have[name]) for name in sorted(names) if name in have))
-            return await self._install(wanted, report)
+                there = tuple((name, have[name]) for name in sorted(names) if name in have)
+                return Installed("", (), there, lacking=self._tell_lacking())
+            return replace(await self._install(wanted, report), lacking=self._tell_lacking())
 
     async def _install(self, wanted: Sequence[str], report: Report | None) -> Installed:
         """Install *wanted* together with what there is; the caller has the turn."""
         assert self._installer is not None
-        everything = combine(self._requirements or self._settings.preinstall, wanted)
+        shared = self._settings.preinstall if self._base is not None else ()
+        everything = combine(self._requirements or shared, wanted)
         before = dict(self._now.packages if self._now else ())
-        installed = await self._installer.install(self.id, everything, report=report)
+        imported = self._imported if self._seen_starts == self._living.starts else frozenset[str]()
+        installed = await self._installer.install(self.id, everything, before=before, report=report)
         self._requirements = everything
         self._installed = installed
         changed = tuple(
@@ -257,17 +268,20 @@ class Sandbox:
         kept = tuple(item for item in installed.packages if item not in new)
         asked = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
         there = (item for item in (*installed.satisfied, *kept) if item[0] in asked)
-        return replace(installed, packages=new, satisfied=tuple(sorted(there)), changed=changed)
+        stale = tuple(name for name, _, _ in changed if imported.intersection(installed.modules.get(name, ())))
+        return replace(installed, packages=new, satisfied=tuple(sorted(there)), changed=changed, stale=stale)
 
     async def _preinstall(self) -> None:
         """Have what the operator wants every sandbox to have."""
-        if self._has_base or self._installer is None:
-            return
-        try:
-            self._base = await self._installer.preinstalled(self._living.tell)
-        except AgentRunError as error:
-            logger.warning("preinstall: %s", error)
-        self._has_base = True
+        async with self._basing:
+            if self._has_base or self._installer is None:
+                return
+            try:
+                self._base = await self._installer.preinstalled(self._living.tell)
+            except AgentRunError as error:
+                logger.warning("preinstall: %s", error)
+                self._lacking = f"{', '.join(self._settings.preinstall)} could not be installed: {error}"
+            self._has_base = True
 
     @property
     def _now(self) -> Installed | None:
@@ -324,6 +338,7 @@ class Sandbox:
                 link.abandon("it could not be reset")
                 await self._living.connected()
                 self._note_starts()
+                self._imported = frozenset()
                 if keep_files:
                     raise SandboxLostError(
                         "The sandbox could not be reset and was replaced; its files are gone."
@@ -331,6 +346,7 @@ class Sandbox:
             except anyio.get_cancelled_exc_class():
                 link.abandon("a reset was cancelled")
                 raise
+            self._imported = frozenset()
             if not keep_packages and self._installed is not None and self._installer is not None:
                 self._installed, self._requirements = None, ()
                 await self._installer.forget(self.id)
@@ -344,6 +360,8 @@ class Sandbox:
     def _note_starts(self) -> bool:
         """Whether the container is another one than at the last call."""
         seen, self._seen_starts = self._seen_starts, self._living.starts
+        if seen != self._seen_starts:
+            self._imported = frozenset()
         return 0 < seen < self._seen_starts
 
     @asynccontextmanager
@@ -411,6 +429,7 @@ class Sandbox:
         """
         head, late, tail = bytearray(), bytearray(), b""
         pictures = Pictures()
+        asked = False
         installed: Installed | None = None
         advice: str | None = None
         while True:
@@ -425,7 +444,8 @@ class Sandbox:
                 late += payload
             elif kind in (Kind.ITEM, Kind.ITEM_DATA) and pictures.add(kind, payload):
                 pass
-            elif kind is Kind.MISSING:
+            elif kind is Kind.MISSING and self._installer is not None and not asked:
+                asked = True
                 if scope is None:
                     continue
                 begun = anyio.current_time()
@@ -438,10 +458,12 @@ class Sandbox:
                 link.abandon(f"the container sent an unexpected {kind.name} frame")
         try:
             fields = decode_json(payload)
-            if fields["run"] != number or not is_sound(fields) or fields["written"] < len(head) + len(tail):
+            if not is_result(fields, number) or fields["written"] < len(head) + len(tail):
                 raise ProtocolError("a result that is not this run's")
             error = fields["error"]
             unprotected = fields["unprotected"]
+            if fields["imported"] is not None or fields["state"] == "lost":
+                self._imported = frozenset(fields["imported"] or ())
             is_news = unprotected != self._unprotected or fields["state"] == "lost"
             self._unprotected = unprotected
             lacks = _NO_MODULE.match(error["message"]) if error and error["type"] == "ModuleNotFoundError" else None
@@ -466,6 +488,7 @@ class Sandbox:
                 number=number,
                 files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
                 more_files=int(fields["more_files"]),
+                ended=fields["ended"],
                 pictures=pictures.valid(),
                 findings=tuple(_finding(*finding) for finding in fields["findings"]),
                 installed=installed,
@@ -482,7 +505,7 @@ class Sandbox:
         installed, problem = None, None
         try:
             fields = decode_json(payload)
-            names = [name for name in fields["names"][:_MOST_NAMES] if str(name).isidentifier()]
+            names = [name for name in fields["names"][:_MOST_NAMES] if isinstance(name, str) and name.isidentifier()]
             if fields["run"] != number:
                 raise ValueError
         except (FrameError, KeyError, TypeError, ValueError):
@@ -514,7 +537,7 @@ class Sandbox:
 
 
 def _worst(*states: State) -> State:
-    return max(states, key=_STATES.index)
+    return max(states, key=STATES.index)
 
 
 @contextmanager
@@ -527,7 +550,7 @@ def _exchange(link: Link) -> Generator[None]:
             yield
     except FileError:
         raise
-    except (FrameError, ProtocolError, KeyError, TypeError, ValueError) as error:
+    except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
         link.abandon("the container sent a malformed answer")
         raise SandboxLostError(link.reason) from error
     except TimeoutError:

@@ -4,6 +4,8 @@
 
 import contextlib
 import logging
+import re
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,6 +13,7 @@ from typing import Annotated, Any
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp import MCPDeprecationWarning
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
@@ -36,6 +39,9 @@ from .render import (
 from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files, calling
 
 __all__ = ["build_server"]
+
+# Clients still ask for log messages, and there is no other way to send them.
+warnings.filterwarnings("ignore", category=MCPDeprecationWarning, module=re.escape(__name__))
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +136,8 @@ class _Calls:
     def __init__(self, on_call: OnCall) -> None:
         self._on_call = on_call
         self._calls: set[_Call] = set()
-        self._tasks: TaskGroup | None = None
+        self._lives: list[TaskGroup] = []
+        """Of each lifespan that has begun and not ended, the oldest first: over SSE, each connection has one."""
 
     def listener(self, call: _Call) -> Callable[[bytes], Awaitable[None]] | None:
         """What to do with the output of *call*'s code while it runs: the client is told in due time, not of each."""
@@ -146,18 +153,21 @@ class _Calls:
 
         async def on_output(data: bytes) -> None:
             seconds = call.hear(data)
-            if not call.is_due and self._tasks is not None:
+            if not call.is_due and self._lives:
                 call.is_due = True
-                self._tasks.start_soon(tell_in, seconds)
+                self._lives[0].start_soon(tell_in, seconds)
 
         return on_output
 
     @asynccontextmanager
     async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+            self._lives.append(tasks)
             tasks.start_soon(self._report)
-            yield
+            try:
+                yield
+            finally:
+                self._lives.remove(tasks)
             tasks.cancel_scope.cancel()
 
     async def _report(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import principal_components
 from mcp.server.context import ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ..sessions import STDIO, Caller
 
@@ -26,8 +27,8 @@ def on_stdio(_: ServerRequestContext[Any, Any]) -> Caller:
 def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
     """How to tell the callers of a server over HTTP apart.
 
-    SSE, and streamable HTTP before 2026-07-28, have a connection that lives from the handshake to the end of the
-    session. Later requests each stand alone.
+    Before 2026-07-28 there is a connection, which lives from the handshake to the end of the session. Later requests
+    each stand alone, even where they come over one stream of SSE: the SDK makes a connection object for each.
 
     :param disconnect: told when a connection has ended.
     """
@@ -35,7 +36,7 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
     def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
         connection: Any = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
         principal = _principal(ctx.request)
-        if not connection.has_standalone_channel:
+        if connection.protocol_version in MODERN_PROTOCOL_VERSIONS:
             return Caller(None, principal)
         if _SEEN not in connection.state:
             connection.state[_SEEN] = True

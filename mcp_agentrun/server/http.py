@@ -51,7 +51,7 @@ def serve_http(settings: Settings) -> int:
 
     :raises SettingsError: it would be open to others without a token, or the token file is of no use.
     """
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings, settings.log_format)
     tokens = ResourceServer.from_settings(settings) if settings.auth else None
     if settings.auth and tokens is None:
         tokens, new = Tokens.generated(settings.token_file or default_token_file())

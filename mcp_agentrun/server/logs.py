@@ -9,9 +9,12 @@ import traceback
 from datetime import datetime, timezone
 from typing import Literal
 
+from ..settings import Settings
 from .render import plain_text
 
 __all__ = ["configure_logging"]
+
+logger = logging.getLogger(__name__)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -52,9 +55,9 @@ def _raised(record: logging.LogRecord) -> tuple[str, list[str]]:
     ]
 
 
-def configure_logging(level: str, format_: Literal["text", "json"] = "text") -> None:
-    """Log from *level* on."""
-    logging.basicConfig(stream=sys.stderr, level=level.upper(), force=True)
+def configure_logging(settings: Settings, format_: Literal["text", "json"] = "text") -> None:
+    """Log from the level on that *settings* name, and begin with what an operator should know of them."""
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), force=True)
     for handler in logging.getLogger().handlers:
         if format_ == "json":
             handler.setFormatter(_JsonFormatter())
@@ -64,3 +67,8 @@ def configure_logging(level: str, format_: Literal["text", "json"] = "text") -> 
         logging.captureWarnings(True)
     # At "info" the SDK logs what tools answered, and that is the user's.
     logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
+    if settings.network != "none":
+        logger.warning(
+            "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
+            settings.network,
+        )

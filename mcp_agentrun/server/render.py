@@ -272,8 +272,13 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
     if result.advice is not None:
         notes.append(result.advice)
+    if result.lacking is not None:
+        notes.append(_lacking(result.lacking))
     if result.findings:
         notes += _objections("The code was run, but the static check objects.", result.findings)
+    if result.ended > 0:
+        what = "1 process was" if result.ended == 1 else f"{result.ended} processes were"
+        notes.append(f"{what} still running and ended with the call: none outlives the call that starts it.")
     why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
         notes.append(
@@ -311,7 +316,6 @@ _UNPROTECTED = {
 def _limit(error: RunError, settings: Settings) -> list[str]:
     """Which limit of the sandbox is behind *error*, if one is; the numbers are Linux's, whatever this machine runs."""
     notes = {
-        11: f"The sandbox allows {settings.pids} processes and threads at a time. End some before you start more.",
         12: f"The sandbox has {_size(settings.memory)} of memory in all. Work on less data at once.",
         24: f"A process may have {settings.open_files} files open at a time. Close some.",
         27: f"A file may have at most {_size(settings.workspace_size)}. Write less, or in several files.",
@@ -327,7 +331,10 @@ def _limit(error: RunError, settings: Settings) -> list[str]:
             f"{folder} is full: it holds {_size(sizes[folder])} and {settings.inodes} files and folders at most. "
             "Delete some."
             for folder in error.full
+            if folder in sizes
         ]
+    if "pids" in error.full:
+        return [f"The sandbox allows {settings.pids} processes and threads at a time. End some before you start more."]
     return [notes[error.errno]] if error.errno in notes else []
 
 
@@ -370,11 +377,19 @@ def _install_lines(installed: Installed) -> list[str]:
         lines.append("Was there already: " + ", ".join(" ".join(item) for item in installed.satisfied) + ".")
     if installed.changed:
         changes = ", ".join(f"{name} from {before} to {now}" for name, before, now in installed.changed)
+        lines.append(f"Changed: {changes}.")
+    if installed.stale:
         lines.append(
-            f"Changed: {changes}. Where it has been imported already, the old version stays in use until "
+            f"Imported before in the earlier version: {', '.join(installed.stale)}. That one stays in use until "
             "reset_sandbox(keep_packages=True, keep_files=True)."
         )
+    if installed.lacking is not None:
+        lines.append(_lacking(installed.lacking))
     return lines or ["Nothing had to be installed."]
+
+
+def _lacking(why: str) -> str:
+    return f"Of the packages that this server's sandboxes should come with, {why}"
 
 
 def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:

@@ -14,10 +14,11 @@ from urllib.parse import unquote_to_bytes
 
 import anyio
 import anyio.to_thread
+from mcp import MCPError
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
-from mcp.types import Resource, ResourceTemplate
+from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult, Resource, ResourceTemplate
 
 from ..errors import AgentRunError, FileError
 from ..sandbox import FileChange, Output, Sandbox
@@ -142,6 +143,12 @@ class ServerWithFiles(MCPServer[None]):
         except AgentRunError as error:
             raise ResourceError(str(error)) from error
         return [ReadResourceContents(_text_or_bytes(data), mime_type(path))]
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        # There are none. The SDK calls that an internal error, and logs a traceback for each.
+        raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name[:200]!a}")
 
 
 def _decoded(quoted: str) -> str:

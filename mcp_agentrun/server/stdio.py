@@ -9,6 +9,8 @@ import sys
 from typing import NoReturn
 
 import anyio
+from mcp.server.mcpserver import MCPServer
+from mcp.server.stdio import stdio_server
 
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
@@ -18,6 +20,7 @@ from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
 from .logs import configure_logging
+from .pipes import claim
 
 __all__ = ["serve_stdio"]
 
@@ -28,11 +31,11 @@ def serve_stdio(settings: Settings) -> NoReturn:
         policy_of(settings)
     except SettingsError as error:
         sys.exit(f"mcp-agentrun: {error}")
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
     for module in ("docker.types", "psutil"):
         importlib.import_module(module)
-    # The reader of stdin is a thread that nothing can interrupt: leaving the interpreter would wait for it.
+    # On Windows, a thread that nothing can interrupt reads stdin: leaving the interpreter would wait for it.
     os._exit(anyio.run(_serve, settings))
 
 
@@ -49,7 +52,7 @@ async def _serve(settings: Settings) -> int:
     async def end_on_signal() -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
-                # The server can't be cancelled: see above. Its sandboxes are ended under it.
+                # The server goes on, so that calls under way are answered: its sandboxes are ended under it.
                 if stop.is_set():  # asked again: at once
                     os._exit(128 + number)
                 stop.set()
@@ -65,8 +68,17 @@ async def _serve(settings: Settings) -> int:
         async with anyio.create_task_group() as inner:
             sessions = await inner.start(keep_sessions)
             try:
-                await build_server(sessions).run_stdio_async()
+                await _run(build_server(sessions))
             finally:
                 stop.set()
         tasks.cancel_scope.cancel()
     return 0
+
+
+async def _run(server: MCPServer[None]) -> None:
+    if sys.platform == "win32":  # whose event loop can't wait for a pipe
+        await server.run_stdio_async()
+        return
+    inner = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
+    async with stdio_server(*claim()) as (read, write):
+        await inner.run(read, write, inner.create_initialization_options())

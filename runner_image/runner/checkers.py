@@ -15,12 +15,15 @@ from typing import Any
 
 from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode_json
 
-from . import checker
+from . import checker, linux
 from .events import Events
 from .sockets import Peer
 
 CHECK_SECONDS = 2.0
-"""Longest time that a check may take, before its checker is killed and the code refused."""
+"""Most processor time that a check may take, before its checker is killed and the code refused."""
+
+LONGEST_SECONDS = 15.0
+"""The same in time that passes: on a machine that is busy, or with a checker that user code keeps stopping."""
 
 START_SECONDS = 10.0
 """What a check may take longer that has to wait for a new checker."""
@@ -50,14 +53,32 @@ class _Check:
         self.on_verdict = on_verdict
         self.asked = False
         self.deaths = 0
-        self.deadline = time.monotonic() + CHECK_SECONDS + START_SECONDS
+        self.used_before = 0.0
+        """Processor time that the checker had used when it was asked."""
+        self.await_checker()
+
+    def begin(self, pid: int) -> None:
+        """Checker *pid* is at work from now on."""
+        now = time.monotonic()
+        self.deadline, self.latest = now + CHECK_SECONDS, now + LONGEST_SECONDS
+        self.used_before = linux.cpu_seconds(pid)
+
+    def await_checker(self) -> None:
+        """No checker is at work yet."""
+        self.deadline = self.latest = time.monotonic() + CHECK_SECONDS + START_SECONDS
+        """When to look at what the check has taken, and when to wait no longer."""
 
 
 class Checkers:
-    """See the module. One check at a time."""
+    """See the module. One check at a time.
 
-    def __init__(self, events: Events) -> None:
+    :param on_death: called when a checker has died of a check, or of what else goes on meanwhile; says whether the
+        death counts.
+    """
+
+    def __init__(self, events: Events, on_death: Callable[[], bool]) -> None:
         self._events = events
+        self._on_death = on_death
         self._options: dict[str, Any] = {}
         self._current: _Checker | None = None
         self._spare: _Checker | None = None
@@ -114,7 +135,7 @@ class Checkers:
         if check is not None and not check.asked:
             check.asked = True
             if current.is_ready:
-                check.deadline = time.monotonic() + CHECK_SECONDS
+                check.begin(current.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(current.pid, signal.SIGCONT)  # user code can have stopped it
             names = None if current.knows_names else self._names
@@ -126,8 +147,17 @@ class Checkers:
     def keep_deadlines(self, now: float) -> None:
         check = self._check
         if check is not None and now >= check.deadline:
+            is_stopped = self._current is not None and linux.is_stopped(self._current.pid)
+            if self._current is not None and not is_stopped and now < check.latest:
+                left = CHECK_SECONDS - linux.cpu_seconds(self._current.pid) + check.used_before
+                if left > 0:
+                    check.deadline = min(now + left, check.latest)
+                    return
             self._end(self._current)
-            self._decide(check, _refusal("This code could not be judged in time.", "Write it more simply, in parts."))
+            if self._check is check and not is_stopped:  # by user code: then another one gets its time
+                self._decide(
+                    check, _refusal("This code could not be judged in time.", "Write it more simply, in parts.")
+                )
 
     def bury(self, pid: int) -> bool:
         """Note that process *pid* has ended; false if it was none of these."""
@@ -164,7 +194,7 @@ class Checkers:
                 if kind is Kind.READY:
                     sender.is_ready = True
                     if self._check is not None and self._check.asked and sender is self._current:
-                        self._check.deadline = time.monotonic() + CHECK_SECONDS
+                        self._check.begin(sender.pid)
                 elif kind is Kind.CHECKED and self._check is not None and self._check.asked and sender is self._current:
                     fields = decode_json(payload)
                     if not checker.is_verdict(fields):
@@ -199,8 +229,8 @@ class Checkers:
         check = self._check
         if check is not None and check.asked:
             check.asked = False
-            check.deaths += 1
-            check.deadline = time.monotonic() + CHECK_SECONDS + START_SECONDS
+            check.deaths += self._on_death()
+            check.await_checker()
             if check.deaths >= TRIES:
                 self._decide(check, _refusal("The checker ended while it judged this code.", "Write it differently."))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -49,6 +50,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WHEEL_NAME = re.compile(r"[\w.+!-]{1,200}\.(whl|tar\.gz|zip)", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
+_NO_SPACE = "(os error 28)"
+_FULL = (
+    "The volume that holds packages is full. The operator of this server can make room on the engine's disk, or with "
+    "`mcp-agentrun cache clear`."
+)
+_NO_WHEEL = re.compile(r"no usable wheels|no wheels|[Bb]uilding source distributions? .{0,40}is disabled")
+_MODULES_KEPT = 100
+
 RESOLUTION_SECONDS = 600.0
 """How long what has been resolved holds without asking the index: as long as uv takes its word, too."""
 
@@ -69,13 +78,15 @@ class Installer:
         self._heard = time.monotonic()
         self._environment: dict[str, str] = {}
         self._image: dict[str, str] = {}
+        self._image_metadata: list[Path] = []
         self._options: dict[str, Any] = {}
         self._shared: set[Path] = set()
         self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._upload: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._cancelled = False
-        self._too_much = False
+        self._received_before = 0
+        """Bytes that had come in when the current installation began."""
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -162,57 +173,113 @@ class Installer:
             self._environment["UV_OFFLINE"] = "1"
         if fields["options"]["exclude_newer"]:
             self._environment["UV_EXCLUDE_NEWER"] = fields["options"]["exclude_newer"]
-        self._image = _distributions(
-            subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True)
-        )
+        site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
+        self._image = _distributions(site_packages)
+        self._image_metadata = sorted(Path(site_packages).glob("*.dist-info/METADATA"))
         _clear_out(SANDBOXES, {*fields["living"]})
         _clear_out(STAGING, set())
 
     def _install(self, fields: dict[str, Any]) -> None:
         staging = STAGING / secrets.token_hex(8)
-        answer: dict[str, Any] = {"folder": "", "packages": [], "satisfied": [], "error": None}
+        answer: dict[str, Any] = {"folder": "", "packages": [], "satisfied": [], "modules": {}, "error": None}
         with self._busy:
+            self._received_before = _received()
             try:
                 staging.mkdir()
-                pins, is_known = self._resolve(staging, fields["requirements"], fields["constraints"])
+                known = self._file_of_known(fields)
+                pins = self._known(known)
+                is_known = pins is not None
+                # Whatever is resolved may be fetched, as a rule: then one call of uv does both in less time than two.
+                at_once = fields["is_open"] and not fields["before"] and " @ " not in "".join(fields["requirements"])
+                is_fetched = pins is None and at_once
+                if is_fetched:
+                    pins = self._resolve_and_fetch(staging, fields["requirements"], fields["constraints"])
+                elif pins is None:
+                    pins = self._resolve(staging, fields["requirements"], fields["constraints"], fields["before"])
                 missing = {name: version for name, version in pins.items() if self._image.get(name) != version}
                 answer["satisfied"] = sorted(item for item in pins.items() if item[0] not in missing)
                 if missing:
-                    self._fetch(staging, missing, self._approval(missing), is_known)
+                    hashes = self._approval(missing)
+                    if not is_fetched:
+                        self._fetch(staging, missing, hashes, is_known)
+                    self._note_use(staging, missing)
+                    for name, version in fields["before"].items():
+                        if missing.get(name, version) != version:
+                            answer["modules"][name] = _modules_of(name, staging / "site")
                     answer["folder"] = self._publish(staging / "site", fields["sandbox"])
                     answer["packages"] = sorted(missing.items())
                     if fields["shared"]:
                         self._shared.add(_folder_of(fields["sandbox"]))
+                if not is_known:
+                    with contextlib.suppress(OSError):  # the volume may be full to the last byte
+                        (staging / "known").write_text(json.dumps(pins))
+                        (staging / "known").rename(known)
             except InstallError as error:
                 answer["error"] = str(error)
             except OSError as error:
-                answer["error"] = f"The package volume could not be written: {error.strerror}."
+                is_full = error.errno == errno.ENOSPC
+                answer["error"] = _FULL if is_full else f"The package volume failed: {error.strerror}."
             except Exception as error:  # whoever waits for the answer gets one
                 answer["error"] = f"The installer failed ({type(error).__name__}). Call again."
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
             self._send(encode_json(Kind.INSTALL_DONE, **answer))
+            self._received_before = _received()
             with contextlib.suppress(OSError, InstallError):
                 self._trim()
 
-    def _resolve(self, staging: Path, requirements: list[str], constraints: list[str]) -> tuple[dict[str, str], bool]:
-        """Name and version of everything that *requirements* need, on top of what the image has, and whether that was
-        known already.
-        """
-        asked = json.dumps([requirements, constraints, self._image, self._options, self._sources()], sort_keys=True)
-        known = RESOLVED / hashlib.sha256(asked.encode()).hexdigest()
+    def _file_of_known(self, fields: dict[str, Any]) -> Path:
+        """Where is kept what the requirements of *fields* came to, if they have been resolved before."""
+        given = [fields[name] for name in ("requirements", "constraints", "before")]
+        asked = json.dumps([*given, self._image, self._options, self._sources()], sort_keys=True)
+        return RESOLVED / hashlib.sha256(asked.encode()).hexdigest()
+
+    @staticmethod
+    def _known(file: Path) -> dict[str, str] | None:
         with contextlib.suppress(OSError, ValueError):
-            if time.time() - known.stat().st_mtime < RESOLUTION_SECONDS:
-                return json.loads(known.read_text()), True
+            if time.time() - file.stat().st_mtime < RESOLUTION_SECONDS:
+                return json.loads(file.read_text())
+        return None
+
+    def _write_requirements(self, staging: Path, requirements: list[str], constraints: list[str]) -> tuple[str, ...]:
+        """What uv has to be told of them: the image's versions stay."""
         self._progress("resolving " + ", ".join(requirements)[:200])
         (staging / "requirements.in").write_text("\n".join(requirements))
         image = (f"{name}=={version}" for name, version in self._image.items())
         (staging / "image.txt").write_text("\n".join((*image, *constraints)))
-        self._uv(
-            *("pip", "compile", "--quiet", "--no-header", "--no-annotate", *self._wheels_only()),
-            *("--python", PYTHON, "--constraint", str(staging / "image.txt")),
-            *("--output-file", str(staging / "pins.txt"), str(staging / "requirements.in")),
-        )
+        return (*self._wheels_only(), "--python", PYTHON, "--constraint", str(staging / "image.txt"))
+
+    def _resolve_and_fetch(self, staging: Path, requirements: list[str], constraints: list[str]) -> dict[str, str]:
+        """Resolve *requirements* on top of what the image has, and install what that lacks; returns name and version
+        of it, and of what was asked for and is in the image.
+        """
+        options = self._write_requirements(staging, requirements, constraints)
+        site = staging / "site"
+        for path in self._image_metadata:  # by which uv sees that these are installed
+            (site / path.parent.name).mkdir(parents=True)
+            shutil.copyfile(path, site / path.parent.name / path.name)
+        target = ("--target", str(site), "--requirement", str(staging / "requirements.in"))
+        self._uv("pip", "install", "--quiet", *options, *target)
+        for path in self._image_metadata:
+            shutil.rmtree(site / path.parent.name)
+        asked = {_normal(re.split(r"[^\w.-]", text)[0]) for text in requirements}
+        return {
+            **{name: version for name, version in self._image.items() if name in asked},
+            **_distributions(str(site)),
+        }
+
+    def _resolve(
+        self, staging: Path, requirements: list[str], constraints: list[str], before: dict[str, str]
+    ) -> dict[str, str]:
+        """Name and version of everything that *requirements* need, on top of what the image has. The versions of
+        *before* stay as far as that is possible.
+        """
+        options = self._write_requirements(staging, requirements, constraints)
+        # uv prefers what its output file has.
+        kept = (f"{name}=={version}\n" for name, version in before.items() if not version.startswith("@"))
+        (staging / "pins.txt").write_text("".join(kept))
+        output = ("--output-file", str(staging / "pins.txt"), str(staging / "requirements.in"))
+        self._uv("pip", "compile", "--quiet", "--no-header", "--no-annotate", *options, *output)
         pins: dict[str, str] = {}
         for line in (staging / "pins.txt").read_text().splitlines():
             name, _, version = line.partition("==")
@@ -221,9 +288,7 @@ class Installer:
                 version = "@ " + url
             if version and not line.startswith(("#", "-")):
                 pins[name.strip()] = version.partition(" ;")[0]
-        (staging / "known").write_text(json.dumps(pins))
-        (staging / "known").rename(known)
-        return pins, False
+        return pins
 
     def _sources(self) -> list[str]:
         return [self._environment.get(name, "") for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")]
@@ -261,6 +326,9 @@ class Installer:
                 raise
             shutil.rmtree(staging / "site", ignore_errors=True)
             self._uv(*command)
+
+    def _note_use(self, staging: Path, pins: dict[str, str]) -> None:
+        """:raises InstallError: they take more than they may."""
         size = _size(staging / "site")
         if size > self._options["size"]:
             raise InstallError(
@@ -275,6 +343,7 @@ class Installer:
     def _show_cache(self, clear: bool) -> None:
         with self._busy:
             if clear:
+                self._received_before = _received()
                 with contextlib.suppress(InstallError):
                     self._uv("cache", "clean", "--quiet")
                 CACHE.mkdir(exist_ok=True)
@@ -351,7 +420,6 @@ class Installer:
         )
         if self._cancelled:
             process.kill()
-        self._too_much = False
         ended = threading.Event()
         watcher = threading.Thread(target=self._watch_download, args=(process, ended))
         watcher.start()
@@ -363,27 +431,44 @@ class Installer:
         watcher.join()
         if self._cancelled:
             raise InstallError("The installation was cancelled.")
-        if self._too_much:
+        if _received() - self._received_before > self._options["download"]:
             raise InstallError(f"The download exceeds {_mib(self._options['download'])}, which this server allows.")
         if status == -signal.SIGXFSZ:
             raise InstallError(f"It has a file of more than {_mib(self._options['size'])}, which this server allows.")
         if status == -signal.SIGKILL:
             raise InstallError("The installer ran out of memory.")
         if status != 0:
-            raise InstallError(_explanation(said))
+            raise InstallError(self._explained(_explanation(said)))
+
+    def _explained(self, text: str) -> str:
+        """uv's explanation, and what it can't know: what is behind it here, and who can do something about it."""
+        if _NO_SPACE in text:
+            return _FULL
+        for name, version in self._image.items():
+            if re.search(rf"(?<![\w.-]){re.escape(name)}=={re.escape(version)}(?![\w.])", text):
+                text += f" {name} {version} is part of the sandbox's image and can't be replaced."
+        limit = self._options["exclude_newer"]
+        if limit and "no version" in text:
+            age = f"newer than {limit}" if limit[:4].isdigit() else f"younger than {limit}"
+            text += f" This server ignores releases {age}."
+        if not self._options["build"] and _NO_WHEEL.search(text):
+            text += (
+                " Only wheels are installed here. The operator of this server can let packages be built from their "
+                "source (packages_build), or put a wheel of it into a wheelhouse; otherwise use another package."
+            )
+        return text
 
     def _watch_download(self, process: subprocess.Popen[str], ended: threading.Event) -> None:
         """Tell how much has been downloaded, and stop what exceeds the limit."""
-        before = told = _received()
+        told = _received()
         while not ended.wait(WATCH_SECONDS):
             now = _received()
-            if now - before > self._options["download"]:
-                self._too_much = True
+            if now - self._received_before > self._options["download"]:
                 process.kill()
                 return
             if now - told > 1 << 20:
                 told = now
-                self._progress(f"downloading and installing: {_mib(now - before)} received")
+                self._progress(f"downloading and installing: {_mib(now - self._received_before)} received")
 
     def _progress(self, text: str) -> None:
         self._send(encode_json(Kind.INSTALL_PROGRESS, text=text))
@@ -402,6 +487,14 @@ def _explanation(said: str) -> str:
     ]
     said = re.sub(r"^(.{,80}?):? cause: ", r"\1: ", " ".join(kept).removeprefix("error: "))
     return said[:_ERROR_KEPT] or "uv ended without saying why."
+
+
+def _modules_of(name: str, site: Path) -> list[str]:
+    """The top-level modules of the distribution *name*, as its own list of files has them."""
+    found = next(iter(importlib.metadata.distributions(name=name, path=[str(site)])), None)
+    files = (found.files if found is not None else None) or ()
+    modules = {file.parts[0].partition(".")[0] for file in files if file.parts}
+    return sorted(module for module in modules if module.isidentifier())[:_MODULES_KEPT]
 
 
 def _received() -> int:
@@ -433,9 +526,13 @@ def _folder_of(sandbox: str) -> Path:
 
 
 def _distributions(site_packages: str) -> dict[str, str]:
-    """Normalised name and version of what the image carries."""
-    found = importlib.metadata.distributions(path=[site_packages.strip()])
-    return {re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(): item.version for item in found}
+    """Normalised name and version of what is installed there."""
+    found = importlib.metadata.distributions(path=[site_packages])
+    return {_normal(item.metadata["Name"]): item.version for item in found}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _clear_out(folder: Path, living: set[str]) -> None:

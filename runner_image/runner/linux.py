@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_GET_TID_ADDRESS = 40
+_PROCESS_CLOCK = 2
 _MADV_COLLAPSE = 25
 _HUGE = 2 << 20
 _CLONE_PARENT = 0x00008000
@@ -21,6 +22,7 @@ _CLONE_CHILD_CLEARTID = 0x00200000
 _CLONE_CHILD_SETTID = 0x01000000
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)
 
+_getpid, _getppid = os.getpid, os.getppid  # user code may replace them
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall_with_gil = ctypes.PyDLL(None, use_errno=True).syscall
 
@@ -76,6 +78,7 @@ def fork_sibling() -> int:
     if _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(tid_address), 0, 0, 0) == 0 and tid_address.value:
         flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
     address = tid_address.value or 0
+    maker = _getpid()
     ctypes.pythonapi.PyOS_BeforeFork()
     # The last two arguments of clone() stand in opposite order on x86_64 and aarch64.
     if os.uname().machine == "x86_64":
@@ -84,25 +87,41 @@ def fork_sibling() -> int:
         pid = _syscall_with_gil(_SYS_CLONE, ctypes.c_long(flags), None, None, None, ctypes.c_void_p(address))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
+        if _getppid() == maker:  # gVisor makes it a child all the same
+            _leave_to_init()
         return 0
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid < 0:
         raise OSError(ctypes.get_errno(), "clone")
-    return pid
+    return _made(pid)
 
 
 def _fork_twice() -> int:
     pid = os.fork()
     if pid == 0:
-        try:
-            if os.fork() == 0:
-                return 0
-        except OSError as error:
-            os._exit(error.errno or 1)
-        os._exit(0)
+        _leave_to_init()
+        return 0
+    return _made(pid)
+
+
+def _leave_to_init() -> None:
+    """Go on in a child, which PID 1 gets as this process ends."""
+    try:
+        if os.fork() == 0:
+            return
+    except OSError as error:
+        os._exit(error.errno or 1)
+    os._exit(0)
+
+
+def _made(pid: int) -> int:
+    """Reap *pid* if it is a child of this process, which only forks and ends.
+
+    :raises OSError: its fork has failed.
+    """
     try:
         _, status = os.waitpid(pid, 0)
-    except ChildProcessError:  # SIGCHLD is ignored: whoever needs the child will hear from it, or not
+    except ChildProcessError:  # a sibling; or SIGCHLD is ignored: whoever needs the process will hear from it, or not
         return pid
     if code := os.waitstatus_to_exitcode(status):
         raise OSError(max(code, 1), "fork")
@@ -156,6 +175,20 @@ class Memory:
     def _fields(self, number: int) -> dict[bytes, int]:
         lines = (line.split() for line in self._read(number).splitlines())
         return {words[0]: int(words[1]) for words in lines if len(words) == 2}
+
+
+_refusals = [0]
+"""Processes and threads that the container had been refused, when `no_more_processes` was last asked."""
+
+
+def no_more_processes() -> bool:
+    """Whether the container has been refused a process or thread since this was last asked, by the kernel's count."""
+    before = _refusals[0]
+    for path in ("/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events"):
+        with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as events:
+            _refusals[0] = int(events.read().split()[1])
+            break
+    return _refusals[0] > before
 
 
 def anonymous_memory(pid: int | None) -> int:
@@ -250,8 +283,37 @@ def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int
 
 def is_alive(pid: int) -> bool:
     """Whether *pid* still executes; a zombie, whose parent has to reap it, does not."""
+    return _state(pid) not in (b"", b"Z", b"X")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether somebody has stopped *pid*."""
+    return _state(pid) == b"T"
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether *pid* waits for nothing but a processor, or the kernel for something on its behalf."""
+    return _state(pid) in (b"R", b"D")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that *pid* has used; 0 if it has gone."""
+    try:
+        return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)  # so Linux numbers the clocks of other processes
+    except OSError:  # other kernels don't
+        with contextlib.suppress(IndexError):
+            return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _state(pid: int) -> bytes:
+    return (_stat(pid) or [b""])[0]
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What the kernel says of *pid*, from its state on; nothing of one that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (OSError, IndexError):
-        return False
+            return stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return []

@@ -20,7 +20,7 @@ import traceback
 import types
 from typing import Any
 
-from . import frames
+from . import frames, linux
 from .display import Items
 
 WORKSPACE = "/workspace"
@@ -28,6 +28,7 @@ _WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _SOURCES = 200  # runs whose definitions a spawned process gets
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
+_MOST_NAMES, _LONGEST_NAME = 500, 100
 _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
 
 # User code may replace any of these where they come from; the runner goes on with its own.
@@ -35,7 +36,10 @@ _print = print
 _compile = compile
 _compile_tree: Any = compile
 _eval, _list, _map = eval, list, map
+_StringIO = io.StringIO
+_excepthook = sys.__excepthook__
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
+_listdir, _modules = os.listdir, sys.modules
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _CO_COROUTINE = 0x80  # of `inspect`
@@ -66,19 +70,25 @@ class Session:
         self._interrupt_handler: Any = signal.default_int_handler
         self._blocked: set[int] = set()
         self._packages: str | None = None
+        self._own: frozenset[str] = frozenset()
+        """Names that can be imported from the session's packages."""
+        self._imported: list[str] = []
+        self._modules_seen = 0
         self._value: str | None = None
         self._changed = True
         self._classes: dict[str, str] = {}
         self._sources: list[str] = []
         self._loop: Any = None
         self._is_level = False
+        linux.no_more_processes()  # what was refused until now is nothing of this session's
 
     def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
         :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
-            ``error`` (``type``, ``message``, ``line``; or None) and ``changed``, false where the session is certainly
-            as it was before. What is to be shown beside text is in `items`.
+            ``error`` (``type``, ``message``, ``line``; or None), ``imported`` (top-level modules, of the session's
+            packages) and ``changed``, false where the session is certainly as it was before. What is to be shown beside
+            text is in `items`.
         """
         filename = f"<run-{number}>"
         self._value = None
@@ -115,12 +125,14 @@ class Session:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             report.update(ok=False, exit_code=1, error=_describe(error, filename))
         report["value"] = self._value
+        report["imported"] = self._note_imported()
         report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
         return report
 
     def _execute(self, code: str, filename: str) -> None:
-        lines = io.StringIO(code, newline=None).readlines()
-        linecache.cache[filename] = (len(code), None, lines, filename)
+        lines = _StringIO(code, newline=None).readlines()
+        with contextlib.suppress(Exception):
+            linecache.cache[filename] = (len(code), None, lines, filename)
         namespace = self._main.__dict__
         if sys.argv == self._argv:
             self._argv = sys.argv = [filename]
@@ -153,7 +165,7 @@ class Session:
         else:
             value = _run(body, expression, namespace)
         if last is not None:
-            sys.displayhook(value)
+            getattr(sys, "displayhook", self._display)(value)
 
     def _await(self, coroutine: Any) -> Any:
         """Run a top-level ``await`` on the session's own event loop, whose tasks go on with the next one."""
@@ -258,10 +270,23 @@ class Session:
         self._value = text[:_CLIP]
         builtins.__dict__["_"] = value
 
+    def _note_imported(self) -> list[str]:
+        """The top-level modules of the session's packages that have been imported."""
+        if self._packages is not None and len(_modules) != self._modules_seen:
+            self._modules_seen = len(_modules)
+            tops = {_module_of(name) for name in _objects(_modules) if type(name) is str}
+            self._imported = [name for name in tops & self._own if len(name) <= _LONGEST_NAME][:_MOST_NAMES]
+        return self._imported
+
     def _use_packages(self, path: str | None) -> None:
         """Put the session's packages on the path, between the standard library and the image's packages."""
         if path == self._packages:
             return
+        self._modules_seen = 0
+        self._own = frozenset()
+        if path is not None:
+            with contextlib.suppress(OSError):
+                self._own = frozenset([_module_of(entry) for entry in _listdir(path)])
         before, self._packages = self._packages, path
         if before in sys.path:
             sys.path.remove(before)
@@ -279,6 +304,10 @@ class Session:
         _tell_children("PATH", before and f"{before}/bin", path and f"{path}/bin")
         with contextlib.suppress(Exception):  # finders can be the user's
             importlib.invalidate_caches()
+
+
+def _module_of(entry: str) -> str:
+    return entry.partition(".")[0]
 
 
 def _tell_children(variable: str, before: str | None, now: str | None) -> None:
@@ -305,8 +334,8 @@ def note_ended(ended: dict[int, int]) -> None:
                     thing.__dict__["returncode"] = code
 
 
-def _objects(things: Any) -> list[object]:
-    return list(things)
+def _objects(things: Any) -> list[Any]:
+    return [*things]
 
 
 def _run(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:
@@ -428,7 +457,7 @@ def _print_exception(error: BaseException, exit_code: int) -> int:
     hook = getattr(sys, "excepthook", None)
     if hook is None:
         sys.stderr.write("sys.excepthook is missing\n")
-        hook = sys.__excepthook__
+        hook = _excepthook
     try:
         hook(type(error), error, trace)
     except SystemExit as exit_:
@@ -459,7 +488,7 @@ def _describe(error: BaseException, filename: str | None = None) -> dict[str, An
         "message": _text(lambda: str(error)),
         "line": line,
         "errno": number,
-        "full": [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else [],
+        "full": _full(number),
     }
 
 
@@ -478,6 +507,13 @@ def _system_error(error: BaseException | None) -> int | None:
             return error.errno
         error = error.__cause__ or error.__context__
     return None
+
+
+def _full(number: int | None) -> list[str]:
+    """What has no room left, where that may be behind errno *number*."""
+    if number == errno.EAGAIN and linux.no_more_processes():  # and not a descriptor that has nothing to read just now
+        return ["pids"]
+    return [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else []
 
 
 def _is_full(folder: str) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.reports import is_report
 
 from . import linux, missing, wipe
 from .checkers import Checkers, Verdict
@@ -51,8 +52,8 @@ COPY_WORTH = 48 << 20
 ITEMS, ITEMS_LIMIT = 16, 8 << 20
 """Pictures that are forwarded of one run, and their bytes."""
 
-TEXT_LIMIT, NUMBER_LIMIT = 1 << 16, 1 << 62
-"""Of what a worker reports; the server takes no more."""
+_INTERRUPTED = 130
+"""Exit code of what ^C has ended."""
 
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
@@ -114,7 +115,7 @@ class Supervisor:
         self._heard = time.monotonic()
         self._output = Output(self._events, self._host)
         self._workers = Workers(self._events, self._on_report, self._on_item)
-        self._checkers = Checkers(self._events)
+        self._checkers = Checkers(self._events, self._quieten)
         self._modules = missing.Modules()
         self._auto_install = False
         self._memory = linux.Memory()
@@ -261,9 +262,15 @@ class Supervisor:
         run = self._run
         if run is None:
             raise FrameError("out of turn")
-        report = _checked(decode_json(payload), run.number)
+        report = decode_json(payload)
+        if not is_report(report, run.number):
+            raise FrameError("malformed report")
         outcome = run.stopping or ("ok" if report["ok"] else "error")
-        self._end_run(run, outcome, report, exit_code=report["exit_code"])
+        # Code that has caught our interrupt may have gone on to a good end of its own, but not in time.
+        exit_code = report["exit_code"] or (_INTERRUPTED if run.stopping else 0)
+        self._end_run(run, outcome, report, exit_code=exit_code)
+        if report["left"] and run.result is not None and not self._workers.is_in_birth:
+            run.result["ended"] = sum(linux.is_alive(pid) for pid in set(linux.processes()) - self._ours())
         if not report["changed"] and self._workers.copy is not None:
             self._copy_due = False
         if run.is_probe:
@@ -385,6 +392,18 @@ class Supervisor:
             if worker is not None:
                 self._on_death(worker, code)
 
+    def _quieten(self) -> bool:
+        """Stop the worker, which waits for its turn, until that comes: a thread of it may be what ends the checkers.
+
+        :returns: False if that can't be now, because it is making a copy, for a few seconds at most.
+        """
+        if self._workers.is_copying:
+            return False
+        worker = self._workers.current
+        if worker is not None and worker.turn is not None:
+            self._workers.signal(worker, signal.SIGSTOP)
+        return True
+
     def _on_death(self, worker: Worker, code: int) -> None:
         """The current worker has ended: in its run, or between two."""
         self._sweep_due = True
@@ -446,6 +465,7 @@ class Supervisor:
             return
         if not self._waiting.verdict["allowed"]:
             run, self._waiting = self._waiting, None
+            workers.signal(worker, signal.SIGCONT)
             run.result = _result(run, "blocked")
             self._answer(run, "kept")
         elif not workers.is_copying and not self._is_worth_warming(worker):
@@ -539,55 +559,13 @@ def _result(
         "exit_code": exit_code,
         "error": report["error"] if report else None,
         "value": report["value"] if report else None,
+        "imported": report["imported"] if report else None,
         "written": written,
         "files": [],
         "more_files": 0,
+        "ended": 0,
         "findings": run.verdict["findings"] if run.verdict else [],
     }
-
-
-def _checked(report: dict[str, Any], number: int) -> dict[str, Any]:
-    """*report*, if it is one that a worker could have made in good faith.
-
-    :raises FrameError: it isn't.
-    """
-    error = report.get("error")
-    if not (
-        report.get("run") == number
-        and isinstance(report.get("ok"), bool)
-        and isinstance(report.get("changed"), bool)
-        and type(code := report.get("exit_code")) is int
-        and 0 <= code <= 255
-        and _is_text(report.get("value"))
-        and (error is None or _is_error(error))
-    ):
-        raise FrameError("malformed report")
-    return report
-
-
-def _is_error(error: object) -> bool:
-    if not isinstance(error, dict):
-        return False
-    fields: dict[str, Any] = error  # pyright: ignore[reportUnknownVariableType]
-    return (
-        set(fields) == {"type", "message", "line", "errno", "full"}
-        and isinstance(fields["type"], str)
-        and isinstance(fields["message"], str)
-        and _is_text(fields["type"])
-        and _is_text(fields["message"])
-        and _is_number(fields["line"])
-        and _is_number(fields["errno"])
-        and isinstance(fields["full"], list)
-        and all(isinstance(folder, str) and folder in WRITABLE for folder in fields["full"])  # pyright: ignore
-    )
-
-
-def _is_text(value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= TEXT_LIMIT)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (type(value) is int and abs(value) < NUMBER_LIMIT)
 
 
 def main() -> NoReturn:

@@ -29,6 +29,7 @@ _VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its
 # User code may replace any of these where they come from; the runner goes on with its own.
 _getpid = os.getpid
 _exit = os._exit
+_waitid = os.waitid
 _monotonic = time.monotonic
 _sleep = time.sleep
 _Socket = socket.socket
@@ -77,9 +78,17 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         result = session.run(run["run"], run["code"], run["path"])
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _exit(result["exit_code"])
-        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], **result)
+        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_children(), **result)
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         connection.sendall(report)
+
+
+def _has_children() -> bool:
+    try:
+        _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _fork_copy() -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mcp_agentrun.protocol import Frame, FrameError, Kind, decode_json, encode
 
-from . import wipe, zygote
+from . import linux, wipe, zygote
 from .events import Events
 from .sockets import Peer
 
@@ -28,6 +28,9 @@ BIRTH_SECONDS = 10.0
 
 COPY_SECONDS = 3.0
 """Longest time that a copy may take to be made: user code can be in its way, by hooks that are called at a fork."""
+
+COPY_PATIENCE = 10
+"""How many times that is, where the machine has no time for the worker."""
 
 RETRY_SECONDS = 0.2
 """From a fork that failed to the next try; doubled each time."""
@@ -66,6 +69,9 @@ class Birth:
         self.deadline = deadline
         self.made = False
         self.failed = False
+        self.patience = COPY_PATIENCE
+        self.cpu: float | None = None
+        """Processor time that its maker had used, when that was last looked at."""
         self.warm = False
 
 
@@ -228,9 +234,19 @@ class Workers:
         if self._copying is not None and now >= self._copying.deadline:
             if self._copying.made:
                 self.drop_copy("hooks")
+            elif self._is_starved(self._copying):
+                self._copying.deadline = now + COPY_SECONDS
             else:  # the worker hangs in the middle of a fork: only the old copy is left
                 self._drop_copying()
                 self.end(self.current)
+
+    def _is_starved(self, copying: Birth) -> bool:
+        """Whether the worker could make the copy, had it only been given the processor: it waits for nothing else."""
+        assert self.current is not None
+        before, copying.cpu = copying.cpu, linux.cpu_seconds(self.current.pid)
+        copying.patience -= 1
+        has_had_it = before is not None and copying.cpu - before > COPY_SECONDS / 2
+        return copying.patience >= 0 and not has_had_it and linux.is_runnable(self.current.pid)
 
     def check_listener(self) -> None:
         """Listen at `TURN_PATH` again, where user code has removed that name or given it to something else."""

@@ -1,0 +1,301 @@
+"""What an operator can set about packages, each tried from end to end with an index of the test's own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from docker import APIClient
+from mcp import Client
+from mcp.client.stdio import stdio_client
+
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
+from mcp_agentrun.packages.installer import Installer, policy_of
+from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.settings import Settings
+from tests.conftest import open_sandbox, server_parameters
+from tests.local_index import digest_of, make_source, make_wheel, serve_index
+from tests.test_packages import text_of
+from tests.test_server import text_of as answer_text_of
+
+pytestmark = pytest.mark.anyio
+
+PASSWORD = "s3cret-of-the-index"
+_YEAR = 365 * 86400
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("index")
+    simple = root / "simple"
+    make_wheel(simple / "hashed", "hashed", "1.0")
+    make_wheel(simple / "hashed", "hashed", "2.0")
+    make_wheel(simple / "forged", "forged")
+    make_wheel(simple / "unhashed", "unhashed")
+    old = make_wheel(simple / "aged", "aged", "1.0")
+    os.utime(old, (then := time.time() - 2 * _YEAR, then))
+    make_wheel(simple / "aged", "aged", "2.0")
+    make_wheel(simple / "brand-new", "brand-new")
+    make_source(simple / "sourced", "sourced")
+    make_wheel(simple / "wants-sourced", "wants-sourced", needs=("sourced",))
+    make_wheel(simple / "random-bytes", "random-bytes", files={"random.bin": os.urandom(6 << 20)})
+    for number in range(3):
+        make_wheel(simple / f"bulky-{number}", f"bulky-{number}", files={f"{number}.bin": os.urandom(3 << 20)})
+    make_wheel(simple / "two-files", "two-files", files={"a.bin": "\0" * (6 << 20), "b.bin": "\0" * (6 << 20)})
+    return root
+
+
+@pytest.fixture(scope="module")
+def index(root: Path, api: APIClient) -> Iterator[str]:
+    with serve_index(root, api, credentials=f"someone:{PASSWORD}", is_modern=True) as url:
+        yield url
+
+
+@pytest.fixture
+def own_image(api: APIClient, runner_image: str) -> Iterator[str]:
+    """The runner image by a name of the test's own, to which a package volume of its own belongs."""
+    name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
+    repository, _, tag = name.partition(":")
+    api.tag(runner_image, repository, tag)
+    yield name
+    api.remove_image(name)
+    volume = volume_of(name)
+    if any(each["Name"] == volume for each in api.volumes()["Volumes"] or ()):
+        api.remove_volume(volume)
+
+
+def volume_of(image: str) -> str:
+    return f"mcp-agentrun-packages-{image.partition(':')[2]}"
+
+
+@asynccontextmanager
+async def installing(index: str, **settings: Any) -> AsyncGenerator[Sandbox]:
+    async with open_sandbox(Settings(safety="off", **settings), NetworkSettings(index_url=index)) as sandbox:
+        yield sandbox
+
+
+async def test_only_files_with_a_known_hash(runner_image: str, index: str, root: Path, tmp_path: Path) -> None:
+    wheel = root / "simple/hashed/hashed-1.0-py3-none-any.whl"
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text(
+        f"hashed==1.0 --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{digest_of(wheel)}\n"
+        f"forged==1.0 --hash=sha256:{'1' * 64}\n"
+    )
+    async with installing(index, packages_constraints=constraints) as sandbox:
+        assert (await sandbox.install("hashed")).packages == (("hashed", "1.0"),)
+        with pytest.raises(InstallError, match=r"(?i)hash mismatch.*forged"):
+            await sandbox.install("forged")
+        assert ("unhashed", "1.0") in (await sandbox.install("unhashed")).packages
+        assert await text_of(sandbox, "import hashed, unhashed; hashed.VERSION") == "'1.0'\n"
+        assert (await sandbox.run("import forged")).outcome == "error"
+    async with installing(index, packages_constraints=constraints, packages_require_hashes=True) as sandbox:
+        with pytest.raises(InstallError, match=r"no hash for unhashed 1\.0"):
+            await sandbox.install(["hashed", "unhashed"])
+        assert (await sandbox.install("hashed")).packages == (("hashed", "1.0"),)
+
+
+@pytest.mark.parametrize("limit", ["7 days", "2026-01-01"])
+async def test_releases_that_are_too_new(runner_image: str, index: str, limit: str) -> None:
+    async with installing(index, packages_exclude_newer=limit) as sandbox:
+        assert (await sandbox.install("aged")).packages == (("aged", "1.0"),)
+        with pytest.raises(InstallError, match="brand-new") as refused:
+            await sandbox.install("brand-new")
+        assert str(refused.value).endswith(f"than {limit}.")
+    async with installing(index) as sandbox:
+        assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
+
+
+async def test_sources_are_built_in_the_installer_alone_and_only_if_the_operator_says_so(
+    runner_image: str, index: str
+) -> None:
+    async with installing(index) as sandbox:
+        for asked in ("sourced", "wants-sourced"):
+            with pytest.raises(InstallError, match="packages_build"):
+                await sandbox.install(asked)
+    async with installing(index, packages_build=True) as sandbox:
+        await text_of(sandbox, "kept = 41")
+        installed = await sandbox.install("wants-sourced")
+        assert installed.packages == (("sourced", "1.0"), ("wants-sourced", "1.0"))
+        assert await text_of(sandbox, "import sourced; print(sourced.BUILT_BY, kept)") == "10002 41\n"
+
+
+async def test_files_by_their_address_only_if_the_operator_says_so(runner_image: str, index: str) -> None:
+    wheel = f"unhashed @ {index}unhashed/unhashed-1.0-py3-none-any.whl"
+    source = f"sourced @ {index}sourced/sourced-1.0.tar.gz"
+    async with installing(index) as sandbox:
+        with pytest.raises(InvalidRequestError, match="URL"):
+            await sandbox.install(wheel)
+    async with installing(index, packages_urls=True) as sandbox:
+        assert [name for name, _ in (await sandbox.install(wheel)).packages] == ["unhashed"]
+        assert await text_of(sandbox, "import unhashed; unhashed.VERSION") == "'1.0'\n"
+        with pytest.raises(InstallError, match="packages_build"):
+            await sandbox.install(source)
+        assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
+    async with installing(index, packages_urls=True, packages_deny=("unhashed",)) as sandbox:
+        with pytest.raises(InvalidRequestError, match="denied"):
+            await sandbox.install(wheel)
+
+
+async def test_limits_on_what_is_downloaded_and_on_what_it_takes(runner_image: str, index: str, own_image: str) -> None:
+    async with installing(index, image=own_image, packages_download=2 << 20) as sandbox:
+        with pytest.raises(InstallError, match="The download exceeds 2 MiB"):
+            await sandbox.install("random-bytes")
+        assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
+        assert (await sandbox.run("import random_bytes")).outcome == "error"
+    async with installing(index, packages_size=8 << 20) as sandbox:
+        with pytest.raises(InstallError, match=r"take 12\.\d* MiB on disk; this server allows 8 MiB"):
+            await sandbox.install("two-files")
+        assert (await sandbox.run("import two_files")).outcome == "error"
+
+
+async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
+    api: APIClient, index: str, own_image: str
+) -> None:
+    settings = Settings(safety="off", image=own_image, cache_size=8 << 20)
+    engine = DockerEngine.from_settings(settings)
+    try:
+        async with (
+            Installer(engine, settings, NetworkSettings(index_url=index)) as installer,
+            Sandbox(engine, settings, installer=installer) as sandbox,
+        ):
+            for number in range(3):
+                await sandbox.install(f"bulky-{number}")
+            held = await installer.cache()
+            assert [name for name, _ in held.packages] == ["bulky-1", "bulky-2"]
+            assert 6 << 20 <= held.size <= 8 << 20
+            assert "bulky-2\n" in await cache_command(own_image, index, "show")
+            assert "bulky" not in await cache_command(own_image, index, "clear")
+            assert (await installer.cache()).size < 1 << 20
+            assert await text_of(sandbox, "import bulky_0, bulky_1, bulky_2; bulky_0.VERSION") == "'1.0'\n"
+            assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
+        assert "aged\n" in await cache_command(own_image, index, "show")
+    finally:
+        await engine.aclose()
+
+
+async def cache_command(image: str, index: str, command: str) -> str:
+    """What ``mcp-agentrun cache`` says."""
+    run = await anyio.run_process(
+        [sys.executable, "-m", "mcp_agentrun", "--image", image, "cache", command],
+        env={**os.environ, "UV_DEFAULT_INDEX": index},
+    )
+    assert PASSWORD.encode() not in run.stdout + run.stderr
+    return run.stdout.decode()
+
+
+async def test_credentials_are_in_no_log_no_answer_and_no_description(
+    runner_image: str, index: str, api: APIClient, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    parameters = server_parameters(
+        *("--log-level", "debug", "--preinstall", "not-in-the-index"), env={"UV_DEFAULT_INDEX": index}
+    )
+    said: list[str] = []
+    with log.open("w") as file:
+        async with Client(stdio_client(parameters, errlog=file)) as client:
+            run = await client.call_tool("run_python", {"code": "import os; print(os.getppid())"})
+            said.append(answer_text_of(run))
+            for packages in ("aged", "no-such-thing", ["aged==1.0", "aged==2.0"], "sourced", "random-bytes"):
+                said.append(answer_text_of(await client.call_tool("install_package", {"packages": packages})))
+            said.append(answer_text_of(await client.call_tool("run_python", {"code": "import aged, os; os.environ"})))
+            ours = api.containers(all=True, filters={"label": "mcp-agentrun.role"})
+            descriptions = [str(api.inspect_container(container["Id"])) for container in ours]
+    assert "aged 2.0" in said[1] and "no-such-thing" in said[2]
+    assert len(descriptions) >= 2
+    for text in (log.read_text(), *said, *descriptions):
+        assert PASSWORD not in text and "someone" not in text
+    assert "not-in-the-index" in log.read_text(), "the operator is told"
+    assert "not-in-the-index could not be installed" in said[0], "and so is the model"
+    assert not any("not-in-the-index" in text for text in said[1:])
+
+
+async def test_what_the_operator_wants_comes_first_whatever_may_be_asked_for(runner_image: str, index: str) -> None:
+    async with installing(index, preinstall=("aged<2",), packages_allow=("hashed",)) as sandbox:
+        assert await text_of(sandbox, "import aged; aged.VERSION") == "'1.0'\n"
+        assert (await sandbox.install("hashed")).packages == (("hashed", "2.0"),)
+        assert await text_of(sandbox, "import hashed; print(aged.VERSION, hashed.VERSION)") == "1.0 2.0\n"
+        with pytest.raises(InvalidRequestError, match="allowed"):
+            await sandbox.install("unhashed")
+    with pytest.raises(SettingsError, match="preinstall: '-r x' is an option"):
+        policy_of(Settings(preinstall=("-r x",)))
+
+
+async def test_what_can_not_be_installed_beforehand_is_told_once_and_is_in_nobody_s_way(
+    runner_image: str, index: str
+) -> None:
+    async with installing(index, preinstall=("no-such-thing", "aged")) as sandbox:
+        installed = await sandbox.install("hashed")
+        assert installed.packages == (("hashed", "2.0"),)
+        assert installed.lacking is not None and installed.lacking.startswith("no-such-thing, aged could not be")
+        assert (await sandbox.run("1")).lacking is None
+
+
+async def test_a_full_volume_is_said_and_leaves_what_was_there(api: APIClient, index: str, own_image: str) -> None:
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=6m,uid=10002,gid=10002,mode=0755"}
+    api.create_volume(volume_of(own_image), driver="local", driver_opts=options, labels={"mcp-agentrun.role": "cache"})
+    async with installing(index, image=own_image) as sandbox:
+        await text_of(sandbox, "kept = 41")
+        assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
+        for asked in ("random-bytes", "two-files"):
+            with pytest.raises(InstallError, match="The volume that holds packages is full"):
+                await sandbox.install(asked)
+        assert await text_of(sandbox, "import aged; print(aged.VERSION, kept)") == "2.0 41\n"
+        assert (await sandbox.install("unhashed")).packages == (("unhashed", "1.0"),)
+
+
+async def test_cancelled_in_the_middle_of_a_download(api: APIClient, root: Path, own_image: str) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def on_half(name: str) -> None:
+        if name.startswith("bulky"):
+            asked.set()
+            go_on.wait(60)
+
+    with serve_index(root, api, is_modern=True, on_half=on_half) as url:
+        async with installing(url, image=own_image) as sandbox:
+            await text_of(sandbox, "kept = 41")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sandbox.install, ["bulky-1", "aged"])
+                await anyio.to_thread.run_sync(asked.wait, 60)
+                tasks.cancel_scope.cancel()
+            assert (await sandbox.run("import bulky_1")).outcome == "error"
+            installer = next(
+                each["Id"]
+                for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})
+                if any(mount.get("Name") == volume_of(own_image) for mount in each["Mounts"])
+            )
+            listed = api.exec_create(installer, ["ls", "/packages/staging", "/packages/sandboxes"])
+            assert api.exec_start(listed["Id"]) == b"/packages/sandboxes:\n\n/packages/staging:\n"
+            go_on.set()
+            assert (await sandbox.install(["bulky-1", "aged"])).packages == (("aged", "2.0"), ("bulky-1", "1.0"))
+            assert await text_of(sandbox, "import bulky_1; print(bulky_1.VERSION, kept)") == "1.0 41\n"
+
+
+async def test_two_servers_install_the_same_at_once(index: str, own_image: str) -> None:
+    """Each has an installer of its own, on the one volume."""
+    found: list[tuple[tuple[str, str], ...]] = []
+    async with installing(index, image=own_image) as one, installing(index, image=own_image) as other:
+
+        async def install(sandbox: Sandbox) -> None:
+            found.append((await sandbox.install(["bulky-0", "bulky-1", "aged"])).packages)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(install, one)
+            tasks.start_soon(install, other)
+        assert found == [(("aged", "2.0"), ("bulky-0", "1.0"), ("bulky-1", "1.0"))] * 2
+        places = [await text_of(each, "import bulky_0, bulky_1; print(bulky_0.__file__)") for each in (one, other)]
+        assert places[0] != places[1]
+        await one.reset()
+        assert (await one.run("import bulky_0")).outcome == "error"
+        assert await text_of(other, "import aged; aged.VERSION") == "'2.0'\n"
