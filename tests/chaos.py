@@ -394,7 +394,7 @@ async def test_the_network_is_cut_and_mended(engine: PrivateEngine, tmp_path: Pa
             for (said, outcome), count in saw.items():
                 print(f"  {remote.name:<22} {said:<22} {count:>5} x {'answered' if outcome == 'ok' else outcome}")
             if remote.name.endswith("2026-07-28"):  # a handle outlives the connection; nothing was lost
-                texts = [text.split() for _, outcome, text in remote.said if outcome == "ok"]
-                numbers = [int(next(word for word in reversed(words) if word.isdigit())) for words in texts]
+                texts = [text.splitlines() for _, outcome, text in remote.said if outcome == "ok"]
+                numbers = [int(next(line for line in lines if line.isdigit())) for lines in texts]
                 assert numbers == sorted(set(numbers))
     client.close()
