@@ -337,9 +337,10 @@ class Remote:
 
     def listen(self, phase: Callable[[], str]) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            outcome, text = json.loads(line)
-            self.said.append((phase(), outcome, text))
+        with self.process.stdout as lines:
+            for line in lines:
+                outcome, text = json.loads(line)
+                self.said.append((phase(), outcome, text))
 
     def count(self, phase: str, *, ok: bool) -> int:
         return sum(said == phase and (outcome == "ok") == ok for said, outcome, _ in self.said)
