@@ -270,7 +270,8 @@ class Supervisor:
         exit_code = report["exit_code"] or (_INTERRUPTED if run.stopping else 0)
         self._end_run(run, outcome, report, exit_code=exit_code)
         if report["left"] and run.result is not None and not self._workers.is_in_birth:
-            run.result["ended"] = sum(linux.is_alive(pid) for pid in set(linux.processes()) - self._ours())
+            strays = set(linux.processes()) - self._ours() - self._workers.dying
+            run.result["ended"] = sum(map(linux.is_alive, strays))
         if not report["changed"] and self._workers.copy is not None:
             self._copy_due = False
         if run.is_probe:
@@ -435,6 +436,7 @@ class Supervisor:
         if self._sweep_due and self._run is None and not workers.is_in_birth:
             self._sweep_due = False
             self._bury(linux.sweep(self._ours()))
+            workers.dying.clear()
             workers.step()
         if self._sweep_due:
             return

@@ -92,6 +92,8 @@ class Workers:
         """Why there is no copy of the current worker, where there should be one: ``threads``, ``memory``, ``hooks``,
         ``died`` or an errno's name."""
         self.zygote_pid: int | None = None
+        self.dying: set[int] = set()
+        """Workers killed since the last sweep, which may still be there."""
         self._events = events
         self._on_report = on_report
         self._on_item = on_item
@@ -199,6 +201,7 @@ class Workers:
 
     def end(self, worker: Worker | None) -> None:
         if worker is not None:
+            self.dying.add(worker.pid)
             self.signal(worker, signal.SIGKILL)
             self._disconnect(worker)
 
