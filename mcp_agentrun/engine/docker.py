@@ -313,7 +313,7 @@ def _container_config(client: APIClient, spec: ContainerSpec, volume: str) -> di
         pids_limit=spec.pids,
         read_only=True,
         runtime=spec.runtime,
-        security_opt=["no-new-privileges", f"seccomp={profile_json()}"],
+        security_opt=["no-new-privileges", f"seccomp={profile_json(gvisor='runsc' in (spec.runtime or ''))}"],
         tmpfs=dict(spec.tmpfs),
         ulimits=[
             Ulimit(name="nofile", soft=spec.open_files, hard=spec.open_files),

@@ -29,6 +29,7 @@ BIRTH_SECONDS = 10.0
 COPY_SECONDS = 3.0
 """Longest time that a copy may take to be made: user code can be in its way, by hooks that are called at a fork."""
 
+LAST_LOOK_SECONDS = 0.2
 COPY_PATIENCE = 10
 """How many times that is, where the machine has no time for the worker."""
 
@@ -69,6 +70,7 @@ class Birth:
         self.deadline = deadline
         self.made = False
         self.failed = False
+        self.overdue = False
         self.patience = COPY_PATIENCE
         self.cpu: float | None = None
         """Processor time that its maker had used, when that was last looked at."""
@@ -235,9 +237,15 @@ class Workers:
             if self.zygote_pid is not None:
                 os.kill(self.zygote_pid, signal.SIGKILL)
         if self._copying is not None and now >= self._copying.deadline:
-            if self._copying.made:
+            if (
+                not self._copying.overdue
+            ):  # what has been said may not have been heard: this process, too, may be starved
+                self._copying.overdue = True
+                self._copying.deadline = now + LAST_LOOK_SECONDS
+            elif self._copying.made:
                 self.drop_copy("hooks")
             elif self._is_starved(self._copying):
+                self._copying.overdue = False
                 self._copying.deadline = now + COPY_SECONDS
             else:  # the worker hangs in the middle of a fork: only the old copy is left
                 self._drop_copying()
