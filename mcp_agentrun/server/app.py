@@ -23,7 +23,7 @@ from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyE
 from ..sandbox import Sandbox
 from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
-from .connections import CallerOf, on_stdio
+from .connections import CallerOf, accept_log_levels, on_stdio, wants_log_messages
 from .render import (
     CONNECTION_LIFETIME,
     failure,
@@ -90,7 +90,7 @@ class _Call:
         """The client will be told what has been heard."""
         self.is_over = False
         meta: Any = ctx.request_context.meta or {}
-        self.logs = "io.modelcontextprotocol/logLevel" in meta
+        self.logs = wants_log_messages(ctx.request_context)
         self.listens = self.logs or "progress_token" in meta
         """The client wants to hear of the code's output while the code runs."""
 
@@ -118,7 +118,9 @@ class _Call:
         await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
         if self.logs:
             text = plain_text(recent.decode("utf-8", "replace"))
-            await self.ctx.session.send_log_message("info", text, "run_python")  # pyright: ignore[reportDeprecated]
+            await self.ctx.session.send_log_message(  # pyright: ignore[reportDeprecated]
+                "info", text, "run_python", self.ctx.request_context.request_id
+            )
 
     async def report(self) -> None:
         """Tell the client, if that is due."""
@@ -277,6 +279,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         lifespan=calls.lifespan,
         log_level="WARNING",
     )
+    accept_log_levels(server)
     open_world = settings.network != "none"
 
     @server.tool(
