@@ -20,6 +20,7 @@ import anyio.to_thread
 from docker import APIClient
 
 from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.errors import FileError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 
@@ -101,11 +102,16 @@ async def both_ways(api: APIClient, sandbox: Sandbox, module: str) -> bool:
         print(f"{module}: {run.outcome}\n{run.output.text(4000)}")
         return False
     ours = results(await sandbox.read_file("ours.xml"))
+    await sandbox.reset(keep_files=True)  # or what the tests have left would need memory while they run again
     (container,) = containers_of_ours(api)
     started = time.perf_counter()
     exit_code = await anyio.to_thread.run_sync(by_python, api, container, module)
     theirs_took = time.perf_counter() - started
-    theirs = results(await sandbox.read_file("theirs.xml"))
+    try:
+        theirs = results(await sandbox.read_file("theirs.xml"))
+    except FileError as error:
+        print(f"{module}: {error}; exit code {exit_code}")
+        return False
     differences = [
         f"  {name}: {ours.get(name, 'missing')}, by python: {theirs.get(name, 'missing')}"
         for name in sorted({*ours, *theirs})
@@ -137,7 +143,9 @@ async def main() -> int:
         async with open_engine() as engine:
             image = await engine.ensure_image(lambda stage: print(stage, file=sys.stderr))
             print(await anyio.to_thread.run_sync(fetch, api, image, folder))
-            settings = Settings(safety="off", auto_install="off", max_timeout=SECONDS, data=(str(folder),))
+            settings = Settings(
+                safety="off", auto_install="off", memory=2 << 30, max_timeout=SECONDS, data=(str(folder),)
+            )
             good = True
             for module in modules:
                 async with Sandbox(engine, settings) as sandbox:
