@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz probes-runsc fuzz-check compare-check peers clean uninstall
+.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -15,10 +15,14 @@ help:
 	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
+	@echo "make load    1 to 100 sessions over HTTP beside a tool that does nothing (LOAD=... for other arguments)"
+	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make compare-check  the static check beside those of others"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
+	@echo "make pictures  the pictures of docs/output.md (npm, Chromium)"
+	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
 
@@ -38,19 +42,29 @@ test: lint
 	$(PYTHON) -m pytest
 
 packages: setup
-	$(PYTHON) -m pytest -s tests/packages_real.py
+	$(PYTHON) -m pytest -s tests/packages_real.py tests/display_real.py
 
 bench-packages: setup
 	$(PYTHON) -m benchmarks.packages
 
 bench: setup
 	$(PYTHON) -m benchmarks
+	$(PYTHON) -m benchmarks.first_byte
+
+cpython-tests: setup
+	$(PYTHON) -m benchmarks.cpython_tests $(CPYTHON)
 
 soak: setup
 	$(PYTHON) -m benchmarks.soak $(SOAK)
 
 fuzz: setup
 	$(PYTHON) -m benchmarks.fuzz $(FUZZ)
+
+load: setup
+	$(PYTHON) -m benchmarks.load $(LOAD)
+
+chaos: setup
+	$(PYTHON) -m pytest -s tests/chaos.py
 
 probes-runsc: setup
 	$(PYTHON) -m tests.probes_runsc $(PROBES)
@@ -72,6 +86,10 @@ conformance: setup tests/node/node_modules/.package-lock.json tests/conformance/
 
 peers: setup tests/node/node_modules/.package-lock.json tests/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.peers $(PEERS)
+
+pictures: setup tests/node/node_modules/.package-lock.json tests/pictures/node_modules/.package-lock.json
+	cd tests/pictures && PATH="$(CURDIR)/tests/node/node_modules/.bin:$$PATH" \
+		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
 clean:
 	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/*/node_modules

@@ -210,6 +210,14 @@ class Settings(BaseModel):
     reserve: Size = Field(default=512 * _MIB, description="Memory of the machine that `serve` leaves free.")
     body_limit: Size = Field(default=4 * _MIB, description="Largest request that `serve` takes.")
     rate_limit: float = Field(default=200.0, gt=0, description="Requests per second that `serve` takes of a client.")
+    stranger_limit: float = Field(
+        default=50.0,
+        gt=0,
+        description="Requests per second that `serve` takes of an address that shows no valid token.",
+    )
+    trusted_proxies: Names = Field(
+        default=(), description="Addresses of proxies whose word `serve` takes for where a request comes from."
+    )
     drain: Seconds = Field(
         default=30.0, description="How long `serve` waits at its end for calls to be answered, in seconds."
     )
@@ -225,6 +233,9 @@ class Settings(BaseModel):
     oauth_client_secret_file: Path | None = Field(default=None, description="File with its secret there.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Logs of `serve` as lines of text, or as one JSON object on each line."
     )
 
     @model_validator(mode="before")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -37,7 +37,9 @@ class HttpServer:
 
 
 @contextmanager
-def http_server(folder: Path, *arguments: str, auth: bool = True) -> Generator[HttpServer]:
+def http_server(
+    folder: Path, *arguments: str, auth: bool = True, env: Mapping[str, str] | None = None
+) -> Generator[HttpServer]:
     """A server that answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -54,7 +56,7 @@ def http_server(folder: Path, *arguments: str, auth: bool = True) -> Generator[H
             ],
             stderr=file,
             stdout=file,
-            env={**os.environ, "AGENTRUN_LOG_LEVEL": "info"},
+            env={**os.environ, "AGENTRUN_LOG_LEVEL": "info", **(env or {})},
         )
     server = HttpServer(process, port, log)
     try:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from docker import APIClient
 
 _API_VERSION = "1.41"
@@ -71,14 +72,25 @@ class PrivateEngine:
             if self._accepts():
                 client = APIClient(base_url=self.url, timeout=60, version=_API_VERSION)
                 client.trust_env = False
-                client.ping()
-                return client
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+                try:
+                    client.ping()
+                    return client
+                except requests.exceptions.ConnectionError:  # it accepts before it has made its mind up to serve
+                    client.close()
+            is_alive = self._process is not None and self._process.poll() is None
+            assert is_alive and time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
             time.sleep(0.05)  # dockerd tells nobody but an init system when it is ready
 
     def _accepts(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
+
+    def kill(self) -> None:
+        """As the kernel ends it for want of memory: nothing is tidied up."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def stop(self) -> None:
         """As an administrator stops it: its containers end with it."""
@@ -89,13 +101,20 @@ class PrivateEngine:
 
 
 @contextmanager
-def private_engine(image: str | None = None, source: APIClient | None = None) -> Generator[PrivateEngine]:
-    """A started engine, with a copy of *image* from the engine *source*."""
+def private_engine(
+    image: str | None = None, source: APIClient | None = None, *, size: int | None = None
+) -> Generator[PrivateEngine]:
+    """A started engine, with a copy of *image* from the engine *source*.
+
+    :param size: bytes of a file system of its own for its data; it has the machine's if None.
+    """
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("needs root and dockerd, to run an engine of its own")
     folder = Path(tempfile.mkdtemp(prefix="agentrun-engine-"))
     engine = PrivateEngine(folder)
     try:
+        if size is not None:
+            _mount(folder / "disk", engine.data_root, size)
         client = engine.start()
         if image is not None and source is not None:
             client.load_image(source.get_image(image))
@@ -103,4 +122,14 @@ def private_engine(image: str | None = None, source: APIClient | None = None) ->
         yield engine
     finally:
         engine.stop()
+        if size is not None:
+            subprocess.run(["umount", "--lazy", str(engine.data_root)], check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mount(file: Path, folder: Path, size: int) -> None:
+    with file.open("wb") as disk:
+        disk.truncate(size)
+    folder.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(file)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(file), str(folder)], check=True)

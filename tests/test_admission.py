@@ -7,21 +7,38 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
+from docker import APIClient
 
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import UnavailableError
 from mcp_agentrun.sessions import NEW, Caller, Sessions
+from mcp_agentrun.sessions.registry import NEED
 from mcp_agentrun.settings import Settings
+
+from .conftest import containers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 
 
+class MeasuredEngine(DockerEngine):
+    """An engine on whose machine, by its own measure, *free* bytes are free."""
+
+    def __init__(self, free: int) -> None:
+        super().__init__(recipe=ImageRecipe())
+        self.free = free
+
+    async def free_memory(self) -> int | None:
+        await anyio.lowlevel.checkpoint()
+        return self.free
+
+
 @asynccontextmanager
-async def open_sessions(settings: Settings) -> AsyncGenerator[Sessions]:
-    engine = DockerEngine(recipe=ImageRecipe())
+async def open_sessions(settings: Settings, engine: DockerEngine | None = None) -> AsyncGenerator[Sessions]:
+    engine = engine or DockerEngine(recipe=ImageRecipe())
     network = NetworkSettings.from_environment(os.environ)
     async with Sessions(engine, settings, network, is_shared=True) as sessions:
         yield sessions
@@ -82,3 +99,107 @@ async def test_calls_of_one_connection_at_once_share_its_sandbox() -> None:
                 tasks.start_soon(call)
         assert sessions.count == 1
     assert len(found) == 1
+
+
+async def test_sandboxes_that_are_begun_at_once_are_not_promised_the_same_memory() -> None:
+    served: list[str] = []
+    # Room for two fresh sandboxes above the reserve, and not for three.
+    engine = MeasuredEngine((512 << 20) + 3 * NEED - 1)
+
+    async with open_sessions(Settings(pool=0, reserve=512 << 20), engine) as sessions:
+        refused: list[str] = []
+
+        async def call(name: str) -> None:
+            try:
+                async with sessions.lease(Caller(name, name), None) as lease:
+                    await lease.sandbox.ready()
+                    served.append(name)
+            except UnavailableError as error:
+                refused.append(str(error))
+
+        async with anyio.create_task_group() as tasks:
+            for name in ("first", "second", "third"):
+                tasks.start_soon(call, name)
+        assert len(served) == 2
+        assert ["too little memory" in text for text in refused] == [True]
+        await call("fourth")  # the measure shows by now what the others have taken
+        assert served[-1] == "fourth"
+
+
+async def test_the_pool_counts_against_the_ceiling_and_gives_way(api: APIClient) -> None:
+    before = len(containers_of(api, os.getpid()))
+    async with open_sessions(Settings(pool=2, pool_max=2, max_total=2, reserve=1)) as sessions:
+        with anyio.fail_after(60):
+            while sessions.spares < 2:
+                await anyio.sleep(0.02)  # it tells nobody
+        served: list[str] = []
+
+        async def call(name: str) -> None:
+            async with sessions.lease(Caller(name, name), None) as lease:
+                await lease.sandbox.run("1")
+                served.append(name)
+
+        await call("first")
+        await call("second")
+        assert len(containers_of(api, os.getpid())) - before == 2
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, "third")
+            await anyio.wait_all_tasks_blocked()
+            assert sessions.count == 2
+            sessions.disconnect("first")
+        assert served == ["first", "second", "third"]
+        assert len(containers_of(api, os.getpid())) - before <= 2
+
+
+async def test_who_waits_gets_what_was_begun_for_the_pool() -> None:
+    async with open_sessions(Settings(pool=1, max_total=1, reserve=1)) as sessions:
+        with anyio.fail_after(60):
+            async with sessions.lease(Caller("one"), None) as lease:
+                assert (await lease.sandbox.run("1")).output.text() == "1\n"
+        assert (sessions.count, sessions.spares) == (1, 0)
+
+
+async def test_who_gives_up_waiting_leaves_the_place_to_others() -> None:
+    async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
+
+        async def call(name: str) -> None:
+            async with sessions.lease(Caller(name, name), None):
+                pass
+
+        await call("first")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, "impatient")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(call, "patient")
+            await anyio.wait_all_tasks_blocked()
+            # Both at once: the place comes to a caller that has just been cancelled.
+            sessions.disconnect("first")
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(30):
+            await call("last")
+
+
+async def test_a_sandbox_whose_handle_nobody_has_been_told_is_closed() -> None:
+    async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
+        with anyio.CancelScope() as scope:
+            async with sessions.lease(Caller(None, "one"), NEW):
+                assert sessions.count == 1
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert sessions.count == 0
+        with anyio.fail_after(30):
+            async with sessions.lease(Caller(None, "one"), NEW) as lease:
+                await lease.sandbox.ready()
+
+
+async def test_a_spare_is_warm_and_as_it_was_made() -> None:
+    async with open_sessions(Settings(pool=1, pool_max=1, reserve=1)) as sessions:
+        with anyio.fail_after(60):
+            while sessions.spares < 1:
+                await anyio.sleep(0.02)
+        async with sessions.lease(Caller("one"), None) as lease:
+            result = await lease.sandbox.run("import sys; 'pandas' in sys.modules, 'pandas' in globals()")
+            assert result.output.text() == "(True, False)\n"
+            assert result.number == 1
+            assert not result.replaced
+            assert await lease.sandbox.files() == ([], 0)

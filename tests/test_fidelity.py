@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
 import json
@@ -28,10 +29,10 @@ CORPORA = [folder / "shared" / "corpora" / "benign.jsonl" for folder in Path(__f
 SHARED = next((path for path in CORPORA if path.exists()), CORPORA[0])
 
 DIFFERENT: dict[str, str] = {
-    "compile_named": "the loader of a script's file is asked for the source of code that has any other name",
-    "doctest": "there is no __file__ to name the place of an example by",
-    "faulthandler": "it shows one frame of the runner's below the code's own",
-    "eof_in_block": "where text ends and a block is missing, a caret says so; at the end of a file there is none",
+    "stranger_exit_generator": "what is alive is not finalised where a script would end",
+    "stranger_asyncio_nested_run": "what is alive is not finalised where a script would end",
+    "stranger_warn_default_filters": "numpy, which is imported already, has added filters",
+    "stranger_breakpoint_env": "the interpreter was started without regard to PYTHON... variables",
 }
 """Scripts whose output is not Python's, and why; each is in docs/output.md."""
 
@@ -105,9 +106,8 @@ def normal(output: bytes, name: str) -> bytes:
 async def test_prints_what_python_prints(fresh: Sandbox, expected: dict[str, Any], name: str) -> None:
     if name in DIFFERENT:
         pytest.skip(DIFFERENT[name])
-    # A script does not show the value of its last expression.
     await fresh.reset()
-    result = await fresh.run(SCRIPTS[name] + "\nNone\n" if is_complete(SCRIPTS[name]) else SCRIPTS[name])
+    result = await fresh.run(without_value(SCRIPTS[name]))
     actual = normal(result.output.head, name)
     assert actual.decode("utf-8", "backslashreplace") == normal(
         base64.b64decode(expected[name]["output"]), name
@@ -129,9 +129,10 @@ async def test_programs_of_benchmarks_print_what_they_should(fresh: Sandbox) -> 
     assert wrong == []
 
 
-def is_complete(code: str) -> bool:
+def without_value(code: str) -> str:
+    """*code* that does not show the value of its last expression, as a script doesn't."""
     try:
-        compile(code, "x", "exec")
-    except (SyntaxError, ValueError):
-        return False
-    return True
+        last = ast.parse(code).body[-1]
+    except (SyntaxError, ValueError, IndexError):
+        return code
+    return code + "\nNone\n" if isinstance(last, ast.Expr) and not ast.unparse(last).startswith("print(") else code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from typing import Any
 
 import anyio
 import httpx2
+import psutil
 import pytest
 from docker import APIClient
 from mcp import Client
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server.guards import Buckets, StrangerLimit
 from mcp_agentrun.server.http import is_loopback
 from mcp_agentrun.server.tokens import Tokens
 
@@ -163,6 +168,23 @@ async def test_a_large_body_is_refused_and_others_go_on(server: HttpServer) -> N
         assert await talk.run("1 + 1") == "2\n"
 
 
+async def test_a_large_body_without_a_token_is_not_read(server: HttpServer) -> None:
+    async def chunks():
+        for _ in range(100):
+            yield bytes(1 << 20)
+
+    before = psutil.Process(server.process.pid).memory_info().rss
+    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+        talk = Talk(client)
+        try:
+            answer = await http.post(f"{server.url}/mcp", content=chunks())
+            assert answer.status_code == 401
+        except httpx2.TransportError:
+            pass  # hung up on, which is a refusal too
+        assert await talk.run("1 + 1") == "2\n"
+    assert psutil.Process(server.process.pid).memory_info().rss - before < 50 << 20
+
+
 async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
     with http_server(tmp_path, "--pool", "0", "--rate-limit", "20") as server:
         statuses: list[int] = []
@@ -175,6 +197,78 @@ async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, 
             assert await Talk(client).run("1 + 1") == "2\n"
         assert 429 in statuses
         assert statuses.index(429) >= 40
+
+
+async def test_tokens_are_not_tried_at_any_speed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--stranger-limit", "5") as server:
+        wrong = {"Authorization": "Bearer wrong-token-0123456789"}
+        async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient() as http:
+            talk = Talk(client)
+            await talk.run("x = 1")
+            statuses: list[int] = []
+            for number in range(60):
+                # A client that names another address each time is counted all the same.
+                told = {**wrong, "X-Forwarded-For": f"10.0.0.{number}"}
+                answer = await http.post(f"{server.url}/mcp", json=PING, headers=told)
+                statuses.append(answer.status_code)
+                if answer.status_code == 429:
+                    assert int(answer.headers["Retry-After"]) >= 1
+                    assert await talk.run("x") == "1\n"
+        assert set(statuses) == {401, 429}
+        assert statuses.index(429) >= 10
+
+
+async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted(runner_image: str, tmp_path: Path) -> None:
+    arguments = "--pool", "0", "--stranger-limit", "1", "--trusted-proxies", "127.0.0.1"
+    with http_server(tmp_path, *arguments) as server:
+        async with httpx2.AsyncClient() as http:
+            for number in range(20):
+                headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+                assert (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code == 401
+            headers = {"X-Forwarded-For": "10.0.0.0"}
+            same = [await http.post(f"{server.url}/mcp", json=PING, headers=headers) for _ in range(20)]
+            assert 429 in {answer.status_code for answer in same}
+
+
+async def test_a_revoked_token_is_a_stranger_s_again() -> None:
+    """What was found good once is not good for ever."""
+    good, refused = {b"Bearer one"}, 0
+
+    def on_refusal() -> None:
+        nonlocal refused
+        refused += 1
+
+    limit = StrangerLimit(1, on_refusal=on_refusal)
+    behind = limit.behind(PlainTextResponse("in"))
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        is_in = dict(scope["headers"])[b"authorization"] in good
+        await (behind if is_in else PlainTextResponse("out", 401))(scope, receive, send)
+
+    transport = httpx2.ASGITransport(limit.before(authenticated))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://here") as http:
+
+        async def statuses() -> list[int]:
+            headers = {"Authorization": "Bearer one"}
+            return [(await http.get("/", headers=headers)).status_code for _ in range(20)]
+
+        assert set(await statuses()) == {200}
+        good.clear()
+        assert (await statuses())[-1] == 429
+    assert refused
+
+
+def test_the_memory_of_who_came_is_bounded() -> None:
+    async def check() -> None:
+        buckets = Buckets(1, 2)
+        for number in range(20_000):
+            assert buckets.take(str(number)) == 0
+        assert buckets.count <= 10_000
+        assert [buckets.take("19999") > 0 for _ in range(2)] == [False, True]
+        buckets.give_back("19999")
+        assert buckets.take("19999") == 0
+
+    anyio.run(check)
 
 
 async def test_an_unused_sandbox_expires_and_that_is_told(runner_image: str, tmp_path: Path, api: APIClient) -> None:
@@ -333,12 +427,73 @@ async def test_a_client_that_is_killed_in_a_call_frees_the_sandbox(
                 await anyio.sleep(0.05)
 
 
-async def test_logs_hold_no_code_and_no_token(server: HttpServer) -> None:
-    async with open_http_client(server, "streamable", "legacy") as client:
-        await Talk(client).run("print('a-secret-word')")
-    log = server.log.read_text()
-    assert "a-secret-word" not in log
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_path: Path, form: str) -> None:
+    secret = "a-secret-word"
+    with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "debug") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            talk = Talk(client)
+            await talk.run(f"print({secret!r}); 1 / 0")
+            await client.call_tool("run_python", {"code": [secret], "timeout": secret})
+            await client.call_tool("run_python", {"code": secret, "sandbox": secret})
+            await client.call_tool("run_python", {secret: secret})
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+            async with http.stream("GET", f"{server.url}/sse") as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("data: "):
+                        # What is no message at all is quoted by the exception that says so.
+                        await http.post(server.url + line.removeprefix("data: "), json={"code": secret})
+                        break
+            wrong = {"Authorization": f"Bearer {secret}-0123456789"}
+            await http.post(f"{server.url}/mcp?token={secret}", json=PING, headers=wrong)
+        server.end()
+        log = server.log.read_text()
+    assert "Failed to parse message" in log
+    assert secret not in log
+    assert talk.handle is not None
+    assert talk.handle not in log
     assert not any(token in log for token in TOKENS.values())
+    if form == "json":
+        entries = [json.loads(line) for line in log.splitlines()]
+        assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
+        calls = [entry for entry in entries if "outcome" in entry]
+        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", "error")] * 2
+        assert all(call["seconds"] >= 0 for call in calls)
+
+
+async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:
+    async def figures(server: HttpServer) -> dict[str, float]:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+            text = (await http.get(f"{server.url}/metrics")).text
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    arguments = "--pool", "1", "--pool-max", "1", "--max-sandboxes", "1"
+    with http_server(tmp_path, *arguments) as server:
+        with anyio.fail_after(60):
+            while (await figures(server))["agentrun_pool_sandboxes"] < 1:
+                await anyio.sleep(0.05)  # it tells nobody
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            talk = Talk(client)
+            await talk.run("1")
+            await talk.run("1 / 0")
+            await talk.run("while True: pass", timeout=0.2)
+            assert (await client.call_tool("run_python", {"code": "1"})).is_error  # one sandbox is all it may have
+            await client.call_tool("reset_sandbox", {"sandbox": talk.handle})
+        found = await figures(server)
+    for tool, outcome in (
+        *(("run_python", outcome) for outcome in ("ok", "error", "timeout", "unavailable")),
+        ("reset_sandbox", "ok"),
+    ):
+        assert found[f'agentrun_calls_total{{outcome="{outcome}",tool="{tool}"}}'] == 1
+    assert found['agentrun_call_seconds_count{tool="run_python"}'] == 4
+    assert found['agentrun_call_seconds_bucket{le="0.1",tool="run_python"}'] < 4
+    assert found["agentrun_pool_hits_total"] == 1
+    assert found["agentrun_pool_misses_total"] == 0
+    assert found['agentrun_refused_total{for="share"}'] == 1
+    assert found['agentrun_refused_total{for="queue"}'] == 0
+    assert found["agentrun_sandboxes"] == 1
+    assert found["agentrun_waiting"] == 0
 
 
 async def test_health(server: HttpServer) -> None:

@@ -13,8 +13,17 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
+from mcp.client.stdio import stdio_client
 from mcp.shared.exceptions import MCPError
-from mcp.types import BlobResourceContents, ImageContent, ResourceLink, TextContent, TextResourceContents
+from mcp.types import (
+    BlobResourceContents,
+    ImageContent,
+    LoggingLevel,
+    LoggingMessageNotificationParams,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
 
 from mcp_agentrun.errors import FileError, SettingsError
 from mcp_agentrun.protocol import Kind, encode_json
@@ -23,7 +32,7 @@ from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.render import latest_line, run_answer
 from mcp_agentrun.settings import Settings, load
 
-from .conftest import OpenClient, open_sandbox
+from .conftest import OpenClient, open_sandbox, server_parameters
 
 pytestmark = pytest.mark.anyio
 
@@ -384,9 +393,34 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
         assert heard[0].startswith("early (0.")
 
 
-async def test_logs_are_sent_only_where_they_are_asked_for(open_client: OpenClient) -> None:
-    async with open_client(mode="2026-07-28") as client:
-        assert client_text(await run(client, "print('quiet')")) == "quiet\n"
+@pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize(("level", "is_told"), [(None, False), ("debug", True), ("info", True), ("warning", False)])
+async def test_logs_are_sent_only_where_they_are_asked_for(
+    runner_image: str, mode: str, level: LoggingLevel | None, is_told: bool
+) -> None:
+    logged: list[LoggingMessageNotificationParams] = []
+
+    async def on_log(params: LoggingMessageNotificationParams) -> None:
+        logged.append(params)
+
+    of_requests = None if mode == "legacy" else level
+    async with Client(
+        stdio_client(server_parameters("--safety", "off")), mode=mode, logging_callback=on_log, log_level=of_requests
+    ) as client:
+        if mode == "legacy" and level is not None:
+            await client.set_logging_level(level)  # pyright: ignore[reportDeprecated]
+        code = "import time\nfor i in range(100):\n    print(f'\\x1b[1m{i}', flush=True); time.sleep(0.005)"
+        started = time.monotonic()
+        answer = await run(client, code)
+        took = time.monotonic() - started
+        assert len(client_text(answer).splitlines()) == 100
+        assert bool(logged) is is_told
+        assert len(logged) <= 3 + 4 * took
+        assert all((message.level, message.logger) == ("info", "run_python") for message in logged)
+        text = "".join(str(message.data) for message in logged)
+        assert "\x1b" not in text
+        assert text.split() == [str(i) for i in range(len(text.split()))]
 
 
 async def test_input_is_refused_with_a_hint(open_client: OpenClient) -> None:

@@ -77,7 +77,9 @@ class Engine(Protocol):
         ...
 
     async def sweep(self) -> int:
-        """Destroy the containers of owners that have provably ended; returns how many."""
+        """Destroy the containers of owners that have provably ended, and those that this process has made but does not
+        know any more, because the engine was away when they were to go; returns how many.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["DockerEngine", "weaknesses"]
 
 _T = TypeVar("_T")
+_named: set[str] = set()
+"""Names of the containers that this process has made, or is making, and has not given up."""
+
 _REMOVE_SECONDS = 30
 _START_IT = (
     "Start it (Docker Desktop, Colima, OrbStack or Podman on a desktop; `sudo systemctl start docker` on a server), "
@@ -55,6 +58,7 @@ class DockerEngine:
         self._accept_weak = accept_weak
         self._client: APIClient | None = None
         self._weaknesses: Future[list[str]] | None = None
+        self._names: dict[str, str] = {}
         self._connecting = anyio.Lock()
         self._building = anyio.Lock()
 
@@ -81,15 +85,18 @@ class DockerEngine:
         volume = _package_volume(self._image or self._recipe.environment_tag)
         config = await anyio.to_thread.run_sync(_container_config, client, spec, volume)
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
+        _named.add(name)
         try:
             created = await self._call(lambda: client.create_container_from_config(config, name))
-        except EngineError as error:
-            if spec.runtime is None or "runtime" not in str(error):
+        except BaseException as error:
+            _named.discard(name)  # the engine may make it all the same, and the sweep finds it
+            if not isinstance(error, EngineError) or spec.runtime is None or "runtime" not in str(error):
                 raise
             raise EngineError(
                 f"The container engine has no runtime {spec.runtime!r}. Install it and name it in the engine's "
                 "configuration (docs/security.md says how), or unset AGENTRUN_RUNTIME to use the engine's own."
             ) from error
+        self._names[created["Id"]] = name
         return created["Id"]
 
     async def open_stream(self, container: str) -> ByteStream:
@@ -108,8 +115,11 @@ class DockerEngine:
         return stream
 
     async def destroy(self, container: str) -> None:
-        client = await self._connected()
-        await self._call(lambda: _remove(client, container))
+        try:
+            client = await self._connected()
+            await self._call(lambda: _remove(client, container))
+        finally:
+            _named.discard(self._names.pop(container, ""))  # what could not be removed now is left to the sweep
 
     async def sandboxes(self) -> Sequence[str]:
         client = await self._connected()
@@ -130,7 +140,8 @@ class DockerEngine:
         removed = 0
         for container in found:
             owner = Owner.from_label(container["Labels"][LABEL_OWNER])
-            if owner is not None and owner.is_provably_dead():
+            is_lost = owner == Owner.current() and _named.isdisjoint(name.strip("/") for name in container["Names"])
+            if is_lost or (owner is not None and owner.is_provably_dead()):
                 await self.destroy(container["Id"])
                 removed += 1
         return removed

@@ -170,6 +170,11 @@ class Keeper:
         """Whether a container lives."""
         return self._attempt is not None and self._attempt.link is not None and self._attempt.link.is_alive
 
+    def abandon(self, start: int, reason: str) -> None:
+        """Take the container of that *start* for lost, if it is still the one that lives."""
+        if self.is_ready and self.starts == start and self._attempt is not None and self._attempt.link is not None:
+            self._attempt.link.abandon(reason)
+
     def begin(self) -> None:
         """Begin to start the container, unless it lives or is being started."""
         if self._attempt is None or self._attempt.is_over:

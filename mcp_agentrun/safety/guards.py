@@ -7,8 +7,6 @@ import re
 import sys
 import warnings
 
-from .scanner import has_more_tokens, measure
-
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "GuardError", "Survey", "parse", "survey"]
 
 MAX_BYTES = 2 << 20
@@ -94,7 +92,7 @@ def _require_text(code: str) -> None:
                 f"The code contains a lone surrogate (U+{ord(found[0]):04X}), which is no valid Unicode.",
                 "Write it as an escape sequence inside a string.",
             )
-    if (len(code) > _SMALL and has_more_tokens(code, _MOST_TOKENS)) or code.count("{") * len(code) > _MOST_OFFSETS:
+    if len(code) > _SMALL or code.count("{") * len(code) > _MOST_OFFSETS:
         _require_measure(code)
     if "coding" in code[:4096]:
         for number, line in enumerate(code[:4096].splitlines()[:2], 1):
@@ -111,6 +109,10 @@ def _require_text(code: str) -> None:
 
 def _require_measure(code: str) -> None:
     """Refuse what is certainly too large without parsing it."""
+    from .scanner import has_more_tokens, measure  # which most code is too small to need
+
+    if not has_more_tokens(code, _MOST_TOKENS) and code.count("{") * len(code) <= _MOST_OFFSETS:
+        return
     tokens, offsets = measure(code, tokens=_MOST_TOKENS, offsets=_MOST_OFFSETS)
     if tokens > _MOST_TOKENS:
         raise GuardError("nodes", f"The code has more than {MAX_NODES} syntax elements.", _SPLIT)

@@ -141,6 +141,15 @@ class Sandbox:
         is_same = self._seen_starts == self._living.starts and self._living.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
+    @property
+    def starts(self) -> int:
+        """How many containers it has had so far."""
+        return self._living.starts
+
+    def lost(self, start: int) -> None:
+        """Somebody knows that container number *start* has gone. The next call gets a new one, and is told."""
+        self._living.abandon(start, "its container is gone")
+
     async def ready(self) -> None:
         """Wait until the container can run code.
 
@@ -148,6 +157,17 @@ class Sandbox:
         """
         await self._living.connected()
         await self._preinstall()
+
+    async def warm(self) -> None:
+        """Wait until the data packages are imported, and bear what a first run costs more than others. Whoever runs
+        code then finds the sandbox as it was made.
+
+        :raises UnavailableError: the engine failed.
+        """
+        await self.ready()
+        await self.run("".join(f"import {name}\n" for name in self._settings.preload))
+        await self.reset()
+        self._numbers = itertools.count(1)
 
     async def run(
         self,

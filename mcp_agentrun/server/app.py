@@ -3,6 +3,7 @@
 # Annotations are evaluated here: the SDK reads those of the tools, which name local settings.
 
 import contextlib
+import logging
 import re
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -22,13 +23,14 @@ from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyE
 from ..sandbox import Sandbox
 from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
-from .connections import CallerOf, on_stdio
+from .connections import CallerOf, accept_log_levels, on_stdio, wants_log_messages
 from .render import (
     CONNECTION_LIFETIME,
     failure,
     install_answer,
     latest_line,
     new_sandbox,
+    outcome_of,
     output_uri,
     plain_text,
     run_answer,
@@ -40,6 +42,8 @@ __all__ = ["build_server"]
 
 # Clients still ask for log messages, and there is no other way to send them.
 warnings.filterwarnings("ignore", category=MCPDeprecationWarning, module=re.escape(__name__))
+
+logger = logging.getLogger(__name__)
 
 READY_SECONDS = 45.0
 """How long a call waits for its sandbox; clients give up at 60 seconds of silence, and some hear no progress."""
@@ -53,6 +57,13 @@ FIRST_SECONDS = 0.02
 
 _RECENT = 4096
 
+OnCall = Callable[[str, str, float], object]
+
+
+def _unheard(_tool: str, _outcome: str, _seconds: float) -> None:
+    """Nobody counts."""
+
+
 Handle = Annotated[
     str | None,
     Field(
@@ -65,11 +76,12 @@ Handle = Annotated[
 class _Call:
     """A call that is being answered, and what to tell its client about it meanwhile."""
 
-    def __init__(self, ctx: Context[Any, Any], doing: str) -> None:
+    def __init__(self, ctx: Context[Any, Any], tool: str, doing: str) -> None:
         self.ctx = ctx
-        self._started = anyio.current_time()
+        self.tool = tool
+        self.started = anyio.current_time()
         self._doing = doing
-        self._told = self._started
+        self._told = self.started
         self._has_streamed = False
         self.sandbox: Sandbox | None = None
         """Whose stage is told while it is being made ready."""
@@ -78,7 +90,7 @@ class _Call:
         """The client will be told what has been heard."""
         self.is_over = False
         meta: Any = ctx.request_context.meta or {}
-        self.logs = "io.modelcontextprotocol/logLevel" in meta
+        self.logs = wants_log_messages(ctx.request_context)
         self.listens = self.logs or "progress_token" in meta
         """The client wants to hear of the code's output while the code runs."""
 
@@ -90,7 +102,7 @@ class _Call:
         """Note what the code has written; returns in how many seconds the client should be told."""
         self._recent = (self._recent + data)[-_RECENT:]
         now = anyio.current_time()
-        pause = STREAM_SECONDS if now - self._started < 20 * STREAM_SECONDS else 4 * STREAM_SECONDS
+        pause = STREAM_SECONDS if now - self.started < 20 * STREAM_SECONDS else 4 * STREAM_SECONDS
         return max(FIRST_SECONDS, self._told + pause - now) if self._has_streamed else FIRST_SECONDS
 
     async def tell(self) -> None:
@@ -102,11 +114,13 @@ class _Call:
         if not line:
             return
         self._doing = line
-        elapsed = now - self._started
+        elapsed = now - self.started
         await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
         if self.logs:
             text = plain_text(recent.decode("utf-8", "replace"))
-            await self.ctx.session.send_log_message("info", text, "run_python")  # pyright: ignore[reportDeprecated]
+            await self.ctx.session.send_log_message(  # pyright: ignore[reportDeprecated]
+                "info", text, "run_python", self.ctx.request_context.request_id
+            )
 
     async def report(self) -> None:
         """Tell the client, if that is due."""
@@ -114,14 +128,15 @@ class _Call:
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
             doing = self._doing if self.sandbox is None else self.sandbox.stage
-            elapsed = now - self._started
+            elapsed = now - self.started
             await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
 
 
 class _Calls:
     """The calls under way. One task reports for all of them, so that a short call costs nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_call: OnCall) -> None:
+        self._on_call = on_call
         self._calls: set[_Call] = set()
         self._lives: list[TaskGroup] = []
         """Of each lifespan that has begun and not ended, the oldest first: over SSE, each connection has one."""
@@ -174,6 +189,35 @@ class _Calls:
     ) -> CallToolResult:
         """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
         self._calls.add(call)
+        outcome = "cancelled"
+        try:
+            result = await self._answer(sessions, caller_of, handle, call, act)
+            outcome = outcome_of(result)
+            return result
+        except Exception:
+            outcome = "error"
+            raise
+        finally:
+            call.is_over = True
+            self._calls.discard(call)
+            seconds = anyio.current_time() - call.started
+            self._on_call(call.tool, outcome, seconds)
+            logger.info(
+                "%s: %s in %.0f ms",
+                call.tool,
+                outcome,
+                seconds * 1000,
+                extra={"fields": {"tool": call.tool, "outcome": outcome, "seconds": round(seconds, 6)}},
+            )
+
+    async def _answer(
+        self,
+        sessions: Sessions,
+        caller_of: CallerOf,
+        handle: str | None,
+        call: _Call,
+        act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
+    ) -> CallToolResult:
         target: Sandbox | None = None
         try:
             async with sessions.lease(caller_of(call.ctx.request_context), handle) as lease:
@@ -197,18 +241,16 @@ class _Calls:
             return failure(str(error), state="lost")
         except AgentRunError as error:
             return failure(str(error), state="kept" if target is None else target.state)
-        finally:
-            call.is_over = True
-            self._calls.discard(call)
 
 
-def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServer[None]:
+def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: OnCall = _unheard) -> MCPServer[None]:
     """The MCP server over *sessions*. On stdio it begins to prepare a sandbox behind its first answer.
 
     :param caller_of: whose sandbox a call means.
+    :param on_call: told of each call of a tool how it ended, and after how many seconds.
     """
     settings = sessions.settings
-    calls = _Calls()
+    calls = _Calls(on_call)
     lifetime = _lifetime(sessions)
 
     def told(lease: Lease) -> str | None:
@@ -237,6 +279,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServe
         lifespan=calls.lifespan,
         log_level="WARNING",
     )
+    accept_log_levels(server)
     open_world = settings.network != "none"
 
     @server.tool(
@@ -257,7 +300,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServe
         ] = None,
         sandbox: Handle = None,
     ) -> CallToolResult:
-        call = _Call(ctx, "running")
+        call = _Call(ctx, "run_python", "running")
 
         async def run(target: Sandbox, lease: Lease) -> CallToolResult:
             result = await target.run(code, timeout=timeout, on_output=calls.listener(call), report=call.say)
@@ -295,7 +338,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServe
         ],
         sandbox: Handle = None,
     ) -> CallToolResult:
-        call = _Call(ctx, "installing")
+        call = _Call(ctx, "install_package", "installing")
 
         async def install(target: Sandbox, lease: Lease) -> CallToolResult:
             return install_answer(await target.install(packages, report=call.say), note=told(lease))
@@ -324,7 +367,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio) -> MCPServe
                 + (f"\n{note}" if (note := told(lease)) else "")
             )
 
-        return await calls.answer(sessions, caller_of, sandbox, _Call(ctx, "resetting"), reset)
+        return await calls.answer(sessions, caller_of, sandbox, _Call(ctx, "reset_sandbox", "resetting"), reset)
 
     return server
 

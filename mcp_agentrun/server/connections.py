@@ -1,4 +1,6 @@
-"""Whose call it is, by what the SDK knows of it. All that touches the SDK's private connection object is here."""
+"""Whose call it is, and what its client has asked for, by what the SDK knows of it. All that touches the SDK's private
+connection object is here.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,18 @@ from typing import Any
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import principal_components
 from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver import MCPServer
+from mcp.types import EmptyResult, SetLevelRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ..sessions import STDIO, Caller
 
-__all__ = ["CallerOf", "by_connection", "on_stdio"]
+__all__ = ["CallerOf", "accept_log_levels", "by_connection", "on_stdio", "wants_log_messages"]
 
 CallerOf = Callable[[ServerRequestContext[Any, Any]], Caller]
 
 _SEEN = "agentrun.seen"
+_LEVEL = "agentrun.log_level"
 
 
 def on_stdio(_: ServerRequestContext[Any, Any]) -> Caller:
@@ -52,3 +57,21 @@ def _principal(request: Any) -> str:
     if not isinstance(user, AuthenticatedUser):
         return ""
     return "\n".join(part or "" for part in principal_components(user.access_token))
+
+
+def accept_log_levels(server: MCPServer[Any]) -> None:
+    """Let clients of a version with a handshake say from which level on they want log messages; else they get none."""
+
+    async def on_set_level(ctx: ServerRequestContext[Any, Any], params: SetLevelRequestParams) -> EmptyResult:
+        ctx.session._connection.state[_LEVEL] = params.level  # pyright: ignore[reportPrivateUsage]
+        return EmptyResult()
+
+    lowlevel = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
+    lowlevel.add_request_handler("logging/setLevel", SetLevelRequestParams, on_set_level)
+
+
+def wants_log_messages(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client has asked for log messages of the level ``info``, for its connection or with this request."""
+    if "io.modelcontextprotocol/logLevel" in (ctx.meta or {}):
+        return True  # of which level, the SDK sees to
+    return ctx.session._connection.state.get(_LEVEL) in ("debug", "info")  # pyright: ignore[reportPrivateUsage]

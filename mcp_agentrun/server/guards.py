@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -10,47 +13,148 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Drain", "RateLimit"]
+__all__ = ["Buckets", "Drain", "RateLimit", "StrangerLimit", "counted"]
 
 _REMEMBERED = 10_000
 
 
+class Buckets:
+    """A token bucket for each name: *rate* a second, and *burst* at once. Those that were used the longest ago are
+    forgotten, which is to say full, beyond 10,000 names.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = max(1.0, burst)
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    @property
+    def count(self) -> int:
+        """Names that are remembered."""
+        return len(self._left)
+
+    def take(self, name: str) -> float:
+        """Take one; returns how many seconds too early that is, 0 if it was there."""
+        now = anyio.current_time()
+        left, then = self._left.pop(name, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        is_there = left >= 1
+        self._left[name] = left - is_there, now
+        if len(self._left) > _REMEMBERED:
+            self._left.popitem(last=False)
+        return 0.0 if is_there else (1 - left) / self._rate
+
+    def give_back(self, name: str) -> None:
+        """The one that was taken last was not needed."""
+        if name in self._left:
+            left, then = self._left[name]
+            self._left[name] = min(self._burst, left + 1), then
+
+
 class RateLimit:
-    """A token bucket for each principal, or, where nobody has to say who it is, for each address: *rate* requests a
-    second, and twice as many at once.
+    """*rate* requests a second, and twice as many at once, of each principal, or, where nobody has to say who it is,
+    of each address.
     """
 
     def __init__(self, app: ASGIApp, *, rate: float, on_refusal: Callable[[], object]) -> None:
         self._app = app
-        self._rate = rate
-        self._burst = max(1.0, 2 * rate)
+        self._buckets = Buckets(rate, 2 * rate)
         self._on_refusal = on_refusal
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._admits(_whose(scope)):
-            await self._app(scope, receive, send)
+        if scope["type"] == "http" and (early := self._buckets.take(_whose(scope))):
+            self._on_refusal()
+            await _too_many(early)(scope, receive, send)
             return
-        self._on_refusal()
-        refusal = JSONResponse({"error": "too many requests"}, 429, headers={"Retry-After": "1"})
-        await refusal(scope, receive, send)
+        await self._app(scope, receive, send)
 
-    def _admits(self, whose: str) -> bool:
-        now = anyio.current_time()
-        left, then = self._buckets.pop(whose, (self._burst, now))
-        left = min(self._burst, left + (now - then) * self._rate)
-        admitted = left >= 1
-        self._buckets[whose] = left - admitted, now
-        if len(self._buckets) > _REMEMBERED:
-            self._buckets.popitem(last=False)
-        return admitted
+
+class StrangerLimit:
+    """*rate* requests a second, and twice as many at once, of each address, as long as nobody has shown there who he
+    is. Stands `before` what asks for that, and again `behind` it.
+
+    What was shown and found good at an address is not counted there, so that those who belong are not kept out by one
+    who tries tokens at the same address.
+    """
+
+    def __init__(self, rate: float, *, on_refusal: Callable[[], object]) -> None:
+        self._buckets = Buckets(rate, 2 * rate)
+        self._on_refusal = on_refusal
+        self._good: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            address = _address(scope)
+            shown = address, _shown(scope)
+            if shown not in self._good and (early := self._buckets.take(address)):
+                self._on_refusal()
+                await _too_many(early)(scope, receive, send)
+                return
+            scope[_SHOWN] = passed = _Shown(shown)
+            await app(scope, receive, send)
+            if not passed.is_good:
+                self._good.pop(shown, None)
+
+        return limited
+
+    def behind(self, app: ASGIApp) -> ASGIApp:
+        async def known(scope: Scope, receive: Receive, send: Send) -> None:
+            passed: _Shown | None = scope.get(_SHOWN)
+            if passed is not None:
+                passed.is_good = True
+                if passed.shown in self._good:
+                    self._good.move_to_end(passed.shown)
+                else:
+                    self._buckets.give_back(passed.shown[0])
+                    self._good[passed.shown] = None
+                    if len(self._good) > _REMEMBERED:
+                        self._good.popitem(last=False)
+            await app(scope, receive, send)
+
+        return known
+
+
+_SHOWN = "agentrun.shown"
+
+
+class _Shown:
+    """What a request has shown, and whether it was found good."""
+
+    def __init__(self, shown: tuple[str, bytes]) -> None:
+        self.shown = shown
+        self.is_good = False
+
+
+def _shown(scope: Scope) -> bytes:
+    """A digest of the token in a request."""
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    return hashlib.blake2b(b"\n".join(found), digest_size=16).digest()
+
+
+def _too_many(early: float) -> JSONResponse:
+    return JSONResponse({"error": "too many requests"}, 429, headers={"Retry-After": str(math.ceil(early))})
 
 
 def _whose(scope: Scope) -> str:
     user: object = scope.get("user")
     if isinstance(user, AuthenticatedUser):
         return f"principal {user.access_token.client_id} {user.access_token.subject or ''}"
-    return f"address {(scope.get('client') or ('',))[0]}"
+    return _address(scope)
+
+
+def _address(scope: Scope) -> str:
+    """Where a request comes from; of IPv6 the network, all of whose addresses are one customer's."""
+    host: str = (scope.get("client") or ("",))[0]
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 class Drain:

@@ -15,7 +15,6 @@ import anyio
 import uvicorn
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.transport_security import TransportSecuritySettings
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -31,9 +30,10 @@ from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
 from .connections import by_connection
-from .guards import Drain, RateLimit, counted
+from .guards import Drain, RateLimit, StrangerLimit, counted
+from .logs import configure_logging
+from .metrics import Metrics
 from .oauth import ResourceServer
-from .stdio import configure_logging
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -51,14 +51,17 @@ def serve_http(settings: Settings) -> int:
 
     :raises SettingsError: it would be open to others without a token, or the token file is of no use.
     """
-    configure_logging(settings)
+    configure_logging(settings, settings.log_format)
     tokens = ResourceServer.from_settings(settings) if settings.auth else None
     if settings.auth and tokens is None:
         tokens, new = Tokens.generated(settings.token_file or default_token_file())
         if new is not None:
             where = settings.token_file or default_token_file()
-            sys.stderr.write(f"A token was made and is kept in {where}. Clients send it as\n")
-            sys.stderr.write(f"  Authorization: Bearer {new}\n")
+            # Where stderr is for a machine to read, it has no part in secrets.
+            told = sys.stderr if settings.log_format == "text" else sys.stdout
+            told.write(f"A token was made and is kept in {where}. Clients send it as\n")
+            told.write(f"  Authorization: Bearer {new}\n")
+            told.flush()
     elif not settings.auth and not is_loopback(settings.host) and not settings.allow_public_without_auth:
         raise SettingsError(
             f"without a token, everybody who reaches {settings.host} could run code here; leave `auth` on, listen "
@@ -98,6 +101,9 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> 
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Who may say where he comes from would be an address of his own at each request.
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
@@ -137,7 +143,8 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     :param tokens: who may call; None lets everybody in.
     """
     settings = sessions.settings
-    mcp = build_server(sessions, by_connection(sessions.disconnect))
+    metrics = Metrics(sessions)
+    mcp = build_server(sessions, by_connection(sessions.disconnect), metrics.called)
     security = _transport_security(settings)
     streamable = mcp.streamable_http_app(
         transport_security=security,
@@ -147,33 +154,25 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     )
     sse = mcp.sse_app(transport_security=security, max_request_body_size=settings.body_limit)
 
-    registry = CollectorRegistry()
-    requests = Counter("agentrun_http_responses", "Answers over HTTP, by status.", ["status"], registry=registry)
-    refused = Counter("agentrun_http_rate_limited", "Requests refused for coming too fast.", registry=registry)
-    for name, what, value in (
-        ("agentrun_sandboxes", "Sandboxes that a client has.", lambda: sessions.count),
-        ("agentrun_pool_sandboxes", "Sandboxes in the warm pool.", lambda: sessions.spares),
-    ):
-        Gauge(name, what, registry=registry).set_function(value)
-
-    async def metrics(_: Request) -> Response:
-        return PlainTextResponse(generate_latest(registry).decode())
+    async def show_metrics(_: Request) -> Response:
+        return PlainTextResponse(metrics.text())
 
     guarded: ASGIApp = RateLimit(
-        Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", metrics)]),
+        Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", show_metrics)]),
         rate=settings.rate_limit,
-        on_refusal=refused.inc,
+        on_refusal=lambda: metrics.limited("principal"),
     )
     drain = Drain(guarded)
-    endpoints: ASGIApp = drain
+    strangers = StrangerLimit(settings.stranger_limit, on_refusal=lambda: metrics.limited("address"))
+    endpoints: ASGIApp = strangers.behind(drain)
     backend: BearerAuthBackend | None = None
     public: list[Route] = []
     if isinstance(tokens, ResourceServer):
-        endpoints = RequireAuthMiddleware(drain, tokens.scopes, tokens.metadata)
+        endpoints = RequireAuthMiddleware(endpoints, tokens.scopes, tokens.metadata)
         backend = BearerAuthBackend(tokens.verifier, resource_server_url=tokens.resource)
         public = tokens.routes
     elif tokens is not None:
-        endpoints = RequireAuthMiddleware(drain, [])
+        endpoints = RequireAuthMiddleware(endpoints, [])
         backend = BearerAuthBackend(tokens)
 
     async def healthz(_: Request) -> Response:
@@ -200,7 +199,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
         lifespan=lifespan,
     )
     app.mount("/", endpoints)
-    return counted(app, lambda status: requests.labels(status).inc()), drain
+    return counted(strangers.before(app), metrics.responded), drain
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:

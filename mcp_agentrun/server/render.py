@@ -25,6 +25,7 @@ __all__ = [
     "latest_line",
     "mime_type",
     "new_sandbox",
+    "outcome_of",
     "output_uri",
     "plain_text",
     "run_answer",
@@ -404,6 +405,12 @@ def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept
         "state": state,
     }
     return text_answer(_MARK + message, is_error=True, meta=meta)
+
+
+def outcome_of(result: CallToolResult) -> str:
+    """How the call ended that *result* answers."""
+    facts: dict[str, Any] = (result.meta or {}).get("agentrun/run") or {}
+    return str(facts.get("outcome") or ("error" if result.is_error else "ok"))
 
 
 def text_answer(text: str, *, is_error: bool = False, meta: dict[str, Any] | None = None) -> CallToolResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -20,12 +19,10 @@ from ..packages.installer import policy_of
 from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
+from .logs import configure_logging
 from .pipes import claim
-from .render import plain_text
 
-__all__ = ["configure_logging", "serve_stdio"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["serve_stdio"]
 
 
 def serve_stdio(settings: Settings) -> NoReturn:
@@ -40,31 +37,6 @@ def serve_stdio(settings: Settings) -> NoReturn:
         importlib.import_module(module)
     # On Windows, a thread that nothing can interrupt reads stdin: leaving the interpreter would wait for it.
     os._exit(anyio.run(_serve, settings))
-
-
-class _PlainFormatter(logging.Formatter):
-    """What the code or a package has a say in can't reach the operator's terminal as more than text."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return plain_text(super().format(record))
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log to stderr, and never what code says or is."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        force=True,
-    )
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # At "info" the SDK logs what tools answered, and that is the user's.
-    logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
-    if settings.network != "none":
-        logger.warning(
-            "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
-            settings.network,
-        )
 
 
 async def _serve(settings: Settings) -> int:

@@ -1,5 +1,5 @@
 """Who owns which sandbox, for how long, and how many there may be."""
 
-from .registry import NEW, STDIO, Caller, Lease, Sessions
+from .registry import NEW, REFUSALS, STDIO, Caller, Lease, Sessions
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "Sessions"]
+__all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]

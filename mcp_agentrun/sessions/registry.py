@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -19,9 +20,10 @@ from ..errors import AgentRunError, InvalidRequestError, UnavailableError
 from ..packages.installer import Installer
 from ..sandbox import Sandbox
 from ..settings import Settings
-from .pool import Open, WarmPool
+from .pool import WarmPool
+from .room import Open, Place, Room
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "Sessions"]
+__all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,14 @@ WAIT_SECONDS = 30.0
 """What a call waits for room, where the server has as many sandboxes as it may."""
 
 _REMEMBERED = 4096  # sandboxes that have expired, to tell whoever comes back for them
-_NEED = 128 << 20  # bytes that a fresh sandbox takes, with the data packages imported
+NEED = 128 << 20
+"""Bytes that a fresh sandbox takes, with the data packages imported."""
+
+
+Refusal = Literal["share", "memory", "queue", "room"]
+"""The principal's share, the machine's memory, a place in the queue, or room within the time that one waits."""
+
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 
 @dataclass(frozen=True)
@@ -93,13 +102,16 @@ class Sessions:
         self._installer = Installer(engine, settings, network)
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
-        self._pool = WarmPool(self._open, settings.pool, settings.pool_max) if is_shared else None
+        self._all: set[Open] = set()
+        self._room = Room(settings.max_total if is_shared else settings.max_sandboxes)
+        self._pool = WarmPool(self._spare, self._room, settings.pool, settings.pool_max) if is_shared else None
         self._own: dict[Hashable, _Session] = {}
         self._by_handle: dict[str, _Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
-        self._room = anyio.CapacityLimiter(settings.max_total if is_shared else settings.max_sandboxes)
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._awaited: Counter[str] = Counter()
+        self.refused: Counter[Refusal] = Counter()
+        """How often a sandbox was refused, by what was lacking."""
         self._calls = 0
         self._idle = anyio.Event()
         self._closing = anyio.Event()
@@ -129,6 +141,21 @@ class Sessions:
     def spares(self) -> int:
         """Sandboxes in the warm pool."""
         return 0 if self._pool is None else self._pool.size
+
+    @property
+    def taken(self) -> int:
+        """Sandboxes in all, those included that are being opened or are not gone yet."""
+        return self._room.taken
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for room for a sandbox."""
+        return self._room.waiting
+
+    @property
+    def pool_use(self) -> tuple[int, int]:
+        """How often a sandbox was asked for and one was ready, or none."""
+        return (0, 0) if self._pool is None else (self._pool.hits, self._pool.misses)
 
     async def idle(self) -> None:
         """Wait until no call is being answered."""
@@ -161,6 +188,10 @@ class Sessions:
         self._calls += 1
         try:
             yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+        except anyio.get_cancelled_exc_class():
+            if is_new:  # nobody has been told its handle
+                self._close(session)
+            raise
         finally:
             session.calls -= 1
             session.used = anyio.current_time()
@@ -240,17 +271,8 @@ class Sessions:
         """
         self._require_share(caller)
         self._awaited[caller.principal] += 1
-        ticket = object()
         try:
-            await self._wait_for_room(ticket)
-            try:
-                await self._require_memory()
-                opened = (self._pool.take() if self._pool is not None else None) or await self._open()
-            except BaseException:
-                self._room.release_on_behalf_of(ticket)
-                raise
-            session = _Session(opened, caller, handle, anyio.current_time())
-            opened.on_end = lambda: self._room.release_on_behalf_of(ticket)
+            session = _Session(await self._provided(), caller, handle, anyio.current_time())
             if handle is None:
                 self._own[caller.connection] = session
             else:
@@ -261,53 +283,89 @@ class Sessions:
             if not self._awaited[caller.principal]:
                 del self._awaited[caller.principal]
 
+    async def _provided(self) -> Open:
+        """A sandbox that is ready, or else a new one, once there is room for it."""
+        if self._pool is not None and (spare := self._pool.take()) is not None:
+            return spare
+        found = self._room.take() or await self._wait_for_room()
+        return await self._open(found) if isinstance(found, Place) else found
+
+    async def _spare(self) -> Open | None:
+        """A new sandbox for the pool; None where its place or memory would be missed."""
+        place = self._room.take()
+        try:
+            return None if place is None else await self._open(place)
+        except UnavailableError:
+            return None
+
     def _require_share(self, caller: Caller) -> None:
         taken = self._awaited[caller.principal] + sum(
             session.caller.principal == caller.principal for session in (*self._own.values(), *self._by_handle.values())
         )
         if taken >= self.settings.max_sandboxes:
+            self.refused["share"] += 1
             raise UnavailableError(
                 f"You have {taken} sandboxes already, the most that this server allows. Use one of those that you have."
             )
 
-    async def _require_memory(self) -> None:
+    async def _begin_start(self, place: Place) -> None:
+        """Set memory aside for the sandbox in *place*, beside that for others that are being started, whose use can't
+        be measured yet.
+        """
         free = await self._engine.free_memory() if self.is_shared else None
-        if free is not None and free < self.settings.reserve + _NEED:
+        if free is not None and free < self.settings.reserve + NEED * (self._room.starting + 1):
+            self.refused["memory"] += 1
             raise UnavailableError(
                 "The server is busy: its machine has too little memory left for another sandbox. Call again later."
             )
+        place.is_starting = True
 
-    async def _wait_for_room(self, ticket: object) -> None:
-        if self._room.available_tokens < 1 and self._room.statistics().tasks_waiting >= self.settings.queue:
+    async def _wait_for_room(self) -> Place | Open:
+        if self._room.waiting >= self.settings.queue:
+            self.refused["queue"] += 1
             raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
-        with anyio.move_on_after(WAIT_SECONDS) as waiting:
-            await self._room.acquire_on_behalf_of(ticket)
-        if waiting.cancelled_caught:
-            raise UnavailableError(
-                f"The server is busy: it has {self._room.total_tokens:g} sandboxes, the most that it may, and none "
-                "became free. Call again later."
-            )
+        with anyio.move_on_after(WAIT_SECONDS):
+            return await self._room.wait()
+        self.refused["room"] += 1
+        raise UnavailableError(
+            f"The server is busy: it has {self._room.places} sandboxes, the most that it may, and none became free. "
+            "Call again later."
+        )
 
-    async def _open(self) -> Open:
+    async def _open(self, place: Place) -> Open:
+        """Open a sandbox in *place*, which is left when that fails, or when the sandbox is gone."""
         if self._tasks is None:
             raise RuntimeError("Sessions is used inside `async with`")
-        return await self._tasks.start(self._keep_open)
+        try:
+            await self._begin_start(place)
+            return await self._tasks.start(self._keep_open, place)
+        except BaseException:
+            place.leave()
+            raise
 
-    async def _keep_open(self, *, task_status: TaskStatus[Open]) -> None:
+    async def _keep_open(self, place: Place, *, task_status: TaskStatus[Open]) -> None:
         opened: Open | None = None
         try:
             async with Sandbox(self._engine, self.settings, installer=self._installer) as sandbox:
                 opened = Open(sandbox)
+                self._all.add(opened)
                 task_status.started(opened)
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._close_with_all, tasks, opened)
+                    tasks.start_soon(self._close_with_all, opened)
+                    tasks.start_soon(self._note_start, sandbox, place)
                     await opened.closing.wait()
                     tasks.cancel_scope.cancel()
         finally:
             if opened is not None:
-                opened.on_end()
+                self._all.discard(opened)
+            place.leave()
 
-    async def _close_with_all(self, tasks: TaskGroup, opened: Open) -> None:
+    async def _note_start(self, sandbox: Sandbox, place: Place) -> None:
+        with contextlib.suppress(AgentRunError):
+            await sandbox.ready()
+        place.is_starting = False
+
+    async def _close_with_all(self, opened: Open) -> None:
         await self._closing.wait()
         opened.closing.set()
 
@@ -339,11 +397,27 @@ class Sessions:
                 self._close(session)
             await anyio.sleep(max(0.05, min(due - now, self.settings.idle_ttl / 4, RECONCILE_SECONDS)))
 
+    async def reconcile(self) -> None:
+        """Compare what the engine runs with what there should be: containers that nobody knows are removed, and
+        sandboxes whose containers have gone without a word are taken for lost, so that their clients are told.
+
+        :raises UnavailableError: the engine does not answer.
+        """
+        believed = [(opened.sandbox, opened.sandbox.starts) for opened in self._all if opened.sandbox.is_ready]
+        found = set(await self._engine.sandboxes())
+        for sandbox, start in believed:
+            if sandbox.id not in found and sandbox.is_ready:
+                logger.warning("a sandbox's container is gone")
+                sandbox.lost(start)
+        if self._pool is not None:
+            self._pool.discard_lost()
+        if removed := await self._engine.sweep():
+            logger.warning("%d containers that nobody owned have been removed", removed)
+
     async def _reconcile(self) -> None:
-        """Remove the containers of servers that have ended, whenever that was."""
         while True:
             await anyio.sleep(RECONCILE_SECONDS)
             try:
-                await self._engine.sweep()
+                await self.reconcile()
             except AgentRunError as error:
                 logger.warning("%s", error)

@@ -1,51 +1,98 @@
 """Keeps the runner out of what user code can see of its own stack: frames below it, and recursion that they use up.
 
-Both are in CPython's own structures, whose layout is checked before anything is changed: where it isn't as expected,
-nothing is, and user code sees a few frames of ours.
+Both are words in the state of the thread, which CPython 3.13 has no call for. Where each lies is found by looking for
+what must be there, and nothing is changed where that is not found exactly once, or under any other version: user code
+then sees a few frames of ours, and that is all.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 import types
+from _weakref import ref  # of which the rest of `weakref` is not needed, and takes a first worker time
+from collections.abc import Callable, Iterable
 from typing import Any
 
-# struct _PyInterpreterFrame of CPython 3.13, and where a frame object points to it
-_FRAME = 24
-_PREVIOUS, _GLOBALS, _OBJECT, _OWNER = 8, 24, 48, 70
-_OF_C_STACK = b"\3"
-_KNOWN = (
+_FRAME = 24  # offset in a frame object of the address of the interpreter's own frame
+_PREVIOUS, _OBJECT = 8, 48  # offsets in that one of the addresses of its caller's, and of the frame object
+_WORDS = 32  # of a thread's state that are looked at
+_IS_KNOWN = (
     sys.version_info[:2] == (3, 13) and sys.implementation.name == "cpython" and ctypes.sizeof(ctypes.c_void_p) == 8
 )
 
-_memmove: Any = ctypes.memmove
-_ZERO = bytes(8)
-_NOTHING: Any = (_memmove, (), (), ())
+_write: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)(("memmove", ctypes.CDLL(None)))
 _read = ctypes.c_uint64.from_address
+_getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
+_partial: Any = functools.partial
+_call: Any = _partial.__call__  # one of C
+# The code may replace them where they come from.
+_next: Any = next
+_map: Any = map
+_filter: Any = filter
+_ORDER = sys.byteorder
 
 
-def hidden(frame: types.FrameType) -> tuple[Any, Any]:
-    """How to hide *frame* and all below it, from ``f_back``, tracebacks and warnings, and how to show them again.
+def alone(
+    frame: types.FrameType, function: Callable[..., Any], *arguments: Any, before: Iterable[functools.partial[Any]] = ()
+) -> tuple[list[Any], Iterable[Any]]:
+    """How to call *function*, which is C, as if *frame* and all below it did not exist: not for ``f_back``, tracebacks,
+    warnings, signal handlers and `faulthandler`.
 
-    Each is the arguments of a ``list(map(...))``, to be called by *frame* itself, just before and just after a call of
-    C: one call each, since an interrupt could come between two. A hidden frame must neither return nor raise.
+    *frame*, the caller, has to do it, with the two values that are returned: ``calls.pop()(*hide)``. To evaluate the
+    arguments, of which there are none, takes the frames away. They are back when the callable goes: after the call, and
+    before an exception reaches *frame*, when tracing looks for a frame.
+
+    :param before: what else to call before *function*, already hidden.
     """
-    if not _KNOWN:
-        return _NOTHING, _NOTHING
-    inner = _read(id(frame) + _FRAME).value
-    if _read(inner + _OBJECT).value != id(frame) or _read(inner + _GLOBALS).value != id(frame.f_globals):
-        return _NOTHING, _NOTHING
-    previous, owner = ctypes.string_at(inner + _PREVIOUS, 8), ctypes.string_at(inner + _OWNER, 1)
-    if owner != b"\0":
-        return _NOTHING, _NOTHING
-    places, sizes = (inner + _PREVIOUS, inner + _OWNER), (8, 1)
-    return (_memmove, places, (_ZERO, _OF_C_STACK), sizes), (_memmove, places, (previous, owner), sizes)
+    call: Any = _partial(function, *arguments)
+    place, own = _place(), _inner(_getframe())
+    if place is None or _word(own + _PREVIOUS) != _inner(frame) or _read(place).value != own:
+        return [call], _filter(None, _map(_call, before))
+    restore = _partial(_next, _map(_write, (place,), (_inner(frame).to_bytes(8, _ORDER),), (8,)))
+    hide = _partial(_write, place, bytes(8), 8)
+    return [ref(call, restore), call], _filter(None, _map(_call, (hide, *before)))
+
+
+@functools.cache
+def _place() -> int | None:
+    """Address of the word in the main thread's state that holds the frame being executed, if it is found."""
+    if not _IS_KNOWN:
+        return None
+    get_state = ctypes.pythonapi.PyThreadState_Get
+    get_state.restype = ctypes.c_void_p
+    state = int(get_state())
+
+    def once_more() -> set[int]:  # from another frame, so that nothing is taken for it that only happens to be equal
+        return _places(state, _getframe())
+
+    found = _places(state, _getframe()) & once_more()
+    return found.pop() if len(found) == 1 else None
+
+
+def _places(state: int, caller: types.FrameType) -> set[int]:
+    """Where in the thread's *state* the frame of this very call is pointed to."""
+    own = _inner(_getframe())  # in no variable: a frame that holds itself would outlive the call, and all below it too
+    words: list[int] = list((ctypes.c_uint64 * _WORDS).from_address(state))  # by C: a call would be another frame
+    if not own or own not in words:  # then it is no address to look at
+        return set()
+    if _word(own + _OBJECT) != id(_getframe()) or _word(own + _PREVIOUS) != _inner(caller):
+        return set()
+    return {state + 8 * at for at, word in enumerate(words) if word == own}
+
+
+def _inner(frame: types.FrameType) -> int:
+    return _word(id(frame) + _FRAME)
+
+
+def _word(address: int) -> int:
+    return _read(address).value
 
 
 def depth() -> int:
     """How many Python frames lie below the user's code: the caller's and all below it."""
-    count, frame = 0, sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    count, frame = 0, _getframe(1)
     while frame is not None:
         count, frame = count + 1, frame.f_back
     return count
@@ -57,6 +104,8 @@ def discount(frames: int) -> None:
     The thread's state has the limit and, just before it, what remains of it: found by setting limits that nothing else
     equals, and left alone where that finds no such pair.
     """
+    if not _IS_KNOWN:
+        return
     limit = sys.getrecursionlimit()
     get_state = ctypes.pythonapi.PyThreadState_Get
     get_state.restype = ctypes.c_void_p

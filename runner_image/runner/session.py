@@ -5,12 +5,15 @@ import __future__
 
 import _ast as ast  # the nodes alone: what is around them takes long to import, and a first answer waits
 import builtins
+import collections
 import contextlib
 import errno
+import functools
 import gc
 import importlib
 import io
 import linecache
+import marshal
 import os
 import random
 import signal
@@ -18,7 +21,7 @@ import socket
 import sys
 import traceback
 import types
-from typing import Any
+from typing import Any, cast
 
 from . import frames, linux
 from .display import Items
@@ -29,20 +32,25 @@ _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _SOURCES = 200  # runs whose definitions a spawned process gets
 _CLIP = 4096  # characters of any text in a report; all of it is in the output
 _MOST_NAMES, _LONGEST_NAME = 500, 100
+_MISSING_AT_THE_END = ("expected ", "unexpected unindent")
 _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _print = print
 _compile = compile
 _compile_tree: Any = compile
-_eval, _list, _map = eval, list, map
+_eval = eval
 _StringIO = io.StringIO
+_partial: Any = functools.partial
 _excepthook = sys.__excepthook__
+_gettrace, _settrace, _getprofile, _setprofile = sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _listdir, _modules = os.listdir, sys.modules
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
+_FOLDER = os.path.dirname(__file__) + "/"
 _CO_COROUTINE = 0x80  # of `inspect`
+_Loader = cast("Any", type(importlib.__spec__.loader))  # that of files
 
 
 class Session:
@@ -50,12 +58,18 @@ class Session:
 
     def __init__(self) -> None:
         self._main = types.ModuleType("__main__")
-        self._main.__dict__["__builtins__"] = builtins
+        self._filename: str | None = None
+        self._loader = _Loader("__main__", "")
+        # As in a script, in that order, and with a file's name that only our own tables know.
+        self._main.__dict__.update(
+            __loader__=self._loader, __annotations__={}, __builtins__=builtins, __file__=None, __cached__=None
+        )
         sys.modules["__main__"] = self._main
         for name in [name for name in sys.modules if name.partition(".")[0] in ("runner", "mcp_agentrun")]:
             del sys.modules[name]  # a module of the session's own may have that name
         sys.path[0] = WORKSPACE
         self._argv = sys.argv = [""]
+        _pretend_plain_start()
         os.chdir(WORKSPACE)
         random.seed()
         numpy_random = sys.modules.get("numpy.random")
@@ -77,10 +91,11 @@ class Session:
         self._value: str | None = None
         self._changed = True
         self._classes: dict[str, str] = {}
-        self._sources: list[str] = []
+        self._sources: list[tuple[str, str]] = []
         self._loop: Any = None
         self._is_level = False
         linux.no_more_processes()  # what was refused until now is nothing of this session's
+        self._tracing: list[functools.partial[Any]] = []
 
     def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
@@ -130,12 +145,21 @@ class Session:
         return report
 
     def _execute(self, code: str, filename: str) -> None:
+        def get_source(_name: str) -> str:
+            return code
+
         lines = _StringIO(code, newline=None).readlines()
         with contextlib.suppress(Exception):
             linecache.cache[filename] = (len(code), None, lines, filename)
         namespace = self._main.__dict__
         if sys.argv == self._argv:
             self._argv = sys.argv = [filename]
+            sys.orig_argv = [sys.executable, "-u", filename]
+        if namespace.get("__file__") == self._filename:
+            namespace["__file__"] = self._filename = filename
+        namespace["__doc__"] = None
+        self._loader.path = filename
+        self._loader.get_source = get_source
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
         if self._getfile_of_python is None:
             if "inspect" in code:
@@ -143,12 +167,17 @@ class Session:
                     importlib.import_module("inspect")
             self._teach_inspect()
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        tree: Any = _compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        try:
+            tree: Any = _compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        except SyntaxError as error:
+            if error.end_offset == -1 and error.lineno == len(lines) and error.msg.startswith(_MISSING_AT_THE_END):
+                error.offset = 0  # in a file, the parser does not point at it
+            raise
         self._changed = not self._only_prints(tree)
         if self._changed:
             self._note_definitions(tree, code, filename)
         last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        if last is not None and not _is_silenced(last, lines):
+        if last is not None and not _is_silenced(last, lines) and not self._is_print(last.value):
             tree.body.pop()
         else:
             last = None
@@ -157,15 +186,33 @@ class Session:
             frames.discount(frames.depth() + 1)
         body = _compile(tree, filename, "exec", flags, dont_inherit=True)
         expression: Any = None
-        if last is not None:
+        if last is not None and not isinstance(last.value, ast.Constant):
             flags |= body.co_flags & _FUTURES
             expression = _compile_tree(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
         if (body.co_flags | getattr(expression, "co_flags", 0)) & _CO_COROUTINE:
             value = self._await(_run_awaiting(body, expression, namespace))
         else:
-            value = _run(body, expression, namespace)
+            self._evaluate(body)
+            value = None if expression is None else self._evaluate(expression)
         if last is not None:
-            getattr(sys, "displayhook", self._display)(value)
+            shown = last.value.value if isinstance(last.value, ast.Constant) else value
+            getattr(sys, "displayhook", self._display)(shown)
+
+    def _evaluate(self, code: types.CodeType) -> Any:
+        """Execute *code* with nothing of ours below it, and hold whatever traces it until the next one."""
+        tracing, self._tracing = self._tracing, []
+        calls, hide = frames.alone(_getframe(), _eval, code, self._main.__dict__, before=tracing)
+        try:
+            return calls.pop()(*hide)
+        finally:
+            # No call of Python's before it is off.
+            trace, profile = _gettrace(), _getprofile()
+            if trace is not None:
+                _settrace(None)
+                self._tracing.append(_partial(_settrace, trace))
+            if profile is not None:
+                _setprofile(None)
+                self._tracing.append(_partial(_setprofile, profile))
 
     def _await(self, coroutine: Any) -> Any:
         """Run a top-level ``await`` on the session's own event loop, whose tasks go on with the next one."""
@@ -189,7 +236,7 @@ class Session:
         for statement in tree.body:
             if isinstance(statement, ast.ClassDef):
                 self._classes[statement.name] = filename
-        self._sources.append(code)
+        self._sources.append((filename, code))
         del self._sources[:-_SOURCES]
         spawn = sys.modules.get("multiprocessing.spawn")
         if (spawn is None and "multiprocessing" in code) or "ProcessPool" in code:
@@ -204,15 +251,11 @@ class Session:
 
     def _prepared(self, data: dict[str, Any]) -> dict[str, Any]:
         """What a spawned process is told, with a file that defines what ``__main__`` has."""
-        if "init_main_from_path" not in data and "init_main_from_name" not in data:
-            *earlier, current = self._sources
-            sources: list[str] = []
-            for source in earlier:
-                with contextlib.suppress(Exception):  # it was no Python
-                    sources.append(_definitions(source))
+        if "init_main_from_name" not in data and self._main.__dict__.get("__file__") in (self._filename, None):
             path = f"/tmp/.agentrun-{os.getpid()}.py"
-            with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write("\n".join([*sources, current]))
+            magic: bytes = importlib.import_module("importlib.util").MAGIC_NUMBER
+            with open(path, "wb") as file:
+                file.write(magic + bytes(12) + marshal.dumps(_for_spawned(self._sources)))
             data["init_main_from_path"] = path
         return data
 
@@ -225,30 +268,22 @@ class Session:
 
     def _getfile(self, object: Any) -> Any:
         """`inspect.getfile`, which knows the classes that runs have defined."""
-        try:
-            return self._getfile_of_python(object)
-        except (OSError, TypeError):
-            if isinstance(object, type) and object.__module__ == "__main__":
-                name = object.__qualname__.partition(".")[0]
-                if name in self._classes:
-                    return self._classes[name]
-            raise
+        if isinstance(object, type) and object.__module__ == "__main__":
+            name = object.__qualname__.partition(".")[0]
+            if name in self._classes:
+                return self._classes[name]
+        return self._getfile_of_python(object)
 
     def _only_prints(self, tree: ast.Module) -> bool:
         """Whether *tree* does nothing but print constants and variables of built-in types, so that no variable can
         have another value afterwards.
         """
-        namespace = self._main.__dict__
-        if (
-            "print" in namespace
-            or namespace.get("__builtins__") is not builtins
-            or builtins.__dict__.get("print") is not _print
-            or type(sys.stdout) is not io.TextIOWrapper
-        ):
+        if type(sys.stdout) is not io.TextIOWrapper:
             return False
+        namespace = self._main.__dict__
         for statement in tree.body:
             match statement:
-                case ast.Expr(ast.Call(ast.Name("print"), arguments, [])):
+                case ast.Expr(ast.Call(_, arguments, []) as call) if self._is_print(call):
                     for argument in arguments:
                         match argument:
                             case ast.Constant():
@@ -260,6 +295,19 @@ class Session:
                 case _:
                     return False
         return True
+
+    def _is_print(self, expression: ast.expr) -> bool:
+        """Whether *expression* is a call of `print` itself, which has no value to be shown."""
+        match expression:
+            case ast.Call(ast.Name("print")):
+                namespace = self._main.__dict__
+                return (
+                    "print" not in namespace
+                    and namespace.get("__builtins__") is builtins
+                    and builtins.__dict__.get("print") is _print
+                )
+            case _:
+                return False
 
     def _display(self, value: object) -> None:
         """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
@@ -310,6 +358,26 @@ def _module_of(entry: str) -> str:
     return entry.partition(".")[0]
 
 
+def _pretend_plain_start() -> None:
+    """Say of the interpreter's start what ``python -u script.py`` would say, and what `subprocess` and
+    `multiprocessing` are to start others like: the runner itself is isolated from the environment.
+    """
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    flags: Any = sys.flags
+    names: tuple[str, ...] = cast("Any", type(flags)).__match_args__
+    kind = cast("Any", collections).namedtuple("flags", names, module="sys")
+    show = kind.__repr__
+
+    def represent(self: object) -> str:
+        return f"sys.{show(self)}"
+
+    kind.__repr__ = represent
+    kind.gil = getattr(flags, "gil", 1)
+    plain: dict[str, int] = dict.fromkeys(("isolated", "no_user_site", "no_site", "ignore_environment"), 0)
+    plain |= {"safe_path": False, "dont_write_bytecode": int(sys.dont_write_bytecode)}
+    sys.flags = kind(*(plain.get(name, getattr(flags, name)) for name in names))
+
+
 def _tell_children(variable: str, before: str | None, now: str | None) -> None:
     """Put the folder *now* before all others in a path *variable*, in the place of *before*."""
     with contextlib.suppress(Exception):
@@ -338,25 +406,8 @@ def _objects(things: Any) -> list[Any]:
     return [*things]
 
 
-def _run(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:
-    """Execute *body*; returns the value of *expression*, if there is one."""
-    hide, show = frames.hidden(_getframe())
-    _list(_map(*hide))
-    try:
-        _eval(body, namespace)
-    finally:
-        _list(_map(*show))
-    if expression is None:
-        return None
-    _list(_map(*hide))
-    try:
-        return _eval(expression, namespace)
-    finally:
-        _list(_map(*show))
-
-
 async def _run_awaiting(body: types.CodeType, expression: Any, namespace: dict[str, Any]) -> Any:
-    """The same, where there is an ``await`` in one of them; the other has the running loop as well."""
+    """Execute both where there is an ``await`` in one of them; the other has the running loop as well."""
     value = _eval(body, namespace)
     if body.co_flags & _CO_COROUTINE:
         await value
@@ -375,18 +426,44 @@ def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:
     return rest[last.end_col_offset :].lstrip(" \t)").startswith(";")
 
 
-def _definitions(code: str) -> str:
-    """The parts of *code* that define names and do nothing else."""
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+def _for_spawned(sources: list[tuple[str, str]]) -> types.CodeType:
+    """What a spawned process executes before its own work: the last of *sources* as it is, and of those before it what
+    defines names and does nothing else; each under its own name, and with its lines for tracebacks.
+    """
     whole: Any = importlib.import_module("ast")
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    *earlier, (filename, code) = sources
+    parts: list[bytes] = []
+    for name, source in earlier:
+        with contextlib.suppress(Exception):  # it was no Python
+            tree = whole.parse(source)
+            tree.body = [
+                statement
+                for statement in tree.body
+                if isinstance(statement, kept)
+                or (isinstance(statement, ast.Assign) and all(map(_is_constant, whole.walk(statement.value))))
+            ]
+            parts.append(marshal.dumps(_compile_tree(tree, name, "exec", dont_inherit=True)))
+    lines = {name: (len(source), None, source.splitlines(keepends=True), name) for name, source in sources}
+    before = [f"__import__('linecache').cache.update({lines!r})"]
+    before += [f"exec(__import__('marshal').loads({part!r}))" for part in parts]
     tree = whole.parse(code)
-    tree.body = [
-        statement
-        for statement in tree.body
-        if isinstance(statement, kept)
-        or (isinstance(statement, ast.Assign) and all(map(_is_constant, whole.walk(statement.value))))
-    ]
-    return whole.unparse(tree)
+    first = next((at for at, statement in enumerate(tree.body) if not _is_of_the_head(statement)), len(tree.body))
+    for statement in reversed(before):
+        (node,) = whole.parse(statement).body
+        tree.body.insert(first, node)
+    return _compile_tree(tree, filename, "exec", dont_inherit=True)
+
+
+def _is_of_the_head(statement: ast.stmt) -> bool:
+    """Whether nothing may stand before *statement*."""
+    match statement:
+        case ast.ImportFrom("__future__"):
+            return True
+        case ast.Expr(ast.Constant()):
+            return True
+        case _:
+            return False
 
 
 def _is_constant(part: ast.AST) -> bool:
@@ -407,12 +484,22 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """*trace* without the frames that are ours, wherever they are, and those of the event loop below the user's."""
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if name != __file__ and not name.endswith(("/asyncio/base_events.py", "/asyncio/runners.py")):
+        if not _is_ours(trace) and not name.endswith(("/asyncio/base_events.py", "/asyncio/runners.py")):
             break
         trace = trace.tb_next
+    entry = trace
+    while entry is not None:
+        while entry.tb_next is not None and _is_ours(entry.tb_next):
+            entry.tb_next = entry.tb_next.tb_next
+        entry = entry.tb_next
     return trace
+
+
+def _is_ours(entry: types.TracebackType) -> bool:
+    return entry.tb_frame.f_code.co_filename.startswith(_FOLDER)
 
 
 def _add_line(error: SyntaxError) -> None:

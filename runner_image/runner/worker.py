@@ -7,6 +7,7 @@ and nothing else, and may close them all.
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import io
 import os
@@ -50,6 +51,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     )  # which takes a first worker longer than all else, while its code is on the way
 
     session = Session()
+    context = contextvars.Context()  # one for all runs, without what packages have set in ours
     pid = _getpid()
     is_open = False
     knows_peers = _peer(birth) == 1  # gVisor names the caller itself
@@ -75,7 +77,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             linux.prefer_as_victim(_VICTIM)
         _adopt_standard_streams(descriptors)
         run = decode_json(payload)
-        result = session.run(run["run"], run["code"], run["path"])
+        result = context.run(session.run, run["run"], run["code"], run["path"])
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _exit(result["exit_code"])
         report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_children(), **result)

@@ -1,0 +1,74 @@
+"""What is logged, to stderr: never what code says or is, and no token or handle."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import datetime, timezone
+from typing import Literal
+
+from ..settings import Settings
+from .render import plain_text
+
+__all__ = ["configure_logging"]
+
+logger = logging.getLogger(__name__)
+
+
+class _PlainFormatter(logging.Formatter):
+    """What the code or a package has a say in can't reach the operator's terminal as more than text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and record.name.partition(".")[0] == "mcp":  # its message quotes what a client has sent
+            bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+            raised, stack = _raised(record)
+            return "\n  ".join([self.format(bare), f"{raised}, raised in", *stack])
+        return plain_text(super().format(record))
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and what a record has as ``fields``; of an
+    exception its type and where it was raised, without its message, which may quote anything.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": plain_text(record.getMessage()),
+        }
+        entry.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            entry["exception"], entry["stack"] = _raised(record)
+        return json.dumps(entry, default=str)
+
+
+def _raised(record: logging.LogRecord) -> tuple[str, list[str]]:
+    """The type of the exception in *record*, and the way to where it was raised."""
+    type_, _, trace = record.exc_info or (None, None, None)
+    frames = traceback.extract_tb(trace)
+    return "" if type_ is None else type_.__name__, [
+        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames
+    ]
+
+
+def configure_logging(settings: Settings, format_: Literal["text", "json"] = "text") -> None:
+    """Log from the level on that *settings* name, and begin with what an operator should know of them."""
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), force=True)
+    for handler in logging.getLogger().handlers:
+        if format_ == "json":
+            handler.setFormatter(_JsonFormatter())
+        else:
+            handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if format_ == "json":
+        logging.captureWarnings(True)
+    # At "info" the SDK logs what tools answered, and that is the user's.
+    logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
+    if settings.network != "none":
+        logger.warning(
+            "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
+            settings.network,
+        )

@@ -1,0 +1,116 @@
+"""Who a caller is, by what the SDK's connection object says: this fails when that object becomes another."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import uvicorn
+from mcp import Client
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import TextContent
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+
+from mcp_agentrun.server.connections import by_connection
+from mcp_agentrun.server.tokens import Tokens
+
+from .http_server import TOKENS, HttpServer, open_http_client
+
+pytestmark = pytest.mark.anyio
+
+
+class Ended:
+    """The connections that have ended."""
+
+    def __init__(self) -> None:
+        self.connections: list[Hashable] = []
+        self.changed = anyio.Event()
+
+    def __call__(self, connection: Hashable) -> None:
+        self.connections.append(connection)
+        self.changed.set()
+
+
+@asynccontextmanager
+async def telling_server(ended: Ended, *, auth: bool) -> AsyncGenerator[HttpServer]:
+    """A server of the SDK's own with one tool, which says who calls."""
+    caller_of = by_connection(ended)
+    seen: dict[Hashable, int] = {}
+    mcp = MCPServer("who", log_level="WARNING")
+
+    @mcp.tool(structured_output=False)
+    async def who(ctx: Context[Any, Any]) -> str:
+        caller = caller_of(ctx.request_context)
+        number = None if caller.connection is None else seen.setdefault(caller.connection, len(seen))
+        return json.dumps([number, caller.principal])
+
+    _ = who
+    inner = Starlette(routes=[*mcp.streamable_http_app().routes, *mcp.sse_app().routes])
+    backend = Middleware(AuthenticationMiddleware, backend=BearerAuthBackend(Tokens(TOKENS)))
+    outer = Starlette(middleware=[backend] if auth else [], lifespan=lambda _: mcp.session_manager.run())
+    outer.mount("/", RequireAuthMiddleware(inner, []) if auth else inner)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(outer, log_config=None, timeout_graceful_shutdown=1))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listening])
+            yield HttpServer(None, listening.getsockname()[1], Path())  # pyright: ignore[reportArgumentType]
+            server.should_exit = True
+
+
+async def who(client: Client) -> tuple[int | None, str]:
+    (block,) = (await client.call_tool("who", {})).content
+    assert isinstance(block, TextContent)
+    number, principal = json.loads(block.text)
+    return number, principal
+
+
+@pytest.mark.parametrize("transport", ["streamable", "sse"])
+async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_once(transport: str) -> None:
+    ended = Ended()
+    async with telling_server(ended, auth=False) as server, open_http_client(server, transport, "legacy") as other:
+        async with open_http_client(server, transport, "legacy") as one:
+            assert [await who(client) for client in (one, other, one, other)] == [
+                (0, ""),
+                (1, ""),
+                (0, ""),
+                (1, ""),
+            ]
+            assert ended.connections == []
+        with anyio.fail_after(30):
+            await ended.changed.wait()
+        assert len(ended.connections) == 1
+        assert await who(other) == (1, "")
+    assert len(set(ended.connections)) == len(ended.connections) == 2
+
+
+async def test_since_2026_07_28_there_are_no_connections() -> None:
+    ended = Ended()
+    async with (
+        telling_server(ended, auth=False) as server,
+        open_http_client(server, "streamable", "2026-07-28") as client,
+    ):
+        assert [await who(client) for _ in range(2)] == [(None, "")] * 2
+    assert ended.connections == []
+
+
+@pytest.mark.parametrize(
+    ("transport", "mode"), [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy")]
+)
+async def test_a_principal_is_whose_token_it_is(transport: str, mode: str) -> None:
+    async with (
+        telling_server(Ended(), auth=True) as server,
+        open_http_client(server, transport, mode, "alice") as alice,
+        open_http_client(server, transport, mode, "bob") as bob,
+    ):
+        principals = [(await who(client))[1] for client in (alice, bob, alice)]
+    assert principals[0] == principals[2] != principals[1]
+    assert [principal.split("\n")[0] for principal in principals] == ["alice", "bob", "alice"]
