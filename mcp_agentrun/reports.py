@@ -5,7 +5,10 @@ Like `mcp_agentrun.protocol`, the module is standard library only and runs on th
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["OUTCOMES", "PIDS", "STATES", "WRITABLE", "is_report", "is_result"]
 

@@ -10,11 +10,14 @@ import os
 import resource
 import select
 import socket
-from typing import Any
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
 
 from . import linux
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
 
 MEMORY = 192 << 20
 """Bytes that judging one input may take; the largest accepted one takes a third of it."""

@@ -11,13 +11,18 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode_json
 
 from . import checker, linux
 from .events import Events
 from .sockets import Peer
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
+
+    Verdict = dict[str, Any]
 
 CHECK_SECONDS = 2.0
 """Most processor time that a check may take, before its checker is killed and the code refused."""
@@ -33,8 +38,6 @@ TRIES = 3
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1
-
-Verdict = dict[str, Any]
 
 
 class _Checker:

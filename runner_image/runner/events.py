@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import select
 from collections.abc import Callable
-from typing import Protocol
 
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class _HasFileno(Protocol):
-    def fileno(self) -> int: ...
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
 
 
 class Events:
@@ -23,7 +25,7 @@ class Events:
         self._epoll = select.epoll()
         self._callbacks: dict[int, tuple[int, Callable[[], object]]] = {}
 
-    def watch(self, file: int | _HasFileno, callback: Callable[[], object], *, write: bool = False) -> None:
+    def watch(self, file: int | HasFileno, callback: Callable[[], object], *, write: bool = False) -> None:
         """Call *callback* whenever *file* can be read, or, with *write*, be written; and no earlier callback of it."""
         descriptor = file if isinstance(file, int) else file.fileno()
         mask = select.EPOLLOUT if write else select.EPOLLIN
@@ -34,7 +36,7 @@ class Events:
             self._epoll.modify(descriptor, mask)
         self._callbacks[descriptor] = mask, callback
 
-    def forget(self, file: int | _HasFileno) -> None:
+    def forget(self, file: int | HasFileno) -> None:
         """Watch *file* no more. To be called before it is closed."""
         descriptor = file if isinstance(file, int) else file.fileno()
         if self._callbacks.pop(descriptor, None) is not None:

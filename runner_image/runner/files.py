@@ -11,7 +11,10 @@ import ctypes
 import os
 import stat
 import struct
-from typing import Any
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
 
 WORKSPACE = b"/workspace"
 LISTED = 200

@@ -13,7 +13,10 @@ import sys
 import types
 from _weakref import ref  # of which the rest of `weakref` is not needed, and takes a first worker time
 from collections.abc import Callable, Iterable
-from typing import Any
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
 
 _FRAME = 24  # offset in a frame object of the address of the interpreter's own frame
 _PREVIOUS, _OBJECT = 8, 48  # offsets in that one of the addresses of its caller's, and of the frame object

@@ -21,10 +21,13 @@ import socket
 import sys
 import traceback
 import types
-from typing import Any, cast
 
 from . import frames, linux
 from .display import Items
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
 
 WORKSPACE = "/workspace"
 _WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
@@ -50,7 +53,7 @@ _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _FOLDER = os.path.dirname(__file__) + "/"
 _CO_COROUTINE = 0x80  # of `inspect`
-_Loader = cast("Any", type(importlib.__spec__.loader))  # that of files
+_Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 
 
 class Session:
@@ -364,8 +367,9 @@ def _pretend_plain_start() -> None:
     """
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     flags: Any = sys.flags
-    names: tuple[str, ...] = cast("Any", type(flags)).__match_args__
-    kind = cast("Any", collections).namedtuple("flags", names, module="sys")
+    kind_of_python: Any = type(flags)  # pyright: ignore[reportUnknownVariableType]
+    names: tuple[str, ...] = kind_of_python.__match_args__
+    kind: Any = collections.namedtuple("flags", names, module="sys")  # pyright: ignore[reportUntypedNamedTuple]
     show = kind.__repr__
 
     def represent(self: object) -> str:

@@ -12,18 +12,23 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any, NoReturn
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
 from mcp_agentrun.reports import is_report
 
 from . import linux, missing, wipe
-from .checkers import Checkers, Verdict
+from .checkers import Checkers
 from .events import Events
 from .files import Workspace
 from .output import Output
 from .sockets import HostStream
 from .workers import Worker, Workers
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .checkers import Verdict
 
 WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}
 """Folders that a session may write to, and their modes."""

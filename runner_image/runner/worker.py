@@ -16,11 +16,14 @@ import socket
 import struct
 import sys
 import time
-from typing import NoReturn
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
 
 from . import linux
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _CONNECT_SECONDS = 5.0
 _ROOM = 16  # for two descriptors, and for what the kernel adds about their sender

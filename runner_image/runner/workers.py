@@ -12,13 +12,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from mcp_agentrun.protocol import Frame, FrameError, Kind, decode_json, encode
 
 from . import linux, wipe, zygote
 from .events import Events
 from .sockets import Peer
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
 
 TURN_PATH = "/run/agentrun/turn"
 """Where workers report. Only the pid of the current worker is listened to."""
