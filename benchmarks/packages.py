@@ -12,8 +12,8 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 import anyio.to_thread
@@ -47,7 +47,7 @@ SETS = {
 }
 """Without anything that the image has, which uv alone would install once more."""
 
-COLD, WARM = 5, 9
+COLD, WARM = 8, 10
 _TIMER = """
 import subprocess, sys, time
 begun = time.perf_counter()
@@ -134,13 +134,11 @@ class Ours:
         self._settings = settings
         self._installer = installer
 
-    async def install(self, requirements: Sequence[str]) -> float:
-        """Seconds that it takes in a new session."""
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[Sandbox]:
         async with Sandbox(self._engine, self._settings, installer=self._installer) as sandbox:
             await sandbox.run("import pandas")  # which the sandbox is still at for a while when it is ready
-            begun = time.perf_counter()
-            await sandbox.install(requirements)
-            return time.perf_counter() - begun
+            yield sandbox
 
     async def forget(self) -> None:
         await self._installer.cache(clear=True)
@@ -148,16 +146,22 @@ class Ours:
 
 async def compare(ours: Ours, alone: UvAlone) -> None:
     for name, requirements in SETS.items():
-        times: dict[str, tuple[list[float], list[float]]] = {"cold": ([], []), "warm": ([], [])}
         for state, rounds in (("cold", COLD), ("warm", WARM)):
-            for _ in range(rounds):
+            theirs: list[float] = []
+            mine: list[float] = []
+            for number in range(2 * rounds):
+                # In turns, first the one and then the other, beside a session that has just begun: the machine's
+                # memory, and an index that gives less to those who have just had much, are then the same for both.
+                is_ours = number % 4 in (1, 2)
                 if state == "cold":
-                    await anyio.to_thread.run_sync(alone.forget)
-                times[state][0].append(await anyio.to_thread.run_sync(alone.install, requirements))
-                if state == "cold":
-                    await ours.forget()
-                times[state][1].append(await ours.install(requirements))
-        for state, (theirs, mine) in times.items():
+                    await (ours.forget() if is_ours else anyio.to_thread.run_sync(alone.forget))
+                async with ours.session() as sandbox:
+                    if is_ours:
+                        begun = time.perf_counter()
+                        await sandbox.install(requirements)
+                        mine.append(time.perf_counter() - begun)
+                    else:
+                        theirs.append(await anyio.to_thread.run_sync(alone.install, requirements))
             uv, us = statistics.median(theirs), statistics.median(mine)
             row(f"{name}: uv alone, {state}, median of {len(theirs)}", f"{uv * 1000:.0f} ms", spread(theirs))
             row(f"{name}: Sandbox.install, {state}, median", f"{us * 1000:.0f} ms", spread(mine))
