@@ -21,6 +21,7 @@ from mcp.types import (
     LoggingLevel,
     LoggingMessageNotificationParams,
     ResourceLink,
+    ResourceListChangedNotification,
     TextContent,
     TextResourceContents,
 )
@@ -345,6 +346,23 @@ async def test_files_pictures_and_resources(open_client: OpenClient, mode: str, 
         uri = client_text(long).rpartition("read at ")[2].rstrip(".")
         (whole,) = (await client.read_resource(uri)).contents
         assert isinstance(whole, TextResourceContents) and len(whole.text) == 100_001
+
+
+async def test_a_client_with_a_handshake_is_promised_and_told_that_the_list_changes(runner_image: str) -> None:
+    told = anyio.Event()
+
+    async def on_message(message: object) -> None:
+        if isinstance(message, ResourceListChangedNotification):
+            told.set()
+
+    parameters = server_parameters("--safety", "off")
+    async with Client(stdio_client(parameters), mode="legacy", message_handler=on_message) as client:
+        resources = client.server_capabilities.resources
+        assert resources is not None
+        assert resources.list_changed
+        await run(client, "open('new', 'w').write('x');")
+        with anyio.fail_after(30):
+            await told.wait()
 
 
 async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path) -> None:

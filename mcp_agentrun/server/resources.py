@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
@@ -15,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import anyio
 import anyio.to_thread
 from mcp import MCPError
+from mcp.server.lowlevel import NotificationOptions
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -78,6 +80,11 @@ class ServerWithFiles(MCPServer[None]):
 
     def __init__(self, sessions: Sessions, kept: KeptOutput, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        inner: Any = self._lowlevel_server
+        # The SDK has no other way to tell a client with a handshake that the list's changes are announced.
+        inner.create_initialization_options = functools.partial(
+            inner.create_initialization_options, NotificationOptions(resources_changed=True)
+        )
         self._sessions = sessions
         self._kept = kept
 
