@@ -27,6 +27,8 @@ from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
+from mcp_agentrun.protocol import Kind
+from mcp_agentrun.reports import is_report
 from mcp_agentrun.sandbox import Output, Result, Sandbox
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
@@ -356,14 +358,32 @@ ENDINGS: dict[str, Probe] = {
     ),
 }
 
-FORGE = r"""
-frame = lambda kind, **fields: (lambda p: struct.pack(">IB", len(p), kind) + p)(json.dumps(fields).encode())
-lie = frame(13, run=0, ok=True, outcome="ok", exit_code=0, error=None, value="forged", written=0, changed=False)
+REPORT: dict[str, Any] = {
+    "run": 0,
+    "ok": True,
+    "exit_code": 0,
+    "error": None,
+    "value": "forged",
+    "imported": [],
+    "changed": True,
+    "left": False,
+}
+"""What is believed of a worker in its turn. Forgeries are as good as that, or they would be turned away for their form."""
+assert is_report(REPORT, 0)
+
+FORGE = rf"""
+def frame(kind, **fields):
+    payload = json.dumps(fields).encode()
+    return struct.pack(">IB", len(payload), kind) + payload
+def forged(**fields): return frame({int(Kind.RESULT)}, **{{**{REPORT}, **fields}})
+lie = forged()
 """
 TURN = r"""
 path = "/run/agentrun/turn"
 def caller():
-    s = socket.socket(socket.AF_UNIX); s.settimeout(2); s.connect(path); return s
+    s = socket.socket(socket.AF_UNIX); s.settimeout(2)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # as a worker does: without, it may be nobody's word
+    s.connect(path); return s
 """
 
 CONTROL: dict[str, Probe] = {
@@ -564,7 +584,7 @@ print("mine")""",
         TURN
         + FORGE
         + r"""
-s = caller(); s.sendall(frame(13, run=99999, ok=True, exit_code=0, error=None, value="forged", changed=False))
+s = caller(); s.sendall(forged(run=99999))
 time.sleep(1)
 print("on")""",
         lambda r: r.value is None and r.outcome in ("ok", "crashed"),
@@ -575,9 +595,9 @@ print("on")""",
         + r"""
 number_ = int(sys._getframe().f_code.co_filename.strip("<>").split("-")[1])
 s = caller()
-s.sendall(frame(13, run=number_, ok=True, exit_code=0, error=None, value="mine", changed=True))
+s.sendall(forged(run=number_, value="mine"))
 while True: s.sendall(bytes(1000))""",
-        outcome_is("ok", "crashed", "timeout"),
+        lambda r: r.outcome in ("crashed", "timeout") or (r.outcome, r.value) == ("ok", "mine"),
         timeout=1,
         states=("kept", "restored", "lost"),
     ),
