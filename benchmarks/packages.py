@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import anyio
 import anyio.to_thread
@@ -85,10 +85,6 @@ class UvAlone:
     def forget(self) -> None:
         self._call("uv", "cache", "clean", "--quiet")
 
-    def do_nothing(self) -> None:
-        """What precedes uv in `install`: a new process by ``docker exec``, whose memory the next one is then given."""
-        self._call("python", "-c", "")
-
     def _call(self, *command: str) -> str:
         execution = self._api.exec_create(self._container, list(command), environment=self._environment)
         said: bytes = self._api.exec_start(execution["Id"])
@@ -153,20 +149,23 @@ async def compare(ours: Ours, alone: UvAlone) -> None:
         for state, rounds in (("cold", COLD), ("warm", WARM)):
             theirs: list[float] = []
             mine: list[float] = []
-            for number in range(2 * rounds):
-                # In turns, first the one and then the other, beside a session that has just begun: the machine's
-                # memory, and an index that gives less to those who have just had much, are then the same for both.
-                is_ours = number % 4 in (1, 2)
-                if state == "cold":
-                    await (ours.forget() if is_ours else anyio.to_thread.run_sync(alone.forget))
-                async with ours.session() as sandbox:
+            async with AsyncExitStack() as stack:
+                # All before the first is timed: what runs just after a container was started pays for memory that the
+                # kernel has to find anew, which takes longer than uv itself on some machines.
+                sessions = [await stack.enter_async_context(ours.session()) for _ in range(rounds)]
+                for number in range(-1, 2 * rounds):
+                    # In turns, first the one and then the other: an index gives less to those who have just had much.
+                    is_ours = number % 4 in (1, 2)
+                    if state == "cold":
+                        await (ours.forget() if is_ours else anyio.to_thread.run_sync(alone.forget))
                     if is_ours:
-                        await anyio.to_thread.run_sync(alone.do_nothing)
+                        sandbox = sessions[len(mine)]
                         begun = time.perf_counter()
                         await sandbox.install(requirements)
                         mine.append(time.perf_counter() - begun)
                     else:
                         theirs.append(await anyio.to_thread.run_sync(alone.install, requirements))
+            del theirs[0]  # which came after the start of a container
             uv, us = statistics.median(theirs), statistics.median(mine)
             row(f"{name}: uv alone, {state}, median of {len(theirs)}", f"{uv * 1000:.0f} ms", spread(theirs))
             row(f"{name}: Sandbox.install, {state}, median", f"{us * 1000:.0f} ms", spread(mine))
