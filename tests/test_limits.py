@@ -89,6 +89,17 @@ async def test_the_limit_is_named(small: Sandbox, limit: str) -> None:
     assert (again.outcome, again.output.text()) == ("ok", "2\n")
 
 
+@pytest.mark.parametrize("free", range(5))
+async def test_open_files_at_the_limit_are_in_nobody_s_way(small: Sandbox, free: int) -> None:
+    fill = "import os\nheld = []\ntry:\n    while True: held.append(os.dup(0))\nexcept OSError: pass\n"
+    result = await small.run(f"{fill}for n in held[{-free or 99}:]: os.close(n)")
+    assert (result.outcome, result.state) == ("ok", "kept")
+    for _ in range(2):
+        result = await small.run("import sys; print('a', file=sys.stderr); print(len(held) > 40)")
+        assert (result.outcome, result.state, result.output.text()) == ("ok", "kept", "a\nTrue\n")
+    await small.reset()
+
+
 async def test_errors_that_are_no_limit_are_left_alone(small: Sandbox) -> None:
     nothing_to_read = "import os\nr, w = os.pipe()\nos.set_blocking(r, False)\nos.read(r, 1)"  # EAGAIN, as of a fork
     odd = ("1 / 0", "open('missing')", "raise OSError(10**9, 'odd')", "print(1); raise SystemExit(2)")

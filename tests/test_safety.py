@@ -189,6 +189,23 @@ def test_too_many_names_are_refused_and_not_forgotten() -> None:
     assert len(json.dumps(names.to_json())) < 1 << 19
 
 
+@pytest.mark.parametrize("character", ["a", "é", "🐧", "\\n"])
+def test_what_is_remembered_is_no_larger_than_its_keeper_takes(character: str) -> None:
+    names = Names()
+    for start in range(0, 3000, 100):
+        code = "\n".join(f"t{n} = '{n}{character * 200}'" for n in range(start, start + 100))
+        assert check(code, names=names).allowed
+        names = Names.from_json(json.loads(json.dumps(names.to_json())))
+    assert 1000 < len(json.dumps(names.to_json())) < 1 << 18
+
+
+def test_a_name_that_is_too_long_to_be_remembered_is_refused() -> None:
+    names = Names()
+    code = "".join(f"import os as {character * 200_000}\n" for character in "abcdef")
+    assert not check(code, names=names).allowed
+    assert len(json.dumps(names.to_json())) < 1 << 20
+
+
 def filled(piece: str) -> str:
     return piece * ((256 << 10) // len(piece))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import anyio
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.errors import EngineError, InvalidRequestError, UnavailableError
+from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
+from mcp_agentrun.protocol import Kind
+from mcp_agentrun.reports import is_result
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
@@ -209,6 +214,32 @@ async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: Sandbo
     result = await shared.run("kept")
     assert result.output.text() == "5\n"
     assert result.duration < 5
+
+
+async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: Sandbox) -> None:
+    await text_of(shared, "kept = 6")
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    async with link._sending, anyio.create_task_group() as tasks:  # pyright: ignore[reportPrivateUsage]
+        tasks.start_soon(shared.run, "kept = 7")
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    result = await shared.run("kept")
+    assert (result.since, result.replaced, result.output.text()) == ("kept", False, "6\n")
+
+
+async def test_a_container_that_breaks_the_protocol_is_not_believed_afterwards(shared: Sandbox) -> None:
+    await text_of(shared, "1")
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    number = int((await text_of(shared, "import sys; sys._getframe().f_code.co_filename"))[6:-3]) + 1
+    result: dict[str, Any] = dict.fromkeys(("value", "unprotected", "exit_code", "error", "imported"))
+    result |= {"run": number, "outcome": "ok", "state": "kept", "since": "kept"}
+    result |= {"duration": 0.1, "written": 0, "ended": 0, "files": [], "more_files": 0, "findings": []}
+    assert is_result(result, number)
+    for frame in ((Kind.RESET_DONE, b""), (Kind.RESULT, json.dumps(result).encode())):
+        link._put.send_nowait(frame)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(SandboxLostError, match="unexpected RESET_DONE"):
+        await shared.run("1")
+    assert await text_of(shared, "1 + 1") == "2\n"
 
 
 async def test_runs_at_once_queue_up(shared: Sandbox) -> None:

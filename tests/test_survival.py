@@ -236,6 +236,15 @@ async def test_children_that_were_ended_with_their_run_have_not_succeeded(shared
     assert await text_of(shared, "child.poll()") == "-9\n"
 
 
+async def test_processes_that_have_ended_between_two_runs_are_told_to_multiprocessing(shared: Sandbox) -> None:
+    start = (
+        "import multiprocessing, time\n"
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[100])\nchild.start()"
+    )
+    await text_of(shared, start)
+    assert await text_of(shared, "child.join(); child.is_alive(), child.exitcode") == "(False, -9)\n"
+
+
 FORGE = """
 import json, re, socket, struct, sys
 number = int(re.search(r"<run-(\\d+)>", sys._getframe().f_code.co_filename)[1])

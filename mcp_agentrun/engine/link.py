@@ -61,7 +61,7 @@ class Link:
         self._frames.close()
 
     async def send(self, kind: Kind, **fields: Any) -> None:
-        """Send one frame.
+        """Send one frame. Where this is cancelled, nothing of it has been sent.
 
         :raises SandboxLostError: the link is broken.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 __all__ = ["Names"]
@@ -10,7 +11,10 @@ _MOST_NAMES = 2000
 _MOST_VALUES = 8
 _LONGEST = 512
 _MOST_TEXT = 1 << 17
-"""Characters of all texts together. Beyond them texts are forgotten, references never."""
+"""Size of it all, as JSON, beyond which no more texts are remembered."""
+
+_MOST = 1 << 19
+"""Size of it all, as JSON. References are never forgotten: those beyond it make it `Names.full`."""
 
 
 class Names:
@@ -40,17 +44,14 @@ class Names:
         """Note that *name* may stand for *value*."""
         if isinstance(value, str) and len(value) > _LONGEST:
             return
-        if isinstance(value, str) and kind != "ref":
-            if self._size + len(value) > _MOST_TEXT:
-                return
-            self._size += len(value)
-        known = self._values.get(name)
-        if known is None:
-            if len(self._values) >= _MOST_NAMES:
-                self.full = True
-                return
-            known = self._values[name] = []
+        known = self._values.get(name, [])
         if (kind, value) in known:
+            return
+        size = _size((kind, value)) + (0 if known else _size(name))
+        if kind != "ref" and self._size + size > _MOST_TEXT:
+            return
+        if self._size + size > _MOST or (not known and len(self._values) >= _MOST_NAMES):
+            self.full = True
             return
         if len(known) >= _MOST_VALUES:
             # A reference matters more than a text, and the latest text more than earlier ones.
@@ -59,7 +60,10 @@ class Names:
                 self.full = True
                 return
             known.remove(texts[0])
+            size -= _size(texts[0])
         known.append((kind, value))
+        self._values[name] = known
+        self._size += size
         self.changed = True
 
     def to_json(self) -> dict[str, list[list[Any]]]:
@@ -69,5 +73,12 @@ class Names:
     @classmethod
     def from_json(cls, fields: dict[str, list[list[Any]]]) -> Names:
         names = cls()
-        names._values = {name: [(str(kind), value) for kind, value in values] for name, values in fields.items()}
+        for name, values in fields.items():
+            for kind, value in values:
+                names.add(name, kind, value)
+        names.changed = False
         return names
+
+
+def _size(what: Any) -> int:
+    return len(json.dumps(what)) + 2

@@ -199,9 +199,14 @@ class Sandbox:
             number = next(self._numbers)
             try:
                 await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
-                with anyio.fail_after(timeout + _OVERHEAD_SECONDS) as scope:
-                    result = await self._result(link, number, timeout, on_output, scope, report)
-                    return self._with_owed(result)
+                try:
+                    with anyio.fail_after(timeout + _OVERHEAD_SECONDS) as scope:
+                        result = await self._result(link, number, timeout, on_output, scope, report)
+                        return self._with_owed(result)
+                except anyio.get_cancelled_exc_class():
+                    with anyio.CancelScope(shield=True):
+                        await self._cancel(link, number)
+                    raise
             except TimeoutError:
                 link.abandon("the supervisor let a deadline pass")
                 raise SandboxLostError(
@@ -212,10 +217,6 @@ class Sandbox:
                     f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
                     "gets a new sandbox."
                 ) from error
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await self._cancel(link, number)
-                raise
 
     def _with_owed(self, result: Result) -> Result:
         """*result*, and what had become of the session in runs whose results nobody was given."""
@@ -456,6 +457,7 @@ class Sandbox:
                 break
             else:
                 link.abandon(f"the container sent an unexpected {kind.name} frame")
+                raise SandboxLostError(link.reason)
         try:
             fields = decode_json(payload)
             if not is_result(fields, number) or fields["written"] < len(head) + len(tail):

@@ -78,6 +78,7 @@ def is_verdict(fields: dict[str, Any]) -> bool:
         and all(_is_finding(finding) for finding in findings)  # pyright: ignore
         and isinstance(imports := fields.get("imports"), list)
         and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
+        and "names" in fields
         and isinstance(names, dict | None)
     )
 

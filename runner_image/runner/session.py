@@ -392,15 +392,16 @@ def _tell_children(variable: str, before: str | None, now: str | None) -> None:
 
 
 def note_ended(ended: dict[int, int]) -> None:
-    """Tell the `subprocess.Popen` objects of children that were ended with their run, and reaped by us, how they ended:
-    they would take it for success.
+    """Tell the objects that `subprocess` and `multiprocessing` have of children that ended between two runs, and were
+    reaped by us, how they ended: they would take it for success, or for ever think that they live.
     """
-    popen = getattr(sys.modules.get("subprocess"), "Popen", None)
-    if not ended or not isinstance(popen, type):
+    modules = ("subprocess", "multiprocessing.popen_fork")
+    kinds = tuple(kind for name in modules if isinstance(kind := getattr(sys.modules.get(name), "Popen", None), type))
+    if not ended or not kinds:
         return
     with contextlib.suppress(Exception):
         for thing in gc.get_objects():
-            if issubclass(type(thing), popen) and thing.__dict__.get("returncode", 0) is None:
+            if issubclass(type(thing), kinds) and thing.__dict__.get("returncode", 0) is None:
                 code = ended.get(thing.__dict__.get("pid"))
                 if code is not None:
                     thing.__dict__["returncode"] = code

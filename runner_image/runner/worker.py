@@ -7,6 +7,7 @@ and nothing else, and may close them all.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import errno
 import io
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _CONNECT_SECONDS = 5.0
-_ROOM = 16  # for two descriptors, and for what the kernel adds about their sender
+_COMING = 2  # descriptors with each run
+_ROOM = 16  # for these, and for what the kernel adds about their sender
 _CREDENTIALS = struct.Struct("3i")
 _VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _getpid = os.getpid
 _exit = os._exit
+_dup = os.dup
+_close = os.close
 _waitid = os.waitid
 _monotonic = time.monotonic
 _sleep = time.sleep
@@ -85,6 +89,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             _exit(result["exit_code"])
         report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_children(), **result)
         connection = _take_turn(turn_path, 1 if knows_peers else None)
+        _make_room(connection)
         connection.sendall(report)
 
 
@@ -146,6 +151,21 @@ def _take_turn(turn_path: str, listener: int | None) -> socket.socket:
             _sleep(0.02)
         else:
             return connection
+
+
+def _make_room(connection: socket.socket) -> None:
+    """Let the descriptors that come with the next run find room, where user code holds all but one or two."""
+    spare: list[int] = []
+    try:
+        for _ in range(_COMING):
+            spare.append(_dup(connection.fileno()))
+    except OSError:
+        for standard in range(3):  # they come back with the next run
+            if standard != connection.fileno():
+                with contextlib.suppress(OSError):
+                    _close(standard)
+    for each in spare:
+        _close(each)
 
 
 def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
