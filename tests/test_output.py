@@ -76,6 +76,9 @@ async def test_display_shows_as_a_last_expression_does(shared: Sandbox) -> None:
     assert await text_of(shared, "display(1, Rich())\nRich()") == "1\n# Title\n# Title\n"
     await text_of(shared, OBJECT.format(form="html", value="1 / 0"))
     assert await text_of(shared, "Rich()") == "<Rich>\n"
+    await text_of(shared, OBJECT.format(form="latex", value="'$x$'"))
+    assert await text_of(shared, "Rich()") == "<Rich>\n"
+    assert await text_of(shared, "del Rich.__repr__\nRich()") == "$x$\n"
 
 
 @pytest.mark.parametrize(("form", "suffix"), [("html", "html"), ("svg", "svg")])
