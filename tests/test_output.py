@@ -146,6 +146,49 @@ async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: Sandbox) -> 
     assert whole is not None and whole.width > 2000
 
 
+@pytest.mark.parametrize("inches", [120, 500, 700])
+async def test_a_figure_that_is_too_large_to_be_drawn_is_drawn_smaller(shared: Sandbox, inches: int) -> None:
+    code = f"import matplotlib.pyplot as plt\nplt.figure(figsize=({inches}, {inches})); plt.plot([1])\nNone"
+    result = await shared.run(code)
+    (picture,) = result.pictures
+    assert 200 < picture.width <= 1200
+
+
+async def test_a_figure_that_can_not_be_drawn_says_so(shared: Sandbox) -> None:
+    result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(9000, 9))\nNone")
+    assert result.output.text() == "ValueError: 9000 x 9 inches are too many (a figure could not be drawn)\n"
+
+
+async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared: Sandbox) -> None:
+    code = "import matplotlib.pyplot as plt\nfor i in range(20): plt.figure(figsize=(1, 1)); plt.plot([i])\nNone"
+    result = await shared.run(code)
+    assert (len(result.pictures), len(result.files)) == (16, 4)
+    noise = "import os\nfrom PIL.Image import frombytes\n"
+    noise += "for _ in range(4): display(frombytes('L', (500, 500), os.urandom(250_000)))"
+    result = await shared.run(noise)
+    assert (len(result.pictures), len(result.files)) == (2, 2)
+    whole = parse_png(await shared.read_file(result.files[0].path))
+    assert whole is not None and whole.width == 500
+
+
+async def test_a_value_that_can_not_be_shown_fails_where_it_stands(shared: Sandbox) -> None:
+    code = "class Bad:\n    def __repr__(self): raise KeyError('no')\n"
+    result = await shared.run(f"{code}\nBad()")
+    printed = result.output.text()
+    assert [line for line in printed.splitlines() if "File" in line] == [
+        f'  File "<run-{result.number}>", line 4, in <module>',
+        f'  File "<run-{result.number}>", line 2, in __repr__',
+    ]
+    assert printed.endswith("KeyError: 'no'\n")
+    result = await shared.run("2 ** 10 ** 7")
+    assert result.output.text().splitlines()[:2] == [
+        "Traceback (most recent call last):",
+        f'  File "<run-{result.number}>", line 1, in <module>',
+    ]
+    assert result.error is not None and result.error.line == 1
+    assert await text_of(shared, "import sys; sys.last_traceback.tb_frame.f_back") == ""
+
+
 async def test_japanese_labels_render_without_a_warning(shared: Sandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.title('日本語のグラフ')\nNone")
     assert result.output.text() == ""

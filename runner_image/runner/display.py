@@ -16,14 +16,21 @@ TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_ITEMS = 16
-"""Pictures of one run that are returned."""
+MAX_ITEMS, MAX_TOTAL = 16, 640_000
+"""Pictures of one run that are returned, and their bytes: clients take answers up to a megabyte, in base64. What is
+beyond is kept as files."""
 
 MAX_PIXELS = 1200
 """Longest edge of a picture; larger ones are scaled down, and kept whole as a file."""
 
 MAX_BYTES = 400_000
-"""Size of a picture from which it is scaled down further: clients refuse answers above a megabyte."""
+"""Size of a picture from which it is scaled down further."""
+
+MAX_DRAWN = 8 * MAX_PIXELS
+"""Longest edge of a figure that is drawn whole."""
+
+_LEAST_DPI = 5.0  # of which fonts can be made
+_LEAST_FACTOR = 0.01
 
 _CHUNK = 1 << 16
 _LONG = 2000
@@ -172,14 +179,16 @@ class Items:
 
         def draw(scale: float) -> bytes:
             buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=max(10.0, dpi * scale), bbox_inches="tight")
+            figure.savefig(buffer, format="png", dpi=max(_LEAST_DPI, dpi * scale), bbox_inches="tight")
             return buffer.getvalue()
 
         longest = max(width, height, 1.0)
-        if longest > MAX_PIXELS * 8:
-            self._append(draw(MAX_PIXELS / longest))
-            return
-        self._fit(draw(1.0), draw)
+        if longest / dpi * _LEAST_DPI > MAX_DRAWN:
+            raise ValueError(f"{width / dpi:g} x {height / dpi:g} inches are too many")
+        if longest > MAX_DRAWN:
+            self._add(draw(MAX_PIXELS / longest))
+        else:
+            self._fit(draw(1.0), draw)
 
     def _add(self, picture: bytes) -> None:
         def scale(factor: float) -> bytes:
@@ -191,27 +200,29 @@ class Items:
         self._fit(picture, scale)
 
     def _fit(self, picture: bytes, scaled: Callable[[float], bytes]) -> None:
-        """Add *picture*, or, where it is too large, a smaller one, and keep the full one as a file."""
+        """Add *picture*, or, where it is too large, a smaller one, and keep the full one as a file. Where there is no
+        room for another picture, or it can't be made smaller, it is kept as a file alone.
+        """
         size = _png_size(picture)
         if size is None:
             return
-        shown, factor = picture, 1.0
-        for _ in range(4):
+        shown: bytes | None = picture if len(self._pictures) < MAX_ITEMS else None
+        factor = 1.0
+        while shown is not None:
             longest = max(_png_size(shown) or size)
             if longest <= MAX_PIXELS and len(shown) <= MAX_BYTES:
                 break
             factor *= min(MAX_PIXELS / longest, 1.0 if len(shown) <= MAX_BYTES else 0.7)
-            try:
-                shown = scaled(factor)
-            except Exception:
-                return
+            shown = None
+            if factor > _LEAST_FACTOR:
+                with contextlib.suppress(Exception):
+                    shown = scaled(factor)
+        if shown is not None and sum(map(len, self._pictures)) + len(shown) <= MAX_TOTAL:
+            self._pictures.append(shown)
+        else:
+            shown = None
         if shown is not picture:
             self._write(picture, "png")
-        self._append(shown)
-
-    def _append(self, picture: bytes) -> None:
-        if len(self._pictures) < MAX_ITEMS:
-            self._pictures.append(picture)
 
     # -- files
 
@@ -225,13 +236,15 @@ class Items:
         return text if len(text) <= _LONG else f"<{kind.__module__}.{kind.__qualname__} shown in {path}>"
 
     def _write(self, data: bytes, suffix: str) -> str | None:
+        """Keep *data* as a file; returns its path in the workspace, or None if there is no room."""
         self._files += 1
-        path = f"{_FOLDER}/run-{self._run}-{self._files}.{suffix}"
-        with contextlib.suppress(OSError):
-            os.makedirs(f"/workspace/{_FOLDER}", exist_ok=True)
-            with open(f"/workspace/{path}", "wb") as file:
-                file.write(data)
-            return path
+        for folder in (f"{_FOLDER}/", ""):  # a folder of the operator's may have that name
+            path = f"{folder}run-{self._run}-{self._files}.{suffix}"
+            with contextlib.suppress(OSError):
+                os.makedirs(f"/workspace/{folder}", exist_ok=True)
+                with open(f"/workspace/{path}", "wb") as file:
+                    file.write(data)
+                return path
         return None
 
 

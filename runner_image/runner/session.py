@@ -7,7 +7,6 @@ import _ast as ast  # the nodes alone: what is around them takes long to import,
 import builtins
 import collections
 import contextlib
-import errno
 import functools
 import gc
 import importlib
@@ -17,12 +16,10 @@ import marshal
 import os
 import random
 import signal
-import socket
 import sys
-import traceback
 import types
 
-from . import frames, linux
+from . import failures, frames, linux
 from .display import Items
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
@@ -30,10 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 WORKSPACE = "/workspace"
-_WRITABLE = (WORKSPACE, "/tmp", "/dev/shm")
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _SOURCES = 200  # runs whose definitions a spawned process gets
-_CLIP = 4096  # characters of any text in a report; all of it is in the output
 _MOST_NAMES, _LONGEST_NAME = 500, 100
 _MISSING_AT_THE_END = ("expected ", "unexpected unindent")
 _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
@@ -45,13 +40,11 @@ _compile_tree: Any = compile
 _eval = eval
 _StringIO = io.StringIO
 _partial: Any = functools.partial
-_excepthook = sys.__excepthook__
 _gettrace, _settrace, _getprofile, _setprofile = sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _listdir, _modules = os.listdir, sys.modules
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
-_FOLDER = os.path.dirname(__file__) + "/"
 _CO_COROUTINE = 0x80  # of `inspect`
 _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 
@@ -83,7 +76,7 @@ class Session:
         builtins.__dict__["display"] = self.items.display
         self._getfile_of_python: Any = None
         self._teach_inspect()
-        sys.unraisablehook = sys.__unraisablehook__ = _unraisable  # pyright: ignore
+        sys.unraisablehook = sys.__unraisablehook__ = failures.unraisable  # pyright: ignore
         self._interrupt_handler: Any = signal.default_int_handler
         self._blocked: set[int] = set()
         self._packages: str | None = None
@@ -122,14 +115,14 @@ class Session:
                 try:
                     self._execute(code, filename)
                 except SystemExit as exit_:
-                    report["exit_code"] = _exit_code(exit_)
+                    report["exit_code"] = failures.exit_code_of(exit_)
                     report["ok"] = report["exit_code"] == 0
                     if not report["ok"]:
-                        report["error"] = _describe(exit_, filename)
+                        report["error"] = failures.describe(exit_, filename)
                 except BaseException as error:
                     exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
-                    report.update(ok=False, exit_code=exit_code, error=_describe(error, filename))
-                    report["exit_code"] = _print_exception(error, exit_code)
+                    report.update(ok=False, exit_code=exit_code, error=failures.describe(error, filename))
+                    report["exit_code"] = failures.print_exception(error, exit_code)
                 self.items.collect_figures()
                 for stream in (sys.stdout, sys.stderr):
                     with contextlib.suppress(Exception):
@@ -141,7 +134,7 @@ class Session:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:  # an interrupt that came while the run was being wound up
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            report.update(ok=False, exit_code=1, error=_describe(error, filename))
+            report.update(ok=False, exit_code=1, error=failures.describe(error, filename))
         report["value"] = self._value
         report["imported"] = self._note_imported()
         report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
@@ -199,7 +192,11 @@ class Session:
             value = None if expression is None else self._evaluate(expression)
         if last is not None:
             shown = last.value.value if isinstance(last.value, ast.Constant) else value
-            getattr(sys, "displayhook", self._display)(shown)
+            try:
+                getattr(sys, "displayhook", self._display)(shown)
+            except BaseException as error:
+                failures.begin_at(error, last.value, filename, namespace)
+                raise
 
     def _evaluate(self, code: types.CodeType) -> Any:
         """Execute *code* with nothing of ours below it, and hold whatever traces it until the next one."""
@@ -318,7 +315,7 @@ class Session:
             return
         builtins.__dict__["_"] = None
         text = self.items.show(value)
-        self._value = text[:_CLIP]
+        self._value = text[: failures.CLIP]
         builtins.__dict__["_"] = value
 
     def _note_imported(self) -> list[str]:
@@ -474,149 +471,3 @@ def _is_of_the_head(statement: ast.stmt) -> bool:
 def _is_constant(part: ast.AST) -> bool:
     kinds = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.BinOp, ast.UnaryOp)
     return isinstance(part, (*kinds, ast.expr_context, ast.operator, ast.unaryop))
-
-
-def _exit_code(error: SystemExit) -> int:
-    """What ``python`` would exit with, printing what it would print."""
-    code: object = error.code
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
-    with contextlib.suppress(Exception):
-        sys.stderr.write(f"{code}\n")
-    return 1
-
-
-def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """*trace* without the frames that are ours, wherever they are, and those of the event loop below the user's."""
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if not _is_ours(trace) and not name.endswith(("/asyncio/base_events.py", "/asyncio/runners.py")):
-            break
-        trace = trace.tb_next
-    entry = trace
-    while entry is not None:
-        while entry.tb_next is not None and _is_ours(entry.tb_next):
-            entry.tb_next = entry.tb_next.tb_next
-        entry = entry.tb_next
-    return trace
-
-
-def _is_ours(entry: types.TracebackType) -> bool:
-    return entry.tb_frame.f_code.co_filename.startswith(_FOLDER)
-
-
-def _add_line(error: SyntaxError) -> None:
-    """Add the line in question: the compiler looks for it in a file, which there is none of."""
-    if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
-        with contextlib.suppress(Exception):
-            error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
-
-
-def _unraisable(unraisable: Any) -> None:
-    """What Python's own hook prints, which finds the lines of files only."""
-    trace = unraisable.exc_traceback
-    entries: list[traceback.FrameSummary] = list(traceback.extract_tb(trace))
-    if not any(entry.filename.startswith("<run-") for entry in entries):
-        _unraisable_of_python(unraisable)
-        return
-    what = ""
-    if unraisable.object is not None:
-        try:
-            what = f" {unraisable.object!r}"
-        except Exception:
-            what = " <object repr() failed>"
-    lines = [f"{unraisable.err_msg or 'Exception ignored in'}:{what}\n", "Traceback (most recent call last):\n"]
-    for entry in entries:
-        lines.append(f'  File "{entry.filename}", line {entry.lineno}, in {entry.name}\n')
-        if entry.line:
-            lines.append(f"    {entry.line}\n")
-    lines += traceback.format_exception_only(unraisable.exc_type, unraisable.exc_value)
-    sys.stderr.write("".join(lines))
-
-
-_unraisable_of_python = sys.unraisablehook
-
-
-def _print_exception(error: BaseException, exit_code: int) -> int:
-    """Print *error* as Python does, without the frames that are ours; returns the exit code."""
-    trace = _without_ours(error.__traceback__)
-    error = error.with_traceback(trace)
-    if isinstance(error, SyntaxError):
-        _add_line(error)
-    sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
-    hook = getattr(sys, "excepthook", None)
-    if hook is None:
-        sys.stderr.write("sys.excepthook is missing\n")
-        hook = _excepthook
-    try:
-        hook(type(error), error, trace)
-    except SystemExit as exit_:
-        return _exit_code(exit_)
-    except BaseException as second:
-        second = second.with_traceback(_without_ours(second.__traceback__))
-        second.__context__ = None
-        sys.stderr.write("Error in sys.excepthook:\n")
-        traceback.print_exception(second)
-        sys.stderr.write("\nOriginal exception was:\n")
-        traceback.print_exception(error)
-    return exit_code
-
-
-def _describe(error: BaseException, filename: str | None = None) -> dict[str, Any]:
-    """What *error* is, in plain values, however hostile its class; its line in *filename*, the code of this run."""
-    line: int | None = None
-    frame = error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename == filename:
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    if line is None and isinstance(error, SyntaxError) and isinstance(error.lineno, int):
-        line = error.lineno
-    number = _system_error(error)
-    return {
-        "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
-        "message": _text(lambda: str(error)),
-        "line": line,
-        "errno": number,
-        "full": _full(number),
-    }
-
-
-def _system_error(error: BaseException | None) -> int | None:
-    """The errno behind *error*, or behind one that it came from: it tells which limit of the sandbox was hit."""
-    for _ in range(10):
-        if error is None:
-            break
-        if isinstance(error, MemoryError):
-            return errno.ENOMEM
-        if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
-            return errno.EAGAIN
-        if isinstance(error, socket.gaierror):
-            return errno.ENETUNREACH
-        if isinstance(error, OSError) and isinstance(error.errno, int) and 0 < error.errno < 4096:
-            return error.errno
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _full(number: int | None) -> list[str]:
-    """What has no room left, where that may be behind errno *number*."""
-    if number == errno.EAGAIN and linux.no_more_processes():  # and not a descriptor that has nothing to read just now
-        return ["pids"]
-    return [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else []
-
-
-def _is_full(folder: str) -> bool:
-    with contextlib.suppress(OSError):
-        state = os.statvfs(folder)
-        return state.f_bavail == 0 or state.f_favail == 0
-    return False
-
-
-def _text(make: Any) -> str:
-    try:
-        return str.__getitem__(make(), slice(_CLIP))
-    except BaseException:
-        return "<unprintable>"
