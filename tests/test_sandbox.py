@@ -129,6 +129,18 @@ async def test_code_finds_three_descriptors_and_may_close_them_all(shared: Sandb
     assert await text_of(shared, "print(x); print('err', file=sys.stderr)") == "kept\nerr\n"
 
 
+async def test_what_code_does_to_the_interpreter_is_the_end_of_nothing(shared: Sandbox) -> None:
+    for code in ("import sys; del sys.argv", "import builtins; del builtins.len, builtins.open, builtins.repr"):
+        assert (await shared.run(code)).outcome == "ok"
+        assert await text_of(shared, "1 + 1") == "2\n"
+        result = await shared.run("1 / 0")
+        assert (result.outcome, result.output.text().splitlines()[-1]) == (
+            "error",
+            "ZeroDivisionError: division by zero",
+        )
+    await shared.reset()
+
+
 async def test_stdin_is_at_its_end(shared: Sandbox) -> None:
     assert await text_of(shared, "import sys; sys.stdin.read()") == "''\n"
     result = await shared.run("input()")
@@ -172,16 +184,14 @@ threading.Thread(target=lambda: (go.wait(), print("thread")), daemon=True).start
 
 
 async def test_what_threads_print_between_runs_comes_apart_from_the_next_output(shared: Sandbox) -> None:
-    await text_of(
-        shared,
-        "import threading, time\n"
-        "def late():\n    time.sleep(0.2)\n    print('from a thread')\n"
-        "threading.Thread(target=late).start()",
-    )
-    with anyio.fail_after(10):
-        while not (result := await shared.run("print('from the run')")).late.written:
-            assert result.output.text() == "from the run\n"
+    await text_of(shared, "import threading, time\ndef late():\n    time.sleep(0.2)\n    print('from a thread')")
+    with anyio.fail_after(30):
+        result = await shared.run("threading.Thread(target=late).start()")
+        while not result.late.written:
+            if "thread" in result.output.text():  # it has found itself in a run
+                await shared.run("threading.Thread(target=late).start()")
             await anyio.sleep(0.05)  # the thread is to find itself between two runs
+            result = await shared.run("print('from the run')")
     assert result.late.text() == "from a thread\n"
     assert result.output.text() == "from the run\n"
 

@@ -245,6 +245,23 @@ async def test_processes_that_have_ended_between_two_runs_are_told_to_multiproce
     assert await text_of(shared, "child.join(); child.is_alive(), child.exitcode") == "(False, -9)\n"
 
 
+async def test_helpers_of_multiprocessing_are_nothing_left_running_and_come_back_without_a_word(
+    shared: Sandbox,
+) -> None:
+    code = (
+        "import multiprocessing\nfrom multiprocessing import shared_memory\n"
+        "if __name__ == '__main__':\n"
+        "    memory = shared_memory.SharedMemory(create=True, size=10); memory.close(); memory.unlink()\n"
+        "    child = multiprocessing.get_context('forkserver').Process(target=print, args=['hi'])\n"
+        "    child.start(); child.join()\n"
+    )
+    for _ in range(2):
+        result = await shared.run(code)
+        assert (result.outcome, result.ended, result.output.text()) == ("ok", 0, "hi\n")
+    result = await shared.run(code + "    import subprocess; subprocess.Popen(['sleep', '100'])")
+    assert result.ended == 3
+
+
 FORGE = """
 import json, re, socket, struct, sys
 number = int(re.search(r"<run-(\\d+)>", sys._getframe().f_code.co_filename)[1])

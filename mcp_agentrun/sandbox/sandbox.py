@@ -190,6 +190,7 @@ class Sandbox:
         :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
         """
         timeout = self._checked_timeout(timeout)
+        code = code.removeprefix("\ufeff")  # as at the start of a file
         self._check_code(code)
         async with self._my_turn():
             link = await self._living.connected()

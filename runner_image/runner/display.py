@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib
 import io
 import os
 import struct
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
 
 from mcp_agentrun.protocol import Kind, encode, encode_json
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
@@ -75,8 +79,11 @@ class Items:
         for value in values:
             self.show(value)
 
-    def show(self, value: object) -> str:
-        """Write *value* as text, and what it has beside text where that belongs; returns the text."""
+    def show(self, value: object, represent: Callable[[object], str] = repr) -> str:
+        """Write *value* as text, and what it has beside text where that belongs; returns the text.
+
+        :param represent: what makes the text, where nothing richer does.
+        """
         kind = type(value)
         text = None
         if kind not in _PLAIN:
@@ -84,7 +91,7 @@ class Items:
                 if kind.__module__ not in ("builtins", "__main__") or not _is_plain(kind):
                     text = self._rich(value, kind)
         if text is None:
-            text = repr(value)
+            text = represent(value)
         sys.stdout.write(text + "\n")
         return text
 
@@ -100,7 +107,7 @@ class Items:
             if id(figure) not in self._shown:
                 try:
                     self._add_figure(figure)
-                except Exception as error:
+                except Exception as error:  # which a script would not have drawn
                     sys.stderr.write(f"{type(error).__name__}: {error} (a figure could not be drawn)\n")
         if pyplot is not None:
             pyplot.close("all")
@@ -174,6 +181,10 @@ class Items:
 
     def _add_figure(self, figure: Any) -> None:
         self._shown.add(id(figure))
+        with _in_silence():
+            self._draw(figure)
+
+    def _draw(self, figure: Any) -> None:
         dpi = float(figure.get_dpi())
         width, height = (float(inches) * dpi for inches in figure.get_size_inches())
 
@@ -246,6 +257,25 @@ class Items:
                     file.write(data)
                 return path
         return None
+
+
+@contextlib.contextmanager
+def _in_silence() -> Generator[None]:
+    """Drop what is printed, warned of and logged while a figure is drawn, which a script would not have drawn."""
+    streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
+    logging: Any = _modules.get("logging")
+    disabled = 0 if logging is None else logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+            if logging is not None:
+                logging.disable(logging.CRITICAL)
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams
+            if logging is not None:
+                logging.disable(disabled)
 
 
 def _is_plain(kind: type[Any]) -> bool:

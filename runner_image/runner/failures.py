@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import _ast as ast
+import builtins
 import contextlib
 import errno
+import io
+import itertools
 import linecache
 import os
 import socket
@@ -14,6 +16,8 @@ import types
 
 from . import frames, linux
 
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
@@ -21,37 +25,88 @@ if TYPE_CHECKING:
 CLIP = 4096
 """Characters of any text in a report; all of it is in the output."""
 
+NOT_FLUSHED = 120
+"""What Python exits with where a standard stream could not be flushed."""
+
+source: tuple[int, None, list[str], str] = (0, None, [], "")
+"""Of the run: what `linecache` has of it, unless user code empties that."""
+
+_INTERRUPTED = 130
+_NO_COLUMNS = 0x80 | 13 << 3  # of an entry in a table of lines, for one instruction
+_REPEATS = 3  # of a frame, before they are counted
+_MISSING = object()
 _WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 _FOLDER = os.path.dirname(__file__) + "/"
 
 # User code may replace any of these where they come from; the runner goes on with its own.
-_compile: Any = compile
-_eval = eval
+_suppress = contextlib.suppress
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _excepthook = sys.__excepthook__
 
-
-def begin_at(error: BaseException, expression: ast.expr, filename: str, namespace: dict[str, Any]) -> None:
-    """Let the traceback of *error*, which showing the value of *expression* has raised, begin there, as in a REPL."""
-    with contextlib.suppress(Exception):
-        place = {name: getattr(expression, name) for name in ("lineno", "col_offset", "end_lineno", "end_col_offset")}
-        call = ast.Call(ast.Name("frame", ast.Load(), **place), [], [], **place)
-        code = _compile(ast.Expression(call), filename, "eval")
-        calls, hide = frames.alone(_getframe(), _eval, code, namespace, {"frame": _getframe})
-        frame = calls.pop()(*hide)
-        trace = types.TracebackType(_without_ours(error.__traceback__), frame, frame.f_lasti, expression.lineno)
-        BaseException.with_traceback(error, trace)
+# A class of the user's may have any of these of its own.
+_trace_of: Any = vars(BaseException)["__traceback__"].__get__
+_cause_of: Any = vars(BaseException)["__cause__"].__get__
+_context_of: Any = vars(BaseException)["__context__"].__get__
+_arguments_of: Any = vars(BaseException)["args"].__get__
+_errno_of: Any = vars(OSError)["errno"].__get__
+_line_of: Any = vars(SyntaxError)["lineno"].__get__
 
 
-def exit_code_of(error: SystemExit) -> int:
-    """What ``python`` would exit with, printing what it would print."""
-    code: object = error.code
+def end_with(error: BaseException) -> int:
+    """Say of *error*, which has ended a run, what Python says at its own end; returns what it would exit with."""
+    if issubclass(type(error), SystemExit):
+        return _exit(error)
+    return _print_exception(error, _INTERRUPTED if type(error) is KeyboardInterrupt else 1)
+
+
+def flush() -> BaseException | None:
+    """Flush the standard streams as Python does at its end; returns why the first one could not be."""
+    found: BaseException | None = None
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except BaseException as error:
+            error = BaseException.with_traceback(error, _without_ours(error.__traceback__))
+            found = found or error
+            if name == "stdout":
+                _write_unraisable(error, "Exception ignored on flushing sys.stdout", None)
+    return found
+
+
+def without_columns(code: types.CodeType) -> types.CodeType:
+    """*code*, all on its first line, of which tracebacks then point at no part."""
+    if sys.version_info < (3, 11):
+        return code
+    units = len(code.co_code) // 2
+    entries = (bytes((_NO_COLUMNS | min(8, units - at) - 1, 0)) for at in range(0, units, 8))
+    whole: dict[str, Any] = {"co_linetable": b"".join(entries), "co_name": "<module>", "co_qualname": "<module>"}
+    return code.replace(**whole)
+
+
+def _exit(error: Any) -> int:
+    try:
+        code: object = error.code
+    except Exception:
+        code = error
     if code is None:
         return 0
     if isinstance(code, int):
         return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
-    with contextlib.suppress(Exception):
-        sys.stderr.write(f"{code}\n")
+    stream = getattr(sys, "stderr", None)
+    if stream is None:
+        with _suppress(Exception):
+            os.write(2, f"{code!s}\n".encode("utf-8", "backslashreplace"))
+        return 1
+    with _suppress(Exception):
+        stream.flush()
+        stream.write(str(code))
+    try:
+        stream.write("\n")
+    except Exception:
+        with _suppress(OSError):
+            os.write(2, b"\n")
     return 1
 
 
@@ -77,74 +132,121 @@ def _is_ours(entry: types.TracebackType) -> bool:
 def _add_line(error: SyntaxError) -> None:
     """Add the line in question: the compiler looks for it in a file, which there is none of."""
     if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
-        with contextlib.suppress(Exception):
+        with _suppress(Exception):
             error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
 
 
 def unraisable(unraisable: Any) -> None:
     """What Python's own hook prints, which finds the lines of files only."""
-    trace = unraisable.exc_traceback
-    entries: list[traceback.FrameSummary] = list(traceback.extract_tb(trace))
-    if not any(entry.filename.startswith("<run-") for entry in entries):
+    entries: list[traceback.FrameSummary] = []
+    with _suppress(Exception):
+        entries = list(traceback.extract_tb(unraisable.exc_traceback))
+    if any(entry.filename.startswith("<run-") for entry in entries):
+        _write_unraisable(unraisable.exc_value, unraisable.err_msg, unraisable.object)
+    else:
         _unraisable_of_python(unraisable)
-        return
-    what = ""
-    if unraisable.object is not None:
-        try:
-            what = f" {unraisable.object!r}"
-        except Exception:
-            what = " <object repr() failed>"
-    lines = [f"{unraisable.err_msg or 'Exception ignored in'}:{what}\n", "Traceback (most recent call last):\n"]
-    for entry in entries:
-        lines.append(f'  File "{entry.filename}", line {entry.lineno}, in {entry.name}\n')
-        if entry.line:
-            lines.append(f"    {entry.line}\n")
-    lines += traceback.format_exception_only(unraisable.exc_type, unraisable.exc_value)
-    sys.stderr.write("".join(lines))
 
 
 _unraisable_of_python = sys.unraisablehook
 
 
-def print_exception(error: BaseException, exit_code: int) -> int:
+def _write_unraisable(error: BaseException, message: str | None, where: Any) -> None:
+    text = f"{message or 'Exception ignored in'}:"
+    if where is not None:
+        try:
+            text += f" {where!r}"
+        except Exception:
+            text += " <object repr() failed>"
+    limit = getattr(sys, "tracebacklimit", None)  # of the last ones, for C
+    entries = traceback.extract_tb(error.__traceback__, limit=-limit if isinstance(limit, int) else None)
+    lines = [text + "\n"]
+    if entries:
+        lines.append("Traceback (most recent call last):\n")
+    for (file, line, function), same in itertools.groupby(entries, _place_of):
+        times = list(same)
+        for entry in times[:_REPEATS]:
+            lines.append(f'  File "{file}", line {line}, in {function}\n')
+            if entry.line:
+                lines.append(f"    {entry.line}\n")
+        if (more := len(times) - _REPEATS) > 0:
+            lines.append(f"  [Previous line repeated {more} more time{'s' if more > 1 else ''}]\n")
+    kind = type(error)
+    module: object = getattr(kind, "__module__", None)
+    if not isinstance(module, str):
+        lines.append("<unknown>")
+    elif module not in ("builtins", "__main__"):
+        lines.append(f"{module}.")
+    try:
+        lines.append(f"{kind.__qualname__}: {error!s}\n")
+    except Exception:
+        lines.append(f"{kind.__qualname__}: <exception str() failed>\n")
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()
+
+
+def _place_of(entry: traceback.FrameSummary) -> tuple[str, int | None, str]:
+    return entry.filename, entry.lineno, entry.name
+
+
+def _print_exception(error: BaseException, exit_code: int) -> int:
     """Print *error* as Python does, without the frames that are ours; returns the exit code."""
-    trace = _without_ours(error.__traceback__)
-    error = error.with_traceback(trace)
-    if isinstance(error, SyntaxError):
-        _add_line(error)
+    trace = _without_ours(_trace_of(error))
+    error = BaseException.with_traceback(error, trace)
+    if issubclass(type(error), SyntaxError):
+        with _suppress(Exception):
+            _add_line(error)  # pyright: ignore[reportArgumentType]
     sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
-    hook = getattr(sys, "excepthook", None)
-    if hook is None:
+    linecache.cache.setdefault(source[3], source)
+    hook: Any = getattr(sys, "excepthook", _MISSING)
+    if hook is _MISSING:
         sys.stderr.write("sys.excepthook is missing\n")
         hook = _excepthook
+    second: BaseException | None = None
     try:
-        hook(type(error), error, trace)
-    except SystemExit as exit_:
-        return exit_code_of(exit_)
-    except BaseException as second:
-        second = second.with_traceback(_without_ours(second.__traceback__))
-        second.__context__ = None
-        sys.stderr.write("Error in sys.excepthook:\n")
-        traceback.print_exception(second)
-        sys.stderr.write("\nOriginal exception was:\n")
-        traceback.print_exception(error)
+        if not callable(hook):
+            hook()
+        calls, hide = frames.alone(_getframe(), hook, type(error), error, trace)
+        calls.pop()(*hide)
+    except BaseException as raised:
+        second = raised
+    if second is None:
+        return exit_code
+    if issubclass(type(second), SystemExit):
+        return _exit(second)
+    second = BaseException.with_traceback(second, _without_ours(_trace_of(second)))
+    sys.stderr.write("Error in sys.excepthook:\n")
+    traceback.print_exception(second)
+    sys.stderr.write("\nOriginal exception was:\n")
+    traceback.print_exception(error)
     return exit_code
 
 
-def describe(error: BaseException, filename: str | None = None) -> dict[str, Any]:
-    """What *error* is, in plain values, however hostile its class; its line in *filename*, the code of this run."""
+def describe(error: BaseException, filename: str) -> dict[str, Any]:
+    """What *error* is, in plain values, however hostile its class; its line in *filename*, the code of this run.
+
+    What its text prints, when it is made once more for this, is lost.
+    """
     line: int | None = None
-    frame = error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename == filename:
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    if line is None and isinstance(error, SyntaxError) and isinstance(error.lineno, int):
-        line = error.lineno
-    number = _system_error(error)
+    number: int | None = None
+    streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
+    try:
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        frame = _trace_of(error)
+        while frame is not None:
+            if frame.tb_frame.f_code.co_filename == filename:
+                line = frame.tb_lineno
+            frame = frame.tb_next
+        if line is None and issubclass(type(error), SyntaxError) and type(at := _line_of(error)) is int:
+            line = at
+        number = _system_error(error)
+        message = _text(lambda: str(error))
+    except BaseException:
+        message = "<unprintable>"
+    finally:
+        sys.stdout, sys.stderr = streams
     return {
         "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
-        "message": _text(lambda: str(error)),
+        "message": message,
         "line": line,
         "errno": number,
         "full": _full(number),
@@ -156,16 +258,23 @@ def _system_error(error: BaseException | None) -> int | None:
     for _ in range(10):
         if error is None:
             break
-        if isinstance(error, MemoryError):
+        kind = type(error)
+        if issubclass(kind, MemoryError):
             return errno.ENOMEM
-        if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
+        if issubclass(kind, RuntimeError) and _is_text_alone(_arguments_of(error), "can't start new thread"):
             return errno.EAGAIN
-        if isinstance(error, socket.gaierror):
+        if issubclass(kind, socket.gaierror):
             return errno.ENETUNREACH
-        if isinstance(error, OSError) and isinstance(error.errno, int) and 0 < error.errno < 4096:
-            return error.errno
-        error = error.__cause__ or error.__context__
+        if issubclass(kind, OSError) and type(number := _errno_of(error)) is int and 0 < number < 4096:
+            return number
+        cause = _cause_of(error)
+        error = _context_of(error) if cause is None else cause
     return None
+
+
+def _is_text_alone(arguments: tuple[object, ...], text: str) -> bool:
+    """Whether *arguments* are *text*, without asking any that could be of a class of the user's."""
+    return len(arguments) == 1 and type(arguments[0]) is str and arguments[0] == text
 
 
 def _full(number: int | None) -> list[str]:
@@ -176,7 +285,7 @@ def _full(number: int | None) -> list[str]:
 
 
 def _is_full(folder: str) -> bool:
-    with contextlib.suppress(OSError):
+    with _suppress(OSError):
         state = os.statvfs(folder)
         return state.f_bavail == 0 or state.f_favail == 0
     return False

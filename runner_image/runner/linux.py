@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
 import os
@@ -10,6 +11,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
@@ -58,6 +61,15 @@ def thread_count() -> int:
     """Threads of this process, native ones included."""
     with open("/proc/self/stat", "rb") as stat:
         return int(stat.read().rpartition(b")")[2].split()[17])
+
+
+def children() -> set[int]:
+    """Pids of the children of this process, ended ones included."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children", "rb") as listed:
+            found.update(map(int, listed.read().split()))
+    return found
 
 
 def fork_sibling() -> int:

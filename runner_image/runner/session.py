@@ -22,8 +22,11 @@ import types
 from . import failures, frames, linux
 from .display import Items
 
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 WORKSPACE = "/workspace"
@@ -40,12 +43,25 @@ _compile_tree: Any = compile
 _eval = eval
 _StringIO = io.StringIO
 _partial: Any = functools.partial
+_suppress = contextlib.suppress
+_signal, _get_handler, _mask_signals = signal.signal, signal.getsignal, signal.pthread_sigmask
 _gettrace, _settrace, _getprofile, _setprofile = sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
+_monitoring: Any = getattr(sys, "monitoring", None)  # since Python 3.12
+_TOOLS = range(6 if _monitoring is not None else 0)
+_get_tool: Any = getattr(_monitoring, "get_tool", None)
+_get_events: Any = getattr(_monitoring, "get_events", None)
+_set_events: Any = getattr(_monitoring, "set_events", None)
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _listdir, _modules = os.listdir, sys.modules
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _CO_COROUTINE = 0x80  # of `inspect`
+_displayhook = sys.__displayhook__
+_CALL = failures.without_columns(_compile("call(value)", "", "eval"))
+_HELPERS = (
+    ("resource_tracker", "_resource_tracker", "_pid", "_fd"),
+    ("forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
+)
 _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -72,10 +88,8 @@ class Session:
         if numpy_random is not None:
             numpy_random.seed()  # or every worker of one zygote would draw the same numbers
         self.items = Items()
-        sys.displayhook = sys.__displayhook__ = self._display
         builtins.__dict__["display"] = self.items.display
         self._getfile_of_python: Any = None
-        self._teach_inspect()
         sys.unraisablehook = sys.__unraisablehook__ = failures.unraisable  # pyright: ignore
         self._interrupt_handler: Any = signal.default_int_handler
         self._blocked: set[int] = set()
@@ -108,32 +122,31 @@ class Session:
         self._use_packages(packages)
         report: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
         try:
+            failure: BaseException | None = None
             try:
                 # Only from here to the handler's reset may an interrupt raise.
-                signal.signal(signal.SIGINT, self._interrupt_handler)
-                signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+                _signal(signal.SIGINT, self._interrupt_handler)
+                _mask_signals(signal.SIG_SETMASK, self._blocked)
                 try:
                     self._execute(code, filename)
-                except SystemExit as exit_:
-                    report["exit_code"] = failures.exit_code_of(exit_)
-                    report["ok"] = report["exit_code"] == 0
-                    if not report["ok"]:
-                        report["error"] = failures.describe(exit_, filename)
                 except BaseException as error:
-                    exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
-                    report.update(ok=False, exit_code=exit_code, error=failures.describe(error, filename))
-                    report["exit_code"] = failures.print_exception(error, exit_code)
+                    failure = error
+                # Nothing of the user's is called while an exception is being handled: it would find that.
+                if failure is not None:
+                    report["exit_code"] = failures.end_with(failure)
                 self.items.collect_figures()
-                for stream in (sys.stdout, sys.stderr):
-                    with contextlib.suppress(Exception):
-                        stream.flush()
+                unflushed = failures.flush()
+                if unflushed is not None and not report["exit_code"]:
+                    failure, report["exit_code"] = unflushed, failures.NOT_FLUSHED
+                if failure is not None and (report["exit_code"] or not issubclass(type(failure), SystemExit)):
+                    report.update(ok=False, error=failures.describe(failure, filename))
             finally:
                 # Handlers of the user's for other signals wait for the next run as well.
-                self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
-                self._interrupt_handler = signal.getsignal(signal.SIGINT)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                self._blocked = _mask_signals(signal.SIG_BLOCK, _ALL_SIGNALS)
+                self._interrupt_handler = _get_handler(signal.SIGINT)
+                _signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:  # an interrupt that came while the run was being wound up
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _signal(signal.SIGINT, signal.SIG_IGN)
             report.update(ok=False, exit_code=1, error=failures.describe(error, filename))
         report["value"] = self._value
         report["imported"] = self._note_imported()
@@ -145,10 +158,10 @@ class Session:
             return code
 
         lines = _StringIO(code, newline=None).readlines()
-        with contextlib.suppress(Exception):
-            linecache.cache[filename] = (len(code), None, lines, filename)
+        with _suppress(Exception):
+            linecache.cache[filename] = failures.source = (len(code), None, _with_newline(lines), filename)
         namespace = self._main.__dict__
-        if sys.argv == self._argv:
+        if getattr(sys, "argv", None) == self._argv:
             self._argv = sys.argv = [filename]
             sys.orig_argv = [sys.executable, "-u", filename]
         if namespace.get("__file__") == self._filename:
@@ -157,9 +170,9 @@ class Session:
         self._loader.path = filename
         self._loader.get_source = get_source
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
-        if self._getfile_of_python is None:
+        if self._getfile_of_python is None and self._classes:
             if "inspect" in code:
-                with contextlib.suppress(Exception):
+                with _suppress(Exception):
                     importlib.import_module("inspect")
             self._teach_inspect()
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -180,6 +193,8 @@ class Session:
         if not self._is_level:
             self._is_level = True
             frames.discount(frames.depth() + 1)
+            frames.alone(_getframe(), id)  # which finds out once how that is done
+            gc.freeze()  # or a collection of the code's would find what is ours
         body = _compile(tree, filename, "exec", flags, dont_inherit=True)
         expression: Any = None
         if last is not None and not isinstance(last.value, ast.Constant):
@@ -192,11 +207,18 @@ class Session:
             value = None if expression is None else self._evaluate(expression)
         if last is not None:
             shown = last.value.value if isinstance(last.value, ast.Constant) else value
-            try:
-                getattr(sys, "displayhook", self._display)(shown)
-            except BaseException as error:
-                failures.begin_at(error, last.value, filename, namespace)
-                raise
+            call = _partial(self._call_at, filename, last.value.lineno)
+            hook = getattr(sys, "displayhook", _displayhook)
+            if hook is _displayhook:
+                self._display(shown, _partial(call, repr))
+            else:
+                call(hook, shown)
+
+    def _call_at(self, filename: str, line: int, function: Any, value: object) -> Any:
+        """Call *function* with *value* as if code of that line did, so that tracebacks and warnings have a place."""
+        code = _CALL.replace(co_filename=filename, co_firstlineno=line)
+        calls, hide = frames.alone(_getframe(), _eval, code, self._main.__dict__, {"call": function, "value": value})
+        return calls.pop()(*hide)
 
     def _evaluate(self, code: types.CodeType) -> Any:
         """Execute *code* with nothing of ours below it, and hold whatever traces it until the next one."""
@@ -213,6 +235,10 @@ class Session:
             if profile is not None:
                 _setprofile(None)
                 self._tracing.append(_partial(_setprofile, profile))
+            for tool in _TOOLS:
+                if _get_tool(tool) is not None and (events := _get_events(tool)):
+                    _set_events(tool, 0)
+                    self._tracing.append(_partial(_set_events, tool, events))
 
     def _await(self, coroutine: Any) -> Any:
         """Run a top-level ``await`` on the session's own event loop, whose tasks go on with the next one."""
@@ -227,7 +253,7 @@ class Session:
         except BaseException:
             if not task.done():
                 task.cancel()
-                with contextlib.suppress(BaseException):
+                with _suppress(BaseException):
                     self._loop.run_until_complete(task)
             raise
 
@@ -309,12 +335,12 @@ class Session:
             case _:
                 return False
 
-    def _display(self, value: object) -> None:
+    def _display(self, value: object, represent: Callable[[object], str]) -> None:
         """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
         if value is None:
             return
         builtins.__dict__["_"] = None
-        text = self.items.show(value)
+        text = self.items.show(value, represent)
         self._value = text[: failures.CLIP]
         builtins.__dict__["_"] = value
 
@@ -333,7 +359,7 @@ class Session:
         self._modules_seen = 0
         self._own = frozenset()
         if path is not None:
-            with contextlib.suppress(OSError):
+            with _suppress(OSError):
                 self._own = frozenset([_module_of(entry) for entry in _listdir(path)])
         before, self._packages = self._packages, path
         if before in sys.path:
@@ -350,8 +376,13 @@ class Session:
             sys.path.insert(place, path)
         _tell_children("PYTHONPATH", before, path)
         _tell_children("PATH", before and f"{before}/bin", path and f"{path}/bin")
-        with contextlib.suppress(Exception):  # finders can be the user's
+        with _suppress(Exception):  # finders can be the user's
             importlib.invalidate_caches()
+
+
+def _with_newline(lines: list[str]) -> list[str]:
+    """*lines* as `linecache` has those of a file."""
+    return lines if not lines or lines[-1].endswith("\n") else [*lines[:-1], lines[-1] + "\n"]
 
 
 def _module_of(entry: str) -> str:
@@ -374,6 +405,8 @@ def _pretend_plain_start() -> None:
 
     kind.__repr__ = represent
     kind.gil = getattr(flags, "gil", 1)
+    for name in ("n_fields", "n_sequence_fields", "n_unnamed_fields"):
+        setattr(kind, name, getattr(flags, name))
     plain: dict[str, int] = dict.fromkeys(("isolated", "no_user_site", "no_site", "ignore_environment"), 0)
     plain |= {"safe_path": False, "dont_write_bytecode": int(sys.dont_write_bytecode)}
     sys.flags = kind(*(plain.get(name, getattr(flags, name)) for name in names))
@@ -381,7 +414,7 @@ def _pretend_plain_start() -> None:
 
 def _tell_children(variable: str, before: str | None, now: str | None) -> None:
     """Put the folder *now* before all others in a path *variable*, in the place of *before*."""
-    with contextlib.suppress(Exception):
+    with _suppress(Exception):
         folders = [each for each in os.environ.get(variable, "").split(":") if each and each != before]
         os.environ[variable] = ":".join([*([now] if now else []), *folders])
         if not os.environ[variable]:
@@ -396,12 +429,33 @@ def note_ended(ended: dict[int, int]) -> None:
     kinds = tuple(kind for name in modules if isinstance(kind := getattr(sys.modules.get(name), "Popen", None), type))
     if not ended or not kinds:
         return
-    with contextlib.suppress(Exception):
+    for helper, pid, descriptor in _helpers():
+        if helper[pid] in ended:  # it is started anew, without a word, when it is needed again
+            with _suppress(OSError):
+                os.close(helper[descriptor])
+            helper[pid] = helper[descriptor] = None
+    with _suppress(Exception):
         for thing in gc.get_objects():
             if issubclass(type(thing), kinds) and thing.__dict__.get("returncode", 0) is None:
                 code = ended.get(thing.__dict__.get("pid"))
                 if code is not None:
                     thing.__dict__["returncode"] = code
+
+
+def helpers() -> set[int]:
+    """Pids of processes that `multiprocessing` has started for itself, and that are nothing a run has left running."""
+    return {helper[pid] for helper, pid, _ in _helpers()}
+
+
+def _helpers() -> list[tuple[dict[str, Any], str, str]]:
+    """What `multiprocessing` knows of each, and the names of its pid and descriptor there."""
+    found: list[tuple[dict[str, Any], str, str]] = []
+    for module, thing, pid, descriptor in _HELPERS:
+        with _suppress(Exception):
+            helper = sys.modules[f"multiprocessing.{module}"].__dict__[thing].__dict__
+            if type(helper[pid]) is int and type(helper[descriptor]) is int:
+                found.append((helper, pid, descriptor))
+    return found
 
 
 def _objects(things: Any) -> list[Any]:
@@ -437,8 +491,8 @@ def _for_spawned(sources: list[tuple[str, str]]) -> types.CodeType:
     *earlier, (filename, code) = sources
     parts: list[bytes] = []
     for name, source in earlier:
-        with contextlib.suppress(Exception):  # it was no Python
-            tree = whole.parse(source)
+        with _suppress(Exception):  # it was no Python
+            tree = whole.parse(source, name)
             tree.body = [
                 statement
                 for statement in tree.body
@@ -447,9 +501,9 @@ def _for_spawned(sources: list[tuple[str, str]]) -> types.CodeType:
             ]
             parts.append(marshal.dumps(_compile_tree(tree, name, "exec", dont_inherit=True)))
     lines = {name: (len(source), None, source.splitlines(keepends=True), name) for name, source in sources}
-    before = [f"__import__('linecache').cache.update({lines!r})"]
+    before = [f"__file__ = {filename!r}", f"__import__('linecache').cache.update({lines!r})"]
     before += [f"exec(__import__('marshal').loads({part!r}))" for part in parts]
-    tree = whole.parse(code)
+    tree = whole.parse(code, filename)
     first = next((at for at, statement in enumerate(tree.body) if not _is_of_the_head(statement)), len(tree.body))
     for statement in reversed(before):
         (node,) = whole.parse(statement).body

@@ -7,12 +7,14 @@ and nothing else, and may close them all.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import contextvars
 import errno
 import io
 import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -22,19 +24,23 @@ from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
 
 from . import linux
 
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 _CONNECT_SECONDS = 5.0
 _COMING = 2  # descriptors with each run
 _ROOM = 16  # for these, and for what the kernel adds about their sender
 _CREDENTIALS = struct.Struct("3i")
+_INTERRUPTED = 130
 _VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _getpid = os.getpid
 _exit = os._exit
+_signal = signal.signal
 _dup = os.dup
 _close = os.close
 _waitid = os.waitid
@@ -54,6 +60,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     birth.sendall(encode_json(Kind.READY))
     from .session import (
         Session,
+        helpers,
         note_ended,
     )  # which takes a first worker longer than all else, while its code is on the way
 
@@ -61,6 +68,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
     pid = _getpid()
     is_open = False
+    stdin = sys.stdin
     knows_peers = _peer(birth) == 1  # gVisor names the caller itself
     connection = birth
     while True:
@@ -83,22 +91,36 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             linux.set_dumpable(True)  # or user code could not open its own /proc/self/fd
             linux.prefer_as_victim(_VICTIM)
         _adopt_standard_streams(descriptors)
+        if sys.stdin is stdin:  # made for the supervisor's, which can't be sought
+            _open_stream(0, "stdin", "surrogateescape")
         run = decode_json(payload)
         result = context.run(session.run, run["run"], run["code"], run["path"])
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
-            _exit(result["exit_code"])
-        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_children(), **result)
+            _end_child(result)
+        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_left(helpers()), **result)
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         _make_room(connection)
         connection.sendall(report)
 
 
-def _has_children() -> bool:
+def _end_child(result: dict[str, Any]) -> NoReturn:
+    if result["exit_code"] == _INTERRUPTED and result["error"]["type"] == "KeyboardInterrupt":
+        _signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.kill(_getpid(), signal.SIGINT)  # as Python ends, for its parent to see
+    _exit(result["exit_code"])
+
+
+def _has_left(helpers: set[int]) -> bool:
+    """Whether there are children but *helpers*."""
     try:
         _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
-    return True
+    try:
+        return not helpers or not linux.children() <= helpers
+    except OSError:
+        return True
 
 
 def _fork_copy() -> str | None:
@@ -197,8 +219,15 @@ def _adopt_standard_streams(descriptors: list[int]) -> None:
     ):
         stream = getattr(sys, name, None)
         if stream is None or getattr(stream, "closed", False) is True:
-            raw = io.FileIO(target, "r" if target == 0 else "w", closefd=False)
-            binary = io.BufferedReader(raw) if target == 0 else raw
-            stream = io.TextIOWrapper(binary, "utf-8", errors, write_through=target != 0)  # pyright: ignore
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+            _open_stream(target, name, errors)
+
+
+def _open_stream(target: int, name: str, errors: str) -> None:
+    """Make the standard stream *name* of descriptor *target*, as ``python -u`` does."""
+    raw: Any = io.FileIO(target, "r" if target == 0 else "w", closefd=False)
+    raw.name = f"<{name}>"
+    binary: Any = io.BufferedReader(raw) if target == 0 else raw
+    stream: Any = io.TextIOWrapper(binary, "utf-8", errors, write_through=target != 0)
+    stream.mode = "r" if target == 0 else "w"
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
