@@ -68,15 +68,16 @@ def flush() -> BaseException | None:
             if stream is not None and not getattr(stream, "closed", False):
                 stream.flush()
         except BaseException as error:
-            error = BaseException.with_traceback(error, _without_ours(error.__traceback__))
-            found = found or error
+            error = BaseException.with_traceback(error, _without_ours(_trace_of(error)))
+            if found is None:
+                found = error
             if name == "stdout":
                 _write_unraisable(error, "Exception ignored on flushing sys.stdout", None)
     return found
 
 
 def without_columns(code: types.CodeType) -> types.CodeType:
-    """*code*, all on its first line, of which tracebacks then point at no part."""
+    """*code* as that of a module, all on its first line, of which tracebacks then point at no part."""
     if sys.version_info < (3, 11):
         return code
     units = len(code.co_code) // 2
@@ -87,12 +88,12 @@ def without_columns(code: types.CodeType) -> types.CodeType:
 
 def _exit(error: Any) -> int:
     try:
-        code: object = error.code
+        code: Any = error.code
     except Exception:
         code = error
     if code is None:
         return 0
-    if isinstance(code, int):
+    if issubclass(type(code), int):
         return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
     stream = getattr(sys, "stderr", None)
     if stream is None:
