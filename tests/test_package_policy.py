@@ -183,6 +183,7 @@ def test_automatic_installation() -> None:
     assert policy().automatic(modules, "known") == ("scikit-learn", "pyyaml")
     assert policy().automatic(modules, "off") == ()
     assert policy().automatic(modules, "all") == ("scikit-learn", "unheard-of", "pyyaml")
+    assert policy().automatic(["_private", "__builtin__", "\u00e9t\u00e9", "x" * 500, "yaml"], "all") == ("pyyaml",)
     assert policy(allow=("unheard-*",)).automatic(modules, "known") == ("unheard-of",)
     assert policy(deny=("pyyaml",)).automatic(modules, "known") == ("scikit-learn",)
 

@@ -231,6 +231,15 @@ async def test_what_the_operator_wants_comes_first_whatever_may_be_asked_for(run
         policy_of(Settings(preinstall=("-r x",)))
 
 
+async def test_what_code_imports_may_have_a_name_that_no_package_can_have(runner_image: str, index: str) -> None:
+    async with installing(index, auto_install="all") as sandbox:
+        code = "try:\n    import __builtin__\nexcept ImportError:\n    import _private as a, \u00e9t\u00e9 as b"
+        result = await sandbox.run(code)
+        assert result.error is not None and result.error.message == "No module named '_private'"
+        assert result.advice is not None and "no package can have that name" in result.advice
+        assert await text_of(sandbox, "import aged; aged.VERSION") == "'2.0'\n"
+
+
 async def test_what_can_not_be_installed_beforehand_is_told_once_and_is_in_nobody_s_way(
     runner_image: str, index: str
 ) -> None:

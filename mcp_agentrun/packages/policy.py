@@ -159,6 +159,7 @@ class Policy:
             if mode == "off" or not (name in WELL_KNOWN or named or mode == "all"):
                 continue
             try:
+                parse_requirements(name)  # a module may have a name that no distribution can have
                 self.judge_asked([name])
             except InvalidRequestError:
                 continue
@@ -168,6 +169,8 @@ class Policy:
     def advice(self, module: str) -> str:
         """What to do about the missing *module*, in a line for the model."""
         name = distribution_of(module)
+        if not _is_requirement(name):
+            return f"The module {module!r} is not installed, and no package can have that name."
         try:
             parse_requirements(name)
             self.judge_asked([name])
