@@ -279,16 +279,68 @@ async def test_cancelled_in_the_middle_of_a_download(api: APIClient, root: Path,
                 await anyio.to_thread.run_sync(asked.wait, 60)
                 tasks.cancel_scope.cancel()
             assert (await sandbox.run("import bulky_1")).outcome == "error"
-            installer = next(
-                each["Id"]
-                for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})
-                if any(mount.get("Name") == volume_of(own_image) for mount in each["Mounts"])
-            )
-            listed = api.exec_create(installer, ["ls", "/packages/staging", "/packages/sandboxes"])
+            listed = api.exec_create(installer_of(api, own_image), ["ls", "/packages/staging", "/packages/sandboxes"])
             assert api.exec_start(listed["Id"]) == b"/packages/sandboxes:\n\n/packages/staging:\n"
             go_on.set()
             assert (await sandbox.install(["bulky-1", "aged"])).packages == (("aged", "2.0"), ("bulky-1", "1.0"))
             assert await text_of(sandbox, "import bulky_1; print(bulky_1.VERSION, kept)") == "1.0 41\n"
+
+
+async def test_packages_that_nobody_wants_go_behind_another_s_installation(
+    api: APIClient, root: Path, own_image: str
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def on_half(name: str) -> None:
+        if name.startswith("bulky"):
+            asked.set()
+            go_on.wait(60)
+
+    settings = Settings(safety="off", image=own_image)
+    engine = DockerEngine.from_settings(settings)
+    try:
+        with serve_index(root, api, is_modern=True, on_half=on_half) as url:
+            async with (
+                Installer(engine, settings, NetworkSettings(index_url=url)) as installer,
+                Sandbox(engine, settings, installer=installer) as one,
+                Sandbox(engine, settings, installer=installer) as other,
+            ):
+                await one.install("aged")
+                async with anyio.create_task_group() as tasks:
+                    async with Sandbox(engine, settings, installer=installer) as short:
+                        await short.install("aged")
+                        assert folders_in(api, own_image) == {one.id, short.id}
+                        tasks.start_soon(other.install, "bulky-1")
+                        await anyio.to_thread.run_sync(asked.wait, 60)
+                        with anyio.fail_after(15):
+                            await one.reset()
+                    go_on.set()
+                    # What is asked for behind a reset comes behind the removal.
+                    assert (await one.install("aged==1.0")).packages == (("aged", "1.0"),)
+                assert folders_in(api, own_image) == {one.id, other.id}
+                assert await text_of(one, "import aged; aged.VERSION") == "'1.0'\n"
+                api.remove_container(installer_of(api, own_image), force=True)
+                await one.reset()
+                assert (await other.install("aged")).packages == (("aged", "2.0"),)
+                assert folders_in(api, own_image) == {other.id}
+    finally:
+        go_on.set()
+        await engine.aclose()
+
+
+def installer_of(api: APIClient, image: str) -> str:
+    """Id of the installer container that has the package volume of *image*."""
+    return next(
+        each["Id"]
+        for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})
+        if any(mount.get("Name") == volume_of(image) for mount in each["Mounts"])
+    )
+
+
+def folders_in(api: APIClient, image: str) -> set[str]:
+    """Ids of the sandboxes for which the volume of *image* has packages."""
+    listed = api.exec_create(installer_of(api, image), ["ls", "/packages/sandboxes"])
+    return set(api.exec_start(listed["Id"]).decode().split())
 
 
 async def test_two_servers_install_the_same_at_once(index: str, own_image: str) -> None:

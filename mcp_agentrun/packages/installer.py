@@ -115,6 +115,8 @@ class Installer:
         self._stack = AsyncExitStack()
         self._served: set[str] = set()
         """Ids of the sandboxes that have something installed."""
+        self._unwanted: set[str] = set()
+        """Ids of those whose packages are still to be removed, by whoever has the next turn."""
         self._keeper: Keeper | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -125,8 +127,13 @@ class Installer:
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         if self._shared is not None and self._shared.folder:
-            await self.forget(self._shared_id)
-        return await self._stack.__aexit__(*exc_info)
+            self._unwanted.add(self._shared_id)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_FORGET_SECONDS):
+            await self._remove_unwanted()
+        try:
+            return await self._stack.__aexit__(*exc_info)
+        finally:
+            self._tasks = None
 
     async def install(
         self,
@@ -168,7 +175,7 @@ class Installer:
         :raises UnavailableError: the installer could not be started, or was lost.
         """
         async with self._turn:
-            link = await (await self._started()).connected()
+            link = await self._connected()
             await link.send(Kind.CACHE, clear=clear)
             fields = await link.expect(Kind.CACHED)
             return Cache(int(fields["size"]), tuple((str(name), float(used)) for name, used in fields["packages"]))
@@ -188,7 +195,7 @@ class Installer:
     ) -> Installed:
         tell("starting the installer")
         self._served.add(sandbox)
-        link = await (await self._started()).connected()
+        link = await self._connected()
         try:
             with anyio.fail_after(self._settings.install_timeout):
                 if self._settings.wheelhouse is not None and link is not self._with_wheelhouse:
@@ -210,7 +217,7 @@ class Installer:
                 f"The installation did not end within {self._settings.install_timeout:g} s and was stopped."
             ) from None
         except SandboxLostError as error:
-            raise UnavailableError(f"The installer was lost ({error}). Call again.") from error
+            raise self._lost(error) from error
         except OSError as error:  # in the middle of its copy, perhaps
             link.abandon("the wheelhouse can't be read")
             raise InstallError(f"This server's wheelhouse can't be read ({error.strerror}).") from error
@@ -219,19 +226,43 @@ class Installer:
                 await self._stop(link)
             raise
 
-    async def forget(self, sandbox: str) -> None:
-        """Remove what was installed for *sandbox*. What can't be removed now goes when the next installer starts."""
+    def forget(self, sandbox: str) -> None:
+        """Have removed what was installed for *sandbox*: as soon as the installer is free, but before it installs
+        anything else, or when it is next started.
+        """
         self._served.discard(sandbox)
-        if self._keeper is None or not self._keeper.is_ready:
-            return
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_FORGET_SECONDS):
+        self._unwanted.add(sandbox)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._remove_unwanted)
+
+    async def _remove_unwanted(self) -> None:
+        try:
             async with self._turn:
-                try:
-                    link = await (await self._started()).connected()
+                if self._unwanted and self._keeper is not None and self._keeper.is_ready:
+                    await self._connected()
+        except UnavailableError as error:
+            logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)
+
+    async def _connected(self) -> Link:
+        """The stream to the installer, once it has removed what nobody wants any more; the caller has the turn."""
+        link = await (await self._started()).connected()
+        try:
+            # The answer is waited for even where nobody wants it any more: who comes next finds the stream in order.
+            with anyio.CancelScope(shield=True), anyio.fail_after(_FORGET_SECONDS):
+                for sandbox in tuple(self._unwanted):
                     await link.send(Kind.FORGET, sandbox=sandbox)
                     await link.expect(Kind.FORGOTTEN)
-                except UnavailableError as error:
-                    logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)
+                    self._unwanted.discard(sandbox)
+        except TimeoutError:
+            link.abandon("it did not remove packages in time")
+            raise self._lost(link.reason) from None
+        except SandboxLostError as error:
+            raise self._lost(error) from error
+        return link
+
+    @staticmethod
+    def _lost(reason: object) -> UnavailableError:
+        return UnavailableError(f"The installer was lost ({reason}). Call again.")
 
     async def _started(self) -> Keeper:
         if self._tasks is None:

@@ -123,7 +123,7 @@ class Sandbox:
         finally:
             _uids_in_use.discard(self._uid)
             if self._installer is not None and self._installed is not None:
-                await self._installer.forget(self.id)
+                self._installer.forget(self.id)
 
     @property
     def stage(self) -> str:
@@ -349,7 +349,7 @@ class Sandbox:
             self._imported = frozenset()
             if not keep_packages and self._installed is not None and self._installer is not None:
                 self._installed, self._requirements = None, ()
-                await self._installer.forget(self.id)
+                self._installer.forget(self.id)
 
     @property
     def _living(self) -> Keeper:
