@@ -15,9 +15,11 @@ from typing import Any
 import anyio
 import pytest
 from docker import APIClient
+from docker.types import Mount
 from mcp import Client
 from mcp.client.stdio import stdio_client
 
+from mcp_agentrun.engine import LABEL_SANDBOX
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
@@ -26,6 +28,7 @@ from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 from tests.conftest import open_sandbox, server_parameters
 from tests.local_index import digest_of, make_source, make_wheel, serve_index
+from tests.test_image import run as run_in_container
 from tests.test_packages import text_of
 from tests.test_server import text_of as answer_text_of
 
@@ -246,7 +249,7 @@ async def test_what_can_not_be_installed_beforehand_is_told_once_and_is_in_nobod
     async with installing(index, preinstall=("no-such-thing", "aged")) as sandbox:
         installed = await sandbox.install("hashed")
         assert installed.packages == (("hashed", "2.0"),)
-        assert installed.lacking is not None and installed.lacking.startswith("no-such-thing, aged could not be")
+        assert installed.lacking is not None and "come with, no-such-thing, aged could not be" in installed.lacking
         assert (await sandbox.run("1")).lacking is None
 
 
@@ -328,13 +331,94 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
         await engine.aclose()
 
 
-def installer_of(api: APIClient, image: str) -> str:
-    """Id of the installer container that has the package volume of *image*."""
-    return next(
+async def test_what_a_server_has_installed_is_left_by_another_while_no_container_has_it(
+    api: APIClient, index: str, own_image: str
+) -> None:
+    async with installing(index, image=own_image) as sandbox:
+        await sandbox.install("aged")
+        await text_of(sandbox, "import aged")
+        folder = f"/packages/sandboxes/{sandbox.id}"
+        make_old(api, own_image, folder)
+        with anyio.fail_after(60):
+            while await anyio.to_thread.run_sync(is_old, api, own_image, folder):
+                pass
+        lose(api, own_image, sandbox.id)
+        async with installing(index, image=own_image) as other:
+            await other.install("unhashed")
+            assert folders_in(api, own_image) == {sandbox.id, other.id}
+        result = await sandbox.run("import aged; aged.VERSION")
+        assert result.replaced and result.output.text() == "'2.0'\n"
+
+
+async def test_what_was_removed_while_the_engine_was_away_is_installed_again_or_told(
+    api: APIClient, index: str, own_image: str, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path, "housed")
+    offered = make_wheel(tmp_path, "offered")
+    arguments: dict[str, Any] = {"image": own_image, "wheelhouse": tmp_path, "preinstall": ("housed",)}
+    async with installing(index, **arguments) as sandbox, installing(index, **arguments) as bare:
+        await sandbox.install("aged")
+        await text_of(sandbox, "import aged, housed")
+        assert await text_of(bare, "import housed; housed.VERSION") == "'1.0'\n"
+
+        async def lose_all() -> None:
+            """The engine's end for both, and then another server."""
+            for each in (sandbox, bare):
+                lose(api, own_image, each.id)
+            while installers := installers_of(api, own_image):
+                api.remove_container(installers[0], force=True)
+            make_old(api, own_image, "/packages/sandboxes/*")
+            async with installing(index, image=own_image) as other:
+                await other.install("unhashed")
+                assert folders_in(api, own_image) == {other.id}
+
+        await lose_all()
+        again = await sandbox.run("import aged, housed; aged.VERSION")
+        assert again.replaced and again.output.text() == "'2.0'\n" and again.lacking is None
+        assert await text_of(bare, "import housed; housed.VERSION") == "'1.0'\n"
+        assert (await sandbox.install("offered")).packages == (("offered", "1.0"),)
+
+        await lose_all()
+        offered.unlink()
+        installed = await sandbox.install("aged")
+        assert installed.lacking is not None and "gone, and housed, aged, offered could not be" in installed.lacking
+        assert installed.packages == (("aged", "2.0"),)
+        assert (await sandbox.run("import aged, housed; aged.VERSION")).output.text() == "'2.0'\n"
+        assert (await sandbox.run("import offered")).outcome == "error"
+
+
+def lose(api: APIClient, image: str, sandbox: str) -> None:
+    """The container of *sandbox* goes, as when the engine ends."""
+    (found,) = api.containers(filters={"label": f"{LABEL_SANDBOX}={sandbox}"})
+    api.remove_container(found["Id"], force=True)
+
+
+def make_old(api: APIClient, image: str, folder: str) -> None:
+    """Date *folder* in the package volume of *image* back."""
+    in_volume(api, image, f"touch -d '1 hour ago' {folder}")
+
+
+def is_old(api: APIClient, image: str, folder: str) -> bool:
+    return in_volume(api, image, f"find {folder} -maxdepth 0 -mmin +10") != ""
+
+
+def in_volume(api: APIClient, image: str, command: str) -> str:
+    """What *command* says where the package volume of *image* is."""
+    mounts = [Mount("/packages", volume_of(image), type="volume")]
+    return run_in_container(api, image, "sh", "-c", command, user="10002:10002", mounts=mounts)
+
+
+def installers_of(api: APIClient, image: str) -> list[str]:
+    """Ids of the installer containers that have the package volume of *image*."""
+    return [
         each["Id"]
         for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})
         if any(mount.get("Name") == volume_of(image) for mount in each["Mounts"])
-    )
+    ]
+
+
+def installer_of(api: APIClient, image: str) -> str:
+    return installers_of(api, image)[0]
 
 
 def folders_in(api: APIClient, image: str) -> set[str]:

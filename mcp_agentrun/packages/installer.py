@@ -54,7 +54,7 @@ class Installed:
     stale: tuple[str, ...] = ()
     """Names of what has changed and has been imported before: that version stays in use until a reset."""
     lacking: str | None = None
-    """Why there is not what the operator wants every sandbox to have. Told once, in the first answer."""
+    """What the sandbox lacks of what it should have, and why: in sentences, told once."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,9 @@ class Installer:
         """Ids of the sandboxes that have something installed."""
         self._unwanted: set[str] = set()
         """Ids of those whose packages are still to be removed, by whoever has the next turn."""
+        self._held: set[str] = set()
+        """Ids of those whose packages the installer at the other end of `_link` keeps from being removed by others."""
+        self._link: Link | None = None
         self._keeper: Keeper | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -163,11 +166,35 @@ class Installer:
         :raises UnavailableError: the installer could not be started, or was lost.
         """
         wanted = self._settings.preinstall
-        if self._shared is None and wanted:
+        if wanted and not await self._has_shared():
             async with self._turn:
-                if self._shared is None:
-                    self._shared = await self._install(self._shared_id, wanted, report or (lambda _: None), shared=True)
+                if not await self._has_shared():
+                    self._shared = await self._install(self._shared_id, wanted, report or (lambda _: None))
         return self._shared
+
+    async def _has_shared(self) -> bool:
+        return self._shared is not None and (not self._shared.folder or await self.holds(self._shared_id))
+
+    async def holds(self, sandbox: str) -> bool:
+        """Whether what was installed for *sandbox* is certainly or, where no installer can be asked, probably there.
+
+        Another server's installer may have removed it while there was neither a container of the sandbox's nor an
+        installer of ours, both of which go with the engine.
+        """
+        try:
+            await self._living()
+        except UnavailableError as error:
+            logger.warning("packages of a sandbox can't be looked for: %s", error)
+            return True
+        return sandbox in self._held
+
+    async def _living(self) -> Link:
+        """The stream to the installer, and what that one holds noted; only who has the turn may use it."""
+        link = await (await self._started()).connected()
+        if link is not self._link:
+            held = link.greeting.get("held")
+            self._link, self._held = link, self._served.intersection(held if isinstance(held, list) else ())  # pyright: ignore
+        return link
 
     async def cache(self, *, clear: bool = False) -> Cache:
         """What the cache holds, after removing it all if *clear*.
@@ -191,7 +218,6 @@ class Installer:
         tell: Report,
         *,
         before: Mapping[str, str] = MappingProxyType({}),
-        shared: bool = False,
     ) -> Installed:
         tell("starting the installer")
         self._served.add(sandbox)
@@ -208,9 +234,11 @@ class Installer:
                     constraints=list(self.policy.limits()),
                     before=dict(before),
                     is_open=self.policy.is_open and not self._settings.packages_build,
-                    shared=shared,
                 )
-                return self._installed(await self._outcome(link, tell, requirements))
+                installed = self._installed(await self._outcome(link, tell, requirements))
+                if installed.folder:
+                    self._held.add(sandbox)
+                return installed
         except TimeoutError:
             await self._stop(link)
             raise InstallError(
@@ -230,7 +258,10 @@ class Installer:
         """Have removed what was installed for *sandbox*: as soon as the installer is free, but before it installs
         anything else, or when it is next started.
         """
+        if sandbox not in self._served:
+            return
         self._served.discard(sandbox)
+        self._held.discard(sandbox)
         self._unwanted.add(sandbox)
         if self._tasks is not None:
             self._tasks.start_soon(self._remove_unwanted)
@@ -245,7 +276,7 @@ class Installer:
 
     async def _connected(self) -> Link:
         """The stream to the installer, once it has removed what nobody wants any more; the caller has the turn."""
-        link = await (await self._started()).connected()
+        link = await self._living()
         try:
             # The answer is waited for even where nobody wants it any more: who comes next finds the stream in order.
             with anyio.CancelScope(shield=True), anyio.fail_after(_FORGET_SECONDS):
@@ -285,7 +316,8 @@ class Installer:
                 "size": self._settings.packages_size,
                 "cache_size": self._settings.cache_size,
             },
-            "living": [*await self._engine.sandboxes(), *self._served],
+            "living": list(await self._engine.sandboxes()),
+            "served": list(self._served),
         }
 
     async def _prepare(self, report: Report) -> ContainerSpec:

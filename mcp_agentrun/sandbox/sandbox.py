@@ -80,7 +80,7 @@ class Sandbox:
         self._has_base = installer is None or not settings.preinstall
         self._basing = anyio.Lock()
         self._lacking: str | None = None
-        """Why it lacks what the operator wants every sandbox to have, until that has been told."""
+        """What it lacks of what it should have, and why, until that has been told."""
         self._imported: frozenset[str] = frozenset()
         """Top-level modules of its packages that code has imported."""
         self._requirements: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ class Sandbox:
             return await self._stack.__aexit__(*exc_info)
         finally:
             _uids_in_use.discard(self._uid)
-            if self._installer is not None and self._installed is not None:
+            if self._installer is not None:
                 self._installer.forget(self.id)
 
     @property
@@ -195,6 +195,8 @@ class Sandbox:
             link = await self._living.connected()
             if not self._has_base:
                 await self._preinstall()
+            if self._now is not None:
+                await self._regain(report)
             self._owed_replaced |= self._note_starts()
             number = next(self._numbers)
             try:
@@ -242,6 +244,8 @@ class Sandbox:
         async with self._my_turn():
             link = await self._living.connected()
             await self._preinstall()
+            if self._now is not None:
+                await self._regain(report)
             have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
             if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
                 names = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
@@ -279,9 +283,32 @@ class Sandbox:
             try:
                 self._base = await self._installer.preinstalled(self._living.tell)
             except AgentRunError as error:
-                logger.warning("preinstall: %s", error)
-                self._lacking = f"{', '.join(self._settings.preinstall)} could not be installed: {error}"
+                self._lack(f"{self._should_come_with()} could not be installed: {error}")
             self._has_base = True
+
+    async def _regain(self, report: Report | None) -> None:
+        """Have installed again what has been removed meanwhile. What can't be had again is told."""
+        assert self._installer is not None
+        if self._installed is not None and self._installed.folder and not await self._installer.holds(self.id):
+            try:
+                await self._install((), report)
+            except (InstallError, InvalidRequestError, UnavailableError) as error:
+                names = ", ".join(self._requirements)
+                self._lack(f"The installed packages are gone, and {names} could not be installed again: {error}")
+                self._installed, self._requirements = None, ()
+        if self._installed is None and self._base is not None:
+            try:
+                self._base = await self._installer.preinstalled(report)
+            except (InstallError, UnavailableError) as error:
+                self._base = None
+                self._lack(f"{self._should_come_with()} is gone and could not be installed again: {error}")
+
+    def _should_come_with(self) -> str:
+        return f"Of the packages that this server's sandboxes should come with, {', '.join(self._settings.preinstall)}"
+
+    def _lack(self, what: str) -> None:
+        logger.warning("%s", what)
+        self._lacking = f"{self._lacking} {what}" if self._lacking else what
 
     @property
     def _now(self) -> Installed | None:
