@@ -185,6 +185,7 @@ class DockerEngine:
         """
         import docker.errors
         import requests
+        import urllib3.exceptions
 
         try:
             return await anyio.to_thread.run_sync(request, abandon_on_cancel=abandon)
@@ -194,10 +195,15 @@ class DockerEngine:
             ) from error
         except docker.errors.APIError as error:
             raise EngineError(f"The container engine refused: {_one_line(error.explanation or str(error))}") from error
-        except requests.exceptions.ReadTimeout as error:
+        except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
             self._client = None
             raise EngineError("The container engine does not answer. Restart it, then call again.") from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        except (
+            docker.errors.DockerException,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,  # which the SDK lets through where an answer comes in parts
+            OSError,
+        ) as error:
             self._client = None
             raise EngineError("The container engine can't be reached any more. " + _START_IT) from error
 
