@@ -46,6 +46,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(simple / "hashed", "hashed", "2.0")
     make_wheel(simple / "forged", "forged")
     make_wheel(simple / "unhashed", "unhashed")
+    make_wheel(simple / "spelled", "spelled", "1.0.0")
+    make_wheel(simple / "localised", "localised", "1.0")
+    make_wheel(simple / "localised", "localised", "1.0+local")
     old = make_wheel(simple / "aged", "aged", "1.0")
     os.utime(old, (then := time.time() - 2 * _YEAR, then))
     make_wheel(simple / "aged", "aged", "2.0")
@@ -106,6 +109,25 @@ async def test_only_files_with_a_known_hash(runner_image: str, index: str, root:
         with pytest.raises(InstallError, match=r"no hash for unhashed 1\.0"):
             await sandbox.install(["hashed", "unhashed"])
         assert (await sandbox.install("hashed")).packages == (("hashed", "1.0"),)
+
+
+async def test_hashes_hold_for_a_version_however_it_is_spelled_and_for_no_other(
+    runner_image: str, index: str, root: Path, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right.txt", tmp_path / "wrong.txt"
+    digest = digest_of(root / "simple/spelled/spelled-1.0.0-py3-none-any.whl")
+    right.write_text(f"spelled==1.0 --hash=sha256:{digest}\n")
+    local = digest_of(root / "simple/localised/localised-1.0-py3-none-any.whl")
+    wrong.write_text(f"spelled==1.0 --hash=sha256:{'0' * 64}\nlocalised==1.0 --hash=sha256:{local}\n")
+    async with installing(index, packages_constraints=right) as sandbox:
+        assert (await sandbox.install("spelled")).packages == (("spelled", "1.0.0"),)
+    async with installing(index, packages_constraints=wrong, packages_urls=True) as sandbox:
+        with pytest.raises(InstallError, match=r"(?i)hash mismatch.*spelled"):
+            await sandbox.install("spelled")
+        with pytest.raises(InstallError, match=r"no hash for localised 1\.0\+local"):
+            await sandbox.install("localised")
+        with pytest.raises(InstallError, match="no hash for spelled @"):
+            await sandbox.install(f"spelled @ {index}spelled/spelled-1.0.0-py3-none-any.whl")
 
 
 @pytest.mark.parametrize("limit", ["7 days", "2026-01-01"])

@@ -355,9 +355,10 @@ class Installer:
     async def _approve(self, link: Link, fields: dict[str, Any], requirements: Sequence[str]) -> None:
         pins = {str(name): str(version) for name, version in fields["pins"].items()}
         refusal = self.policy.judge_resolved(self._asked(requirements), pins)
-        hashes = {pin: list(values) for pin, values in self.policy.constraints.hashes.items()}
-        wanted = {pin: values for pin, values in hashes.items() if pin in {f"{n}=={v}" for n, v in pins.items()}}
-        await link.send(Kind.APPROVED, refusal=refusal, hashes=wanted)
+        hashes = {
+            f"{name}=={version}": self.policy.constraints.hashes_of(name, version) for name, version in pins.items()
+        }
+        await link.send(Kind.APPROVED, refusal=refusal, hashes=hashes)
 
     async def _send_wheelhouse(self, link: Link, folder: Path, tell: Report) -> None:
         """Give the installer a copy of *folder*: over the stream, so that the engine may be on another machine."""
