@@ -18,7 +18,8 @@ from docker import APIClient
 from docker.errors import NotFound
 from mcp.types import CallToolResult
 
-from mcp_agentrun.engine import image
+from mcp_agentrun.engine import docker, image
+from mcp_agentrun.engine.discovery import connect
 from mcp_agentrun.engine.docker import DockerEngine, weaknesses
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import EngineError
@@ -152,6 +153,21 @@ async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
             await engine.aclose()
             with suppress(NotFound):
                 api.remove_image(image.ImageRecipe().tag)
+
+
+async def test_folders_are_not_looked_for_on_another_machine(
+    runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_ssh() -> tuple[APIClient | None, list[str]]:
+        client, tried = connect()
+        assert client is not None and client.base_url == "http+docker://localhost"
+        client.base_url = "http+docker://ssh"  # as the SDK has it; what carries it is the same socket
+        return client, tried
+
+    monkeypatch.setattr(docker, "connect", by_ssh)
+    async with open_sandbox(Settings(safety="off", data=(str(tmp_path),))) as sandbox:
+        with pytest.raises(EngineError, match="on another machine"):
+            await sandbox.run("1")
 
 
 def test_what_engines_say_of_themselves() -> None:
