@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -35,6 +33,7 @@ from ..settings import Settings
 from .files import checked_files, read_chunks
 from .pictures import Pictures
 from .result import FileChange, Output, Result, RunError, State
+from .spec import give_back_uid, runner_spec, take_uid
 
 __all__ = ["Sandbox"]
 
@@ -72,7 +71,7 @@ class Sandbox:
         self.id = secrets.token_hex(16)
         self._engine = engine
         self._settings = settings
-        self._uid = _take_uid(*settings.uid_range)
+        self._uid = take_uid(*settings.uid_range)
         self._installer = installer
         self._installed: Installed | None = None
         """The sandbox's own packages; None where it has no more than what all sandboxes share."""
@@ -121,7 +120,7 @@ class Sandbox:
         try:
             return await self._stack.__aexit__(*exc_info)
         finally:
-            _uids_in_use.discard(self._uid)
+            give_back_uid(self._uid)
             if self._installer is not None:
                 self._installer.forget(self.id)
 
@@ -602,58 +601,3 @@ def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Fin
     if not all(isinstance(text, str) for text in (rule, reason, remedy)):
         raise TypeError("a finding is made of text")
     return Finding(rule, int(line), int(column), reason, remedy)
-
-
-_uids_in_use: set[int] = set()
-
-
-def _take_uid(first: int, last: int) -> int:
-    """A user id that no other sandbox of this process has, and probably none of another's."""
-    free = [uid for uid in random.sample(range(first, last + 1), min(256, last + 1 - first)) if uid not in _uids_in_use]
-    uid = free[0] if free else random.randint(first, last)  # noqa: S311
-    _uids_in_use.add(uid)
-    return uid
-
-
-def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:
-    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*."""
-    threads = str(max(1, round(settings.cpus)))
-
-    def tmpfs(size: int, mode: str, inodes: int) -> str:
-        return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
-
-    return ContainerSpec(
-        image=image,
-        role="runner",
-        sandbox=sandbox,
-        user=f"{uid}:{uid}",
-        memory=settings.memory,
-        cpus=settings.cpus,
-        pids=settings.pids,
-        open_files=settings.open_files,
-        file_size=settings.workspace_size,
-        tmpfs={
-            "/workspace": tmpfs(settings.workspace_size, "0700", settings.inodes),
-            "/tmp": tmpfs(settings.tmp_size, "1777", settings.inodes),  # noqa: S108
-            "/dev/shm": tmpfs(settings.shm_size, "1777", settings.inodes),  # noqa: S108
-            "/run/agentrun": tmpfs(1 << 16, "0700", 16),
-        },
-        environment={
-            "HOME": "/tmp/home",  # noqa: S108
-            "USER": "sandbox",
-            "LOGNAME": "sandbox",
-            "LANG": "C.UTF-8",
-            "MPLBACKEND": "agg",
-            **dict.fromkeys(
-                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
-            ),
-        },
-        network=settings.network,
-        runtime=settings.runtime,
-        data={f"/workspace/{path.name}": str(path) for path in data_folders(settings)},
-    )
-
-
-def data_folders(settings: Settings) -> list[Path]:
-    """The host folders that code can read."""
-    return [Path(folder).expanduser().resolve() for folder in settings.data]
