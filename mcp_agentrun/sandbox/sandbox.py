@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+from packaging.utils import canonicalize_name
 
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
@@ -49,7 +50,6 @@ _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
 _NO_MODULE = re.compile(r"No module named '(\w+)")
-_NORMAL = re.compile(r"[-_.]+")
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -247,7 +247,7 @@ class Sandbox:
                 await self._regain(report)
             have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
             if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
-                names = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+                names = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
                 there = tuple((name, have[name]) for name in sorted(names) if name in have)
                 return Installed("", (), there, lacking=self._tell_lacking())
             return replace(await self._install(wanted, report), lacking=self._tell_lacking())
@@ -269,7 +269,7 @@ class Sandbox:
         )
         new = tuple((name, version) for name, version in installed.packages if before.get(name) != version)
         kept = tuple(item for item in installed.packages if item not in new)
-        asked = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+        asked = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
         there = (item for item in (*installed.satisfied, *kept) if item[0] in asked)
         stale = tuple(name for name, _, _ in changed if imported.intersection(installed.modules.get(name, ())))
         return replace(installed, packages=new, satisfied=tuple(sorted(there)), changed=changed, stale=stale)
@@ -588,13 +588,9 @@ def _image_of(link: Link) -> dict[str, str]:
     """Version by name of the distributions that the container says its image has."""
     given = link.greeting.get("distributions")
     try:
-        return {_normal(str(name)): str(version) for name, version in given}  # pyright: ignore
+        return {canonicalize_name(str(name)): str(version) for name, version in given}  # pyright: ignore
     except (TypeError, ValueError):
         return {}
-
-
-def _normal(name: str) -> str:
-    return _NORMAL.sub("-", name).lower()
 
 
 def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Finding:

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 from ..engine import ContainerSpec
+from ..reports import WRITABLE
 from ..settings import Settings
 
 __all__ = ["give_back_uid", "runner_spec", "take_uid"]
@@ -31,9 +32,14 @@ def give_back_uid(uid: int) -> None:
 def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:
     """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*."""
     threads = str(max(1, round(settings.cpus)))
+    sizes = {
+        "/workspace": settings.workspace_size,
+        "/tmp": settings.tmp_size,  # noqa: S108
+        "/dev/shm": settings.shm_size,  # noqa: S108
+    }
 
-    def tmpfs(size: int, mode: str, inodes: int) -> str:
-        return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
+    def tmpfs(size: int, mode: int, inodes: int) -> str:
+        return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode:04o},uid={uid},gid={uid}"
 
     return ContainerSpec(
         image=image,
@@ -46,10 +52,8 @@ def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> Conta
         open_files=settings.open_files,
         file_size=settings.workspace_size,
         tmpfs={
-            "/workspace": tmpfs(settings.workspace_size, "0700", settings.inodes),
-            "/tmp": tmpfs(settings.tmp_size, "1777", settings.inodes),  # noqa: S108
-            "/dev/shm": tmpfs(settings.shm_size, "1777", settings.inodes),  # noqa: S108
-            "/run/agentrun": tmpfs(1 << 16, "0700", 16),
+            **{folder: tmpfs(sizes[folder], mode, settings.inodes) for folder, mode in WRITABLE.items()},
+            "/run/agentrun": tmpfs(1 << 16, 0o700, 16),
         },
         environment={
             "HOME": "/tmp/home",  # noqa: S108
