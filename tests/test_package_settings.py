@@ -409,6 +409,21 @@ async def test_what_was_removed_while_the_engine_was_away_is_installed_again_or_
         assert (await sandbox.run("import offered")).outcome == "error"
 
 
+async def test_a_wheelhouse_in_use_is_left_when_another_clears_the_cache(
+    index: str, own_image: str, tmp_path: Path, api: APIClient
+) -> None:
+    make_wheel(tmp_path, "housed")
+    make_wheel(tmp_path, "offered")
+    async with installing(index, image=own_image, wheelhouse=tmp_path) as sandbox:
+        await sandbox.install("housed")
+        (wheelhouse,) = in_volume(api, own_image, "ls -d /packages/wheelhouses/*").split()
+        in_volume(api, own_image, f"cp -r {wheelhouse} {wheelhouse[:-4]}left")
+        make_old(api, own_image, wheelhouse[:-4] + "left")
+        await cache_command(own_image, index, "clear")
+        assert (await sandbox.install("offered")).packages == (("offered", "1.0"),)
+        assert in_volume(api, own_image, "ls -d /packages/wheelhouses/*").split() == [wheelhouse]
+
+
 def lose(api: APIClient, image: str, sandbox: str) -> None:
     """The container of *sandbox* goes, as when the engine ends."""
     (found,) = api.containers(filters={"label": f"{LABEL_SANDBOX}={sandbox}"})

@@ -101,11 +101,15 @@ class Installer:
 
     def _watch(self) -> None:
         while time.monotonic() - self._heard < HOST_SILENCE:
-            for folder in list(self._kept):  # it may have no container now by which others would see it
-                with contextlib.suppress(OSError):
-                    os.utime(folder)
+            for folder in list(self._kept):
+                _date_forward(folder)
             time.sleep(HEARTBEAT_SECONDS)
         os._exit(0)
+
+    def _keep(self, folder: Path) -> None:
+        """Have *folder* look as in use to others: it may have no container, at times, by which they would see that."""
+        self._kept.add(folder)
+        _date_forward(folder)
 
     def _send(self, frame: bytes) -> None:
         with self._writing:
@@ -178,7 +182,9 @@ class Installer:
         site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
         self._image = _distributions(site_packages)
         self._image_metadata = sorted(Path(site_packages).glob("*.dist-info/METADATA"))
-        self._kept = {folder for folder in map(_folder_of, fields["served"]) if folder.is_dir()}
+        for folder in map(_folder_of, fields["served"]):
+            if folder.is_dir():
+                self._keep(folder)
         _clear_out(SANDBOXES, {*fields["living"], *fields["served"]})
         _clear_out(STAGING, set())
 
@@ -189,7 +195,7 @@ class Installer:
             self._received_before = _received()
             try:
                 staging.mkdir()
-                self._kept.add(staging)
+                self._keep(staging)
                 known = self._file_of_known(fields)
                 pins = self._known(known)
                 is_known = pins is not None
@@ -350,10 +356,10 @@ class Installer:
                 with contextlib.suppress(InstallError):
                     self._uv("cache", "clean", "--quiet")
                 CACHE.mkdir(exist_ok=True)
-                for folder in (USED, RESOLVED, WHEELHOUSES):
+                for folder in (USED, RESOLVED):
                     for path in folder.iterdir():
-                        if str(path) != self._environment.get("UV_FIND_LINKS"):
-                            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                        path.unlink(missing_ok=True)
+                _clear_out(WHEELHOUSES, set())
             packages = sorted((path.name, path.stat().st_mtime) for path in USED.iterdir())
             self._send(encode_json(Kind.CACHED, size=_size(CACHE) + _size(WHEELHOUSES), packages=packages))
 
@@ -382,7 +388,8 @@ class Installer:
         if not folder.exists():
             self._upload = STAGING / secrets.token_hex(8)
             self._upload.mkdir()
-            self._kept.add(self._upload)
+            self._keep(self._upload)
+        self._keep(folder)
         self._send(encode_json(Kind.WHEELS, wanted=self._upload is not None))
 
     def _add_wheel(self, name: str, data: str) -> None:
@@ -407,7 +414,7 @@ class Installer:
         folder = _folder_of(sandbox)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o711)
-        self._kept.add(folder)
+        self._keep(folder)
         generation = 1 + max((int(path.name) for path in folder.iterdir()), default=0)
         site.chmod(0o755)
         site.rename(folder / str(generation))
@@ -541,8 +548,13 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def _date_forward(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+
+
 def _clear_out(folder: Path, living: set[str]) -> None:
-    """Remove what servers that were killed have left."""
+    """Remove what servers have left that don't live any more."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             if path.name not in living and time.time() - path.stat().st_mtime > YOUNG_SECONDS:
