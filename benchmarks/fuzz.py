@@ -49,6 +49,7 @@ from mcp_agentrun.protocol import (
 from mcp_agentrun.reports import OUTCOMES, STATES
 from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
 from mcp_agentrun.sandbox.files import is_safe_path
+from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
@@ -939,7 +940,7 @@ async def fuzz_stdin(seconds: float, seed: int, violations: Violations) -> int:
         image = await engine.ensure_image(lambda _: None)
         while time.monotonic() < deadline:
             data = garbage(random.Random(f"{seed}/{cases}"))
-            spec = sandbox.runner_spec(RUNNER_SETTINGS, image, "fuzz", 20_000 + cases % 1000)
+            spec = runner_spec(RUNNER_SETTINGS, image, "fuzz", 20_000 + cases % 1000)
             container = await engine.allocate(spec)
             stream = await engine.open_stream(container)
             try:

@@ -56,7 +56,8 @@ class Kind(enum.IntEnum):
     HELLO = 1
     """First frame of either end: ``version`` and facts about the sender."""
     READY = 2
-    """Supervisor: a worker waits for code. Installer: the volume is usable."""
+    """Supervisor: a worker waits for code. Installer: the volume is usable, and has packages for those sandboxes of the
+    server's that ``held`` names."""
     PING = 3
     PONG = 4
     RUN = 10

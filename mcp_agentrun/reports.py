@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-__all__ = ["OUTCOMES", "PIDS", "STATES", "WRITABLE", "is_report", "is_result"]
+__all__ = ["LONGEST_NAME", "MOST_NAMES", "OUTCOMES", "PIDS", "STATES", "WRITABLE", "is_report", "is_result"]
 
 OUTCOMES = ("ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled")
 """How a run ends."""
@@ -18,16 +18,18 @@ OUTCOMES = ("ok", "error", "blocked", "timeout", "memory_limit", "crashed", "can
 STATES = ("kept", "restored", "lost")
 """What becomes of a session's variables, from good to bad."""
 
-WRITABLE = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108
-"""The folders of a container that user code may write to."""
+WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}  # noqa: S108
+"""The folders of a container that user code may write to, and their modes."""
 
 PIDS = "pids"
 """What is full, beside folders, where the container can have no more processes and threads."""
 
+MOST_NAMES, LONGEST_NAME = 500, 100
+"""Modules that a report may name as imported, and characters of a name."""
+
 _TEXT_LIMIT = 1 << 16
 _NUMBER_LIMIT = 1 << 62
 _LONGEST = 1e9
-_MOST_NAMES, _LONGEST_NAME = 500, 100
 
 
 def is_report(fields: dict[str, Any], number: int) -> bool:
@@ -89,8 +91,8 @@ def _is_text(value: Any, *, or_none: bool = False) -> bool:
 def _is_names(value: Any) -> bool:
     return (
         isinstance(value, list)
-        and len(value) <= _MOST_NAMES  # pyright: ignore[reportUnknownArgumentType]
-        and all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in value)  # pyright: ignore
+        and len(value) <= MOST_NAMES  # pyright: ignore[reportUnknownArgumentType]
+        and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in value)  # pyright: ignore
     )
 
 

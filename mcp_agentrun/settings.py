@@ -100,7 +100,7 @@ class Settings(BaseModel):
     memory: Size = Field(
         default=_GIB, description="Memory of a sandbox, what its tmpfs folders hold included. No swap."
     )
-    cpus: float = Field(default=1.0, gt=0, le=1024, description="CPU cores of a sandbox.")
+    cpus: float = Field(default=1.0, ge=0.01, le=1024, description="CPU cores of a sandbox.")
     pids: int = Field(default=64, ge=16, description="Processes and threads of a sandbox; 1024 or more with runsc.")
     open_files: int = Field(default=256, ge=64, description="Open files of each process.")
     workspace_size: Size = Field(default=256 * _MIB, description="Size of /workspace, and of the largest file.")

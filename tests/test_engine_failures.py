@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -14,12 +15,20 @@ import anyio.to_thread
 import psutil
 import pytest
 from docker import APIClient
+from docker.errors import NotFound
 from mcp.types import CallToolResult
 
-from mcp_agentrun.engine.docker import weaknesses
+from mcp_agentrun.engine import docker, image
+from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker import DockerEngine, weaknesses
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import EngineError
+from mcp_agentrun.settings import Settings
 
-from .conftest import OpenClient
+from .conftest import OpenClient, open_sandbox
+from .local_index import make_wheel
 from .private_engine import PrivateEngine, private_engine
+from .test_reconcile import relay
 from .test_server import facts_of, run, text_of
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +116,58 @@ async def test_an_engine_that_can_not_limit_is_refused_unless_one_insists(
         engine.before = ""
         engine.stop()
         (await anyio.to_thread.run_sync(engine.start)).close()
+
+
+async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
+    api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_wheel(tmp_path / "wheels", "housed")
+    settings = Settings(safety="off", wheelhouse=tmp_path / "wheels", offline=True)
+    with relay(tmp_path, api) as between:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        async with open_sandbox(settings, NetworkSettings()) as sandbox:
+            await sandbox.run("1")
+            between.refuses = lambda data: b"/containers/json" in data.partition(b"\r\n")[0]
+            with pytest.raises(EngineError, match="can't be reached any more"):
+                await sandbox.install("housed")
+            assert between.has_refused.is_set()
+            assert "unexpectedly" not in caplog.text
+            between.refuses = lambda _: False
+            assert (await sandbox.install("housed")).packages == (("housed", "1.0"),)
+
+
+async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
+    api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = shutil.copytree(Path(image.__file__).parents[2] / "runner_image", tmp_path / "runner_image")
+    (context / "runner" / "more.py").write_text(f"# {tmp_path}")
+    monkeypatch.setattr(image, "_context_folder", lambda: context)
+    with relay(tmp_path, api) as between:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        between.cuts = lambda data: b"Step 1/" in data
+        engine = DockerEngine(recipe=image.ImageRecipe())
+        try:
+            with pytest.raises(EngineError, match="can't be reached any more"):
+                await engine.ensure_image(lambda _: None)
+        finally:
+            await engine.aclose()
+            with suppress(NotFound):
+                api.remove_image(image.ImageRecipe().tag)
+
+
+async def test_folders_are_not_looked_for_on_another_machine(
+    runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_ssh() -> tuple[APIClient | None, list[str]]:
+        client, tried = connect()
+        assert client is not None and client.base_url == "http+docker://localhost"
+        client.base_url = "http+docker://ssh"  # as the SDK has it; what carries it is the same socket
+        return client, tried
+
+    monkeypatch.setattr(docker, "connect", by_ssh)
+    async with open_sandbox(Settings(safety="off", data=(str(tmp_path),))) as sandbox:
+        with pytest.raises(EngineError, match="on another machine"):
+            await sandbox.run("1")
 
 
 def test_what_engines_say_of_themselves() -> None:

@@ -17,7 +17,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.sandbox import Sandbox
-from mcp_agentrun.sandbox.sandbox import runner_spec
+from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.settings import Settings
 
 from .conftest import open_sandbox

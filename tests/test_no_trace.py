@@ -221,6 +221,34 @@ async def test_a_dead_owner_is_told_from_a_living_one() -> None:
     assert Owner.from_label("{}") is None
 
 
+HIDDEN = """
+import os, subprocess
+from mcp_agentrun.engine.owner import Owner
+
+living, dead = processes = [subprocess.Popen(["sleep", "100"]) for _ in range(2)]
+owners = [Owner.of(process.pid) for process in processes]
+dead.kill()
+dead.wait()
+Owner.current()
+os.setgid(65534)
+os.setuid(65534)
+print(os.path.exists(f"/proc/{living.pid}"), *(owner.is_provably_dead() for owner in owners))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to hide processes")
+def test_a_living_owner_that_is_hidden_is_not_taken_for_dead() -> None:
+    # In a pid namespace of its own, since older kernels hide processes in all of one's mounts of /proc.
+    script = 'mount -t proc -o hidepid=2 proc /proc && exec "$0" -c "$1"'
+    said = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, sys.executable, HIDDEN],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False False True\n"
+
+
 @pytest.mark.anyio
 async def test_sweeping_an_engine_twice_is_harmless(runner_image: str) -> None:
     engine = DockerEngine(recipe=ImageRecipe())

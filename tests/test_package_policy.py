@@ -69,6 +69,17 @@ def test_limits_on_count_and_hashes() -> None:
     strict = Policy(constraints=constraints, require_hashes=True)
     assert strict.judge_resolved(["a"], {"a": "1"}) is None
     assert "no hash for b 2" in (strict.judge_resolved(["a"], {"a": "1", "b": "2"}) or "")
+    for version in ("1.0", "1.0.0", "1"):
+        assert constraints.hashes_of("A", version) == ("sha256:" + "0" * 64, "sha256:" + "1" * 64)
+    lax = Policy(constraints=constraints)
+    assert lax.judge_resolved(["a"], {"a": "1.0", "b": "2"}) is None
+    for version in ("1+local", "1.1", "@ https://example.org/a-1-py3-none-any.whl"):
+        assert f"no hash for a {version}" in (lax.judge_resolved(["a"], {"a": version}) or "")
+    for line in ("a", "a>=1", "a==1.*", "a==1,==1.1", "a===1", "a @ https://example.org/a-1-py3-none-any.whl"):
+        with pytest.raises(SettingsError, match="not one version"):
+            Constraints.parse(f"{line} --hash=sha256:{'0' * 64}")
+    twice = Constraints.parse("".join(f"a==1; os_name{sign}'nt' --hash=sha256:{'0' * 64}\n" for sign in ("==", "!=")))
+    assert len(twice.hashes_of("a", "1")) == 2
     with pytest.raises(SettingsError, match="no requirement"):
         Constraints.parse("--index-url https://example.org")
 
@@ -183,6 +194,7 @@ def test_automatic_installation() -> None:
     assert policy().automatic(modules, "known") == ("scikit-learn", "pyyaml")
     assert policy().automatic(modules, "off") == ()
     assert policy().automatic(modules, "all") == ("scikit-learn", "unheard-of", "pyyaml")
+    assert policy().automatic(["_private", "__builtin__", "\u00e9t\u00e9", "x" * 500, "yaml"], "all") == ("pyyaml",)
     assert policy(allow=("unheard-*",)).automatic(modules, "known") == ("unheard-of",)
     assert policy(deny=("pyyaml",)).automatic(modules, "known") == ("scikit-learn",)
 

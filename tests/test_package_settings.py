@@ -15,9 +15,11 @@ from typing import Any
 import anyio
 import pytest
 from docker import APIClient
+from docker.types import Mount
 from mcp import Client
 from mcp.client.stdio import stdio_client
 
+from mcp_agentrun.engine import LABEL_SANDBOX
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
@@ -26,6 +28,7 @@ from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 from tests.conftest import open_sandbox, server_parameters
 from tests.local_index import digest_of, make_source, make_wheel, serve_index
+from tests.test_image import run as run_in_container
 from tests.test_packages import text_of
 from tests.test_server import text_of as answer_text_of
 
@@ -43,6 +46,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(simple / "hashed", "hashed", "2.0")
     make_wheel(simple / "forged", "forged")
     make_wheel(simple / "unhashed", "unhashed")
+    make_wheel(simple / "spelled", "spelled", "1.0.0")
+    make_wheel(simple / "localised", "localised", "1.0")
+    make_wheel(simple / "localised", "localised", "1.0+local")
     old = make_wheel(simple / "aged", "aged", "1.0")
     os.utime(old, (then := time.time() - 2 * _YEAR, then))
     make_wheel(simple / "aged", "aged", "2.0")
@@ -103,6 +109,25 @@ async def test_only_files_with_a_known_hash(runner_image: str, index: str, root:
         with pytest.raises(InstallError, match=r"no hash for unhashed 1\.0"):
             await sandbox.install(["hashed", "unhashed"])
         assert (await sandbox.install("hashed")).packages == (("hashed", "1.0"),)
+
+
+async def test_hashes_hold_for_a_version_however_it_is_spelled_and_for_no_other(
+    runner_image: str, index: str, root: Path, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right.txt", tmp_path / "wrong.txt"
+    digest = digest_of(root / "simple/spelled/spelled-1.0.0-py3-none-any.whl")
+    right.write_text(f"spelled==1.0 --hash=sha256:{digest}\n")
+    local = digest_of(root / "simple/localised/localised-1.0-py3-none-any.whl")
+    wrong.write_text(f"spelled==1.0 --hash=sha256:{'0' * 64}\nlocalised==1.0 --hash=sha256:{local}\n")
+    async with installing(index, packages_constraints=right) as sandbox:
+        assert (await sandbox.install("spelled")).packages == (("spelled", "1.0.0"),)
+    async with installing(index, packages_constraints=wrong, packages_urls=True) as sandbox:
+        with pytest.raises(InstallError, match=r"(?i)hash mismatch.*spelled"):
+            await sandbox.install("spelled")
+        with pytest.raises(InstallError, match=r"no hash for localised 1\.0\+local"):
+            await sandbox.install("localised")
+        with pytest.raises(InstallError, match="no hash for spelled @"):
+            await sandbox.install(f"spelled @ {index}spelled/spelled-1.0.0-py3-none-any.whl")
 
 
 @pytest.mark.parametrize("limit", ["7 days", "2026-01-01"])
@@ -231,13 +256,22 @@ async def test_what_the_operator_wants_comes_first_whatever_may_be_asked_for(run
         policy_of(Settings(preinstall=("-r x",)))
 
 
+async def test_what_code_imports_may_have_a_name_that_no_package_can_have(runner_image: str, index: str) -> None:
+    async with installing(index, auto_install="all") as sandbox:
+        code = "try:\n    import __builtin__\nexcept ImportError:\n    import _private as a, \u00e9t\u00e9 as b"
+        result = await sandbox.run(code)
+        assert result.error is not None and result.error.message == "No module named '_private'"
+        assert result.advice is not None and "no package can have that name" in result.advice
+        assert await text_of(sandbox, "import aged; aged.VERSION") == "'2.0'\n"
+
+
 async def test_what_can_not_be_installed_beforehand_is_told_once_and_is_in_nobody_s_way(
     runner_image: str, index: str
 ) -> None:
     async with installing(index, preinstall=("no-such-thing", "aged")) as sandbox:
         installed = await sandbox.install("hashed")
         assert installed.packages == (("hashed", "2.0"),)
-        assert installed.lacking is not None and installed.lacking.startswith("no-such-thing, aged could not be")
+        assert installed.lacking is not None and "come with, no-such-thing, aged could not be" in installed.lacking
         assert (await sandbox.run("1")).lacking is None
 
 
@@ -270,16 +304,164 @@ async def test_cancelled_in_the_middle_of_a_download(api: APIClient, root: Path,
                 await anyio.to_thread.run_sync(asked.wait, 60)
                 tasks.cancel_scope.cancel()
             assert (await sandbox.run("import bulky_1")).outcome == "error"
-            installer = next(
-                each["Id"]
-                for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})
-                if any(mount.get("Name") == volume_of(own_image) for mount in each["Mounts"])
-            )
-            listed = api.exec_create(installer, ["ls", "/packages/staging", "/packages/sandboxes"])
+            listed = api.exec_create(installer_of(api, own_image), ["ls", "/packages/staging", "/packages/sandboxes"])
             assert api.exec_start(listed["Id"]) == b"/packages/sandboxes:\n\n/packages/staging:\n"
             go_on.set()
             assert (await sandbox.install(["bulky-1", "aged"])).packages == (("aged", "2.0"), ("bulky-1", "1.0"))
             assert await text_of(sandbox, "import bulky_1; print(bulky_1.VERSION, kept)") == "1.0 41\n"
+
+
+async def test_packages_that_nobody_wants_go_behind_another_s_installation(
+    api: APIClient, root: Path, own_image: str
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def on_half(name: str) -> None:
+        if name.startswith("bulky"):
+            asked.set()
+            go_on.wait(60)
+
+    settings = Settings(safety="off", image=own_image)
+    engine = DockerEngine.from_settings(settings)
+    try:
+        with serve_index(root, api, is_modern=True, on_half=on_half) as url:
+            async with (
+                Installer(engine, settings, NetworkSettings(index_url=url)) as installer,
+                Sandbox(engine, settings, installer=installer) as one,
+                Sandbox(engine, settings, installer=installer) as other,
+            ):
+                await one.install("aged")
+                async with anyio.create_task_group() as tasks:
+                    async with Sandbox(engine, settings, installer=installer) as short:
+                        await short.install("aged")
+                        assert folders_in(api, own_image) == {one.id, short.id}
+                        tasks.start_soon(other.install, "bulky-1")
+                        await anyio.to_thread.run_sync(asked.wait, 60)
+                        with anyio.fail_after(15):
+                            await one.reset()
+                    go_on.set()
+                    # What is asked for behind a reset comes behind the removal.
+                    assert (await one.install("aged==1.0")).packages == (("aged", "1.0"),)
+                assert folders_in(api, own_image) == {one.id, other.id}
+                assert await text_of(one, "import aged; aged.VERSION") == "'1.0'\n"
+                api.remove_container(installer_of(api, own_image), force=True)
+                await one.reset()
+                assert (await other.install("aged")).packages == (("aged", "2.0"),)
+                assert folders_in(api, own_image) == {other.id}
+    finally:
+        go_on.set()
+        await engine.aclose()
+
+
+async def test_what_a_server_has_installed_is_left_by_another_while_no_container_has_it(
+    api: APIClient, index: str, own_image: str
+) -> None:
+    async with installing(index, image=own_image) as sandbox:
+        await sandbox.install("aged")
+        await text_of(sandbox, "import aged")
+        folder = f"/packages/sandboxes/{sandbox.id}"
+        make_old(api, own_image, folder)
+        with anyio.fail_after(60):
+            while await anyio.to_thread.run_sync(is_old, api, own_image, folder):
+                pass
+        lose(api, own_image, sandbox.id)
+        async with installing(index, image=own_image) as other:
+            await other.install("unhashed")
+            assert folders_in(api, own_image) == {sandbox.id, other.id}
+        result = await sandbox.run("import aged; aged.VERSION")
+        assert result.replaced and result.output.text() == "'2.0'\n"
+
+
+async def test_what_was_removed_while_the_engine_was_away_is_installed_again_or_told(
+    api: APIClient, index: str, own_image: str, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path, "housed")
+    offered = make_wheel(tmp_path, "offered")
+    arguments: dict[str, Any] = {"image": own_image, "wheelhouse": tmp_path, "preinstall": ("housed",)}
+    async with installing(index, **arguments) as sandbox, installing(index, **arguments) as bare:
+        await sandbox.install("aged")
+        await text_of(sandbox, "import aged, housed")
+        assert await text_of(bare, "import housed; housed.VERSION") == "'1.0'\n"
+
+        async def lose_all() -> None:
+            """The engine's end for both, and then another server."""
+            for each in (sandbox, bare):
+                lose(api, own_image, each.id)
+            while installers := installers_of(api, own_image):
+                api.remove_container(installers[0], force=True)
+            make_old(api, own_image, "/packages/sandboxes/*")
+            async with installing(index, image=own_image) as other:
+                await other.install("unhashed")
+                assert folders_in(api, own_image) == {other.id}
+
+        await lose_all()
+        again = await sandbox.run("import aged, housed; aged.VERSION")
+        assert again.replaced and again.output.text() == "'2.0'\n" and again.lacking is None
+        assert await text_of(bare, "import housed; housed.VERSION") == "'1.0'\n"
+        assert (await sandbox.install("offered")).packages == (("offered", "1.0"),)
+
+        await lose_all()
+        offered.unlink()
+        installed = await sandbox.install("aged")
+        assert installed.lacking is not None and "gone, and housed, aged, offered could not be" in installed.lacking
+        assert installed.packages == (("aged", "2.0"),)
+        assert (await sandbox.run("import aged, housed; aged.VERSION")).output.text() == "'2.0'\n"
+        assert (await sandbox.run("import offered")).outcome == "error"
+
+
+async def test_a_wheelhouse_in_use_is_left_when_another_clears_the_cache(
+    index: str, own_image: str, tmp_path: Path, api: APIClient
+) -> None:
+    make_wheel(tmp_path, "housed")
+    make_wheel(tmp_path, "offered")
+    async with installing(index, image=own_image, wheelhouse=tmp_path) as sandbox:
+        await sandbox.install("housed")
+        (wheelhouse,) = in_volume(api, own_image, "ls -d /packages/wheelhouses/*").split()
+        in_volume(api, own_image, f"cp -r {wheelhouse} {wheelhouse[:-4]}left")
+        make_old(api, own_image, wheelhouse[:-4] + "left")
+        await cache_command(own_image, index, "clear")
+        assert (await sandbox.install("offered")).packages == (("offered", "1.0"),)
+        assert in_volume(api, own_image, "ls -d /packages/wheelhouses/*").split() == [wheelhouse]
+
+
+def lose(api: APIClient, image: str, sandbox: str) -> None:
+    """The container of *sandbox* goes, as when the engine ends."""
+    (found,) = api.containers(filters={"label": f"{LABEL_SANDBOX}={sandbox}"})
+    api.remove_container(found["Id"], force=True)
+
+
+def make_old(api: APIClient, image: str, folder: str) -> None:
+    """Date *folder* in the package volume of *image* back."""
+    in_volume(api, image, f"touch -d '1 hour ago' {folder}")
+
+
+def is_old(api: APIClient, image: str, folder: str) -> bool:
+    return in_volume(api, image, f"find {folder} -maxdepth 0 -mmin +10") != ""
+
+
+def in_volume(api: APIClient, image: str, command: str) -> str:
+    """What *command* says where the package volume of *image* is."""
+    mounts = [Mount("/packages", volume_of(image), type="volume")]
+    return run_in_container(api, image, "sh", "-c", command, user="10002:10002", mounts=mounts)
+
+
+def installers_of(api: APIClient, image: str) -> list[str]:
+    """Ids of the installer containers that have the package volume of *image*."""
+    return [
+        each["Id"]
+        for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})
+        if any(mount.get("Name") == volume_of(image) for mount in each["Mounts"])
+    ]
+
+
+def installer_of(api: APIClient, image: str) -> str:
+    return installers_of(api, image)[0]
+
+
+def folders_in(api: APIClient, image: str) -> set[str]:
+    """Ids of the sandboxes for which the volume of *image* has packages."""
+    listed = api.exec_create(installer_of(api, image), ["ls", "/packages/sandboxes"])
+    return set(api.exec_start(listed["Id"]).decode().split())
 
 
 async def test_two_servers_install_the_same_at_once(index: str, own_image: str) -> None:

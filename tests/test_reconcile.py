@@ -36,6 +36,8 @@ class Relay:
         self.is_mute = False
         self.refuses: Callable[[bytes], bool] = lambda _: False
         self.has_refused = threading.Event()
+        self.cuts: Callable[[bytes], bool] = lambda _: False
+        """Whether the connection ends behind what the engine has said."""
 
     def handle(self, client: socket.socket) -> None:
         with socket.socket(socket.AF_UNIX) as engine:
@@ -49,6 +51,8 @@ class Relay:
                         return
                     if data:
                         ends[ready].sendall(data)
+                        if ready is engine and self.cuts(data):
+                            return
                     elif ready is engine and self.is_mute:
                         del ends[engine]
                     else:

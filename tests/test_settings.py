@@ -50,6 +50,8 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_TIMEOUT": "-1"}, r"timeout \(environment\)"),
         ({"AGENTRUN_TIMEOUT": "nan"}, r"timeout \(environment\)"),
         ({"AGENTRUN_TIMEOUT": "400"}, "exceeds max_timeout"),
+        ({"AGENTRUN_CPUS": "0.009"}, r"cpus \(environment\)"),  # no engine takes less than 0.01
+        ({"AGENTRUN_CPUS": "nan"}, r"cpus \(environment\)"),
         ({"AGENTRUN_NETWORK": "host"}, r"network \(environment\)"),
         ({"AGENTRUN_TYPO": "1"}, "unknown setting 'typo'"),
         ({"AGENTRUN_WORKSPACE_SIZE": "1g"}, "must not exceed memory less 150 MiB"),

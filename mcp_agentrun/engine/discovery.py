@@ -1,4 +1,6 @@
-"""Finding the container engine as other clients do: ``DOCKER_HOST``, the current context, then the usual sockets."""
+"""Finding the container engine as other clients do: ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current context, and then
+the usual sockets.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,15 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from docker.tls import TLSConfig
 
-__all__ = ["REQUEST_SECONDS", "candidates", "connect"]
+__all__ = ["REQUEST_SECONDS", "Candidate", "candidates", "connect"]
 
 REQUEST_SECONDS = 60
 """Longest wait for one answer of the engine, except where a request says otherwise."""
@@ -22,21 +26,49 @@ _CONNECT_SECONDS = 5
 _ANY_VERSION = "1.41"  # of the API; a ping has none
 
 
-def candidates() -> Iterator[tuple[str, str]]:
-    """``(URL, where it comes from)`` of the engines to try. One that the user has chosen is the only one."""
-    if host := os.environ.get("DOCKER_HOST"):
-        yield host, "DOCKER_HOST"
-        return
-    from docker.context import ContextAPI  # pyright: ignore[reportUnknownVariableType]
+@dataclass(frozen=True)
+class Candidate:
+    """An engine to try."""
 
-    with contextlib.suppress(Exception):  # an unreadable docker configuration is no reason to look no further
-        context = ContextAPI.get_context()  # pyright: ignore
-        if context is not None and context.Name != "default":  # pyright: ignore
-            yield context.Host, f"docker context {context.Name!r}"  # pyright: ignore
-            return
+    url: str
+    origin: str
+    """Where it comes from, in words."""
+    tls: TLSConfig | None = None
+    """With which certificates it is reached; None where it isn't by TLS."""
+    problem: str | None = None
+    """Why it can't be tried at all."""
+
+
+def candidates() -> Iterator[Candidate]:
+    """The engines to try. One that the user has chosen is the only one, even if nothing can be made of the choice."""
+    from docker.context import ContextAPI  # pyright: ignore[reportUnknownVariableType]
+    from docker.context.config import get_current_context_name  # pyright: ignore[reportUnknownVariableType]
+    from docker.errors import DockerException
+    from docker.utils import kwargs_from_env  # pyright: ignore[reportUnknownVariableType]
+
+    if host := os.environ.get("DOCKER_HOST"):
+        try:
+            yield Candidate(host, "DOCKER_HOST", kwargs_from_env().get("tls"))  # pyright: ignore
+        except DockerException as error:
+            yield Candidate(host, "DOCKER_HOST", problem=f"DOCKER_CERT_PATH: {error}")
+        return
+    chosen = os.environ.get("DOCKER_CONTEXT")
+    name: str = chosen or get_current_context_name() or "default"  # an unreadable configuration has no current context
+    if name != "default":
+        origin = f"docker context {name!r}" + (" of DOCKER_CONTEXT" if chosen else "")
+        try:
+            context: Any = ContextAPI.get_context(name)  # pyright: ignore[reportUnknownMemberType]
+            if context is None:
+                raise LookupError("there is no such context; `docker context ls` lists those that there are")
+            if not context.Host:
+                raise LookupError("it names no engine")
+            yield Candidate(context.Host, origin, _tls_of(context))
+        except Exception as error:  # whatever a malformed file leads to in the SDK
+            yield Candidate("", origin, problem=_shortened(error))
+        return
     if sys.platform == "win32":
         for name in ("docker_engine", "dockerDesktopLinuxEngine", "podman-machine-default"):
-            yield f"npipe:////./pipe/{name}", "usual pipe"
+            yield Candidate(f"npipe:////./pipe/{name}", "usual pipe")
         return
     home = Path.home()
     folders = [Path(folder) for folder in (os.environ.get("XDG_RUNTIME_DIR"),) if folder]
@@ -52,7 +84,17 @@ def candidates() -> Iterator[tuple[str, str]]:
     ):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(path.stat().st_mode):
-                yield f"unix://{path}", "usual socket"
+                yield Candidate(f"unix://{path}", "usual socket")
+
+
+def _tls_of(context: Any) -> TLSConfig | None:
+    """The certificates of a docker context; the SDK leaves out an authority's that comes without a client's."""
+    from docker.tls import TLSConfig
+
+    authority = Path(context.tls_path, "docker", "ca.pem")
+    if context.TLSConfig is None and authority.is_file():
+        return TLSConfig(ca_cert=str(authority), verify=not context.endpoints["docker"]["SkipTLSVerify"])
+    return context.TLSConfig
 
 
 def connect() -> tuple[APIClient | None, list[str]]:
@@ -61,22 +103,24 @@ def connect() -> tuple[APIClient | None, list[str]]:
     Blocking: call it in a thread.
     """
     from docker import APIClient
-    from docker.utils import kwargs_from_env  # pyright: ignore[reportUnknownVariableType]
 
-    def client_of(url: str, version: str) -> APIClient:
-        tls = kwargs_from_env().get("tls", False)  # pyright: ignore
-        return APIClient(base_url=url, tls=tls, timeout=_CONNECT_SECONDS, version=version)  # pyright: ignore
+    def client_of(engine: Candidate, version: str) -> APIClient:
+        tls: Any = engine.tls or False
+        return APIClient(base_url=engine.url, tls=tls, timeout=_CONNECT_SECONDS, version=version)
 
     tried: list[str] = []
-    for url, origin in candidates():
+    for engine in candidates():
+        if engine.problem is not None:
+            tried.append(f"{engine.origin}: {engine.problem}")
+            continue
         try:
             # What the SDK's "auto" asks takes an engine five times as long to answer as a ping, which names it too.
-            with client_of(url, _ANY_VERSION) as probe:
+            with client_of(engine, _ANY_VERSION) as probe:
                 probe.trust_env = False
                 answer = probe.get(f"{probe.base_url}/_ping", timeout=_CONNECT_SECONDS)
-            client = client_of(url, answer.headers.get("Api-Version", "auto"))
+            client = client_of(engine, answer.headers.get("Api-Version", "auto"))
         except Exception as error:  # the SDK lets errors of requests, urllib3, ssl and paramiko through
-            tried.append(f"{url} ({origin}): {_shortened(error)}")
+            tried.append(f"{engine.url} ({engine.origin}): {_shortened(error)}")
             continue
         client.timeout = REQUEST_SECONDS
         # Else REQUESTS_CA_BUNDLE replaces the client's own TLS settings, and the internet's proxy gets its requests.

@@ -36,6 +36,9 @@ _T = TypeVar("_T")
 _named: set[str] = set()
 """Names of the containers that this process has made, or is making, and has not given up."""
 
+_LOCAL = ("http+docker://localhost", "http+docker://localnpipe")
+"""What the SDK calls an engine at a socket or pipe of this machine; one that is reached by ssh is ``http+docker://ssh``."""
+
 _REMOVE_SECONDS = 30
 _START_IT = (
     "Start it (Docker Desktop, Colima, OrbStack or Podman on a desktop; `sudo systemctl start docker` on a server), "
@@ -131,7 +134,7 @@ class DockerEngine:
 
         client = await self._connected()
         # An engine elsewhere, or in a virtual machine of this one, has a memory of its own.
-        is_here = sys.platform == "linux" and str(client.base_url).startswith("http+docker://localhost")
+        is_here = sys.platform == "linux" and client.base_url in _LOCAL
         return psutil.virtual_memory().available if is_here else None
 
     async def sweep(self) -> int:
@@ -185,6 +188,7 @@ class DockerEngine:
         """
         import docker.errors
         import requests
+        import urllib3.exceptions
 
         try:
             return await anyio.to_thread.run_sync(request, abandon_on_cancel=abandon)
@@ -194,10 +198,15 @@ class DockerEngine:
             ) from error
         except docker.errors.APIError as error:
             raise EngineError(f"The container engine refused: {_one_line(error.explanation or str(error))}") from error
-        except requests.exceptions.ReadTimeout as error:
+        except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
             self._client = None
             raise EngineError("The container engine does not answer. Restart it, then call again.") from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        except (
+            docker.errors.DockerException,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,  # which the SDK lets through where an answer comes in parts
+            OSError,
+        ) as error:
             self._client = None
             raise EngineError("The container engine can't be reached any more. " + _START_IT) from error
 
@@ -269,7 +278,7 @@ def _data_mounts(client: APIClient, spec: ContainerSpec) -> list[dict[str, Any]]
     """
     from docker.types import Mount
 
-    if spec.data and not client.base_url.startswith(("http+docker://", "http+unix://", "http+npipe://")):
+    if spec.data and client.base_url not in _LOCAL:
         raise EngineError("The container engine is on another machine: `data` needs one on this machine.")
     mounts: list[dict[str, Any]] = []
     for target, source in spec.data.items():

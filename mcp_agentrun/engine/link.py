@@ -203,12 +203,13 @@ class Keeper:
             self._report("looking for the container engine")
             spec = await self._prepare(self._report)
             self._report("starting the container")
+            hello = await self._hello()  # it may ask the engine, which an open attach would be in the way of
             async with _container(self._engine, spec) as stream, AsyncExitStack() as lifetime:
                 problem: str | None = None
                 link = lifetime.enter_context(contextlib.closing(Link(stream)))
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(link.pump)
-                    problem = await self._greet(link)
+                    problem = await self._greet(link, hello)
                     if problem is None:
                         tasks.start_soon(link.ping)
                         self.starts += 1
@@ -237,11 +238,11 @@ class Keeper:
             except Exception as error:  # housekeeping is no reason to end a container
                 logger.warning("%s: %s", type(error).__name__, error)
 
-    async def _greet(self, link: Link) -> str | None:
-        """Exchange first frames; returns what is wrong."""
+    async def _greet(self, link: Link, hello: dict[str, Any]) -> str | None:
+        """Exchange first frames, of which ours says *hello*; returns what is wrong."""
         try:
             with anyio.fail_after(_START_SECONDS):
-                await link.send(Kind.HELLO, version=VERSION, **await self._hello())
+                await link.send(Kind.HELLO, version=VERSION, **hello)
                 link.greeting = await link.expect(Kind.READY)
         except SandboxLostError as error:
             return f"The container ended as soon as it was started ({error})."

@@ -75,9 +75,22 @@ class Owner:
             process = psutil.Process(self.pid)
             return abs(_started(process) - self.began) > _START_TOLERANCE or (process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
-            return True
+            return not _may_live(self.pid)
         except (psutil.Error, ValueError, OverflowError):
             return False
+
+
+def _may_live(pid: int) -> bool:
+    """Whether there may be a process *pid* although it can't be seen: ``/proc`` may hide those of other users."""
+    if sys.platform == "win32":  # nothing is hidden there, and signal 0 is a real one
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _started(process: psutil.Process) -> float:

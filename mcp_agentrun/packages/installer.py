@@ -54,7 +54,7 @@ class Installed:
     stale: tuple[str, ...] = ()
     """Names of what has changed and has been imported before: that version stays in use until a reset."""
     lacking: str | None = None
-    """Why there is not what the operator wants every sandbox to have. Told once, in the first answer."""
+    """What the sandbox lacks of what it should have, and why: in sentences, told once."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,11 @@ class Installer:
         self._stack = AsyncExitStack()
         self._served: set[str] = set()
         """Ids of the sandboxes that have something installed."""
+        self._unwanted: set[str] = set()
+        """Ids of those whose packages are still to be removed, by whoever has the next turn."""
+        self._held: set[str] = set()
+        """Ids of those whose packages the installer at the other end of `_link` keeps from being removed by others."""
+        self._link: Link | None = None
         self._keeper: Keeper | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -125,8 +130,13 @@ class Installer:
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         if self._shared is not None and self._shared.folder:
-            await self.forget(self._shared_id)
-        return await self._stack.__aexit__(*exc_info)
+            self._unwanted.add(self._shared_id)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_FORGET_SECONDS):
+            await self._remove_unwanted()
+        try:
+            return await self._stack.__aexit__(*exc_info)
+        finally:
+            self._tasks = None
 
     async def install(
         self,
@@ -156,11 +166,35 @@ class Installer:
         :raises UnavailableError: the installer could not be started, or was lost.
         """
         wanted = self._settings.preinstall
-        if self._shared is None and wanted:
+        if wanted and not await self._has_shared():
             async with self._turn:
-                if self._shared is None:
-                    self._shared = await self._install(self._shared_id, wanted, report or (lambda _: None), shared=True)
+                if not await self._has_shared():
+                    self._shared = await self._install(self._shared_id, wanted, report or (lambda _: None))
         return self._shared
+
+    async def _has_shared(self) -> bool:
+        return self._shared is not None and (not self._shared.folder or await self.holds(self._shared_id))
+
+    async def holds(self, sandbox: str) -> bool:
+        """Whether what was installed for *sandbox* is certainly or, where no installer can be asked, probably there.
+
+        Another server's installer may have removed it while there was neither a container of the sandbox's nor an
+        installer of ours, both of which go with the engine.
+        """
+        try:
+            await self._living()
+        except UnavailableError as error:
+            logger.warning("packages of a sandbox can't be looked for: %s", error)
+            return True
+        return sandbox in self._held
+
+    async def _living(self) -> Link:
+        """The stream to the installer, and what that one holds noted; only who has the turn may use it."""
+        link = await (await self._started()).connected()
+        if link is not self._link:
+            held = link.greeting.get("held")
+            self._link, self._held = link, self._served.intersection(held if isinstance(held, list) else ())  # pyright: ignore
+        return link
 
     async def cache(self, *, clear: bool = False) -> Cache:
         """What the cache holds, after removing it all if *clear*.
@@ -168,7 +202,7 @@ class Installer:
         :raises UnavailableError: the installer could not be started, or was lost.
         """
         async with self._turn:
-            link = await (await self._started()).connected()
+            link = await self._connected()
             await link.send(Kind.CACHE, clear=clear)
             fields = await link.expect(Kind.CACHED)
             return Cache(int(fields["size"]), tuple((str(name), float(used)) for name, used in fields["packages"]))
@@ -184,11 +218,10 @@ class Installer:
         tell: Report,
         *,
         before: Mapping[str, str] = MappingProxyType({}),
-        shared: bool = False,
     ) -> Installed:
         tell("starting the installer")
         self._served.add(sandbox)
-        link = await (await self._started()).connected()
+        link = await self._connected()
         try:
             with anyio.fail_after(self._settings.install_timeout):
                 if self._settings.wheelhouse is not None and link is not self._with_wheelhouse:
@@ -201,16 +234,18 @@ class Installer:
                     constraints=list(self.policy.limits()),
                     before=dict(before),
                     is_open=self.policy.is_open and not self._settings.packages_build,
-                    shared=shared,
                 )
-                return self._installed(await self._outcome(link, tell, requirements))
+                installed = self._installed(await self._outcome(link, tell, requirements))
+                if installed.folder:
+                    self._held.add(sandbox)
+                return installed
         except TimeoutError:
             await self._stop(link)
             raise InstallError(
                 f"The installation did not end within {self._settings.install_timeout:g} s and was stopped."
             ) from None
         except SandboxLostError as error:
-            raise UnavailableError(f"The installer was lost ({error}). Call again.") from error
+            raise self._lost(error) from error
         except OSError as error:  # in the middle of its copy, perhaps
             link.abandon("the wheelhouse can't be read")
             raise InstallError(f"This server's wheelhouse can't be read ({error.strerror}).") from error
@@ -219,19 +254,46 @@ class Installer:
                 await self._stop(link)
             raise
 
-    async def forget(self, sandbox: str) -> None:
-        """Remove what was installed for *sandbox*. What can't be removed now goes when the next installer starts."""
-        self._served.discard(sandbox)
-        if self._keeper is None or not self._keeper.is_ready:
+    def forget(self, sandbox: str) -> None:
+        """Have removed what was installed for *sandbox*: as soon as the installer is free, but before it installs
+        anything else, or when it is next started.
+        """
+        if sandbox not in self._served:
             return
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_FORGET_SECONDS):
+        self._served.discard(sandbox)
+        self._held.discard(sandbox)
+        self._unwanted.add(sandbox)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._remove_unwanted)
+
+    async def _remove_unwanted(self) -> None:
+        try:
             async with self._turn:
-                try:
-                    link = await (await self._started()).connected()
+                if self._unwanted and self._keeper is not None and self._keeper.is_ready:
+                    await self._connected()
+        except UnavailableError as error:
+            logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)
+
+    async def _connected(self) -> Link:
+        """The stream to the installer, once it has removed what nobody wants any more; the caller has the turn."""
+        link = await self._living()
+        try:
+            # The answer is waited for even where nobody wants it any more: who comes next finds the stream in order.
+            with anyio.CancelScope(shield=True), anyio.fail_after(_FORGET_SECONDS):
+                for sandbox in tuple(self._unwanted):
                     await link.send(Kind.FORGET, sandbox=sandbox)
                     await link.expect(Kind.FORGOTTEN)
-                except UnavailableError as error:
-                    logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)
+                    self._unwanted.discard(sandbox)
+        except TimeoutError:
+            link.abandon("it did not remove packages in time")
+            raise self._lost(link.reason) from None
+        except SandboxLostError as error:
+            raise self._lost(error) from error
+        return link
+
+    @staticmethod
+    def _lost(reason: object) -> UnavailableError:
+        return UnavailableError(f"The installer was lost ({reason}). Call again.")
 
     async def _started(self) -> Keeper:
         if self._tasks is None:
@@ -254,7 +316,8 @@ class Installer:
                 "size": self._settings.packages_size,
                 "cache_size": self._settings.cache_size,
             },
-            "living": [*await self._engine.sandboxes(), *self._served],
+            "living": list(await self._engine.sandboxes()),
+            "served": list(self._served),
         }
 
     async def _prepare(self, report: Report) -> ContainerSpec:
@@ -292,9 +355,10 @@ class Installer:
     async def _approve(self, link: Link, fields: dict[str, Any], requirements: Sequence[str]) -> None:
         pins = {str(name): str(version) for name, version in fields["pins"].items()}
         refusal = self.policy.judge_resolved(self._asked(requirements), pins)
-        hashes = {pin: list(values) for pin, values in self.policy.constraints.hashes.items()}
-        wanted = {pin: values for pin, values in hashes.items() if pin in {f"{n}=={v}" for n, v in pins.items()}}
-        await link.send(Kind.APPROVED, refusal=refusal, hashes=wanted)
+        hashes = {
+            f"{name}=={version}": self.policy.constraints.hashes_of(name, version) for name, version in pins.items()
+        }
+        await link.send(Kind.APPROVED, refusal=refusal, hashes=hashes)
 
     async def _send_wheelhouse(self, link: Link, folder: Path, tell: Report) -> None:
         """Give the installer a copy of *folder*: over the stream, so that the engine may be on another machine."""

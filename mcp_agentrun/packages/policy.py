@@ -65,14 +65,18 @@ class Constraints:
     """An operator's constraints file: versions, and hashes of the files that may be used."""
 
     lines: tuple[str, ...] = ()
-    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """By ``name==version``."""
+    hashes: Mapping[str, Mapping[Version, tuple[str, ...]]] = field(
+        default_factory=dict[str, Mapping[Version, tuple[str, ...]]]
+    )
+    """By name and version."""
 
     @classmethod
     def parse(cls, text: str) -> Constraints:
-        """:raises SettingsError: a line is not a requirement, or is an option other than ``--hash``."""
+        """:raises SettingsError: a line is not a requirement, has an option other than ``--hash``, or has hashes and no
+        single version whose they are.
+        """
         lines: list[str] = []
-        hashes: dict[str, tuple[str, ...]] = {}
+        hashes: dict[str, dict[Version, tuple[str, ...]]] = {}
         for line in text.replace("\\\n", " ").splitlines():
             found = tuple(_HASH.findall(line))
             line = re.sub(r"(^|\s)#.*", "", _HASH.sub("", line)).strip()
@@ -83,10 +87,23 @@ class Constraints:
             except InvalidRequirement:
                 raise SettingsError(f"the constraints file has a line that is no requirement: {line[:80]!r}") from None
             lines.append(str(requirement))
-            exact = [each.version for each in requirement.specifier if each.operator == "=="]
-            if found and exact:
-                hashes[f"{canonicalize_name(requirement.name)}=={exact[0]}"] = found
+            if found:
+                try:
+                    (version,) = (Version(each.version) for each in requirement.specifier if each.operator == "==")
+                except ValueError:  # no such version, several, or one with *
+                    raise SettingsError(
+                        f"the constraints file has hashes for {str(requirement)!r}, which is not one version"
+                    ) from None
+                of_name = hashes.setdefault(canonicalize_name(requirement.name), {})
+                of_name[version] = of_name.get(version, ()) + found
         return cls(tuple(lines), hashes)
+
+    def hashes_of(self, name: str, version: str) -> tuple[str, ...]:
+        """The hashes that files of that *version* may have; empty where the operator has named none."""
+        try:
+            return self.hashes.get(canonicalize_name(name), {}).get(Version(version), ())
+        except InvalidVersion:  # a file from a URL
+            return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +155,8 @@ class Policy:
             if name in wanted and not any(rule.covers(name, version) for rule in self.allow):
                 rules = ", ".join(str(rule) for rule in self.allow if rule.names(name))
                 return f"{name} {version} is not allowed on this server; allowed: {rules}."
-            if self.require_hashes and f"{name}=={version}" not in self.constraints.hashes:
+            needs_hash = self.require_hashes or canonicalize_name(name) in self.constraints.hashes
+            if needs_hash and not self.constraints.hashes_of(name, version):
                 return f"this server's constraints file has no hash for {name} {version}, and one is required."
         return None
 
@@ -159,6 +177,7 @@ class Policy:
             if mode == "off" or not (name in WELL_KNOWN or named or mode == "all"):
                 continue
             try:
+                parse_requirements(name)  # a module may have a name that no distribution can have
                 self.judge_asked([name])
             except InvalidRequestError:
                 continue
@@ -168,6 +187,8 @@ class Policy:
     def advice(self, module: str) -> str:
         """What to do about the missing *module*, in a line for the model."""
         name = distribution_of(module)
+        if not _is_requirement(name):
+            return f"The module {module!r} is not installed, and no package can have that name."
         try:
             parse_requirements(name)
             self.judge_asked([name])

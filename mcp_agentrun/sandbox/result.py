@@ -166,4 +166,4 @@ class Result:
     advice: str | None = None
     """About a module that the code lacks: how to install it, or why it was not."""
     lacking: str | None = None
-    """Why there is not what the operator wants every sandbox to have. Told once, in the first answer."""
+    """What the sandbox lacks of what it should have, and why: in sentences, told once."""

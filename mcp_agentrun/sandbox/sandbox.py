@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import anyio
+from packaging.utils import canonicalize_name
 
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
@@ -35,6 +34,7 @@ from ..settings import Settings
 from .files import checked_files, read_chunks
 from .pictures import Pictures
 from .result import FileChange, Output, Result, RunError, State
+from .spec import give_back_uid, runner_spec, take_uid
 
 __all__ = ["Sandbox"]
 
@@ -50,7 +50,6 @@ _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
 _NO_MODULE = re.compile(r"No module named '(\w+)")
-_NORMAL = re.compile(r"[-_.]+")
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -72,7 +71,7 @@ class Sandbox:
         self.id = secrets.token_hex(16)
         self._engine = engine
         self._settings = settings
-        self._uid = _take_uid(*settings.uid_range)
+        self._uid = take_uid(*settings.uid_range)
         self._installer = installer
         self._installed: Installed | None = None
         """The sandbox's own packages; None where it has no more than what all sandboxes share."""
@@ -80,7 +79,7 @@ class Sandbox:
         self._has_base = installer is None or not settings.preinstall
         self._basing = anyio.Lock()
         self._lacking: str | None = None
-        """Why it lacks what the operator wants every sandbox to have, until that has been told."""
+        """What it lacks of what it should have, and why, until that has been told."""
         self._imported: frozenset[str] = frozenset()
         """Top-level modules of its packages that code has imported."""
         self._requirements: tuple[str, ...] = ()
@@ -121,9 +120,9 @@ class Sandbox:
         try:
             return await self._stack.__aexit__(*exc_info)
         finally:
-            _uids_in_use.discard(self._uid)
-            if self._installer is not None and self._installed is not None:
-                await self._installer.forget(self.id)
+            give_back_uid(self._uid)
+            if self._installer is not None:
+                self._installer.forget(self.id)
 
     @property
     def stage(self) -> str:
@@ -196,6 +195,8 @@ class Sandbox:
             link = await self._living.connected()
             if not self._has_base:
                 await self._preinstall()
+            if self._now is not None:
+                await self._regain(report)
             self._owed_replaced |= self._note_starts()
             number = next(self._numbers)
             try:
@@ -244,9 +245,11 @@ class Sandbox:
         async with self._my_turn():
             link = await self._living.connected()
             await self._preinstall()
+            if self._now is not None:
+                await self._regain(report)
             have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
             if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
-                names = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+                names = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
                 there = tuple((name, have[name]) for name in sorted(names) if name in have)
                 return Installed("", (), there, lacking=self._tell_lacking())
             return replace(await self._install(wanted, report), lacking=self._tell_lacking())
@@ -268,7 +271,7 @@ class Sandbox:
         )
         new = tuple((name, version) for name, version in installed.packages if before.get(name) != version)
         kept = tuple(item for item in installed.packages if item not in new)
-        asked = {_normal(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+        asked = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
         there = (item for item in (*installed.satisfied, *kept) if item[0] in asked)
         stale = tuple(name for name, _, _ in changed if imported.intersection(installed.modules.get(name, ())))
         return replace(installed, packages=new, satisfied=tuple(sorted(there)), changed=changed, stale=stale)
@@ -281,9 +284,32 @@ class Sandbox:
             try:
                 self._base = await self._installer.preinstalled(self._living.tell)
             except AgentRunError as error:
-                logger.warning("preinstall: %s", error)
-                self._lacking = f"{', '.join(self._settings.preinstall)} could not be installed: {error}"
+                self._lack(f"{self._should_come_with()} could not be installed: {error}")
             self._has_base = True
+
+    async def _regain(self, report: Report | None) -> None:
+        """Have installed again what has been removed meanwhile. What can't be had again is told."""
+        assert self._installer is not None
+        if self._installed is not None and self._installed.folder and not await self._installer.holds(self.id):
+            try:
+                await self._install((), report)
+            except (InstallError, InvalidRequestError, UnavailableError) as error:
+                names = ", ".join(self._requirements)
+                self._lack(f"The installed packages are gone, and {names} could not be installed again: {error}")
+                self._installed, self._requirements = None, ()
+        if self._installed is None and self._base is not None:
+            try:
+                self._base = await self._installer.preinstalled(report)
+            except (InstallError, UnavailableError) as error:
+                self._base = None
+                self._lack(f"{self._should_come_with()} is gone and could not be installed again: {error}")
+
+    def _should_come_with(self) -> str:
+        return f"Of the packages that this server's sandboxes should come with, {', '.join(self._settings.preinstall)}"
+
+    def _lack(self, what: str) -> None:
+        logger.warning("%s", what)
+        self._lacking = f"{self._lacking} {what}" if self._lacking else what
 
     @property
     def _now(self) -> Installed | None:
@@ -351,7 +377,7 @@ class Sandbox:
             self._imported = frozenset()
             if not keep_packages and self._installed is not None and self._installer is not None:
                 self._installed, self._requirements = None, ()
-                await self._installer.forget(self.id)
+                self._installer.forget(self.id)
 
     @property
     def _living(self) -> Keeper:
@@ -565,71 +591,12 @@ def _image_of(link: Link) -> dict[str, str]:
     """Version by name of the distributions that the container says its image has."""
     given = link.greeting.get("distributions")
     try:
-        return {_normal(str(name)): str(version) for name, version in given}  # pyright: ignore
+        return {canonicalize_name(str(name)): str(version) for name, version in given}  # pyright: ignore
     except (TypeError, ValueError):
         return {}
-
-
-def _normal(name: str) -> str:
-    return _NORMAL.sub("-", name).lower()
 
 
 def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Finding:
     if not all(isinstance(text, str) for text in (rule, reason, remedy)):
         raise TypeError("a finding is made of text")
     return Finding(rule, int(line), int(column), reason, remedy)
-
-
-_uids_in_use: set[int] = set()
-
-
-def _take_uid(first: int, last: int) -> int:
-    """A user id that no other sandbox of this process has, and probably none of another's."""
-    free = [uid for uid in random.sample(range(first, last + 1), min(256, last + 1 - first)) if uid not in _uids_in_use]
-    uid = free[0] if free else random.randint(first, last)  # noqa: S311
-    _uids_in_use.add(uid)
-    return uid
-
-
-def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:
-    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*."""
-    threads = str(max(1, round(settings.cpus)))
-
-    def tmpfs(size: int, mode: str, inodes: int) -> str:
-        return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
-
-    return ContainerSpec(
-        image=image,
-        role="runner",
-        sandbox=sandbox,
-        user=f"{uid}:{uid}",
-        memory=settings.memory,
-        cpus=settings.cpus,
-        pids=settings.pids,
-        open_files=settings.open_files,
-        file_size=settings.workspace_size,
-        tmpfs={
-            "/workspace": tmpfs(settings.workspace_size, "0700", settings.inodes),
-            "/tmp": tmpfs(settings.tmp_size, "1777", settings.inodes),  # noqa: S108
-            "/dev/shm": tmpfs(settings.shm_size, "1777", settings.inodes),  # noqa: S108
-            "/run/agentrun": tmpfs(1 << 16, "0700", 16),
-        },
-        environment={
-            "HOME": "/tmp/home",  # noqa: S108
-            "USER": "sandbox",
-            "LOGNAME": "sandbox",
-            "LANG": "C.UTF-8",
-            "MPLBACKEND": "agg",
-            **dict.fromkeys(
-                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
-            ),
-        },
-        network=settings.network,
-        runtime=settings.runtime,
-        data={f"/workspace/{path.name}": str(path) for path in data_folders(settings)},
-    )
-
-
-def data_folders(settings: Settings) -> list[Path]:
-    """The host folders that code can read."""
-    return [Path(folder).expanduser().resolve() for folder in settings.data]

@@ -273,7 +273,7 @@ def _notes(result: Result, settings: Settings) -> list[str]:
     if result.advice is not None:
         notes.append(result.advice)
     if result.lacking is not None:
-        notes.append(_lacking(result.lacking))
+        notes.append(result.lacking)
     if result.findings:
         notes += _objections("The code was run, but the static check objects.", result.findings)
     if result.ended > 0:
@@ -384,12 +384,8 @@ def _install_lines(installed: Installed) -> list[str]:
             "reset_sandbox(keep_packages=True, keep_files=True)."
         )
     if installed.lacking is not None:
-        lines.append(_lacking(installed.lacking))
+        lines.append(installed.lacking)
     return lines or ["Nothing had to be installed."]
-
-
-def _lacking(why: str) -> str:
-    return f"Of the packages that this server's sandboxes should come with, {why}"
 
 
 def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:

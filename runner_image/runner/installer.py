@@ -41,7 +41,7 @@ PYTHON = "/opt/venv/bin/python"
 
 HOST_SILENCE = 120.0
 YOUNG_SECONDS = 600.0
-"""A folder that nobody seems to own is left alone for so long: its sandbox may just be being replaced."""
+"""A folder that nobody seems to own is left alone for so long: its owner may just be being replaced."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _CERTIFICATES = "/tmp/ca-bundle.pem"
@@ -80,7 +80,8 @@ class Installer:
         self._image: dict[str, str] = {}
         self._image_metadata: list[Path] = []
         self._options: dict[str, Any] = {}
-        self._shared: set[Path] = set()
+        self._kept: set[Path] = set()
+        """Folders that are in use here, and are to look so to other servers' installers."""
         self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._upload: Path | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -100,11 +101,15 @@ class Installer:
 
     def _watch(self) -> None:
         while time.monotonic() - self._heard < HOST_SILENCE:
-            for folder in list(self._shared):  # it has no container by which others would see that it is in use
-                with contextlib.suppress(OSError):
-                    os.utime(folder)
+            for folder in list(self._kept):
+                _date_forward(folder)
             time.sleep(HEARTBEAT_SECONDS)
         os._exit(0)
+
+    def _keep(self, folder: Path) -> None:
+        """Have *folder* look as in use to others: it may have no container, at times, by which they would see that."""
+        self._kept.add(folder)
+        _date_forward(folder)
 
     def _send(self, frame: bytes) -> None:
         with self._writing:
@@ -117,7 +122,7 @@ class Installer:
             self._send(encode(Kind.PONG))
         elif kind is Kind.HELLO:
             self._start(fields)
-            self._send(encode_json(Kind.READY))
+            self._send(encode_json(Kind.READY, held=[folder.name for folder in self._kept]))
         elif kind is Kind.INSTALL:
             self._cancelled = False
             self._approvals = queue.SimpleQueue()
@@ -131,7 +136,8 @@ class Installer:
             if process is not None:
                 process.kill()
         elif kind is Kind.FORGET:
-            shutil.rmtree(_folder_of(fields["sandbox"]), ignore_errors=True)
+            self._kept.discard(folder := _folder_of(fields["sandbox"]))
+            shutil.rmtree(folder, ignore_errors=True)
             self._send(encode_json(Kind.FORGOTTEN))
         elif kind is Kind.CACHE:
             threading.Thread(target=self._show_cache, args=(fields["clear"],)).start()
@@ -176,7 +182,10 @@ class Installer:
         site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
         self._image = _distributions(site_packages)
         self._image_metadata = sorted(Path(site_packages).glob("*.dist-info/METADATA"))
-        _clear_out(SANDBOXES, {*fields["living"]})
+        for folder in map(_folder_of, fields["served"]):
+            if folder.is_dir():
+                self._keep(folder)
+        _clear_out(SANDBOXES, {*fields["living"], *fields["served"]})
         _clear_out(STAGING, set())
 
     def _install(self, fields: dict[str, Any]) -> None:
@@ -186,6 +195,7 @@ class Installer:
             self._received_before = _received()
             try:
                 staging.mkdir()
+                self._keep(staging)
                 known = self._file_of_known(fields)
                 pins = self._known(known)
                 is_known = pins is not None
@@ -208,8 +218,6 @@ class Installer:
                             answer["modules"][name] = _modules_of(name, staging / "site")
                     answer["folder"] = self._publish(staging / "site", fields["sandbox"])
                     answer["packages"] = sorted(missing.items())
-                    if fields["shared"]:
-                        self._shared.add(_folder_of(fields["sandbox"]))
                 if not is_known:
                     with contextlib.suppress(OSError):  # the volume may be full to the last byte
                         (staging / "known").write_text(json.dumps(pins))
@@ -222,6 +230,7 @@ class Installer:
             except Exception as error:  # whoever waits for the answer gets one
                 answer["error"] = f"The installer failed ({type(error).__name__}). Call again."
             finally:
+                self._kept.discard(staging)
                 shutil.rmtree(staging, ignore_errors=True)
             self._send(encode_json(Kind.INSTALL_DONE, **answer))
             self._received_before = _received()
@@ -347,10 +356,10 @@ class Installer:
                 with contextlib.suppress(InstallError):
                     self._uv("cache", "clean", "--quiet")
                 CACHE.mkdir(exist_ok=True)
-                for folder in (USED, RESOLVED, WHEELHOUSES):
+                for folder in (USED, RESOLVED):
                     for path in folder.iterdir():
-                        if str(path) != self._environment.get("UV_FIND_LINKS"):
-                            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                        path.unlink(missing_ok=True)
+                _clear_out(WHEELHOUSES, set())
             packages = sorted((path.name, path.stat().st_mtime) for path in USED.iterdir())
             self._send(encode_json(Kind.CACHED, size=_size(CACHE) + _size(WHEELHOUSES), packages=packages))
 
@@ -379,6 +388,8 @@ class Installer:
         if not folder.exists():
             self._upload = STAGING / secrets.token_hex(8)
             self._upload.mkdir()
+            self._keep(self._upload)
+        self._keep(folder)
         self._send(encode_json(Kind.WHEELS, wanted=self._upload is not None))
 
     def _add_wheel(self, name: str, data: str) -> None:
@@ -392,6 +403,7 @@ class Installer:
                 file.write(base64.b64decode(data))
             return
         self._upload = None
+        self._kept.discard(upload)
         try:
             upload.rename(self._environment["UV_FIND_LINKS"])
         except OSError:  # another installer has been quicker
@@ -402,6 +414,7 @@ class Installer:
         folder = _folder_of(sandbox)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o711)
+        self._keep(folder)
         generation = 1 + max((int(path.name) for path in folder.iterdir()), default=0)
         site.chmod(0o755)
         site.rename(folder / str(generation))
@@ -535,8 +548,13 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def _date_forward(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+
+
 def _clear_out(folder: Path, living: set[str]) -> None:
-    """Remove what servers that were killed have left."""
+    """Remove what servers have left that don't live any more."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             if path.name not in living and time.time() - path.stat().st_mtime > YOUNG_SECONDS:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
-from mcp_agentrun.reports import is_report
+from mcp_agentrun.reports import WRITABLE, is_report
 
 from . import linux, missing, wipe
 from .checkers import Checkers
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from .checkers import Verdict
-
-WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}
-"""Folders that a session may write to, and their modes."""
 
 HOST_SILENCE = 120.0
 """Seconds without a word from the server, which pings every 15, after which it is taken for dead."""

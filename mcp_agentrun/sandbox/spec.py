@@ -1,0 +1,76 @@
+"""The container of a sandbox: its limits, its folders, and the user that it runs as."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from ..engine import ContainerSpec
+from ..reports import WRITABLE
+from ..settings import Settings
+
+__all__ = ["give_back_uid", "runner_spec", "take_uid"]
+
+_uids_in_use: set[int] = set()
+
+
+def take_uid(first: int, last: int) -> int:
+    """A user id from *first* to *last* that no other sandbox of this process has, and probably none of another's.
+    Where all are taken, it is one of those.
+    """
+    free = [uid for uid in random.sample(range(first, last + 1), min(256, last + 1 - first)) if uid not in _uids_in_use]
+    uid = free[0] if free else random.randint(first, last)  # noqa: S311
+    _uids_in_use.add(uid)
+    return uid
+
+
+def give_back_uid(uid: int) -> None:
+    """Another sandbox may have *uid* now."""
+    _uids_in_use.discard(uid)
+
+
+def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:
+    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*."""
+    threads = str(max(1, round(settings.cpus)))
+    sizes = {
+        "/workspace": settings.workspace_size,
+        "/tmp": settings.tmp_size,  # noqa: S108
+        "/dev/shm": settings.shm_size,  # noqa: S108
+    }
+
+    def tmpfs(size: int, mode: int, inodes: int) -> str:
+        return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode:04o},uid={uid},gid={uid}"
+
+    return ContainerSpec(
+        image=image,
+        role="runner",
+        sandbox=sandbox,
+        user=f"{uid}:{uid}",
+        memory=settings.memory,
+        cpus=settings.cpus,
+        pids=settings.pids,
+        open_files=settings.open_files,
+        file_size=settings.workspace_size,
+        tmpfs={
+            **{folder: tmpfs(sizes[folder], mode, settings.inodes) for folder, mode in WRITABLE.items()},
+            "/run/agentrun": tmpfs(1 << 16, 0o700, 16),
+        },
+        environment={
+            "HOME": "/tmp/home",  # noqa: S108
+            "USER": "sandbox",
+            "LOGNAME": "sandbox",
+            "LANG": "C.UTF-8",
+            "MPLBACKEND": "agg",
+            **dict.fromkeys(
+                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
+            ),
+        },
+        network=settings.network,
+        runtime=settings.runtime,
+        data={f"/workspace/{path.name}": str(path) for path in data_folders(settings)},
+    )
+
+
+def data_folders(settings: Settings) -> list[Path]:
+    """The host folders that code can read."""
+    return [Path(folder).expanduser().resolve() for folder in settings.data]
