@@ -117,6 +117,22 @@ def test_requirements_that_follow_each_other() -> None:
     assert combine(["x==1", "y"], ["X"]) == ("x==1", "y")
     assert combine(["x==1", "y"], ["X==2"]) == ("X==2", "y")
     assert combine(["x"], ["x[more]"]) == ("x[more]",)
+    marked = 'x; sys_platform == "win32"'
+    assert combine(["x==1"], [marked]) == ("x==1", marked)
+    assert combine([marked], ["x"]) == (marked, "x")
+    assert combine([marked], [marked]) == (marked,)
+
+
+@pytest.mark.parametrize("text", ["six 1.16.0", "six v1.16.0", "  six   1.16.0 "])
+def test_a_version_without_a_sign_is_no_name(text: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"Did you mean 'six==1\.16\.0'\?"):
+        parse_requirements(text)
+
+
+@pytest.mark.parametrize("module", ["imp", "distutils", "tkinter", "telnetlib"])
+def test_what_is_python_s_own_is_not_looked_for_in_the_index(module: str) -> None:
+    assert "install_package" not in Policy().advice(module)
+    assert Policy().automatic([module], "all") == ()
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
     make_wheel(simple / "wants-one", "wants-one", needs=("apkg==1.0",))
     make_wheel(simple / "wants-two", "wants-two", needs=("apkg==2.0",))
     make_wheel(simple / "tabulate", "tabulate")
+    make_wheel(simple / "sheds", "sheds", "1.0", needs=("tabulate",))
+    make_wheel(simple / "sheds", "sheds", "2.0")
     make_wheel(simple / "heavy", "heavy", files={"heavy.bin": "\0" * (40 << 20)})
     make_wheel(simple / "reqeusts", "reqeusts")
     (simple / "sourced").mkdir()
@@ -115,6 +117,29 @@ async def test_what_is_there_keeps_its_version_where_it_can(sandbox: Sandbox) ->
     await sandbox.reset()
     await sandbox.install("apkg<2")
     assert not (await sandbox.install(["apkg>=1", "tabulate"])).changed
+
+
+async def test_a_marker_that_does_not_apply_takes_nothing_away(sandbox: Sandbox) -> None:
+    await sandbox.reset()
+    skipped = await sandbox.install("apkg; sys_platform == 'win32'")
+    assert (skipped.packages, skipped.skipped) == ((), ("apkg",))
+    assert (await sandbox.install("apkg==1.0")).packages == (("apkg", "1.0"),)
+    again = await sandbox.install("apkg==2.0; sys_platform == 'win32'")
+    assert not (again.packages or again.removed or again.changed)
+    assert await text_of(sandbox, "import apkg; apkg.VERSION") == "'1.0'\n"
+
+
+async def test_what_is_not_needed_any_more_is_told(sandbox: Sandbox) -> None:
+    await sandbox.reset()
+    await sandbox.install("sheds==1.0")
+    assert (await sandbox.install("sheds==2.0")).removed == (("tabulate", "1.0"),)
+
+
+async def test_a_missing_submodule_is_no_missing_package(sandbox: Sandbox) -> None:
+    for code, advised in (("import numpy.nosuch", False), ("import nosuchmodule.part", True)):
+        result = await sandbox.run(code)
+        assert result.error is not None and result.error.type == "ModuleNotFoundError"
+        assert (result.advice is not None) is advised
 
 
 async def test_satisfied_without_an_installer(sandbox: Sandbox) -> None:

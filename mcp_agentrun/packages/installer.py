@@ -47,6 +47,10 @@ class Installed:
     """Name and version of all that is installed; what `Sandbox.install` answers has only what is new of it."""
     satisfied: tuple[tuple[str, str], ...]
     """Name and version of what was needed and is there already."""
+    skipped: tuple[str, ...] = ()
+    """Names of what was asked for and is not needed, because its marker does not apply."""
+    removed: tuple[tuple[str, str], ...] = ()
+    """Name and version of what the sandbox had and does not need any more."""
     changed: tuple[tuple[str, str, str], ...] = ()
     """Name, earlier and new version of what the sandbox had in another version."""
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])

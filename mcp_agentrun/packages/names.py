@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from packaging.utils import canonicalize_name
 
 from .known import MODULES, WELL_KNOWN
 
-__all__ = ["distribution_of", "look_alike"]
+__all__ = ["PYTHONS_OWN", "distribution_of", "look_alike"]
+
+PYTHONS_OWN = sys.stdlib_module_names | frozenset(
+    """
+    aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib nis nntplib
+    ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib
+    """.split()  # noqa: SIM905
+)
+"""Top-level modules of the standard library, of some version and on some system."""
 
 _SHORTEST = 4
 """Names of fewer characters are too near to each other to tell a slip from another name."""

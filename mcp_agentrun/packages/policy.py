@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from ..errors import InvalidRequestError, SettingsError
 from .known import WELL_KNOWN
-from .names import distribution_of, look_alike
+from .names import PYTHONS_OWN, distribution_of, look_alike
 
 __all__ = ["Constraints", "Policy", "Rule", "combine", "is_satisfied", "parse_requirements"]
 
@@ -173,6 +173,8 @@ class Policy:
         chosen: dict[str, None] = {}
         for module in modules:
             name = distribution_of(module)
+            if module in PYTHONS_OWN:
+                continue
             named = any(rule.names(name) for rule in self.allow if not set(rule.pattern) <= set("*?"))
             if mode == "off" or not (name in WELL_KNOWN or named or mode == "all"):
                 continue
@@ -187,6 +189,10 @@ class Policy:
     def advice(self, module: str) -> str:
         """What to do about the missing *module*, in a line for the model."""
         name = distribution_of(module)
+        if module in PYTHONS_OWN:
+            return (
+                f"The module {module!r} is of Python's standard library, but not of this Python's; no package has it."
+            )
         if not _is_requirement(name):
             return f"The module {module!r} is not installed, and no package can have that name."
         try:
@@ -220,16 +226,16 @@ def parse_requirements(packages: str | Sequence[str], *, urls: bool = False) -> 
 
 
 def combine(earlier: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
-    """What a sandbox wants in all. A new requirement takes the place of an earlier one for the same distribution,
-    unless it asks for nothing that the earlier one does not.
+    """What a sandbox wants in all. A new requirement takes the place of an earlier one for the same distribution and
+    with the same marker, unless it asks for nothing that the earlier one does not.
     """
-    wanted: dict[str, str] = {}
+    wanted: dict[tuple[str, str], str] = {}
     for text in (*earlier, *new):
         requirement = Requirement(text)
-        name = canonicalize_name(requirement.name)
-        is_bare = not (requirement.specifier or requirement.extras or requirement.url or requirement.marker)
-        if name not in wanted or not is_bare:
-            wanted[name] = text
+        key = canonicalize_name(requirement.name), str(requirement.marker or "")
+        is_bare = not (requirement.specifier or requirement.extras or requirement.url)
+        if key not in wanted or not is_bare:
+            wanted[key] = text
     return tuple(wanted.values())
 
 
@@ -254,6 +260,10 @@ _NO_NAMES = frozenset(
 """Words of a command line or a sentence. Some are packages as well, which have to be named one by one."""
 
 
+_APART = re.compile(r"([A-Za-z][\w.-]*)\s+v?(\d[\w.]*)")
+_VERSION = re.compile(r"v?\d+(\.\w+)+")
+
+
 def _split(text: str) -> list[str]:
     text = text.strip()[: _MOST * _LONGEST]
     if not text or _is_requirement(text):
@@ -262,6 +272,8 @@ def _split(text: str) -> list[str]:
     if len(parts) > 1:
         return [piece for part in parts for piece in _split(part)]
     parts = [part for part in re.split(r"[\s,]+", text) if part]
+    if any(_VERSION.fullmatch(part) for part in parts):
+        return [text]
     is_list = all(_is_requirement(part) for part in parts) and _NO_NAMES.isdisjoint(part.lower() for part in parts)
     return parts if is_list else [text]
 
@@ -287,7 +299,9 @@ def _parse(text: str, urls: bool) -> str:
     try:
         requirement = Requirement(text)
     except (InvalidRequirement, RecursionError):
-        raise InvalidRequestError(f"{shown} is not a package requirement. {_HOW}") from None
+        apart = _APART.fullmatch(text)
+        meant = f"Did you mean '{apart[1]}=={apart[2]}'?" if apart else _HOW
+        raise InvalidRequestError(f"{shown} is not a package requirement. {meant}") from None
     if requirement.url is not None and not urls:
         raise InvalidRequestError(f"{shown} names a URL; packages are installed by name from the package index only.")
     if requirement.url is not None and not requirement.url.startswith(("https://", "http://")):

@@ -49,7 +49,7 @@ _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
-_NO_MODULE = re.compile(r"No module named '(\w+)")
+_NO_MODULE = re.compile(r"No module named '(\w+)'")  # without a dot: what a submodule is missing from is there
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -273,8 +273,18 @@ class Sandbox:
         kept = tuple(item for item in installed.packages if item not in new)
         asked = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
         there = (item for item in (*installed.satisfied, *kept) if item[0] in asked)
+        has = {name for name, _ in (*installed.packages, *installed.satisfied)}
+        removed = tuple((name, version) for name, version in before.items() if name not in has)
         stale = tuple(name for name, _, _ in changed if imported.intersection(installed.modules.get(name, ())))
-        return replace(installed, packages=new, satisfied=tuple(sorted(there)), changed=changed, stale=stale)
+        return replace(
+            installed,
+            packages=new,
+            satisfied=tuple(sorted(there)),
+            skipped=tuple(sorted(asked - has)),
+            removed=removed,
+            changed=changed,
+            stale=stale,
+        )
 
     async def _preinstall(self) -> None:
         """Have what the operator wants every sandbox to have."""

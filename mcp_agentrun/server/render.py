@@ -375,6 +375,10 @@ def _install_lines(installed: Installed) -> list[str]:
         lines.append("Installed, ready to import: " + ", ".join(" ".join(item) for item in installed.packages) + ".")
     if installed.satisfied:
         lines.append("Was there already: " + ", ".join(" ".join(item) for item in installed.satisfied) + ".")
+    if installed.skipped:
+        lines.append(f"Not needed here, by the marker: {', '.join(installed.skipped)}.")
+    if installed.removed:
+        lines.append("Removed: " + ", ".join(" ".join(item) for item in installed.removed) + ".")
     if installed.changed:
         changes = ", ".join(f"{name} from {before} to {now}" for name, before, now in installed.changed)
         lines.append(f"Changed: {changes}.")

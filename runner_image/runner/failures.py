@@ -14,6 +14,8 @@ import sys
 import traceback
 import types
 
+from mcp_agentrun.reports import WRITABLE
+
 from . import frames, linux
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
@@ -35,7 +37,6 @@ _INTERRUPTED = 130
 _NO_COLUMNS = 0x80 | 13 << 3  # of an entry in a table of lines, for one instruction
 _REPEATS = 3  # of a frame, before they are counted
 _MISSING = object()
-_WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 _FOLDER = os.path.dirname(__file__) + "/"
 
 # User code may replace any of these where they come from; the runner goes on with its own.
@@ -282,7 +283,7 @@ def _full(number: int | None) -> list[str]:
     """What has no room left, where that may be behind errno *number*."""
     if number == errno.EAGAIN and linux.no_more_processes():  # and not a descriptor that has nothing to read just now
         return ["pids"]
-    return [folder for folder in _WRITABLE if _is_full(folder)] if number == errno.ENOSPC else []
+    return [folder for folder in WRITABLE if _is_full(folder)] if number == errno.ENOSPC else []
 
 
 def _is_full(folder: str) -> bool:

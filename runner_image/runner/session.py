@@ -19,6 +19,8 @@ import signal
 import sys
 import types
 
+from mcp_agentrun.reports import LONGEST_NAME, MOST_NAMES
+
 from . import failures, frames, linux
 from .display import Items
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 WORKSPACE = "/workspace"
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _SOURCES = 200  # runs whose definitions a spawned process gets
-_MOST_NAMES, _LONGEST_NAME = 500, 100
 _MISSING_AT_THE_END = ("expected ", "unexpected unindent")
 _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
 
@@ -349,7 +350,7 @@ class Session:
         if self._packages is not None and len(_modules) != self._modules_seen:
             self._modules_seen = len(_modules)
             tops = {_module_of(name) for name in _objects(_modules) if type(name) is str}
-            self._imported = [name for name in tops & self._own if len(name) <= _LONGEST_NAME][:_MOST_NAMES]
+            self._imported = [name for name in tops & self._own if len(name) <= LONGEST_NAME][:MOST_NAMES]
         return self._imported
 
     def _use_packages(self, path: str | None) -> None:
