@@ -16,13 +16,14 @@ import posixpath
 from abc import ABC, abstractmethod
 from typing import Any
 
-from .canonical import REENTRY, canonical
+from .canonical import CONSTANTS, REENTRY, canonical
 from .names import Names
+from .namespaces import ANY, member, members
 from .paths import HOLE
 from .symbols import COMPREHENSIONS, Function, Scope, SymbolTable, last_name
 from .values import LONGEST_SEQUENCE, Value, Values
 
-__all__ = ["Resolver"]
+__all__ = ["Resolver", "named"]
 
 _CALL_SITES = 400
 """Calls of one function, and assignments to attributes of one name, that are followed."""
@@ -30,6 +31,23 @@ _CALL_SITES = 400
 _BINDINGS = 400
 _BUILTINS = frozenset(dir(builtins)) | {"exit", "quit"}
 _TRANSPARENT = frozenset(("__call__", "__func__", "__wrapped__", "func"))
+
+
+def named(path: str) -> Value:
+    """What the canonical name *path* stands for."""
+    text = CONSTANTS.get(path)
+    return Value("ref", path) if text is None else Value("text", text)
+
+
+def _part_of_path(path: str, name: str) -> Values:
+    """What attribute *name* of the pathlib path, or of the entry of a folder, is."""
+    if name == "parent":
+        return (Value("path", posixpath.dirname(path) or "."),)
+    if name == "path":
+        return (Value("text", path),)
+    if name == "name":
+        return (Value("text", posixpath.basename(path)),)
+    return ()
 
 
 class Resolver(ABC):
@@ -96,8 +114,8 @@ class Resolver(ABC):
     def binding(self, kind: str, what: Any, scope: Scope) -> Values:
         """What a name may stand for by one of its bindings in *scope*, as `Scope.bind` was told it."""
         if kind == "value":
-            return (what,)
-        if kind in ("expr", "match", "part"):
+            return (named(what.value),) if what.kind == "ref" else (what,)
+        if kind in ("expr", "part"):
             return self.values(what, scope)
         if kind == "iter":
             outer = scope.parent if isinstance(scope.node, COMPREHENSIONS) and scope.parent is not None else scope
@@ -198,13 +216,13 @@ class Resolver(ABC):
                     found += item
                     if len(found) > 1024:
                         break
-            elif value.kind == "map":
+            elif value.kind in ("map", "fields"):
                 for key, item in value.value:
                     found += [*key, *item]
             elif value.kind == "text":
                 found += [Value("text", value.value)]  # a character of it: what matters is where it came from
             elif value.kind == "ref":
-                found.append(Value("ref", value.value + "[]"))
+                found += members(value.value)
             elif value.kind == "path":
                 found.append(Value("path", f"{value.value.rstrip('/')}/{HOLE}"))
             if len(found) > 1024:
@@ -227,20 +245,27 @@ class Resolver(ABC):
         for base in bases:
             if base.kind == "ref":
                 is_known = True
-                if base.value.endswith(("__dict__", "__builtins__")) and name in ("get", "pop", "setdefault"):
-                    found.append(Value("ref", f"{base.value}.{name}"))
-                elif name in _TRANSPARENT:
+                if name in _TRANSPARENT:
                     found.append(base)
+                elif name == "__file__" and "(" not in base.value and "[" not in base.value:
+                    found.append(Value("text", f"/usr/lib/python3/{base.value.replace('.', '/')}.py"))
                 else:
-                    found.append(Value("ref", canonical(f"{base.value}.{name}")))
-            elif base.kind == "path" and name == "parent":
-                found.append(Value("path", posixpath.dirname(base.value) or "."))
-            elif base.kind == "class":
+                    found.append(named(member(base.value, name)))
+            elif base.kind == "path":
+                found += _part_of_path(base.value, name)
+            elif base.kind == "fields":
+                is_known = True
+                for key, item in base.value:
+                    if not key or any(one.value == name for one in key):
+                        found += item
+            elif base.kind in ("class", "instance"):
                 node, inner = base.value
                 if name in inner.bindings:
-                    is_known = True
+                    is_known |= base.kind == "class"
                     for kind, what in inner.bindings[name]:
                         found += self.binding(kind, what, inner)
+                if base.kind == "instance":
+                    found += self._field(node, name)
                 for parent in node.bases:
                     if inner.parent is not None:
                         found += self.attribute(self.values(parent, inner.parent), name)
@@ -252,13 +277,34 @@ class Resolver(ABC):
                 found.append(Value("ref", canonical(f"_.{name}")))
         return tuple(found)
 
+    def _field(self, node: ast.ClassDef, name: str) -> Values:
+        """What attribute *name* of a data class may be, by the calls that make its instances."""
+        fields = [
+            item.target.id
+            for item in node.body
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+        ]
+        if name not in fields:
+            return ()
+        found: list[Value] = []
+        for call, scope in self.symbols.calls.get(node.name, [])[:_CALL_SITES]:
+            found += self._argument(call, scope, fields.index(name), name)
+        return tuple(found)
+
     def by_name(self, arguments: list[Values]) -> Values:
         """What `getattr` with *arguments* may give."""
         found: list[Value] = []
         if len(arguments) >= 2:
-            for name in arguments[1]:
-                if name.kind == "text":
-                    found += self.attribute(arguments[0], name.value)
+            names = [name.value for name in arguments[1] if name.kind == "text"]
+            for name in names:
+                if HOLE not in name:
+                    found += self.attribute(arguments[0], name)
+            if not names or any(HOLE in name for name in names):
+                found += [
+                    Value("ref", f"{base.value}.{ANY}")
+                    for base in arguments[0]
+                    if base.kind == "ref" and "(" not in base.value and "[" not in base.value
+                ]
             if len(arguments) > 2:
                 found += arguments[2]
         return tuple(found)

@@ -16,6 +16,7 @@ __all__ = [
     "Value",
     "Values",
     "as_text",
+    "collection",
     "constant_value",
     "distinct",
     "from_plain",
@@ -38,8 +39,10 @@ class Value(NamedTuple):
     """One thing that an expression may stand for.
 
     Kinds: ``ref`` (a canonical dotted name), ``text``, ``bytes``, ``int``, ``float``, ``path`` (text of a pathlib
-    path), ``seq`` (a tuple of what its items may be), ``map`` (pairs of what a key and its value may be), ``function``
-    and ``class`` (a node and its scope), ``partial`` (a function and its arguments).
+    path), ``file`` (the path of an open file), ``seq`` (a tuple of what its items may be), ``map`` (pairs of what a key
+    and its value may be; a collection of which only this is known has no keys), ``fields`` (the same of an object that
+    only carries attributes), ``function`` and ``class`` (a node and its scope), ``instance`` (of such a class),
+    ``partial`` (a function and its arguments).
     """
 
     kind: str
@@ -72,6 +75,11 @@ def _weight(value: Value) -> int:
         text = value.value
         return 1 if text[:1] in "/~." or "/." in text or "__" in text or "import" in text or "://" in text else 3
     return 2 if value.kind in ("int", "float", "bytes") else 0
+
+
+def collection(items: Values) -> Value:
+    """Something of unknown size and order that may hold *items*."""
+    return Value("map", (((), items),))
 
 
 def has_text(values: Values) -> bool:
