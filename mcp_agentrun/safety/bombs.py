@@ -105,7 +105,7 @@ SIZED = frozenset(
     (*(f"numpy.{name}" for name in ("ones", "zeros", "empty", "full", "eye", "identity", "arange", "tile", "repeat")),
      "numpy.random.rand", "numpy.random.randn", "numpy.random.random", "numpy.random.uniform", "numpy.random.normal",
      "builtins.bytearray", "builtins.bytes", "builtins.list", "builtins.tuple", "builtins.set", "builtins.sorted",
-     *_COLLECTORS, "collections.deque", "torch.ones", "torch.zeros", "torch.empty", "torch.rand", "os.urandom",
+     *_COLLECTORS, "torch.ones", "torch.zeros", "torch.empty", "torch.rand", "os.urandom",
      "secrets.token_bytes")
 )  # fmt: skip
 _WRITING = frozenset(("write", "writestr", "write_text", "write_bytes", "writelines"))

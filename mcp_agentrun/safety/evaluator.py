@@ -45,6 +45,7 @@ from .values import (
     collection,
     constant_value,
     distinct,
+    extent,
     has_text,
     joined_texts,
     plain,
@@ -56,7 +57,14 @@ _DEPTH = 250
 """Expressions within expressions, and names behind names, that are followed."""
 
 _STEPS = 100_000
-"""Expressions and bindings that are followed for one code, and what is made of them: see `_cost`."""
+"""Expressions and bindings that are followed for one code, and what is made of them: see `_affordable`."""
+
+_NESTING = frozenset(("seq", "map", "fields", "partial"))
+_LARGEST = 40_000
+"""Values within values that are followed."""
+
+_MOST_CIRCLES = 8
+"""Times that an expression is evaluated in the middle of a circle, until what was found so far is all."""
 
 _MOST_CONTENTS = 2048
 """Things put into the containers of one name that are followed."""
@@ -83,6 +91,8 @@ class Evaluator(Resolver):
         """What is being evaluated, and how deep."""
         self._lowest = _DEPTH + 1
         """The outermost of these that was met again."""
+        self._partial: dict[tuple[int, int], tuple[int, Values]] = {}
+        """What was found in the middle of circles, and how often."""
         self._depth = 0
         self.rounds = 0
         """Items that were gone through one by one."""
@@ -93,6 +103,7 @@ class Evaluator(Resolver):
         """Note every binding below *root*."""
         self._kept.append(root)
         self._memo.clear()
+        self._partial.clear()
         self.symbols.gather(root, scope)
 
     def own_scope(self, node: ast.AST) -> Scope:
@@ -125,9 +136,7 @@ class Evaluator(Resolver):
         self._depth += 1
         self._lowest = _DEPTH + 1
         try:
-            found = distinct(method(self, node, scope))
-            if node.__class__ in _MAKERS:
-                self.steps += sum(_cost(value) for value in found)
+            found = self._affordable(method(self, node, scope), is_new=node.__class__ in _MAKERS)
         finally:
             self._depth -= 1
             del self._busy[key]
@@ -140,8 +149,26 @@ class Evaluator(Resolver):
             self._lowest = outer
         else:  # found in the middle of a circle that begins further out, and so perhaps not all
             self._lowest = min(self._lowest, outer)
+            times, before = self._partial.get(key, (0, ()))
+            self._partial[key] = times + 1, distinct((*before, *found))
+            if times >= _MOST_CIRCLES:
+                self._memo[key] = found = self._partial[key][1]
         self._kept.append(node)
         return found
+
+    def _affordable(self, found: Values, *, is_new: bool) -> Values:
+        """*found*, without what is nested so that going through it takes too long; what is left is paid for."""
+        too_large = False
+        for value in found:
+            if value.kind in ("text", "bytes"):
+                self.steps += len(value.value) >> 8 if is_new else 0
+            elif value.kind in _NESTING:
+                size = extent(value, _LARGEST)
+                self.steps += size >> (2 if is_new else 6)
+                too_large |= size >= _LARGEST
+        if too_large:
+            found = tuple(value for value in found if value.kind not in _NESTING or extent(value, _LARGEST) < _LARGEST)
+        return distinct(found)
 
     def _constant(self, node: ast.Constant, _scope: Scope) -> Values:
         value = node.value
@@ -485,13 +512,6 @@ class Evaluator(Resolver):
 
 def _place(entry: Entry) -> tuple[int, int]:
     return getattr(entry.source, "lineno", 0), getattr(entry.source, "col_offset", 0)
-
-
-def _cost(value: Value) -> int:
-    """Steps that stand for the memory of *value*."""
-    if value.kind in ("text", "bytes"):
-        return len(value.value) >> 8
-    return len(value.value) >> 2 if value.kind in ("seq", "map") else 0
 
 
 _EVALUATE: dict[type[ast.AST], Callable[[Evaluator, Any, Scope], Values]] = {

@@ -68,7 +68,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|IPython\.(?!(core\.)?display\b|get_ipython(\(\))?$|get_ipython\(\)\.run_(line|cell)_magic|__version__$).*|antigravity"
         r"|platform\._syscmd_\w+|uuid\._(get_command_stdout|find_mac\w*|popen)|mailcap\.(findmatch|test|show)|pipes\.Template.*"
         r"|os\._(spawnvef|execvpe)|_osx_support\._read_output|pydoc\.(pipe_pager|_pipepager|tempfile_pager)|imaplib\.IMAP4_stream"
-        r"|multiprocessing\.(popen_\w+|forkserver|resource_tracker|spawn)\.\w+|sysconfig\._init_\w+|ctypes\.util\..*"
+        r"|multiprocessing\.(popen_\w+|forkserver|resource_tracker|spawn)\.\w+|sysconfig\._init_\w+"
         r"|(uvloop|gevent|eventlet|tornado\.process|twisted\.internet\.(utils|process)|distributed|dask\.distributed"
         r"|luigi|nox|tox|doit|envoy|sarge|executor|easyprocess|pyautogui|pynput|winrm|wmi|pycapnp)(\.\w+)*\.(subprocess\w*"
         r"|Popen|Subprocess|getProcess\w+|spawnProcess|run_process|system|call|check_output)|git\.(Git|cmd)\b.*"
@@ -81,7 +81,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|mmap\.PROT_EXEC|sqlite3\.(connect|Connection)\(\)\.(enable_)?load_extension"
         r"|(torch|tensorflow)(\.\w+)*\.load_(library|op_library)|tensorflow\.load_\w*library|cppyy(\..*)?|pyximport(\..*)?"
         r"|pycparser\.preprocess_file|numba\.core\.typing\.cffi_utils.*|llvmlite\..*|pyopencl(\..*)?|weave\.inline"
-        r"|onnxruntime\.SessionOptions\(\)\.register_custom_ops_library|comtypes(\..*)?|win32\w*(\..*)?|_imp\.create_dynamic|imp\.load_dynamic|importlib\.machinery\.ExtensionFileLoader|mmap\.mmap\(\)\.ctypes",
+        r"|onnxruntime\.SessionOptions\(\)\.register_custom_ops_library|_imp\.create_dynamic|imp\.load_dynamic|importlib\.machinery\.ExtensionFileLoader|mmap\.mmap\(\)\.ctypes",
     ),
     (
         "installer",

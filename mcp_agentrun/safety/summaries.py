@@ -306,17 +306,22 @@ def _matches(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value
     yield collection(tuple(Value("text", as_text(value)) for value in first(resolver, node, scope)))
 
 
+def _below(folder: str) -> str:
+    """What stands for the paths of all that is in *folder*."""
+    return f"{folder.rstrip('/')}/**" if folder else "**"
+
+
 def _walk(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     tops = [*node.args[:1], *(item.value for item in node.keywords if item.arg == "top")]
     values = [value for top in tops for value in resolver.values(top, scope)]
-    folders = tuple(Value("text", f"{as_text(value).rstrip('/')}/**") for value in values)
+    folders = tuple(Value("text", _below(as_text(value))) for value in values)
     names = (collection((Value("text", HOLE),)),)
     yield collection((Value("seq", (folders or (Value("text", HOLE),), names, names)),))
 
 
 def _entries(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     values = first(resolver, node, scope)
-    yield collection(tuple(Value("path", f"{as_text(value).rstrip('/')}/**") for value in values))
+    yield collection(tuple(Value("path", _below(as_text(value))) for value in values))
 
 
 def _substituted(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:

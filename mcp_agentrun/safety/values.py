@@ -19,6 +19,7 @@ __all__ = [
     "collection",
     "constant_value",
     "distinct",
+    "extent",
     "from_plain",
     "has_text",
     "is_decoded",
@@ -68,6 +69,21 @@ def distinct(values: Iterable[Value]) -> Values:
     if len(found) <= 2 * ALTERNATIVES:
         return found
     return tuple(sorted(found, key=_weight)[: 4 * ALTERNATIVES])
+
+
+def extent(value: Value, most: int) -> int:
+    """How many values there are in *value*, one within the other, up to *most* or a few more."""
+    count = 0
+    work: list[Any] = [value]
+    while work and count < most:
+        one: Any = work.pop()
+        count += 1
+        if isinstance(one, Value):
+            if one.kind in ("seq", "map", "fields", "partial"):
+                work.append(one.value)
+        elif isinstance(one, tuple):
+            work += one  # pyright: ignore[reportUnknownArgumentType]
+    return count
 
 
 def _weight(value: Value) -> int:
