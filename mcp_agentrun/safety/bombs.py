@@ -53,14 +53,15 @@ def _has_no_end(visitor: Visitor, node: ast.AST) -> bool:
     """Whether going through *node* never ends."""
     if isinstance(node, ast.Call):
         function = visitor.evaluator.references(node.func, visitor.scope)
-        if any(name in _PASSING_ON for name in function):
-            return any(_has_no_end(visitor, argument) for argument in node.args)
-        if "builtins.zip" in function:
-            return bool(node.args) and all(_has_no_end(visitor, argument) for argument in node.args)
+        if "builtins.zip" in function or "builtins.map" in function:  # which end with the shortest
+            sources = node.args[1:] if "builtins.map" in function else node.args
+            return bool(sources) and all(_has_no_end(visitor, argument) for argument in sources)
         if "itertools.repeat" in function:
             return len(node.args) == 1 and not node.keywords
         if "builtins.iter" in function and len(node.args) == 2:
             return _never_gives(visitor, node.args[0], node.args[1])
+        if any(name in _PASSING_ON for name in function):
+            return any(_has_no_end(visitor, argument) for argument in node.args)
     if isinstance(node, ast.GeneratorExp):
         return any(_has_no_end(visitor, generator.iter) for generator in node.generators)
     return any(name in _ENDLESS for name in visitor.evaluator.references(node, visitor.scope))
@@ -86,8 +87,8 @@ _LEAVERS = frozenset(
 _ENDLESS = frozenset(("itertools.count()", "itertools.cycle()", "itertools.count()[]"))
 _PASSING_ON = frozenset(
     """
-    builtins.map builtins.filter builtins.enumerate builtins.iter itertools.starmap itertools.accumulate itertools.chain
-    itertools.filterfalse itertools.cycle itertools.dropwhile itertools.pairwise itertools.batched itertools.tee
+    builtins.filter builtins.enumerate builtins.iter itertools.starmap itertools.accumulate itertools.chain
+    itertools.filterfalse itertools.dropwhile itertools.pairwise itertools.batched itertools.tee
     itertools.chain.from_iterable more_itertools.chunked
 """.split()
 )

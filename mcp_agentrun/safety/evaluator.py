@@ -35,7 +35,7 @@ from .namespaces import holder, looked_up, lookup
 from .paths import HOLE
 from .resolver import Resolver
 from .summaries import SUMMARIES
-from .symbols import COMPREHENSIONS, Contents, Entry, Scope, returned_values
+from .symbols import COMPREHENSIONS, Contents, Entry, Scope, is_generator, returned_values
 from .values import (
     ALTERNATIVES,
     LONGEST_SEQUENCE,
@@ -255,7 +255,7 @@ class Evaluator(Resolver):
         elif base.kind in ("map", "fields"):
             self.steps += len(base.value) >> 3
             for key, item in base.value:
-                if not keys or not key or set(keys) & set(key):
+                if not keys or not key or set(keys) & set(key) or any(HOLE in str(one.value) for one in key):
                     yield from item
         elif base.kind in ("text", "bytes"):
             for key in keys:
@@ -298,7 +298,12 @@ class Evaluator(Resolver):
         pairs: list[tuple[Values, Values]] = []
         for key, value in zip(node.keys, node.values):
             if key is None:
-                pairs.append(((), self.items(self.values(value, scope))))
+                for inner in self.values(value, scope):
+                    module = holder(inner.value) if inner.kind == "ref" else None
+                    if inner.kind == "map":
+                        pairs += inner.value
+                    else:
+                        pairs.append(((), self.items((inner,)) if module is None else looked_up(module, ())))
             else:
                 pairs.append((self.values(key, scope), self.values(value, scope)))
         return (Value("map", tuple(pairs)),)
@@ -470,6 +475,8 @@ class Evaluator(Resolver):
         found: list[Value] = []
         for statement in returned_values(definition):
             found += self.values(statement, inner)
+        if found and is_generator(definition):
+            found.append(collection(tuple(found)))
         return tuple(found)
 
     def _method(self, base: Value, name: str, node: ast.Call, scope: Scope) -> Values:

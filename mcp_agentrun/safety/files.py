@@ -97,6 +97,8 @@ def method(visitor: Visitor, node: ast.Call, function: ast.Attribute, names: lis
                 _paths_in(visitor, node, node.args, write=name != "symlink_to")
     if bases and all(base.kind == "instance" and not base.value[0].bases for base in bases):
         return  # a method of the code's own
+    if name == "replace" and len(node.args) > 1:
+        return  # in a text
     if not names and not any(base.kind == "path" for base in bases) and name in _WRITING_METHODS | _READING_METHODS:
         _paths_in(
             visitor, node, [*node.args, *(keyword.value for keyword in node.keywords)], write=name in _WRITING_METHODS

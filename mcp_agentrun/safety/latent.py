@@ -22,7 +22,7 @@ _EXAMPLE = re.compile(r"^\s*(?:>>>|\.\.\.) ?(.*)$", re.MULTILINE)
 _SETTING = re.compile(r"^\s*(?:args|kwargs|class)\s*[=:]\s*(.+)$", re.MULTILINE)
 _LOADING = re.compile(r"^\s*(?:loader|entry_point|console_scripts)\s*[=:]\s*(.+)$", re.MULTILINE)
 _IN_TEMPLATE = re.compile(
-    r"<%!?(?![\w/%])(.*?)%>|\$\{(.*?)\}|^\s*%\s*(\w.*)$|\{\{(.*?)\}\}|\{%\s*(?:import|set|raw|apply)?(.*?)%\}",
+    r"<%!?(?![\w/%])(.*?)%>|\$\{(.*?)\}|^\s*%\s*(\w.*)$|\{\{(.*?)\}\}|\{%\s*(?:set|raw|apply)?(.*?)%\}",
     re.DOTALL | re.MULTILINE,
 )
 _SHELLING = re.compile(r"\b(exec|open|socket|load|source|file\s+(delete|rename|copy|mkdir|attributes)|cd|glob)\b")

@@ -45,7 +45,7 @@ def target(text: str) -> str:
 
 
 def _resolved(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
-    for argument in (*node.args[:1], *(keyword.value for keyword in node.keywords)):
+    for argument in (*node.args[:2], *(keyword.value for keyword in node.keywords)):
         for text in resolver.texts(argument, scope):
             if HOLE not in text:
                 yield Value("ref", target(text))
@@ -54,6 +54,16 @@ def _resolved(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Valu
 def _specification(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     for text in resolver.texts(node.args[0], scope) if node.args else ():
         yield Value("ref", f"spec:{text}")
+
+
+def _each_called(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
+    """What ``starmap`` gives of `getattr`."""
+    values = argument_values(resolver, node, scope)
+    if len(values) == 2 and any(value.value == "builtins.getattr" for value in values[0] if value.kind == "ref"):
+        pairs = [item for item in resolver.items(values[1]) if item.kind == "seq"]
+        yield collection(tuple(found for pair in pairs for found in resolver.by_name(list(pair.value))))
+    else:
+        yield Value("ref", "itertools.starmap()")
 
 
 def _of_specification(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
@@ -193,6 +203,7 @@ LOOKUPS: dict[str, Summary] = {
     ),
     **dict.fromkeys(("itertools.islice", "itertools.takewhile"), _some),
     **dict.fromkeys(("contextlib.nullcontext", "weakref.proxy", "types.DynamicClassAttribute"), first),
+    "itertools.starmap": _each_called,
     "builtins.type": _type,
     "os.getenv": _environment,
     "os.environ.get": _environment,

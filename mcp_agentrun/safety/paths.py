@@ -41,7 +41,7 @@ _SECRET = re.compile(
     r"|id_(rsa|dsa|ecdsa|ed25519)|authorized_keys|docker\.sock|containerd\.sock|sitecustomize\.py|usercustomize\.py"
     r"|serviceaccount/token|etc/(passwd|shadow|gshadow|sudoers|group|master\.passwd))(\.pub)?(?=/|$|\*)"
 )
-_DOTENV = re.compile(r"(/(?!workspace/|tmp/)\w+|~|\.\.)(/.*)?/\.env(\.\w+)?$")
+_DOTENV = re.compile(r"(?!/workspace/|/tmp/)[/~](.*/)?\.env(\.\w+)?$")
 _PACKAGES = re.compile(r"(^|/)(site|dist)-packages(/|$)")
 _HOME_FILES = re.compile(
     r"(~\w*|/home)(/.*)?/\*|(~\w*|/home/[^/]+)(/(Documents|Desktop|Downloads|Pictures|Music|Videos))?/?$"

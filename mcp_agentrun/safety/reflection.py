@@ -232,7 +232,8 @@ def member_of_namespace(visitor: Visitor, node: ast.Subscript, namespace: str) -
 
 def resolved(visitor: Visitor, node: ast.Call, name: str) -> None:
     """A call of one of `lookups.RESOLVERS`."""
-    arguments = [*node.args[:1], *(keyword.value for keyword in node.keywords)]
+    places = slice(1, 2) if name.endswith("EntryPoint") else slice(1)
+    arguments = [*node.args[places], *(keyword.value for keyword in node.keywords)]
     texts = [
         inner.value
         for argument in arguments

@@ -39,6 +39,12 @@ def named(path: str) -> Value:
     return Value("ref", path) if text is None else Value("text", text)
 
 
+def _is_property(function: Value) -> bool:
+    """Whether *function* is called by asking for an attribute."""
+    decorators: list[ast.expr] = getattr(function.value[0], "decorator_list", [])
+    return any(last_name(item) in ("property", "cached_property", "classproperty") for item in decorators)
+
+
 def _part_of_path(path: str, name: str) -> Values:
     """What attribute *name* of the pathlib path, or of the entry of a folder, is."""
     if name == "parent":
@@ -198,7 +204,9 @@ class Resolver(ABC):
         for keyword in call.keywords:
             if keyword.arg in ("args", "kwargs"):
                 found += self.items(self.values(keyword.value, scope))
-        place = next((i for i, item in enumerate(call.args) if last_name(item) == function), None)
+            elif keyword.arg in ("key", "func") and self._is_named(keyword.value, function) and call.args:
+                found += self.items(self.values(call.args[0], scope))
+        place = next((i for i, item in enumerate(call.args) if self._is_named(item, function)), None)
         if place is not None and index >= 0:
             after = call.args[place + 1 :]
             if index < len(after):
@@ -206,6 +214,9 @@ class Resolver(ABC):
                 found += handed
                 found += self.items(handed)
         return tuple(found)
+
+    def _is_named(self, node: ast.expr, function: str) -> bool:
+        return last_name(node) == function or self.symbols.lambdas.get(id(node)) == function
 
     def items(self, values: Values) -> Values:
         """What iterating over *values* may give."""
@@ -263,7 +274,9 @@ class Resolver(ABC):
                 if name in inner.bindings:
                     is_known |= base.kind == "class"
                     for kind, what in inner.bindings[name]:
-                        found += self.binding(kind, what, inner)
+                        for value in self.binding(kind, what, inner):
+                            is_computed = base.kind == "instance" and value.kind == "function" and _is_property(value)
+                            found += self.returned(value) if is_computed else (value,)
                 if base.kind == "instance":
                     found += self._field(node, name)
                 for parent in node.bases:

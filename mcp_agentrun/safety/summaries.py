@@ -434,6 +434,7 @@ SUMMARIES: dict[str, Summary] = {
     "tempfile.gettempdir": _tempdir,
     "site.getsitepackages": lambda *_: (Value("seq", ((Value("text", "/usr/lib/python3/site-packages"),),)),),
     "site.getusersitepackages": _constant_text("~/.local/lib/python3/site-packages"),
+    "sysconfig.get_paths": lambda *_: (collection((Value("text", "/usr/lib/python3/site-packages"),)),),
     "sysconfig.get_path": _constant_text("/usr/lib/python3/site-packages"),
     "pathlib.Path": _path,
     "pathlib.PosixPath": _path,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .canonical import canonical
 from .values import Value
 
-__all__ = ["COMPREHENSIONS", "Contents", "Entry", "Function", "Scope", "SymbolTable", "last_name", "returned_values"]
+__all__ = ["COMPREHENSIONS", "Contents", "Entry", "Function", "Scope", "SymbolTable", "is_generator", "last_name", "returned_values"]
 
 Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda"
 _LOOPS = frozenset((ast.While, ast.AsyncFor))
@@ -27,7 +27,7 @@ _SOMEWHERE = ast.Pass()
 """Stands for a loop around a statement that is not run once for each item."""
 
 _ADDERS = {
-    **dict.fromkeys(("append", "appendleft", "add", "put", "put_nowait", "push"), 0),
+    **dict.fromkeys(("append", "appendleft", "add", "put", "put_nowait", "push", "set"), 0),
     **dict.fromkeys(("extend", "extendleft", "update"), 0),
     "insert": 1,
     "setdefault": 1,
@@ -172,11 +172,15 @@ class SymbolTable:
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
                 if isinstance(argument, ast.Starred):
                     argument = argument.value
+                if isinstance(argument, ast.Lambda):
+                    name = self.lambdas.setdefault(id(argument), f"\0{id(argument)}")
+                    self.passed.setdefault(name, []).append((node, scope))
                 if isinstance(argument, (ast.Name, ast.Attribute)) and (name := last_name(argument)) is not None:
                     self.passed.setdefault(name, []).append((node, scope))
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 self._bind_target(target, "expr", node.value, scope)
+                self._sum_up(target, node.value, scope, loop)
                 if isinstance(node.value, ast.Lambda):
                     self.lambdas[id(node.value)] = last_name(target) or ""
         elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
@@ -191,11 +195,7 @@ class SymbolTable:
             self._bind_target(node.target, "expr", whole, scope)
             if loop is not None:
                 self.repeated.add(id(whole))
-                if isinstance(loop, ast.For) and isinstance(node.op, ast.Add):
-                    joined = ast.Call(
-                        ast.Attribute(ast.Constant(""), "join", ast.Load()), [self._each(loop, node.value, scope)], []
-                    )
-                    self._bind_target(node.target, "expr", ast.BinOp(_loaded(node.target), ast.Add(), joined), scope)
+                self._sum_up(node.target, whole, scope, loop)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
             self._bind_target(node.target, "iter", node.iter, scope)
         elif isinstance(node, (ast.With, ast.AsyncWith)):
@@ -235,7 +235,6 @@ class SymbolTable:
         elif isinstance(pattern, ast.MatchSequence):
             for index, part in enumerate(pattern.patterns):
                 item = ast.Subscript(subject, ast.Constant(index), ast.Load())
-                item._item_of = "part"  # type: ignore[attr-defined]  # pyright: ignore
                 self._bind_pattern(part, item, scope)
         elif isinstance(pattern, ast.MatchMapping):
             for key, part in zip(pattern.keys, pattern.patterns):
@@ -273,6 +272,16 @@ class SymbolTable:
         else:
             return
         self.contents.setdefault(name, Contents()).entries.append(entry)
+
+    def _sum_up(self, target: ast.expr, value: ast.expr, scope: Scope, loop: ast.AST | None) -> None:
+        """Bind *target*, to which *loop* adds something each time, to all of it."""
+        if not (isinstance(loop, ast.For) and isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add)):
+            return
+        if last_name(value.left) != last_name(target) or last_name(target) is None:
+            return
+        join = ast.Attribute(ast.Constant(""), "join", ast.Load())
+        joined = ast.Call(join, [self._each(loop, value.right, scope)], [])
+        self._bind_target(target, "expr", ast.BinOp(_loaded(target), ast.Add(), joined), scope)
 
     def _each(self, loop: ast.For, value: ast.expr, scope: Scope) -> ast.expr:
         """What *value* is each time that *loop* goes round, as a generator."""
@@ -321,6 +330,10 @@ def returned_values(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterato
             yield node.value
         elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             work.extend(ast.iter_child_nodes(node))
+
+
+def is_generator(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(item, (ast.Yield, ast.YieldFrom)) for item in ast.walk(function))
 
 
 def _declared_global(body: list[Any]) -> Iterator[list[str]]:
