@@ -9,7 +9,19 @@ from typing import TypeAlias
 
 from .visitor import Visitor
 
-__all__ = ["SIZED", "collected", "factorial", "loop", "method", "operation", "power", "recursion", "sized", "width"]
+__all__ = [
+    "SIZED",
+    "collected",
+    "factorial",
+    "loop",
+    "method",
+    "operation",
+    "power",
+    "queued",
+    "recursion",
+    "sized",
+    "width",
+]
 
 _BIG = 10**9
 """Items of a sequence."""
@@ -102,6 +114,7 @@ _COLLECTORS = frozenset(
 """.split()
 )
 """What goes to the end of its first argument."""
+_CREATORS = re.compile(r"os\.(mkdir|makedirs|mkfifo|symlink|link|mknod)|shutil\.(copy\w*|make_archive)|tempfile\.mk\w+")
 SIZED = frozenset(
     (*(f"numpy.{name}" for name in ("ones", "zeros", "empty", "full", "eye", "identity", "arange", "tile", "repeat")),
      "numpy.random.rand", "numpy.random.randn", "numpy.random.random", "numpy.random.uniform", "numpy.random.normal",
@@ -238,8 +251,13 @@ def loop(visitor: Visitor, node: Loop) -> None:
         return
     for call in _calls(visitor, node):
         for name in visitor.evaluator.references(call.func, visitor.scope):
+            if _CREATORS.fullmatch(name):
+                visitor.refuse("bomb", node, f"This loop has no end, and makes files each time ({name[:60]}).")
             if _STARTERS.fullmatch(name):
                 visitor.refuse("bomb", node, f"This loop has no end, and starts something each time ({name[:60]}).")
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("write_text", "write_bytes", "mkdir", "touch"):
+            if any(value.kind == "path" for value in visitor.evaluator.values(call.func.value, visitor.scope)):
+                visitor.refuse("bomb", node, "This loop has no end, and makes files each time.")
         if isinstance(call.func, ast.Attribute) and call.func.attr in ("write", "writelines", "writestr"):
             target = " ".join(visitor.evaluator.references(call.func.value, visitor.scope))
             if "open" in target:
@@ -279,6 +297,12 @@ def _size(visitor: Visitor, node: ast.expr) -> int:
 def collected(visitor: Visitor, node: ast.ListComp | ast.SetComp | ast.DictComp) -> None:
     """A comprehension that makes a collection."""
     if any(_has_no_end(visitor, generator.iter) for generator in node.generators):
+        visitor.refuse("bomb", node, "This collects items without an end.")
+
+
+def queued(visitor: Visitor, node: ast.Call, _name: str) -> None:
+    """A queue made of items; with a length at most, it drops what is too much."""
+    if len(node.args) == 1 and not node.keywords and _has_no_end(visitor, node.args[0]):
         visitor.refuse("bomb", node, "This collects items without an end.")
 
 

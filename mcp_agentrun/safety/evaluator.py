@@ -257,6 +257,8 @@ class Evaluator(Resolver):
             for key, item in base.value:
                 if not keys or not key or set(keys) & set(key) or any(HOLE in str(one.value) for one in key):
                     yield from item
+        elif base.kind == "instance":
+            yield from self._special((base,), "__getitem__")
         elif base.kind in ("text", "bytes"):
             for key in keys:
                 if key.kind == "int" and -len(base.value) <= key.value < len(base.value):
@@ -415,6 +417,10 @@ class Evaluator(Resolver):
             return self.returned(function)
         if function.kind == "class":
             return self._made(function, node, scope)
+        if function.kind == "fields":
+            return (function,)
+        if function.kind == "instance":
+            return self._special((function,), "__call__")
         if function.kind == "partial":
             inner, given = function.value
             return self._completed(inner, given, node, scope)
@@ -512,6 +518,8 @@ class Evaluator(Resolver):
             return (Value("seq", tuple((Value("seq", pair),) for pair in base.value)),)
         if base.kind == "map" and name in ("values", "items", "keys", "copy"):
             return (base,)
+        if base.kind == "map" and name == "popitem":
+            return tuple(Value("seq", pair) for pair in base.value)
         if base.kind in ("map", "seq") and name in _TAKERS:
             return self.items((base,))
         return (base,) if base.kind == "seq" and name == "copy" else ()

@@ -14,7 +14,7 @@ from .symbols import Scope
 from .values import Decoded, DecodedBytes, Value
 from .visitor import MUST_BE_KNOWN, Visitor
 
-__all__ = ["CODE_TAKERS", "code_taker", "formula", "judge_text", "made_function", "query", "yaml_loaded"]
+__all__ = ["CODE_TAKERS", "code_taker", "formula", "judge_text", "made_function", "namespaces", "query", "yaml_loaded"]
 
 _NESTED = 3
 """Levels of code in strings in code that are followed."""
@@ -73,13 +73,13 @@ def code_taker(visitor: Visitor, node: ast.Call, name: str) -> None:
             _must_be_known(visitor, node, name, argument, values, known)
         for value in known:
             if HOLE not in value.value:
-                judge_text(visitor, node, value.value, _namespaces(visitor, node))
+                judge_text(visitor, node, value.value, namespaces(visitor, node))
         for value in values:
             if value.kind == "bytes":
-                judge_text(visitor, node, value.value.decode("utf-8", "replace"), _namespaces(visitor, node))
+                judge_text(visitor, node, value.value.decode("utf-8", "replace"), namespaces(visitor, node))
 
 
-def _namespaces(visitor: Visitor, node: ast.Call) -> list[Value]:
+def namespaces(visitor: Visitor, node: ast.Call) -> list[Value]:
     """The mappings in which the code that *node* executes finds its names."""
     arguments = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
     values = [value for argument in arguments for value in visitor.evaluator.values(argument, visitor.scope)]
@@ -88,10 +88,10 @@ def _namespaces(visitor: Visitor, node: ast.Call) -> list[Value]:
     ]
 
 
-def _named_by(visitor: Visitor, tree: ast.AST, namespaces: list[Value]) -> Scope:
-    """A scope in which the names of *tree* stand for what is in *namespaces*."""
+def _named_by(visitor: Visitor, tree: ast.AST, within: list[Value]) -> Scope:
+    """A scope in which the names of *tree* stand for what is in the namespaces *within*."""
     inner = Scope(visitor.scope, tree)
-    for namespace in namespaces:
+    for namespace in within:
         if namespace.kind == "map":
             for key, item in namespace.value:
                 for one in key:
@@ -149,7 +149,7 @@ def _is_confined(visitor: Visitor, node: ast.Call) -> bool:
     return False
 
 
-def judge_text(visitor: Visitor, node: ast.AST, text: str, namespaces: Iterable[Value] = ()) -> None:
+def judge_text(visitor: Visitor, node: ast.AST, text: str, within: Iterable[Value] = ()) -> None:
     """Judge *text* as code that is executed at *node*."""
     key = text, id(visitor.scope)
     if key in visitor.judged or len(text) > _NESTED_SIZE:
@@ -174,7 +174,7 @@ def judge_text(visitor: Visitor, node: ast.AST, text: str, namespaces: Iterable[
     outer, scope = visitor.place, visitor.scope
     visitor.place = outer or node
     visitor.level += 1
-    given = list(namespaces)
+    given = list(within)
     if given:
         visitor.scope = _named_by(visitor, tree, given)
         visitor.evaluator.keep(visitor.scope)

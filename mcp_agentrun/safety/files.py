@@ -93,6 +93,10 @@ def method(visitor: Visitor, node: ast.Call, function: ast.Attribute, names: lis
             if write or name in _READING_METHODS:
                 listing = name in ("iterdir", "glob", "rglob", "walk")
                 _path(visitor, node, base.value, write=write, listing=listing, whole=name in ("rglob", "walk"))
+            if name in ("glob", "rglob"):
+                for argument in node.args[:1]:
+                    for text in visitor.evaluator.texts(argument, visitor.scope):
+                        _path(visitor, node, f"{base.value}/{text}", write=False, listing=True)
             if name in ("rename", "replace", "symlink_to", "hardlink_to"):
                 _paths_in(visitor, node, node.args, write=name != "symlink_to")
     if bases and all(base.kind == "instance" and not base.value[0].bases for base in bases):

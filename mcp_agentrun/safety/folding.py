@@ -327,6 +327,8 @@ def path_method(base: str, name: str, arguments: list[Values]) -> Values:
         return (Value("text", base),)
     if name in ("with_name", "with_suffix", "with_stem", "relative_to"):
         return (Value("path", f"{posixpath.dirname(base)}/{HOLE}"),)
+    if name == "glob" and arguments:
+        return (collection(tuple(Value("path", posixpath.join(base, as_text(value))) for value in arguments[0])),)
     if name in ("iterdir", "glob", "rglob"):
         return (collection((Value("path", f"{base.rstrip('/')}/**"),)),)
     if name == "walk":

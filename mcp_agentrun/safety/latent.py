@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from .execution import judge_text
+from .execution import judge_text, namespaces
 from .lookups import target
 from .paths import HOLE
 from .values import Value
@@ -22,7 +22,7 @@ _EXAMPLE = re.compile(r"^\s*(?:>>>|\.\.\.) ?(.*)$", re.MULTILINE)
 _SETTING = re.compile(r"^\s*(?:args|kwargs|class)\s*[=:]\s*(.+)$", re.MULTILINE)
 _LOADING = re.compile(r"^\s*(?:loader|entry_point|console_scripts)\s*[=:]\s*(.+)$", re.MULTILINE)
 _IN_TEMPLATE = re.compile(
-    r"<%!?(?![\w/%])(.*?)%>|\$\{(.*?)\}|^\s*%\s*(\w.*)$|\{\{(.*?)\}\}|\{%\s*(?:set|raw|apply)?(.*?)%\}",
+    r"<%!?(?![\w/%])(.*?)%>|\$\{(.*?)\}|^\s*%\s*(\w[^\n]*)$|\{\{(.*?)\}\}|\{%\s*(?:set|raw|apply)?(.*?)%\}",
     re.DOTALL | re.MULTILINE,
 )
 _SHELLING = re.compile(r"\b(exec|open|socket|load|source|file\s+(delete|rename|copy|mkdir|attributes)|cd|glob)\b")
@@ -97,7 +97,7 @@ def found(visitor: Visitor, node: ast.Call, name: str) -> None:
     for count, text in enumerate(finder(visitor)):
         if count >= _MOST_TEXTS:
             break
-        judge_text(visitor, node, text)
+        judge_text(visitor, node, text, namespaces(visitor, node))
 
 
 def annotation(visitor: Visitor, node: ast.expr) -> None:

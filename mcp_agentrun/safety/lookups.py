@@ -9,7 +9,7 @@ from .arguments import argument_values, first
 from .canonical import canonical
 from .namespaces import looked_up
 from .paths import HOLE
-from .resolver import Resolver
+from .resolver import Resolver, source_file
 from .symbols import Scope
 from .values import Value, Values, collection
 
@@ -77,6 +77,12 @@ def _members(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value
             yield Value("ref", f"{value.value}.__dict__.items()")
 
 
+def _source(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
+    for value in first(resolver, node, scope):
+        if value.kind == "ref" and "(" not in value.value:
+            yield from source_file(value.value)
+
+
 def _mapping(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     """A mapping that is made of others, of pairs, and of keywords."""
     for values in argument_values(resolver, node, scope):
@@ -128,6 +134,8 @@ def _some(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
 def _type(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     if len(node.args) != 1:
         yield Value("ref", "builtins.type()")
+        for value in argument_values(resolver, node, scope)[2:3]:
+            yield from (Value("fields", one.value) for one in value if one.kind == "map")
         return
     for value in first(resolver, node, scope):
         if value.kind == "function":
@@ -184,6 +192,7 @@ LOOKUPS: dict[str, Summary] = {
         _specification,
     ),
     "importlib.util.module_from_spec": _of_specification,
+    **dict.fromkeys(("inspect.getfile", "inspect.getsourcefile", "inspect.getabsfile"), _source),
     "inspect.getmembers": _members,
     "inspect.getmembers_static": _members,
     **dict.fromkeys(

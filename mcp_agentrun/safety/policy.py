@@ -339,6 +339,7 @@ _CALLS: dict[str, _Rule] = {
     ),
     **dict.fromkeys(bombs.SIZED, bombs.sized),
     "sys.setrecursionlimit": bombs.recursion,
+    "collections.deque": bombs.queued,
     "math.factorial": bombs.factorial,
     "builtins.pow": bombs.power,
     **dict.fromkeys(("pandas.eval", "pandas.DataFrame()"), execution.query),

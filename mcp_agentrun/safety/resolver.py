@@ -21,9 +21,9 @@ from .names import Names
 from .namespaces import ANY, member, members
 from .paths import HOLE
 from .symbols import COMPREHENSIONS, Function, Scope, SymbolTable, last_name
-from .values import LONGEST_SEQUENCE, Value, Values
+from .values import LONGEST_SEQUENCE, Value, Values, collection
 
-__all__ = ["Resolver", "named"]
+__all__ = ["Resolver", "named", "source_file"]
 
 _CALL_SITES = 400
 """Calls of one function, and assignments to attributes of one name, that are followed."""
@@ -37,6 +37,15 @@ def named(path: str) -> Value:
     """What the canonical name *path* stands for."""
     text = CONSTANTS.get(path)
     return Value("ref", path) if text is None else Value("text", text)
+
+
+_PLACES = frozenset(("__file__", "__cached__", "__path__", "origin"))
+
+
+def source_file(module: str, *, is_folder: bool = False) -> Values:
+    """Where an installed module comes from."""
+    path = f"/usr/lib/python3/{module.removeprefix('spec:').replace('.', '/')}"
+    return (collection((Value("text", path),)),) if is_folder else (Value("text", f"{path}.py"),)
 
 
 def _is_property(function: Value) -> bool:
@@ -131,6 +140,8 @@ class Resolver(ABC):
             return found
         if kind == "parameter":
             return self._parameter(*what)
+        if kind == "entered":
+            return self._special(self.values(what, scope), "__enter__", "__aenter__")
         if kind == "rest":
             return self._rest(what)
         return ()
@@ -215,6 +226,18 @@ class Resolver(ABC):
                 found += self.items(handed)
         return tuple(found)
 
+    def _special(self, values: Values, *methods: str) -> Values:
+        """What special methods of instances among *values* give."""
+        found: list[Value] = []
+        for value in values:
+            if value.kind == "instance":
+                inner: Scope = value.value[1]
+                for name in methods:
+                    for kind, what in inner.bindings.get(name, ()):
+                        for function in self.binding(kind, what, inner):
+                            found += self.returned(function) if function.kind == "function" else ()
+        return tuple(found)
+
     def _is_named(self, node: ast.expr, function: str) -> bool:
         return last_name(node) == function or self.symbols.lambdas.get(id(node)) == function
 
@@ -230,6 +253,9 @@ class Resolver(ABC):
             elif value.kind in ("map", "fields"):
                 for key, item in value.value:
                     found += [*key, *item]
+            elif value.kind == "instance":
+                given = self._special((value,), "__iter__", "__next__", "__getitem__")
+                found += self.items(tuple(one for one in given if one.kind != "instance"))
             elif value.kind == "text":
                 found += [Value("text", value.value)]  # a character of it: what matters is where it came from
             elif value.kind == "ref":
@@ -258,8 +284,8 @@ class Resolver(ABC):
                 is_known = True
                 if name in _TRANSPARENT:
                     found.append(base)
-                elif name == "__file__" and "(" not in base.value and "[" not in base.value:
-                    found.append(Value("text", f"/usr/lib/python3/{base.value.replace('.', '/')}.py"))
+                elif name in _PLACES and "(" not in base.value and "[" not in base.value:
+                    found += source_file(base.value, is_folder=name == "__path__")
                 else:
                     found.append(named(member(base.value, name)))
             elif base.kind == "path":

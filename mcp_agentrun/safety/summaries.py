@@ -291,8 +291,24 @@ def _vars(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
 def _opened(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
     yield Value("ref", "builtins.open()")
     for value in first(resolver, node, scope):
+        if value.kind in ("text", "path", "file"):
+            yield Value("file", value.value)
+
+
+def _descriptor(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
+    yield Value("ref", "os.open()")
+    for value in first(resolver, node, scope):
         if value.kind in ("text", "path"):
             yield Value("file", value.value)
+
+
+def _dedented(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
+    import textwrap
+
+    for value in first(resolver, node, scope):
+        if value.kind == "text":
+            text = textwrap.dedent(value.value.lstrip("\n"))
+            yield Value("text", Decoded(text) if isinstance(value.value, Decoded) else text)
 
 
 def _dirname(resolver: Resolver, node: ast.Call, scope: Scope) -> Iterator[Value]:
@@ -508,7 +524,10 @@ SUMMARIES: dict[str, Summary] = {
     "lzma.decompress": _decoder(_inflate_lzma),
     "codecs.decode": _codec(codecs.decode),
     "codecs.encode": _codec(codecs.encode),
-    "textwrap.dedent": _normal,
+    "os.open": _descriptor,
+    "os.fdopen": _opened,
+    "textwrap.dedent": _dedented,
+    "inspect.cleandoc": _dedented,
     "ast.parse": first,
     "builtins.compile": first,
     "codeop.compile_command": first,

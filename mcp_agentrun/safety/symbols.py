@@ -13,7 +13,17 @@ from typing import Any, NamedTuple, TypeAlias
 from .canonical import canonical
 from .values import Value
 
-__all__ = ["COMPREHENSIONS", "Contents", "Entry", "Function", "Scope", "SymbolTable", "is_generator", "last_name", "returned_values"]
+__all__ = [
+    "COMPREHENSIONS",
+    "Contents",
+    "Entry",
+    "Function",
+    "Scope",
+    "SymbolTable",
+    "is_generator",
+    "last_name",
+    "returned_values",
+]
 
 Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda"
 _LOOPS = frozenset((ast.While, ast.AsyncFor))
@@ -202,6 +212,7 @@ class SymbolTable:
             for item in node.items:
                 if item.optional_vars is not None:
                     self._bind_target(item.optional_vars, "expr", item.context_expr, scope)
+                    self._bind_target(item.optional_vars, "entered", item.context_expr, scope)
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
@@ -300,6 +311,13 @@ class SymbolTable:
         elif isinstance(target, (ast.Tuple, ast.List)):
             for index, item in enumerate(target.elts):
                 starred = isinstance(item, ast.Starred)
+                if isinstance(item, ast.Starred) and kind == "expr":
+                    behind = len(target.elts) - index - 1
+                    between = ast.Slice(ast.Constant(index), ast.UnaryOp(ast.USub(), ast.Constant(behind)))
+                    if not behind:
+                        between = ast.Slice(ast.Constant(index))
+                    self._bind_target(item.value, "expr", ast.Subscript(source, between, ast.Load()), scope)
+                    continue
                 part = ast.Subscript(source, ast.Constant(None if starred else index), ast.Load())
                 part._item_of = kind  # type: ignore[attr-defined]  # pyright: ignore
                 self._bind_target(item.value if isinstance(item, ast.Starred) else item, "part", part, scope)

@@ -84,6 +84,8 @@ def set_by_name(visitor: Visitor, node: ast.AST, module: str, name: str) -> None
 def in_namespace(visitor: Visitor, node: ast.AST, mapping: str, keys: Iterable[str]) -> None:
     """Something is put under *keys* into the reference *mapping*, or taken out of it."""
     module = holder(mapping)
+    if module == ANY:
+        module_replaced(visitor, node, keys)
     if module is None or module == ANY:
         return
     known = [key for key in keys if HOLE not in key]

@@ -93,7 +93,11 @@ def moved(visitor: Visitor, node: ast.Call, _name: str) -> None:
 def note(visitor: Visitor, node: ast.Call) -> None:
     """A call that may write to a file: remember what."""
     evaluator, scope = visitor.evaluator, visitor.scope
-    if isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS and node.args:
+    if not node.args:
+        return
+    if len(node.args) > 1 and "os.write" in evaluator.references(node.func, scope):
+        holders, contents = evaluator.values(node.args[0], scope), evaluator.values(node.args[1], scope)
+    elif isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS:
         place = 1 if node.func.attr == "writestr" else 0
         holders = evaluator.values(node.args[0], scope) if place else evaluator.values(node.func.value, scope)
         contents: Values = ()
