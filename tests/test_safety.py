@@ -263,6 +263,12 @@ WORST = {
     + "".join(f"b{i}=zlib.decompress(zlib.compress(zlib.decompress(z)))\n" for i in range(3_000)),
     "errors": "f(" + filled("a b,")[:-4],
     "open braces with values": filled("{1:"),
+    "lists put into one another": "\n".join(
+        f"a{i}=[]\na{i}.append(a{i - 1})\na{i - 1}.append(a{i})" for i in range(1, 2700)
+    ),
+    "arguments handed on": "\n".join(f"def f{i}(*a):\n return f{i - 1}(a,*a)" for i in range(1, 3100)),
+    "texts that grow in loops": "s='ab'\n" + "for i in s:\n s+=i\n" * 4000 + "open(s)",
+    "pairs of pairs": "a=[1]*9000\n" + "a=list(zip(a,a))\n" * 4000,
 }
 
 SLOWEST = 6

@@ -164,7 +164,7 @@ class Evaluator(Resolver):
                 self.steps += len(value.value) >> 8 if is_new else 0
             elif value.kind in _NESTING:
                 size = extent(value, _LARGEST)
-                self.steps += size >> (2 if is_new else 6)
+                self.steps += size >> (2 if is_new else 5)
                 too_large |= size >= _LARGEST
         if too_large:
             found = tuple(value for value in found if value.kind not in _NESTING or extent(value, _LARGEST) < _LARGEST)
