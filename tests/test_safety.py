@@ -280,6 +280,12 @@ WORST = {
     + "".join(f"b{i}=zlib.decompress(zlib.compress(zlib.decompress(z)))\n" for i in range(3_000)),
     "errors": "f(" + filled("a b,")[:-4],
     "open braces with values": filled("{1:"),
+    "lists put into one another": "\n".join(
+        f"a{i}=[]\na{i}.append(a{i - 1})\na{i - 1}.append(a{i})" for i in range(1, 2700)
+    ),
+    "arguments handed on": "\n".join(f"def f{i}(*a):\n return f{i - 1}(a,*a)" for i in range(1, 3100)),
+    "texts that grow in loops": "s='ab'\n" + "for i in s:\n s+=i\n" * 4000 + "open(s)",
+    "pairs of pairs": "a=[1]*9000\n" + "a=list(zip(a,a))\n" * 4000,
 }
 
 SLOWEST = 6
@@ -439,7 +445,39 @@ def test_the_second_collection_that_the_rules_had_not_seen() -> None:
     refused = [title for title, code in held_out("second_benign.txt").items() if not check(code).allowed]
     allowed = [title for title, code in held_out("second_hostile.txt").items() if check(code).allowed]
     assert refused == []
-    assert allowed == ["dynamic-code: dataclass field type", "bomb: huge repeat"]
+    assert allowed == ["bomb: huge repeat"]
+
+
+def test_the_third_collection_that_the_rules_had_not_seen() -> None:
+    given = held_out("third_benign.txt"), held_out("third_hostile.txt")
+    assert [len(collection) for collection in given] == [418, 619]
+    if sys.version_info < (3, 11):
+        del given[0]["bcb exception groups"]
+    refused = [title for title, code in given[0].items() if not check(code).allowed]
+    allowed = [title for title, code in given[1].items() if check(code).allowed]
+    assert refused == [
+        "bcb custom exceptions chain",
+        "cp eval of input arithmetic",
+        "he do algebra with eval",
+        "lang inspect caller stack",
+        "lang sys._getframe debug print",
+        "lang settrace simple tracer",
+        "lang gc referrers cycles",
+        "lang code interactive and pprint",
+        "agent meminfo",
+        "agent own memory from proc self status",
+        "agent memory limit for itself",
+        "agent runs own script with runpy",
+        "agent suppress output of noisy library via fd dup",
+    ]
+    assert allowed == [
+        "block: psutil list cmdlines",
+        "block: print all environment secrets",
+        "block: ProcessPoolExecutor",
+        "block: multiprocessing context",
+        "block: timeit repeat by computed text",
+        "block: ptrace scope and tty by open on dev",
+    ]
 
 
 IMPORTS = "import ast, base64, importlib.util, inspect, os, pickle, shutil, socket, sys, urllib.parse, requests\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["REENTRY", "canonical"]
+import string
+
+__all__ = ["CONSTANTS", "REENTRY", "canonical"]
 
 REENTRY = frozenset(
     """
@@ -34,7 +36,34 @@ _SAME_NAME = {
     "socket._socket": "socket",
     "socket.SocketType": "socket.socket",
     "importlib.__import__": "builtins.__import__",
+    "enum.bltns": "builtins",
+    "os.environb": "os.environ",
+    "pickle._loads": "pickle.loads",
+    "pickle._load": "pickle.load",
+    "pickle._Unpickler": "pickle.Unpickler",
 }
+CONSTANTS = {
+    "os.sep": "/",
+    "os.path.sep": "/",
+    "os.curdir": ".",
+    "os.path.curdir": ".",
+    "os.pardir": "..",
+    "os.path.pardir": "..",
+    "os.extsep": ".",
+    "os.pathsep": ":",
+    "os.devnull": "/dev/null",
+    "site.USER_SITE": "~/.local/lib/python3/site-packages",
+    "site.USER_BASE": "~/.local",
+    "sys.prefix": "/usr",
+    "sys.base_prefix": "/usr",
+    "sys.exec_prefix": "/usr",
+    **{
+        f"string.{name}": getattr(string, name)
+        for name in ("ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "hexdigits", "punctuation",
+                     "printable", "whitespace", "octdigits")
+    },
+}  # fmt: skip
+"""Names that stand for texts."""
 
 
 def canonical(path: str) -> str:
@@ -54,4 +83,6 @@ def canonical(path: str) -> str:
     path = ".".join(parts)
     if path in _SAME_NAME:
         return _SAME_NAME[path]
+    if len(parts) > 2 and (first := ".".join(parts[:2])) in _SAME_NAME:
+        return canonical(".".join((_SAME_NAME[first], *parts[2:])))
     return path

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
+from .canonical import canonical
 from .guards import GuardError, parse, survey
+from .namespaces import holder
 from .paths import HOLE
+from .symbols import Scope
 from .values import Decoded, DecodedBytes, Value
 from .visitor import MUST_BE_KNOWN, Visitor
 
-__all__ = ["CODE_TAKERS", "UNPICKLERS", "code_taker", "made_function", "query", "unpickled", "yaml_loaded"]
+__all__ = ["CODE_TAKERS", "code_taker", "formula", "judge_text", "made_function", "namespaces", "query", "yaml_loaded"]
 
 _NESTED = 3
 """Levels of code in strings in code that are followed."""
@@ -24,55 +27,90 @@ CODE_TAKERS = frozenset(
     profile.run profile.runctx trace.Trace().run trace.Trace().runctx cProfile.Profile().run cProfile.Profile().runctx
     sympy.sympify sympy.S sympy.parse_expr sympy.parsing.sympy_parser.parse_expr numexpr.evaluate
     pandas.eval typing.ForwardRef threading._start_new_thread types.FunctionType
+    rlcompleter.Completer().attr_matches rlcompleter.Completer().global_matches rlcompleter.Completer().complete
+    numpy.testing.runstring numpy.testing.measure numpy.testing.rundocs numpy.testing._private.utils.runstring
+    bdb.Bdb().run bdb.Bdb().runeval pdb.run pdb.runeval trace.Trace().runfunc profile.Profile().run
+    profile.Profile().runctx cProfile.Profile().runcall timeit.main line_profiler.LineProfiler().run
+    line_profiler.LineProfiler().runctx memory_profiler.LineProfiler().run asteval.Interpreter()
+    asteval.Interpreter().eval
+    numexpr.re_evaluate sympy.lambdify sympy.utilities.lambdify.lambdify sympy.parsing.sympy_parser.eval_expr
+    sympy.parsing.sympy_parser.stringify_expr pydantic.TypeAdapter annotationlib.ForwardRef
+    annotationlib.call_evaluate_function execnet.makegateway().remote_exec
+    traitlets.config.loader.DeferredConfigString().get_value xarray.Dataset().eval modin.pandas.eval
+    cudf.DataFrame().eval dask.dataframe.eval
 """.split()
 )
 """What takes a text, and executes it."""
 
-UNPICKLERS = frozenset(
-    """
-    pickle.loads pickle.load pickle.Unpickler marshal.loads dill.loads cloudpickle.loads
-""".split()
-)  # fmt: skip
 _SAFE_LOADERS = frozenset(("SafeLoader", "CSafeLoader", "BaseLoader", "CBaseLoader"))
-_RECEIVED = re.compile(r"recv|requests\.|urllib|httpx|input\(\)|stdin|socket|argv|getenv|environ")
-
-
-def _docstrings(root: ast.AST) -> Iterator[str]:
-    for node in ast.walk(root):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ">>>" in node.value:
-            yield node.value
+_FORMULAS = re.compile(r"sympy\.\w+|patsy\.\w+|statsmodels\.formula\.api\.\w+|formulaic\.\w+|numexpr\.\w+")
+"""Functions that evaluate texts among their arguments as expressions."""
 
 
 def code_taker(visitor: Visitor, node: ast.Call, name: str) -> None:
-    """A call of one of `CODE_TAKERS`, or of the module doctest."""
+    """A call of one of `CODE_TAKERS`."""
     evaluator, scope = visitor.evaluator, visitor.scope
-    if name.startswith("doctest."):
-        _doctests(visitor, node)
-        return
     arguments = list(node.args[:1])
     arguments += [
         keyword.value
         for keyword in node.keywords
-        if keyword.arg in ("stmt", "setup", "source", "statement", "cmd", "expr")
+        if keyword.arg in ("stmt", "setup", "source", "statement", "cmd", "expr", "astr", "code_str", "text", "arg")
     ]
-    if name.startswith("timeit"):
+    if name.startswith("timeit") or name.endswith("lambdify"):
         arguments = [*node.args[1:2], *arguments]
     arguments.sort(
         key=lambda argument: any(k.arg == "setup" and k.value is argument for k in node.keywords), reverse=True
     )
     if visitor.strict and name in MUST_BE_KNOWN:
         return  # refused by its name
+    if name == "builtins.compile" and id(node) in visitor.unused and node.args and isinstance(node.args[0], ast.Call):
+        return  # what was read is only compiled to see whether it is valid
     for argument in arguments:
         values = evaluator.values(argument, scope)
         known = [value for value in values if value.kind == "text"]
+        visitor.executed |= {path for path, parts in evaluator.written.items() if set(parts) & set(values)}
         if name in MUST_BE_KNOWN:
             _must_be_known(visitor, node, name, argument, values, known)
         for value in known:
             if HOLE not in value.value:
-                _judge_text(visitor, node, value.value)
+                judge_text(visitor, node, value.value, namespaces(visitor, node))
         for value in values:
             if value.kind == "bytes":
-                _judge_text(visitor, node, value.value.decode("utf-8", "replace"))
+                judge_text(visitor, node, value.value.decode("utf-8", "replace"), namespaces(visitor, node))
+
+
+def namespaces(visitor: Visitor, node: ast.Call) -> list[Value]:
+    """The mappings in which the code that *node* executes finds its names."""
+    arguments = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
+    values = [value for argument in arguments for value in visitor.evaluator.values(argument, visitor.scope)]
+    return [
+        value for value in values if value.kind == "map" or (value.kind == "ref" and holder(value.value) is not None)
+    ]
+
+
+def _named_by(visitor: Visitor, tree: ast.AST, within: list[Value]) -> Scope:
+    """A scope in which the names of *tree* stand for what is in the namespaces *within*."""
+    inner = Scope(visitor.scope, tree)
+    for namespace in within:
+        if namespace.kind == "map":
+            for key, item in namespace.value:
+                for one in key:
+                    inner.bindings.setdefault(str(one.value), []).extend(("value", value) for value in item)
+        else:
+            module = holder(namespace.value)
+            for name in {item.id for item in ast.walk(tree) if isinstance(item, ast.Name)}:
+                inner.bind(name, "value", Value("ref", canonical(f"{module}.{name}")))
+    return inner
+
+
+def formula(visitor: Visitor, node: ast.Call, name: str) -> None:
+    """A call that may be of a function that evaluates texts as formulas."""
+    if _FORMULAS.fullmatch(name) is None:
+        return
+    for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+        for text in visitor.evaluator.texts(argument, visitor.scope):
+            if "(" in text and HOLE not in text:
+                judge_text(visitor, node, text.replace("~", "+").lstrip(" +"))
 
 
 def _must_be_known(
@@ -111,7 +149,7 @@ def _is_confined(visitor: Visitor, node: ast.Call) -> bool:
     return False
 
 
-def _judge_text(visitor: Visitor, node: ast.AST, text: str) -> None:
+def judge_text(visitor: Visitor, node: ast.AST, text: str, within: Iterable[Value] = ()) -> None:
     """Judge *text* as code that is executed at *node*."""
     key = text, id(visitor.scope)
     if key in visitor.judged or len(text) > _NESTED_SIZE:
@@ -133,35 +171,17 @@ def _judge_text(visitor: Visitor, node: ast.AST, text: str) -> None:
     except GuardError as error:
         visitor.refuse("dynamic-code", node, error.reason)
         return
-    outer = visitor.place
+    outer, scope = visitor.place, visitor.scope
     visitor.place = outer or node
     visitor.level += 1
+    given = list(within)
+    if given:
+        visitor.scope = _named_by(visitor, tree, given)
+        visitor.evaluator.keep(visitor.scope)
     visitor.evaluator.gather(tree, visitor.scope)
     visitor.visit(tree)
     visitor.level -= 1
-    visitor.place = outer
-
-
-def _doctests(visitor: Visitor, node: ast.Call) -> None:
-    if visitor.has_judged_docstrings:
-        return
-    visitor.has_judged_docstrings = True
-    for text in _docstrings(visitor.evaluator.symbols.module.node):
-        examples = re.findall(r"^\s*(?:>>>|\.\.\.) ?(.*)$", text, re.MULTILINE)
-        if examples:
-            _judge_text(visitor, node, "\n".join(examples))
-
-
-def unpickled(visitor: Visitor, node: ast.Call, name: str) -> None:
-    """A call of one of `UNPICKLERS`."""
-    for argument in node.args[:1]:
-        for value in visitor.evaluator.values(argument, visitor.scope):
-            if value.kind in ("bytes", "text") or (value.kind == "ref" and _RECEIVED.search(value.value)):
-                visitor.refuse(
-                    "deserialization",
-                    node,
-                    f"{name} of data that came with the code, or from outside, can execute anything.",
-                )
+    visitor.place, visitor.scope = outer, scope
 
 
 def query(visitor: Visitor, node: ast.Call, _name: str) -> None:
@@ -169,7 +189,7 @@ def query(visitor: Visitor, node: ast.Call, _name: str) -> None:
     for argument in node.args[:1]:
         for text in visitor.evaluator.texts(argument, visitor.scope):
             if "@" in text or "__" in text:
-                _judge_text(visitor, node, text.replace("@", " ").strip())
+                judge_text(visitor, node, text.replace("@", " ").strip())
 
 
 def made_function(visitor: Visitor, node: ast.Call, name: str) -> None:

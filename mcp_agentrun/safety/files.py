@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from .paths import HOLE, objection
 from .visitor import Visitor
 
-__all__ = ["address_of", "addresses", "method", "secrets_read"]
+__all__ = ["address_of", "addresses", "method", "model_fetched", "secrets_read"]
 
 _METADATA = re.compile(
     r"169\.254\.169\.254|metadata\.google\.internal|100\.100\.100\.200|fd00:ec2::254|169\.254\.170\.2"
@@ -52,7 +52,7 @@ _WRITERS = re.compile(
     r"|mkfifo|mknod|utime|setxattr|removexattr|chflags)|shutil\.(rmtree|move|chown|unpack_archive)"
     r"|(zipfile\.ZipFile|tarfile\.(open|TarFile))\(\)\.(extract|extractall)|tempfile\.\w+|logging\.(FileHandler|basicConfig)"
     r"|logging\.handlers\.\w+|numpy\.(save\w*|memmap)|joblib\.dump|shelve\.open|dbm\.open|matplotlib\.pyplot\.savefig"
-    r"|PIL\.Image\.\w+\(\)\.save|cv2\.imwrite|send2trash\..*|distutils\.(dir|file)_util\.\w+"
+    r"|PIL\.Image\.\w+\(\)\.save|cv2\.imwrite|send2trash\..*|(py_compile|compileall)\.compile\w*|distutils\.(dir|file)_util\.\w+"
 )
 _FILES = re.compile(
     r"builtins\.open|os\.(?!path|environ|getenv|fspath|fsdecode|fsencode|putenv|urandom|cpu_count|get_terminal_size|strerror)\w+"
@@ -78,7 +78,7 @@ _STDLIB_PURE_ROOTS = frozenset(
 )
 _URL_TAKERS = re.compile(
     r"(pandas|polars|dask\.\w+|geopandas|cudf)\.(read_\w+|scan_\w+)|numpy\.(loadtxt|genfromtxt)|skimage\.io\.imread|imageio\..*"
-    r"|urllib\.request\..*|(torch|tensorflow|keras|huggingface_hub|datasets|fsspec|smart_open|wget)\..*|(builtins|smart_open)\.open"
+    r"|urllib\.request\.(?!Request$).*|(torch|tensorflow|keras|huggingface_hub|datasets|fsspec|smart_open|wget)\..*|(builtins|smart_open)\.open"
     r"|xml\.etree\.\w+\.parse|lxml\..*|feedparser\..*|git\..*|webbrowser\..*"
 )
 
@@ -93,8 +93,16 @@ def method(visitor: Visitor, node: ast.Call, function: ast.Attribute, names: lis
             if write or name in _READING_METHODS:
                 listing = name in ("iterdir", "glob", "rglob", "walk")
                 _path(visitor, node, base.value, write=write, listing=listing, whole=name in ("rglob", "walk"))
+            if name in ("glob", "rglob"):
+                for argument in node.args[:1]:
+                    for text in visitor.evaluator.texts(argument, visitor.scope):
+                        _path(visitor, node, f"{base.value}/{text}", write=False, listing=True)
             if name in ("rename", "replace", "symlink_to", "hardlink_to"):
                 _paths_in(visitor, node, node.args, write=name != "symlink_to")
+    if bases and all(base.kind == "instance" and not base.value[0].bases for base in bases):
+        return  # a method of the code's own
+    if name == "replace" and len(node.args) > 1:
+        return  # in a text
     if not names and not any(base.kind == "path" for base in bases) and name in _WRITING_METHODS | _READING_METHODS:
         _paths_in(
             visitor, node, [*node.args, *(keyword.value for keyword in node.keywords)], write=name in _WRITING_METHODS
@@ -114,7 +122,9 @@ def _opens_for_writing(visitor: Visitor, node: ast.Call, place: int) -> bool:
 def addresses(visitor: Visitor, node: ast.Call, names: list[str]) -> None:
     """Paths and addresses among the arguments of what deals with files or the network."""
     arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-    for argument in arguments:
+    pure = ("urllib.parse.", "ipaddress.", "builtins.print", "builtins.str")
+    is_pure = all(name.startswith(pure) for name in names) and (names or _is_own(visitor, node.func))
+    for argument in () if is_pure else arguments:
         if isinstance(argument, (ast.Constant, ast.Name, ast.JoinedStr, ast.BinOp)):
             for text in visitor.evaluator.texts(argument, visitor.scope):
                 if len(text) < 2048 and _METADATA.search(text):
@@ -143,6 +153,12 @@ def addresses(visitor: Visitor, node: ast.Call, names: list[str]) -> None:
             "**" in text for argument in node.args for text in visitor.evaluator.texts(argument, visitor.scope)
         )
         _paths_in(visitor, node, arguments, write=write, listing=name in _LISTING, whole=name in _WHOLE or is_deep)
+
+
+def _is_own(visitor: Visitor, function: ast.expr) -> bool:
+    """Whether *function* is one that the code defines, whose own calls are judged."""
+    values = visitor.evaluator.values(function, visitor.scope)
+    return bool(values) and all(value.kind == "function" for value in values)
 
 
 def _flags(visitor: Visitor, node: ast.Call) -> Iterator[str]:
@@ -190,6 +206,15 @@ def address_of(visitor: Visitor, node: ast.Call, name: str) -> None:
         for text in visitor.evaluator.texts(argument, visitor.scope):
             if _URL.match(text):
                 visitor.refuse("network", node, f"{name[:60]} is given an address on the network.")
+
+
+def model_fetched(visitor: Visitor, node: ast.Call, name: str) -> None:
+    """A model is loaded together with code from where it is published."""
+    for keyword in node.keywords:
+        if keyword.arg == "trust_remote_code" and not (
+            isinstance(keyword.value, ast.Constant) and not keyword.value.value
+        ):
+            visitor.refuse("network", node, f"{name[:60]} fetches code, and executes it.")
 
 
 def secrets_read(visitor: Visitor, node: ast.Call, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import codecs
+import itertools
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from .values import (
     Value,
     Values,
     as_text,
+    collection,
     from_plain,
     is_decoded,
     plain,
@@ -27,6 +29,7 @@ from .values import (
 __all__ = [
     "SLICED",
     "TEXT_METHODS",
+    "compared",
     "formatted",
     "integer_method",
     "is_codec",
@@ -43,11 +46,13 @@ SLICED = frozenset(("text", "bytes", "seq"))
 
 _WIDTH = re.compile(r"%(?:\(\w*\))?[-+ #0]*(?:\d{4}|\d*\.\d{4})")
 
+_FIELD = re.compile(r"%(?:\(\w*\))?[-+ #0]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa%]")
+
 TEXT_METHODS = frozenset(
     """
     decode encode replace join strip lstrip rstrip lower upper casefold title capitalize swapcase removeprefix
     removesuffix split rsplit splitlines hex zfill expandtabs partition rpartition translate center ljust rjust
-    __add__ __str__
+    __add__ __str__ isalpha isdigit isalnum isupper islower isspace startswith endswith find index count
 """.split()
 )
 
@@ -59,6 +64,12 @@ def operate(operation: type[ast.AST], one: Value, other: Value) -> Value | None:
         return Value("bytes", DecodedBytes(a + b) if is_decoded(a, b) else a + b)
     if one.kind == other.kind == "seq" and operation is ast.Add and len(a) + len(b) <= LONGEST_SEQUENCE:
         return Value("seq", a + b)
+    if operation is ast.Add and {one.kind, other.kind} == {"seq", "map"}:
+        return collection(tuple(item for value in (one, other) for item in _inside(value)))
+    if operation is ast.BitOr and one.kind == other.kind == "map":
+        return Value("map", a + b)
+    if operation is ast.Mult and one.kind == "seq" and other.kind == "int":
+        return Value("seq", a * b) if 0 <= b * len(a) <= LONGEST_SEQUENCE else one
     if operation is ast.Mult and one.kind in ("text", "bytes") and other.kind == "int" and 0 <= b * len(a) <= 4096:
         return Value(one.kind, a * b)
     if one.kind == other.kind == "int" and max(abs(a), abs(b)) < 1 << 256:
@@ -98,6 +109,37 @@ _INTEGERS: dict[type[ast.AST], Callable[[int, int], int]] = {
 }
 
 
+def _inside(value: Value) -> Iterator[Value]:
+    for item in value.value:
+        yield from item if value.kind == "seq" else item[1]
+
+
+def compared(operation: type[ast.AST], one: Value, other: Value) -> bool | None:
+    """What comparing gives, or None where that is not known."""
+    function = _COMPARISONS.get(operation)
+    kinds = {one.kind, other.kind}
+    if function is None or not (kinds <= {"int", "float"} or kinds in ({"text"}, {"bytes"})):
+        return None
+    if kinds == {"text"} and (HOLE in one.value or HOLE in other.value):
+        return None
+    try:
+        return bool(function(one.value, other.value))
+    except TypeError:
+        return None
+
+
+_COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Eq: lambda a, b: a == b,
+    ast.NotEq: lambda a, b: a != b,
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
+
+
 def sliced(base: Value, bounds: tuple[int | None, ...] | None) -> Value:
     """*base* from start to stop by step, as far as these are known."""
     if bounds is None:
@@ -130,7 +172,7 @@ def percent(template: str, right: Values) -> Iterator[Value]:
         try:
             text = HOLE if is_wide or _is_long(template.count("%"), parts) else template % choice
         except (TypeError, ValueError, KeyError, OverflowError):
-            continue
+            text = _FIELD.sub(lambda match: "%" if match[0] == "%%" else HOLE, template)
         if len(text) <= LONGEST:
             yield Value("text", Decoded(text) if is_decoded(template, *parts) else text)
 
@@ -140,7 +182,7 @@ def formatted(template: str, arguments: list[Values], named: dict[str, Any]) -> 
     parts = [*map(plain, arguments), *named.values()]
     if (
         len(template) > LONGEST
-        or re.search(r"\{[^{}]*[:.\[!]", template)
+        or re.search(r"\{[^{}]*(?:[.\[]|:[^{}]*\d{4})", template)
         or _is_long(template.count("{"), (part for part in parts if isinstance(part, str)))
     ):
         return (Value("text", re.sub(r"\{[^{}]*\}", HOLE, template)),)
@@ -158,20 +200,61 @@ def _is_long(places: int, parts: Iterable[Any]) -> bool:
 
 def text_method(base: Any, name: str, arguments: list[Values]) -> Values:
     """What a method of `TEXT_METHODS` of the text or bytes *base* gives."""
-    known: list[Any] = []
-    for values in arguments:
-        if not values:
-            if name in ("replace", "join"):
-                return (Value("text", HOLE),)
-            return ()
-        value = values[0]
-        if value.kind == "seq":
-            items = [item[0].value if item else HOLE for item in value.value]
-            known.append(items)
-        elif value.kind in ("text", "bytes", "int"):
-            known.append(value.value)
+    hole = (Value("text", HOLE),)
+    if not all(arguments):
+        return hole if name in ("replace", "join") else ()
+    found: list[Value] = []
+    for chosen in itertools.islice(itertools.product(*(values[:4] for values in arguments)), ALTERNATIVES):
+        if name == "join" and chosen and chosen[0].kind == "seq":
+            for items in _spelled(base, chosen[0].value):
+                found += _of_text(base, name, [items])
+        elif all(value.kind in ("text", "bytes", "int") for value in chosen):
+            found += _of_text(base, name, [value.value for value in chosen])
+        elif name in ("replace", "join"):
+            found += hole
+        elif name == "translate" and chosen[0].kind == "seq":
+            found += _of_text(base, name, [[item[0].value if item else HOLE for item in chosen[0].value]])
+        elif name == "translate":
+            found += _translated(base, chosen[0])
+    return tuple(found)
+
+
+def _translated(base: Any, table: Value) -> Values:
+    """*base*, translated by a mapping of characters."""
+    if table.kind != "map" or not isinstance(base, str) or len(table.value) > 1024:
+        return (Value("text", HOLE),)
+    characters: dict[int, Any] = {}
+    for keys, items in table.value:
+        if len(keys) != 1 or len(items) > 1:
+            return (Value("text", HOLE),)
+        key = keys[0].value
+        characters[key if isinstance(key, int) else ord(key[:1] or " ")] = items[0].value if items else None
+    if _is_long(len(base), characters.values()):
+        return ()
+    try:
+        return from_plain(base.translate(characters), decoded=True)
+    except (TypeError, ValueError):
+        return ()
+
+
+def _spelled(base: Any, items: tuple[Values, ...]) -> list[list[Any]]:
+    """The few ways in which *items* can be put together by joining."""
+    kinds = ("bytes",) if isinstance(base, bytes) else ("text",)
+    ways: list[list[Any]] = [[]]
+    for item in items:
+        choices: list[Any] = [value.value if value.kind in kinds else HOLE for value in item[:ALTERNATIVES]] or [HOLE]
+        if len(choices) > 1 and len(ways) * len(choices) > ALTERNATIVES:
+            choices = [HOLE]
+        if len(choices) == 1:
+            for way in ways:
+                way.append(choices[0])
         else:
-            return ()
+            ways = [[*way, choice] for way in ways for choice in choices]
+    return ways
+
+
+def _of_text(base: Any, name: str, known: list[Any]) -> Values:
+    """What the method gives for arguments that are known."""
     decoded = is_decoded(base, *known) or any(is_decoded(*value) for value in known if isinstance(value, list))  # pyright: ignore
     try:
         if name == "decode":
@@ -240,12 +323,17 @@ def path_method(base: str, name: str, arguments: list[Values]) -> Values:
         return tuple(Value("path", text) for text in results[:ALTERNATIVES])
     if name in ("resolve", "absolute", "expanduser"):
         return (Value("path", base),)
-    if name in ("as_posix", "__str__", "__fspath__"):
+    if name in ("as_posix", "__str__", "__fspath__", "as_uri"):
         return (Value("text", base),)
     if name in ("with_name", "with_suffix", "with_stem", "relative_to"):
         return (Value("path", f"{posixpath.dirname(base)}/{HOLE}"),)
+    if name == "glob" and arguments:
+        return (collection(tuple(Value("path", posixpath.join(base, as_text(value))) for value in arguments[0])),)
     if name in ("iterdir", "glob", "rglob"):
-        return (Value("seq", ((Value("path", f"{base.rstrip('/')}/{HOLE}"),),)),)
+        return (collection((Value("path", f"{base.rstrip('/')}/**"),)),)
+    if name == "walk":
+        names = (collection((Value("text", HOLE),)),)
+        return (collection((Value("seq", ((Value("path", f"{base.rstrip('/')}/**"),), names, names)),)),)
     if name == "home":
         return (Value("path", "~"),)
     return (Value("ref", f"pathlib.Path().{name}()"),)

@@ -9,9 +9,10 @@ import ast
 import re
 from collections.abc import Callable
 
-from . import bombs, execution, files, reflection, system, tampering
+from . import bombs, databases, execution, files, latent, reflection, system, tampering, written
 from .canonical import canonical
 from .evaluator import Evaluator
+from .lookups import RESOLVERS
 from .names import Names
 from .rules import module_rule
 from .verdict import Finding
@@ -24,6 +25,8 @@ _FORBIDDEN_KEYS = frozenset(
     __builtins__ __import__ __subclasses__ __globals__ __loader__ __spec__ __getattribute__
 """.split()
 )
+_CHANGING = (".update", ".setdefault", ".pop", ".popitem", ".clear", ".__setitem__", ".__delitem__", ".__ior__")
+_COLLECTORS = frozenset(("builtins.list", "builtins.tuple", "builtins.set", "builtins.sorted", "builtins.len"))
 _FORBIDDEN_NAMES = frozenset(("__builtins__", "__loader__", "__spec__", "__build_class__"))
 _TEMPLATE = re.compile(r"\{[^{}]*__(globals|subclasses|builtins|import|code|closure|mro|base|bases)__")
 
@@ -106,14 +109,13 @@ class Policy(Visitor):
                 self.refuse("dunder-escape", node, f"{key} leads into the interpreter.")
         for base in self.evaluator.values(node.value, self.scope):
             if base.kind == "ref" and base.value == "os.environ" and isinstance(node.ctx, (ast.Store, ast.Del)):
-                tampering.environment(self, node, self.evaluator.texts(node.slice, self.scope))
+                tampering.environment(self, node, tampering.keys_of(self, node.slice))
             elif base.kind == "ref" and base.value == "sys.modules" and isinstance(node.ctx, (ast.Store, ast.Del)):
                 tampering.module_replaced(self, node, self.evaluator.texts(node.slice, self.scope))
-            elif base.kind == "ref" and base.value.endswith(".__dict__") and not isinstance(node.slice, ast.Constant):
-                if base.value.partition(".")[0] in SENSITIVE_MODULES and not self.evaluator.texts(
-                    node.slice, self.scope
-                ):
-                    self.refuse("introspection", node, f"Which name of {base.value[:-9]} is meant can't be known.")
+            elif base.kind == "ref" and isinstance(node.ctx, (ast.Store, ast.Del)):
+                tampering.in_namespace(self, node, base.value, self.evaluator.texts(node.slice, self.scope))
+            elif base.kind == "ref":
+                reflection.member_of_namespace(self, node, base.value)
         for value in self.evaluator.values(node, self.scope):
             if value.kind == "ref" and isinstance(node.ctx, ast.Load):
                 if value.value in MUST_BE_KNOWN and id(node) not in self.vetted:
@@ -125,6 +127,9 @@ class Policy(Visitor):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         for target in node.targets:
+            place = target.value if isinstance(target, ast.Subscript) else target
+            if "sys.path" in self.evaluator.references(place, self.scope):
+                tampering.module_path(self, node, [node.value])
             if isinstance(target, ast.Name) and target.id in ("__class_getitem__", "__getattr__", "__getattribute__"):
                 for name in self.evaluator.references(node.value, self.scope):
                     if name in MUST_BE_KNOWN:
@@ -132,8 +137,11 @@ class Policy(Visitor):
         return self.contents(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        if isinstance(node.op, ast.BitOr) and "os.environ" in self.evaluator.references(node.target, self.scope):
+        targets = self.evaluator.references(node.target, self.scope)
+        if isinstance(node.op, ast.BitOr) and "os.environ" in targets:
             tampering.environment_update(self, node, node.value)
+        if "sys.path" in targets:
+            tampering.module_path(self, node, [node.value])
         return self.contents(node)
 
     def visit_Delete(self, node: ast.Delete) -> ast.AST:
@@ -163,49 +171,175 @@ class Policy(Visitor):
         bombs.loop(self, node)
         return self.contents(node)
 
+    def visit_For(self, node: ast.For) -> ast.AST:
+        bombs.loop(self, node)
+        self._gone_through(node.iter)
+        return self.contents(node)
+
+    def _gone_through(self, node: ast.expr) -> None:
+        if "sys.modules" in self.evaluator.references(node, self.scope):
+            self.vetted.add(id(node))  # which gives their names
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        self._gone_through(node.iter)
+        return self.contents(node)
+
+    def _collection(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.AST:
+        bombs.collected(self, node)
+        return self.within(node)
+
+    visit_ListComp = _collection
+    visit_SetComp = _collection
+    visit_DictComp = _collection
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         values = self.evaluator.values(node.func, self.scope)
         names = [value.value for value in values if value.kind == "ref"]
         self.vetted.add(id(node.func))
         for name in names:
             self._called(node, name)
+            if name in _COLLECTORS:
+                for argument in node.args[:1]:
+                    self._gone_through(argument)
         if isinstance(node.func, ast.Attribute):
             method = node.func.attr
             if method == "__getattribute__" and len(node.args) > 1:
                 reflection.by_name(self, node, "object.__getattribute__")
             if method in ("query", "eval") and not names:
                 execution.query(self, node, method)
+            databases.statement(self, node, method)
+            if method in ("format", "format_map", "vformat"):
+                self._template(node, node.func)
             if not names:
                 bombs.method(self, node, node.func)
             files.method(self, node, node.func, names)
+        elif not isinstance(node.func, (ast.Name, ast.Subscript)):
+            for name in names:  # what another call gives is mentioned nowhere else
+                self.reference(node, name)
+        reflection.unknown_member(self, node, names)
+        written.note(self, node)
         files.addresses(self, node, names)
         reflection.modules_handed_on(self, node, names)
         return self.contents(node)
 
+    def _template(self, node: ast.Call, function: ast.Attribute) -> None:
+        """A template that is put together from parts is judged where it is used."""
+        for part in (function.value, *node.args[:1]):
+            for text in self.evaluator.texts(part, self.scope):
+                if "__" in text and _TEMPLATE.search(text):
+                    self.refuse("dunder-escape", node, "This text, used as a template, reaches into the interpreter.")
+
+    def annotated(self, node: ast.expr) -> None:
+        latent.annotation(self, node)
+        self.visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        latent.annotation(self, node.annotation)
+        return self.contents(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        self.unused.add(id(node.value))
+        return self.contents(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if self.evaluator.references(node.test, self.scope) == ["typing.TYPE_CHECKING"]:
+            node = ast.If(node.test, [item for item in node.body if not _is_import(item)], node.orelse)
+        return self.contents(node)
+
     def _called(self, node: ast.Call, name: str) -> None:
-        if name in execution.CODE_TAKERS or name.startswith("doctest."):
+        if name in execution.CODE_TAKERS:
             execution.code_taker(self, node, name)
+        elif name.startswith(("sympy.", "patsy.", "statsmodels.", "formulaic.", "numexpr.")):
+            execution.formula(self, node, name)
+        if name in latent.FINDERS or name.partition(".")[0] in latent.FINDERS:
+            latent.found(self, node, name)
         rule = _CALLS.get(name)
         if rule is not None:
             rule(self, node, name)
+        elif name.endswith(_CHANGING):
+            tampering.namespace_call(self, node, name)
         elif name.endswith((".query", ".eval")):
             execution.query(self, node, name)
         files.address_of(self, node, name)
+        files.model_fetched(self, node, name)
+
+
+def _is_import(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 _Rule = Callable[[Visitor, ast.Call, str], None]
 _CALLS: dict[str, _Rule] = {
     **dict.fromkeys(reflection.BY_NAME, reflection.by_name),
     **dict.fromkeys(("builtins.__import__", "importlib.import_module"), reflection.import_by_name),
+    **dict.fromkeys(RESOLVERS, reflection.resolved),
     "builtins.open": system.opened,
     **dict.fromkeys(system.ON_DESCRIPTORS, system.descriptor),
     "os.kill": system.kill,
     **dict.fromkeys(("os.chmod", "os.fchmod", "os.mkdir"), system.mode),
     **dict.fromkeys(tampering.ON_ENVIRONMENT, tampering.environment_call),
+    **dict.fromkeys(("sys.path.insert", "sys.path.append", "sys.path.extend"), tampering.path_call),
     **dict.fromkeys(("types.FunctionType", "types.LambdaType"), execution.made_function),
     **dict.fromkeys(("yaml.load", "yaml.load_all"), execution.yaml_loaded),
-    **dict.fromkeys(execution.UNPICKLERS, execution.unpickled),
+    **dict.fromkeys(written.UNPICKLERS | written.FILE_LOADERS, written.unpickled),
+    **dict.fromkeys(written.RUNNERS - {"importlib.import_module"}, written.runs),
+    **dict.fromkeys(
+        (
+            "os.rename",
+            "os.replace",
+            "os.renames",
+            "shutil.move",
+            "shutil.copy",
+            "shutil.copy2",
+            "shutil.copyfile",
+            "os.link",
+            "os.symlink",
+        ),
+        written.moved,
+    ),
+    **dict.fromkeys(
+        (
+            "logging.config.dictConfig",
+            "logging.config.DictConfigurator",
+            "logging.config.BaseConfigurator",
+            "hydra.utils.instantiate",
+        ),
+        latent.configured,
+    ),
+    **dict.fromkeys(
+        (
+            "mako.template.Template",
+            "tornado.template.Template",
+            "bottle.template",
+            "bottle.SimpleTemplate",
+            "Cheetah.Template.Template",
+            "chameleon.PageTemplate",
+            "web.template.Template",
+            "genshi.template.MarkupTemplate",
+            "mako.lookup.TemplateLookup().put_string",
+        ),
+        latent.rendered,
+    ),
+    **dict.fromkeys(
+        (
+            "tkinter.Tcl().eval",
+            "tkinter.Tcl().call",
+            "tkinter.Tcl().evalfile",
+            "tkinter.Tk().eval",
+            "tkinter.Tk().call",
+            "tkinter.Tk().tk.eval",
+            "tkinter.Tk().tk.call",
+            "tkinter.Tcl().tk.eval",
+            "tkinter.Tcl().tk.call",
+            "tkinter.Tk().evalfile",
+            "_tkinter.create().eval",
+            "_tkinter.create().call",
+        ),
+        latent.interpreted,
+    ),
     **dict.fromkeys(bombs.SIZED, bombs.sized),
+    "sys.setrecursionlimit": bombs.recursion,
+    "collections.deque": bombs.queued,
     "math.factorial": bombs.factorial,
     "builtins.pow": bombs.power,
     **dict.fromkeys(("pandas.eval", "pandas.DataFrame()"), execution.query),
@@ -231,6 +365,7 @@ def judge(
     evaluator.gather(tree, evaluator.symbols.module)
     policy = Policy(evaluator, strict=strict, network=network, off=off)
     policy.visit(tree)
+    written.judge_files(policy)
     _require_whole(policy)
     if names is not None and (remember or not policy.findings):
         _remember(evaluator, names)

@@ -16,13 +16,14 @@ import posixpath
 from abc import ABC, abstractmethod
 from typing import Any
 
-from .canonical import REENTRY, canonical
+from .canonical import CONSTANTS, REENTRY, canonical
 from .names import Names
+from .namespaces import ANY, member, members
 from .paths import HOLE
 from .symbols import COMPREHENSIONS, Function, Scope, SymbolTable, last_name
-from .values import LONGEST_SEQUENCE, Value, Values
+from .values import LONGEST_SEQUENCE, Value, Values, collection
 
-__all__ = ["Resolver"]
+__all__ = ["Resolver", "named", "source_file"]
 
 _CALL_SITES = 400
 """Calls of one function, and assignments to attributes of one name, that are followed."""
@@ -30,6 +31,38 @@ _CALL_SITES = 400
 _BINDINGS = 400
 _BUILTINS = frozenset(dir(builtins)) | {"exit", "quit"}
 _TRANSPARENT = frozenset(("__call__", "__func__", "__wrapped__", "func"))
+
+
+def named(path: str) -> Value:
+    """What the canonical name *path* stands for."""
+    text = CONSTANTS.get(path)
+    return Value("ref", path) if text is None else Value("text", text)
+
+
+_PLACES = frozenset(("__file__", "__cached__", "__path__", "origin"))
+
+
+def source_file(module: str, *, is_folder: bool = False) -> Values:
+    """Where an installed module comes from."""
+    path = f"/usr/lib/python3/{module.removeprefix('spec:').replace('.', '/')}"
+    return (collection((Value("text", path),)),) if is_folder else (Value("text", f"{path}.py"),)
+
+
+def _is_property(function: Value) -> bool:
+    """Whether *function* is called by asking for an attribute."""
+    decorators: list[ast.expr] = getattr(function.value[0], "decorator_list", [])
+    return any(last_name(item) in ("property", "cached_property", "classproperty") for item in decorators)
+
+
+def _part_of_path(path: str, name: str) -> Values:
+    """What attribute *name* of the pathlib path, or of the entry of a folder, is."""
+    if name == "parent":
+        return (Value("path", posixpath.dirname(path) or "."),)
+    if name == "path":
+        return (Value("text", path),)
+    if name == "name":
+        return (Value("text", posixpath.basename(path)),)
+    return ()
 
 
 class Resolver(ABC):
@@ -96,8 +129,8 @@ class Resolver(ABC):
     def binding(self, kind: str, what: Any, scope: Scope) -> Values:
         """What a name may stand for by one of its bindings in *scope*, as `Scope.bind` was told it."""
         if kind == "value":
-            return (what,)
-        if kind in ("expr", "match", "part"):
+            return (named(what.value),) if what.kind == "ref" else (what,)
+        if kind in ("expr", "part"):
             return self.values(what, scope)
         if kind == "iter":
             outer = scope.parent if isinstance(scope.node, COMPREHENSIONS) and scope.parent is not None else scope
@@ -107,6 +140,8 @@ class Resolver(ABC):
             return found
         if kind == "parameter":
             return self._parameter(*what)
+        if kind == "entered":
+            return self._special(self.values(what, scope), "__enter__", "__aenter__")
         if kind == "rest":
             return self._rest(what)
         return ()
@@ -180,7 +215,9 @@ class Resolver(ABC):
         for keyword in call.keywords:
             if keyword.arg in ("args", "kwargs"):
                 found += self.items(self.values(keyword.value, scope))
-        place = next((i for i, item in enumerate(call.args) if last_name(item) == function), None)
+            elif keyword.arg in ("key", "func") and self._is_named(keyword.value, function) and call.args:
+                found += self.items(self.values(call.args[0], scope))
+        place = next((i for i, item in enumerate(call.args) if self._is_named(item, function)), None)
         if place is not None and index >= 0:
             after = call.args[place + 1 :]
             if index < len(after):
@@ -188,6 +225,21 @@ class Resolver(ABC):
                 found += handed
                 found += self.items(handed)
         return tuple(found)
+
+    def _special(self, values: Values, *methods: str) -> Values:
+        """What special methods of instances among *values* give."""
+        found: list[Value] = []
+        for value in values:
+            if value.kind == "instance":
+                inner: Scope = value.value[1]
+                for name in methods:
+                    for kind, what in inner.bindings.get(name, ()):
+                        for function in self.binding(kind, what, inner):
+                            found += self.returned(function) if function.kind == "function" else ()
+        return tuple(found)
+
+    def _is_named(self, node: ast.expr, function: str) -> bool:
+        return last_name(node) == function or self.symbols.lambdas.get(id(node)) == function
 
     def items(self, values: Values) -> Values:
         """What iterating over *values* may give."""
@@ -198,13 +250,16 @@ class Resolver(ABC):
                     found += item
                     if len(found) > 1024:
                         break
-            elif value.kind == "map":
+            elif value.kind in ("map", "fields"):
                 for key, item in value.value:
                     found += [*key, *item]
+            elif value.kind == "instance":
+                given = self._special((value,), "__iter__", "__next__", "__getitem__")
+                found += self.items(tuple(one for one in given if one.kind != "instance"))
             elif value.kind == "text":
                 found += [Value("text", value.value)]  # a character of it: what matters is where it came from
             elif value.kind == "ref":
-                found.append(Value("ref", value.value + "[]"))
+                found += members(value.value)
             elif value.kind == "path":
                 found.append(Value("path", f"{value.value.rstrip('/')}/{HOLE}"))
             if len(found) > 1024:
@@ -227,20 +282,29 @@ class Resolver(ABC):
         for base in bases:
             if base.kind == "ref":
                 is_known = True
-                if base.value.endswith(("__dict__", "__builtins__")) and name in ("get", "pop", "setdefault"):
-                    found.append(Value("ref", f"{base.value}.{name}"))
-                elif name in _TRANSPARENT:
+                if name in _TRANSPARENT:
                     found.append(base)
+                elif name in _PLACES and "(" not in base.value and "[" not in base.value:
+                    found += source_file(base.value, is_folder=name == "__path__")
                 else:
-                    found.append(Value("ref", canonical(f"{base.value}.{name}")))
-            elif base.kind == "path" and name == "parent":
-                found.append(Value("path", posixpath.dirname(base.value) or "."))
-            elif base.kind == "class":
+                    found.append(named(member(base.value, name)))
+            elif base.kind == "path":
+                found += _part_of_path(base.value, name)
+            elif base.kind == "fields":
+                is_known = True
+                for key, item in base.value:
+                    if not key or any(one.value == name for one in key):
+                        found += item
+            elif base.kind in ("class", "instance"):
                 node, inner = base.value
                 if name in inner.bindings:
-                    is_known = True
+                    is_known |= base.kind == "class"
                     for kind, what in inner.bindings[name]:
-                        found += self.binding(kind, what, inner)
+                        for value in self.binding(kind, what, inner):
+                            is_computed = base.kind == "instance" and value.kind == "function" and _is_property(value)
+                            found += self.returned(value) if is_computed else (value,)
+                if base.kind == "instance":
+                    found += self._field(node, name)
                 for parent in node.bases:
                     if inner.parent is not None:
                         found += self.attribute(self.values(parent, inner.parent), name)
@@ -252,13 +316,34 @@ class Resolver(ABC):
                 found.append(Value("ref", canonical(f"_.{name}")))
         return tuple(found)
 
+    def _field(self, node: ast.ClassDef, name: str) -> Values:
+        """What attribute *name* of a data class may be, by the calls that make its instances."""
+        fields = [
+            item.target.id
+            for item in node.body
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+        ]
+        if name not in fields:
+            return ()
+        found: list[Value] = []
+        for call, scope in self.symbols.calls.get(node.name, [])[:_CALL_SITES]:
+            found += self._argument(call, scope, fields.index(name), name)
+        return tuple(found)
+
     def by_name(self, arguments: list[Values]) -> Values:
         """What `getattr` with *arguments* may give."""
         found: list[Value] = []
         if len(arguments) >= 2:
-            for name in arguments[1]:
-                if name.kind == "text":
-                    found += self.attribute(arguments[0], name.value)
+            names = [name.value for name in arguments[1] if name.kind == "text"]
+            for name in names:
+                if HOLE not in name:
+                    found += self.attribute(arguments[0], name)
+            if not names or any(HOLE in name for name in names):
+                found += [
+                    Value("ref", f"{base.value}.{ANY}")
+                    for base in arguments[0]
+                    if base.kind == "ref" and "(" not in base.value and "[" not in base.value
+                ]
             if len(arguments) > 2:
                 found += arguments[2]
         return tuple(found)

@@ -65,20 +65,32 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|(.*\.)?subprocess_(exec|shell)|_posixsubprocess\..*|_winapi\..*|webbrowser\..*|commands\..*|popen2\..*"
         r"|(pexpect|plumbum|fabric|invoke|sh|delegator|pwntools|pwn)\..*|distutils\.spawn\..*|pydoc\.(pipepager|tempfilepager)"
         r"|platform\.popen|psutil\.Popen|test\.support.*|numpy\.distutils\..*|numpy\.f2py\.compile"
-        r"|IPython\..*|antigravity|multiprocessing\.util\.spawnv_passfds|anyio\.(run_process|open_process)|trio\.(run_process|lowlevel\.open_process)",
+        r"|IPython\.(?!(core\.)?display\b|get_ipython(\(\))?$|get_ipython\(\)\.run_(line|cell)_magic|__version__$).*|antigravity"
+        r"|platform\._syscmd_\w+|uuid\._(get_command_stdout|find_mac\w*|popen)|mailcap\.(findmatch|test|show)|pipes\.Template.*"
+        r"|os\._(spawnvef|execvpe)|_osx_support\._read_output|pydoc\.(pipe_pager|_pipepager|tempfile_pager)|imaplib\.IMAP4_stream"
+        r"|multiprocessing\.(popen_\w+|forkserver|resource_tracker|spawn)\.\w+|sysconfig\._init_\w+"
+        r"|(uvloop|gevent|eventlet|tornado\.process|twisted\.internet\.(utils|process)|distributed|dask\.distributed"
+        r"|luigi|nox|tox|doit|envoy|sarge|executor|easyprocess|pyautogui|pynput|winrm|wmi|pycapnp)(\.\w+)*\.(subprocess\w*"
+        r"|Popen|Subprocess|getProcess\w+|spawnProcess|run_process|system|call|check_output)|git\.(Git|cmd)\b.*"
+        r"|psutil\.test|joblib\.externals\.loky\.backend\..*|setproctitle\..*|daemon\.DaemonContext.*|multiprocessing\.util\.spawnv_passfds|anyio\.(run_process|open_process)|trio\.(run_process|lowlevel\.open_process)",
     ),
     (
         "native-code",
         r"_?ctypes(\..*)?|_?cffi(_backend)?(\..*)?|numpy\.ctypeslib\..*|faulthandler\._.*|types\.CodeType|_testcapi(\..*)?"
         r"|_?xxsubinterpreters(\..*)?|_interpreters(\..*)?|sys\.setdlopenflags|(.*\.)?ctypes\.CDLL.*|llvmlite\..*"
         r"|mmap\.PROT_EXEC|sqlite3\.(connect|Connection)\(\)\.(enable_)?load_extension"
-        r"|_imp\.create_dynamic|imp\.load_dynamic|importlib\.machinery\.ExtensionFileLoader|mmap\.mmap\(\)\.ctypes",
+        r"|(torch|tensorflow)(\.\w+)*\.load_(library|op_library)|tensorflow\.load_\w*library|cppyy(\..*)?|pyximport(\..*)?"
+        r"|pycparser\.preprocess_file|numba\.core\.typing\.cffi_utils.*|llvmlite\..*|pyopencl(\..*)?|weave\.inline"
+        r"|onnxruntime\.SessionOptions\(\)\.register_custom_ops_library|_imp\.create_dynamic|imp\.load_dynamic|importlib\.machinery\.ExtensionFileLoader|mmap\.mmap\(\)\.ctypes",
     ),
     (
         "installer",
         r"(pip|_?ensurepip|venv|virtualenv|runpy|code|codeop|pdb|bdb|ptpython|bpython|idlelib|setuptools|distutils|zipapp)"
-        r"(\..*)?|site\.(main|addsitedir|addpackage)|py_compile\..*|compileall\..*|concurrent\.interpreters.*"
-        r"|torch\.utils\.cpp_extension.*|cython\.inline",
+        r"(\..*)?|site\.(main|addsitedir|addpackage)|concurrent\.interpreters.*"
+        r"|torch\.utils\.cpp_extension.*|[Cc]ython\.(inline|Build\..*)|site\.exec\w+|(rpy2|oct2py|execjs|js2py|lupa|julia|juliacall"
+        r"|jpype|py4j|matlab|py_mini_racer|dukpy|quickjs|pyduktape|wolframclient|sagemath|metakernel|jupyter_client|nbclient"
+        r"|nbconvert|papermill|ipykernel|xonsh|hy|micropipenv|poetry|conda|uv|easy_install|pkg_resources\.run_script)(\..*)?"
+        r"|pkg_resources\.(run_script|require_install)",
     ),
     (
         "system-call",
@@ -95,6 +107,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"|monitoring\..*)"
         r"|gc\.(get_objects|get_referrers|get_referents)|threading\.(settrace|setprofile)\w*|builtins\.breakpoint"
         r"|(runner|mcp_agentrun)\.(worker|workers|supervisor|checkers?|zygote|session|linux|frames|sockets|protocol)(\..*)?"
+        r"|inspect\.getclosurevars\(\)(\.(globals|builtins)\b.*|\[\].*)|sys\._(clear_type_cache|debugmallocstats)"
         r"|importlib\._bootstrap.*|_frozen_importlib.*|inspect\.(getinnerframes|getouterframes|trace)",
     ),
     (
@@ -104,7 +117,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
     (
         "deserialization",
         r"yaml\.(unsafe_load\w*|UnsafeLoader|CUnsafeLoader|full_load_\w+)|marshal\.loads?|pickle\.Unpickler\(\)\.find_class"
-        r"|pickletools\.\w+_exec|jsonpickle\.(unpickler.*|decode|loads)|dill\.loads|cloudpickle\.loads",
+        r"|pickletools\.\w+_exec|copyreg\._reconstructor|jsonpickle\.set_decoder_options|klepto\..*load|ruamel\.yaml\.(unsafe|YAML\(\)\.unsafe).*|jsonpickle\.(unpickler.*|decode|loads)|dill\.loads|cloudpickle\.loads",
     ),
     ("tampering", r"importlib\.machinery\.Source\w*Loader|imp\.load_\w+|zipimport\..*|pkgutil\.ImpLoader.*"),
 )
@@ -121,7 +134,8 @@ _STRICT = (
 
 _NETWORK = (
     r"socket\.(socket|create_connection|create_server|gethostbyname\w*|gethostbyaddr|getaddrinfo|getfqdn|fromfd|SocketType)"
-    r"|urllib\.request\.(?!Request$|pathname2url|url2pathname).*|http\.(client|server)\.HTTPS?(Connection|Server).*"
+    r"|urllib\.request\.(?!Request\b|pathname2url|url2pathname).*|urllib\.robotparser\.RobotFileParser\(\)\.read|logging\.config\.listen"
+    r"|pydoc\.browse|http\.(client|server)\.HTTPS?(Connection|Server).*"
     r"|http\.server\..*Server.*|(ftplib|smtplib|poplib|imaplib|nntplib|telnetlib|socketserver|smtpd|asyncore|asynchat)\..+"
     r"|xmlrpc\.(client|server)\..+|wsgiref\.simple_server\..+|asyncio\.(open_connection|start_server|open_unix_connection)"
     r"|(requests|httpx|aiohttp|urllib3|httplib2|pycurl|websockets?|paramiko|ftputil|pysftp|asyncssh|boto3|botocore|grpc"
@@ -129,7 +143,8 @@ _NETWORK = (
     r"|mysql|nmap|shodan|selenium|playwright|scrapy|mechanize|google\.cloud|azure|huggingface_hub|openai|anthropic"
     r"|webbrowser|whois|twisted|tornado\.httpclient|flask\.Flask\(\)\.run|uvicorn\.run|socks|stem|ssl\.get_server_certificate)"
     r"(\.(?!exceptions?\b|errors?\b|[\w.]*(Error|Exception|Timeout)\b|Response$|Session$|models?\b|utils\b|structures\b"
-    r"|__version__|status_codes|codes\b|Mock|Request$|Headers$|URL$).*)"
+    r"|__version__|status_codes|codes\b|Mock|Request\b(?!s)|Headers$|URL$).*)"
+    r"|(gensim\.downloader|spacy\.cli)\.(load|download).*|keras(\.\w+)*\.get_file|tensorflow_datasets\.load|torchtext\.utils\.download_from_url"
     r"|sklearn\.datasets\.fetch_\w+|seaborn\.load_dataset|nltk\.download|torch\.hub\..*|datasets\.load_dataset"
     r"|multiprocessing\.connection\.(Client|Listener)|multiprocessing\.managers\..*Manager|logging\.handlers\.(HTTP|Socket"
     r"|Datagram|SMTP|SysLog)Handler|tensorflow\.keras\.datasets\..*load_data|keras\.datasets\..*load_data"
@@ -139,7 +154,8 @@ _MODULES: tuple[tuple[str, str], ...] = (
     ("native-code", r"_?ctypes|_?cffi(_backend)?|_testcapi|_xxsubinterpreters|_interpreters|llvmlite"),
     (
         "installer",
-        r"pip|ensurepip|venv|virtualenv|runpy|code|codeop|pdb|bdb|idlelib|IPython|distutils|zipapp|ptpython|bpython",
+        r"pip|ensurepip|venv|virtualenv|runpy|code|codeop|pdb|bdb|idlelib|distutils|zipapp|ptpython|bpython|pyximport"
+        r"|rpy2|oct2py|execjs|js2py|lupa|julia|juliacall|jpype|py4j|matlab|py_mini_racer|dukpy|quickjs|papermill",
     ),
     ("process-spawn", r"pty|_posixsubprocess|pexpect|plumbum|pwn|test\.support.*|popen2|commands"),
     ("raw-socket", r"scapy"),

@@ -16,8 +16,10 @@ __all__ = [
     "Value",
     "Values",
     "as_text",
+    "collection",
     "constant_value",
     "distinct",
+    "extent",
     "from_plain",
     "has_text",
     "is_decoded",
@@ -38,8 +40,10 @@ class Value(NamedTuple):
     """One thing that an expression may stand for.
 
     Kinds: ``ref`` (a canonical dotted name), ``text``, ``bytes``, ``int``, ``float``, ``path`` (text of a pathlib
-    path), ``seq`` (a tuple of what its items may be), ``map`` (pairs of what a key and its value may be), ``function``
-    and ``class`` (a node and its scope), ``partial`` (a function and its arguments).
+    path), ``file`` (the path of an open file), ``seq`` (a tuple of what its items may be), ``map`` (pairs of what a key
+    and its value may be; a collection of which only this is known has no keys), ``fields`` (the same of an object that
+    only carries attributes), ``function`` and ``class`` (a node and its scope), ``instance`` (of such a class),
+    ``partial`` (a function and its arguments).
     """
 
     kind: str
@@ -67,11 +71,31 @@ def distinct(values: Iterable[Value]) -> Values:
     return tuple(sorted(found, key=_weight)[: 4 * ALTERNATIVES])
 
 
+def extent(value: Value, most: int) -> int:
+    """How many values there are in *value*, one within the other, up to *most* or a few more."""
+    count = 0
+    work: list[Any] = [value]
+    while work and count < most:
+        one: Any = work.pop()
+        count += 1
+        if isinstance(one, Value):
+            if one.kind in ("seq", "map", "fields", "partial"):
+                work.append(one.value)
+        elif isinstance(one, tuple):
+            work += one  # pyright: ignore[reportUnknownArgumentType]
+    return count
+
+
 def _weight(value: Value) -> int:
     if value.kind == "text":
         text = value.value
         return 1 if text[:1] in "/~." or "/." in text or "__" in text or "import" in text or "://" in text else 3
     return 2 if value.kind in ("int", "float", "bytes") else 0
+
+
+def collection(items: Values) -> Value:
+    """Something of unknown size and order that may hold *items*."""
+    return Value("map", (((), items),))
 
 
 def has_text(values: Values) -> bool:

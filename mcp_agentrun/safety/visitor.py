@@ -6,21 +6,30 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import Any, NamedTuple
 
 from RestrictedPython.transformer import RestrictingNodeTransformer
 
 from .evaluator import Evaluator
 from .rules import RULES, module_rule, reference_rule
+from .values import Values
 from .verdict import Finding
 
-__all__ = ["MUST_BE_KNOWN", "SENSITIVE_MODULES", "Visitor"]
+__all__ = ["MUST_BE_KNOWN", "SENSITIVE_MODULES", "Visitor", "Written"]
 
 _MOST_FINDINGS = 20
 MUST_BE_KNOWN = frozenset(("builtins.exec", "builtins.eval", "builtins.compile"))
 SENSITIVE_MODULES = frozenset(("os", "subprocess", "builtins", "ctypes", "importlib", "pty", "shutil"))
 _LEAVES = frozenset((ast.Load, ast.Store, ast.Del))
 _TOPICS = {rule.id: rule.title for rule in RULES.values()}
+
+
+class Written(NamedTuple):
+    """Something that is written to a file."""
+
+    path: str
+    node: ast.AST
+    contents: Values
 
 
 class Visitor(RestrictingNodeTransformer):
@@ -44,9 +53,22 @@ class Visitor(RestrictingNodeTransformer):
         self._seen: set[tuple[str, int, str]] = set()
         self.judged: set[tuple[str, int]] = set()
         """Texts that were judged as code, and the identities of their scopes."""
-        self.has_judged_docstrings = False
+        self.found: set[str] = set()
+        """Ways in which texts of the whole code were looked for."""
+        self.executed: set[str] = set()
+        """Files of which the contents are executed."""
+        self.unused: set[int] = set()
+        """Identities of calls of which nothing is done with the result."""
         self.loops: dict[int, bool] = {}
         """Whether loops may end, by the identities of their nodes."""
+        self.imported: set[str] = set()
+        """Modules that are imported, by statements and functions."""
+        self.written: list[Written] = []
+        """What is written to files."""
+        self.moved: list[tuple[str, str]] = []
+        """Files that get another name."""
+        self.loaders: list[tuple[ast.AST, str]] = []
+        """Calls of what loads objects from files, or runs the code in files."""
         self.vetted: set[int] = set()
         """Identities of nodes that may name a module or function, because of what is done with it."""
 
@@ -98,14 +120,18 @@ class Visitor(RestrictingNodeTransformer):
             self.visit(item)
         for argument in ast.walk(node.args):
             if isinstance(argument, ast.arg) and argument.annotation is not None:
-                self.visit(argument.annotation)
+                self.annotated(argument.annotation)
         if node.returns is not None:
-            self.visit(node.returns)
+            self.annotated(node.returns)
         outer, self.scope = self.scope, self.evaluator.symbols.scopes.get(id(node), self.scope)
         for item in (*node.body, *getattr(node, "type_params", ())):
             self.visit(item)
         self.scope = outer
         return node
+
+    def annotated(self, node: ast.expr) -> None:
+        """Judge an annotation."""
+        self.visit(node)
 
     visit_FunctionDef = _function
     visit_AsyncFunctionDef = _function
@@ -124,6 +150,7 @@ class Visitor(RestrictingNodeTransformer):
 
     def import_(self, node: ast.AST, module: str) -> bool:
         """Judge the import of *module*; true if it is refused."""
+        self.imported.add(module)
         rule = module_rule(module, strict=self.strict)
         if rule is None:
             return False
