@@ -14,7 +14,7 @@ from docker import APIClient
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.errors import UnavailableError
+from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
 from mcp_agentrun.sessions import NEW, Caller, Sessions
 from mcp_agentrun.sessions.registry import NEED
 from mcp_agentrun.settings import Settings
@@ -190,6 +190,25 @@ async def test_a_sandbox_whose_handle_nobody_has_been_told_is_closed() -> None:
         with anyio.fail_after(30):
             async with sessions.lease(Caller(None, "one"), NEW) as lease:
                 await lease.sandbox.ready()
+
+
+async def test_a_sandbox_of_a_call_that_failed_is_closed_unless_its_handle_is_told() -> None:
+    caller = Caller(None, "one")
+    async with open_sessions(Settings(pool=0, max_sandboxes=1, reserve=1)) as sessions:
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                async with sessions.lease(caller, NEW) as lease:
+                    await lease.sandbox.run("1", timeout=-1)
+            assert sessions.count == 0
+        with pytest.raises(NotReadyError) as told:
+            async with sessions.lease(caller, None) as lease:
+                raise NotReadyError(lease.handle)
+        handle = str(told.value)
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                async with sessions.lease(caller, handle) as lease:
+                    await lease.sandbox.run("\0")
+        assert sessions.count == 1
 
 
 async def test_a_spare_is_warm_and_as_it_was_made() -> None:

@@ -306,6 +306,23 @@ async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_pat
             assert (await Talk(other).run("1 + 1")).startswith("2\n")
 
 
+async def test_a_failed_call_leaves_no_sandbox_of_which_nobody_knows(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            for tool, arguments, reason in (
+                ("run_python", {"code": "1", "timeout": -1}, "positive number"),
+                ("run_python", {"code": "\0"}, "NUL"),
+                ("install_package", {"packages": "no such requirement"}, "Nothing was"),
+            ):
+                failed = await client.call_tool(tool, arguments)
+                assert failed.is_error
+                assert reason in text_of(failed)
+            talk = Talk(client)
+            assert (await talk.run("x = 1; x")).startswith("1\n")
+            assert (await client.call_tool("run_python", {"code": "\0", "sandbox": talk.handle})).is_error
+            assert await talk.run("x") == "1\n"
+
+
 async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path: Path, api: APIClient) -> None:
     with http_server(tmp_path, "--pool", "2", "--pool-max", "2") as server:
 

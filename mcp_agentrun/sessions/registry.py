@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..engine import Engine
 from ..engine.network import NetworkSettings
-from ..errors import AgentRunError, InvalidRequestError, UnavailableError
+from ..errors import AgentRunError, InvalidRequestError, NotReadyError, UnavailableError
 from ..packages.installer import Installer
 from ..sandbox import Sandbox
 from ..settings import Settings
@@ -176,7 +176,8 @@ class Sessions:
 
     @asynccontextmanager
     async def lease(self, caller: Caller, handle: str | None) -> AsyncGenerator[Lease]:
-        """The sandbox that a call of *caller* means.
+        """The sandbox that a call of *caller* means. One that was opened for a call that fails is closed again, unless
+        it was only not ready: whoever raises `NotReadyError` tells its handle.
 
         :param handle: of a sandbox other than the client's own, or `NEW`. Where there are no connections, leaving it
             out opens a new one too.
@@ -188,8 +189,8 @@ class Sessions:
         self._calls += 1
         try:
             yield Lease(session.opened.sandbox, session.handle, is_new, expired)
-        except anyio.get_cancelled_exc_class():
-            if is_new:  # nobody has been told its handle
+        except BaseException as error:
+            if is_new and not isinstance(error, NotReadyError):  # nobody has been told its handle
                 self._close(session)
             raise
         finally:
