@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx2
 import psutil
 import pytest
@@ -25,6 +27,7 @@ from mcp_agentrun.server.http import is_loopback
 from mcp_agentrun.server.tokens import Tokens
 
 from .conftest import containers_of
+from .hanging_engine import hanging_engine
 from .http_server import TOKENS, HttpServer, http_server, open_http_client
 from .test_server import facts_of, text_of
 
@@ -369,6 +372,45 @@ async def test_at_a_signal_calls_are_answered_and_nothing_is_left(
             code = await anyio.to_thread.run_sync(server.process.wait, 60)
             assert code == 128 + number
     assert containers_of(api, pid) == []
+
+
+def test_the_end_waits_for_no_image(runner_image: str, tmp_path: Path) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        with http_server(tmp_path, "--pool", "1", env={"DOCKER_HOST": engine.url}) as server:
+            engine.wait_for("/images/")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 128 + signal.SIGTERM  # the engine is given a minute for each answer
+
+
+async def test_a_second_signal_ends_it_at_once_though_the_engine_hangs(runner_image: str, tmp_path: Path) -> None:
+    with (
+        hanging_engine() as engine,
+        http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server,
+    ):
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            await Talk(client).run("1")
+        engine.hangs = True
+        server.process.send_signal(signal.SIGTERM)
+        await anyio.to_thread.run_sync(engine.wait_for, "DELETE")
+        server.process.send_signal(signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(server.process.wait, 30) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("command", [("build",), ("cache", "show")])
+def test_an_interrupt_ends_a_command_that_waits_for_the_engine(runner_image: str, command: tuple[str, ...]) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcp_agentrun", *command], env={**os.environ, "DOCKER_HOST": engine.url}
+        )
+        try:
+            engine.wait_for("/images/")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 128 + signal.SIGINT
+        finally:
+            process.kill()
+            process.wait()
 
 
 async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(

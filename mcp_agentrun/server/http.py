@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Generator
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import uvicorn
@@ -23,6 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from ..ending import exit_at_once, run_interruptibly
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
 from ..errors import AgentRunError, SettingsError
@@ -46,8 +48,8 @@ CLOSE_SECONDS = 2
 READY_SECONDS = 5.0
 
 
-def serve_http(settings: Settings) -> int:
-    """Serve until a signal ends it; returns the exit code.
+def serve_http(settings: Settings) -> NoReturn:
+    """Serve until a signal ends it; then remove the containers and exit.
 
     :raises SettingsError: it would be open to others without a token, or the token file is of no use.
     """
@@ -67,7 +69,7 @@ def serve_http(settings: Settings) -> int:
             f"without a token, everybody who reaches {settings.host} could run code here; leave `auth` on, listen "
             "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
-    return anyio.run(_serve, settings, tokens)
+    exit_at_once(run_interruptibly(functools.partial(_serve, settings, tokens)))
 
 
 def is_loopback(host: str) -> bool:
@@ -89,51 +91,51 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> int:
-    engine = DockerEngine.from_settings(settings)
     ended_by = 0
-    async with Sessions(engine, settings, NetworkSettings.from_environment(os.environ), is_shared=True) as sessions:
-        app, drain = build_app(sessions, tokens)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                host=settings.host,
-                port=settings.port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # Who may say where he comes from would be an address of his own at each request.
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=list(settings.trusted_proxies),
-                timeout_graceful_shutdown=CLOSE_SECONDS,
-            )
+    network = NetworkSettings.from_environment(os.environ)
+    sessions = Sessions(DockerEngine.from_settings(settings), settings, network, is_shared=True)
+    app, drain = build_app(sessions, tokens)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Who may say where he comes from would be an address of his own at each request.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            timeout_graceful_shutdown=CLOSE_SECONDS,
         )
+    )
 
-        async def end_on_signal() -> None:
-            nonlocal ended_by
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for number in signals:
-                    if drain.draining:  # asked again: at once
-                        server.force_exit = True
-                        server.should_exit = True
-                        continue
-                    ended_by = int(number)
-                    logger.info("ending: calls under way are answered first")
-                    drain.begin()
-                    tasks.start_soon(end_when_drained)
+    async def end_on_signal() -> None:
+        nonlocal ended_by
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if drain.draining:  # asked again: at once
+                    exit_at_once(128 + number)
+                ended_by = int(number)
+                logger.info("ending: calls under way are answered first")
+                drain.begin()
+                tasks.start_soon(end_when_drained)
 
-        async def end_when_drained() -> None:
-            with anyio.move_on_after(settings.drain):
-                await sessions.idle()  # on SSE the request of a call ends before the call does
-                await drain.drained()
-            server.should_exit = True
+    async def end_when_drained() -> None:
+        with anyio.move_on_after(settings.drain):
+            await sessions.idle()  # on SSE the request of a call ends before the call does
+            await drain.drained()
+        server.should_exit = True
 
-        async with anyio.create_task_group() as tasks:
+    # Signals are heeded until the sandboxes are gone as well, which an engine that does not answer may hold up.
+    async with anyio.create_task_group() as tasks:
+        async with sessions:
             if sys.platform != "win32":
                 tasks.start_soon(end_on_signal)
             await server.serve()
-            tasks.cancel_scope.cancel()
-        if not server.started:
-            return 1
+        tasks.cancel_scope.cancel()
+    if not server.started:
+        return 1
     return 128 + ended_by if ended_by else 0
 
 
