@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.server.guards import Buckets, StrangerLimit
-from mcp_agentrun.server.http import is_loopback
+from mcp_agentrun.server.http import _listen, is_loopback  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.tokens import Tokens
 
 from .conftest import containers_of
@@ -570,6 +571,29 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
         *[True] * 3,
         *[False] * 3,
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")]
+)
+def test_an_address_that_can_not_be_had_is_said(host: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "mcp_agentrun", "serve", "--port", str(port), "--host", host, "--no-auth"]
+        arguments = [*command, "--allow-public-without-auth"]
+        refused = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert f"{host}:{port} can't be listened on: {reason}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:
+    listening = _listen("localhost", 0)
+    assert listening
+    for one in listening:
+        with socket.create_connection(one.getsockname()[:2]):
+            pass
+        one.close()
 
 
 def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:

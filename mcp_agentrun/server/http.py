@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, NoReturn
@@ -51,7 +53,8 @@ READY_SECONDS = 5.0
 def serve_http(settings: Settings) -> NoReturn:
     """Serve until a signal ends it; then remove the containers and exit.
 
-    :raises SettingsError: it would be open to others without a token, or the token file is of no use.
+    :raises SettingsError: it would be open to others without a token, the token file is of no use, or the address is
+        taken or not this machine's.
     """
     configure_logging(settings, settings.log_format)
     tokens = ResourceServer.from_settings(settings) if settings.auth else None
@@ -69,7 +72,8 @@ def serve_http(settings: Settings) -> NoReturn:
             f"without a token, everybody who reaches {settings.host} could run code here; leave `auth` on, listen "
             "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
-    exit_at_once(run_interruptibly(functools.partial(_serve, settings, tokens)))
+    listening = _listen(settings.host, settings.port)
+    exit_at_once(run_interruptibly(functools.partial(_serve, settings, tokens, listening)))
 
 
 def is_loopback(host: str) -> bool:
@@ -82,6 +86,36 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on the addresses of *host* which this machine has.
+
+    :raises SettingsError: there is none, or one is taken.
+    """
+    opened: list[socket.socket] = []
+    problem: OSError | None = None
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                opened.append(socket.create_server(address, family=family))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # such as ::1, where IPv6 is off
+                    raise
+                problem = error
+        if problem is not None and not opened:
+            raise problem
+    except OSError as error:
+        for one in opened:
+            one.close()
+        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {error.strerror}") from None
+    return opened
+
+
+def _in_url(host: str) -> str:
+    """*host* as it stands in addresses and in the header Host."""
+    return f"[{host}]" if ":" in host else host
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own handling of signals: calls are to be answered before anything is closed."""
 
@@ -90,7 +124,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> int:
+async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, listening: list[socket.socket]) -> int:
     ended_by = 0
     network = NetworkSettings.from_environment(os.environ)
     sessions = Sessions(DockerEngine.from_settings(settings), settings, network, is_shared=True)
@@ -98,8 +132,6 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> 
     server = _Server(
         uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -132,7 +164,10 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> 
         async with sessions:
             if sys.platform != "win32":
                 tasks.start_soon(end_on_signal)
-            await server.serve()
+            for one in listening:
+                host, port, *_ = one.getsockname()
+                logger.info("listening on http://%s:%d", _in_url(host), port)
+            await server.serve(listening)
         tasks.cancel_scope.cancel()
     if not server.started:
         return 1
