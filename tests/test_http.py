@@ -497,6 +497,9 @@ async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_p
             await client.call_tool("run_python", {"code": [secret], "timeout": secret})
             await client.call_tool("run_python", {"code": secret, "sandbox": secret})
             await client.call_tool("run_python", {secret: secret})
+        async with open_http_client(server, "sse", "legacy") as older:
+            await older.list_tools()
+            assert secret in await Talk(older).run(f"print({secret!r})")
         async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
             async with http.stream("GET", f"{server.url}/sse") as stream:
                 async for line in stream.aiter_lines():
@@ -517,7 +520,8 @@ async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_p
         entries = [json.loads(line) for line in log.splitlines()]
         assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
         calls = [entry for entry in entries if "outcome" in entry]
-        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", "error")] * 2
+        outcomes = ["error", "error", "ok"]
+        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", outcome) for outcome in outcomes]
         assert all(call["seconds"] >= 0 for call in calls)
 
 
