@@ -24,6 +24,8 @@ class HangingEngine:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = [self._listening]
         self._swallowed: queue.Queue[bytes] = queue.Queue()
+        self.taken: list[bytes] = []
+        """The first bytes of each request that was taken, and not answered."""
         self.url = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
         self.hangs = False
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,6 +55,7 @@ class HangingEngine:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 if self.hangs and b"/_ping" not in data and is_asking:
+                    self.taken.append(data[:200])
                     self._swallowed.put(data[:200])
                 else:
                     target.sendall(data)

@@ -566,6 +566,27 @@ async def test_health(server: HttpServer) -> None:
         assert (await http.get(f"{server.url}/readyz")).json() == {"status": "ok"}
 
 
+async def test_an_engine_that_hangs_is_found_out_in_time_and_by_one_thread(runner_image: str, tmp_path: Path) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        with http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server:
+            statuses: list[int] = []
+            limits = httpx2.Limits(max_connections=None)
+            async with httpx2.AsyncClient(timeout=50, limits=limits) as http, anyio.create_task_group() as tasks:
+
+                async def probe() -> None:
+                    statuses.append((await http.get(f"{server.url}/readyz")).status_code)
+
+                for _ in range(45):  # more than there are threads
+                    tasks.start_soon(probe)
+                with anyio.fail_after(30):  # the engine is given a minute for each answer
+                    while len(statuses) < 45:
+                        await anyio.sleep(0.05)
+                        assert (await http.get(f"{server.url}/healthz")).status_code == 200
+            assert set(statuses) == {503}
+            assert sum(b"/containers/json" in request for request in engine.taken) == 1
+
+
 def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--host", "0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -21,6 +21,7 @@ from ..packages.installer import Installer
 from ..sandbox import Sandbox
 from ..settings import Settings
 from .pool import WarmPool
+from .readiness import Readiness
 from .room import Open, Place, Room
 
 __all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]
@@ -102,6 +103,8 @@ class Sessions:
         self._installer = Installer(engine, settings, network)
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
+        self._keeping: TaskGroup | None = None
+        self._readiness = Readiness(engine.sandboxes)
         self._all: set[Open] = set()
         self._room = Room(settings.max_total if is_shared else settings.max_sandboxes)
         self._pool = WarmPool(self._spare, self._room, settings.pool, settings.pool_max) if is_shared else None
@@ -121,12 +124,12 @@ class Sessions:
         await self._stack.enter_async_context(self._installer)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._closing.set)
+        self._keeping = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(self._keeping.cancel_scope.cancel)
         if self._pool is not None:
-            keeping = await self._stack.enter_async_context(anyio.create_task_group())
-            self._stack.callback(keeping.cancel_scope.cancel)
-            keeping.start_soon(self._pool.keep)
-            keeping.start_soon(self._expire)
-            keeping.start_soon(self._reconcile)
+            self._keeping.start_soon(self._pool.keep)
+            self._keeping.start_soon(self._expire)
+            self._keeping.start_soon(self._reconcile)
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
@@ -163,11 +166,13 @@ class Sessions:
             await self._idle.wait()
 
     async def ready(self) -> None:
-        """Whether the engine answers.
+        """Return when the engine has answered, now or a moment ago.
 
-        :raises UnavailableError: it does not.
+        :raises UnavailableError: it can't be reached, or has not answered in time.
         """
-        await self._engine.sandboxes()
+        if self._keeping is None:
+            raise RuntimeError("Sessions is used inside `async with`")
+        await self._readiness.check(self._keeping)
 
     async def begin(self) -> None:
         """Begin to prepare the sandbox of a client on stdio, so that its first call finds it ready."""
