@@ -179,6 +179,28 @@ async def test_who_gives_up_waiting_leaves_the_place_to_others() -> None:
             await call("last")
 
 
+async def test_a_call_that_waits_for_room_is_one_under_way() -> None:
+    async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
+        happened: list[str] = []
+
+        async def call(name: str) -> None:
+            async with sessions.lease(Caller(name, name), None):
+                happened.append(name)
+
+        async def drain() -> None:
+            await sessions.idle()
+            happened.append("idle")
+
+        await call("first")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, "second")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(drain)
+            await anyio.wait_all_tasks_blocked()
+            sessions.disconnect("first")
+        assert happened == ["first", "second", "idle"]
+
+
 async def test_a_sandbox_whose_handle_nobody_has_been_told_is_closed() -> None:
     async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
         with anyio.CancelScope() as scope:

@@ -161,7 +161,7 @@ class Sessions:
         return (0, 0) if self._pool is None else (self._pool.hits, self._pool.misses)
 
     async def idle(self) -> None:
-        """Wait until no call is being answered."""
+        """Wait until no call is being answered, or waits for room."""
         if self._calls:
             await self._idle.wait()
 
@@ -189,18 +189,20 @@ class Sessions:
         :raises InvalidRequestError: *caller* has no sandbox of that handle.
         :raises UnavailableError: there are as many sandboxes as may be.
         """
-        session, is_new, expired = await self._find(caller, handle or None)
-        session.calls += 1
         self._calls += 1
         try:
-            yield Lease(session.opened.sandbox, session.handle, is_new, expired)
-        except BaseException as error:
-            if is_new and not isinstance(error, NotReadyError):  # nobody has been told its handle
-                self._close(session)
-            raise
+            session, is_new, expired = await self._find(caller, handle or None)
+            session.calls += 1
+            try:
+                yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+            except BaseException as error:
+                if is_new and not isinstance(error, NotReadyError):  # nobody has been told its handle
+                    self._close(session)
+                raise
+            finally:
+                session.calls -= 1
+                session.used = anyio.current_time()
         finally:
-            session.calls -= 1
-            session.used = anyio.current_time()
             self._calls -= 1
             if self._calls == 0:
                 self._idle.set()
