@@ -239,6 +239,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
 
     :param caller_of: whose sandbox a call means.
     :param on_call: told of each call of a tool how it ended, and after how many seconds.
+    :raises SettingsError: the folder for copies of files can't be made.
     """
     settings = sessions.settings
     calls = _Calls(on_call)
