@@ -22,10 +22,15 @@ from mcp import Client
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.server.guards import Buckets, StrangerLimit
-from mcp_agentrun.server.http import _listen, is_loopback  # pyright: ignore[reportPrivateUsage]
+from mcp_agentrun.server.http import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.tokens import Tokens
+from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.settings import Settings
 
 from .conftest import containers_of
 from .hanging_engine import hanging_engine
@@ -596,6 +601,21 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
         *[True] * 3,
         *[False] * 3,
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("fd00::1", "[fd00::1]"), ("10.0.0.1", "10.0.0.1"), ("here.example", "here.example"), ("::1", "[::1]")],
+)
+async def test_the_server_answers_to_the_name_that_it_listens_on(host: str, reached: str) -> None:
+    network = NetworkSettings.from_environment(os.environ)
+    sessions = Sessions(DockerEngine(recipe=ImageRecipe()), Settings(host=host), network, is_shared=True)
+    transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+    async with httpx2.AsyncClient(transport=transport) as http:
+        for name, is_ours in ((reached, True), ("[fd00::2]", False), ("10.0.0.2", False)):
+            for port in ("", ":8000"):
+                answer = await http.post(f"http://{name}{port}/messages/?session_id=0", json=PING)
+                assert (answer.status_code != 421) is is_ours
 
 
 @pytest.mark.parametrize(

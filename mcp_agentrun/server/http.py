@@ -242,7 +242,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
 def _transport_security(settings: Settings) -> TransportSecuritySettings:
     """Which Host and Origin headers are accepted: a web page must not reach the server by a name of its own."""
     local = ("127.0.0.1", "localhost", "[::1]")
-    named = () if settings.host in ("0.0.0.0", "::") else (settings.host,)  # noqa: S104
+    named = () if settings.host in ("0.0.0.0", "::") else (_in_url(settings.host),)  # noqa: S104
     return TransportSecuritySettings(
         allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.allowed_hosts],
         allowed_origins=[*(f"http://{host}:*" for host in local), *settings.allowed_origins],
