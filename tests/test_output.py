@@ -33,7 +33,7 @@ from mcp_agentrun.protocol import Kind, encode_json
 from mcp_agentrun.sandbox import FileChange, Output, Result, Sandbox
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.render import latest_line, run_answer
-from mcp_agentrun.server.resources import OutFolder
+from mcp_agentrun.server.resources import KeptOutput, OutFolder
 from mcp_agentrun.settings import Settings, load
 
 from .conftest import OpenClient, open_sandbox, server_parameters
@@ -493,6 +493,22 @@ async def test_logs_are_sent_only_where_they_are_asked_for(
         text = "".join(str(message.data) for message in logged)
         assert "\x1b" not in text
         assert text.split() == [str(i) for i in range(len(text.split()))]
+
+
+def test_long_outputs_of_one_sandbox_do_not_displace_another_s() -> None:
+    kept, small = KeptOutput(), Output(bytes(1000), b"", 1000)
+    kept.keep("a", "told just now", small)
+    for number in range(40):
+        kept.keep("b", str(number), small)
+    assert kept.get("a", "told just now") is small
+    assert [uri for uri, _ in kept.list("b")] == [str(number) for number in range(24, 40)]
+    for number in range(40):  # of all sandboxes, their size is bounded
+        kept.keep(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
+    assert kept.get("a", "told just now") is None
+    assert sum(bool(kept.list(f"large {number}")) for number in range(40)) == 31
+    huge = Output(bytes(64 << 20), b"", 64 << 20)
+    kept.keep("c", "x", huge)
+    assert kept.get("c", "x") is huge
 
 
 async def test_input_is_refused_with_a_hint(open_client: OpenClient) -> None:

@@ -36,21 +36,30 @@ READ_LIMIT = 16 << 20
 _URI = re.compile(r"agentrun://([^/?#]+)/(?:files/(.+)|runs/(\d+)/output)")
 _KEPT_RUNS = 16
 _KEPT_BYTES = 32 << 20
+_ENTRY_BYTES = 1 << 10
+"""What one costs beside its text."""
 
 
 class KeptOutput:
-    """The outputs that were too long to be shown whole; the oldest go first."""
+    """The outputs that were too long to be shown whole: of each sandbox the latest 16, of all together the latest that
+    take 32 MiB.
+    """
 
     def __init__(self) -> None:
         self._by_uri: dict[tuple[str, str], Output] = {}
+        self._size = 0
 
     def keep(self, sandbox: str, uri: str, output: Output) -> None:
         """:param sandbox: its id: clients over HTTP name their own alike."""
         self._by_uri[sandbox, uri] = output
-        while len(self._by_uri) > _KEPT_RUNS or sum(len(one.head) for one in self._by_uri.values()) > _KEPT_BYTES:
-            if len(self._by_uri) == 1:
-                return
-            del self._by_uri[next(iter(self._by_uri))]
+        self._size += _size(output)
+        for key in [key for key in self._by_uri if key[0] == sandbox][:-_KEPT_RUNS]:
+            self._drop(key)
+        while self._size > _KEPT_BYTES and len(self._by_uri) > 1:
+            self._drop(next(iter(self._by_uri)))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        self._size -= _size(self._by_uri.pop(key))
 
     def get(self, sandbox: str, uri: str) -> Output | None:
         return self._by_uri.get((sandbox, uri))
@@ -60,6 +69,10 @@ class KeptOutput:
         return [
             (uri, len(output.head) + len(output.tail)) for (of, uri), output in self._by_uri.items() if of == sandbox
         ]
+
+
+def _size(output: Output) -> int:
+    return len(output.head) + len(output.tail) + _ENTRY_BYTES
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")
