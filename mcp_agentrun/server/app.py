@@ -44,7 +44,9 @@ warnings.filterwarnings("ignore", category=MCPDeprecationWarning, module=re.esca
 logger = logging.getLogger(__name__)
 
 READY_SECONDS = 45.0
-"""How long a call waits for its sandbox; clients give up at 60 seconds of silence, and some hear no progress."""
+"""How long a call waits for its sandbox, the wait for room included; clients give up at 60 seconds of silence, and some
+hear no progress.
+"""
 
 PROGRESS_SECONDS = 5.0
 STREAM_SECONDS = 0.25
@@ -196,7 +198,7 @@ class _Calls:
                 target = lease.sandbox
                 if not target.is_ready:
                     call.sandbox = target
-                    with anyio.move_on_after(READY_SECONDS) as waiting:
+                    with anyio.CancelScope(deadline=call.started + READY_SECONDS) as waiting:
                         await target.ready()
                     call.sandbox = None
                     if waiting.cancelled_caught:
