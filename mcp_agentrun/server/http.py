@@ -95,13 +95,16 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     problem: OSError | None = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in dict.fromkeys(found):
             try:
-                opened.append(socket.create_server(address, family=family))
+                descriptor = socket.create_server(address, family=family).detach()
             except OSError as error:
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # such as ::1, where IPv6 is off
                     raise
                 problem = error
+            else:
+                # Without its protocol asyncio does not know it for TCP, and small answers wait for the client.
+                opened.append(socket.socket(family, kind, protocol, descriptor))
         if problem is not None and not opened:
             raise problem
     except OSError as error:
