@@ -86,7 +86,7 @@ def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
     from .server.http import serve_http
 
     try:
-        sys.exit(serve_http(_effective(context, config, flags)))
+        serve_http(_effective(context, config, flags))
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
 
@@ -96,10 +96,10 @@ def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
 @click.pass_context
 def build(context: click.Context, config: Path | None, **flags: Any) -> None:
     """Build the runner image, unless it is there, and say its name."""
-    settings = _effective(context, config, flags)
-    import anyio
-
+    from .ending import run_interruptibly
     from .engine.docker import DockerEngine
+
+    settings = _effective(context, config, flags)
 
     async def run() -> str:
         engine = DockerEngine.from_settings(settings)
@@ -109,7 +109,7 @@ def build(context: click.Context, config: Path | None, **flags: Any) -> None:
             await engine.aclose()
 
     try:
-        click.echo(anyio.run(run))
+        click.echo(run_interruptibly(run))
     except AgentRunError as error:
         click.echo(f"mcp-agentrun: {error}", err=True)
         sys.exit(1)
@@ -141,8 +141,7 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     import os
     import time
 
-    import anyio
-
+    from .ending import run_interruptibly
     from .engine.docker import DockerEngine
     from .engine.network import NetworkSettings
     from .packages.installer import Cache, Installer
@@ -156,7 +155,7 @@ def _cache(settings: Settings, *, clear: bool) -> None:
             await engine.aclose()
 
     try:
-        held = anyio.run(run)
+        held = run_interruptibly(run)
     except AgentRunError as error:
         click.echo(f"mcp-agentrun: {error}", err=True)
         sys.exit(1)

@@ -276,7 +276,10 @@ def _is_gvisor(runtime: object) -> bool:
 def _check_data(folders: tuple[str, ...]) -> None:
     names: set[str] = set()
     for folder in folders:
-        path = Path(folder).expanduser()
+        try:
+            path = Path(folder).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"data: {folder}: {error}") from None
         if not path.is_dir():
             raise ValueError(f"data: there is no folder {folder}")
         path = path.resolve()

@@ -317,7 +317,7 @@ def serving_in(namespace: str, folder: Path, engine: PrivateEngine, *arguments: 
         )
     try:
         deadline = time.monotonic() + 60
-        while "Uvicorn running" not in log.read_text():
+        while "listening on" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)  # nobody else is told
         yield HttpServer(process, PORT, log)

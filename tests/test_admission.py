@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from docker import APIClient
+from mcp.types import CallToolResult
 
+from mcp_agentrun.engine import Report
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.errors import UnavailableError
+from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
+from mcp_agentrun.server import app
 from mcp_agentrun.sessions import NEW, Caller, Sessions
 from mcp_agentrun.sessions.registry import NEED
 from mcp_agentrun.settings import Settings
@@ -82,6 +87,28 @@ async def test_who_waits_counts_against_the_share_of_the_principal() -> None:
             with anyio.fail_after(5), pytest.raises(UnavailableError, match="You have 1 sandboxes"):
                 await call()
             tasks.cancel_scope.cancel()
+
+
+class NeverReadyEngine(DockerEngine):
+    async def ensure_image(self, report: Report) -> str:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+async def test_who_has_waited_for_room_waits_the_less_for_the_sandbox() -> None:
+    caller = Caller("one")
+
+    async def act(*_: object) -> CallToolResult:
+        raise AssertionError
+
+    async with open_sessions(Settings(pool=0, reserve=1), NeverReadyEngine(recipe=ImageRecipe())) as sessions:
+        context: Any = SimpleNamespace(meta={}, session=SimpleNamespace(_connection=SimpleNamespace(state={})))
+        call = app._Call(SimpleNamespace(request_context=context), "run_python", "running")  # pyright: ignore
+        call.started -= app.READY_SECONDS
+        with anyio.fail_after(app.READY_SECONDS / 2):
+            answer = await app._Calls(print).answer(sessions, lambda _: caller, None, call, act)  # pyright: ignore
+    assert answer.is_error
+    assert "not ready yet: looking for the container engine" in str(answer.content)
 
 
 async def test_calls_of_one_connection_at_once_share_its_sandbox() -> None:
@@ -179,6 +206,28 @@ async def test_who_gives_up_waiting_leaves_the_place_to_others() -> None:
             await call("last")
 
 
+async def test_a_call_that_waits_for_room_is_one_under_way() -> None:
+    async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
+        happened: list[str] = []
+
+        async def call(name: str) -> None:
+            async with sessions.lease(Caller(name, name), None):
+                happened.append(name)
+
+        async def drain() -> None:
+            await sessions.idle()
+            happened.append("idle")
+
+        await call("first")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, "second")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(drain)
+            await anyio.wait_all_tasks_blocked()
+            sessions.disconnect("first")
+        assert happened == ["first", "second", "idle"]
+
+
 async def test_a_sandbox_whose_handle_nobody_has_been_told_is_closed() -> None:
     async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
         with anyio.CancelScope() as scope:
@@ -190,6 +239,25 @@ async def test_a_sandbox_whose_handle_nobody_has_been_told_is_closed() -> None:
         with anyio.fail_after(30):
             async with sessions.lease(Caller(None, "one"), NEW) as lease:
                 await lease.sandbox.ready()
+
+
+async def test_a_sandbox_of_a_call_that_failed_is_closed_unless_its_handle_is_told() -> None:
+    caller = Caller(None, "one")
+    async with open_sessions(Settings(pool=0, max_sandboxes=1, reserve=1)) as sessions:
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                async with sessions.lease(caller, NEW) as lease:
+                    await lease.sandbox.run("1", timeout=-1)
+            assert sessions.count == 0
+        with pytest.raises(NotReadyError) as told:
+            async with sessions.lease(caller, None) as lease:
+                raise NotReadyError(lease.handle)
+        handle = str(told.value)
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                async with sessions.lease(caller, handle) as lease:
+                    await lease.sandbox.run("\0")
+        assert sessions.count == 1
 
 
 async def test_a_spare_is_warm_and_as_it_was_made() -> None:

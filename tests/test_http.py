@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx2
 import psutil
 import pytest
@@ -19,12 +22,18 @@ from mcp import Client
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.server.guards import Buckets, StrangerLimit
-from mcp_agentrun.server.http import is_loopback
+from mcp_agentrun.server.http import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.tokens import Tokens
+from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.settings import Settings
 
 from .conftest import containers_of
+from .hanging_engine import hanging_engine
 from .http_server import TOKENS, HttpServer, http_server, open_http_client
 from .test_server import facts_of, text_of
 
@@ -306,6 +315,23 @@ async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_pat
             assert (await Talk(other).run("1 + 1")).startswith("2\n")
 
 
+async def test_a_failed_call_leaves_no_sandbox_of_which_nobody_knows(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            for tool, arguments, reason in (
+                ("run_python", {"code": "1", "timeout": -1}, "positive number"),
+                ("run_python", {"code": "\0"}, "NUL"),
+                ("install_package", {"packages": "no such requirement"}, "Nothing was"),
+            ):
+                failed = await client.call_tool(tool, arguments)
+                assert failed.is_error
+                assert reason in text_of(failed)
+            talk = Talk(client)
+            assert (await talk.run("x = 1; x")).startswith("1\n")
+            assert (await client.call_tool("run_python", {"code": "\0", "sandbox": talk.handle})).is_error
+            assert await talk.run("x") == "1\n"
+
+
 async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path: Path, api: APIClient) -> None:
     with http_server(tmp_path, "--pool", "2", "--pool-max", "2") as server:
 
@@ -352,6 +378,45 @@ async def test_at_a_signal_calls_are_answered_and_nothing_is_left(
             code = await anyio.to_thread.run_sync(server.process.wait, 60)
             assert code == 128 + number
     assert containers_of(api, pid) == []
+
+
+def test_the_end_waits_for_no_image(runner_image: str, tmp_path: Path) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        with http_server(tmp_path, "--pool", "1", env={"DOCKER_HOST": engine.url}) as server:
+            engine.wait_for("/images/")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 128 + signal.SIGTERM  # the engine is given a minute for each answer
+
+
+async def test_a_second_signal_ends_it_at_once_though_the_engine_hangs(runner_image: str, tmp_path: Path) -> None:
+    with (
+        hanging_engine() as engine,
+        http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server,
+    ):
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            await Talk(client).run("1")
+        engine.hangs = True
+        server.process.send_signal(signal.SIGTERM)
+        await anyio.to_thread.run_sync(engine.wait_for, "DELETE")
+        server.process.send_signal(signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(server.process.wait, 30) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("command", [("build",), ("cache", "show")])
+def test_an_interrupt_ends_a_command_that_waits_for_the_engine(runner_image: str, command: tuple[str, ...]) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcp_agentrun", *command], env={**os.environ, "DOCKER_HOST": engine.url}
+        )
+        try:
+            engine.wait_for("/images/")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 128 + signal.SIGINT
+        finally:
+            process.kill()
+            process.wait()
 
 
 async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(
@@ -437,6 +502,9 @@ async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_p
             await client.call_tool("run_python", {"code": [secret], "timeout": secret})
             await client.call_tool("run_python", {"code": secret, "sandbox": secret})
             await client.call_tool("run_python", {secret: secret})
+        async with open_http_client(server, "sse", "legacy") as older:
+            await older.list_tools()
+            assert secret in await Talk(older).run(f"print({secret!r})")
         async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
             async with http.stream("GET", f"{server.url}/sse") as stream:
                 async for line in stream.aiter_lines():
@@ -457,7 +525,8 @@ async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_p
         entries = [json.loads(line) for line in log.splitlines()]
         assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
         calls = [entry for entry in entries if "outcome" in entry]
-        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", "error")] * 2
+        outcomes = ["error", "error", "ok"]
+        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", outcome) for outcome in outcomes]
         assert all(call["seconds"] >= 0 for call in calls)
 
 
@@ -502,6 +571,27 @@ async def test_health(server: HttpServer) -> None:
         assert (await http.get(f"{server.url}/readyz")).json() == {"status": "ok"}
 
 
+async def test_an_engine_that_hangs_is_found_out_in_time_and_by_one_thread(runner_image: str, tmp_path: Path) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        with http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server:
+            statuses: list[int] = []
+            limits = httpx2.Limits(max_connections=None)
+            async with httpx2.AsyncClient(timeout=50, limits=limits) as http, anyio.create_task_group() as tasks:
+
+                async def probe() -> None:
+                    statuses.append((await http.get(f"{server.url}/readyz")).status_code)
+
+                for _ in range(45):  # more than there are threads
+                    tasks.start_soon(probe)
+                with anyio.fail_after(30):  # the engine is given a minute for each answer
+                    while len(statuses) < 45:
+                        await anyio.sleep(0.05)
+                        assert (await http.get(f"{server.url}/healthz")).status_code == 200
+            assert set(statuses) == {503}
+            assert sum(b"/containers/json" in request for request in engine.taken) == 1
+
+
 def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--host", "0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -511,6 +601,45 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
         *[True] * 3,
         *[False] * 3,
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("fd00::1", "[fd00::1]"), ("10.0.0.1", "10.0.0.1"), ("here.example", "here.example"), ("::1", "[::1]")],
+)
+async def test_the_server_answers_to_the_name_that_it_listens_on(host: str, reached: str) -> None:
+    network = NetworkSettings.from_environment(os.environ)
+    sessions = Sessions(DockerEngine(recipe=ImageRecipe()), Settings(host=host), network, is_shared=True)
+    transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+    async with httpx2.AsyncClient(transport=transport) as http:
+        for name, is_ours in ((reached, True), ("[fd00::2]", False), ("10.0.0.2", False)):
+            for port in ("", ":8000"):
+                answer = await http.post(f"http://{name}{port}/messages/?session_id=0", json=PING)
+                assert (answer.status_code != 421) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")]
+)
+def test_an_address_that_can_not_be_had_is_said(host: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "mcp_agentrun", "serve", "--port", str(port), "--host", host, "--no-auth"]
+        arguments = [*command, "--allow-public-without-auth"]
+        refused = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert f"{host}:{port} can't be listened on: {reason}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:
+    listening = _listen("localhost", 0)
+    assert listening
+    assert all(one.proto == socket.IPPROTO_TCP for one in listening)  # or each answer takes 40 ms longer
+    for one in listening:
+        with socket.create_connection(one.getsockname()[:2]):
+            pass
+        one.close()
 
 
 def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,15 +13,13 @@ from urllib.parse import parse_qs
 
 import httpx2
 import pytest
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 
+from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server.http import build_app
 from mcp_agentrun.server.oauth import ResourceServer
+from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -65,32 +65,30 @@ def issuer() -> Iterator[str]:
         thread.join()
 
 
-def guarded(issuer: str) -> httpx2.AsyncClient:
-    found = ResourceServer.from_settings(
-        Settings(oauth_issuer=issuer, oauth_introspection=issuer, oauth_resource=RESOURCE, oauth_scopes=("run",))
-    )
+def resource_server(settings: Settings) -> ResourceServer:
+    found = ResourceServer.from_settings(settings)
     assert found is not None
+    return found
 
-    async def hello(_: object) -> PlainTextResponse:
-        return PlainTextResponse("hello")
 
-    app = Starlette(
-        routes=found.routes,
-        middleware=[
-            Middleware(
-                AuthenticationMiddleware,
-                backend=BearerAuthBackend(found.verifier, resource_server_url=found.resource),
-            )
-        ],
-    )
-    app.mount("/", RequireAuthMiddleware(Starlette(routes=[Route("/mcp", hello)]), found.scopes, found.metadata))
+def guarded(issuer: str) -> httpx2.AsyncClient:
+    """A client of the whole server, as `serve` builds it."""
+    settings = settings_for(issuer)
+    engine, network = DockerEngine.from_settings(settings), NetworkSettings.from_environment(os.environ)
+    app, _ = build_app(Sessions(engine, settings, network, is_shared=True), resource_server(settings))
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="https://python.example")
+
+
+def settings_for(issuer: str) -> Settings:
+    return Settings(
+        oauth_issuer=issuer, oauth_introspection=issuer, oauth_resource=RESOURCE, oauth_scopes=("run",), pool=0
+    )
 
 
 @pytest.mark.parametrize("token", [*ANSWERS, "broken", "unknown", "x" * 10_000])
 async def test_only_tokens_for_this_server_are_taken(issuer: str, token: str) -> None:
     async with guarded(issuer) as client:
-        answer = await client.get("/mcp", headers={"Authorization": f"Bearer {token}"})
+        answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
     expected = 200 if token in ("good", "listed") else 403 if token == "without the scope" else 401
     assert answer.status_code == expected
 
@@ -106,9 +104,17 @@ async def test_who_has_no_token_learns_where_to_get_one(issuer: str) -> None:
     assert [server.rstrip("/") for server in answer["authorization_servers"]] == [issuer]
 
 
+async def test_certificates_are_read_once(issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier, reads = resource_server(settings_for(issuer)).verifier, list[object]()
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *what, **_: reads.append(what))  # pyright: ignore
+    for _ in range(2):
+        assert await verifier.verify_token("good") is not None
+    assert reads == []
+
+
 async def test_where_the_authorization_server_is_away_nobody_gets_in() -> None:
     async with guarded("http://127.0.0.1:1") as client:
-        assert (await client.get("/mcp", headers={"Authorization": "Bearer good"})).status_code == 401
+        assert (await client.get("/metrics", headers={"Authorization": "Bearer good"})).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -28,9 +30,10 @@ from mcp.types import (
 
 from mcp_agentrun.errors import FileError, SettingsError
 from mcp_agentrun.protocol import Kind, encode_json
-from mcp_agentrun.sandbox import Output, Result, Sandbox
+from mcp_agentrun.sandbox import FileChange, Output, Result, Sandbox
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.render import latest_line, run_answer
+from mcp_agentrun.server.resources import KeptOutput, OutFolder
 from mcp_agentrun.settings import Settings, load
 
 from .conftest import OpenClient, open_sandbox, server_parameters
@@ -345,7 +348,7 @@ async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path
     assert [path.name for path in folder.iterdir()] == ["a.csv"]
 
 
-@pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder"])
+@pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder", "~nobody-of-that-name/data"])
 def test_folders_that_are_no_data(folder: str) -> None:
     with pytest.raises(SettingsError, match="data"):
         load({"data": folder}, environ={})
@@ -429,6 +432,57 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
     assert not (out / "link").is_symlink()
 
 
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+
+
+async def test_what_is_copied_to_out_at_once_is_bounded_in_all(shared: Sandbox, tmp_path: Path) -> None:
+    await shared.reset()
+    files = (await shared.run("for i in range(8): open(f'f{i}', 'wb').write(bytes(1000));")).files
+    out, notes = OutFolder(Settings(out=str(tmp_path), out_size=2500)), list[str]()
+
+    async def copy(file: FileChange) -> None:
+        notes.extend(await out.copy(shared, None, [file]))
+
+    async with anyio.create_task_group() as tasks:
+        for file in files:
+            tasks.start_soon(copy, file)
+    assert list(_sizes(tmp_path).values()) == [1000, 1000]
+    assert sum("had all that it may get" in note for note in notes) == 6
+
+
+async def test_what_could_not_be_written_takes_nothing_of_what_out_may_get(shared: Sandbox, tmp_path: Path) -> None:
+    await shared.reset()
+    (tmp_path / "f").mkdir()
+    files = (await shared.run("for name in 'f', 'g': open(name, 'wb').write(bytes(1000));")).files
+    notes = await OutFolder(Settings(out=str(tmp_path), out_size=1500)).copy(shared, None, files)
+    assert notes[0] == "The user has a copy of it."
+    assert "'f' was not copied to the user's folder: " in notes[1]
+    assert _sizes(tmp_path) == {"g": 1000}
+
+
+async def test_copies_are_for_whom_the_umask_says(open_client: OpenClient, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        async with open_client("--out", str(tmp_path / "out")) as client:
+            await run(client, "open('f', 'w').write('x');")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out" / "f").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("command", [(), ("serve", "--no-auth", "--port", "0")])
+@pytest.mark.parametrize("folder", ["/dev/null/x", "~nobody-of-that-name/x"])
+def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, ...], folder: str) -> None:
+    arguments = [sys.executable, "-m", "mcp_agentrun", *command, "--out", folder]
+    refused = subprocess.run(
+        arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == (2 if command else 1)
+    assert f"out: the folder {folder} can't be made: " in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: OpenClient) -> None:
     async with open_client() as client:
         await run(client, "import time")
@@ -485,6 +539,22 @@ async def test_logs_are_sent_only_where_they_are_asked_for(
         text = "".join(str(message.data) for message in logged)
         assert "\x1b" not in text
         assert text.split() == [str(i) for i in range(len(text.split()))]
+
+
+def test_long_outputs_of_one_sandbox_do_not_displace_another_s() -> None:
+    kept, small = KeptOutput(), Output(bytes(1000), b"", 1000)
+    kept.keep("a", "told just now", small)
+    for number in range(40):
+        kept.keep("b", str(number), small)
+    assert kept.get("a", "told just now") is small
+    assert [uri for uri, _ in kept.list("b")] == [str(number) for number in range(24, 40)]
+    for number in range(40):  # of all sandboxes, their size is bounded
+        kept.keep(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
+    assert kept.get("a", "told just now") is None
+    assert sum(bool(kept.list(f"large {number}")) for number in range(40)) == 31
+    huge = Output(bytes(64 << 20), b"", 64 << 20)
+    kept.keep("c", "x", huge)
+    assert kept.get("c", "x") is huge
 
 
 async def test_input_is_refused_with_a_hint(open_client: OpenClient) -> None:

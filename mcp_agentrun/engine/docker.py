@@ -126,7 +126,8 @@ class DockerEngine:
 
     async def sandboxes(self) -> Sequence[str]:
         client = await self._connected()
-        found = await self._call(lambda: client.containers(all=True, filters={"label": f"{LABEL_ROLE}=runner"}))
+        labels = {"label": f"{LABEL_ROLE}=runner"}
+        found = await self._call(lambda: client.containers(all=True, filters=labels), abandon=True)
         return [container["Labels"].get(LABEL_SANDBOX, "") for container in found]
 
     async def free_memory(self) -> int | None:

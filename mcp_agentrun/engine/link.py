@@ -191,7 +191,7 @@ class Keeper:
         return await self._attempt.result()
 
     def tell(self, stage: str) -> None:
-        """What is still being done, for whoever waits."""
+        """Have whoever waits told *stage*, which is still being done."""
         self.stage = stage
 
     def _report(self, stage: str) -> None:

@@ -146,7 +146,9 @@ class Sandbox:
         return self._living.starts
 
     def lost(self, start: int) -> None:
-        """Somebody knows that container number *start* has gone. The next call gets a new one, and is told."""
+        """Take container number *start* for lost, if it is still the one that lives. The next call gets a new one, and
+        is told.
+        """
         self._living.abandon(start, "its container is gone")
 
     async def ready(self) -> None:

@@ -6,13 +6,11 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import anyio
-from anyio.abc import TaskGroup
 from mcp import MCPDeprecationWarning
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
@@ -46,7 +44,9 @@ warnings.filterwarnings("ignore", category=MCPDeprecationWarning, module=re.esca
 logger = logging.getLogger(__name__)
 
 READY_SECONDS = 45.0
-"""How long a call waits for its sandbox; clients give up at 60 seconds of silence, and some hear no progress."""
+"""How long a call waits for its sandbox, the wait for room included; clients give up at 60 seconds of silence, and some
+hear no progress.
+"""
 
 PROGRESS_SECONDS = 5.0
 STREAM_SECONDS = 0.25
@@ -86,33 +86,50 @@ class _Call:
         self.sandbox: Sandbox | None = None
         """Whose stage is told while it is being made ready."""
         self._recent = b""
-        self.is_due = False
-        """The client will be told what has been heard."""
-        self.is_over = False
+        self._heard = anyio.Event()
         meta: Any = ctx.request_context.meta or {}
         self.logs = wants_log_messages(ctx.request_context)
         self.listens = self.logs or "progress_token" in meta
-        """The client wants to hear of the code's output while the code runs."""
+        """The client wants to be told what goes on."""
 
     def say(self, text: str) -> None:
-        """What is being done from now on."""
+        """Have the client told *text*, when it is next told what is being done."""
         self._doing = text
 
-    def hear(self, data: bytes) -> float:
-        """Note what the code has written; returns in how many seconds the client should be told."""
+    async def hear(self, data: bytes) -> None:
+        """Note what the code has written; the client is told in due time."""
         self._recent = (self._recent + data)[-_RECENT:]
+        self._heard.set()
+
+    async def keep_telling(self) -> None:
+        """Tell the client what the code writes and what is being done, until cancelled. One that doesn't read holds up
+        nobody else's.
+        """
+        while True:
+            with anyio.move_on_after(self._told + PROGRESS_SECONDS - anyio.current_time()):
+                await self._heard.wait()
+                await anyio.sleep(self._pause())
+            with contextlib.suppress(Exception):  # the client has gone: its call is about to be cancelled
+                if self._heard.is_set():
+                    self._heard = anyio.Event()
+                    await self._tell_output()
+                else:
+                    await self._tell_stage()
+
+    def _pause(self) -> float:
+        """Seconds until the client should be told what has just been heard."""
         now = anyio.current_time()
         pause = STREAM_SECONDS if now - self.started < 20 * STREAM_SECONDS else 4 * STREAM_SECONDS
         return max(FIRST_SECONDS, self._told + pause - now) if self._has_streamed else FIRST_SECONDS
 
-    async def tell(self) -> None:
+    async def _tell_output(self) -> None:
         """Tell the client the latest line of what the code has written."""
         self._has_streamed = True
-        self._told = now = anyio.current_time()
         recent, self._recent = self._recent, b""
         line = latest_line(recent)
         if not line:
             return
+        self._told = now = anyio.current_time()
         self._doing = line
         elapsed = now - self.started
         await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
@@ -122,62 +139,22 @@ class _Call:
                 "info", text, "run_python", self.ctx.request_context.request_id
             )
 
-    async def report(self) -> None:
-        """Tell the client, if that is due."""
-        now = anyio.current_time()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
-            doing = self._doing if self.sandbox is None else self.sandbox.stage
-            elapsed = now - self.started
-            await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
+    async def _tell_stage(self) -> None:
+        """Tell the client what is being done."""
+        self._told = now = anyio.current_time()
+        doing = self._doing if self.sandbox is None else self.sandbox.stage
+        elapsed = now - self.started
+        await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
 
 
 class _Calls:
-    """The calls under way. One task reports for all of them, so that a short call costs nothing."""
+    """Answers calls.
+
+    :param on_call: see `build_server`.
+    """
 
     def __init__(self, on_call: OnCall) -> None:
         self._on_call = on_call
-        self._calls: set[_Call] = set()
-        self._lives: list[TaskGroup] = []
-        """Of each lifespan that has begun and not ended, the oldest first: over SSE, each connection has one."""
-
-    def listener(self, call: _Call) -> Callable[[bytes], Awaitable[None]] | None:
-        """What to do with the output of *call*'s code while it runs: the client is told in due time, not of each."""
-        if not call.listens:
-            return None
-
-        async def tell_in(seconds: float) -> None:
-            await anyio.sleep(seconds)
-            call.is_due = False
-            if not call.is_over:
-                with contextlib.suppress(Exception):  # as in _report
-                    await call.tell()
-
-        async def on_output(data: bytes) -> None:
-            seconds = call.hear(data)
-            if not call.is_due and self._lives:
-                call.is_due = True
-                self._lives[0].start_soon(tell_in, seconds)
-
-        return on_output
-
-    @asynccontextmanager
-    async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
-        async with anyio.create_task_group() as tasks:
-            self._lives.append(tasks)
-            tasks.start_soon(self._report)
-            try:
-                yield
-            finally:
-                self._lives.remove(tasks)
-            tasks.cancel_scope.cancel()
-
-    async def _report(self) -> None:
-        while True:
-            await anyio.sleep(1)
-            for call in list(self._calls):
-                with contextlib.suppress(Exception):  # the client has gone: its call is about to be cancelled
-                    await call.report()
 
     async def answer(
         self,
@@ -188,18 +165,15 @@ class _Calls:
         act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
     ) -> CallToolResult:
         """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
-        self._calls.add(call)
         outcome = "cancelled"
         try:
-            result = await self._answer(sessions, caller_of, handle, call, act)
+            result = await _telling(call, lambda: self._answer(sessions, caller_of, handle, call, act))
             outcome = outcome_of(result)
             return result
         except Exception:
             outcome = "error"
             raise
         finally:
-            call.is_over = True
-            self._calls.discard(call)
             seconds = anyio.current_time() - call.started
             self._on_call(call.tool, outcome, seconds)
             logger.info(
@@ -224,7 +198,7 @@ class _Calls:
                 target = lease.sandbox
                 if not target.is_ready:
                     call.sandbox = target
-                    with anyio.move_on_after(READY_SECONDS) as waiting:
+                    with anyio.CancelScope(deadline=call.started + READY_SECONDS) as waiting:
                         await target.ready()
                     call.sandbox = None
                     if waiting.cancelled_caught:
@@ -243,11 +217,31 @@ class _Calls:
             return failure(str(error), state="kept" if target is None else target.state)
 
 
+async def _telling(call: _Call, answer: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
+    """What *answer* returns, with the client of *call* told what goes on until then."""
+    if not call.listens:  # a task less
+        return await answer()
+    result: CallToolResult | None = None
+    problem: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.keep_telling)
+        try:
+            result = await answer()
+        except Exception as error:  # which the task group would wrap
+            problem = error
+        tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+    assert result is not None
+    return result
+
+
 def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: OnCall = _unheard) -> MCPServer[None]:
     """The MCP server over *sessions*. On stdio it begins to prepare a sandbox behind its first answer.
 
     :param caller_of: whose sandbox a call means.
     :param on_call: told of each call of a tool how it ended, and after how many seconds.
+    :raises SettingsError: the folder for copies of files can't be made.
     """
     settings = sessions.settings
     calls = _Calls(on_call)
@@ -276,7 +270,6 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         version=version("mcp-agentrun"),
         website_url="https://github.com/mcp-agentrun/mcp-agentrun",
         middleware=[prepare_after_first_answer],
-        lifespan=calls.lifespan,
         log_level="WARNING",
     )
     accept_log_levels(server)
@@ -303,7 +296,9 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         call = _Call(ctx, "run_python", "running")
 
         async def run(target: Sandbox, lease: Lease) -> CallToolResult:
-            result = await target.run(code, timeout=timeout, on_output=calls.listener(call), report=call.say)
+            result = await target.run(
+                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say
+            )
             handle = lease.handle
             if result.output.written > settings.output_show:
                 kept.keep(target.id, output_uri(handle, result.number), result.output)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Generator
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import uvicorn
@@ -23,6 +26,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from ..ending import exit_at_once, run_interruptibly
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
 from ..errors import AgentRunError, SettingsError
@@ -46,10 +50,11 @@ CLOSE_SECONDS = 2
 READY_SECONDS = 5.0
 
 
-def serve_http(settings: Settings) -> int:
-    """Serve until a signal ends it; returns the exit code.
+def serve_http(settings: Settings) -> NoReturn:
+    """Serve until a signal ends it; then remove the containers and exit.
 
-    :raises SettingsError: it would be open to others without a token, or the token file is of no use.
+    :raises SettingsError: it would be open to others without a token, the token file is of no use, or the address is
+        taken or not this machine's.
     """
     configure_logging(settings, settings.log_format)
     tokens = ResourceServer.from_settings(settings) if settings.auth else None
@@ -67,7 +72,8 @@ def serve_http(settings: Settings) -> int:
             f"without a token, everybody who reaches {settings.host} could run code here; leave `auth` on, listen "
             "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
-    return anyio.run(_serve, settings, tokens)
+    listening = _listen(settings.host, settings.port)
+    exit_at_once(run_interruptibly(functools.partial(_serve, settings, tokens, listening)))
 
 
 def is_loopback(host: str) -> bool:
@@ -80,6 +86,39 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on the addresses of *host* which this machine has.
+
+    :raises SettingsError: there is none, or one is taken.
+    """
+    opened: list[socket.socket] = []
+    problem: OSError | None = None
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                descriptor = socket.create_server(address, family=family).detach()
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # such as ::1, where IPv6 is off
+                    raise
+                problem = error
+            else:
+                # Without its protocol asyncio does not know it for TCP, and small answers wait for the client.
+                opened.append(socket.socket(family, kind, protocol, descriptor))
+        if problem is not None and not opened:
+            raise problem
+    except OSError as error:
+        for one in opened:
+            one.close()
+        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {error.strerror}") from None
+    return opened
+
+
+def _in_url(host: str) -> str:
+    """*host* as it stands in addresses and in the header Host."""
+    return f"[{host}]" if ":" in host else host
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own handling of signals: calls are to be answered before anything is closed."""
 
@@ -88,52 +127,53 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None) -> int:
-    engine = DockerEngine.from_settings(settings)
+async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, listening: list[socket.socket]) -> int:
     ended_by = 0
-    async with Sessions(engine, settings, NetworkSettings.from_environment(os.environ), is_shared=True) as sessions:
-        app, drain = build_app(sessions, tokens)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                host=settings.host,
-                port=settings.port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # Who may say where he comes from would be an address of his own at each request.
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=list(settings.trusted_proxies),
-                timeout_graceful_shutdown=CLOSE_SECONDS,
-            )
+    network = NetworkSettings.from_environment(os.environ)
+    sessions = Sessions(DockerEngine.from_settings(settings), settings, network, is_shared=True)
+    app, drain = build_app(sessions, tokens)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Who may say where he comes from would be an address of his own at each request.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            timeout_graceful_shutdown=CLOSE_SECONDS,
         )
+    )
 
-        async def end_on_signal() -> None:
-            nonlocal ended_by
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for number in signals:
-                    if drain.draining:  # asked again: at once
-                        server.force_exit = True
-                        server.should_exit = True
-                        continue
-                    ended_by = int(number)
-                    logger.info("ending: calls under way are answered first")
-                    drain.begin()
-                    tasks.start_soon(end_when_drained)
+    async def end_on_signal() -> None:
+        nonlocal ended_by
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if drain.draining:  # asked again: at once
+                    exit_at_once(128 + number)
+                ended_by = int(number)
+                logger.info("ending: calls under way are answered first")
+                drain.begin()
+                tasks.start_soon(end_when_drained)
 
-        async def end_when_drained() -> None:
-            with anyio.move_on_after(settings.drain):
-                await sessions.idle()  # on SSE the request of a call ends before the call does
-                await drain.drained()
-            server.should_exit = True
+    async def end_when_drained() -> None:
+        with anyio.move_on_after(settings.drain):
+            await sessions.idle()  # on SSE the request of a call ends before the call does
+            await drain.drained()
+        server.should_exit = True
 
-        async with anyio.create_task_group() as tasks:
+    # Signals are heeded until the sandboxes are gone as well, which an engine that does not answer may hold up.
+    async with anyio.create_task_group() as tasks:
+        async with sessions:
             if sys.platform != "win32":
                 tasks.start_soon(end_on_signal)
-            await server.serve()
-            tasks.cancel_scope.cancel()
-        if not server.started:
-            return 1
+            for one in listening:
+                host, port, *_ = one.getsockname()
+                logger.info("listening on http://%s:%d", _in_url(host), port)
+            await server.serve(listening)
+        tasks.cancel_scope.cancel()
+    if not server.started:
+        return 1
     return 128 + ended_by if ended_by else 0
 
 
@@ -205,7 +245,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
 def _transport_security(settings: Settings) -> TransportSecuritySettings:
     """Which Host and Origin headers are accepted: a web page must not reach the server by a name of its own."""
     local = ("127.0.0.1", "localhost", "[::1]")
-    named = () if settings.host in ("0.0.0.0", "::") else (settings.host,)  # noqa: S104
+    named = () if settings.host in ("0.0.0.0", "::") else (_in_url(settings.host),)  # noqa: S104
     return TransportSecuritySettings(
         allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.allowed_hosts],
         allowed_origins=[*(f"http://{host}:*" for host in local), *settings.allowed_origins],

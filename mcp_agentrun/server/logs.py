@@ -56,8 +56,13 @@ def _raised(record: logging.LogRecord) -> tuple[str, list[str]]:
 
 
 def configure_logging(settings: Settings, format_: Literal["text", "json"] = "text") -> None:
-    """Log from the level on that *settings* name, and begin with what an operator should know of them."""
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), force=True)
+    """Log from the level on that *settings* name, of libraries at most from ``warning`` on, and begin with what an
+    operator should know of the settings.
+    """
+    level: int = getattr(logging, settings.log_level.upper())
+    # Below "warning", libraries log what they carry: what tools have answered, and that is the user's.
+    logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, level), force=True)
+    logging.getLogger(__name__.partition(".")[0]).setLevel(level)
     for handler in logging.getLogger().handlers:
         if format_ == "json":
             handler.setFormatter(_JsonFormatter())
@@ -65,8 +70,6 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
             handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if format_ == "json":
         logging.captureWarnings(True)
-    # At "info" the SDK logs what tools answered, and that is the user's.
-    logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
     if settings.network != "none":
         logger.warning(
             "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",

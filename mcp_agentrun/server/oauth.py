@@ -34,13 +34,16 @@ class Introspection:
         self._endpoint = endpoint
         self._issuer = issuer
         self._credentials = credentials
+        # To read the certificates takes longer than to ask. A client is made for each token, so that none finds a
+        # connection that has just been closed, or a cookie that was set for another.
+        self._tls = httpx2.create_ssl_context()
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """See `mcp.server.auth.provider.TokenVerifier`. Where nobody answers, nobody gets in."""
         if len(token) > _LONGEST:
             return None
         try:
-            client: httpx2.AsyncClient = httpx2.AsyncClient(timeout=_SECONDS, auth=self._credentials)
+            client: httpx2.AsyncClient = httpx2.AsyncClient(timeout=_SECONDS, auth=self._credentials, verify=self._tls)
             async with client:
                 answer: httpx2.Response = await client.post(
                     self._endpoint,

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Generator, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,7 +22,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult, Resource, ResourceTemplate
 
-from ..errors import AgentRunError, FileError
+from ..errors import AgentRunError, FileError, SettingsError
 from ..sandbox import FileChange, Output, Sandbox
 from ..sessions import Caller, Sessions
 from ..settings import Settings
@@ -36,21 +36,30 @@ READ_LIMIT = 16 << 20
 _URI = re.compile(r"agentrun://([^/?#]+)/(?:files/(.+)|runs/(\d+)/output)")
 _KEPT_RUNS = 16
 _KEPT_BYTES = 32 << 20
+_ENTRY_BYTES = 1 << 10
+"""What one costs beside its text."""
 
 
 class KeptOutput:
-    """The outputs that were too long to be shown whole; the oldest go first."""
+    """The outputs that were too long to be shown whole: of each sandbox the latest 16, of all together the latest that
+    take 32 MiB.
+    """
 
     def __init__(self) -> None:
         self._by_uri: dict[tuple[str, str], Output] = {}
+        self._size = 0
 
     def keep(self, sandbox: str, uri: str, output: Output) -> None:
         """:param sandbox: its id: clients over HTTP name their own alike."""
         self._by_uri[sandbox, uri] = output
-        while len(self._by_uri) > _KEPT_RUNS or sum(len(one.head) for one in self._by_uri.values()) > _KEPT_BYTES:
-            if len(self._by_uri) == 1:
-                return
-            del self._by_uri[next(iter(self._by_uri))]
+        self._size += _size(output)
+        for key in [key for key in self._by_uri if key[0] == sandbox][:-_KEPT_RUNS]:
+            self._drop(key)
+        while self._size > _KEPT_BYTES and len(self._by_uri) > 1:
+            self._drop(next(iter(self._by_uri)))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        self._size -= _size(self._by_uri.pop(key))
 
     def get(self, sandbox: str, uri: str) -> Output | None:
         return self._by_uri.get((sandbox, uri))
@@ -60,6 +69,10 @@ class KeptOutput:
         return [
             (uri, len(output.head) + len(output.tail)) for (of, uri), output in self._by_uri.items() if of == sandbox
         ]
+
+
+def _size(output: Output) -> int:
+    return len(output.head) + len(output.tail) + _ENTRY_BYTES
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")
@@ -182,33 +195,40 @@ async def announce_files(ctx: Context[Any, Any]) -> None:
 class OutFolder:
     """The user's folder that gets a copy of each file that a run creates or changes.
 
-    :raises OSError: it can't be made.
+    :raises SettingsError: it can't be made.
     """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.out is not None
-        self._folder = Path(settings.out).expanduser()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder = Path(settings.out).expanduser()
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError) as error:  # a home that nobody has is the latter
+            raise SettingsError(f"out: the folder {settings.out} can't be made: {error}") from None
         self._left = settings.out_size
 
     async def copy(self, sandbox: Sandbox, handle: str | None, files: Sequence[FileChange]) -> list[str]:
         """Copy *files* over the stream; returns what to say about it."""
         copied, notes = 0, list[str]()
         for file in files:
-            if file.size > self._left:
-                notes.append(
-                    f"{plain_text(file.path)!a} was not copied: the user's folder has had all that it may get."
-                )
-                continue
+            taken = 0
             try:
-                data = await sandbox.read_file(file.path, limit=self._left)
-                self._left -= len(data)
+                # The second look is for what others, who copy meanwhile, have taken.
+                data = b"" if file.size > self._left else await sandbox.read_file(file.path, limit=self._left)
+                if max(file.size, len(data)) > self._left:
+                    notes.append(
+                        f"{plain_text(file.path)!a} was not copied: the user's folder has had all that it may get."
+                    )
+                    continue
+                taken = len(data)
+                self._left -= taken
                 target = self._folder.joinpath(*([handle] if handle else []), *map(_safe_name, file.path.split("/")))
                 await anyio.to_thread.run_sync(_write, target, data)
                 copied += 1
             except FileError as error:
                 notes.append(f"Not copied to the user's folder: {error}.")
             except OSError as error:
+                self._left += taken
                 notes.append(f"{plain_text(file.path)!a} was not copied to the user's folder: {error.strerror}.")
         if copied:
             notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}.")
@@ -228,11 +248,10 @@ def _safe_name(name: str) -> str:
 def _write(target: Path, data: bytes) -> None:
     """Write beside *target* and put it in its place, so that a link at that place is replaced and not followed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=target.parent, prefix=".agentrun-")
+    path = target.with_name(f".agentrun-{secrets.token_hex(8)}")
     try:
-        with open(handle, "wb") as file:
+        with path.open("xb") as file:  # for whom the user's umask says
             file.write(data)
-        os.chmod(path, 0o644)
         os.replace(path, target)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -15,7 +15,6 @@ from mcp.server.stdio import stdio_server
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
 from ..errors import SettingsError
-from ..packages.installer import policy_of
 from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
@@ -27,25 +26,26 @@ __all__ = ["serve_stdio"]
 
 def serve_stdio(settings: Settings) -> NoReturn:
     """Serve one client until it closes stdin or a signal ends the process; then remove its containers and exit."""
-    try:
-        policy_of(settings)
-    except SettingsError as error:
-        sys.exit(f"mcp-agentrun: {error}")
     configure_logging(settings)
     # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
     for module in ("docker.types", "psutil"):
         importlib.import_module(module)
+    try:
+        code = anyio.run(_serve, settings)
+    except SettingsError as error:
+        sys.exit(f"mcp-agentrun: {error}")
     # On Windows, a thread that nothing can interrupt reads stdin: leaving the interpreter would wait for it.
-    os._exit(anyio.run(_serve, settings))
+    os._exit(code)
 
 
 async def _serve(settings: Settings) -> int:
-    engine = DockerEngine.from_settings(settings)
+    sessions = Sessions(DockerEngine.from_settings(settings), settings, NetworkSettings.from_environment(os.environ))
+    server = build_server(sessions)
     stop, sessions_ended = anyio.Event(), anyio.Event()
 
-    async def keep_sessions(*, task_status: anyio.abc.TaskStatus[Sessions]) -> None:
-        async with Sessions(engine, settings, NetworkSettings.from_environment(os.environ)) as sessions:
-            task_status.started(sessions)
+    async def keep_sessions(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with sessions:
+            task_status.started()
             await stop.wait()
         sessions_ended.set()
 
@@ -66,9 +66,9 @@ async def _serve(settings: Settings) -> int:
         if sys.platform != "win32":
             tasks.start_soon(end_on_signal)
         async with anyio.create_task_group() as inner:
-            sessions = await inner.start(keep_sessions)
+            await inner.start(keep_sessions)
             try:
-                await _run(build_server(sessions))
+                await _run(server)
             finally:
                 stop.set()
         tasks.cancel_scope.cancel()

@@ -16,11 +16,12 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..engine import Engine
 from ..engine.network import NetworkSettings
-from ..errors import AgentRunError, InvalidRequestError, UnavailableError
+from ..errors import AgentRunError, InvalidRequestError, NotReadyError, UnavailableError
 from ..packages.installer import Installer
 from ..sandbox import Sandbox
 from ..settings import Settings
 from .pool import WarmPool
+from .readiness import Readiness
 from .room import Open, Place, Room
 
 __all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]
@@ -102,6 +103,8 @@ class Sessions:
         self._installer = Installer(engine, settings, network)
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
+        self._keeping: TaskGroup | None = None
+        self._readiness = Readiness(engine.sandboxes)
         self._all: set[Open] = set()
         self._room = Room(settings.max_total if is_shared else settings.max_sandboxes)
         self._pool = WarmPool(self._spare, self._room, settings.pool, settings.pool_max) if is_shared else None
@@ -121,12 +124,12 @@ class Sessions:
         await self._stack.enter_async_context(self._installer)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._closing.set)
+        self._keeping = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(self._keeping.cancel_scope.cancel)
         if self._pool is not None:
-            keeping = await self._stack.enter_async_context(anyio.create_task_group())
-            self._stack.callback(keeping.cancel_scope.cancel)
-            keeping.start_soon(self._pool.keep)
-            keeping.start_soon(self._expire)
-            keeping.start_soon(self._reconcile)
+            self._keeping.start_soon(self._pool.keep)
+            self._keeping.start_soon(self._expire)
+            self._keeping.start_soon(self._reconcile)
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
@@ -158,16 +161,18 @@ class Sessions:
         return (0, 0) if self._pool is None else (self._pool.hits, self._pool.misses)
 
     async def idle(self) -> None:
-        """Wait until no call is being answered."""
+        """Wait until no call is being answered, or waits for room."""
         if self._calls:
             await self._idle.wait()
 
     async def ready(self) -> None:
-        """Whether the engine answers.
+        """Return when the engine has answered, now or a moment ago.
 
-        :raises UnavailableError: it does not.
+        :raises UnavailableError: it can't be reached, or has not answered in time.
         """
-        await self._engine.sandboxes()
+        if self._keeping is None:
+            raise RuntimeError("Sessions is used inside `async with`")
+        await self._readiness.check(self._keeping)
 
     async def begin(self) -> None:
         """Begin to prepare the sandbox of a client on stdio, so that its first call finds it ready."""
@@ -176,25 +181,28 @@ class Sessions:
 
     @asynccontextmanager
     async def lease(self, caller: Caller, handle: str | None) -> AsyncGenerator[Lease]:
-        """The sandbox that a call of *caller* means.
+        """The sandbox that a call of *caller* means. One that was opened for a call that fails is closed again, unless
+        it was only not ready: whoever raises `NotReadyError` tells its handle.
 
         :param handle: of a sandbox other than the client's own, or `NEW`. Where there are no connections, leaving it
             out opens a new one too.
         :raises InvalidRequestError: *caller* has no sandbox of that handle.
         :raises UnavailableError: there are as many sandboxes as may be.
         """
-        session, is_new, expired = await self._find(caller, handle or None)
-        session.calls += 1
         self._calls += 1
         try:
-            yield Lease(session.opened.sandbox, session.handle, is_new, expired)
-        except anyio.get_cancelled_exc_class():
-            if is_new:  # nobody has been told its handle
-                self._close(session)
-            raise
+            session, is_new, expired = await self._find(caller, handle or None)
+            session.calls += 1
+            try:
+                yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+            except BaseException as error:
+                if is_new and not isinstance(error, NotReadyError):  # nobody has been told its handle
+                    self._close(session)
+                raise
+            finally:
+                session.calls -= 1
+                session.used = anyio.current_time()
         finally:
-            session.calls -= 1
-            session.used = anyio.current_time()
             self._calls -= 1
             if self._calls == 0:
                 self._idle.set()

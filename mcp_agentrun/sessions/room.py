@@ -89,6 +89,7 @@ class Room:
         return True
 
     def on_left(self, place: Place) -> None:
+        """Take *place* back, and give it to whoever has waited the longest."""
         self._held.discard(place)
         if self._waiting and (free := self.take()) is not None:
             self._waiting.popleft().serve(free)

@@ -1,0 +1,37 @@
+"""How the process ends, whatever its threads are at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+import anyio
+
+__all__ = ["INTERRUPTED", "exit_at_once", "run_interruptibly"]
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a process that was ended by Ctrl-C."""
+
+_T = TypeVar("_T")
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process. To leave the interpreter would be to wait for all threads, and in those an image may be built,
+    or the engine may not answer.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
+
+
+def run_interruptibly(work: Callable[[], Awaitable[_T]]) -> _T:
+    """What *work* returns, in an event loop of its own. Ctrl-C ends the process at once."""
+    try:
+        return anyio.run(work)
+    except KeyboardInterrupt:
+        exit_at_once(INTERRUPTED)
