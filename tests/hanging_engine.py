@@ -65,7 +65,7 @@ class HangingEngine:
 @contextmanager
 def hanging_engine() -> Generator[HangingEngine]:
     """The engine that is found, by its socket, on a line that works until told to hang."""
-    paths = [url.removeprefix("unix://") for url, _ in candidates() if url.startswith("unix://")]
+    paths = [each.url.removeprefix("unix://") for each in candidates() if each.url.startswith("unix://")]
     if not paths:
         pytest.skip("needs an engine with a Unix socket")
     engine = HangingEngine(paths[0])
