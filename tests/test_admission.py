@@ -20,7 +20,7 @@ from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
 from mcp_agentrun.server import app
-from mcp_agentrun.sessions import NEW, Caller, Sessions
+from mcp_agentrun.sessions import NEW, Caller, Sessions, registry
 from mcp_agentrun.sessions.registry import NEED
 from mcp_agentrun.settings import Settings
 
@@ -70,6 +70,23 @@ async def test_the_queue_for_room_is_bounded_and_served_in_turn() -> None:
                 pass  # who has a sandbox is not held up by those who wait
             sessions.disconnect(callers["first"].connection)
     assert served == ["second", "third"]
+
+
+async def test_calls_of_one_client_wait_for_room_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "WAIT_SECONDS", 0.5)
+    refused: list[float] = []
+    async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
+
+        async def call() -> None:
+            with pytest.raises(UnavailableError, match="none became free"):
+                async with sessions.lease(Caller("b", "b"), None):
+                    pass
+            refused.append(anyio.current_time())
+
+        async with sessions.lease(Caller("a", "a"), None), anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(call)
+    assert refused[-1] - refused[0] < 0.5, "not one after the other"
 
 
 async def test_who_waits_counts_against_the_share_of_the_principal() -> None:

@@ -208,6 +208,28 @@ async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, 
         assert statuses.index(429) >= 40
 
 
+async def test_who_opens_sessions_and_goes_away_keeps_nobody_out(runner_image: str, tmp_path: Path) -> None:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    accepted = {"Accept": "application/json, text/event-stream"}
+    limits = ("--max-sandboxes", "1", "--max-total", "1", "--rate-limit", "1000")  # 4 sessions each, 16 in all
+    with http_server(tmp_path, "--pool", "0", *limits) as server:
+        url = f"{server.url}/mcp"
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
+            opened = [(await http.post(url, json=hello)).headers["mcp-session-id"] for _ in range(40)]
+            statuses = [
+                (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
+            ]
+            assert statuses == [404] * 36 + [200] * 4
+        async with open_http_client(server, "streamable", "legacy", "bob") as client:
+            assert await Talk(client).run("1 + 1") == "2\n"
+
+
+async def test_it_says_where_it_listens(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", env={"AGENTRUN_LOG_LEVEL": "warning"}) as server:
+        assert server.log.read_text() == f"mcp-agentrun: listening on {server.url}\n"
+
+
 async def test_tokens_are_not_tried_at_any_speed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
     with http_server(tmp_path, "--pool", "0", "--stranger-limit", "5") as server:
         wrong = {"Authorization": "Bearer wrong-token-0123456789"}

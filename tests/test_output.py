@@ -365,6 +365,37 @@ async def run(client: Client, code: str, **options: Any) -> Any:
     return await client.call_tool("run_python", {"code": code}, **options)
 
 
+def _names_by_text(folder: Path) -> dict[str, str]:
+    return {path.read_text(): path.name for path in folder.iterdir()}
+
+
+async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(shared: Sandbox, tmp_path: Path) -> None:
+    result = await shared.run("for n in ('CON', '_CON', 'a:b?.txt', 'a_b_.txt', 'A.txt'): open(n, 'w').write(n)")
+    (note,) = await OutFolder(Settings(out=str(tmp_path))).copy(shared, None, result.files)
+    names = _names_by_text(tmp_path)
+    assert sorted(names) == ["A.txt", "CON", "_CON", "a:b?.txt", "a_b_.txt"]
+    assert note.startswith("The user has a copy of these 5 files, ")
+    assert f"'CON' as '{names['CON']}'" in note and f"'a:b?.txt' as '{names['a:b?.txt']}'" in note
+    assert (names["_CON"], names["A.txt"]) == ("_CON", "A.txt")
+    await shared.reset()
+
+
+async def test_no_link_in_the_folder_for_copies_is_followed(shared: Sandbox, tmp_path: Path) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    out.mkdir()
+    (elsewhere / "file").write_text("mine")
+    (out / "link").symlink_to(elsewhere)
+    (out / "file").symlink_to(elsewhere / "file")
+    code = "import os; os.makedirs('link/w'); open('link/w/x', 'w').write('x'); open('file', 'w').write('x')"
+    result = await shared.run(code)
+    notes = await OutFolder(Settings(out=str(out))).copy(shared, None, result.files)
+    assert notes[0] == "The user has a copy of it." and "a link is in the way" in notes[1]
+    assert _names_by_text(elsewhere) == {"mine": "file"}
+    assert (out / "file").read_text() == "x" and not (out / "file").is_symlink()
+    await shared.reset()
+
+
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_files_pictures_and_resources(open_client: OpenClient, mode: str, tmp_path: Path) -> None:
     out = tmp_path / "out"

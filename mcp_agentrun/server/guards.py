@@ -13,7 +13,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Buckets", "Drain", "RateLimit", "StrangerLimit", "counted"]
+__all__ = ["Buckets", "Drain", "RateLimit", "SessionShare", "StrangerLimit", "counted"]
 
 _REMEMBERED = 10_000
 
@@ -67,6 +67,70 @@ class RateLimit:
             await _too_many(early)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class SessionShare:
+    """At most *most* open MCP sessions of each principal (or address, as in `RateLimit`), so that nobody who opens them
+    and goes away keeps others out. Where there would be more, that one ends which was not used for the longest.
+
+    :param idle: seconds after which an unused session ends by itself.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, idle: float) -> None:
+        self._app = app
+        self._most = most
+        self._idle = idle
+        self._open: dict[str, OrderedDict[bytes, float]] = {}
+        """When each was last used, by whose it is; the longest ago first."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = _header(scope, _SESSION) if scope["type"] == "http" else None
+        if session is not None:
+            self._use(_whose(scope), session, is_last=scope["method"] == "DELETE")
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start" and (begun := _header(message, _SESSION)) is not None:
+                for oldest in self._begin(_whose(scope), begun):
+                    await self._app(*_deletion(scope, oldest))
+            await send(message)
+
+        await self._app(scope, receive, noting if scope["type"] == "http" and session is None else send)
+
+    def _use(self, whose: str, session: bytes, *, is_last: bool) -> None:
+        used = self._open.get(whose, OrderedDict())
+        if used.pop(session, None) is not None and not is_last:
+            used[session] = anyio.current_time()
+        if not used:
+            self._open.pop(whose, None)
+
+    def _begin(self, whose: str, session: bytes) -> list[bytes]:
+        """Note that *session* has begun; returns which ones have to end for it."""
+        now = anyio.current_time()
+        used = self._open.setdefault(whose, OrderedDict())
+        used[session] = now
+        while now - next(iter(used.values())) > self._idle:
+            used.popitem(last=False)
+        return [used.popitem(last=False)[0] for _ in range(len(used) - self._most)]
+
+
+_SESSION = b"mcp-session-id"
+
+
+def _header(message: Scope | Message, name: bytes) -> bytes | None:
+    return next((value for key, value in message.get("headers", ()) if key.lower() == name), None)
+
+
+def _deletion(scope: Scope, session: bytes) -> tuple[Scope, Receive, Send]:
+    """A request by which the sender of *scope* would end *session*, to be answered to nobody."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: Message) -> None:
+        pass
+
+    kept = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"content-type")]
+    return {**scope, "method": "DELETE", "headers": [*kept, (_SESSION, session)]}, receive, send
 
 
 class StrangerLimit:

@@ -34,7 +34,7 @@ from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
 from .connections import by_connection
-from .guards import Drain, RateLimit, StrangerLimit, counted
+from .guards import Drain, RateLimit, SessionShare, StrangerLimit, counted
 from .logs import configure_logging
 from .metrics import Metrics
 from .oauth import ResourceServer
@@ -127,6 +127,15 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _tell(settings: Settings, text: str) -> None:
+    """Say *text* to whoever has started the server, whatever is logged."""
+    if settings.log_format == "text" and not logger.isEnabledFor(logging.INFO):
+        sys.stderr.write(f"mcp-agentrun: {text}\n")
+        sys.stderr.flush()
+    else:
+        logger.info("%s", text)
+
+
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, listening: list[socket.socket]) -> int:
     ended_by = 0
     network = NetworkSettings.from_environment(os.environ)
@@ -169,7 +178,7 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, lis
                 tasks.start_soon(end_on_signal)
             for one in listening:
                 host, port, *_ = one.getsockname()
-                logger.info("listening on http://%s:%d", _in_url(host), port)
+                _tell(settings, f"listening on http://{_in_url(host)}:{port}")
             await server.serve(listening)
         tasks.cancel_scope.cancel()
     if not server.started:
@@ -189,7 +198,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     streamable = mcp.streamable_http_app(
         transport_security=security,
         session_idle_timeout=settings.idle_ttl,
-        max_sessions=settings.max_total * 4,
+        max_sessions=settings.max_total * 16,
         max_request_body_size=settings.body_limit,
     )
     sse = mcp.sse_app(transport_security=security, max_request_body_size=settings.body_limit)
@@ -198,7 +207,11 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
         return PlainTextResponse(metrics.text())
 
     guarded: ASGIApp = RateLimit(
-        Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", show_metrics)]),
+        SessionShare(
+            Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", show_metrics)]),
+            most=settings.max_sandboxes * 4,
+            idle=settings.idle_ttl,
+        ),
         rate=settings.rate_limit,
         on_refusal=lambda: metrics.limited("principal"),
     )

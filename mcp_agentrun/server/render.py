@@ -35,7 +35,7 @@ __all__ = [
 _MARK = "[agentrun] "
 _LATE_SHOWN = 4096
 _FILES_SHOWN = 20
-_PICTURES_SIZE = 3 << 19  # clients refuse answers of more than a few megabytes, in base64
+_PICTURES_SIZE = 5 << 17  # some clients take no answer of more than a megabyte, in base64
 _LINE = 200
 OWN = "own"
 """In a URI, in place of a handle: the client's own sandbox."""

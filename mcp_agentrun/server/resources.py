@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
+import hashlib
 import os
 import re
 import secrets
@@ -209,7 +211,7 @@ class OutFolder:
 
     async def copy(self, sandbox: Sandbox, handle: str | None, files: Sequence[FileChange]) -> list[str]:
         """Copy *files* over the stream; returns what to say about it."""
-        copied, notes = 0, list[str]()
+        copied, notes, renamed = 0, list[str](), list[str]()
         for file in files:
             taken = 0
             try:
@@ -222,16 +224,19 @@ class OutFolder:
                     continue
                 taken = len(data)
                 self._left -= taken
-                target = self._folder.joinpath(*([handle] if handle else []), *map(_safe_name, file.path.split("/")))
-                await anyio.to_thread.run_sync(_write, target, data)
+                name = "/".join(map(_safe_name, file.path.split("/")))
+                await anyio.to_thread.run_sync(_write, self._folder, f"{handle}/{name}" if handle else name, data)
                 copied += 1
+                if name != file.path:
+                    renamed.append(f"{plain_text(file.path)!a} as {plain_text(name)!a}")
             except FileError as error:
                 notes.append(f"Not copied to the user's folder: {error}.")
             except OSError as error:
                 self._left += taken
                 notes.append(f"{plain_text(file.path)!a} was not copied to the user's folder: {error.strerror}.")
         if copied:
-            notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}.")
+            names = f", {', '.join(renamed)}" if renamed else ""
+            notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}{names}.")
         return notes
 
 
@@ -239,14 +244,25 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE
 
 
 def _safe_name(name: str) -> str:
-    """*name* as one that every system takes for a plain file's."""
-    name = re.sub(r'[\x00-\x1f\x7f<>:"|?*\\/]', "_", name.encode("utf-8", "replace").decode())
-    name = name[:-1] + "_" if name[-1:] in (".", " ") else name
-    return "_" + name if _RESERVED.match(name) else name
+    """*name* as one that every system takes for a plain file's, and that no other name becomes."""
+    safe = re.sub(r'[\x00-\x1f\x7f<>:"|?*\\/]', "_", name.encode("utf-8", "replace").decode())
+    safe = safe[:-1] + "_" if safe[-1:] in (".", " ") else safe
+    safe = "_" + safe if _RESERVED.match(safe) else safe
+    if safe == name:
+        return name
+    stem, dot, suffix = safe.rpartition(".")
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{stem}-{digest}.{suffix}" if dot and stem else f"{safe}-{digest}"
 
 
-def _write(target: Path, data: bytes) -> None:
-    """Write beside *target* and put it in its place, so that a link at that place is replaced and not followed."""
+def _write(folder: Path, name: str, data: bytes) -> None:
+    """Write a file below *folder*. No link there is followed: one in its place is replaced, and one on the way to it an
+    error.
+    """
+    target = folder / name
+    for parent in reversed(target.relative_to(folder).parents):
+        if parent != Path() and (folder / parent).is_symlink():
+            raise OSError(errno.ELOOP, "a link is in the way")
     target.parent.mkdir(parents=True, exist_ok=True)
     path = target.with_name(f".agentrun-{secrets.token_hex(8)}")
     try:

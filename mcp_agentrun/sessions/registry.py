@@ -263,11 +263,14 @@ class Sessions:
     async def _found(self, caller: Caller, handle: str | None) -> _Session:
         """A new session; or, where another call of the same client has just opened its own one, that."""
         key = caller.connection if handle is None else handle
+        begun = anyio.current_time()
         lock = self._opening.setdefault(key, anyio.Lock())
         try:
             async with lock:
                 if handle is None and (session := self._own.get(caller.connection)) is not None:
                     return session
+                if anyio.current_time() - begun >= WAIT_SECONDS:  # the call before has waited for the same in vain
+                    raise self._no_room()
                 return await self._admitted(caller, handle)
         finally:
             if not lock.statistics().locked and lock.statistics().tasks_waiting == 0:
@@ -334,8 +337,11 @@ class Sessions:
             raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
         with anyio.move_on_after(WAIT_SECONDS):
             return await self._room.wait()
+        raise self._no_room()
+
+    def _no_room(self) -> UnavailableError:
         self.refused["room"] += 1
-        raise UnavailableError(
+        return UnavailableError(
             f"The server is busy: it has {self._room.places} sandboxes, the most that it may, and none became free. "
             "Call again later."
         )
