@@ -269,6 +269,9 @@ class Settings(BaseModel):
         return self
 
 
+_LISTS = frozenset(name for name, field in Settings.model_fields.items() if field.annotation == tuple[str, ...])
+
+
 def _is_gvisor(runtime: object) -> bool:
     return isinstance(runtime, str) and "runsc" in runtime
 
@@ -327,11 +330,13 @@ def load(
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
+    """What is set there. An empty variable is not, unless it is a list's: that one has nothing in it then."""
+    given = {
         name[len(PREFIX) :].lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and value
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE
     }
+    return {name: value for name, value in given.items() if value or name in _LISTS}
 
 
 def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

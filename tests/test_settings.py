@@ -63,6 +63,14 @@ def test_wrong_values_are_named(environ: dict[str, str], message: str) -> None:
         load(environ=environ)
 
 
+def test_an_empty_variable_is_an_empty_list_and_otherwise_none_at_all() -> None:
+    lists = ("PACKAGES_ALLOW", "IMAGE_PACKAGES", "PRELOAD", "DATA")
+    settings, origins = load(environ={f"AGENTRUN_{name}": "" for name in (*lists, "MEMORY", "IMAGE", "UID_RANGE")})
+    assert (settings.packages_allow, settings.image_packages, settings.preload, settings.data) == ((), (), (), ())
+    assert (settings.memory, settings.image, settings.uid_range) == (1 << 30, None, (20000, 59999))
+    assert (origins["packages_allow"], origins["memory"]) == ("environment", "default")
+
+
 def test_malformed_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("timeout = ")
