@@ -147,18 +147,23 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     from .engine.network import NetworkSettings
     from .packages.installer import Cache, Installer
 
-    async def run() -> Cache:
+    async def run() -> Cache | AgentRunError:
         engine = DockerEngine.from_settings(settings)
         try:
             async with Installer(engine, settings, NetworkSettings.from_environment(os.environ)) as installer:
-                return await installer.cache(clear=clear)
+                try:
+                    return await installer.cache(clear=clear)
+                except AgentRunError as error:  # which would leave the installer as one of a group
+                    return error
         finally:
             await engine.aclose()
 
     try:
         held = anyio.run(run)
-    except AgentRunError as error:
-        click.echo(f"mcp-agentrun: {error}", err=True)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    if isinstance(held, AgentRunError):
+        click.echo(f"mcp-agentrun: {held}", err=True)
         sys.exit(1)
     for name, used in sorted(held.packages, key=lambda package: -package[1]):
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {name}")

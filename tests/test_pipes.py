@@ -168,3 +168,16 @@ def test_the_server_lives_on_after_lines_that_are_no_messages() -> None:
         (None, -32600),
         (2, None),
     }
+
+
+def test_a_client_that_closes_its_end_for_answers_has_gone() -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mcp_agentrun"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with server:
+        assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+        server.stdout.close()
+        server.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
+        server.stdin.flush()  # and it stays open
+        assert server.stderr.read() == b""
+        assert server.wait(60) == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +150,40 @@ def test_the_users_folder_is_found_without_a_shell(name: str, monkeypatch: pytes
     assert getattr(settings, name) == tmp_path / "x"
     with pytest.raises(SettingsError, match=name):
         load({name: "~no-such-user-of-that-name/x"}, environ={})
+
+
+def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mcp_agentrun", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["timeout", "packages_deny"])
+def test_a_wrong_value_has_one_exit_code_wherever_it_stands(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'{name} = "!"\n')
+    flag = "--" + name.replace("_", "-")
+    for ended in (
+        command(**{f"AGENTRUN_{name.upper()}": "!"}),
+        command(AGENTRUN_CONFIG=str(file)),
+        command("--config", str(file)),
+        command(flag, "!"),
+        command(flag, "!", "cache", "show"),
+    ):
+        assert ended.returncode == 2
+        assert "Traceback" not in ended.stderr
+        assert name in ended.stderr or "'!' is not a package rule" in ended.stderr
+
+
+@pytest.mark.parametrize("action", [("cache", "show"), ("cache", "clear"), ("build",)])
+def test_without_an_engine_commands_say_so_in_a_line(action: tuple[str, ...]) -> None:
+    ended = command(*action, DOCKER_HOST="unix:///no/such.sock")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("mcp-agentrun: No container engine can be reached.")
+    assert "Traceback" not in ended.stderr

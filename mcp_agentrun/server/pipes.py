@@ -11,7 +11,7 @@ import json
 import os
 import re
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import anyio
@@ -26,10 +26,14 @@ _PIECE = getattr(select, "PIPE_BUF", 512)
 
 
 class _Text:
-    """Text that leaves by a descriptor, which stays as blocking as it is."""
+    """Text that leaves by a descriptor, which stays as blocking as it is.
 
-    def __init__(self, descriptor: int) -> None:
+    :param on_gone: told, perhaps more than once, that nobody reads there any more. What is written then is lost.
+    """
+
+    def __init__(self, descriptor: int, on_gone: Callable[[], object] = lambda: None) -> None:
         self._descriptor = descriptor
+        self._on_gone = on_gone
         self._turn = anyio.Lock(fast_acquire=True)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -40,7 +44,11 @@ class _Text:
             while data:
                 if not self._poll.poll(0):
                     await anyio.wait_writable(self._descriptor)
-                data = data[os.write(self._descriptor, data[:_PIECE]) :]
+                try:
+                    data = data[os.write(self._descriptor, data[:_PIECE]) :]
+                except (BrokenPipeError, ConnectionResetError):
+                    self._on_gone()
+                    return
 
     async def flush(self) -> None:
         """There is nothing that `write` holds back."""
@@ -147,13 +155,14 @@ def _id_of(line: str) -> str | int | None:
     return number if isinstance(number, int) and not isinstance(number, bool) else None
 
 
-def claim() -> tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]:
+def claim(on_gone: Callable[[], object]) -> tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]:
     """Take stdin and stdout for the protocol alone, for as long as the process lives: what else reads finds nothing,
     and what else prints goes to stderr.
 
+    :param on_gone: told that nobody reads stdout any more.
     :returns: what `mcp.server.stdio.stdio_server` takes.
     """
-    answers = _Text(os.dup(1))
+    answers = _Text(os.dup(1), on_gone)
     streams = _Lines(os.dup(0), answers), answers
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)

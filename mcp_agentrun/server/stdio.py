@@ -30,7 +30,8 @@ def serve_stdio(settings: Settings) -> NoReturn:
     try:
         policy_of(settings)
     except SettingsError as error:
-        sys.exit(f"mcp-agentrun: {error}")
+        sys.stderr.write(f"mcp-agentrun: {error}\n")
+        sys.exit(2)
     configure_logging(settings)
     # 0.15 s that the first call would otherwise wait for, and a client that is just starting won't notice.
     for module in ("docker.types", "psutil"):
@@ -80,5 +81,6 @@ async def _run(server: MCPServer[None]) -> None:
         await server.run_stdio_async()
         return
     inner = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
-    async with stdio_server(*claim()) as (read, write):
-        await inner.run(read, write, inner.create_initialization_options())
+    with anyio.CancelScope() as scope:  # a client that reads nothing any more has gone as one has that closes stdin
+        async with stdio_server(*claim(scope.cancel)) as (read, write):
+            await inner.run(read, write, inner.create_initialization_options())
