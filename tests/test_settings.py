@@ -187,3 +187,14 @@ def test_without_an_engine_commands_say_so_in_a_line(action: tuple[str, ...]) ->
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("mcp-agentrun: No container engine can be reached.")
     assert "Traceback" not in ended.stderr
+
+
+def test_settings_stand_before_a_command_or_behind_it(tmp_path: Path) -> None:
+    code = tmp_path / "code.py"
+    code.write_text("import os\n")
+    for arguments in (("--safety", "strict", "check", str(code)), ("check", "--safety", "strict", str(code))):
+        assert command(*arguments).returncode == 1
+    assert command("check", str(code)).returncode == 0
+    assert "timeout" in command("cache", "show", "--timeout", "soon").stderr
+    for arguments in (("cache",), ("cache", "clear", "--cache-size", "1g")):
+        assert "No container engine" in command(*arguments, DOCKER_HOST="unix:///no/such.sock").stderr
