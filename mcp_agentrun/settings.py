@@ -120,7 +120,8 @@ def _each(check: Callable[[str], bool], wanted: str) -> AfterValidator:
     def checked(values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             if not check(value):
-                raise ValueError(f"{value!r} is not {wanted}")
+                without_secrets = re.sub(r"//.*@", "//***@", value)
+                raise ValueError(f"{without_secrets!r} is not {wanted}")
         return values
 
     return AfterValidator(checked)

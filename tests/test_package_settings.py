@@ -227,8 +227,8 @@ async def test_what_the_operator_wants_comes_first_whatever_may_be_asked_for(run
         assert await text_of(sandbox, "import hashed; print(aged.VERSION, hashed.VERSION)") == "1.0 2.0\n"
         with pytest.raises(InvalidRequestError, match="allowed"):
             await sandbox.install("unhashed")
-    with pytest.raises(SettingsError, match="preinstall: '-r x' is an option"):
-        policy_of(Settings(preinstall=("-r x",)))
+    with pytest.raises(SettingsError, match=r"preinstall: .* names a URL"):
+        policy_of(Settings(preinstall=("six @ https://example.org/six.whl",)))
 
 
 async def test_what_can_not_be_installed_beforehand_is_told_once_and_is_in_nobody_s_way(

@@ -70,6 +70,8 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_SAFETY_OFF": "network,size"}, "there is no rule 'size' that can be left out; there are process-sp"),
         ({"AGENTRUN_PRELOAD": "numpy,no module"}, "'no module' is not the name of a module"),
         ({"AGENTRUN_IMAGE_PACKAGES": "http://x"}, "'http://x' is not a package's name"),
+        ({"AGENTRUN_IMAGE_PACKAGES": "http://me:secret@x"}, r"'http://\*\*\*@x' is not a package's name"),
+        ({"AGENTRUN_PREINSTALL": "-r x"}, "'-r x' is not a package's name"),
         ({"AGENTRUN_PREINSTALL": "foo bar"}, "'foo bar' is not a package's name"),
         ({"AGENTRUN_TRUSTED_PROXIES": "foo"}, "'foo' is not an address or a network"),
         ({"AGENTRUN_TRUSTED_PROXIES": "10.0.0.1/8"}, "'10.0.0.1/8' is not an address or a network"),
