@@ -88,6 +88,7 @@ def serving(*arguments: str, tokens: Sequence[str] = ()) -> Generator[Server]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "tokens")
+        file.touch(0o600)
         file.write_text("".join(f"principal-{number} {token}\n" for number, token in enumerate(tokens)))
         file.chmod(0o600)
         command = [{"PORT": str(port), "TOKENS": str(file)}.get(word, word) for word in arguments]

@@ -18,7 +18,8 @@ def main() -> None:
     try:
         settings, _ = load()
     except SettingsError as error:
-        sys.exit(f"mcp-agentrun: {error}")
+        sys.stderr.write(f"mcp-agentrun: {error}\n")
+        sys.exit(2)  # as the command line does where it is given wrong values
     from .server.stdio import serve_stdio
 
     serve_stdio(settings)

@@ -124,17 +124,19 @@ def cache(context: click.Context) -> None:
 
 
 @cache.command()
+@_settings_options
 @click.pass_context
-def show(context: click.Context) -> None:
+def show(context: click.Context, config: Path | None, **flags: Any) -> None:
     """What the cache holds, and when it was last used."""
-    _cache(_effective(context), clear=False)
+    _cache(_effective(context, config, flags), clear=False)
 
 
 @cache.command()
+@_settings_options
 @click.pass_context
-def clear(context: click.Context) -> None:
+def clear(context: click.Context, config: Path | None, **flags: Any) -> None:
     """Remove all downloaded packages. Those that a sandbox has installed stay with it."""
-    _cache(_effective(context), clear=True)
+    _cache(_effective(context, config, flags), clear=True)
 
 
 def _cache(settings: Settings, *, clear: bool) -> None:
@@ -146,18 +148,23 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     from .engine.network import NetworkSettings
     from .packages.installer import Cache, Installer
 
-    async def run() -> Cache:
+    async def run() -> Cache | AgentRunError:
         engine = DockerEngine.from_settings(settings)
         try:
             async with Installer(engine, settings, NetworkSettings.from_environment(os.environ)) as installer:
-                return await installer.cache(clear=clear)
+                try:
+                    return await installer.cache(clear=clear)
+                except AgentRunError as error:  # which would leave the installer as one of a group
+                    return error
         finally:
             await engine.aclose()
 
     try:
         held = run_interruptibly(run)
-    except AgentRunError as error:
-        click.echo(f"mcp-agentrun: {error}", err=True)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    if isinstance(held, AgentRunError):
+        click.echo(f"mcp-agentrun: {held}", err=True)
         sys.exit(1)
     for name, used in sorted(held.packages, key=lambda package: -package[1]):
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {name}")
@@ -168,8 +175,16 @@ def _cache(settings: Settings, *, clear: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--profile", type=click.Choice(["strict", "standard", "off"]), help="The setting `safety` if left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each file.")
+@_settings_options
 @click.pass_context
-def check_files(context: click.Context, files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
+def check_files(
+    context: click.Context,
+    files: tuple[Path, ...],
+    profile: str | None,
+    as_json: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
     """Judge Python FILES as code is judged before it runs, without running them; - is standard input.
 
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
@@ -178,7 +193,7 @@ def check_files(context: click.Context, files: tuple[Path, ...], profile: str | 
 
     from .safety import check
 
-    settings = _effective(context)
+    settings = _effective(context, config, flags)
     status = 0
     for path in files:
         try:

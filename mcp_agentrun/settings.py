@@ -9,12 +9,23 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .errors import SettingsError
 
@@ -31,6 +42,10 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": _KIB, "m": _MIB, "g": _GIB, "t": 1 << 40}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(T\S+)?")
+_AGE = re.compile(r"\d+ (day|week|month|hour)s?")
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?:\d{1,5}|\*))?"
+_ORIGIN = rf"[a-z][a-z0-9+.-]*://{_HOST}"
 _RESERVED_UIDS = 10002  # the installer's is the last of them
 _MEMORY_FOR_PYTHON = 150 * _MIB
 
@@ -79,10 +94,78 @@ def _parse_folders(value: object) -> object:
     return value
 
 
+def _parse_age(value: object) -> object:
+    if not isinstance(value, str) or _AGE.fullmatch(value):
+        return value
+    try:
+        if _DATE.fullmatch(value) is None:
+            raise ValueError
+        date.fromisoformat(value[:10])
+    except ValueError:
+        raise ValueError("give a date, such as 2026-01-31, or an age, such as 7 days") from None
+    return value
+
+
+def _expand(path: Path) -> Path:
+    """*path* with the user's folder for ``~``: a client that starts the server has no shell to do that."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _each(check: Callable[[str], bool], wanted: str) -> AfterValidator:
+    """That *check* holds for each item of a list, or the error says which one is not what is *wanted*."""
+
+    def checked(values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not check(value):
+                without_secrets = re.sub(r"//.*@", "//***@", value)
+                raise ValueError(f"{without_secrets!r} is not {wanted}")
+        return values
+
+    return AfterValidator(checked)
+
+
+def _is_module(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
+
+
+def _is_requirement(text: str) -> bool:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return True
+
+
+def _is_network(text: str) -> bool:
+    import ipaddress
+
+    try:
+        return text == "*" or bool(ipaddress.ip_network(text))
+    except ValueError:
+        return False
+
+
+def _check_rules(values: tuple[str, ...]) -> tuple[str, ...]:
+    if values:
+        from .safety.rules import RULES
+
+        for value in values:
+            if value not in RULES:
+                raise ValueError(f"there is no rule {value!r} that can be left out; there are {', '.join(RULES)}")
+    return values
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 Folders = Annotated[tuple[str, ...], BeforeValidator(_parse_folders)]
 Rules = Annotated[tuple[str, ...], BeforeValidator(_parse_rules)]
+Requirements = Annotated[Rules, _each(_is_requirement, "a package's name, with versions if need be, as in scipy>=1.14")]
+HostPath = Annotated[Path, AfterValidator(_expand)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -108,7 +191,7 @@ class Settings(BaseModel):
     shm_size: Size = Field(default=64 * _MIB, description="Size of /dev/shm.")
     inodes: int = Field(default=16384, ge=64, description="Files and folders in each of /workspace, /tmp and /dev/shm.")
     output_show: Size = Field(
-        default=64 * _KIB, description="Output shown in an answer, in bytes; beyond it, head and tail."
+        default=64 * _KIB, ge=256, description="Output shown in an answer, in bytes; beyond it, head and tail."
     )
     output_keep: Size = Field(
         default=8 * _MIB, description="Output kept of a run; beyond it, it is counted and discarded."
@@ -127,11 +210,11 @@ class Settings(BaseModel):
     )
     image: str | None = Field(default=None, description="Image to run instead of the one built from runner_image.")
     image_base: str = Field(default="python:3.13-slim", description="Base on which the runner image is built.")
-    image_packages: Names = Field(
+    image_packages: Requirements = Field(
         default=("numpy", "pandas", "matplotlib"),
         description="Packages built into the runner image, separated by commas.",
     )
-    preload: Names = Field(
+    preload: Annotated[Names, _each(_is_module, "the name of a module, as in matplotlib.pyplot")] = Field(
         default=("numpy", "pandas", "matplotlib.pyplot"),
         description="Modules that every session finds already imported.",
     )
@@ -154,7 +237,9 @@ class Settings(BaseModel):
     safety: Literal["strict", "standard", "off"] = Field(
         default="standard", description="Profile of the static check of code: strict, standard or off."
     )
-    safety_off: Names = Field(default=(), description="Rules of the static check to leave out, separated by commas.")
+    safety_off: Annotated[Names, AfterValidator(_check_rules)] = Field(
+        default=(), description="Rules of the static check to leave out, separated by commas."
+    )
     safety_spawn: bool = Field(default=False, description="Let code start processes.")
     safety_warn: bool = Field(default=False, description="Run code that the static check objects to, and say so.")
     auto_install: Literal["off", "known", "all"] = Field(
@@ -162,7 +247,7 @@ class Settings(BaseModel):
         description="Install what code imports: off, known (well-known packages and those that packages_allow names), "
         "or all that may be installed.",
     )
-    preinstall: Rules = Field(default=(), description="Packages that every session has, installed at the start.")
+    preinstall: Requirements = Field(default=(), description="Packages that every session has, installed at the start.")
     packages_allow: Rules = Field(
         default=("*",), description="Packages that may be asked for: names with * and versions, as in django<5."
     )
@@ -170,12 +255,10 @@ class Settings(BaseModel):
     packages_most: int = Field(default=200, ge=1, description="Packages that a sandbox may have installed.")
     packages_download: Size = Field(default=4 * _GIB, description="Most that one installation may download.")
     packages_size: Size = Field(default=8 * _GIB, description="Most that a sandbox's packages may take on disk.")
-    packages_exclude_newer: str | None = Field(
-        default=None,
-        pattern=r"^(\d{4}-\d\d-\d\d(T\S+)?|\d+ (day|week|month|hour)s?)$",
-        description="Ignore releases newer than this date, or younger than this age, such as '7 days'.",
+    packages_exclude_newer: Annotated[str | None, AfterValidator(_parse_age)] = Field(
+        default=None, description="Ignore releases newer than this date, or younger than this age, such as '7 days'."
     )
-    packages_constraints: Path | None = Field(
+    packages_constraints: HostPath | None = Field(
         default=None, description="Constraints file: versions, and with --hash the files that may be used."
     )
     packages_require_hashes: bool = Field(
@@ -187,21 +270,27 @@ class Settings(BaseModel):
         description="Build packages that have no wheel, in the installer: that executes their code there.",
     )
     cache_size: Size = Field(default=10 * _GIB, description="Most that downloaded packages may take; oldest out.")
-    wheelhouse: Path | None = Field(default=None, description="Folder with wheels to install from, beside the index.")
+    wheelhouse: HostPath | None = Field(
+        default=None, description="Folder with wheels to install from, beside the index."
+    )
     offline: bool = Field(default=False, description="Give the installer no network: wheelhouse and cache only.")
     host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `serve` listens on; 0 takes any free one.")
-    token_file: Path | None = Field(
+    token_file: HostPath | None = Field(
         default=None, description="File with the bearer tokens that `serve` accepts, one line each: NAME TOKEN."
     )
     auth: bool = Field(default=True, description="Whether `serve` asks for a token.")
     allow_public_without_auth: bool = Field(
         default=False, description="Let `serve` do without a token also where other machines can reach it."
     )
-    allowed_hosts: Names = Field(
+    allowed_hosts: Annotated[
+        Names, _each(lambda text: bool(re.fullmatch(_HOST, text)), "a host with a port, as in python.example:443")
+    ] = Field(
         default=(), description="Host names, with port, under which `serve` is reached beside those of this machine."
     )
-    allowed_origins: Names = Field(default=(), description="Origins of web pages that may call `serve`.")
+    allowed_origins: Annotated[
+        Names, _each(lambda text: bool(re.fullmatch(_ORIGIN, text)), "an origin, as in https://app.example")
+    ] = Field(default=(), description="Origins of web pages that may call `serve`.")
     idle_ttl: Seconds = Field(default=1800.0, description="How long a sandbox of `serve` lives unused, in seconds.")
     max_ttl: Seconds = Field(default=28800.0, description="How long a sandbox of `serve` lives in all, in seconds.")
     pool: int = Field(default=2, ge=0, description="Sandboxes that `serve` keeps ready; 0 for none.")
@@ -215,8 +304,8 @@ class Settings(BaseModel):
         gt=0,
         description="Requests per second that `serve` takes of an address that shows no valid token.",
     )
-    trusted_proxies: Names = Field(
-        default=(), description="Addresses of proxies whose word `serve` takes for where a request comes from."
+    trusted_proxies: Annotated[Names, _each(_is_network, "an address or a network, as in 10.0.0.1 or 10.0.0.0/8")] = (
+        Field(default=(), description="Addresses of proxies whose word `serve` takes for where a request comes from.")
     )
     drain: Seconds = Field(
         default=30.0, description="How long `serve` waits at its end for calls to be answered, in seconds."
@@ -230,7 +319,7 @@ class Settings(BaseModel):
     )
     oauth_scopes: Names = Field(default=(), description="Scopes that a token must have.")
     oauth_client_id: str | None = Field(default=None, description="Name of `serve` at the authorization server.")
-    oauth_client_secret_file: Path | None = Field(default=None, description="File with its secret there.")
+    oauth_client_secret_file: HostPath | None = Field(default=None, description="File with its secret there.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="What is logged to stderr."
     )
@@ -245,6 +334,14 @@ class Settings(BaseModel):
             given = cast("dict[str, Any]", values)
             return {"pids": _GVISOR_PIDS, **given} if _is_gvisor(given.get("runtime")) else given
         return values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: object, info: ValidationInfo) -> object:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and (wanted is int or wanted is float):
+            raise ValueError(f"a number is wanted, and not {str(value).lower()}")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
@@ -262,11 +359,35 @@ class Settings(BaseModel):
             raise ValueError(f"idle_ttl ({self.idle_ttl:g} s) exceeds max_ttl ({self.max_ttl:g} s)")
         if self.output_show > self.output_keep:
             raise ValueError("output_show exceeds output_keep")
+        if self.pool > self.pool_max:
+            raise ValueError(f"pool ({self.pool}) exceeds pool_max ({self.pool_max})")
+        if self.pool > self.max_total and "pool" in self.model_fields_set:
+            raise ValueError(f"pool ({self.pool}) exceeds max_total ({self.max_total})")
+        self._check_access()
         _check_data(self.data)
         first, last = self.uid_range
         if not _RESERVED_UIDS < first <= last < 1 << 31:
             raise ValueError(f"uid_range must begin above {_RESERVED_UIDS} and not end before it begins")
         return self
+
+    def _check_access(self) -> None:
+        """That the settings about who may call `serve` say one thing: none of them is ignored for another."""
+        oauth = sorted(name for name in self.model_fields_set if name.startswith("oauth_") and getattr(self, name))
+        if not self.auth and (oauth or self.token_file is not None):
+            raise ValueError(
+                f"auth is off, so that {oauth[0] if oauth else 'token_file'} would mean nothing: leave one out"
+            )
+        if oauth and self.token_file is not None:
+            raise ValueError(
+                f"tokens are those of token_file or of an authorization server ({oauth[0]}): leave one out"
+            )
+        if oauth and not (self.oauth_issuer or self.oauth_introspection or self.oauth_resource):
+            raise ValueError(f"{oauth[0]} means nothing without oauth_issuer, oauth_introspection and oauth_resource")
+        if bool(self.oauth_client_id) != (self.oauth_client_secret_file is not None):
+            raise ValueError("oauth_client_id and oauth_client_secret_file go together")
+
+
+_LISTS = frozenset(name for name, field in Settings.model_fields.items() if field.annotation == tuple[str, ...])
 
 
 def _is_gvisor(runtime: object) -> bool:
@@ -315,7 +436,7 @@ def load(
     ):
         for name, value in given.items():
             if name not in Settings.model_fields:
-                raise SettingsError(f"unknown setting {name!r} ({source})")
+                raise SettingsError(f"unknown setting {name!r} ({source}){_suggestion(name)}")
             values[name] = value
             origins[name] = source
     try:
@@ -329,17 +450,26 @@ def load(
         raise SettingsError("; ".join(problems)) from None
 
 
+def _suggestion(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name.replace("-", "_").lower(), Settings.model_fields, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
+    """What is set there. An empty variable is not, unless it is a list's: that one has nothing in it then."""
+    given = {
         name[len(PREFIX) :].lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and value
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE
     }
+    return {name: value for name, value in given.items() if value or name in _LISTS}
 
 
 def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    path = named or user_config_path("mcp-agentrun", appauthor=False) / "config.toml"
+    path = named.expanduser() if named else user_config_path("mcp-agentrun", appauthor=False) / "config.toml"
     try:
         return str(path), cast("dict[str, Any]", tomllib.loads(path.read_text("utf-8")))  # pyright: ignore
     except FileNotFoundError:

@@ -306,6 +306,7 @@ def namespaces() -> Generator[tuple[str, str]]:
 @contextmanager
 def serving_in(namespace: str, folder: Path, engine: PrivateEngine, *arguments: str) -> Generator[HttpServer]:
     tokens, log = folder / "tokens", folder / "log"
+    tokens.touch(0o600)
     tokens.write_text("".join(f"{name} {token}\n" for name, token in TOKENS.items()))
     command = [sys.executable, "-m", "mcp_agentrun", "serve", "--host", SERVER_ADDRESS, "--port", str(PORT)]
     with log.open("wb") as file:

@@ -45,6 +45,7 @@ def http_server(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     tokens = folder / "tokens"
+    tokens.touch(0o600)
     tokens.write_text("".join(f"{name} {token}\n" for name, token in TOKENS.items()))
     log = folder / f"log-{port}"
     with log.open("ab") as file:

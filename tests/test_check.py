@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,7 @@ async def test_a_refusal_tells_the_model_what_to_do(checked: Sandbox) -> None:
     assert "Line 1, column 12: os.system" in lines[1]
     assert "process-spawn" in lines[1]
     assert "Python itself" in lines[2]
+    assert "\n".join(lines) in (Path(__file__).parents[1] / "docs" / "safety.md").read_text("utf-8")
 
 
 async def test_a_syntax_error_is_pythons_own(checked: Sandbox) -> None:

@@ -681,10 +681,31 @@ def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:
         ("short", "less than 16 characters"),
         ("a b c", "line 1 .* is not NAME TOKEN"),
         (f"a {'x' * 20}\na {'y' * 20}", "line 2 .* names 'a' again"),
+        (f"a {'x' * 20}\nb {'x' * 20}", "line 2 .* has the token of another name"),
     ],
 )
 def test_token_files_that_are_of_no_use(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "tokens"
+    path.touch(0o600)
     path.write_text(text)
     with pytest.raises(SettingsError, match=message):
         Tokens.from_file(path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o602])
+def test_a_token_file_that_is_open_to_everybody_is_not_used(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"a {'x' * 20}")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match="open to everybody on this machine: chmod 600"):
+        Tokens.from_file(path)
+    path.chmod(0o640)  # a group is the operator's choice
+    Tokens.from_file(path)
+
+
+def test_a_token_file_that_was_named_is_not_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcp_agentrun", "serve", "--port", "0", "--token-file", str(tmp_path / "tokenz")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "tokenz does not exist" in refused.stderr
+    assert not list(tmp_path.iterdir())

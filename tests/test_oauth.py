@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -123,8 +124,26 @@ async def test_where_the_authorization_server_is_away_nobody_gets_in() -> None:
         ({"oauth_issuer": "https://a.example"}, "go together"),
         (dict.fromkeys(("oauth_issuer", "oauth_introspection", "oauth_resource"), "nonsense"), "http addresses"),
         (dict.fromkeys(("oauth_issuer", "oauth_introspection", "oauth_resource"), "http://a.example"), "https://"),
+        (dict.fromkeys(("oauth_issuer", "oauth_introspection", "oauth_resource"), "https://a.example/x"), "/mcp, and"),
     ],
 )
 def test_settings_that_are_of_no_use(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         ResourceServer.from_settings(Settings(**values))
+
+
+def test_a_secret_that_everybody_can_read_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("secret")
+    path.chmod(0o644)
+    named = dict.fromkeys(("oauth_issuer", "oauth_introspection"), "https://a.example")
+    settings = Settings(
+        **named,  # pyright: ignore[reportArgumentType]
+        oauth_resource=RESOURCE,
+        oauth_client_id="x",
+        oauth_client_secret_file=path,
+    )
+    with pytest.raises(SettingsError, match=r"oauth_client_secret_file .* chmod 600"):
+        ResourceServer.from_settings(settings)
+    path.chmod(0o600)
+    assert ResourceServer.from_settings(settings) is not None

@@ -252,8 +252,8 @@ async def test_what_the_operator_wants_comes_first_whatever_may_be_asked_for(run
         assert await text_of(sandbox, "import hashed; print(aged.VERSION, hashed.VERSION)") == "1.0 2.0\n"
         with pytest.raises(InvalidRequestError, match="allowed"):
             await sandbox.install("unhashed")
-    with pytest.raises(SettingsError, match="preinstall: '-r x' is an option"):
-        policy_of(Settings(preinstall=("-r x",)))
+    with pytest.raises(SettingsError, match=r"preinstall: .* names a URL"):
+        policy_of(Settings(preinstall=("six @ https://example.org/six.whl",)))
 
 
 async def test_what_code_imports_may_have_a_name_that_no_package_can_have(runner_image: str, index: str) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -48,19 +49,72 @@ async def test_lines_arrive_whole_however_they_were_cut() -> None:
     assert found == ["one", "two", "thr\u00e9e", "\ufffd", "the end"]
 
 
-async def test_what_is_no_json_is_answered() -> None:
+async def answers_to(*lines: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """The *lines* that go on to the SDK, and the answers to the others."""
     (requests, client_out), (client_in, answers) = os.pipe(), os.pipe()
-    os.write(client_out, b'{"id": 5, "code": "\\ud83d"}\n{"id": 6\n\n{"id": 7}\n')
+    os.write(client_out, "".join(line + "\n" for line in lines).encode())
     os.close(client_out)
     good = [line async for line in pipes._Lines(requests, pipes._Text(answers))]  # pyright: ignore[reportPrivateUsage]
     os.close(answers)
-    with os.fdopen(client_in) as lines:
-        found = [json.loads(line) for line in lines]
+    with os.fdopen(client_in) as found:
+        answered = [json.loads(line) for line in found]
     os.close(requests)
-    assert good == ["", '{"id": 7}']
+    return good, answered
+
+
+PING = '{"jsonrpc": "2.0", "id": 7, "method": "ping"}'
+
+
+async def test_what_is_no_json_is_answered() -> None:
+    good, found = await answers_to('{"id": 5, "code": "\\ud83d"}', '{"id": 6', "", PING)
+    assert good == ["", PING]
     assert [answer["id"] for answer in found] == [5, None]
     assert {answer["error"]["code"] for answer in found} == {-32700}
     assert "surrogate" in found[0]["error"]["message"]
+
+
+@pytest.mark.parametrize("depth", [210, 900, 5000, 20_000])
+async def test_what_is_nested_too_deep_is_answered_with_its_id(depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    _, found = await answers_to(
+        f'{{"jsonrpc": "2.0", "params": {{"x": {nested}}}, "y": "}}\\"]", "id": "a", "method": "x"}}', "[" * depth
+    )
+    assert [answer["id"] for answer in found] == ["a", None]
+    for answer in found:
+        assert answer["error"]["code"] == -32700
+        assert "too many lists and objects inside of each other" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "id_"),
+    [
+        ('{"jsonrpc": "2.0", "id": 77}', 77),
+        ('{"id": "b", "method": "ping"}', "b"),
+        ('{"jsonrpc": "2.0", "id": 9, "method": "ping", "params": [1]}', 9),
+        ('{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', None),
+        ('{"jsonrpc": "2.0", "id": null, "method": "ping"}', None),
+        ('{"jsonrpc": "2.0", "id": 8, "result": 5}', None),  # 8 is a request of ours, and not one of the client's
+        ("{}", None),
+        ("[]", None),
+        (f"[{PING}]", None),
+        ("5", None),
+    ],
+)
+async def test_what_is_no_message_is_answered(line: str, id_: str | int | None) -> None:
+    good, (answer,) = await answers_to(line)
+    assert good == []
+    assert (answer["id"], answer["error"]["code"]) == (id_, -32600)
+
+
+async def test_messages_are_not_answered_here() -> None:
+    lines = [
+        PING,
+        '{"jsonrpc": "2.0", "id": 8, "result": {}}',
+        '{"jsonrpc": "2.0", "id": 8, "error": {"code": 1, "message": "x"}}',
+        '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
+        '{"jsonrpc": "2.0", "method": "notifications/x", "params": {"id": 1.5}}',
+    ]
+    assert await answers_to(*lines) == (lines, [])
 
 
 async def test_a_slow_reader_holds_up_nobody_else() -> None:
@@ -95,3 +149,35 @@ def test_files_do_as_well(tmp_path: Path) -> None:
     answer = json.loads(answers.read_text())
     assert answer["id"] == 1
     assert answer["result"]["serverInfo"]["name"] == "mcp-agentrun"
+
+
+def test_the_server_lives_on_after_lines_that_are_no_messages() -> None:
+    lines = [json.dumps(INITIALIZE), "[" * 5000, "{}", '{"jsonrpc": "2.0", "id": 2, "method": "ping"}', ""]
+    server = subprocess.run(
+        [sys.executable, "-m", "mcp_agentrun"],
+        check=False,
+        input="\n".join(lines).encode(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert (server.returncode, server.stderr) == (0, b"")
+    answers = [json.loads(line) for line in server.stdout.splitlines()]
+    assert {(answer["id"], answer.get("error", {}).get("code")) for answer in answers} == {
+        (1, None),
+        (None, -32700),
+        (None, -32600),
+        (2, None),
+    }
+
+
+def test_a_client_that_closes_its_end_for_answers_has_gone() -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mcp_agentrun"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with server:
+        assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+        server.stdout.close()
+        server.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
+        server.stdin.flush()  # and it stays open
+        assert server.stderr.read() == b""
+        assert server.wait(60) == 0

@@ -125,6 +125,54 @@ async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
 
 
 @pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize(
+    ("tool", "arguments", "lines"),
+    [
+        ("run_python", {}, ["`code` must be a text; it is missing."]),
+        ("run_python", {"code": 5}, ["`code` must be a text; 5 was given."]),
+        (
+            "run_python",
+            {"code": "1", "timeout": "abc", "sandbox": 5},
+            [
+                '`timeout` must be a number of seconds, or left out; "abc" was given.',
+                "`sandbox` must be the handle of a sandbox as text, or left out; 5 was given.",
+            ],
+        ),
+        (
+            "run_python",
+            {"code": "1", "timeout": True},
+            ["`timeout` must be a number of seconds, or left out; true was"],
+        ),
+        ("run_python", {"code": "1", "sandbox": "[1]"}, ["`sandbox` must be the handle of a sandbox"]),
+        (
+            "install_package",
+            {"packages": ["six", 5]},
+            ['`packages` must be a text, or a list of texts; ["six", 5] was'],
+        ),
+        ("install_package", {"packages": "[5]"}, ["`packages` must be a text, or a list of texts;"]),
+        ("reset_sandbox", {"keep_files": "perhaps"}, ['`keep_files` must be true or false; "perhaps" was given.']),
+    ],
+)
+async def test_wrong_types_are_told_in_a_line_each(
+    open_client: OpenClient, mode: str, tool: str, arguments: dict[str, Any], lines: list[str]
+) -> None:
+    async with open_client(mode=mode) as client:
+        result = await client.call_tool(tool, arguments)
+        assert result.is_error
+        found = text_of(result).removeprefix("[agentrun] Nothing was done: ").splitlines()
+        assert len(found) == len(lines)
+        assert all(text.startswith(line) for text, line in zip(found, lines, strict=True)), found
+
+
+async def test_arguments_may_be_written_in_other_ways(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        assert text_of(await run(client, "[1]", timeout="5", sandbox=None)) == "[1]\n"
+        listed = await client.call_tool("install_package", {"packages": '["numpy"]'})
+        assert text_of(listed).startswith("Was there already: numpy ")
+        assert not (await client.call_tool("reset_sandbox", {"keep_files": "true"})).is_error
+
+
+@pytest.mark.parametrize("mode", ERAS)
 async def test_a_prompt_that_does_not_exist_is_a_wrong_parameter(open_client: OpenClient, mode: str) -> None:
     async with open_client(mode=mode) as client:
         assert (await client.list_prompts()).prompts == []

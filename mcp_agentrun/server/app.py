@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyE
 from ..sandbox import Sandbox
 from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
+from .arguments import wrong_arguments
 from .connections import CallerOf, accept_log_levels, on_stdio, wants_log_messages
 from .render import (
     CONNECTION_LIFETIME,
@@ -251,9 +252,9 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         return new_sandbox(lease.handle, lifetime) if lease.is_new else None
 
     async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        unknown = _unknown_arguments(ctx)
-        if unknown is not None:
-            return failure(f"Nothing was done: {unknown}", "error")
+        wrong = wrong_arguments(ctx)
+        if wrong is not None:
+            return failure(f"Nothing was done: {wrong}", "error")
         with calling(caller_of(ctx)):
             result = await call_next(ctx)
         await sessions.begin()
@@ -365,27 +366,6 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         return await calls.answer(sessions, caller_of, sandbox, _Call(ctx, "reset_sandbox", "resetting"), reset)
 
     return server
-
-
-_ARGUMENTS = {
-    "run_python": ("code", "timeout", "sandbox"),
-    "install_package": ("packages", "sandbox"),
-    "reset_sandbox": ("keep_packages", "keep_files", "sandbox"),
-}
-
-
-def _unknown_arguments(ctx: ServerRequestContext[Any, Any]) -> str | None:
-    """What is wrong with the names of a call's arguments: the SDK drops those that it doesn't know, and a misspelt
-    ``keep_files`` would cost the files.
-    """
-    params: Mapping[str, Any] = ctx.params if ctx.method == "tools/call" and ctx.params else {}
-    given, known = params.get("arguments"), _ARGUMENTS.get(str(params.get("name")))
-    if known is None or not isinstance(given, Mapping):
-        return None
-    unknown = [str(name) for name in given if name not in known]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if not unknown:
-        return None
-    return f"there is no argument {unknown[0][:40]!a}; {params['name']} takes {', '.join(known)}."
 
 
 def _lifetime(sessions: Sessions) -> str:

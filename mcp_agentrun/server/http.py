@@ -59,9 +59,9 @@ def serve_http(settings: Settings) -> NoReturn:
     configure_logging(settings, settings.log_format)
     tokens = ResourceServer.from_settings(settings) if settings.auth else None
     if settings.auth and tokens is None:
-        tokens, new = Tokens.generated(settings.token_file or default_token_file())
+        where = default_token_file()
+        tokens, new = (Tokens.from_file(named), None) if (named := settings.token_file) else Tokens.generated(where)
         if new is not None:
-            where = settings.token_file or default_token_file()
             # Where stderr is for a machine to read, it has no part in secrets.
             told = sys.stderr if settings.log_format == "text" else sys.stdout
             told.write(f"A token was made and is kept in {where}. Clients send it as\n")

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from ..errors import SettingsError
 from ..settings import Settings
+from .tokens import read_secret
 
 __all__ = ["Introspection", "ResourceServer"]
 
@@ -113,6 +114,8 @@ class ResourceServer:
         for url in (server, endpoint):
             if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost", "[::1]"):
                 raise SettingsError(f"tokens would cross the network in the open: {url} must begin with https://")
+        if resource.path is None or not resource.path.endswith("/mcp"):
+            raise SettingsError(f"oauth_resource is the address for clients, which ends in /mcp, and not {address}")
         credentials = None
         if settings.oauth_client_id:
             credentials = settings.oauth_client_id, _secret(settings.oauth_client_secret_file)
@@ -129,7 +132,4 @@ class ResourceServer:
 def _secret(path: Path | None) -> str:
     if path is None:
         raise SettingsError("oauth_client_id needs oauth_client_secret_file")
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"the file {path} can't be read: {error}") from None
+    return read_secret(path, "oauth_client_secret_file").strip()

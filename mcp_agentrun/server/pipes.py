@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import anyio
-from mcp.types import PARSE_ERROR
-from pydantic_core import from_json
+from mcp.types import INVALID_REQUEST, PARSE_ERROR, JSONRPCNotification, jsonrpc_message_adapter
+from pydantic import ValidationError
 
 __all__ = ["claim"]
 
@@ -25,10 +26,14 @@ _PIECE = getattr(select, "PIPE_BUF", 512)
 
 
 class _Text:
-    """Text that leaves by a descriptor, which stays as blocking as it is."""
+    """Text that leaves by a descriptor, which stays as blocking as it is.
 
-    def __init__(self, descriptor: int) -> None:
+    :param on_gone: told, perhaps more than once, that nobody reads there any more. What is written then is lost.
+    """
+
+    def __init__(self, descriptor: int, on_gone: Callable[[], object] = lambda: None) -> None:
         self._descriptor = descriptor
+        self._on_gone = on_gone
         self._turn = anyio.Lock(fast_acquire=True)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -39,7 +44,11 @@ class _Text:
             while data:
                 if not self._poll.poll(0):
                     await anyio.wait_writable(self._descriptor)
-                data = data[os.write(self._descriptor, data[:_PIECE]) :]
+                try:
+                    data = data[os.write(self._descriptor, data[:_PIECE]) :]
+                except (BrokenPipeError, ConnectionResetError):
+                    self._on_gone()
+                    return
 
     async def flush(self) -> None:
         """There is nothing that `write` holds back."""
@@ -48,7 +57,7 @@ class _Text:
 class _Lines:
     """The lines that arrive at a descriptor. It stays as blocking as it is: others may share its file.
 
-    The SDK drops what is no JSON without a word, and its sender waits for ever: here it is answered by *answers*.
+    The SDK drops what is no message without a word, and its sender waits for ever: here it is answered by *answers*.
     """
 
     def __init__(self, descriptor: int, answers: _Text) -> None:
@@ -83,27 +92,77 @@ class _Lines:
 
 
 def _error(line: str) -> str | None:
-    """The answer to a *line* that is no JSON, such as one with half a surrogate pair; None if it is some, or empty."""
+    """The answer to a *line* that is no message of JSON-RPC, or can't be read; None if it is one, or empty."""
+    if not line.strip():
+        return None
     try:
-        if line.strip():
-            from_json(line)
-    except ValueError as error:
-        number, reason = None, str(error)
-        with contextlib.suppress(ValueError, AttributeError):
-            number = json.loads(line).get("id")  # which takes half a pair
-            reason = f"a lone surrogate is no Unicode text ({error})"
-        problem = {"code": PARSE_ERROR, "message": f"The request is not valid JSON: {reason}."}
-        return json.dumps({"jsonrpc": "2.0", "id": number, "error": problem}) + "\n"
-    return None
+        message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+        if not (isinstance(message, JSONRPCNotification) and '"id"' in line and "id" in json.loads(line)):
+            return None
+        code, text = INVALID_REQUEST, "The id of a request is a text or a whole number."  # the SDK drops any other
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "json_invalid":
+            code, text = PARSE_ERROR, _unreadable(line, first["msg"].removeprefix("Invalid JSON: "))
+        else:
+            code, text = INVALID_REQUEST, _no_message(line)
+    return json.dumps({"jsonrpc": "2.0", "id": _id_of(line), "error": {"code": code, "message": text}}) + "\n"
 
 
-def claim() -> tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]:
+def _unreadable(line: str, reason: str) -> str:
+    if reason.startswith("recursion limit"):
+        return f"The request has too many lists and objects inside of each other ({reason})."
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(line)  # which takes half a pair
+        reason = f"a lone surrogate is no Unicode text ({reason})"
+    return f"The request is not valid JSON: {reason}."
+
+
+def _no_message(line: str) -> str:
+    if line.lstrip().startswith("["):
+        return "The request is no message of JSON-RPC 2.0 but a list; send each message in a line of its own."
+    return (
+        "The request is no message of JSON-RPC 2.0, which is an object with `jsonrpc`, `method`, `params` that are an "
+        "object, and, where an answer is expected, `id`."
+    )
+
+
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
+
+
+def _id_of(line: str) -> str | int | None:
+    """Id of the request in *line*, however deep what it asks is nested; None where it has none, or is an answer, whose
+    id is that of a request of ours.
+    """
+    depth = end = 0
+    outermost: list[str] = []
+    for token in _TOKENS.finditer(line):
+        if token[0] in ("[", "{"):
+            depth += 1
+            if depth == 2:
+                outermost += line[end : token.start()], "null"
+        elif token[0] in ("]", "}"):
+            depth -= 1
+            if depth == 1:
+                end = token.end()
+    try:
+        found: dict[str, object] = json.loads("".join(outermost) + line[end:])
+        number = None if "result" in found or "error" in found else found["id"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    if isinstance(number, str):
+        return number if number.isprintable() else None
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+def claim(on_gone: Callable[[], object]) -> tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]:
     """Take stdin and stdout for the protocol alone, for as long as the process lives: what else reads finds nothing,
     and what else prints goes to stderr.
 
+    :param on_gone: told that nobody reads stdout any more.
     :returns: what `mcp.server.stdio.stdio_server` takes.
     """
-    answers = _Text(os.dup(1))
+    answers = _Text(os.dup(1), on_gone)
     streams = _Lines(os.dup(0), answers), answers
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)

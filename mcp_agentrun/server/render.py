@@ -15,6 +15,7 @@ from ..packages.installer import Installed
 from ..safety import Finding
 from ..sandbox import Outcome, Output, Picture, Result, RunError, State
 from ..settings import Settings
+from .marks import ESCAPES, unmarked
 
 __all__ = [
     "CONNECTION_LIFETIME",
@@ -40,10 +41,7 @@ _LINE = 200
 OWN = "own"
 """In a URI, in place of a handle: the client's own sandbox."""
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-_BREAKS = re.compile("([\n\r\x08\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+|\x1b\\[[0-9;]*[A-HJKSTfsu])")
-"""What a terminal begins to write at another place after."""
 
 _FINDINGS_SHOWN = 5
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
@@ -98,10 +96,10 @@ def run_answer(
     output = result.output.collapsed()
     shown = _shown(output, settings.output_show)
     blocks.append(shown)
-    notes = [_MARK + note for note in _notes(result, settings)]
+    notes = [_MARK + unmarked(note) for note in _notes(result, settings)]
     if new:
         notes.append(new_sandbox(handle, lifetime))
-    notes += [_MARK + note for note in (*_things(result), *copied)]
+    notes += [_MARK + unmarked(note) for note in (*_things(result), *copied)]
     truncated = output.written > settings.output_show
     if truncated:
         notes.append(f"{_MARK}The output can be read at {output_uri(handle, result.number)}.")
@@ -211,30 +209,20 @@ def latest_line(data: bytes) -> str:
 
 def plain_text(text: str) -> str:
     """*text* without escape sequences and control characters, for whoever shows it in a terminal."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+    return _CONTROLS.sub("", ESCAPES.sub("", text))
 
 
 def _plain(path: str) -> str:
-    return _encodable(plain_text(path).replace("\n", " ").replace("\r", " "))
+    return _encodable(" ".join(plain_text(path).splitlines()))
 
 
 def _shown(output: Output, limit: int) -> str:
     """*output* as far as it is shown, in which nothing looks like a line of ours."""
     head, gap, tail = output.parts(limit)
     if not gap:
-        return _unmarked(head)
+        return unmarked(head)
     marked = f"{_MARK}{gap} of {output.written} bytes of output are not shown here."
-    return f"{_ended(_unmarked(head))}{marked}\n{_unmarked(tail)}"
-
-
-def _unmarked(text: str) -> str:
-    r"""*text* with a ``\\`` before whatever would look like our mark at the beginning of a line."""
-    if "[" not in text or not ("agentrun" in text.lower() or _CONTROLS.search(text)):
-        return text
-    return "".join("\\" + part if _MARK_LIKE.match(plain_text(part)) else part for part in _BREAKS.split(text))
-
-
-_MARK_LIKE = re.compile(r"\s*\[\s*agentrun", re.IGNORECASE)
+    return f"{_ended(unmarked(head))}{marked}\n{unmarked(tail)}"
 
 
 def _amount(size: int) -> str:
@@ -404,7 +392,7 @@ def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept
         "files": [],
         "state": state,
     }
-    return text_answer(_MARK + message, is_error=True, meta=meta)
+    return text_answer(_MARK + unmarked(message), is_error=True, meta=meta)
 
 
 def outcome_of(result: CallToolResult) -> str:

@@ -33,7 +33,8 @@ def serve_stdio(settings: Settings) -> NoReturn:
     try:
         code = anyio.run(_serve, settings)
     except SettingsError as error:
-        sys.exit(f"mcp-agentrun: {error}")
+        sys.stderr.write(f"mcp-agentrun: {error}\n")
+        sys.exit(2)
     # On Windows, a thread that nothing can interrupt reads stdin: leaving the interpreter would wait for it.
     os._exit(code)
 
@@ -80,5 +81,6 @@ async def _run(server: MCPServer[None]) -> None:
         await server.run_stdio_async()
         return
     inner = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
-    async with stdio_server(*claim()) as (read, write):
-        await inner.run(read, write, inner.create_initialization_options())
+    with anyio.CancelScope() as scope:  # a client that reads nothing any more has gone as one has that closes stdin
+        async with stdio_server(*claim(scope.cancel)) as (read, write):
+            await inner.run(read, write, inner.create_initialization_options())

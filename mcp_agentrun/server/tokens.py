@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mcp.server.auth.provider import AccessToken
 
 from ..errors import SettingsError
 
-__all__ = ["Tokens", "default_token_file"]
+__all__ = ["Tokens", "default_token_file", "read_secret"]
 
 _LINE = re.compile(r"(?:(?P<name>\S+)\s+)?(?P<token>\S+)")
 _SHORTEST = 16
@@ -33,14 +34,11 @@ class Tokens:
     def from_file(cls, path: Path) -> Tokens:
         """The tokens in *path*: a line each, ``NAME TOKEN``, or only the token. ``#`` begins a comment.
 
-        :raises SettingsError: it can't be read, or holds no token, or one that could be guessed.
+        :raises SettingsError: it can't be read, or others can read it, or it holds no token, one that could be guessed,
+            or one for two names.
         """
-        try:
-            lines = path.read_text("utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"the token file {path} can't be read: {error}") from None
         found: dict[str, str] = {}
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_secret(path, "the token file").splitlines(), 1):
             text = line.partition("#")[0].strip()
             if not text:
                 continue
@@ -52,6 +50,8 @@ class Tokens:
             name = match["name"] or "default"
             if name in found:
                 raise SettingsError(f"line {number} of the token file {path} names {name!r} again")
+            if match["token"] in found.values():
+                raise SettingsError(f"line {number} of the token file {path} has the token of another name")
             found[name] = match["token"]
         if not found:
             raise SettingsError(f"the token file {path} holds no token")
@@ -81,6 +81,22 @@ class Tokens:
         # All are compared, each in constant time: how long it takes tells nothing.
         names = [name for name, known in self._by_name.items() if hmac.compare_digest(known, given)]
         return AccessToken(token=token, client_id=names[0], scopes=[]) if names else None
+
+
+def read_secret(path: Path, what: str) -> str:
+    """The text of a file that is nobody else's business.
+
+    :param what: the file, in words.
+    :raises SettingsError: it can't be read, or others than its owner and his group can read or change it.
+    """
+    try:
+        if os.name != "nt" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            raise SettingsError(f"{what} {path} is open to everybody on this machine: chmod 600 {path}")
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"{what} {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{what} {path} can't be read: {error}") from None
 
 
 def default_token_file() -> Path:
