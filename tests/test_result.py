@@ -40,6 +40,12 @@ def test_no_cut_goes_through_a_character(limit: int, character: str) -> None:
     assert hidden + len((head + tail).encode()) == len(data)
 
 
+@pytest.mark.parametrize("limit", [0, 1, 2, 3])
+def test_the_smallest_limits_hold(limit: int) -> None:
+    head, gap, tail = output(b"abcdefgh").parts(limit)
+    assert (len(head) + len(tail), gap) == (limit, 8 - limit)
+
+
 def test_bytes_that_are_no_text_are_replaced() -> None:
     assert output(b"a\xff\xfeb").text() == "a\ufffd\ufffdb"
 

@@ -134,6 +134,7 @@ def _shortened(error: Exception) -> str:
     for sign, meaning in (
         ("PermissionError", "permission denied (is this user in the docker group?)"),
         ("ConnectionRefusedError", "connection refused: the engine is not running"),
+        ("Connection refused", "connection refused: the engine is not running"),
         ("FileNotFoundError", "no such socket: the engine is not running"),
         ("timed out", "no answer"),
     ):

@@ -66,8 +66,9 @@ class Output:
             limit = len(self.head) + len(self.tail)
         if self.written <= limit:
             return _decode(self.head + self.tail), 0, ""
-        half = limit // 2
-        tail = (self.head + self.tail)[-half:] if self.written == len(self.head) + len(self.tail) else self.tail[-half:]
+        whole = self.head + self.tail
+        end = whole if self.written == len(whole) else self.tail
+        tail = end[max(0, len(end) - limit // 2) :]
         head = self.head[: limit - len(tail)]
         # A character that the cut goes through belongs to the gap.
         while tail and tail[0] & 0xC0 == 0x80:
