@@ -460,7 +460,7 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
         odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")
         assert odd.meta["agentrun/run"]["files"] == []
     assert target.read_text() == "untouched"
-    assert {path.name for path in out.iterdir()} == {"link", "_CON", "a_b"}
+    assert {path.name.partition("-")[0] for path in out.iterdir()} == {"link", "_CON", "a_b"}
     assert not (out / "link").is_symlink()
 
 
@@ -510,7 +510,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, 
     refused = subprocess.run(
         arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
-    assert refused.returncode == (2 if command else 1)
+    assert refused.returncode == 2
     assert f"out: the folder {folder} can't be made: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
