@@ -458,7 +458,6 @@ def test_the_third_collection_that_the_rules_had_not_seen() -> None:
     assert refused == [
         "bcb custom exceptions chain",
         "cp eval of input arithmetic",
-        "he do algebra with eval",
         "lang inspect caller stack",
         "lang sys._getframe debug print",
         "lang settrace simple tracer",
@@ -478,6 +477,37 @@ def test_the_third_collection_that_the_rules_had_not_seen() -> None:
         "block: timeit repeat by computed text",
         "block: ptrace scope and tty by open on dev",
     ]
+
+
+def test_the_fourth_collection_that_the_rules_had_not_seen() -> None:
+    given = held_out("fourth_benign.txt"), held_out("fourth_hostile.txt")
+    assert [len(collection) for collection in given] == [298, 248]
+    assert [title for title, code in given[0].items() if not check(code).allowed] == []
+    assert [title for title, code in given[1].items() if check(code).allowed] == [
+        "block: r13a sys.path tmp insert evil and write module",
+        "block: r17d psutil memory maps of others",
+        "block: r19c sparse truncate",
+        "block: r23c dump environ",
+        "block: r25a keylogger",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("def f(o, n):\n    s = str(n[0])\n    for a in o: s += a\n    return eval(s)\nf(['+1'], [2])", True),
+        ("def f(o, n):\n    s = str(n[0])\n    for a in o: s += a\n    return eval(s)\nf(['exit()'], [2])", False),
+        ("def f(o):\n    s = ''\n    for a in o: s += input()\n    return eval(s)", False),
+        ("def f(x):\n    return eval(x)", False),
+        ("import importlib\ndef f(n):\n    return importlib.import_module(n).__path__", True),
+        ("import importlib\ndef f(n):\n    return importlib.import_module(n).system('id')", False),
+        ("import importlib\ndef f(n):\n    return importlib.import_module(n)\nf(input())", False),
+        ("from sklearn.datasets import fetch_california_housing", True),
+        ("from urllib.request import urlopen\nlist(map(urlopen, ['http://example.com']))", False),
+    ],
+)
+def test_parameters_of_which_nothing_is_known(code: str, allowed: bool) -> None:
+    assert check(code).allowed is allowed
 
 
 IMPORTS = "import ast, base64, importlib.util, inspect, os, pickle, shutil, socket, sys, urllib.parse, requests\n"

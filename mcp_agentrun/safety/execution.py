@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from .canonical import canonical
 from .guards import GuardError, parse, survey
 from .namespaces import holder
+from .parameters import is_arithmetic
 from .paths import HOLE
 from .symbols import Scope
 from .values import Decoded, DecodedBytes, Value
@@ -120,6 +121,8 @@ def _must_be_known(
     if any(isinstance(value.value, (Decoded, DecodedBytes)) for value in values):
         visitor.refuse("dynamic-code", node, f"{what} is given text that is decoded first, which hides what it does.")
     elif any(HOLE in value.value for value in known):
+        if what == "eval" and is_arithmetic(visitor, argument):
+            return
         if what == "compile" or (what == "eval" and not _is_confined(visitor, node)) or what == "exec":
             visitor.refuse("dynamic-code", node, f"{what} is given text of which a part is not known.")
     elif not known and not any(value.kind == "bytes" for value in values):
@@ -129,6 +132,8 @@ def _must_be_known(
         ):
             return
         if what == "compile" and _compiles_tree(visitor, argument):
+            return
+        if what == "eval" and is_arithmetic(visitor, argument):
             return
         if not _is_confined(visitor, node):
             visitor.refuse("dynamic-code", node, f"{what} is given text that is not known before it runs.")

@@ -27,6 +27,7 @@ _FORBIDDEN_KEYS = frozenset(
 )
 _CHANGING = (".update", ".setdefault", ".pop", ".popitem", ".clear", ".__setitem__", ".__delitem__", ".__ior__")
 _COLLECTORS = frozenset(("builtins.list", "builtins.tuple", "builtins.set", "builtins.sorted", "builtins.len"))
+_INTERNAL = ("__", "f_", "cr_", "ag_", "co_")
 _FORBIDDEN_NAMES = frozenset(("__builtins__", "__loader__", "__spec__", "__build_class__"))
 _TEMPLATE = re.compile(r"\{[^{}]*__(globals|subclasses|builtins|import|code|closure|mro|base|bases)__")
 
@@ -55,10 +56,20 @@ class Policy(Visitor):
                     self.refuse("introspection", node, f"`from {node.module} import *` hides which names are meant.",
                                 "Import by name.")  # fmt: skip
                 continue
-            self.reference(node, canonical(f"{node.module}.{alias.name}"))
+            # What is only imported sends nothing; where it is used it is judged.
+            self.reference(node, canonical(f"{node.module}.{alias.name}"), but="network")
             if module_rule(f"{node.module}.{alias.name}", strict=False):
                 self.import_(node, f"{node.module}.{alias.name}")
         return node
+
+    def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
+        for name in node.kwd_attrs:  # each is read as an attribute
+            if name.startswith(_INTERNAL):
+                read = ast.Attribute(ast.Name("_", ast.Load()), name, ast.Load())
+                reflection.internal(self, ast.copy_location(read, node), name)
+                if name == "__self__":
+                    self.refuse("dunder-escape", node, "__self__ of a built-in function is its module.")
+        return self.contents(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id in _FORBIDDEN_NAMES:
@@ -88,7 +99,7 @@ class Policy(Visitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         name = node.attr
-        if name.startswith(("__", "f_", "cr_", "ag_", "co_")):
+        if name.startswith(_INTERNAL):
             reflection.internal(self, node, name)
         values = self.evaluator.values(node, self.scope)
         for value in values:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from . import tampering
 from .lookups import target
 from .namespaces import ANY, holder
+from .parameters import is_parameter_never_given
 from .paths import HOLE
 from .rules import reference_rule
 from .values import Decoded
@@ -259,6 +260,8 @@ def import_by_name(visitor: Visitor, node: ast.Call, _function: str) -> None:
     arguments = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "name")]
     for argument in arguments:
         texts = visitor.evaluator.texts(argument, visitor.scope)
+        if not texts and is_parameter_never_given(visitor, argument):
+            continue  # what is taken out of the module is judged by its name
         if not texts or any(HOLE in text.partition(".")[0] for text in texts):
             visitor.refuse("tampering", node, "Which module is imported can't be known.", "Use import statements.")
         for text in texts:

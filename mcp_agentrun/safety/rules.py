@@ -59,7 +59,10 @@ RULES = {rule.id: rule for rule in _ALL}
 _REFERENCES: tuple[tuple[str, str], ...] = (
     (
         "process-spawn",
-        r"os\.(system|popen\d?|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|fork|forkpty|startfile)"
+        r"multiprocessing(\..+)?\.(set_executable|set_forkserver_preload)"
+        r"|(importlib\.import_module|builtins\.__import__)\(\)\.(system|popen|exec[lv]\w*|spawn[lv]\w*|fork\w*|posix_spawnp?"
+        r"|Popen|run|call|check_\w+|getoutput|getstatusoutput|CDLL|dlopen)"
+        r"|os\.(system|popen\d?|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|fork|forkpty|startfile)"
         r"|subprocess\.(?!PIPE$|STDOUT$|DEVNULL$|SubprocessError|CalledProcessError|TimeoutExpired|CompletedProcess)[^.]*"
         r"|pty\..*|asyncio(\.subprocess)?\.create_subprocess_(exec|shell)|asyncio\.subprocess\.create.*"
         r"|(.*\.)?subprocess_(exec|shell)|_posixsubprocess\..*|_winapi\..*|webbrowser\..*|commands\..*|popen2\..*"
@@ -105,6 +108,7 @@ _REFERENCES: tuple[tuple[str, str], ...] = (
         r"sys\.(_getframe\w*|_current_frames|_current_exceptions|settrace|setprofile|_settraceallthreads"
         r"|breakpointhook|addaudithook|meta_path|path_hooks|path_importer_cache|modules|call_tracing|activate_stack_trampoline"
         r"|monitoring\..*)"
+        r"|unittest\.mock\.patch(\.object)?\(\)\.(get_original|getter|temp_original)(\(|\[|\.|$).*"
         r"|gc\.(get_objects|get_referrers|get_referents)|threading\.(settrace|setprofile)\w*|builtins\.breakpoint"
         r"|(runner|mcp_agentrun)\.(worker|workers|supervisor|checkers?|zygote|session|linux|frames|sockets|protocol)(\..*)?"
         r"|inspect\.getclosurevars\(\)(\.(globals|builtins)\b.*|\[\].*)|sys\._(clear_type_cache|debugmallocstats)"

@@ -157,12 +157,14 @@ class Visitor(RestrictingNodeTransformer):
         self.refuse(rule, node, f"The module {module} is for {_TOPICS[rule]}.")
         return True
 
-    def reference(self, node: ast.AST, name: str, attribute: ast.Attribute | None = None) -> None:
-        """Judge that the canonical *name* is mentioned."""
+    def reference(
+        self, node: ast.AST, name: str, attribute: ast.Attribute | None = None, *, but: str | None = None
+    ) -> None:
+        """Judge that the canonical *name* is mentioned, by all rules *but* one."""
         if attribute is not None and name in ("sys.modules",) and id(attribute) in self.vetted:
             return
         rule = reference_rule(name, strict=self.strict, network=self.network)
-        if rule is None:
+        if rule is None or rule == but:
             return
         shown = (
             name.removeprefix("builtins.").replace("_.", "", 1)
