@@ -26,7 +26,7 @@ from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
-from mcp_agentrun.server.guards import Buckets, StrangerLimit
+from mcp_agentrun.server.guards import Buckets, SessionShare, StrangerLimit
 from mcp_agentrun.server.http import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.tokens import Tokens
 from mcp_agentrun.sessions import Sessions
@@ -221,8 +221,52 @@ async def test_who_opens_sessions_and_goes_away_keeps_nobody_out(runner_image: s
                 (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
             ]
             assert statuses == [404] * 36 + [200] * 4
+            for _ in range(10):  # what is refused has begun no session
+                assert (await http.post(url, json=PING)).status_code == 400
+                assert (await http.get(url)).status_code == 400
+            last = {"mcp-session-id": opened[-1]}
+            assert (await http.post(url, json=PING, headers=last)).status_code == 200
         async with open_http_client(server, "streamable", "legacy", "bob") as client:
             assert await Talk(client).run("1 + 1") == "2\n"
+
+
+async def test_a_session_in_the_middle_of_a_call_is_not_the_one_to_end() -> None:
+    ended: list[bytes] = []
+    busy, go = anyio.Event(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if scope["method"] == "DELETE":
+            ended.append(headers[b"mcp-session-id"])
+        elif b"mcp-session-id" in headers:
+            busy.set()
+            await go.wait()
+        else:
+            begun = [(b"mcp-session-id", headers[b"begin"])]
+            await send({"type": "http.response.start", "status": 200, "headers": begun})
+
+    share = SessionShare(app, most=2, idle=60)
+
+    async def ask(*headers: tuple[bytes, bytes]) -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "POST", "headers": headers, "client": ("192.0.2.1", 1)}
+        await share(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        await ask((b"begin", b"first"))
+        tasks.start_soon(ask, (b"mcp-session-id", b"first"))
+        await busy.wait()
+        for name in (b"second", b"third"):
+            await ask((b"begin", name))
+        assert ended == [b"second"]
+        go.set()
+    await ask((b"begin", b"fourth"))
+    assert ended == [b"second", b"third"]
 
 
 async def test_it_says_where_it_listens(runner_image: str, tmp_path: Path) -> None:

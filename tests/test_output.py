@@ -163,6 +163,32 @@ async def test_a_figure_that_can_not_be_drawn_says_so(shared: Sandbox) -> None:
     assert result.output.text() == "ValueError: 9000 x 9 inches are too many (a figure could not be drawn)\n"
 
 
+async def test_a_figure_that_takes_too_long_is_not_drawn_again(shared: Sandbox) -> None:
+    slow = "import time, matplotlib.pyplot as plt\nplt.figure().draw = lambda *_: time.sleep(60)\nNone"
+    late = await shared.run(slow, timeout=1)
+    assert (late.outcome, late.state) == ("timeout", "kept")
+    assert (await shared.run("print('after')")).output.text() == "after\n"
+
+
+async def test_drawing_takes_no_stream_away_from_a_thread(shared: Sandbox) -> None:
+    code = (
+        "import contextlib, io, threading, matplotlib.pyplot as plt\n"
+        "begun, inside, leave = threading.Event(), threading.Event(), threading.Event()\n"
+        "def other():\n"
+        "    begun.wait(30)\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        inside.set()\n"
+        "        leave.wait(30)\n"
+        "thread = threading.Thread(target=other)\nthread.start()\n"
+        "figure = plt.figure()\ndraw = figure.draw\n"
+        "def slow(*given):\n    begun.set(); inside.wait(30); draw(*given)\n"
+        "figure.draw = slow\nNone"
+    )
+    assert len((await shared.run(code)).pictures) == 1
+    await shared.run("leave.set(); thread.join()")
+    assert await text_of(shared, "print('heard')") == "heard\n"
+
+
 async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared: Sandbox) -> None:
     code = "import matplotlib.pyplot as plt\nfor i in range(20): plt.figure(figsize=(1, 1)); plt.plot([i])\nNone"
     result = await shared.run(code)

@@ -141,6 +141,59 @@ async def test_what_code_does_to_the_interpreter_is_the_end_of_nothing(shared: S
     await shared.reset()
 
 
+ODD = {
+    "descriptors closed beside a helper": (
+        "from multiprocessing import resource_tracker as r; r.ensure_running(); import os; os.closerange(3, 256)",
+        "'kept'",
+        "'kept'",
+    ),
+    "a module that refuses attributes": (
+        (
+            "import subprocess, sys, types\nchild = subprocess.Popen(['sleep', '99'])\nclass No(types.ModuleType):\n"
+            "    def __getattr__(self, name): raise ImportError(name)\nsys.modules['subprocess'] = No('subprocess')"
+        ),
+        "del sys.modules['subprocess']; 'kept'",
+        "'kept'",
+    ),
+    "no table of lines": (
+        "import linecache; linecache.cache = None",
+        "1 / 0",
+        None,
+    ),
+    "a tracer from a hook": (
+        (
+            "import sys\nseen = []\ndef hook(*_): sys.settrace(lambda f, *_: seen.append(f.f_code.co_filename))\n"
+            "sys.excepthook = hook\n1 / 0"
+        ),
+        "sys.settrace(None); sys.excepthook = sys.__excepthook__; [name for name in seen if 'runner' in name]",
+        "[]",
+    ),
+    "a number with operators of its own": (
+        "class Odd(int):\n    def __and__(self, other): return object()\nraise SystemExit(Odd(3))",
+        "'kept'",
+        "'kept'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_code_does_no_harm_to_later_runs(shared: Sandbox, name: str) -> None:
+    first, second, value = ODD[name]
+    await shared.run(first)
+    result = await shared.run(second)
+    assert (result.since, result.state, result.value) == ("kept", "kept", value)
+    if value is None:
+        assert result.error is not None and result.error.type == "ZeroDivisionError"
+        assert result.output.text().endswith("ZeroDivisionError: division by zero\n")
+    await shared.reset()
+
+
+async def test_streams_that_can_not_be_flushed_end_a_run_as_they_end_python(shared: Sandbox) -> None:
+    result = await shared.run("import sys\nsys.stdout = open('/dev/full', 'w'); print(1); sys.stderr = None")
+    assert (result.outcome, result.exit_code) == ("error", 120)
+    await shared.reset()
+
+
 async def test_stdin_is_at_its_end(shared: Sandbox) -> None:
     assert await text_of(shared, "import sys; sys.stdin.read()") == "''\n"
     result = await shared.run("input()")

@@ -69,6 +69,14 @@ class RateLimit:
         await self._app(scope, receive, send)
 
 
+class _Use:
+    """Of an MCP session: when it was last used, and the requests in it that are under way."""
+
+    def __init__(self, last: float) -> None:
+        self.last = last
+        self.under_way = 0
+
+
 class SessionShare:
     """At most *most* open MCP sessions of each principal (or address, as in `RateLimit`), so that nobody who opens them
     and goes away keeps others out. Where there would be more, that one ends which was not used for the longest.
@@ -80,37 +88,55 @@ class SessionShare:
         self._app = app
         self._most = most
         self._idle = idle
-        self._open: dict[str, OrderedDict[bytes, float]] = {}
-        """When each was last used, by whose it is; the longest ago first."""
+        self._open: OrderedDict[str, dict[bytes, _Use]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = _header(scope, _SESSION) if scope["type"] == "http" else None
         if session is not None:
-            self._use(_whose(scope), session, is_last=scope["method"] == "DELETE")
+            await self._in_session(session, scope, receive, send)
+            return
 
         async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start" and (begun := _header(message, _SESSION)) is not None:
+            # A refusal names a session, too, which has ended with it.
+            is_good = message["type"] == "http.response.start" and message["status"] < 400
+            if is_good and (begun := _header(message, _SESSION)) is not None:
                 for oldest in self._begin(_whose(scope), begun):
                     await self._app(*_deletion(scope, oldest))
             await send(message)
 
-        await self._app(scope, receive, noting if scope["type"] == "http" and session is None else send)
+        await self._app(scope, receive, noting if scope["type"] == "http" else send)
 
-    def _use(self, whose: str, session: bytes, *, is_last: bool) -> None:
-        used = self._open.get(whose, OrderedDict())
-        if used.pop(session, None) is not None and not is_last:
-            used[session] = anyio.current_time()
-        if not used:
-            self._open.pop(whose, None)
+    async def _in_session(self, session: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        used = self._open.get(_whose(scope), {})
+        use = used.get(session)
+        if use is None:
+            await self._app(scope, receive, send)
+            return
+        use.under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            use.under_way -= 1
+            use.last = anyio.current_time()
+            if scope["method"] == "DELETE":
+                used.pop(session, None)
 
     def _begin(self, whose: str, session: bytes) -> list[bytes]:
         """Note that *session* has begun; returns which ones have to end for it."""
         now = anyio.current_time()
-        used = self._open.setdefault(whose, OrderedDict())
-        used[session] = now
-        while now - next(iter(used.values())) > self._idle:
-            used.popitem(last=False)
-        return [used.popitem(last=False)[0] for _ in range(len(used) - self._most)]
+        used = self._open.setdefault(whose, {})
+        self._open.move_to_end(whose)
+        if len(self._open) > _REMEMBERED:
+            self._open.popitem(last=False)
+        for known, use in [*used.items()]:
+            if not use.under_way and now - use.last > self._idle:
+                del used[known]
+        oldest = sorted(used, key=lambda known: (used[known].under_way > 0, used[known].last))
+        ended = oldest[: max(0, len(used) + 1 - self._most)]
+        for known in ended:
+            del used[known]
+        used[session] = _Use(now)
+        return ended
 
 
 _SESSION = b"mcp-session-id"

@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator
 
 from mcp_agentrun.protocol import Kind, encode, encode_json
 
+from .silence import silence
+
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
@@ -102,15 +104,17 @@ class Items:
             return
         pyplot = _modules.get("matplotlib.pyplot")
         managers = list(helpers.Gcf.figs.values())
-        for manager in managers:
-            figure = manager.canvas.figure
-            if id(figure) not in self._shown:
-                try:
-                    self._add_figure(figure)
-                except Exception as error:  # which a script would not have drawn
-                    sys.stderr.write(f"{type(error).__name__}: {error} (a figure could not be drawn)\n")
-        if pyplot is not None:
-            pyplot.close("all")
+        try:
+            for manager in managers:
+                figure = manager.canvas.figure
+                if id(figure) not in self._shown:
+                    try:
+                        self._add_figure(figure)
+                    except Exception as error:
+                        sys.stderr.write(f"{type(error).__name__}: {error} (a figure could not be drawn)\n")
+        finally:  # one that takes too long would do so in each run
+            if pyplot is not None:
+                pyplot.close("all")
 
     # -- one value
 
@@ -262,18 +266,15 @@ class Items:
 @contextlib.contextmanager
 def _in_silence() -> Generator[None]:
     """Drop what is printed, warned of and logged while a figure is drawn, which a script would not have drawn."""
-    streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
     logging: Any = _modules.get("logging")
     disabled = 0 if logging is None else logging.root.manager.disable
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), silence():
         warnings.simplefilter("ignore")
         try:
-            sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
             if logging is not None:
                 logging.disable(logging.CRITICAL)
             yield
         finally:
-            sys.stdout, sys.stderr = streams
             if logging is not None:
                 logging.disable(disabled)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
-import io
 import itertools
 import linecache
 import os
@@ -16,12 +15,14 @@ import types
 
 from mcp_agentrun.reports import WRITABLE
 
-from . import frames, linux
+from . import linux
+from .silence import silence
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 CLIP = 4096
@@ -41,7 +42,6 @@ _FOLDER = os.path.dirname(__file__) + "/"
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _suppress = contextlib.suppress
-_getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _excepthook = sys.__excepthook__
 
 # A class of the user's may have any of these of its own.
@@ -53,11 +53,14 @@ _errno_of: Any = vars(OSError)["errno"].__get__
 _line_of: Any = vars(SyntaxError)["lineno"].__get__
 
 
-def end_with(error: BaseException) -> int:
-    """Say of *error*, which has ended a run, what Python says at its own end; returns what it would exit with."""
+def end_with(error: BaseException, call: Callable[..., object]) -> int:
+    """Say of *error*, which has ended a run, what Python says at its own end; returns what it would exit with.
+
+    :param call: calls a hook of the user's, with arguments, so that it sees nothing of the runner.
+    """
     if issubclass(type(error), SystemExit):
         return _exit(error)
-    return _print_exception(error, _INTERRUPTED if type(error) is KeyboardInterrupt else 1)
+    return _print_exception(error, _INTERRUPTED if type(error) is KeyboardInterrupt else 1, call)
 
 
 def flush() -> BaseException | None:
@@ -90,11 +93,12 @@ def without_columns(code: types.CodeType) -> types.CodeType:
 def _exit(error: Any) -> int:
     try:
         code: Any = error.code
-    except Exception:
+    except BaseException:
         code = error
     if code is None:
         return 0
     if issubclass(type(code), int):
+        code = int.__index__(code)  # a class of the user's may have operators of its own
         return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
     stream = getattr(sys, "stderr", None)
     if stream is None:
@@ -182,15 +186,20 @@ def _write_unraisable(error: BaseException, message: str | None, where: Any) -> 
         lines.append(f"{kind.__qualname__}: {error!s}\n")
     except Exception:
         lines.append(f"{kind.__qualname__}: <exception str() failed>\n")
-    sys.stderr.write("".join(lines))
-    sys.stderr.flush()
+    _say("".join(lines))
+
+
+def _say(text: str) -> None:
+    with _suppress(Exception):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _place_of(entry: traceback.FrameSummary) -> tuple[str, int | None, str]:
     return entry.filename, entry.lineno, entry.name
 
 
-def _print_exception(error: BaseException, exit_code: int) -> int:
+def _print_exception(error: BaseException, exit_code: int, call: Callable[..., object]) -> int:
     """Print *error* as Python does, without the frames that are ours; returns the exit code."""
     trace = _without_ours(_trace_of(error))
     error = BaseException.with_traceback(error, trace)
@@ -198,17 +207,17 @@ def _print_exception(error: BaseException, exit_code: int) -> int:
         with _suppress(Exception):
             _add_line(error)  # pyright: ignore[reportArgumentType]
     sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
-    linecache.cache.setdefault(source[3], source)
+    with _suppress(Exception):
+        linecache.cache.setdefault(source[3], source)
     hook: Any = getattr(sys, "excepthook", _MISSING)
     if hook is _MISSING:
-        sys.stderr.write("sys.excepthook is missing\n")
+        _say("sys.excepthook is missing\n")
         hook = _excepthook
     second: BaseException | None = None
     try:
         if not callable(hook):
             hook()
-        calls, hide = frames.alone(_getframe(), hook, type(error), error, trace)
-        calls.pop()(*hide)
+        call(hook, type(error), error, trace)
     except BaseException as raised:
         second = raised
     if second is None:
@@ -216,9 +225,9 @@ def _print_exception(error: BaseException, exit_code: int) -> int:
     if issubclass(type(second), SystemExit):
         return _exit(second)
     second = BaseException.with_traceback(second, _without_ours(_trace_of(second)))
-    sys.stderr.write("Error in sys.excepthook:\n")
+    _say("Error in sys.excepthook:\n")
     traceback.print_exception(second)
-    sys.stderr.write("\nOriginal exception was:\n")
+    _say("\nOriginal exception was:\n")
     traceback.print_exception(error)
     return exit_code
 
@@ -230,9 +239,8 @@ def describe(error: BaseException, filename: str) -> dict[str, Any]:
     """
     line: int | None = None
     number: int | None = None
-    streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
-    try:
-        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    message = "<unprintable>"
+    with _suppress(BaseException), silence():
         frame = _trace_of(error)
         while frame is not None:
             if frame.tb_frame.f_code.co_filename == filename:
@@ -242,10 +250,6 @@ def describe(error: BaseException, filename: str) -> dict[str, Any]:
             line = at
         number = _system_error(error)
         message = _text(lambda: str(error))
-    except BaseException:
-        message = "<unprintable>"
-    finally:
-        sys.stdout, sys.stderr = streams
     return {
         "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
         "message": message,

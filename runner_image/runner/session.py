@@ -28,7 +28,7 @@ __builtins__ = dict(vars(builtins))  # of the functions below: user code may cha
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any
 
 WORKSPACE = "/workspace"
@@ -134,13 +134,14 @@ class Session:
                     failure = error
                 # Nothing of the user's is called while an exception is being handled: it would find that.
                 if failure is not None:
-                    report["exit_code"] = failures.end_with(failure)
+                    report["exit_code"] = failures.end_with(failure, self._alone)
+                    if report["exit_code"] or not issubclass(type(failure), SystemExit):
+                        report.update(ok=False, error=failures.describe(failure, filename))
                 self.items.collect_figures()
                 unflushed = failures.flush()
                 if unflushed is not None and not report["exit_code"]:
-                    failure, report["exit_code"] = unflushed, failures.NOT_FLUSHED
-                if failure is not None and (report["exit_code"] or not issubclass(type(failure), SystemExit)):
-                    report.update(ok=False, error=failures.describe(failure, filename))
+                    error = failures.describe(unflushed, filename)
+                    report.update(ok=False, exit_code=failures.NOT_FLUSHED, error=error)
             finally:
                 # Handlers of the user's for other signals wait for the next run as well.
                 self._blocked = _mask_signals(signal.SIG_BLOCK, _ALL_SIGNALS)
@@ -148,7 +149,8 @@ class Session:
                 _signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:  # an interrupt that came while the run was being wound up
             _signal(signal.SIGINT, signal.SIG_IGN)
-            report.update(ok=False, exit_code=1, error=failures.describe(error, filename))
+            if report["ok"]:
+                report.update(ok=False, exit_code=1, error=failures.describe(error, filename))
         report["value"] = self._value
         report["imported"] = self._note_imported()
         report["changed"] = self._changed or not report["ok"] or len(_python_threads()) > 1
@@ -160,7 +162,8 @@ class Session:
 
         lines = _StringIO(code, newline=None).readlines()
         with _suppress(Exception):
-            linecache.cache[filename] = failures.source = (len(code), None, _with_newline(lines), filename)
+            failures.source = (len(code), None, _with_newline(lines), filename)
+            linecache.cache[filename] = failures.source
         namespace = self._main.__dict__
         if getattr(sys, "argv", None) == self._argv:
             self._argv = sys.argv = [filename]
@@ -204,8 +207,8 @@ class Session:
         if (body.co_flags | getattr(expression, "co_flags", 0)) & _CO_COROUTINE:
             value = self._await(_run_awaiting(body, expression, namespace))
         else:
-            self._evaluate(body)
-            value = None if expression is None else self._evaluate(expression)
+            self._alone(_eval, body, namespace, traced=True)
+            value = None if expression is None else self._alone(_eval, expression, namespace, traced=True)
         if last is not None:
             shown = last.value.value if isinstance(last.value, ast.Constant) else value
             call = _partial(self._call_at, filename, last.value.lineno)
@@ -218,13 +221,16 @@ class Session:
     def _call_at(self, filename: str, line: int, function: Any, value: object) -> Any:
         """Call *function* with *value* as if code of that line did, so that tracebacks and warnings have a place."""
         code = _CALL.replace(co_filename=filename, co_firstlineno=line)
-        calls, hide = frames.alone(_getframe(), _eval, code, self._main.__dict__, {"call": function, "value": value})
-        return calls.pop()(*hide)
+        return self._alone(_eval, code, self._main.__dict__, {"call": function, "value": value})
 
-    def _evaluate(self, code: types.CodeType) -> Any:
-        """Execute *code* with nothing of ours below it, and hold whatever traces it until the next one."""
-        tracing, self._tracing = self._tracing, []
-        calls, hide = frames.alone(_getframe(), _eval, code, self._main.__dict__, before=tracing)
+    def _alone(self, function: Any, *arguments: Any, traced: bool = False) -> Any:
+        """Call *function* with nothing of ours below it. Whatever traces or profiles then is held until the next call
+        that is *traced*.
+        """
+        before: list[functools.partial[Any]] = []
+        if traced:
+            before, self._tracing = self._tracing, []
+        calls, hide = frames.alone(_getframe(), function, *arguments, before=before)
         try:
             return calls.pop()(*hide)
         finally:
@@ -422,22 +428,28 @@ def _tell_children(variable: str, before: str | None, now: str | None) -> None:
             del os.environ[variable]
 
 
-def note_ended(ended: dict[int, int]) -> None:
+def note_ended(ended: dict[int, int], spared: Collection[int]) -> None:
     """Tell the objects that `subprocess` and `multiprocessing` have of children that ended between two runs, and were
     reaped by us, how they ended: they would take it for success, or for ever think that they live.
+
+    :param spared: descriptors that are not theirs, whatever they say.
     """
-    modules = ("subprocess", "multiprocessing.popen_fork")
-    kinds = tuple(kind for name in modules if isinstance(kind := getattr(sys.modules.get(name), "Popen", None), type))
-    if not ended or not kinds:
+    if not ended:
         return
-    for helper, pid, descriptor in _helpers():
-        if helper[pid] in ended:  # it is started anew, without a word, when it is needed again
-            with _suppress(OSError):
-                os.close(helper[descriptor])
-            helper[pid] = helper[descriptor] = None
-    with _suppress(Exception):
-        for thing in gc.get_objects():
-            if issubclass(type(thing), kinds) and thing.__dict__.get("returncode", 0) is None:
+    with _suppress(BaseException):  # all of this is in the hands of user code
+        for helper, pid, descriptor in _helpers():
+            if helper[pid] in ended:  # it is started anew, without a word, when it is needed again
+                if helper[descriptor] not in spared:
+                    with _suppress(OSError):
+                        os.close(helper[descriptor])
+                helper[pid] = helper[descriptor] = None
+    kinds: list[type[Any]] = []
+    for name in ("subprocess", "multiprocessing.popen_fork"):
+        with _suppress(BaseException):
+            kinds.append(sys.modules[name].__dict__["Popen"])
+    with _suppress(BaseException):
+        for thing in gc.get_objects() if kinds else ():
+            if issubclass(type(thing), tuple(kinds)) and thing.__dict__.get("returncode", 0) is None:
                 code = ended.get(thing.__dict__.get("pid"))
                 if code is not None:
                     thing.__dict__["returncode"] = code
@@ -452,7 +464,7 @@ def _helpers() -> list[tuple[dict[str, Any], str, str]]:
     """What `multiprocessing` knows of each, and the names of its pid and descriptor there."""
     found: list[tuple[dict[str, Any], str, str]] = []
     for module, thing, pid, descriptor in _HELPERS:
-        with _suppress(Exception):
+        with _suppress(BaseException):
             helper = sys.modules[f"multiprocessing.{module}"].__dict__[thing].__dict__
             if type(helper[pid]) is int and type(helper[descriptor]) is int:
                 found.append((helper, pid, descriptor))

@@ -73,7 +73,8 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     connection = birth
     while True:
         kind, payload, descriptors = _receive(connection)
-        note_ended(dict(linux.reap()))  # what the last run left running has been killed, and is nobody else's child
+        # What the last run left running has been killed, and is nobody else's child.
+        note_ended(dict(linux.reap()), {connection.fileno(), *descriptors})
         if kind is Kind.CHECKPOINT:
             copy = _Socket(fileno=descriptors[0])
             error = _fork_copy()

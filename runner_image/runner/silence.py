@@ -1,0 +1,54 @@
+"""Silence while the runner calls what is the user's for its own ends."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import sys
+from _thread import get_ident
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+
+class _Muffled:
+    """A standard stream, but that what one thread writes is dropped until it is over. Code of another thread's may have
+    taken it for the stream itself, and put it back later: it then is as good as that.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._thread: int | None = get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if get_ident() == self._thread else self._stream.write(text)
+
+    def lift(self) -> None:
+        self._thread = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def silence() -> Generator[None]:
+    """Drop what this thread prints. Other threads go on as ever."""
+    muffled: dict[str, _Muffled] = {}
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        if stream is not None:
+            muffled[name] = _Muffled(stream)
+    try:
+        for name, stream in muffled.items():
+            setattr(sys, name, stream)
+        yield
+    finally:
+        for stream in muffled.values():
+            stream.lift()
+        for name, stream in muffled.items():
+            if getattr(sys, name, None) is stream:
+                setattr(sys, name, stream._stream)  # pyright: ignore[reportPrivateUsage]
