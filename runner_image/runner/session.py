@@ -58,6 +58,8 @@ _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _CO_COROUTINE = 0x80  # of `inspect`
 _displayhook = sys.__displayhook__
+_get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
+_LEAST_LIMIT = 200
 _CALL = failures.without_columns(_compile("call(value)", "", "eval"))
 _HELPERS = (
     ("resource_tracker", "_resource_tracker", "_pid", "_fd"),
@@ -211,12 +213,23 @@ class Session:
             value = None if expression is None else self._alone(_eval, expression, namespace, traced=True)
         if last is not None:
             shown = last.value.value if isinstance(last.value, ast.Constant) else value
-            call = _partial(self._call_at, filename, last.value.lineno)
-            hook = getattr(sys, "displayhook", _displayhook)
+            self._show(shown, filename, last.value.lineno)
+
+    def _show(self, value: object, filename: str, line: int) -> None:
+        """Show *value* as the last one of a run, with room for our own frames however little the code has left."""
+        call = _partial(self._call_at, filename, line)
+        hook = getattr(sys, "displayhook", _displayhook)
+        limit = _get_limit()
+        try:
+            if limit < _LEAST_LIMIT:
+                _set_limit(_LEAST_LIMIT)
             if hook is _displayhook:
-                self._display(shown, _partial(call, repr))
+                self._display(value, _partial(call, repr))
             else:
-                call(hook, shown)
+                call(hook, value)
+        finally:
+            if limit < _LEAST_LIMIT:
+                _set_limit(limit)
 
     def _call_at(self, filename: str, line: int, function: Any, value: object) -> Any:
         """Call *function* with *value* as if code of that line did, so that tracebacks and warnings have a place."""
