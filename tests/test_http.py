@@ -425,20 +425,33 @@ async def test_a_second_signal_ends_it_at_once_though_the_engine_hangs(runner_im
         assert await anyio.to_thread.run_sync(server.process.wait, 30) == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("command", [("build",), ("cache", "show")])
-def test_an_interrupt_ends_a_command_that_waits_for_the_engine(runner_image: str, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (("build",), "/images/"),
+        (("cache", "show"), "/images/"),
+        (("cache", "show"), "/containers/create"),
+        (("cache", "show"), "/attach"),
+        (("cache", "clear"), "/start"),
+    ],
+)
+def test_an_interrupt_ends_a_command_that_waits_for_the_engine(
+    runner_image: str, api: APIClient, command: tuple[str, ...], asked: str
+) -> None:
     with hanging_engine() as engine:
-        engine.hangs = True
+        engine.deaf_to = asked
         process = subprocess.Popen(
             [sys.executable, "-m", "mcp_agentrun", *command], env={**os.environ, "DOCKER_HOST": engine.url}
         )
         try:
-            engine.wait_for("/images/")
+            engine.wait_for(asked)
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 128 + signal.SIGINT
         finally:
             process.kill()
             process.wait()
+            for container in containers_of(api, process.pid):  # what had been created is for the next server to remove
+                api.remove_container(container, force=True)
 
 
 async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import ipaddress
 import logging
 import os
@@ -26,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ..ending import exit_at_once, run_interruptibly
+from ..ending import INTERRUPTED, exit_at_once
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
 from ..errors import AgentRunError, SettingsError
@@ -73,7 +72,11 @@ def serve_http(settings: Settings) -> NoReturn:
             "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
     listening = _listen(settings.host, settings.port)
-    exit_at_once(run_interruptibly(functools.partial(_serve, settings, tokens, listening)))
+    try:
+        code = anyio.run(_serve, settings, tokens, listening)
+    except KeyboardInterrupt:  # on Windows, once the sandboxes are gone
+        code = INTERRUPTED
+    exit_at_once(code)
 
 
 def is_loopback(host: str) -> bool:
