@@ -36,7 +36,11 @@ from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server import marks
 from mcp_agentrun.server.marks import unmarked
 from mcp_agentrun.server.render import latest_line, run_answer
-from mcp_agentrun.server.resources import KeptOutput, OutFolder
+from mcp_agentrun.server.resources import (
+    KeptOutput,
+    OutFolder,
+    _safe_name,  # pyright: ignore[reportPrivateUsage]
+)
 from mcp_agentrun.settings import Settings, load
 
 from .conftest import OpenClient, open_sandbox, server_parameters
@@ -383,6 +387,21 @@ async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(sha
     await shared.reset()
 
 
+def test_names_of_copies_fit_and_are_no_other_file_s() -> None:
+    # fmt: off
+    names = [
+        "a.txt", "sales-20260131.csv", "a:b.txt", "a?b.txt", "a:b", ".:b", "con", "\udcff.txt", ":" * 250 + ".txt",
+        "\u00e9" * 126 + ":.a", "a:." + "\u00e9" * 126, "x" * 254 + ":", "x" * 254 + "?",
+    ]
+    # fmt: on
+    made = {name: _safe_name(name) for name in names}
+    made |= {name: _safe_name(name) for name in made.values()}  # as names of the code's own
+    assert len(set(made.values())) == len(made)
+    assert max(len(name.encode()) for name in made.values()) <= 255
+    assert (made["a.txt"], made["sales-20260131.csv"]) == ("a.txt", "sales-20260131.csv")
+    assert made["a:b.txt"].endswith(".txt")
+
+
 async def test_no_link_in_the_folder_for_copies_is_followed(shared: Sandbox, tmp_path: Path) -> None:
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
     elsewhere.mkdir()
@@ -462,7 +481,7 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
         odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")
         assert odd.meta["agentrun/run"]["files"] == []
     assert target.read_text() == "untouched"
-    assert {path.name.partition("-")[0] for path in out.iterdir()} == {"link", "_CON", "a_b"}
+    assert {path.name.partition("~")[0] for path in out.iterdir()} == {"link", "_CON", "a_b"}
     assert not (out / "link").is_symlink()
 
 
