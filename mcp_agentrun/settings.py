@@ -293,8 +293,12 @@ class Settings(BaseModel):
     ] = Field(default=(), description="Origins of web pages that may call `serve`.")
     idle_ttl: Seconds = Field(default=1800.0, description="How long a sandbox of `serve` lives unused, in seconds.")
     max_ttl: Seconds = Field(default=28800.0, description="How long a sandbox of `serve` lives in all, in seconds.")
-    pool: int = Field(default=2, ge=0, description="Sandboxes that `serve` keeps ready; 0 for none.")
     pool_max: int = Field(default=8, ge=0, description="Sandboxes that `serve` keeps ready when many are asked for.")
+    pool: int = Field(
+        default_factory=lambda earlier: min(2, int(earlier.get("pool_max", 2))),
+        ge=0,
+        description="Sandboxes that `serve` keeps ready; 0 for none.",
+    )
     max_total: int = Field(default=100, ge=1, description="Sandboxes of all clients of `serve` together.")
     reserve: Size = Field(default=512 * _MIB, description="Memory of the machine that `serve` leaves free.")
     body_limit: Size = Field(default=4 * _MIB, description="Largest request that `serve` takes.")
