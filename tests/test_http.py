@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -665,6 +666,12 @@ def test_an_address_that_can_not_be_had_is_said(host: str, reason: str) -> None:
     assert refused.returncode == 2
     assert f"{host}:{port} can't be listened on: {reason}" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("host", ["x..y", "a" * 70 + ".example"])
+def test_a_name_that_no_host_can_have_is_said(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"{re.escape(host)}:0 can't be listened on: "):
+        _listen(host, 0)
 
 
 def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:

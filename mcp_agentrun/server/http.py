@@ -92,7 +92,7 @@ def is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Sockets that listen on the addresses of *host* which this machine has.
 
-    :raises SettingsError: there is none, or one is taken.
+    :raises SettingsError: there is none, one is taken, or no host can have that name.
     """
     opened: list[socket.socket] = []
     problem: OSError | None = None
@@ -110,10 +110,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
                 opened.append(socket.socket(family, kind, protocol, descriptor))
         if problem is not None and not opened:
             raise problem
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         for one in opened:
             one.close()
-        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {error.strerror}") from None
+        reason = error.strerror if isinstance(error, OSError) else "no host can have that name"
+        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {reason}") from None
     return opened
 
 
