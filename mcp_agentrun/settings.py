@@ -42,7 +42,9 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": _KIB, "m": _MIB, "g": _GIB, "t": 1 << 40}
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(T\S+)?")
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d(\.\d+)?)?)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?)?", re.ASCII
+)
 _AGE = re.compile(r"\d+ (day|week|month|hour)s?")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?:\d{1,5}|\*))?"
 _ORIGIN = rf"[a-z][a-z0-9+.-]*://{_HOST}"

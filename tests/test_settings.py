@@ -84,6 +84,8 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_POOL": "9"}, r"pool \(9\) exceeds pool_max \(8\)"),
         ({"AGENTRUN_POOL": "3", "AGENTRUN_MAX_TOTAL": "2"}, r"pool \(3\) exceeds max_total \(2\)"),
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "yesterday"}, "give a date, such as 2026-01-31, or an age"),
+        ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-01-31Tgarbage"}, "give a date, such as 2026-01-31, or an age"),
+        ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-01-31T25:00:00Z"}, "give a date, such as 2026-01-31, or an age"),
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-13-01"}, "give a date, such as 2026-01-31, or an age"),
         ({"AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id means nothing without oauth_issuer"),
         ({**OAUTH, "AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id and oauth_client_secret_file go together"),
@@ -150,7 +152,8 @@ def test_right_values_are_taken() -> None:
     }
     settings, _ = load(values, environ={})
     assert settings.image_packages == ("numpy>=2,<3", "pandas[excel]")
-    assert load({"packages_exclude_newer": "2026-01-31T10:00:00Z"}, environ={})[0].packages_exclude_newer
+    for time in ("", "T10", "T10:00", "T10:00:00", "T10:00:00Z", "T10:00:00.5+01:00"):
+        assert load({"packages_exclude_newer": f"2026-01-31{time}"}, environ={})[0].packages_exclude_newer
     assert load(environ=OAUTH)[0].oauth_issuer == "https://a.example"
 
 
