@@ -31,7 +31,10 @@ def exit_at_once(code: int) -> NoReturn:
 
 def run_interruptibly(work: Callable[[], Awaitable[_T]]) -> _T:
     """What *work* returns, in an event loop of its own. Ctrl-C ends the process at once."""
-    try:
-        return anyio.run(work)
-    except KeyboardInterrupt:
-        exit_at_once(INTERRUPTED)
+    # asyncio's own handler cancels, and what is cancelled waits for threads in which the engine may not answer.
+    signal.signal(signal.SIGINT, _interrupted)
+    return anyio.run(work)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    exit_at_once(INTERRUPTED)

@@ -42,7 +42,9 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": _KIB, "m": _MIB, "g": _GIB, "t": 1 << 40}
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(T\S+)?")
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d(\.\d+)?)?)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?)?", re.ASCII
+)
 _AGE = re.compile(r"\d+ (day|week|month|hour)s?")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?:\d{1,5}|\*))?"
 _ORIGIN = rf"[a-z][a-z0-9+.-]*://{_HOST}"
@@ -293,8 +295,12 @@ class Settings(BaseModel):
     ] = Field(default=(), description="Origins of web pages that may call `serve`.")
     idle_ttl: Seconds = Field(default=1800.0, description="How long a sandbox of `serve` lives unused, in seconds.")
     max_ttl: Seconds = Field(default=28800.0, description="How long a sandbox of `serve` lives in all, in seconds.")
-    pool: int = Field(default=2, ge=0, description="Sandboxes that `serve` keeps ready; 0 for none.")
     pool_max: int = Field(default=8, ge=0, description="Sandboxes that `serve` keeps ready when many are asked for.")
+    pool: int = Field(
+        default_factory=lambda earlier: min(2, int(earlier.get("pool_max", 2))),
+        ge=0,
+        description="Sandboxes that `serve` keeps ready; 0 for none.",
+    )
     max_total: int = Field(default=100, ge=1, description="Sandboxes of all clients of `serve` together.")
     reserve: Size = Field(default=512 * _MIB, description="Memory of the machine that `serve` leaves free.")
     body_limit: Size = Field(default=4 * _MIB, description="Largest request that `serve` takes.")

@@ -73,20 +73,30 @@ async def test_the_queue_for_room_is_bounded_and_served_in_turn() -> None:
 
 
 async def test_calls_of_one_client_wait_for_room_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(registry, "WAIT_SECONDS", 3)
     refused: list[float] = []
+    waited: list[float] = []
     async with open_sessions(Settings(pool=0, max_total=1, reserve=1)) as sessions:
 
-        async def call() -> None:
+        async def call(delay: float) -> None:
+            await anyio.sleep(delay)
+            begun = anyio.current_time()
             with pytest.raises(UnavailableError, match="none became free"):
                 async with sessions.lease(Caller("b", "b"), None):
                     pass
             refused.append(anyio.current_time())
+            waited.append(anyio.current_time() - begun)
 
         async with sessions.lease(Caller("a", "a"), None), anyio.create_task_group() as tasks:
             for _ in range(8):
-                tasks.start_soon(call)
-    assert refused[-1] - refused[0] < 0.5, "not one after the other"
+                tasks.start_soon(call, 0)
+        assert refused[-1] - refused[0] < 2, "not one after the other"
+
+        waited.clear()
+        async with sessions.lease(Caller("a", "a"), None), anyio.create_task_group() as tasks:
+            for delay in (0, 0.5):
+                tasks.start_soon(call, delay)
+        assert waited[1] < 4.5, "what it has waited for the call before counts"
 
 
 async def test_who_waits_counts_against_the_share_of_the_principal() -> None:

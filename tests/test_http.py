@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -469,20 +470,33 @@ async def test_a_second_signal_ends_it_at_once_though_the_engine_hangs(runner_im
         assert await anyio.to_thread.run_sync(server.process.wait, 30) == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("command", [("build",), ("cache", "show")])
-def test_an_interrupt_ends_a_command_that_waits_for_the_engine(runner_image: str, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (("build",), "/images/"),
+        (("cache", "show"), "/images/"),
+        (("cache", "show"), "/containers/create"),
+        (("cache", "show"), "/attach"),
+        (("cache", "clear"), "/start"),
+    ],
+)
+def test_an_interrupt_ends_a_command_that_waits_for_the_engine(
+    runner_image: str, api: APIClient, command: tuple[str, ...], asked: str
+) -> None:
     with hanging_engine() as engine:
-        engine.hangs = True
+        engine.deaf_to = asked
         process = subprocess.Popen(
             [sys.executable, "-m", "mcp_agentrun", *command], env={**os.environ, "DOCKER_HOST": engine.url}
         )
         try:
-            engine.wait_for("/images/")
+            engine.wait_for(asked)
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 128 + signal.SIGINT
         finally:
             process.kill()
             process.wait()
+            for container in containers_of(api, process.pid):  # what had been created is for the next server to remove
+                api.remove_container(container, force=True)
 
 
 async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(
@@ -696,6 +710,12 @@ def test_an_address_that_can_not_be_had_is_said(host: str, reason: str) -> None:
     assert refused.returncode == 2
     assert f"{host}:{port} can't be listened on: {reason}" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("host", ["x..y", "a" * 70 + ".example"])
+def test_a_name_that_no_host_can_have_is_said(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"{re.escape(host)}:0 can't be listened on: "):
+        _listen(host, 0)
 
 
 def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:

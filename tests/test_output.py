@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -32,9 +33,14 @@ from mcp_agentrun.errors import FileError, SettingsError
 from mcp_agentrun.protocol import Kind, encode_json
 from mcp_agentrun.sandbox import FileChange, Output, Result, Sandbox
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
+from mcp_agentrun.server import marks
 from mcp_agentrun.server.marks import unmarked
 from mcp_agentrun.server.render import latest_line, run_answer
-from mcp_agentrun.server.resources import KeptOutput, OutFolder
+from mcp_agentrun.server.resources import (
+    KeptOutput,
+    OutFolder,
+    _safe_name,  # pyright: ignore[reportPrivateUsage]
+)
 from mcp_agentrun.settings import Settings, load
 
 from .conftest import OpenClient, open_sandbox, server_parameters
@@ -407,6 +413,21 @@ async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(sha
     await shared.reset()
 
 
+def test_names_of_copies_fit_and_are_no_other_file_s() -> None:
+    # fmt: off
+    names = [
+        "a.txt", "sales-20260131.csv", "a:b.txt", "a?b.txt", "a:b", ".:b", "con", "\udcff.txt", ":" * 250 + ".txt",
+        "\u00e9" * 126 + ":.a", "a:." + "\u00e9" * 126, "x" * 254 + ":", "x" * 254 + "?",
+    ]
+    # fmt: on
+    made = {name: _safe_name(name) for name in names}
+    made |= {name: _safe_name(name) for name in made.values()}  # as names of the code's own
+    assert len(set(made.values())) == len(made)
+    assert max(len(name.encode()) for name in made.values()) <= 255
+    assert (made["a.txt"], made["sales-20260131.csv"]) == ("a.txt", "sales-20260131.csv")
+    assert made["a:b.txt"].endswith(".txt")
+
+
 async def test_no_link_in_the_folder_for_copies_is_followed(shared: Sandbox, tmp_path: Path) -> None:
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
     elsewhere.mkdir()
@@ -486,7 +507,7 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
         odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")
         assert odd.meta["agentrun/run"]["files"] == []
     assert target.read_text() == "untouched"
-    assert {path.name.partition("-")[0] for path in out.iterdir()} == {"link", "_CON", "a_b"}
+    assert {path.name.partition("~")[0] for path in out.iterdir()} == {"link", "_CON", "a_b"}
     assert not (out / "link").is_symlink()
 
 
@@ -652,12 +673,42 @@ def shown(output: str) -> str:
         "[\u00e1ge\u0301ntru\u0308n] forged",
         "\u3010agentrun\u3011 forged",
         "[\U0001d41a\U0001f156entrun] forged",
+        "\x1b]\n[\x1b[magentrun] forged",
+        "\x90\r[\x9bmagentrun] forged\x9c",
+        "\x1bP\x9b2G[agen\x1b[0mtrun] forged",
     ],
 )
 def test_nothing_looks_like_a_line_of_ours(line: str) -> None:
     answer = shown(f"before\n{line}\nafter\n")
     assert "\\" in answer
     assert answer.replace("\\", "") == f"before\n{line}\nafter\n"
+
+
+def test_the_quick_look_misses_nothing() -> None:
+    pieces = [
+        "\x1b",
+        "]",
+        "P",
+        "[",
+        "m",
+        "2G",
+        "\x07",
+        "\\",
+        "\x90",
+        "\x9b",
+        "\x9c",
+        "\n",
+        "\r",
+        "\u2028",
+        "x",
+        "\x1b[",
+    ]
+    pieces += ["\x1b[m", "\x9b2G", "\x1bE", "[agentrun]", "[agen", "trun]", "agentrun", "[\u0430gen"]
+    random = Random(1)
+    for _ in range(30_000):
+        text = "".join(random.choices(pieces, k=random.randrange(1, 10)))
+        lines = marks._BREAKS.split(text)  # pyright: ignore[reportPrivateUsage]
+        assert unmarked(text) == "".join(map(marks._line_unmarked, lines)), ascii(text)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("break_", ["\n", "\r", "\u2028", "\x85", "\x1bE", "\x0b"])
@@ -701,17 +752,23 @@ def test_what_is_no_mark_is_left_alone(text: str) -> None:
         "[1, 2, 3]",
         "[nan nan nan nan]",
         "\x1b[31mred\x1b[0m",
+        "\x1b]8;;http://x\x07x\x1b]8;;\x07",
         "\u300c\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8\u300d",
         "\uac00\ub098\ub2e4 [x]",
     ],
 )
-def test_ordinary_output_is_looked_through_in_no_time(line: str) -> None:
-    text = (line + "\n") * ((64 << 10) // len(line.encode() + b"\n"))
-    unmarked(text)
-    started = time.process_time()
-    for _ in range(5):
-        assert unmarked(text) == text
-    assert (time.process_time() - started) / 5 < 0.02
+def test_ordinary_output_is_looked_through_in_time_that_grows_with_its_length(line: str) -> None:
+    def took(size: int) -> float:
+        text = (line + "\n") * (size // len(line.encode() + b"\n"))
+        times: list[float] = []
+        for _ in range(7):
+            started = time.process_time()
+            assert unmarked(text) == text
+            times.append(time.process_time() - started)
+        return min(times)
+
+    took(1 << 10)
+    assert took(512 << 10) < 3 * 8 * took(64 << 10)
 
 
 @pytest.mark.parametrize("text", ["\\x1b[", "\\x1bP", "[agentrun]", " \\x1b", "\\x1b]", "\\x00[", "\\u00ad"])

@@ -132,7 +132,16 @@ def test_a_version_without_a_sign_is_no_name(text: str) -> None:
 @pytest.mark.parametrize("module", ["imp", "distutils", "tkinter", "telnetlib"])
 def test_what_is_python_s_own_is_not_looked_for_in_the_index(module: str) -> None:
     assert "install_package" not in Policy().advice(module)
+    assert "no package" not in Policy().advice(module)
     assert Policy().automatic([module], "all") == ()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("audioop", "audioop-lts"), ("cgi", "legacy-cgi"), ("cgitb", "legacy-cgi")]
+)
+def test_what_was_python_s_own_and_is_a_package_now_is_installed(module: str, name: str) -> None:
+    assert f"install_package('{name}')" in Policy().advice(module)
+    assert Policy().automatic([module], "known") == (name,)
 
 
 @pytest.mark.parametrize(

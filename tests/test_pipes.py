@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,20 @@ async def test_what_is_no_message_is_answered(line: str, id_: str | int | None) 
     good, (answer,) = await answers_to(line)
     assert good == []
     assert (answer["id"], answer["error"]["code"]) == (id_, -32600)
+
+
+@pytest.mark.parametrize("end", ["", "\\"])
+def test_a_text_without_an_end_is_looked_through_once(end: str) -> None:
+    def took(count: int) -> float:
+        line = '{"id": 5, "x": "' + '\\"' * count + end
+        times: list[float] = []
+        for _ in range(5):
+            started = time.process_time()
+            assert pipes._id_of(line) is None  # pyright: ignore[reportPrivateUsage]
+            times.append(time.process_time() - started)
+        return min(times)
+
+    assert took(16_000) < 4 * 16 * took(1000)
 
 
 async def test_messages_are_not_answered_here() -> None:

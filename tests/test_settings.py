@@ -80,9 +80,12 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_ALLOWED_HOSTS": "http://x"}, "'http://x' is not a host"),
         ({"AGENTRUN_ALLOWED_ORIGINS": "x.com"}, "'x.com' is not an origin"),
         ({"AGENTRUN_ALLOWED_ORIGINS": "https://x.com/"}, "'https://x.com/' is not an origin"),
+        ({"AGENTRUN_POOL": "2", "AGENTRUN_POOL_MAX": "1"}, r"pool \(2\) exceeds pool_max \(1\)"),
         ({"AGENTRUN_POOL": "9"}, r"pool \(9\) exceeds pool_max \(8\)"),
         ({"AGENTRUN_POOL": "3", "AGENTRUN_MAX_TOTAL": "2"}, r"pool \(3\) exceeds max_total \(2\)"),
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "yesterday"}, "give a date, such as 2026-01-31, or an age"),
+        ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-01-31Tgarbage"}, "give a date, such as 2026-01-31, or an age"),
+        ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-01-31T25:00:00Z"}, "give a date, such as 2026-01-31, or an age"),
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-13-01"}, "give a date, such as 2026-01-31, or an age"),
         ({"AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id means nothing without oauth_issuer"),
         ({**OAUTH, "AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id and oauth_client_secret_file go together"),
@@ -103,6 +106,14 @@ def test_an_empty_variable_is_an_empty_list_and_otherwise_none_at_all() -> None:
     assert (settings.packages_allow, settings.image_packages, settings.preload, settings.data) == ((), (), (), ())
     assert (settings.memory, settings.image, settings.uid_range) == (1 << 30, None, (20000, 59999))
     assert (origins["packages_allow"], origins["memory"]) == ("environment", "default")
+
+
+def test_a_default_gives_way_to_a_limit_that_is_set() -> None:
+    for most, least in (("0", 0), ("1", 1), ("5", 2)):
+        settings, origins = load(environ={"AGENTRUN_POOL_MAX": most})
+        assert (settings.pool, settings.pool_max, origins["pool"]) == (least, int(most), "default")
+    with pytest.raises(SettingsError, match=r"pool_max \(environment\)"):
+        load(environ={"AGENTRUN_POOL_MAX": "few"})
 
 
 def test_malformed_file_is_named(tmp_path: Path) -> None:
@@ -141,7 +152,8 @@ def test_right_values_are_taken() -> None:
     }
     settings, _ = load(values, environ={})
     assert settings.image_packages == ("numpy>=2,<3", "pandas[excel]")
-    assert load({"packages_exclude_newer": "2026-01-31T10:00:00Z"}, environ={})[0].packages_exclude_newer
+    for time in ("", "T10", "T10:00", "T10:00:00", "T10:00:00Z", "T10:00:00.5+01:00"):
+        assert load({"packages_exclude_newer": f"2026-01-31{time}"}, environ={})[0].packages_exclude_newer
     assert load(environ=OAUTH)[0].oauth_issuer == "https://a.example"
 
 

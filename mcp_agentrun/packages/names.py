@@ -10,13 +10,18 @@ from .known import MODULES, WELL_KNOWN
 
 __all__ = ["PYTHONS_OWN", "distribution_of", "look_alike"]
 
-PYTHONS_OWN = sys.stdlib_module_names | frozenset(
-    """
-    aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib nis nntplib
-    ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib
-    """.split()  # noqa: SIM905
-)
-"""Top-level modules of the standard library, of some version and on some system."""
+PYTHONS_OWN = (
+    sys.stdlib_module_names
+    | frozenset(
+        """
+        aifc asynchat asyncore chunk crypt distutils imghdr imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes
+        smtpd sndhdr spwd sunau telnetlib uu xdrlib
+        """.split()  # noqa: SIM905
+    )
+) - MODULES.keys()
+"""Top-level modules of the standard library, of some version and on some system, but for those that have become a
+distribution of their own.
+"""
 
 _SHORTEST = 4
 """Names of fewer characters are too near to each other to tell a slip from another name."""

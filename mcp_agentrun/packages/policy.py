@@ -191,7 +191,8 @@ class Policy:
         name = distribution_of(module)
         if module in PYTHONS_OWN:
             return (
-                f"The module {module!r} is of Python's standard library, but not of this Python's; no package has it."
+                f"The module {module!r} is of Python's standard library, of another version or on another system; this "
+                "Python does not have it."
             )
         if not _is_requirement(name):
             return f"The module {module!r} is not installed, and no package can have that name."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import ipaddress
 import logging
 import os
@@ -26,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ..ending import exit_at_once, run_interruptibly
+from ..ending import INTERRUPTED, exit_at_once
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
 from ..errors import AgentRunError, SettingsError
@@ -73,7 +72,11 @@ def serve_http(settings: Settings) -> NoReturn:
             "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
     listening = _listen(settings.host, settings.port)
-    exit_at_once(run_interruptibly(functools.partial(_serve, settings, tokens, listening)))
+    try:
+        code = anyio.run(_serve, settings, tokens, listening)
+    except KeyboardInterrupt:  # on Windows, once the sandboxes are gone
+        code = INTERRUPTED
+    exit_at_once(code)
 
 
 def is_loopback(host: str) -> bool:
@@ -89,7 +92,7 @@ def is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Sockets that listen on the addresses of *host* which this machine has.
 
-    :raises SettingsError: there is none, or one is taken.
+    :raises SettingsError: there is none, one is taken, or no host can have that name.
     """
     opened: list[socket.socket] = []
     problem: OSError | None = None
@@ -107,10 +110,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
                 opened.append(socket.socket(family, kind, protocol, descriptor))
         if problem is not None and not opened:
             raise problem
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         for one in opened:
             one.close()
-        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {error.strerror}") from None
+        reason = error.strerror if isinstance(error, OSError) else "no host can have that name"
+        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {reason}") from None
     return opened
 
 

@@ -18,6 +18,9 @@ ESCAPES = re.compile(
 )
 """Escape sequences of terminals, in seven bits and in eight."""
 
+_STRINGS = re.compile(r"\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]")
+"""What begins an escape sequence that ends anywhere, or nowhere: in a text of several lines it takes all of them."""
+
 _BREAKS = re.compile("([\n\r\x08\x0b\x0c\x1c-\x1e\x84\x85\x8d\u2028\u2029]+)")
 _MOVES = re.compile(r"((?:\x1b\[|\x9b)[0-?]*[ -/]*[@-ln-~]|\x1b[78DEHMc])")  # all of CSI but colours
 """What a terminal begins to write at another place after: characters, and escape sequences."""
@@ -54,7 +57,9 @@ _ALIKE = {
 def unmarked(text: str) -> str:
     r"""*text* with a ``\`` before whatever would look like our mark at the beginning of a line."""
     plain = text.isascii() and "\x1b" not in text
-    if _CANDIDATE.search(text) is None and (plain or _CANDIDATE.search(ESCAPES.sub("", text)) is None):
+    if _CANDIDATE.search(text) is None and (
+        plain or (_STRINGS.search(text) is None and _CANDIDATE.search(ESCAPES.sub("", text)) is None)
+    ):
         return text
     return "".join(map(_line_unmarked, _BREAKS.split(text)))
 

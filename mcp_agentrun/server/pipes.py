@@ -127,7 +127,8 @@ def _no_message(line: str) -> str:
     )
 
 
-_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+"""Texts, and what nests. A text without an end is one, so that it is not looked through again from each quote."""
 
 
 def _id_of(line: str) -> str | int | None:

@@ -242,17 +242,24 @@ class OutFolder:
 
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
 
+_NAME_BYTES = 255
+_MADE = re.compile(r"~[0-9a-f]{8}(?:\.[^.]*)?$")
+"""How a name of ours ends. With a dash, those would be among them that end in a date."""
+
 
 def _safe_name(name: str) -> str:
     """*name* as one that every system takes for a plain file's, and that no other name becomes."""
     safe = re.sub(r'[\x00-\x1f\x7f<>:"|?*\\/]', "_", name.encode("utf-8", "replace").decode())
     safe = safe[:-1] + "_" if safe[-1:] in (".", " ") else safe
     safe = "_" + safe if _RESERVED.match(safe) else safe
-    if safe == name:
+    if safe == name and _MADE.search(name) is None:
         return name
-    stem, dot, suffix = safe.rpartition(".")
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    return f"{stem}-{digest}.{suffix}" if dot and stem else f"{safe}-{digest}"
+    stem, dot, suffix = safe.rpartition(".")
+    if not stem or len(suffix.encode()) > _NAME_BYTES // 2:
+        stem, dot, suffix = safe, "", ""
+    end = f"~{digest}{dot}{suffix}"
+    return stem.encode()[: _NAME_BYTES - len(end.encode())].decode("utf-8", "ignore") + end
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:

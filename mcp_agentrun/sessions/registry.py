@@ -263,27 +263,27 @@ class Sessions:
     async def _found(self, caller: Caller, handle: str | None) -> _Session:
         """A new session; or, where another call of the same client has just opened its own one, that."""
         key = caller.connection if handle is None else handle
-        begun = anyio.current_time()
+        deadline = anyio.current_time() + WAIT_SECONDS
         lock = self._opening.setdefault(key, anyio.Lock())
         try:
             async with lock:
                 if handle is None and (session := self._own.get(caller.connection)) is not None:
                     return session
-                if anyio.current_time() - begun >= WAIT_SECONDS:  # the call before has waited for the same in vain
+                if anyio.current_time() >= deadline:  # the call before has waited for the same in vain
                     raise self._no_room()
-                return await self._admitted(caller, handle)
+                return await self._admitted(caller, handle, deadline)
         finally:
             if not lock.statistics().locked and lock.statistics().tasks_waiting == 0:
                 self._opening.pop(key, None)
 
-    async def _admitted(self, caller: Caller, handle: str | None) -> _Session:
+    async def _admitted(self, caller: Caller, handle: str | None, deadline: float) -> _Session:
         """A new session, once there is room. Clients that wait don't hold up those of whom nothing stands in the way,
         such as the one that is refused at once.
         """
         self._require_share(caller)
         self._awaited[caller.principal] += 1
         try:
-            session = _Session(await self._provided(), caller, handle, anyio.current_time())
+            session = _Session(await self._provided(deadline), caller, handle, anyio.current_time())
             if handle is None:
                 self._own[caller.connection] = session
             else:
@@ -294,11 +294,11 @@ class Sessions:
             if not self._awaited[caller.principal]:
                 del self._awaited[caller.principal]
 
-    async def _provided(self) -> Open:
-        """A sandbox that is ready, or else a new one, once there is room for it."""
+    async def _provided(self, deadline: float) -> Open:
+        """A sandbox that is ready, or else a new one, if there is room for it by *deadline*."""
         if self._pool is not None and (spare := self._pool.take()) is not None:
             return spare
-        found = self._room.take() or await self._wait_for_room()
+        found = self._room.take() or await self._wait_for_room(deadline)
         return await self._open(found) if isinstance(found, Place) else found
 
     async def _spare(self) -> Open | None:
@@ -331,11 +331,11 @@ class Sessions:
             )
         place.is_starting = True
 
-    async def _wait_for_room(self) -> Place | Open:
+    async def _wait_for_room(self, deadline: float) -> Place | Open:
         if self._room.waiting >= self.settings.queue:
             self.refused["queue"] += 1
             raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
-        with anyio.move_on_after(WAIT_SECONDS):
+        with anyio.CancelScope(deadline=deadline):
             return await self._room.wait()
         raise self._no_room()
 
