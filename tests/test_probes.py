@@ -1247,7 +1247,7 @@ class Field:
     async def recover(self) -> None:
         """The session answers, and everything is back where it was."""
         with anyio.fail_after(60):
-            again = await self.victim.run("1 + 1")
+            again = await self.victim.run("1 + 1", timeout=4)
             if again.outcome == "timeout" or (again.outcome, again.since) == ("crashed", "kept"):
                 again = await self.victim.run("1 + 1")  # what was left behind has hit this one
             assert (again.outcome, again.value, again.replaced) == ("ok", "2", False), again

@@ -192,8 +192,8 @@ def test_too_many_names_are_refused_and_not_forgotten() -> None:
 @pytest.mark.parametrize("character", ["a", "é", "🐧", "\\n"])
 def test_what_is_remembered_is_no_larger_than_its_keeper_takes(character: str) -> None:
     names = Names()
-    for start in range(0, 3000, 100):
-        code = "\n".join(f"t{n} = '{n}{character * 200}'" for n in range(start, start + 100))
+    for start in range(0, 1500, 300):
+        code = "\n".join(f"t{n} = '{n}{character * 200}'" for n in range(start, start + 300))
         assert check(code, names=names).allowed
         names = Names.from_json(json.loads(json.dumps(names.to_json())))
     assert 1000 < len(json.dumps(names.to_json())) < 1 << 18
