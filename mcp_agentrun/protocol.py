@@ -34,7 +34,7 @@ __all__ = [
     "encode_json",
 ]
 
-VERSION = 1
+VERSION = 2
 """Spoken in the first frame by both ends; a mismatch means image and server are of different releases."""
 
 MAX_FRAME = 4 * 1024 * 1024
@@ -76,12 +76,12 @@ class Kind(enum.IntEnum):
     """Replace the worker by a fresh one; ``keep_files`` leaves workspace and temporary files alone."""
     RESET_DONE = 21
     INSTALL = 30
-    """Installer: resolve and install ``requirements`` for ``sandbox``, which has ``before``, version by name; where
-    ``is_open``, what is resolved may be fetched before it is approved."""
+    """Installer: resolve and install ``requirements`` for ``sandbox``, which has ``before``, version by name, from
+    ``sources``. Like all requests to an installer it has the number ``request``, which each answer repeats."""
     INSTALL_PROGRESS = 31
     INSTALL_DONE = 32
-    """Installer: the ``folder``, ``packages``, what was ``satisfied``, the ``modules`` of packages that the sandbox had
-    in another version; or ``error``."""
+    """Installer: the ``folder`` for ``sandbox``, ``packages``, what was ``satisfied``, the ``modules`` of packages that
+    the sandbox had in another version; or ``error``."""
     INSTALL_CANCEL = 33
     FORGET = 34
     """Installer: remove what was installed for ``sandbox``."""
@@ -119,9 +119,10 @@ class Kind(enum.IntEnum):
     CACHE = 64
     """Installer: say what the cache holds, after removing it all where ``clear`` is true."""
     CACHED = 65
-    """Answer to `CACHE`: ``size`` in bytes, and ``packages`` with the times of their last use."""
+    """Answer to `CACHE`: ``size`` in bytes, ``packages`` with the times of their last use, and how many parts were
+    ``busy`` and could not be cleared."""
     WHEELS = 66
-    """Installer: have the wheelhouse ``digest`` ready. Answered by itself, with ``wanted`` files, of ``names``."""
+    """Installer: have the wheelhouse ``digest`` ready. Answered by itself, with whether its files are ``wanted``."""
     WHEEL = 67
     """Installer: ``data``, in base64, to be added to the wheelhouse's file ``name``; the last one has no name."""
     CHECK = 70

@@ -257,6 +257,9 @@ class Settings(BaseModel):
     packages_most: int = Field(default=200, ge=1, description="Packages that a sandbox may have installed.")
     packages_download: Size = Field(default=4 * _GIB, description="Most that one installation may download.")
     packages_size: Size = Field(default=8 * _GIB, description="Most that a sandbox's packages may take on disk.")
+    packages_files: int = Field(
+        default=200_000, ge=1, description="Maximum number of files and folders of a sandbox's packages."
+    )
     packages_exclude_newer: Annotated[str | None, AfterValidator(_parse_age)] = Field(
         default=None, description="Ignore releases newer than this date, or younger than this age, such as '7 days'."
     )

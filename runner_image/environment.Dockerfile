@@ -76,10 +76,9 @@ RUN set -eu; \
             || echo "warning: this release of matplotlib can't be prepared, so the first plot of a session is slow"; \
     fi; \
     chmod -R a+rX,go-w /opt /usr/local/bin; \
-    mkdir -p /packages/sandboxes /packages/cache; \
-    chmod 0711 /packages /packages/sandboxes; \
-    chmod 0700 /packages/cache; \
-    chown -R 10002:10002 /packages; \
+    mkdir -p /packages; \
+    chmod 0711 /packages; \
+    chown 10002:10002 /packages; \
     rm -rf /tmp/*; \
     find / -xdev \( -type f -o -type d \) -perm /6000 -exec chmod ug-s {} +
 

@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(
         simple / "symlinked",
         "symlinked",
-        links={"linked": "/packages/cache", "linked_too": "../../../../tmp", "linked_file": "/etc/passwd"},
+        links={"linked": "/packages/lanes", "linked_too": "../../../../tmp", "linked_file": "/etc/passwd"},
         files={"linked/climbed.py": "climbed", "linked_too/climbed.py": "climbed"},
     )
     make_wheel(
@@ -99,7 +99,7 @@ async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: Sandbox, api: APIC
         ]
         found = api.exec_start(api.exec_create(container["Id"], searched)["Id"]).decode()
         for path in found.splitlines():
-            assert re.match(r"/packages/(sandboxes/[0-9a-f]{32}/\d+/|cache/archive-v\d+/[^/]+/)", path), path
+            assert re.match(r"/packages/(sandboxes/[0-9a-f]{32}/\d+/|lanes/uv\d/cache/archive-v\d+/[^/]+/)", path), path
     result = await sandbox.run(
         "import os\nfor folder, _, names in os.walk('/'):\n"
         "    if not folder.startswith('/proc') and 'climbed.py' in names: print(folder)"
@@ -176,7 +176,7 @@ print([refused(act) for act in (
     lambda: os.rename(folder, folder + 'x'),
     lambda: os.mkdir('/packages/sandboxes/' + 'f' * 32),
     lambda: os.listdir('/packages/sandboxes'),
-    lambda: os.listdir('/packages/cache'),
+    lambda: os.listdir('/packages/lanes'),
     lambda: os.listdir('/packages/staging'),
     lambda: os.listdir('/packages/used'),
 )])"""
@@ -194,20 +194,20 @@ def attempt():
             for what, act in {
                 'network': lambda: socket.create_connection((HOST, PORT), timeout=1),
                 'list': lambda: [os.listdir(f'/packages/{name}') for name in ('staging',)],
-                'list the cache': lambda: os.listdir('/packages/cache'),
+                'list the cache': lambda: os.listdir('/packages/lanes'),
                 'list sandboxes': lambda: os.listdir('/packages/sandboxes'),
-                'list what is known': lambda: os.listdir('/packages/resolved'),
+                'list what is known': lambda: os.listdir('/packages/locks'),
                 'list mine': lambda: os.listdir(root),
                 'the next': lambda: os.mkdir(root + '/2'),
                 'write': lambda: open('/packages/x', 'w'),
                 'write there': lambda: open('/packages/staging/x', 'w'),
-                'write the cache': lambda: open('/packages/cache/x', 'w'),
+                'write the cache': lambda: open('/packages/lanes/x', 'w'),
                 'write mine': lambda: open(apkg.__file__, 'r+'),
                 'link mine': lambda: os.link(apkg.__file__, mine + '/linked.py'),
-                'link into the cache': lambda: os.symlink('/workspace', '/packages/cache/x'),
+                'link into the cache': lambda: os.symlink('/workspace', '/packages/lanes/x'),
                 'rename mine': lambda: os.rename(mine, root + '/9'),
                 'times of mine': lambda: os.utime(apkg.__file__),
-                'through PID 1': lambda: os.listdir('/proc/1/root/packages/cache'),
+                'through PID 1': lambda: os.listdir('/proc/1/root/packages/lanes'),
             }.items():
                 try:
                     act()

@@ -153,7 +153,7 @@ async def test_sources_are_built_in_the_installer_alone_and_only_if_the_operator
         await text_of(sandbox, "kept = 41")
         installed = await sandbox.install("wants-sourced")
         assert installed.packages == (("sourced", "1.0"), ("wants-sourced", "1.0"))
-        assert await text_of(sandbox, "import sourced; print(sourced.BUILT_BY, kept)") == "10002 41\n"
+        assert await text_of(sandbox, "import sourced; print(sourced.BUILT_BY, kept)") == "10020 41\n"
 
 
 async def test_files_by_their_address_only_if_the_operator_says_so(runner_image: str, index: str) -> None:
@@ -175,12 +175,12 @@ async def test_files_by_their_address_only_if_the_operator_says_so(runner_image:
 
 async def test_limits_on_what_is_downloaded_and_on_what_it_takes(runner_image: str, index: str, own_image: str) -> None:
     async with installing(index, image=own_image, packages_download=2 << 20) as sandbox:
-        with pytest.raises(InstallError, match="The download exceeds 2 MiB"):
+        with pytest.raises(InstallError, match="The download is larger than 2 MiB"):
             await sandbox.install("random-bytes")
         assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
         assert (await sandbox.run("import random_bytes")).outcome == "error"
     async with installing(index, packages_size=8 << 20) as sandbox:
-        with pytest.raises(InstallError, match=r"take 12\.\d* MiB on disk; this server allows 8 MiB"):
+        with pytest.raises(InstallError, match="take more than 8 MiB"):
             await sandbox.install("two-files")
         assert (await sandbox.run("import two_files")).outcome == "error"
 

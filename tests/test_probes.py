@@ -646,7 +646,7 @@ LIST_SUID = (
 
 ISOLATION: dict[str, Probe] = {
     "D01 packages of others": native(
-        'found["list"] = attempt(os.listdir, "/packages/sandboxes"); found["cache"] = attempt(os.listdir, "/packages/cache")\n'
+        'found["list"] = attempt(os.listdir, "/packages/sandboxes"); found["cache"] = attempt(os.listdir, "/packages/lanes")\n'
         "tell()",
         refused("EACCES", "EPERM", "ENOENT"),
     ),

@@ -448,7 +448,7 @@ async def test_two_sandboxes_see_nothing_of_each_other(shared: Sandbox) -> None:
         assert (await other.run("mine")).outcome == "error"
         assert (await other.run("import cowsay")).outcome == "error"
         assert (await other.run("os.listdir('/packages/sandboxes')")).error is not None
-        assert (await other.run("os.listdir('/packages/cache')")).error is not None
+        assert (await other.run("os.listdir('/packages/lanes')")).error is not None
         pids = await text_of(other, "print(len([p for p in os.listdir('/proc') if p.isdigit()]) < 8)")
         assert pids == "True\n"
 

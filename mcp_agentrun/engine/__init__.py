@@ -41,6 +41,8 @@ class ContainerSpec:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     network: Literal["none", "bridge"] = "none"
     packages_writable: bool = False
+    capabilities: tuple[str, ...] = ()
+    """What the container's first process keeps of root's privileges; none as a rule."""
     runtime: str | None = None
     data: Mapping[str, str] = field(default_factory=dict[str, str])
     """Folders of the host to be seen read-only, each by where in the container."""

@@ -311,6 +311,7 @@ def _container_config(client: APIClient, spec: ContainerSpec, volume: str) -> di
     host_config = client.create_host_config(
         auto_remove=True,
         cap_drop=["ALL"],
+        cap_add=list(spec.capabilities),
         cpu_period=100_000,
         cpu_quota=round(spec.cpus * 100_000),
         init=False,

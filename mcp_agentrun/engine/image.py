@@ -97,10 +97,11 @@ class ImageRecipe:
         for path in sorted((folder / "runner").rglob("*.py")):
             files[path.relative_to(folder).as_posix()] = _text(path)
         package = Path(__file__).parents[1]
-        for path in (package / "protocol.py", package / "reports.py", *sorted((package / "safety").rglob("*.py"))):
+        modules = ("protocol.py", "reports.py", "packages/pins.py")
+        for path in (*(package / name for name in modules), *sorted((package / "safety").rglob("*.py"))):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
-        for name, content in _restricted_python():
-            files[f"RestrictedPython/{name}"] = content
+        for library in ("RestrictedPython", "packaging"):
+            files.update(_library(library))
         return files
 
     def _requirements(self) -> str:
@@ -378,15 +379,16 @@ def _exists(api: APIClient, image: str) -> bool:
     return True
 
 
-def _restricted_python() -> Iterator[tuple[str, bytes]]:
-    """The modules of RestrictedPython, as installed here: pure Python, on which the runner's checker builds."""
+def _library(name: str) -> Iterator[tuple[str, bytes]]:
+    """The modules of a library in pure Python, as installed here, for the runner's own use."""
     from importlib.util import find_spec
 
-    spec = find_spec("RestrictedPython")
+    spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise ImageError("RestrictedPython is missing. Install mcp-agentrun anew, with what it depends on.")
-    for path in sorted(Path(spec.origin).parent.glob("*.py")):
-        yield path.name, _text(path)
+        raise ImageError(f"{name} is missing. Install mcp-agentrun anew, with what it depends on.")
+    folder = Path(spec.origin).parent
+    for path in sorted(folder.rglob("*.py")):
+        yield path.relative_to(folder.parent).as_posix(), _text(path)
 
 
 def _context_folder() -> Path:

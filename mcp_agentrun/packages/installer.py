@@ -6,8 +6,8 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,26 +15,44 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 
 from ..engine import ContainerSpec, Engine, Report
-from ..engine.link import Keeper, Link
+from ..engine.link import Keeper
 from ..engine.network import NetworkSettings, redact
 from ..errors import InstallError, InvalidRequestError, SandboxLostError, SettingsError, UnavailableError
-from ..protocol import FrameError, Kind, decode_json
+from ..protocol import Kind
 from ..settings import Settings
+from .answers import Cached, Done, Forgotten, Progress, Resolved, Wanted
+from .exchange import Exchange, Request
+from .pins import requirement_line
 from .policy import Constraints, Policy, Rule, parse_requirements
+from .turns import Turns
 
 __all__ = ["Cache", "Installed", "Installer", "policy_of"]
 
 logger = logging.getLogger(__name__)
 
 INSTALLER_UID = 10002
-"""Owns the package volume; no sandbox ever runs under it."""
+"""Owns the package volume and everything installed; no sandbox ever runs under it."""
+
+PATIENCE_SECONDS = 45.0
+"""How long an installation waits for its turn."""
+
+_PLACES = 3
+"""Installations at a time: as many as the installer has users to run uv as."""
 
 _FORGET_SECONDS = 20.0
+_CACHE_SECONDS = 180.0
 _MEMORY = 1 << 30
 _CHUNK = 2 << 20
-_WHEELS = (".whl", ".tar.gz", ".zip")
+_LONGEST_NAME = 200
+_CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,8 @@ class Cache:
     size: int
     packages: tuple[tuple[str, float], ...]
     """Name, and when it was last used, in seconds since the epoch."""
+    is_busy: bool = False
+    """Whether a part could not be cleared, because an installation was using it."""
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -101,7 +121,7 @@ def policy_of(settings: Settings) -> Policy:
 class Installer:
     """Installs packages for sandboxes, each into a folder of its own. Use as an async context manager.
 
-    The container is started when first needed and ends with the manager.
+    The container is started when first needed and ends with the manager. Several installations run at a time.
 
     :param network: index, proxies and certificates with which packages are fetched.
     :raises SettingsError: the settings about packages can't be understood.
@@ -112,18 +132,20 @@ class Installer:
         self._settings = settings
         self._network = network
         self.policy = policy_of(settings)
-        self._turn = anyio.Lock()
+        self._turns = Turns(_PLACES)
+        self._connecting = anyio.Lock()
+        self._sharing = anyio.Lock()
         self._shared_id = secrets.token_hex(16)
         self._shared: Installed | None = None
-        self._with_wheelhouse: Link | None = None
+        self._with_wheelhouse: Exchange | None = None
         self._stack = AsyncExitStack()
         self._served: set[str] = set()
         """Ids of the sandboxes that have something installed."""
         self._unwanted: set[str] = set()
-        """Ids of those whose packages are still to be removed, by whoever has the next turn."""
+        """Ids of those whose packages are still to be removed."""
         self._held: set[str] = set()
-        """Ids of those whose packages the installer at the other end of `_link` keeps from being removed by others."""
-        self._link: Link | None = None
+        """Ids of those whose packages the installer at the other end keeps from being removed by others."""
+        self._exchange: Exchange | None = None
         self._keeper: Keeper | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -149,19 +171,25 @@ class Installer:
         *,
         before: Mapping[str, str] = MappingProxyType({}),
         report: Report | None = None,
+        principal: str = "",
+        patience: float = PATIENCE_SECONDS,
     ) -> Installed:
         """Resolve *requirements* together and make them available to *sandbox*, in a new folder: nothing that is in
         use is replaced. Cancelling stops the installer's work and leaves what was there.
 
         :param before: what the sandbox has, version by name; it stays in these versions as far as that is possible.
+        :param principal: for whom; where several wait, the one with the fewest installations under way is next.
+        :param patience: how long to wait for a turn, in seconds.
         :raises InvalidRequestError: the policy refuses what is asked for.
         :raises InstallError: they can't be resolved or fetched, in the resolver's own words.
-        :raises UnavailableError: the installer could not be started, or was lost.
+        :raises UnavailableError: the installer could not be started, is busy, or was lost.
         """
         self.policy.judge_asked(self._asked(requirements))
-        tell: Report = report or (lambda _: None)
-        async with self._turn:
-            return await self._install(sandbox, requirements, tell, before=before)
+        try:
+            async with self._turns.turn(principal, patience):
+                return await self._install(sandbox, requirements, report or (lambda _: None), before=before)
+        except TimeoutError:
+            raise UnavailableError("The installer is busy with other installations. Call again in a minute.") from None
 
     async def preinstalled(self, report: Report | None = None) -> Installed | None:
         """What the operator wants every sandbox to have, in one folder for all; installed when first asked for.
@@ -171,7 +199,7 @@ class Installer:
         """
         wanted = self._settings.preinstall
         if wanted and not await self._has_shared():
-            async with self._turn:
+            async with self._sharing:
                 if not await self._has_shared():
                     self._shared = await self._install(self._shared_id, wanted, report or (lambda _: None))
         return self._shared
@@ -192,24 +220,37 @@ class Installer:
             return True
         return sandbox in self._held
 
-    async def _living(self) -> Link:
-        """The stream to the installer, and what that one holds noted; only who has the turn may use it."""
-        link = await (await self._started()).connected()
-        if link is not self._link:
+    async def _living(self) -> Exchange:
+        """The exchange with the living installer, and what that one holds noted."""
+        if self._tasks is None:
+            raise RuntimeError("an Installer is used inside `async with`")
+        if self._keeper is None:
+            self._keeper = Keeper(self._engine, self._tasks, self._prepare, self._hello)
+        link = await self._keeper.connected()
+        if self._exchange is None or self._exchange.link is not link:
             held = link.greeting.get("held")
-            self._link, self._held = link, self._served.intersection(held if isinstance(held, list) else ())  # pyright: ignore
-        return link
+            self._held = self._served.intersection(held if isinstance(held, list) else ())  # pyright: ignore
+            self._exchange = Exchange(link)
+            self._tasks.start_soon(self._exchange.serve)
+        return self._exchange
 
     async def cache(self, *, clear: bool = False) -> Cache:
         """What the cache holds, after removing it all if *clear*.
 
-        :raises UnavailableError: the installer could not be started, or was lost.
+        :raises UnavailableError: the installer could not be started, does not answer, or was lost.
         """
-        async with self._turn:
-            link = await self._connected()
-            await link.send(Kind.CACHE, clear=clear)
-            fields = await link.expect(Kind.CACHED)
-            return Cache(int(fields["size"]), tuple((str(name), float(used)) for name, used in fields["packages"]))
+        exchange = await self._connected()
+        try:
+            # The answer is received even where nobody waits for it any more: it must find its request.
+            with _uninterrupted(_CACHE_SECONDS), exchange.request() as request:
+                await request.send(Kind.CACHE, clear=clear)
+                answer = await request.expect(Cached)
+            return Cache(answer.size, answer.packages, answer.busy > 0)
+        except TimeoutError:
+            exchange.link.abandon("it did not look at its cache in time")
+            raise self._lost(exchange.link.reason) from None
+        except SandboxLostError as error:
+            raise self._lost(error) from error
 
     def _asked(self, requirements: Iterable[str]) -> list[str]:
         """Those that the operator has not asked for himself."""
@@ -225,42 +266,48 @@ class Installer:
     ) -> Installed:
         tell("starting the installer")
         self._served.add(sandbox)
-        link = await self._connected()
+        exchange = await self._connected()
+        limit = self._settings.install_timeout
         try:
-            with anyio.fail_after(self._settings.install_timeout):
-                if self._settings.wheelhouse is not None and link is not self._with_wheelhouse:
-                    await self._send_wheelhouse(link, self._settings.wheelhouse, tell)
-                    self._with_wheelhouse = link
-                await link.send(
-                    Kind.INSTALL,
-                    sandbox=sandbox,
-                    requirements=list(requirements),
-                    constraints=list(self.policy.limits()),
-                    before=dict(before),
-                    is_open=self.policy.is_open and not self._settings.packages_build,
-                )
-                installed = self._installed(await self._outcome(link, tell, requirements))
-                if installed.folder:
-                    self._held.add(sandbox)
-                return installed
-        except TimeoutError:
-            await self._stop(link)
-            raise InstallError(
-                f"The installation did not end within {self._settings.install_timeout:g} s and was stopped."
-            ) from None
+            with exchange.request() as request:
+                try:
+                    with anyio.fail_after(limit):
+                        await self._provide_wheelhouse(exchange, tell)
+                        await self._begin(request, sandbox, requirements, before)
+                        done = await self._outcome(request, tell, sandbox, requirements)
+                except TimeoutError:
+                    await self._stop(request, sandbox)
+                    raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
+                except anyio.get_cancelled_exc_class():
+                    with anyio.CancelScope(shield=True):
+                        await self._stop(request, sandbox)
+                    raise
         except SandboxLostError as error:
             raise self._lost(error) from error
-        except OSError as error:  # in the middle of its copy, perhaps
-            link.abandon("the wheelhouse can't be read")
-            raise InstallError(f"This server's wheelhouse can't be read ({error.strerror}).") from error
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await self._stop(link)
-            raise
+        installed = self._installed(done)
+        if installed.folder:
+            self._held.add(sandbox)
+        return installed
+
+    async def _begin(
+        self, request: Request, sandbox: str, requirements: Sequence[str], before: Mapping[str, str]
+    ) -> None:
+        await request.send(
+            Kind.INSTALL,
+            sandbox=sandbox,
+            requirements=list(requirements),
+            constraints=list(self.policy.limits()),
+            before=dict(before),
+            sources={
+                "index_url": self._network.index_url,
+                "extra_index_urls": list(self._network.extra_index_urls),
+                "proxies": dict(self._network.proxies),
+            },
+        )
 
     def forget(self, sandbox: str) -> None:
-        """Have removed what was installed for *sandbox*: as soon as the installer is free, but before it installs
-        anything else, or when it is next started.
+        """Have removed what was installed for *sandbox*: now, or when the installer is next started, but before
+        anything else is installed for it.
         """
         if sandbox not in self._served:
             return
@@ -272,45 +319,36 @@ class Installer:
 
     async def _remove_unwanted(self) -> None:
         try:
-            async with self._turn:
-                if self._unwanted and self._keeper is not None and self._keeper.is_ready:
-                    await self._connected()
+            if self._unwanted and self._keeper is not None and self._keeper.is_ready:
+                await self._connected()
         except UnavailableError as error:
             logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)
 
-    async def _connected(self) -> Link:
-        """The stream to the installer, once it has removed what nobody wants any more; the caller has the turn."""
-        link = await self._living()
-        try:
-            # The answer is waited for even where nobody wants it any more: who comes next finds the stream in order.
-            with anyio.CancelScope(shield=True), anyio.fail_after(_FORGET_SECONDS):
-                for sandbox in tuple(self._unwanted):
-                    await link.send(Kind.FORGET, sandbox=sandbox)
-                    await link.expect(Kind.FORGOTTEN)
-                    self._unwanted.discard(sandbox)
-        except TimeoutError:
-            link.abandon("it did not remove packages in time")
-            raise self._lost(link.reason) from None
-        except SandboxLostError as error:
-            raise self._lost(error) from error
-        return link
+    async def _connected(self) -> Exchange:
+        """The exchange with the installer, once that one has removed what nobody wants any more."""
+        async with self._connecting:
+            exchange = await self._living()
+            try:
+                with _uninterrupted(_FORGET_SECONDS):
+                    for sandbox in tuple(self._unwanted):
+                        with exchange.request() as request:
+                            await request.send(Kind.FORGET, sandbox=sandbox)
+                            if (await request.expect(Forgotten)).sandbox != sandbox:
+                                request.fail("it removed the packages of another sandbox")
+                        self._unwanted.discard(sandbox)
+            except TimeoutError:
+                exchange.link.abandon("it did not remove packages in time")
+                raise self._lost(exchange.link.reason) from None
+            except SandboxLostError as error:
+                raise self._lost(error) from error
+            return exchange
 
     @staticmethod
     def _lost(reason: object) -> UnavailableError:
         return UnavailableError(f"The installer was lost ({reason}). Call again.")
 
-    async def _started(self) -> Keeper:
-        if self._tasks is None:
-            raise RuntimeError("an Installer is used inside `async with`")
-        if self._keeper is None:
-            self._keeper = Keeper(self._engine, self._tasks, self._prepare, self._hello)
-        return self._keeper
-
     async def _hello(self) -> dict[str, Any]:
         return {
-            "index_url": self._network.index_url,
-            "extra_index_urls": list(self._network.extra_index_urls),
-            "proxies": dict(self._network.proxies),
             "ca_bundle": (self._network.ca_bundle or b"").decode("utf-8", "replace"),
             "options": {
                 "offline": self._settings.offline,
@@ -318,6 +356,7 @@ class Installer:
                 "build": self._settings.packages_build,
                 "download": self._settings.packages_download,
                 "size": self._settings.packages_size,
+                "files": self._settings.packages_files,
                 "cache_size": self._settings.cache_size,
             },
             "living": list(await self._engine.sandboxes()),
@@ -326,69 +365,87 @@ class Installer:
 
     async def _prepare(self, report: Report) -> ContainerSpec:
         image = await self._engine.ensure_image(report)
+        own = f"noexec,nosuid,nodev,mode=0711,uid={INSTALLER_UID},gid={INSTALLER_UID}"
         return ContainerSpec(
             image=image,
             role="installer",
             sandbox="",
-            user=f"{INSTALLER_UID}:{INSTALLER_UID}",
+            user="0:0",
+            capabilities=_CAPABILITIES,
             memory=_MEMORY,
             cpus=max(1.0, self._settings.cpus),
             pids=256,
             open_files=4096,
             file_size=self._settings.packages_size,
-            tmpfs={"/tmp": "rw,noexec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},  # noqa: S108
+            tmpfs={"/tmp": f"rw,size=256m,nr_inodes=1m,{own}", "/dev/shm": f"rw,size=4k,nr_inodes=2,{own}"},  # noqa: S108
             network="none" if self._settings.offline else "bridge",
             packages_writable=True,
         )
 
-    async def _outcome(self, link: Link, tell: Report, requirements: Sequence[str] = ()) -> dict[str, Any]:
-        try:
-            while True:
-                kind, payload = await link.receive()
-                fields = decode_json(payload)
-                if kind is Kind.INSTALL_DONE:
-                    return fields
-                if kind is Kind.RESOLVED:
-                    await self._approve(link, fields, requirements)
-                else:
-                    tell(self._without_secrets(str(fields.get("text", ""))))
-        except (FrameError, KeyError, TypeError, ValueError, AttributeError) as error:
-            link.abandon("the installer sent a malformed answer")
-            raise SandboxLostError(link.reason) from error
+    async def _outcome(self, request: Request, tell: Report, sandbox: str, requirements: Sequence[str] = ()) -> Done:
+        while True:
+            answer = await request.receive()
+            if isinstance(answer, Done):
+                if answer.sandbox != sandbox or not answer.folder.startswith(
+                    f"sandboxes/{sandbox}/"[: len(answer.folder)]
+                ):
+                    request.fail("it installed for another sandbox")
+                return answer
+            if isinstance(answer, Resolved):
+                await self._approve(request, answer.pins, requirements)
+            elif isinstance(answer, Progress):
+                tell(self._without_secrets(answer.text))
+            else:
+                request.fail("it sent an answer to another question")
 
-    async def _approve(self, link: Link, fields: dict[str, Any], requirements: Sequence[str]) -> None:
-        pins = {str(name): str(version) for name, version in fields["pins"].items()}
+    async def _approve(self, request: Request, pins: Mapping[str, str], requirements: Sequence[str]) -> None:
         refusal = self.policy.judge_resolved(self._asked(requirements), pins)
         hashes = {
-            f"{name}=={version}": self.policy.constraints.hashes_of(name, version) for name, version in pins.items()
+            requirement_line(name, version): self.policy.constraints.hashes_of(name, version)
+            for name, version in pins.items()
         }
-        await link.send(Kind.APPROVED, refusal=refusal, hashes=hashes)
+        await request.send(Kind.APPROVED, refusal=refusal, hashes=hashes)
 
-    async def _send_wheelhouse(self, link: Link, folder: Path, tell: Report) -> None:
-        """Give the installer a copy of *folder*: over the stream, so that the engine may be on another machine."""
+    async def _provide_wheelhouse(self, exchange: Exchange, tell: Report) -> None:
+        """Give the installer a copy of the operator's wheelhouse, unless it has one.
+
+        :raises InstallError: the folder can't be read.
+        """
+        folder = self._settings.wheelhouse
+        async with self._connecting:
+            if folder is None or exchange is self._with_wheelhouse:
+                return
+            try:
+                await self._send_wheelhouse(exchange, folder, tell)
+            except OSError as error:  # in the middle of its copy, perhaps
+                exchange.link.abandon("the wheelhouse can't be read")
+                raise InstallError(f"This server's wheelhouse can't be read ({error.strerror}).") from error
+            except BaseException:
+                exchange.link.abandon("the copy of the wheelhouse was interrupted")
+                raise
+            self._with_wheelhouse = exchange
+
+    async def _send_wheelhouse(self, exchange: Exchange, folder: Path, tell: Report) -> None:
+        # Over the stream, since the engine may be on another machine.
         files = await anyio.to_thread.run_sync(_wheels_in, folder)
         listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
         digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-        await link.send(Kind.WHEELS, digest=digest)
-        if not (await link.expect(Kind.WHEELS))["wanted"]:
-            return
-        for path, _, _ in files:
-            tell(f"copying {path.name} from the wheelhouse")
-            chunks = _chunks(path)
-            while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
-                await link.send(Kind.WHEEL, name=path.name, data=base64.b64encode(chunk).decode())
-        await link.send(Kind.WHEEL, name="", data="")
-        await link.expect(Kind.WHEELS)
+        with exchange.request() as request:
+            await request.send(Kind.WHEELS, digest=digest)
+            if not (await request.expect(Wanted)).wanted:
+                return
+            for path, _, _ in files:
+                tell(f"copying {path.name} from the wheelhouse")
+                chunks = _chunks(path)
+                while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
+                    await request.send(Kind.WHEEL, name=path.name, data=base64.b64encode(chunk).decode())
+            await request.send(Kind.WHEEL, name="", data="")
+            await request.expect(Wanted)
 
-    def _installed(self, fields: dict[str, Any]) -> Installed:
-        if fields["error"] is not None:
-            raise InstallError(self._without_secrets(fields["error"]))
-        return Installed(
-            fields["folder"],
-            tuple((name, version) for name, version in fields["packages"]),
-            tuple((name, version) for name, version in fields["satisfied"]),
-            modules={str(name): tuple(map(str, modules)) for name, modules in fields["modules"].items()},
-        )
+    def _installed(self, done: Done) -> Installed:
+        if done.error is not None:
+            raise InstallError(self._without_secrets(done.error))
+        return Installed(done.folder, done.packages, done.satisfied, modules=done.modules)
 
     def _without_secrets(self, text: str) -> str:
         """*text* without the user names and passwords with which packages are fetched, in a URL or out of it."""
@@ -400,22 +457,40 @@ class Installer:
                     text = text.replace(form, "***") if len(form) > 3 else text
         return text
 
-    async def _stop(self, link: Link) -> None:
-        """Stop the current installation and take its answer, so that the next one finds the stream in order."""
+    async def _stop(self, request: Request, sandbox: str) -> None:
+        """Stop an installation and take its answer, so that none is left to be taken for another's."""
         with anyio.move_on_after(_FORGET_SECONDS) as scope:
             try:
-                await link.send(Kind.INSTALL_CANCEL)
-                await self._outcome(link, lambda _: None)
+                await request.send(Kind.INSTALL_CANCEL)
+                await self._outcome(request, lambda _: None, sandbox)
             except SandboxLostError:
                 return
         if scope.cancelled_caught:
-            link.abandon("a stopped installation did not end")
+            request.fail("a stopped installation did not end")
+
+
+@contextmanager
+def _uninterrupted(seconds: float) -> Generator[None]:
+    """Go on where nobody waits any more, but not for longer than *seconds*."""
+    with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
+        yield
 
 
 def _wheels_in(folder: Path) -> list[tuple[Path, int, int]]:
     """The files to install from, their sizes and when they were changed."""
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(_WHEELS) and path.is_file())
-    return [(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in files]
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".whl", ".gz", ".zip") and path.is_file()]
+    usable = [path for path in files if _is_distribution(path.name)]
+    for path in set(files).difference(usable):
+        logger.warning("skipping a file of the wheelhouse that is not named as a distribution: %a", path.name)
+    return [(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in usable]
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        _ = parse_wheel_filename(name) if name.endswith(".whl") else parse_sdist_filename(name)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
+    return name.isascii() and len(name) <= _LONGEST_NAME
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

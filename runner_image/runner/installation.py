@@ -1,0 +1,399 @@
+"""One installation: resolved, approved by the server, fetched by uv in a lane, and taken over for the session."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcp_agentrun.packages.pins import PinError, Pins, parse_pins, requirement_line, validated
+from mcp_agentrun.protocol import FrameError, Kind, encode_json
+from runner import lanes
+from runner.lanes import Lane, Workplace, measure
+from runner.publish import Publisher
+
+__all__ = ["FULL", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter", "checked_id"]
+
+PYTHON = "/opt/venv/bin/python"
+UV = "/usr/local/bin/uv"
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_ERROR_KEPT = 2000
+_PINS_KEPT = 1 << 20
+_MODULES_KEPT = 100
+_NO_SPACE = "(os error 28)"
+FULL = (
+    "The volume that holds packages is full. The operator of this server can make room on the engine's disk, or with "
+    "`mcp-agentrun cache clear`."
+)
+_NO_WHEEL = re.compile(r"no usable wheels|no wheels|[Bb]uilding source distributions? .{0,40}is disabled")
+_ONLY_WHEELS = (
+    " Only wheels are installed here. The operator of this server can let packages be built from their source "
+    "(packages_build), or put a wheel of it into a wheelhouse; otherwise use another package."
+)
+
+
+class InstallError(Exception):
+    """The packages can't be installed; the text says why."""
+
+
+class NoWheelError(InstallError):
+    """There are only sources of something."""
+
+
+class Host(Protocol):
+    """What installations of one server have in common."""
+
+    meter: Meter
+    certificates: str
+    """File with the certificates to trust; empty for the system's."""
+    options: dict[str, Any]
+    image: Pins
+    """What the image has."""
+
+    def send(self, frame: bytes) -> None: ...
+
+    def environment(self, sources: dict[str, Any]) -> dict[str, str]: ...
+
+    def resolution(self, asked: str) -> Pins | None: ...
+
+    def remember(self, asked: str, pins: Pins) -> None: ...
+
+    def publish(self, publisher: Publisher, sandbox: str) -> str: ...
+
+
+class Installation:
+    """One request of the server's to install something for a sandbox, carried out in a thread of its own."""
+
+    def __init__(self, installer: Host, fields: dict[str, Any]) -> None:
+        self.request = int(fields["request"])
+        self.sandbox = checked_id(fields["sandbox"])
+        self._installer = installer
+        self._requirements: list[str] = fields["requirements"]
+        self._constraints: list[str] = fields["constraints"]
+        self._before = validated(fields["before"])
+        self._sources: dict[str, Any] = fields["sources"]
+        self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped_by: InstallError | None = None
+        self._told = 0
+
+    def approve(self, fields: dict[str, Any]) -> None:
+        self._approvals.put(fields)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._approvals.put({"refusal": "The installation was cancelled.", "hashes": {}})
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def carry_out(self) -> dict[str, Any]:
+        """Install; returns fields of the answer.
+
+        :raises InstallError: it can't be done.
+        """
+        try:
+            return self._in_lane(lanes.ORDINARY, self._sources)
+        except NoWheelError:
+            if not self._installer.options["build"]:
+                raise
+        # Code of packages may run now, and must not find credentials.
+        urls = [self._sources["index_url"] or "", *self._sources["extra_index_urls"]]
+        with lanes.relayed(urls, self._sources["proxies"], self._installer.certificates) as relayed:
+            sources = {"index_url": relayed[0], "extra_index_urls": relayed[1:], "proxies": self._sources["proxies"]}
+            sources = _without_credentials(sources)
+            sources["proxies"]["NO_PROXY"] = ",".join(filter(None, (sources["proxies"].get("NO_PROXY"), "127.0.0.1")))
+            return self._in_lane((lanes.BUILDER,), sources)
+
+    def _in_lane(self, candidates: Sequence[Lane], sources: dict[str, Any]) -> dict[str, Any]:
+        with lanes.acquired(candidates, self._cancelled.is_set) as lane:
+            if lane is None:
+                raise InstallError("The installation was cancelled.")
+            if lane.is_builder:  # nothing of what builds leave is used again
+                lanes.remove(lane, lane.cache)
+            with Workplace(lane) as workplace, self._installer.meter.charged(self):
+                answer = self._carry_out(Call(self, lane, workplace, self._installer.environment(sources)))
+            if lane.is_builder:
+                lanes.remove(lane, lane.cache)
+            return answer
+
+    def _carry_out(self, call: Call) -> dict[str, Any]:
+        installer = self._installer
+        asked = self._digest(call)
+        known = None if call.lane.is_builder else installer.resolution(asked)
+        pins = known if known is not None else self._resolve(call)
+        missing = {name: version for name, version in pins.items() if installer.image.get(name) != version}
+        answer: dict[str, Any] = {"satisfied": sorted(item for item in pins.items() if item[0] not in missing)}
+        if missing:
+            hashes = self._approval(missing)
+            self._fetch(call, missing, hashes, is_known=known is not None)
+            site = call.workplace.made / "site"
+            self._check_size(*measure(site))
+            for name in missing:
+                (call.lane.used / name).touch()
+            publisher = Publisher(call.lane, site)
+            answer["folder"] = installer.publish(publisher, self.sandbox)
+            answer["packages"] = sorted(missing.items())
+            changed = [name for name, version in self._before.items() if missing.get(name, version) != version]
+            answer["modules"] = {name: publisher.modules_of(name)[:_MODULES_KEPT] for name in changed}
+        if not call.lane.is_builder:
+            installer.remember(asked, pins)
+        return answer
+
+    def _digest(self, call: Call) -> str:
+        """Of everything on which the result of resolving depends."""
+        given = [self._requirements, self._constraints, self._before, self._installer.image, call.environment]
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+    def _resolve(self, call: Call) -> Pins:
+        """Name and version of everything that the requirements need, on top of what the image has. What the sandbox
+        has stays in its version as far as that is possible.
+        """
+        self.progress("resolving " + ", ".join(self._requirements)[:200])
+        image = (f"{name}=={version}" for name, version in self._installer.image.items())
+        constraints = call.workplace.give("constraints.txt", [*image, *self._constraints])
+        output = call.workplace.made / "pins.txt"
+        # uv prefers what its output file has. The lane's folder is not PID 1's to write, so uv copies it there.
+        kept = [requirement_line(*pin) for pin in self._before.items() if not pin[1].startswith("@")]
+        if kept:
+            call.program("/bin/cp", call.workplace.give("preferred.txt", kept), str(output))
+        requirements = call.workplace.give("requirements.in", self._requirements)
+        options = ("--python", PYTHON, "--constraint", constraints, "--output-file", str(output))
+        call.uv("pip", "compile", "--quiet", "--no-header", "--no-annotate", *options, requirements)
+        return parse_pins(_read_plain(output, _PINS_KEPT))
+
+    def _approval(self, pins: Pins) -> dict[str, list[str]]:
+        """Ask the server whether *pins* may be fetched; returns the hashes that their files must have.
+
+        :raises InstallError: they may not.
+        """
+        self._installer.send(encode_json(Kind.RESOLVED, request=self.request, pins=pins))
+        answer = self._approvals.get()
+        if answer["refusal"] is not None:
+            raise InstallError(answer["refusal"])
+        return answer["hashes"]
+
+    def _fetch(self, call: Call, pins: Pins, hashes: dict[str, list[str]], *, is_known: bool) -> None:
+        self.progress("downloading and installing " + ", ".join(f"{name} {pins[name]}" for name in sorted(pins))[:300])
+        lines = [requirement_line(*pin) for pin in pins.items()]
+        hashed = [" ".join((line, *(f"--hash={each}" for each in hashes.get(line, ())))) for line in lines]
+        site = call.workplace.made / "site"
+        requirements = call.workplace.give("missing.txt", hashed)
+        command = ("pip", "install", "--quiet", "--no-deps", "--python", PYTHON, "--target", str(site))
+        command = (*command, "--requirement", requirements)
+        try:
+            # What was resolved a moment ago is in the cache, as a rule, and then the index need not be asked.
+            call.uv(*command, *(("--offline",) if is_known else ()))
+        except InstallError:
+            if not is_known or self._cancelled.is_set() or self._stopped_by is not None:
+                raise
+            call.program("/bin/rm", "-rf", str(site))
+            call.uv(*command)
+
+    def _check_size(self, size: int, entries: int) -> None:
+        """:raises InstallError: they take more than they may."""
+        options = self._installer.options
+        if size > options["size"]:
+            raise InstallError(f"The packages take more than {_mib(options['size'])}, this server's limit.")
+        if entries > options["files"]:
+            raise InstallError(f"The packages have more than {options['files']} files, this server's limit.")
+
+    def watch(self, written: Iterable[str]) -> bool:
+        """Report how much has been downloaded; false where that, or what uv has *written*, exceeds a limit, or this is
+        cancelled.
+        """
+        limit = self._installer.options["download"]
+        received = self._installer.meter.received(self)
+        try:
+            if received > limit:
+                raise InstallError(f"The download is larger than {_mib(limit)}, this server's limit.")
+            self._check_size(*measure(*written))
+        except InstallError as error:
+            self._stopped_by = error
+        if received - self._told > 1 << 20:
+            self._told = received
+            self.progress(f"downloading and installing: {_mib(received)} received")
+        return self._stopped_by is None and not self._cancelled.is_set()
+
+    def started(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        if self._cancelled.is_set():
+            process.kill()
+
+    def judge(self, exit_: lanes.Exit) -> None:
+        """:raises InstallError: uv has not done what it should."""
+        options = self._installer.options
+        if self._cancelled.is_set():
+            raise InstallError("The installation was cancelled.")
+        if self._stopped_by is not None:
+            raise self._stopped_by
+        if exit_.status == -signal.SIGXFSZ:
+            raise InstallError(f"It has a file of more than {_mib(options['size'])}, this server's limit.")
+        if exit_.status == -signal.SIGKILL:
+            raise InstallError("The installer ran out of memory.")
+        if exit_.status != 0:
+            text = self._explained(_explanation(exit_.said))
+            raise NoWheelError(text) if _NO_WHEEL.search(text) else InstallError(text)
+
+    def _explained(self, text: str) -> str:
+        """uv's explanation, and what it can't know: what is behind it here, and who can do something about it."""
+        if _NO_SPACE in text:
+            return FULL
+        for name, version in self._installer.image.items():
+            if re.search(rf"(?<![\w.-]){re.escape(name)}=={re.escape(version)}(?![\w.])", text):
+                text += f" {name} {version} is part of the sandbox's image and can't be replaced."
+        limit = self._installer.options["exclude_newer"]
+        if limit and "no version" in text:
+            age = f"newer than {limit}" if limit[:4].isdigit() else f"younger than {limit}"
+            text += f" This server ignores releases {age}."
+        if not self._installer.options["build"] and _NO_WHEEL.search(text):
+            text += _ONLY_WHEELS
+        return text
+
+    def progress(self, text: str) -> None:
+        self._installer.send(encode_json(Kind.INSTALL_PROGRESS, request=self.request, text=text))
+
+
+class Call:
+    """How an installation calls programs: in its lane, with its environment."""
+
+    def __init__(self, owner: Installation, lane: Lane, workplace: Workplace, environment: dict[str, str]) -> None:
+        self._owner = owner
+        self.lane = lane
+        self.workplace = workplace
+        self.environment = environment
+
+    def uv(self, *arguments: str) -> None:
+        """:raises InstallError: uv refused or was stopped."""
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.workplace.made),
+            "TMPDIR": str(self.workplace.made),
+            "UV_CACHE_DIR": str(self.lane.cache),
+            "UV_LINK_MODE": "symlink",
+            "UV_NO_CONFIG": "1",
+            "UV_NO_PROGRESS": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_CONCURRENT_INSTALLS": "4",
+            **self.environment,
+        }
+        options = () if self.lane.is_builder else ("--only-binary", ":all:")
+        before = lanes.unpacked(self.lane)
+
+        def watch() -> bool:
+            return self._owner.watch(lanes.unpacked(self.lane) - before)
+
+        exit_ = lanes.run(self.lane, (UV, *arguments, *options), environment, self._owner.started, watch)
+        if not watch() or exit_.status == -signal.SIGKILL:  # it may have been too quick to be stopped
+            lanes.remove(self.lane, *(lanes.unpacked(self.lane) - before))
+        self._owner.judge(exit_)
+
+    def program(self, *command: str) -> None:
+        """:raises OSError: it failed."""
+        if lanes.run(self.lane, command, {}).status != 0:
+            raise OSError(errno.EIO, f"{command[0]} failed")
+
+
+class Meter:
+    """What the installations that run at the same time have received: the kernel counts for the container alone, so
+    what comes in meanwhile is divided among them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen = 0
+        self._charged: dict[Installation, float] = {}
+
+    @contextmanager
+    def charged(self, installation: Installation) -> Generator[None]:
+        """Count for *installation*, from 0."""
+        self._note()
+        with self._lock:
+            self._charged[installation] = 0.0
+        try:
+            yield
+        finally:
+            self._note()
+            with self._lock:
+                del self._charged[installation]
+
+    def received(self, installation: Installation) -> int:
+        """Bytes that *installation* has received."""
+        self._note()
+        with self._lock:
+            return round(self._charged[installation])
+
+    def _note(self) -> None:
+        with self._lock:
+            now = _received()
+            for installation in self._charged:
+                self._charged[installation] += (now - self._seen) / len(self._charged)
+            self._seen = now
+
+
+def _explanation(said: str) -> str:
+    """uv's own words, without frames, hints about its options, or our paths."""
+    text = re.sub(rf"{tempfile.gettempdir()}/tmp\w+/(made/)?|/packages/(lanes|wheelhouses)/\S*", "", said)
+    text = re.sub("(?m)^\\s*[\u00d7\u2500-\u257f\u25b6]+ ?", "", text)
+    text = re.split(r"(?m)^\s*hint:", text)[0]
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [
+        line
+        for line in lines
+        if line and not line.startswith(("Using Python", "Using CPython", "Resolved", "Prepared", "warning:"))
+    ]
+    said = re.sub(r"^(.{,80}?):? cause: ", r"\1: ", " ".join(kept).removeprefix("error: "))
+    return said[:_ERROR_KEPT] or "uv ended without saying why."
+
+
+def _without_credentials(sources: dict[str, Any]) -> dict[str, Any]:
+    """*sources* with no user name or password in any URL."""
+    return json.loads(re.sub(r'(?<=//)[^/@"]*@', "", json.dumps(sources)))
+
+
+def _read_plain(path: Path, limit: int) -> str:
+    """The text of a plain file that a lane has written.
+
+    :raises PinError: it is larger than *limit* bytes, or no plain text.
+    :raises OSError: it is a link, or not there.
+    """
+    reading = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(reading, "rb") as file:
+        content = file.read(limit + 1)
+    try:
+        if len(content) <= limit:
+            return content.decode()
+    except UnicodeDecodeError:
+        pass
+    raise PinError("not a list of packages")
+
+
+def _received() -> int:
+    """Bytes that have come in over the network, of this container's own."""
+    with open("/proc/net/dev") as file:
+        rows = [line.partition(":") for line in file]
+    return sum(int(row.split()[0]) for name, colon, row in rows if colon and name.strip() != "lo")
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
+def checked_id(sandbox: str) -> str:
+    """:raises FrameError: *sandbox* is not the id of one."""
+    if not _ID.fullmatch(sandbox):
+        raise FrameError("malformed sandbox id")
+    return sandbox

@@ -1,0 +1,287 @@
+"""Where uv runs: lanes, each a user of its own with a cache of its own that no other user can read or write.
+
+A lane is used by one installation at a time, also across the installers of several servers on one volume, and every
+process of its user is killed before anybody else looks at what it has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runner.linux import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, is_alive, processes
+
+VOLUME = Path("/packages")
+LANES = VOLUME / "lanes"
+LOCKS = VOLUME / "locks"
+USED = VOLUME / "used"
+"""For each lane, an empty file for each distribution in its cache; its time is that of the last use."""
+
+OWNER = 10002
+"""User and group of PID 1, and of everything that sessions see."""
+
+READERS = 10003
+"""Group of all lanes, which may read what PID 1 gives them."""
+
+CAPABILITIES = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID)
+"""What PID 1 keeps: to start uv as another user, to end it, to look at what it has written, and to take it over."""
+
+WATCH_SECONDS = 0.2
+_KILL_SECONDS = 10.0
+_LOCK_SECONDS = 0.05
+_SAID_KEPT = 1 << 16
+_BLOCK = 4096
+# Where memory is short, the kernel is to end these and not PID 1.
+_EXPENDABLE = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "sh")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A user under whom uv runs, and its cache."""
+
+    name: str
+    uid: int
+    is_builder: bool = False
+
+    @property
+    def cache(self) -> Path:
+        return LANES / self.name / "cache"
+
+    @property
+    def archives(self) -> Path:
+        """Where uv keeps unpacked wheels, each in a folder of its own."""
+        return self.cache / "archive-v0"
+
+    @property
+    def used(self) -> Path:
+        return USED / self.name
+
+    def furnish(self) -> None:
+        """Make the folders of the lane, where they are missing."""
+        self.used.mkdir(exist_ok=True)
+        home = LANES / self.name
+        home.mkdir(mode=0o700, exist_ok=True)
+        os.chown(home, self.uid, READERS)
+
+
+ORDINARY = tuple(Lane(f"uv{number}", 10010 + number) for number in range(3))
+BUILDER = Lane("build", 10020, is_builder=True)
+ALL = (*ORDINARY, BUILDER)
+RELAY_UID = 10030
+"""Passes on requests of builds to an index that needs credentials."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a program ended: its exit code, negative for a signal, and the end of what it wrote to its stderr."""
+
+    status: int
+    said: str
+
+
+@contextlib.contextmanager
+def acquired(lanes: Sequence[Lane], is_cancelled: Callable[[], bool]) -> Generator[Lane | None]:
+    """The first of *lanes* that is free, waited for where none is; None if *is_cancelled* meanwhile."""
+    with contextlib.ExitStack() as stack:
+        while not is_cancelled():
+            for lane in lanes:
+                lock = os.open(LOCKS / lane.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(lock)
+                    continue
+                stack.callback(os.close, lock)
+                lane.furnish()
+                stack.callback(end_processes, lane.uid)
+                yield lane
+                return
+            time.sleep(_LOCK_SECONDS)  # a lock of another container has no event to wait for
+        yield None
+
+
+class Workplace:
+    """A folder of files for one installation in *lane*: what PID 1 gives to uv, and within it what uv writes.
+
+    Use as a context manager. It is in the container's own memory, and its name can't be guessed by another lane.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.folder = Path(tempfile.mkdtemp())
+        self.made = self.folder / "made"
+        """The lane's own folder."""
+
+    def __enter__(self) -> Workplace:
+        self.made.mkdir(mode=0o700)
+        os.chown(self.made, self._lane.uid, READERS)
+        os.chown(self.folder, OWNER, READERS)
+        self.folder.chmod(0o750)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        end_processes(self._lane.uid)
+        remove(self._lane, self.made)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def give(self, name: str, lines: Sequence[str]) -> str:
+        """Write a file that uv can read; returns its path."""
+        (self.folder / name).write_text("".join(f"{line}\n" for line in lines))
+        return str(self.folder / name)
+
+
+def run(
+    lane: Lane,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    on_start: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
+    watch: Callable[[], bool] = lambda: True,
+) -> Exit:
+    """Execute *command* as the user of *lane*, and end whatever it leaves running.
+
+    :param watch: called every `WATCH_SECONDS`; it is killed where that returns false.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*_EXPENDABLE, *command],
+            env=dict(environment),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            user=lane.uid,
+            group=READERS,
+            extra_groups=[],
+            umask=0o022,
+            start_new_session=True,
+        )
+        ended = threading.Event()
+        threading.Thread(target=lambda: (process.wait(), ended.set()), daemon=True).start()
+        on_start(process)
+        while not ended.wait(WATCH_SECONDS):
+            if not watch():
+                process.kill()
+                break
+        status = process.wait()
+        end_processes(lane.uid)
+        said.seek(max(0, os.fstat(said.fileno()).st_size - _SAID_KEPT))
+        return Exit(status, said.read().decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def relayed(urls: Sequence[str], proxies: Mapping[str, str], certificates: str) -> Generator[list[str]]:
+    """Addresses of *urls*, indexes, that need no credentials: those that do are replaced by a relay of their own."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(_relay(url, proxies, certificates)) if "@" in url else url for url in urls]
+
+
+@contextlib.contextmanager
+def _relay(url: str, proxies: Mapping[str, str], certificates: str) -> Generator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("relay.py"))],
+        env={},
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        user=RELAY_UID,
+        group=READERS,
+        extra_groups=[],
+        start_new_session=True,
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        json.dump({"index_url": url, "proxies": dict(proxies), "certificates": certificates or None}, process.stdin)
+        process.stdin.close()
+        port = process.stdout.readline().strip()
+        yield urlsplit(url)._replace(scheme="http", netloc=f"127.0.0.1:{port}").geturl()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def end_processes(uid: int) -> None:
+    """Kill every process of *uid*, however fast they fork. Where that fails, this container ends."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while living := [pid for pid in processes() if _uid_of(pid) == uid and _is_alive_or_reaped(pid)]:
+        for pid in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            os._exit(1)
+        time.sleep(0.0005)  # SIGKILL has no event to wait for where the process is not our child
+
+
+def _is_alive_or_reaped(pid: int) -> bool:
+    if is_alive(pid):
+        return True
+    # An orphan: what `run` has started was reaped before this is called.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return False
+
+
+def _uid_of(pid: int) -> int:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return -1
+
+
+def remove(lane: Lane, *paths: str | Path) -> None:
+    """Remove files and folders that belong to *lane*."""
+    if paths:
+        run(lane, ["/bin/rm", "-rf", "--", *map(str, paths)], {})
+
+
+def unpacked(lane: Lane) -> frozenset[str]:
+    """The folders that uv has unpacked wheels into, or is unpacking them into, in the cache of *lane*."""
+    paths: list[str] = []
+    for folder, prefix in ((lane.cache, ".tmp"), (lane.archives, "")):
+        with contextlib.suppress(OSError):
+            paths += (os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(prefix))
+    return frozenset(paths)
+
+
+def measure(*folders: str | Path) -> tuple[int, int]:
+    """Bytes and entries of everything below *folders*. What is linked to counts; each file counts once, and each entry
+    for a block at least, as an empty file or a folder takes room, too.
+    """
+    size = entries = 0
+    seen: set[int] = set()
+    for place in folders:
+        for state in _states(str(place)):
+            if state.st_nlink == 1 or state.st_ino not in seen:
+                seen.add(state.st_ino)
+                size += max(state.st_size, _BLOCK)
+                entries += 1
+    return size, entries
+
+
+def _states(folder: str) -> Iterator[os.stat_result]:
+    pending = [folder]
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                try:
+                    yield entry.stat()
+                except OSError:  # a link to nothing
+                    yield entry.stat(follow_symlinks=False)

@@ -1,0 +1,117 @@
+"""From what uv has installed to what a session sees: files that belong to PID 1 and that nobody can write.
+
+uv installs links to its unpacked wheels. Each file that is linked to is taken over from its lane, for good, and linked
+into the session's folder: a package takes its bytes once. The lane's processes have ended before, so that none has the
+file open, and nothing changes meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from mcp_agentrun.packages.pins import PinError, validated
+from runner.lanes import OWNER, Lane
+
+__all__ = ["PublishError", "Publisher"]
+
+_DIST_INFO = ".dist-info"
+
+
+class PublishError(Exception):
+    """uv has left something that no session may see."""
+
+
+class Publisher:
+    """Copies the installation in folder *site*, made in *lane*, to a new folder."""
+
+    def __init__(self, lane: Lane, site: Path) -> None:
+        self._lane = lane
+        self._site = str(site)
+        self._trusted: dict[str, str] = {}
+        """For folders that lie in the lane's archives, with no link on the way: the name of the archive."""
+        self._archives: dict[str, str] = {}
+        """Archive by canonical name of the distribution."""
+        self._tops: dict[str, set[str]] = {}
+        """Names directly in *site*, by archive."""
+
+    def publish(self, target: Path) -> None:
+        """Make *target* the installation, complete or not at all.
+
+        :raises PublishError: there is a link to something else than a file of an unpacked wheel, or no plain file.
+        :raises OSError: the volume failed; *target* is removed.
+        """
+        try:
+            self._copy_folder(self._site, str(target), top="")
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+
+    def modules_of(self, name: str) -> list[str]:
+        """The top-level modules of the distribution *name* that was published."""
+        tops = self._tops.get(self._archives.get(name, ""), ())
+        return sorted({module for top in tops if (module := top.partition(".")[0]).isidentifier()})
+
+    def _copy_folder(self, source: str, target: str, top: str) -> None:
+        os.mkdir(target, 0o755)
+        with os.scandir(source) as entries:
+            for entry in entries:
+                if source == self._site:
+                    if entry.name == ".lock":  # of uv's own
+                        continue
+                    top = entry.name
+                path = os.path.join(target, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    self._copy_folder(entry.path, path, top)
+                elif entry.is_symlink():
+                    self._link(os.readlink(entry.path), path, top)
+                else:
+                    _copy_file(entry.path, path)
+
+    def _link(self, source: str, target: str, top: str) -> None:
+        folder, name = os.path.split(source)
+        archive = self._trusted.get(folder) or self._trust(folder)
+        state = os.lstat(source)
+        if name in ("", ".", "..") or not stat.S_ISREG(state.st_mode) or state.st_uid not in (self._lane.uid, OWNER):
+            raise PublishError("it links to something that is not one of its files")
+        if state.st_uid != OWNER:
+            os.chown(source, OWNER, OWNER, follow_symlinks=False)
+            os.chmod(source, 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno != errno.EMLINK:
+                raise
+            _copy_file(source, target)
+        self._tops.setdefault(archive, set()).add(top)
+        if name == "METADATA" and top.endswith(_DIST_INFO):
+            self._note_distribution(top, archive)
+
+    def _trust(self, folder: str) -> str:
+        """The name of the archive that *folder* lies in; seeing to it that no link leads out of it."""
+        base = str(self._lane.archives) + os.sep
+        if not folder.startswith(base) or os.path.realpath(folder) != folder:
+            raise PublishError("it links to something outside of its wheel")
+        archive = folder.removeprefix(base).partition(os.sep)[0]
+        self._trusted[folder] = archive
+        return archive
+
+    def _note_distribution(self, dist_info: str, archive: str) -> None:
+        name, _, version = dist_info.removesuffix(_DIST_INFO).rpartition("-")
+        with contextlib.suppress(PinError):
+            self._archives.update(dict.fromkeys(validated({name: version}), archive))
+
+
+def _copy_file(source: str, target: str) -> None:
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(reading, "rb") as file:
+        state = os.fstat(reading)
+        if not stat.S_ISREG(state.st_mode):
+            raise PublishError("it has something that is neither a file nor a folder")
+        with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o755 & ~0o022)) as copy:
+            shutil.copyfileobj(file, copy)
+            os.fchmod(copy.fileno(), 0o555 if state.st_mode & stat.S_IXUSR else 0o444)

@@ -1,0 +1,114 @@
+"""A package index on loopback that passes requests on to the real one, with credentials: for builds, since the code of
+packages runs beside uv then and must not see them.
+
+Runs as a process and user of its own, as ``python -I -S relay.py``. It reads ``index_url``, ``proxies`` and
+``certificates`` from stdin, as JSON, and writes the port to stdout.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from http.client import HTTPResponse
+from urllib.parse import unquote, urlsplit
+
+_CHUNK = 1 << 16
+_PAGE_LIMIT = 64 << 20
+_PASSED_ON = ("Accept", "Range", "If-None-Match", "If-Modified-Since", "User-Agent")
+_PASSED_BACK = ("Content-Type", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control")
+_TIMEOUT = 60.0
+
+
+class Relay(http.server.ThreadingHTTPServer):
+    """Serves what is at the origin of *index_url*."""
+
+    daemon_threads = True
+
+    def __init__(self, index_url: str, proxies: dict[str, str], certificates: str | None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        parts = urlsplit(index_url)
+        credentials, _, host = parts.netloc.rpartition("@")
+        self.origin = f"{parts.scheme}://{host}"
+        self.authorization = "Basic " + base64.b64encode(unquote(credentials).encode()).decode()
+        proxy = {name.lower().removesuffix("_proxy"): url for name, url in proxies.items()}
+        context = ssl.create_default_context(cafile=certificates)
+        self.opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler(proxy), urllib.request.HTTPSHandler(context=context)
+        )
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Relay  # pyright: ignore[reportIncompatibleVariableOverride]
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._relay()
+
+    def do_HEAD(self) -> None:
+        self._relay()
+
+    def _relay(self) -> None:
+        if not self.path.startswith("/"):  # or it could name another host, which would get the credentials
+            self.send_error(400)
+            return
+        request = urllib.request.Request(self.server.origin + self.path, method=self.command)  # noqa: S310
+        for name in _PASSED_ON:
+            if name in self.headers:
+                request.add_header(name, self.headers[name])
+        request.add_unredirected_header("Authorization", self.server.authorization)
+        try:
+            with self.server.opener.open(request, timeout=_TIMEOUT) as response:
+                self._answer(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                self.send_response(error.code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+        except (OSError, ValueError):
+            self.send_error(502)
+
+    def _answer(self, response: HTTPResponse) -> None:
+        is_page = response.headers.get_content_type() in ("text/html", "application/json") or (
+            response.headers.get_content_type().startswith("application/vnd.pypi.simple")
+        )
+        page = b""
+        if is_page:  # files may be given by the address that needs the credentials
+            page = response.read(_PAGE_LIMIT).replace(self.server.origin.encode(), self._own_origin)
+        self.send_response(response.status)
+        for name in _PASSED_BACK:
+            if name in response.headers:
+                self.send_header(name, response.headers[name])
+        length = str(len(page)) if is_page and self.command == "GET" else response.headers.get("Content-Length")
+        if length is None:
+            self.close_connection = True
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(page)
+        while chunk := response.read(_CHUNK):
+            self.wfile.write(chunk)
+
+    @property
+    def _own_origin(self) -> bytes:
+        return f"http://127.0.0.1:{self.server.server_port}".encode()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    relay = Relay(given["index_url"], given["proxies"], given["certificates"])
+    sys.stdout.write(f"{relay.server_port}\n")
+    sys.stdout.flush()
+    relay.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
