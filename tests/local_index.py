@@ -107,8 +107,10 @@ def serve_proxy(api: APIClient, *, credentials: str) -> Generator[tuple[str, lis
         server.server_close()
 
 
-def make_source(folder: Path, name: str, version: str = "1.0") -> Path:
-    """A source distribution that needs nothing to be built; its module has ``BUILT_BY``, the user who has built it."""
+def make_source(folder: Path, name: str, version: str = "1.0", *, setup: str = "found = []") -> Path:
+    """A source distribution that needs nothing to be built; its module has ``BUILT_BY``, the user who has built it, and
+    ``FOUND``, the list ``found`` that the code *setup* has made then.
+    """
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,9 +122,10 @@ def make_source(folder: Path, name: str, version: str = "1.0") -> Path:
     }
     backend = f"""
 import os, zipfile
+{setup}
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     members = {built!r}
-    members[{name.replace("-", "_") + ".py"!r}] = f"BUILT_BY = {{os.getuid()}}"
+    members[{name.replace("-", "_") + ".py"!r}] = f"BUILT_BY = {{os.getuid()}}\\nFOUND = {{found!r}}\\n"
     with zipfile.ZipFile(os.path.join(folder, {stem + "-py3-none-any.whl"!r}), "w") as archive:
         for member, content in members.items():
             archive.writestr(member, content)

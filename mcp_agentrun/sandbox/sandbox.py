@@ -25,7 +25,7 @@ from ..errors import (
     SandboxLostError,
     UnavailableError,
 )
-from ..packages.installer import Installed, Installer
+from ..packages.installer import PATIENCE_SECONDS, Installed, Installer
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..protocol import FrameError, Kind, decode_json
 from ..reports import STATES, is_result
@@ -69,6 +69,8 @@ class Sandbox:
 
     def __init__(self, engine: Engine, settings: Settings, *, installer: Installer | None = None) -> None:
         self.id = secrets.token_hex(16)
+        self.principal = ""
+        """Whose it is: installations are shared out fairly among principals."""
         self._engine = engine
         self._settings = settings
         self._uid = take_uid(*settings.uid_range)
@@ -256,14 +258,18 @@ class Sandbox:
                 return Installed("", (), there, lacking=self._tell_lacking())
             return replace(await self._install(wanted, report), lacking=self._tell_lacking())
 
-    async def _install(self, wanted: Sequence[str], report: Report | None) -> Installed:
+    async def _install(
+        self, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
+    ) -> Installed:
         """Install *wanted* together with what there is; the caller has the turn."""
         assert self._installer is not None
         shared = self._settings.preinstall if self._base is not None else ()
         everything = combine(self._requirements or shared, wanted)
         before = dict(self._now.packages if self._now else ())
         imported = self._imported if self._seen_starts == self._living.starts else frozenset[str]()
-        installed = await self._installer.install(self.id, everything, before=before, report=report)
+        installed = await self._installer.install(
+            self.id, everything, before=before, report=report, principal=self.principal, patience=patience
+        )
         self._requirements = everything
         self._installed = installed
         changed = tuple(
@@ -490,7 +496,8 @@ class Sandbox:
                     continue
                 begun = anyio.current_time()
                 scope.deadline = float("inf")  # the installer has a limit of its own
-                installed, advice = await self._provide(link, number, payload, report)
+                patience = min(timeout, PATIENCE_SECONDS)
+                installed, advice = await self._provide(link, number, payload, report, patience)
                 scope.deadline = begun + timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
             elif kind is Kind.RESULT:
                 break
@@ -540,9 +547,11 @@ class Sandbox:
             raise SandboxLostError(link.reason) from error
 
     async def _provide(
-        self, link: Link, number: int, payload: bytes, report: Report | None
+        self, link: Link, number: int, payload: bytes, report: Report | None, patience: float
     ) -> tuple[Installed | None, str | None]:
-        """Install what run *number*, held back meanwhile, imports and lacks, as far as the policy has it so."""
+        """Install the modules that run *number* imports but that are missing, as far as policy allows. The run waits,
+        for its turn to install no longer than *patience* seconds.
+        """
         installed, problem = None, None
         try:
             fields = decode_json(payload)
@@ -558,7 +567,7 @@ class Sandbox:
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:
-                installed = await self._install(wanted, report)
+                installed = await self._install(wanted, report, patience=patience)
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
         await link.send(Kind.PROCEED, run=number, path=self._packages)

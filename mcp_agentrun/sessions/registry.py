@@ -284,6 +284,7 @@ class Sessions:
         self._awaited[caller.principal] += 1
         try:
             session = _Session(await self._provided(deadline), caller, handle, anyio.current_time())
+            session.opened.sandbox.principal = caller.principal
             if handle is None:
                 self._own[caller.connection] = session
             else:

@@ -298,7 +298,9 @@ class Installer:
 
 
 def _furnish() -> None:
-    """Make the folders of the volume, where they are missing."""
+    """Make the folders of the volume, where they are missing, and close those that everybody could write."""
+    for place in ("/tmp", "/dev/shm"):
+        os.chmod(place, 0o711)  # noqa: S103 - some engines don't heed the mode that a mount is to have
     for folder, mode in (
         (SANDBOXES, 0o711),
         (lanes.LANES, 0o711),

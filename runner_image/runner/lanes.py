@@ -175,6 +175,7 @@ def run(
             if not watch():
                 process.kill()
                 break
+            _end_orphans(lane.uid, process.pid)  # uv waits for daemons that have its pipes
         status = process.wait()
         end_processes(lane.uid)
         said.seek(max(0, os.fstat(said.fileno()).st_size - _SAID_KEPT))
@@ -218,10 +219,9 @@ def _relay(url: str, proxies: Mapping[str, str], certificates: str) -> Generator
 def end_processes(uid: int) -> None:
     """Kill every process of *uid*, however fast they fork. Where that fails, this container ends."""
     deadline = time.monotonic() + _KILL_SECONDS
-    while living := [pid for pid in processes() if _uid_of(pid) == uid and _is_alive_or_reaped(pid)]:
+    while living := [pid for pid in processes() if _ids(pid)[0] == uid and _is_alive_or_reaped(pid)]:
         for pid in living:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         if time.monotonic() > deadline:
             os._exit(1)
         time.sleep(0.0005)  # SIGKILL has no event to wait for where the process is not our child
@@ -236,12 +236,24 @@ def _is_alive_or_reaped(pid: int) -> bool:
     return False
 
 
-def _uid_of(pid: int) -> int:
+def _end_orphans(uid: int, parent: int) -> None:
+    """Kill the processes of *uid* whose parents have left them, but not *parent*."""
+    for pid in processes():
+        if pid != parent and _ids(pid) == (uid, 1) and _is_alive_or_reaped(pid):
+            _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _ids(pid: int) -> tuple[int, int]:
+    """User and parent of *pid*; -1 where it has gone."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
-        for line in status:
-            if line.startswith("Uid:"):
-                return int(line.split()[1])
-    return -1
+        fields = dict(line.split(maxsplit=2)[:2] for line in status if line.startswith(("PPid:", "Uid:")))
+        return int(fields["Uid:"]), int(fields["PPid:"])
+    return -1, -1
 
 
 def remove(lane: Lane, *paths: str | Path) -> None:

@@ -1,0 +1,271 @@
+"""An installer that lies: a false answer means a lost installer, never another session's answer or the server's end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import ByteStream
+
+from mcp_agentrun.engine import ContainerSpec, Report
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import InstallError, UnavailableError
+from mcp_agentrun.packages.installer import Installer
+from mcp_agentrun.packages.turns import Turns
+from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
+from mcp_agentrun.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+ME, OTHER = "a" * 32, "b" * 32
+Answer = tuple[Kind, dict[str, Any]]
+Script = Callable[[Kind, dict[str, Any]], Sequence[Answer]]
+
+
+def done(request: int, sandbox: str = ME, **fields: Any) -> Answer:
+    told = {
+        "folder": f"sandboxes/{sandbox}/1",
+        "packages": [["x", "1.0"]],
+        "satisfied": [],
+        "modules": {},
+        "error": None,
+    }
+    return Kind.INSTALL_DONE, {"request": request, "sandbox": sandbox, **told, **fields}
+
+
+def honest(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
+    """What a good installer answers."""
+    if kind is Kind.INSTALL:
+        return [(Kind.RESOLVED, {"request": fields["request"], "pins": {"x": "1.0"}})]
+    if kind is Kind.APPROVED:
+        return [done(fields["request"], INSTALLED_FOR.get(fields["request"], ME))]
+    if kind is Kind.INSTALL_CANCEL:
+        return [done(fields["request"], INSTALLED_FOR.get(fields["request"], ME), folder="", error="cancelled")]
+    if kind is Kind.FORGET:
+        return [(Kind.FORGOTTEN, {"request": fields["request"], "sandbox": fields["sandbox"]})]
+    if kind is Kind.CACHE:
+        return [(Kind.CACHED, {"request": fields["request"], "size": 1, "packages": [["x", 1.0]], "busy": 0})]
+    return []
+
+
+INSTALLED_FOR: dict[int, str] = {}
+
+
+class FakeEngine:
+    """Gives out streams to installers that follow *scripts*, one for each that is started and then the last one."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = list(scripts)
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self.started = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        async with anyio.create_task_group() as self._tasks:
+            yield
+            self._tasks.cancel_scope.cancel()
+
+    async def ensure_image(self, report: Report) -> str:
+        return "image"
+
+    async def allocate(self, spec: ContainerSpec) -> str:
+        return "container"
+
+    async def open_stream(self, container: str) -> ByteStream:
+        to_installer, inside = anyio.create_memory_object_stream[bytes](100)
+        from_installer, outside = anyio.create_memory_object_stream[bytes](100)
+        script = self._scripts[min(self.started, len(self._scripts) - 1)]
+        self.started += 1
+        assert self._tasks is not None
+        self._tasks.start_soon(self._serve, script, inside, from_installer)
+        return _Stream(to_installer, outside)
+
+    async def _serve(self, script: Script, inside: Any, answers: Any) -> None:
+        decoder = FrameDecoder()
+        with answers, inside:
+            async for data in inside:
+                decoder.feed(data)
+                for kind, payload in decoder:
+                    fields = decode_json(payload) if payload else {}
+                    if kind is Kind.INSTALL:
+                        INSTALLED_FOR[fields["request"]] = fields["sandbox"]
+                    said = [(Kind.READY, {"held": []})] if kind is Kind.HELLO else script(kind, fields)
+                    for each, content in said:
+                        await answers.send(encode_json(each, **content))
+
+    async def destroy(self, container: str) -> None: ...
+
+    async def sandboxes(self) -> Sequence[str]:
+        return []
+
+    async def free_memory(self) -> int | None:
+        return None
+
+    async def sweep(self) -> int:
+        return 0
+
+    async def aclose(self) -> None: ...
+
+
+class _Stream(ByteStream):
+    def __init__(self, send: Any, receive: Any) -> None:
+        self._send, self._receive = send, receive
+
+    async def send(self, item: bytes) -> None:
+        await self._send.send(bytes(item))
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return await self._receive.receive()
+
+    async def send_eof(self) -> None: ...
+
+    async def aclose(self) -> None:
+        self._send.close()
+        self._receive.close()
+
+
+@asynccontextmanager
+async def installer_of(*scripts: Script, **settings: Any) -> AsyncGenerator[tuple[Installer, FakeEngine]]:
+    engine = FakeEngine(*scripts)
+    INSTALLED_FOR.clear()
+    async with engine.running(), Installer(engine, Settings(**settings), NetworkSettings()) as installer:
+        yield installer, engine
+
+
+GOOD: dict[Kind, dict[str, Any]] = {
+    Kind.INSTALL_PROGRESS: {"text": "resolving"},
+    Kind.RESOLVED: {"pins": {"x": "1.0"}},
+    Kind.INSTALL_DONE: done(0)[1],
+    Kind.FORGOTTEN: {"sandbox": ME},
+    Kind.CACHED: {"size": 1, "packages": [], "busy": 0},
+    Kind.WHEELS: {"wanted": False},
+}
+WRONG = (None, True, 7, -1, 1.5, "", "\ud800", "x" * 1_000_000, [], {}, [None], {"": None}, [["x"]], [[1, 2]], "a\nb")
+HOSTILE_PINS = (
+    {"x": "1.0\n -e /packages"},
+    {"x": "1.0 --hash=sha256:00"},
+    {"x": "@ file:///etc"},
+    {"x": "@ https://example.org/a b"},
+    {"x y": "1.0"},
+    {"-r": "1.0"},
+    {"X": "1.0"},
+    {"x": "1.0.0-"},
+    {"x": ""},
+    {"x\n-e .": "1.0"},
+)
+
+
+def faults() -> list[Answer]:
+    found: list[Answer] = []
+    for kind, good in GOOD.items():
+        fields = {**good, "request": 1}
+        found += [(kind, {key: fields[key] for key in fields if key != name}) for name in fields]
+        found += [(kind, {**fields, name: wrong}) for name in fields for wrong in WRONG if not _passes(name, wrong)]
+        found += [(kind, {}), (kind, {**fields, "more": 1}), (kind, {**fields, "request": 99})]
+    found += [(Kind.RESOLVED, {"request": 1, "pins": pins}) for pins in HOSTILE_PINS]
+    found += [done(1, packages=list(map(list, pins.items()))) for pins in HOSTILE_PINS]
+    found += [done(1, OTHER), done(1, folder=f"sandboxes/{OTHER}/1"), done(1, folder=f"sandboxes/{ME}/../{OTHER}/1")]
+    found += [done(1, folder="/etc"), done(1, folder=f"sandboxes/{ME}/1\n"), done(2), done(2, OTHER)]
+    found += [(kind, {}) for kind in Kind if kind not in GOOD and kind is not Kind.PONG]
+    return found
+
+
+def _passes(name: str, value: object) -> bool:
+    """Whether *value* is a right one, or the end of an installation that has failed or has nothing to add."""
+    allowed = {"text": str, "error": (str, type(None)), "size": int, "busy": int, "wanted": bool}
+    empty = {"pins": ({},), "packages": ([],), "satisfied": ([],), "modules": ({},), "folder": ("",)}
+    is_number = isinstance(value, bool) and allowed.get(name) is int
+    return (name in allowed and isinstance(value, allowed[name]) and not is_number) or value in empty.get(name, ())
+
+
+async def test_a_false_answer_means_a_lost_installer(anyio_backend: str) -> None:
+    for kind, fields in faults():
+        with anyio.fail_after(20):
+            await lie_once(kind, fields)
+
+
+async def lie_once(kind: Kind, fields: dict[str, Any]) -> None:
+    def lie(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        return [(kind, fields)] if asked is Kind.INSTALL else honest(asked, given)
+
+    async with installer_of(lie, honest) as (installer, engine):
+        with pytest.raises(UnavailableError):
+            await installer.install(ME, ["x"])
+        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/1"
+        assert engine.started == 2
+
+
+async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> None:
+    """An answer is sent twice: the second one comes while another session waits for its own."""
+
+    def twice(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        said = honest(asked, given)
+        return [*said, *said] if asked is Kind.APPROVED else said
+
+    async with installer_of(twice, honest) as (installer, _):
+        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/1"
+        with anyio.fail_after(20):
+            with contextlib.suppress(UnavailableError):
+                assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
+            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
+
+
+async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) -> None:
+    held: list[Answer] = []
+
+    def backwards(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        if asked is Kind.APPROVED:
+            held.extend(honest(asked, given))
+            return held[::-1] if len(held) == 2 else []
+        return honest(asked, given)
+
+    found: dict[str, str] = {}
+    async with installer_of(backwards) as (installer, _):
+
+        async def install(sandbox: str) -> None:
+            found[sandbox] = (await installer.install(sandbox, ["x"])).folder
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(install, ME)
+                tasks.start_soon(install, OTHER)
+    assert found == {ME: f"sandboxes/{ME}/1", OTHER: f"sandboxes/{OTHER}/1"}
+
+
+async def test_an_installer_that_says_nothing_is_given_up(anyio_backend: str) -> None:
+    def silent(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        return [] if asked is Kind.INSTALL else honest(asked, given)
+
+    async with installer_of(silent, install_timeout=0.1) as (installer, _):
+        with anyio.fail_after(20), pytest.raises(InstallError, match="longer than"):
+            await installer.install(ME, ["x"])
+
+
+async def test_turns_are_shared_among_principals() -> None:
+    turns = Turns(3)
+    order: list[str] = []
+    release = {name: anyio.Event() for name in ("a1", "a2", "a3", "a4", "b1", "c1")}
+
+    async def hold(name: str) -> None:
+        async with turns.turn(name[0], patience=30):
+            order.append(name)
+            await release[name].wait()
+
+    async with anyio.create_task_group() as tasks:
+        for name in release:
+            tasks.start_soon(hold, name)
+            await anyio.wait_all_tasks_blocked()
+        assert order == ["a1", "a2", "b1"], "nobody takes every place"
+        release["a1"].set()
+        await anyio.wait_all_tasks_blocked()
+        assert order[3] == "c1", "who has none is before who has one"
+        with pytest.raises(TimeoutError):
+            async with turns.turn("d", patience=0):
+                pass
+        for event in release.values():
+            event.set()
+    assert sorted(order) == sorted(release)
