@@ -108,6 +108,30 @@ async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: Sandbox, api: APIC
     assert all(any(line.startswith(place) for place in mine) for line in result.output.text().splitlines())
 
 
+BOMBS = {
+    "nested parts": "Content-Type: multipart/mixed; boundary=b0\n\n"
+    + "".join(f"--b{n}\nContent-Type: multipart/mixed; boundary=b{n + 1}\n\n" for n in range(1500)),
+    "folded lines": "Summary: x\n" + " folded\n" * 200_000,
+    "nested marker": "Requires-Dist: apkg; " + "(" * 20_000 + "python_version > '3'" + ")" * 20_000 + "\n",
+    "many requirements": "Requires-Dist: apkg\n" * 100_000,
+    "no text": "Name: \0\ufffd\n" * 1000,
+}
+
+
+@pytest.mark.parametrize(
+    "member", ["bombed-1.0.dist-info/METADATA", "bombed.egg-info/PKG-INFO", "x.dist-info/METADATA"]
+)
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_metadata_that_is_hard_to_parse(sandbox: Sandbox, root: Path, bomb: str, member: str) -> None:
+    """It is installed or refused, and nothing else suffers: only uv parses what a package has."""
+    about = "Metadata-Version: 2.1\nName: bombed\nVersion: 1.0\n" if "bombed-" in member else ""
+    make_wheel(root / "simple" / "bombed", "bombed", files={member: about + BOMBS[bomb]})
+    await sandbox.reset()
+    with contextlib.suppress(InstallError):
+        await sandbox.install("bombed")
+    assert (await sandbox.install("tabulate")).packages == (("tabulate", "1.0"),)
+
+
 async def test_wheels_that_want_to_be_executed(sandbox: Sandbox, api: APIClient) -> None:
     """``.pth`` files, scripts with names that the installer calls, and ``sitecustomize``: none runs by being there."""
     await sandbox.reset()

@@ -185,6 +185,44 @@ async def test_limits_on_what_is_downloaded_and_on_what_it_takes(runner_image: s
         assert (await sandbox.run("import two_files")).outcome == "error"
 
 
+@pytest.mark.parametrize(
+    ("content", "limits", "said"),
+    [
+        ({f"many/{n}.txt": "" for n in range(2000)}, {"packages_files": 1000}, "more than 1000 files"),
+        ({f"many/{n}/": "" for n in range(2000)}, {"packages_files": 1000}, "more than 1000 files"),
+        ({f"many/{n}.txt": "" for n in range(3000)}, {"packages_size": 8 << 20}, "more than 8 MiB"),
+        ({f"many/{n}/": "" for n in range(3000)}, {"packages_size": 8 << 20}, "more than 8 MiB"),
+        ({f"zeros/{n}.bin": "\0" * (4 << 20) for n in range(32)}, {"packages_size": 16 << 20}, "more than 16 MiB"),
+    ],
+    ids=["empty files", "folders", "size of empty files", "size of folders", "a small file with much in it"],
+)
+async def test_what_takes_too_much_is_stopped_and_leaves_nothing(
+    api: APIClient, own_image: str, tmp_path: Path, content: dict[str, str], limits: dict[str, int], said: str
+) -> None:
+    make_wheel(tmp_path / "simple" / "greedy", "greedy", files=content)
+    make_wheel(tmp_path / "simple" / "modest", "modest")
+    with serve_index(tmp_path, api) as url:
+        async with installing(url, image=own_image, **limits) as sandbox:
+            with pytest.raises(InstallError, match=said):
+                await sandbox.install("greedy")
+            assert (await sandbox.install("modest")).packages == (("modest", "1.0"),)
+            look = api.exec_create(installer_of(api, own_image), ["du", "-sk", "/packages"], user="0")
+            assert int(api.exec_start(look["Id"]).split()[0]) < 1024, "kibibytes"
+
+
+async def test_files_of_a_wheelhouse_that_are_no_distributions_are_skipped(
+    runner_image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wheelhouse = tmp_path / "wheelhouse"
+    wheel = make_wheel(wheelhouse, "good")
+    for name in ("good-1.0-py3-none-any (1).whl", "good.whl", "notes.zip", "good-1.0.tar.gz.part", "\u00e9-1.0.tar.gz"):
+        (wheelhouse / name).write_bytes(wheel.read_bytes())
+    (wheelhouse / "folder-1.0-py3-none-any.whl").mkdir()
+    async with open_sandbox(Settings(safety="off", wheelhouse=wheelhouse, offline=True), NetworkSettings()) as sandbox:
+        assert (await sandbox.install("good")).packages == (("good", "1.0"),)
+    assert "good-1.0-py3-none-any (1).whl" in caplog.text
+
+
 async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
     api: APIClient, index: str, own_image: str
 ) -> None:

@@ -30,7 +30,7 @@ from ..protocol import Kind
 from ..settings import Settings
 from .answers import Cached, Done, Forgotten, Progress, Resolved, Wanted
 from .exchange import Exchange, Request
-from .pins import requirement_line
+from .pins import FILE_NAME, requirement_line
 from .policy import Constraints, Policy, Rule, parse_requirements
 from .turns import Turns
 
@@ -51,7 +51,6 @@ _FORGET_SECONDS = 20.0
 _CACHE_SECONDS = 180.0
 _MEMORY = 1 << 30
 _CHUNK = 2 << 20
-_LONGEST_NAME = 200
 _CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
 
 
@@ -490,7 +489,7 @@ def _is_distribution(name: str) -> bool:
         _ = parse_wheel_filename(name) if name.endswith(".whl") else parse_sdist_filename(name)
     except (InvalidWheelFilename, InvalidSdistFilename):
         return False
-    return name.isascii() and len(name) <= _LONGEST_NAME
+    return FILE_NAME.fullmatch(name) is not None
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -8,10 +8,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["PinError", "Pins", "parse_pins", "requirement_line", "validated"]
+__all__ = ["FILE_NAME", "PinError", "Pins", "parse_pins", "requirement_line", "validated"]
 
 Pins = dict[str, str]
 """Canonical version by canonical name; a file from a URL has ``@ URL`` in place of the version."""
+
+FILE_NAME = re.compile(r"[\w.+!-]{1,200}\.(whl|tar\.gz|zip)", re.ASCII)
+"""Of a wheel or a source distribution."""
 
 _URL = re.compile(r"https?://[!-~]+")
 _COMMENT = re.compile(r"\s*(#.*)?")

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mcp_agentrun.packages.pins import PinError, Pins, validated
+from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
 from mcp_agentrun.protocol import VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from runner import lanes
 from runner.installation import FULL, PYTHON, UV, Installation, InstallError, Meter, checked_id
@@ -41,7 +41,6 @@ YOUNG_SECONDS = 600.0
 
 _CERTIFICATES = "/tmp/ca-bundle.pem"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_WHEEL_NAME = re.compile(r"[\w.+!-]{1,200}\.(whl|tar\.gz|zip)", re.ASCII)
 
 
 RESOLUTION_SECONDS = 600.0
@@ -283,7 +282,7 @@ class Installer:
         if upload is None:
             raise FrameError("a wheel without a wheelhouse")
         if name:
-            if not _WHEEL_NAME.fullmatch(name):
+            if not FILE_NAME.fullmatch(name):
                 raise FrameError("malformed wheel name")
             with (upload / name).open("ab") as file:
                 file.write(base64.b64decode(data))
