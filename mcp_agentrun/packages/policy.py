@@ -120,12 +120,6 @@ class Policy:
     constraints: Constraints = Constraints()
     require_hashes: bool = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether nothing but the number of packages can speak against what a resolver finds."""
-        is_all = any(rule.pattern == "*" and not rule.versions for rule in self.allow)
-        return is_all and not (self.deny or self.constraints.hashes or self.require_hashes)
-
     def judge_asked(self, requirements: Iterable[str]) -> None:
         """:raises InvalidRequestError: one of *requirements* may not be asked for; the text says why."""
         for text in requirements:
@@ -148,6 +142,8 @@ class Policy:
             return f"{len(pins)} packages would be installed, but this server allows {self.most} in a sandbox."
         wanted = {canonicalize_name(Requirement(text).name) for text in asked}
         for name, version in pins.items():
+            if version.startswith("@") and not self.urls:
+                return f"{name} comes from a URL; packages are installed by name from the package index only."
             for rule in self.deny:
                 if rule.covers(name, version):
                     why = "" if name in wanted else ", which what you asked for depends on,"
