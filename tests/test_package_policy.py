@@ -71,7 +71,7 @@ def test_limits_on_count_and_hashes() -> None:
     assert "no hash for b 2" in (strict.judge_resolved(["a"], {"a": "1", "b": "2"}) or "")
     for version in ("1.0", "1.0.0", "1"):
         assert constraints.hashes_of("A", version) == ("sha256:" + "0" * 64, "sha256:" + "1" * 64)
-    lax = Policy(constraints=constraints)
+    lax = Policy(constraints=constraints, urls=True)
     assert lax.judge_resolved(["a"], {"a": "1.0", "b": "2"}) is None
     for version in ("1+local", "1.1", "@ https://example.org/a-1-py3-none-any.whl"):
         assert f"no hash for a {version}" in (lax.judge_resolved(["a"], {"a": version}) or "")
