@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from ..settings import Settings
-from .render import plain_text
+from .marks import foreign
 
 __all__ = ["configure_logging"]
 
@@ -25,7 +25,7 @@ class _PlainFormatter(logging.Formatter):
             bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
             raised, stack = _raised(record)
             return "\n  ".join([self.format(bare), f"{raised}, raised in", *stack])
-        return plain_text(super().format(record))
+        return foreign(super().format(record), lines=True)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -38,7 +38,7 @@ class _JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": plain_text(record.getMessage()),
+            "message": foreign(record.getMessage(), lines=True),
         }
         entry.update(getattr(record, "fields", {}))
         if record.exc_info:

@@ -28,7 +28,8 @@ from ..errors import AgentRunError, FileError, SettingsError
 from ..sandbox import FileChange, Output, Sandbox
 from ..sessions import Caller, Sessions
 from ..settings import Settings
-from .render import OWN, file_uri, mime_type, plain_text
+from .marks import foreign, quoted
+from .render import OWN, file_uri, mime_type
 
 __all__ = ["KeptOutput", "OutFolder", "ServerWithFiles", "announce_files", "calling"]
 
@@ -119,7 +120,7 @@ class ServerWithFiles(MCPServer[None]):
                 found += [
                     Resource(
                         uri=file_uri(handle, file.path),
-                        name=plain_text(file.path).encode("utf-8", "replace").decode(),
+                        name=foreign(file.path),
                         mime_type=mime_type(file.path),
                         size=file.size,
                     )
@@ -146,7 +147,7 @@ class ServerWithFiles(MCPServer[None]):
     async def read_resource(self, uri: Any, context: Context[Any, Any] | None = None) -> Iterable[ReadResourceContents]:
         match = _URI.fullmatch(str(uri))
         if match is None:
-            raise ResourceNotFoundError(f"Unknown resource: {str(uri)[:200]!a}")
+            raise ResourceNotFoundError(foreign(f"Unknown resource: {quoted(str(uri))}"))
         sandbox = self._sessions.at(_caller.get(), None if match[1] == OWN else match[1])
         if sandbox is None:
             raise ResourceNotFoundError("There is no such sandbox.")
@@ -161,9 +162,9 @@ class ServerWithFiles(MCPServer[None]):
         try:
             data = await sandbox.read_file(path, limit=READ_LIMIT)
         except FileError as error:
-            raise ResourceNotFoundError(str(error)) from error
+            raise ResourceNotFoundError(foreign(str(error))) from error
         except AgentRunError as error:
-            raise ResourceError(str(error)) from error
+            raise ResourceError(foreign(str(error))) from error
         return [ReadResourceContents(_text_or_bytes(data), mime_type(path))]
 
     async def get_prompt(
@@ -218,9 +219,7 @@ class OutFolder:
                 # The second look is for what others, who copy meanwhile, have taken.
                 data = b"" if file.size > self._left else await sandbox.read_file(file.path, limit=self._left)
                 if max(file.size, len(data)) > self._left:
-                    notes.append(
-                        f"{plain_text(file.path)!a} was not copied: the user's folder has had all that it may get."
-                    )
+                    notes.append(f"{quoted(file.path)} was not copied: the user's folder has had all that it may get.")
                     continue
                 taken = len(data)
                 self._left -= taken
@@ -228,12 +227,12 @@ class OutFolder:
                 await anyio.to_thread.run_sync(_write, self._folder, f"{handle}/{name}" if handle else name, data)
                 copied += 1
                 if name != file.path:
-                    renamed.append(f"{plain_text(file.path)!a} as {plain_text(name)!a}")
+                    renamed.append(f"{quoted(file.path)} as {quoted(name)}")
             except FileError as error:
                 notes.append(f"Not copied to the user's folder: {error}.")
             except OSError as error:
                 self._left += taken
-                notes.append(f"{plain_text(file.path)!a} was not copied to the user's folder: {error.strerror}.")
+                notes.append(f"{quoted(file.path)} was not copied to the user's folder: {error.strerror}.")
         if copied:
             names = f", {', '.join(renamed)}" if renamed else ""
             notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}{names}.")
