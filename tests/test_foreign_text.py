@@ -357,18 +357,13 @@ class Files:
         self.name = name
         self.settings = Settings()
 
-    def __getattr__(self, _: str) -> Any:
-        @contextmanager
-        def lent(*_: Any, **__: Any) -> Generator[Any]:
-            yield self
+    @contextmanager
+    def listing(self, *_: object) -> Generator[dict[None, Files]]:
+        yield {None: self}
 
-        return lent
-
-    def opened(self, _: object) -> dict[None, Any]:
-        return {None: self}
-
-    def at(self, *_: object) -> Any:
-        return self
+    @contextmanager
+    def reading(self, *_: object) -> Generator[Files]:
+        yield self
 
     async def files(self) -> tuple[list[FileChange], int]:
         return [FileChange(self.name, 1, "")], 0

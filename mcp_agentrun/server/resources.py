@@ -105,27 +105,27 @@ class ServerWithFiles(MCPServer[None]):
         self._kept = kept
 
     async def list_resources(self) -> list[Resource]:
-        found: list[Resource] = []
-        for handle, sandbox in self._sessions.opened(_caller.get()).items():
+        with self._sessions.listing(_caller.get()) as sandboxes:
+            return [resource for handle, sandbox in sandboxes.items() for resource in await self._of(handle, sandbox)]
+
+    async def _of(self, handle: str | None, sandbox: Sandbox) -> list[Resource]:
+        found = [
+            Resource(uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size)
+            for uri, size in self._kept.list(sandbox.id)
+        ]
+        if not sandbox.is_ready:
+            return found
+        with contextlib.suppress(AgentRunError):
+            files, _ = await sandbox.files()
             found += [
                 Resource(
-                    uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size
+                    uri=file_uri(handle, file.path),
+                    name=foreign(file.path),
+                    mime_type=mime_type(file.path),
+                    size=file.size,
                 )
-                for uri, size in self._kept.list(sandbox.id)
+                for file in files
             ]
-            if not sandbox.is_ready:
-                continue
-            with contextlib.suppress(AgentRunError):
-                files, _ = await sandbox.files()
-                found += [
-                    Resource(
-                        uri=file_uri(handle, file.path),
-                        name=foreign(file.path),
-                        mime_type=mime_type(file.path),
-                        size=file.size,
-                    )
-                    for file in files
-                ]
         return found
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
@@ -148,30 +148,36 @@ class ServerWithFiles(MCPServer[None]):
         match = _URI.fullmatch(str(uri))
         if match is None:
             raise ResourceNotFoundError(foreign(f"Unknown resource: {quoted(str(uri))}"))
-        sandbox = self._sessions.at(_caller.get(), None if match[1] == OWN else match[1])
-        if sandbox is None:
-            raise ResourceNotFoundError("There is no such sandbox.")
-        if match[2] is None:
-            output = self._kept.get(sandbox.id, str(uri))
-            if output is None:
-                raise ResourceNotFoundError(
-                    "That output is not kept: it was short, or the latest runs' have replaced it."
-                )
-            return [ReadResourceContents(output.text(), "text/plain")]
-        path = os.fsdecode(unquote_to_bytes(match[2])) if os.name != "nt" else _decoded(match[2])
-        try:
-            data = await sandbox.read_file(path, limit=READ_LIMIT)
-        except FileError as error:
-            raise ResourceNotFoundError(foreign(str(error))) from error
-        except AgentRunError as error:
-            raise ResourceError(foreign(str(error))) from error
-        return [ReadResourceContents(_text_or_bytes(data), mime_type(path))]
+        with self._sessions.reading(_caller.get(), None if match[1] == OWN else match[1]) as sandbox:
+            if sandbox is None:
+                raise ResourceNotFoundError("There is no such sandbox.")
+            if match[2] is None:
+                return [self._output(sandbox, str(uri))]
+            return [await _file(sandbox, match[2])]
+
+    def _output(self, sandbox: Sandbox, uri: str) -> ReadResourceContents:
+        output = self._kept.get(sandbox.id, uri)
+        if output is None:
+            raise ResourceNotFoundError("That output is not kept: it was short, or the latest runs' have replaced it.")
+        return ReadResourceContents(output.text(), "text/plain")
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         # There are none. The SDK calls that an internal error, and logs a traceback for each.
         raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name[:200]!a}")
+
+
+async def _file(sandbox: Sandbox, name: str) -> ReadResourceContents:
+    """The file with that *name* in a URI."""
+    path = os.fsdecode(unquote_to_bytes(name)) if os.name != "nt" else _decoded(name)
+    try:
+        data = await sandbox.read_file(path, limit=READ_LIMIT)
+    except FileError as error:
+        raise ResourceNotFoundError(foreign(str(error))) from error
+    except AgentRunError as error:
+        raise ResourceError(foreign(str(error))) from error
+    return ReadResourceContents(_text_or_bytes(data), mime_type(path))
 
 
 def _decoded(quoted: str) -> str:
