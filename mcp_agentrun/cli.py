@@ -98,20 +98,21 @@ def build(context: click.Context, config: Path | None, **flags: Any) -> None:
     """Build the runner image, unless it is there, and say its name."""
     from .ending import run_interruptibly
     from .engine.docker import DockerEngine
+    from .server.marks import foreign
 
     settings = _effective(context, config, flags)
 
     async def run() -> str:
         engine = DockerEngine.from_settings(settings)
         try:
-            return await engine.ensure_image(lambda stage: click.echo(stage, err=True))
+            return await engine.ensure_image(lambda stage: click.echo(foreign(stage), err=True))
         finally:
             await engine.aclose()
 
     try:
         click.echo(run_interruptibly(run))
     except AgentRunError as error:
-        click.echo(f"mcp-agentrun: {error}", err=True)
+        click.echo(f"mcp-agentrun: {foreign(str(error), lines=True)}", err=True)
         sys.exit(1)
 
 
@@ -147,6 +148,7 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     from .engine.docker import DockerEngine
     from .engine.network import NetworkSettings
     from .packages.installer import Cache, Installer
+    from .server.marks import foreign
 
     async def run() -> Cache | AgentRunError:
         engine = DockerEngine.from_settings(settings)
@@ -164,10 +166,10 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     if isinstance(held, AgentRunError):
-        click.echo(f"mcp-agentrun: {held}", err=True)
+        click.echo(f"mcp-agentrun: {foreign(str(held), lines=True)}", err=True)
         sys.exit(1)
     for name, used in sorted(held.packages, key=lambda package: -package[1]):
-        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {name}")
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {foreign(name)}")
     click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.cache_size / (1 << 20):.0f} MiB")
 
 
@@ -192,6 +194,7 @@ def check_files(
     import json
 
     from .safety import check
+    from .server.marks import foreign
 
     settings = _effective(context, config, flags)
     status = 0
@@ -219,7 +222,6 @@ def check_files(
             click.echo(json.dumps({"file": str(path), "allowed": verdict.allowed, "findings": findings}))
             continue
         for finding in verdict.findings:
-            click.echo(
-                f"{path}:{finding.line}:{finding.column}: {finding.reason} [{finding.rule}]\n    {finding.remedy}"
-            )
+            click.echo(f"{path}:{finding.line}:{finding.column}: {foreign(finding.reason)} [{finding.rule}]")
+            click.echo(f"    {foreign(finding.remedy)}")
     sys.exit(status)

@@ -287,6 +287,48 @@ async def test_a_sandbox_of_a_call_that_failed_is_closed_unless_its_handle_is_to
         assert sessions.count == 1
 
 
+@pytest.mark.parametrize("way", ["reading", "listing"])
+async def test_a_sandbox_does_not_expire_while_its_files_are_read(way: str) -> None:
+    read, idle = Caller("read"), Caller("idle")
+    async with open_sessions(Settings(pool=0, idle_ttl=1, reserve=1)) as sessions:
+        for caller in (read, idle):
+            async with sessions.lease(caller, None):
+                pass
+        with sessions.reading(read, None) if way == "reading" else sessions.listing(read):
+            with anyio.fail_after(30):
+                while sessions.count > 1:  # until the other one, which was last used later, has expired
+                    await anyio.sleep(0.02)
+            assert sessions.count == 1
+            used = sessions._own["read"].used  # pyright: ignore[reportPrivateUsage]
+        is_later = sessions._own["read"].used > used  # pyright: ignore[reportPrivateUsage]
+        assert is_later == (way == "reading")
+        with sessions.reading(idle, None) as gone, sessions.reading(Caller("read", "another"), "handle") as unknown:
+            assert (gone, unknown) == (None, None)
+
+
+async def test_a_reading_is_waited_for_and_others_sandboxes_are_not_read() -> None:
+    one = Caller(None, "one")
+    async with open_sessions(Settings(pool=0, reserve=1)) as sessions:
+        async with sessions.lease(one, NEW) as lease:
+            handle = lease.handle
+        for stranger in (Caller(None, "two"), Caller("connection", "two"), Caller(None)):
+            with sessions.reading(stranger, handle) as found, sessions.listing(stranger) as listed:
+                assert (found, listed) == (None, {})
+        happened: list[str] = []
+
+        async def wait() -> None:
+            await sessions.idle()
+            happened.append("idle")
+
+        async with anyio.create_task_group() as tasks:
+            with sessions.reading(one, handle) as found:
+                assert found is lease.sandbox
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                happened.append("read")
+        assert happened == ["read", "idle"]
+
+
 async def test_a_spare_is_warm_and_as_it_was_made() -> None:
     async with open_sessions(Settings(pool=1, pool_max=1, reserve=1)) as sessions:
         with anyio.fail_after(60):

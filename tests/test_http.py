@@ -367,6 +367,20 @@ async def test_an_unused_sandbox_expires_and_that_is_told(runner_image: str, tmp
             assert "NameError" in text
 
 
+async def test_reading_a_file_is_use(runner_image: str, tmp_path: Path, api: APIClient) -> None:
+    with http_server(tmp_path, "--pool", "0", "--idle-ttl", "2") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            read, idle = Talk(client), Talk(client)
+            await read.run("x = 1")
+            await client.call_tool("run_python", {"code": "open('a', 'w').close()", "sandbox": read.handle})
+            await idle.run("1")
+            with anyio.fail_after(60):
+                while len(containers_of(api, server.process.pid)) > 1:
+                    await client.read_resource(f"agentrun://{read.handle}/files/a")
+            await client.read_resource(f"agentrun://{read.handle}/files/a")
+            assert await read.run("x") == "1\n"
+
+
 async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_path: Path) -> None:
     with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
         async with (
@@ -608,6 +622,53 @@ async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_p
         outcomes = ["error", "error", "ok"]
         assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", outcome) for outcome in outcomes]
         assert all(call["seconds"] >= 0 for call in calls)
+
+
+async def abort_upload(server: HttpServer, path: str, *headers: str) -> None:
+    """Begin to send a request, and go away."""
+    async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        head = f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", f"Authorization: Bearer {TOKENS['alice']}"
+        kind = "Content-Type: application/json", "Accept: application/json, text/event-stream"
+        await stream.send("\r\n".join((*head, *kind, *headers, "", '8\r\n{"jsonrp')).encode())
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
+    runner_image: str, tmp_path: Path, form: str
+) -> None:
+    bob = {"Authorization": f"Bearer {TOKENS['bob']}"}
+    accept = {"Accept": "application/json, text/event-stream"}
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+    with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "info") as server:
+        url = f"{server.url}/mcp"
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accept}) as http:
+            began = await http.post(url, json={**PING, "method": "initialize", "params": hello})
+            session = began.headers["mcp-session-id"]
+            named = {"Mcp-Session-Id": session}
+            assert (await http.post(url, json=PING, headers={**named, **bob})).status_code == 404
+            for odd in (session, session.upper(), f"x{session}", f"{session[:8]}-{session[8:]}"):
+                await http.post(f"{server.url}/messages/?session_id={odd}", json=PING)
+            async with http.stream("GET", f"{server.url}/sse") as stream:
+                lines = stream.aiter_lines()
+                path = ""
+                while not path:
+                    path = (await anext(lines)).partition("data: ")[2]
+                assert (await http.post(server.url + path, json=PING, headers=bob)).status_code == 404
+                for length in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
+                    await abort_upload(server, path, length)
+                    await abort_upload(server, "/mcp", length)
+                    await abort_upload(server, "/mcp", length, "MCP-Protocol-Version: 2026-07-28")
+                    await abort_upload(server, "/mcp", length, f"Mcp-Session-Id: {session}")
+                with anyio.fail_after(30):
+                    while server.log.read_text().count("a client has gone in the middle of its request") < 8:
+                        await anyio.sleep(0.05)
+            assert (await http.post(url, json=PING, headers=named)).status_code == 200
+        server.end()
+        log = server.log.read_text()
+    assert "Rejecting request for session ***" in log
+    ids = session, path.partition("=")[2]
+    assert all(part not in log.lower().replace("-", "") for part in ids)
+    assert not re.search("error|traceback|disconnect", log, re.IGNORECASE), log
 
 
 async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import os
 import ssl
@@ -12,14 +14,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import anyio
 import httpx2
 import pytest
+from anyio.abc import SocketStream
 
 from mcp_agentrun.engine.docker import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server import oauth
 from mcp_agentrun.server.http import build_app
-from mcp_agentrun.server.oauth import ResourceServer
+from mcp_agentrun.server.oauth import Introspection, ResourceServer
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 
@@ -40,17 +45,41 @@ ANSWERS: dict[str, Any] = {
     "expired": {**GOOD, "exp": 1},
     "garbled": {**GOOD, "exp": "soon"},
     "no object": [],
+    "scope that is no text": {**GOOD, "scope": ["run"]},
+    "name that is no text": {**GOOD, "sub": {"name": "alice"}},
+    "end of time": {**GOOD, "exp": 10**300},
 }
+NESTED = {
+    "nested": '{"active": %s}',
+    "nested beside": '{"active": true, "client_id": "c", "scope": "run", "aud": "https://python.example/mcp", "x": %s}',
+    "nested scope": '{"active": true, "client_id": "c", "scope": %s, "aud": "https://python.example/mcp"}',
+    "nested name": '{"active": true, "client_id": %s, "scope": "run", "aud": "https://python.example/mcp"}',
+    "nested audience": '{"active": true, "client_id": "c", "scope": "run", "aud": %s}',
+    "nested issuer": '{"active": true, "client_id": "c", "scope": "run", "iss": %s}',
+    "nested end": '{"active": true, "client_id": "c", "scope": "run", "exp": %s}',
+    "nested and no object": "%s",
+}
+"""Answers in which lists are put into each other."""
 
 
 class _AuthorizationServer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["token"][0]
+        kind, _, depth = asked.partition("/")
         body = json.dumps(ANSWERS.get(asked, {"active": False})).encode()
+        if kind in NESTED:
+            body = (NESTED[kind] % ("[" * int(depth) + "]" * int(depth))).encode()
+        elif asked == "packed":
+            body = gzip.compress(json.dumps(GOOD).encode() + b" " * (64 << 20))
+        elif asked == "long":
+            body = json.dumps(GOOD).encode() + b" " * (64 << 20)
         self.send_response(200 if asked != "broken" else 500)
         self.send_header("Content-Length", str(len(body)))
+        if asked == "packed":
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -90,7 +119,7 @@ def settings_for(issuer: str) -> Settings:
 async def test_only_tokens_for_this_server_are_taken(issuer: str, token: str) -> None:
     async with guarded(issuer) as client:
         answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
-    expected = 200 if token in ("good", "listed") else 403 if token == "without the scope" else 401
+    expected = 200 if token in ("good", "listed", "end of time") else 403 if "scope" in token else 401
     assert answer.status_code == expected
 
 
@@ -111,6 +140,57 @@ async def test_certificates_are_read_once(issuer: str, monkeypatch: pytest.Monke
     for _ in range(2):
         assert await verifier.verify_token("good") is not None
     assert reads == []
+
+
+@pytest.mark.parametrize("depth", [1, 300, 900, 1100, 15_000])
+@pytest.mark.parametrize("kind", NESTED)
+async def test_an_answer_that_is_nested_deep_lets_nobody_in(issuer: str, kind: str, depth: int) -> None:
+    async with guarded(issuer) as client:
+        answer = await client.get("/metrics", headers={"Authorization": f"Bearer {kind}/{depth}"})
+    # What is beside what is asked for does no harm, unless it can't be read.
+    assert answer.status_code in ((200, 401) if kind == "nested beside" else (401, 403))
+
+
+@pytest.mark.parametrize("token", ["packed", "long"])
+async def test_no_more_of_an_answer_is_taken_than_one_can_have(
+    issuer: str, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await resource_server(settings_for(issuer)).verifier.verify_token(token) is None
+    assert "does not answer as it should" in caplog.text
+
+
+DRIPPING = {
+    "status line": b"",
+    "headers": b"HTTP/1.1 200 OK\r\nX: ",
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "interim answers": b"HTTP/1.1 100 Continue\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("where", DRIPPING)
+async def test_an_answer_that_drips_is_given_up(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oauth, "_SECONDS", 0.5)
+    drop = {"chunks": b"1\r\n \r\n", "interim answers": DRIPPING["interim answers"]}.get(where, b" ")
+    gone = anyio.Event()
+
+    async def drip(stream: SocketStream) -> None:
+        async with stream:
+            with contextlib.suppress(anyio.BrokenResourceError):
+                await stream.send(DRIPPING[where] or b"H")
+                while True:
+                    await stream.send(drop)
+                    await anyio.sleep(0.05)  # less than any wait for a part of it
+        gone.set()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, drip)
+        port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
+        verifier = Introspection(f"http://127.0.0.1:{port}", issuer="https://a.example")
+        with anyio.fail_after(30):
+            assert await verifier.verify_token("good") is None
+            await gone.wait()  # nothing is kept open
+        tasks.cancel_scope.cancel()
 
 
 async def test_where_the_authorization_server_is_away_nobody_gets_in() -> None:

@@ -454,7 +454,7 @@ async def test_files_pictures_and_resources(open_client: OpenClient, mode: str, 
         assert parse_png(base64.b64decode(image.data)) is not None
         assert isinstance(link, ResourceLink)
         assert link.uri == "agentrun://own/files/t.txt"
-        assert "[agentrun] Created: t.txt (6 B, text/plain)." in client_text(plot)
+        assert "[agentrun] Created: 't.txt' (6 B, text/plain)." in client_text(plot)
         assert plot.meta["agentrun/run"]["files"][0]["path"] == "t.txt"
         assert (out / "t.txt").read_text("utf-8") == "héllo"
         await run(client, "open('d.bin', 'wb').write(b'\\0\\xff');")

@@ -27,13 +27,13 @@ _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 _EXTRA_INDEX_VARIABLES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")
 
-_USERINFO = re.compile(r"([a-zA-Z][\w+.-]*://)[^\s/?#'\"]+@")
+_USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]+@")
 _INDEX_NAME = re.compile(r"^[\w.-]+=(?=https?://)")
 
 
 def redact(text: str) -> str:
     """*text* with user names and passwords removed from the URLs in it."""
-    return _USERINFO.sub(r"\1***@", text)
+    return _USERINFO.sub("***@", text)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
 from .arguments import wrong_arguments
 from .connections import CallerOf, accept_log_levels, on_stdio, wants_log_messages
+from .marks import foreign, plain_text, unmarked
 from .render import (
     CONNECTION_LIFETIME,
     failure,
@@ -31,7 +32,6 @@ from .render import (
     new_sandbox,
     outcome_of,
     output_uri,
-    plain_text,
     run_answer,
     text_answer,
 )
@@ -57,6 +57,7 @@ FIRST_SECONDS = 0.02
 """How long output waits before it is told: most runs have ended by then."""
 
 _RECENT = 4096
+_STAGE = 300
 
 OnCall = Callable[[str, str, float], object]
 
@@ -135,7 +136,7 @@ class _Call:
         elapsed = now - self.started
         await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
         if self.logs:
-            text = plain_text(recent.decode("utf-8", "replace"))
+            text = unmarked(plain_text(recent.decode("utf-8", "replace")))
             await self.ctx.session.send_log_message(  # pyright: ignore[reportDeprecated]
                 "info", text, "run_python", self.ctx.request_context.request_id
             )
@@ -143,7 +144,7 @@ class _Call:
     async def _tell_stage(self) -> None:
         """Tell the client what is being done."""
         self._told = now = anyio.current_time()
-        doing = self._doing if self.sandbox is None else self.sandbox.stage
+        doing = foreign(self._doing if self.sandbox is None else self.sandbox.stage, limit=_STAGE)
         elapsed = now - self.started
         await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
 

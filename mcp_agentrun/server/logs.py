@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import datetime, timezone
 from typing import Literal
 
+from starlette.requests import ClientDisconnect
+
 from ..settings import Settings
-from .render import plain_text
+from .marks import foreign
 
 __all__ = ["configure_logging"]
 
 logger = logging.getLogger(__name__)
+
+
+_NAMES = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}|(?<=agentrun://)[^\s/'\"]+", re.IGNORECASE)
+"""Ids of MCP sessions and handles: where nobody has to say who it is, whoever knows them can use them."""
+
+
+def _without_names(record: logging.LogRecord) -> bool:
+    """Keep out of what the SDK says whose session it is about."""
+    if record.name.partition(".")[0] == "mcp":
+        record.msg, record.args = _NAMES.sub("***", record.getMessage()), ()
+    return True
+
+
+def _without_departures(record: logging.LogRecord) -> bool:
+    """Take a client that has gone in the middle of its request for what it is: no error of anybody's."""
+    if not record.exc_info or not isinstance(record.exc_info[1], ClientDisconnect):
+        return True
+    record.name, record.levelno, record.levelname, record.exc_info = logger.name, logging.INFO, "INFO", None
+    record.msg, record.args = "a client has gone in the middle of its request", ()
+    return logger.isEnabledFor(logging.INFO)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -25,7 +48,7 @@ class _PlainFormatter(logging.Formatter):
             bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
             raised, stack = _raised(record)
             return "\n  ".join([self.format(bare), f"{raised}, raised in", *stack])
-        return plain_text(super().format(record))
+        return foreign(super().format(record), lines=True)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -38,7 +61,7 @@ class _JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": plain_text(record.getMessage()),
+            "message": foreign(record.getMessage(), lines=True),
         }
         entry.update(getattr(record, "fields", {}))
         if record.exc_info:
@@ -64,6 +87,8 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
     logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, level), force=True)
     logging.getLogger(__name__.partition(".")[0]).setLevel(level)
     for handler in logging.getLogger().handlers:
+        handler.addFilter(_without_names)
+        handler.addFilter(_without_departures)
         if format_ == "json":
             handler.setFormatter(_JsonFormatter())
         else:

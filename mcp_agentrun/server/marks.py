@@ -1,4 +1,4 @@
-r"""Keeping what code prints from passing for a line of ours, which begins with ``[agentrun]``."""
+r"""Text of others: kept from passing for a line of ours, which begins with ``[agentrun]``, and from hiding anything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import functools
 import re
 import unicodedata
 
-__all__ = ["ESCAPES", "unmarked"]
+from ..engine.network import redact
+
+__all__ = ["ESCAPES", "foreign", "plain_text", "quoted", "unmarked"]
 
 _OURS = "[agentrun"
 
@@ -52,6 +54,60 @@ _ALIKE = {
     for other in others
 }
 """Letters of other scripts that look like one of ours: Greek, Cyrillic, Armenian, Cherokee, Lisu and a few."""
+
+
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Controls but tab, line feed and return; what turns the direction of text; and what Unicode has no glyph for, among
+which are variation selectors and tags, in which a whole message can be hidden.
+"""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_LONGEST = 8000
+_LONGEST_NAME = 200
+
+
+def foreign(text: str, *, lines: bool = False, limit: int = _LONGEST) -> str:
+    """*text* in which others have a say, such as code, a package, an index or an exception, as it may stand in a line
+    of ours: in an answer, a message or a log. It has no password, shows all that it holds, and passes for no line of
+    ours.
+
+    :param lines: keep its lines apart, all but the first indented; otherwise it becomes a single one.
+    :param limit: longest length in characters; the middle of what is longer is left out.
+    """
+    if len(text) <= limit and text.isascii() and text.isprintable() and "[" not in text and "@" not in text:
+        return text
+    # Passwords are looked for last: an invisible character may be in the way of finding one.
+    kept = [line.rstrip() for part in ESCAPES.sub("", text).splitlines() if (line := plain_text(part)).strip()]
+    if lines:
+        text = _shortened(redact("\n".join(kept)), limit)
+        return "\n".join(
+            line if number == 0 or line.startswith("  ") else "  " + line
+            for number, line in enumerate(unmarked(text).split("\n"))
+        )
+    return unmarked(_shortened(redact(" ".join(line.strip() for line in kept)), limit))
+
+
+def quoted(name: str) -> str:
+    """A *name* that others have chosen, in quotes and on one line. What can't be seen is escaped, as Python does it."""
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], repr(_shortened(name, _LONGEST_NAME)))
+
+
+def plain_text(text: str) -> str:
+    """*text* without escape sequences and what is invisible; its lines stay as they are."""
+    return _SURROGATES.sub("\ufffd", _HIDDEN.sub("", ESCAPES.sub("", text)))
+
+
+def _shortened(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    left = limit - len(_GAP)
+    return text[: left - left // 3] + _GAP + text[len(text) - left // 3 :]
+
+
+_GAP = " ... "
 
 
 def unmarked(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import httpx2
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
@@ -22,6 +24,11 @@ __all__ = ["Introspection", "ResourceServer"]
 logger = logging.getLogger(__name__)
 
 _SECONDS = 10.0
+"""For one answer in all, however slowly it comes."""
+
+_LARGEST = 1 << 16
+"""Bytes of an answer."""
+
 _LONGEST = 8192  # characters of a token that anybody is asked about
 
 
@@ -44,21 +51,36 @@ class Introspection:
         if len(token) > _LONGEST:
             return None
         try:
-            client: httpx2.AsyncClient = httpx2.AsyncClient(timeout=_SECONDS, auth=self._credentials, verify=self._tls)
-            async with client:
-                answer: httpx2.Response = await client.post(
-                    self._endpoint,
-                    data={"token": token, "token_type_hint": "access_token"},
-                    headers={"Accept": "application/json"},
-                )
-            found: Any = answer.json() if answer.status_code == 200 else None
-        except (httpx2.HTTPError, ValueError) as error:
-            logger.warning("the authorization server does not answer: %s", type(error).__name__)
+            with anyio.fail_after(_SECONDS):
+                status, body = await self._asked(token)
+            found: Any = json.loads(body) if status == 200 else None
+            if not isinstance(found, dict):
+                logger.warning("the authorization server answers with status %d and no object", status)
+                return None
+            return self._accepted(token, cast("dict[str, Any]", found))
+        except (httpx2.HTTPError, ValueError, TimeoutError, RecursionError) as error:
+            logger.warning("the authorization server does not answer as it should: %s", type(error).__name__)
             return None
-        if not isinstance(found, dict):
-            logger.warning("the authorization server answers with status %d", answer.status_code)
-            return None
-        return self._accepted(token, cast("dict[str, Any]", found))
+
+    async def _asked(self, token: str) -> tuple[int, bytes]:
+        """The status and body of the answer about *token*."""
+        client: httpx2.AsyncClient = httpx2.AsyncClient(timeout=_SECONDS, auth=self._credentials, verify=self._tls)
+        async with (
+            client,
+            client.stream(
+                "POST",
+                self._endpoint,
+                data={"token": token, "token_type_hint": "access_token"},
+                # As it is, or a small answer could become a large one.
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            ) as answer,
+        ):
+            body = b""
+            async for part in answer.aiter_raw():
+                body += part
+                if len(body) > _LARGEST:
+                    raise ValueError("the answer is too large")
+            return answer.status_code, body
 
     def _accepted(self, token: str, found: dict[str, Any]) -> AccessToken | None:
         # Only `true` is true; and who it is must be known, or all of them would be one principal.
@@ -69,11 +91,12 @@ class Introspection:
         audience = found.get("aud")
         if isinstance(audience, list):
             audience = next(iter(cast("list[Any]", audience)), None) if len(cast("list[Any]", audience)) == 1 else None
+        scope = found.get("scope") or ""
         try:
             return AccessToken(
                 token=token,
                 client_id=found.get("client_id") or "",
-                scopes=str(found.get("scope") or "").split(),
+                scopes=scope.split() if isinstance(scope, str) else [],
                 expires_at=found.get("exp"),
                 resource=audience,
                 subject=found.get("sub"),

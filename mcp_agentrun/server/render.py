@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ from ..packages.installer import Installed
 from ..safety import Finding
 from ..sandbox import Outcome, Output, Picture, Result, RunError, State
 from ..settings import Settings
-from .marks import ESCAPES, unmarked
+from .marks import foreign, plain_text, quoted, unmarked
 
 __all__ = [
     "CONNECTION_LIFETIME",
@@ -28,7 +28,6 @@ __all__ = [
     "new_sandbox",
     "outcome_of",
     "output_uri",
-    "plain_text",
     "run_answer",
     "text_answer",
 ]
@@ -40,8 +39,6 @@ _PICTURES_SIZE = 5 << 17  # some clients take no answer of more than a megabyte,
 _LINE = 200
 OWN = "own"
 """In a URI, in place of a handle: the client's own sandbox."""
-
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 _FINDINGS_SHOWN = 5
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
@@ -96,10 +93,10 @@ def run_answer(
     output = result.output.collapsed()
     shown = _shown(output, settings.output_show)
     blocks.append(shown)
-    notes = [_MARK + unmarked(note) for note in _notes(result, settings)]
+    notes = [_MARK + foreign(note, lines=True) for note in _notes(result, settings)]
     if new:
         notes.append(new_sandbox(handle, lifetime))
-    notes += [_MARK + unmarked(note) for note in (*_things(result), *copied)]
+    notes += [_MARK + foreign(note) for note in (*_things(result), *copied)]
     truncated = output.written > settings.output_show
     if truncated:
         notes.append(f"{_MARK}The output can be read at {output_uri(handle, result.number)}.")
@@ -120,7 +117,7 @@ def run_answer(
         "truncated": {"output": {"total": result.output.written, "shown": settings.output_show}} if truncated else None,
         "files": [
             {
-                "path": _encodable(file.path),
+                "path": file.path,
                 "size": file.size,
                 "mimeType": mime_type(file.path),
                 "change": file.change,
@@ -139,7 +136,7 @@ def run_answer(
     answer.content += [
         ResourceLink(
             type="resource_link",
-            name=_encodable(file.path),
+            name=foreign(file.path),
             uri=file_uri(handle, file.path),
             mime_type=mime_type(file.path),
             size=file.size,
@@ -171,7 +168,7 @@ def _things(result: Result) -> list[str]:
     for change in ("created", "changed"):
         files = [file for file in result.files if file.change == change]
         if files:
-            named = [f"{_plain(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
+            named = [f"{quoted(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
             more = len(files) - _FILES_SHOWN
             notes.append(
                 f"{change.capitalize()}: {', '.join(named[:_FILES_SHOWN])}{f' and {more} more' if more > 0 else ''}."
@@ -202,18 +199,8 @@ _TYPES = {"csv": "text/csv", "md": "text/markdown", "py": "text/x-python", "json
 
 def latest_line(data: bytes) -> str:
     """The last line in *data* that says something, as plain text."""
-    text = plain_text(data.decode("utf-8", "replace"))
-    lines = [line.strip() for line in re.split(r"[\r\n]", text)]
-    return next((line for line in reversed(lines) if line), "")[:_LINE]
-
-
-def plain_text(text: str) -> str:
-    """*text* without escape sequences and control characters, for whoever shows it in a terminal."""
-    return _CONTROLS.sub("", ESCAPES.sub("", text))
-
-
-def _plain(path: str) -> str:
-    return _encodable(" ".join(plain_text(path).splitlines()))
+    lines = re.split(r"[\r\n]", plain_text(data.decode("utf-8", "replace")))
+    return foreign(next((line.strip() for line in reversed(lines) if line.strip()), ""), limit=_LINE)
 
 
 def _shown(output: Output, limit: int) -> str:
@@ -285,7 +272,8 @@ def _objections(what: str, findings: Sequence[Finding]) -> list[str]:
     notes = [what]
     for finding in findings[:_FINDINGS_SHOWN]:
         place = f"Line {finding.line}, column {finding.column}: " if finding.line else ""
-        notes.append(f"{place}{finding.reason} (rule {finding.rule})\n  {finding.remedy}")
+        what = f"{place}{foreign(finding.reason)} (rule {foreign(finding.rule)})"
+        notes.append(f"{what}\n  {foreign(finding.remedy)}")
     if len(findings) > _FINDINGS_SHOWN:
         notes.append(f"And {len(findings) - _FINDINGS_SHOWN} more.")
     return notes
@@ -354,30 +342,44 @@ def new_sandbox(handle: str | None, lifetime: str) -> str:
 
 def install_answer(installed: Installed, *, note: str | None = None) -> CallToolResult:
     """What is installed now, in words, and *note*."""
-    return text_answer("\n".join([*_install_lines(installed), *([note] if note else [])]))
+    return text_answer("\n".join([*map(foreign, _install_lines(installed)), *([note] if note else [])]))
 
 
 def _install_lines(installed: Installed) -> list[str]:
     lines: list[str] = []
     if installed.packages:
-        lines.append("Installed, ready to import: " + ", ".join(" ".join(item) for item in installed.packages) + ".")
+        lines.append("Installed, ready to import: " + _named(installed.packages) + ".")
     if installed.satisfied:
-        lines.append("Was there already: " + ", ".join(" ".join(item) for item in installed.satisfied) + ".")
+        lines.append("Was there already: " + _named(installed.satisfied) + ".")
     if installed.skipped:
-        lines.append(f"Not needed here, by the marker: {', '.join(installed.skipped)}.")
+        lines.append(f"Not needed here, by the marker: {', '.join(map(_name, installed.skipped))}.")
     if installed.removed:
-        lines.append("Removed: " + ", ".join(" ".join(item) for item in installed.removed) + ".")
+        lines.append("Removed: " + _named(installed.removed) + ".")
     if installed.changed:
-        changes = ", ".join(f"{name} from {before} to {now}" for name, before, now in installed.changed)
+        changes = ", ".join(
+            f"{_name(name)} from {_name(before)} to {_name(now)}" for name, before, now in installed.changed
+        )
         lines.append(f"Changed: {changes}.")
     if installed.stale:
         lines.append(
-            f"Imported before in the earlier version: {', '.join(installed.stale)}. That one stays in use until "
-            "reset_sandbox(keep_packages=True, keep_files=True)."
+            f"Imported before in the earlier version: {', '.join(map(_name, installed.stale))}. That one stays in use "
+            "until reset_sandbox(keep_packages=True, keep_files=True)."
         )
     if installed.lacking is not None:
         lines.append(installed.lacking)
     return lines or ["Nothing had to be installed."]
+
+
+def _named(items: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{_name(name)} {_name(version)}" for name, version in items)
+
+
+def _name(text: str) -> str:
+    """A package's name or version, in quotes if it can't be one."""
+    return text if _NAME.fullmatch(text) else quoted(text)
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{,99}")
 
 
 def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:
@@ -392,7 +394,7 @@ def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept
         "files": [],
         "state": state,
     }
-    return text_answer(_MARK + unmarked(message), is_error=True, meta=meta)
+    return text_answer(_MARK + foreign(message, lines=True), is_error=True, meta=meta)
 
 
 def outcome_of(result: CallToolResult) -> str:
@@ -405,7 +407,7 @@ def text_answer(text: str, *, is_error: bool = False, meta: dict[str, Any] | Non
     content = TextContent(type="text", text=_encodable(text))
     if meta is None:
         return CallToolResult(content=[content], is_error=is_error)
-    return CallToolResult(content=[content], is_error=is_error, _meta={"agentrun/run": _encodable_values(meta)})
+    return CallToolResult(content=[content], is_error=is_error, _meta={"agentrun/run": _foreign_values(meta)})
 
 
 def _encodable(text: str) -> str:
@@ -413,9 +415,11 @@ def _encodable(text: str) -> str:
     return _UNENCODABLE.sub("\ufffd", text)
 
 
-def _encodable_values(value: Any) -> Any:
+def _foreign_values(value: Any) -> Any:
     if isinstance(value, str):
-        return _encodable(value)
+        return foreign(value, lines=True)
     if isinstance(value, dict):
-        return {key: _encodable_values(item) for key, item in value.items()}  # pyright: ignore
+        return {key: _foreign_values(item) for key, item in value.items()}  # pyright: ignore
+    if isinstance(value, list):
+        return [_foreign_values(item) for item in value]  # pyright: ignore
     return value

@@ -28,7 +28,8 @@ from ..errors import AgentRunError, FileError, SettingsError
 from ..sandbox import FileChange, Output, Sandbox
 from ..sessions import Caller, Sessions
 from ..settings import Settings
-from .render import OWN, file_uri, mime_type, plain_text
+from .marks import foreign, quoted
+from .render import OWN, file_uri, mime_type
 
 __all__ = ["KeptOutput", "OutFolder", "ServerWithFiles", "announce_files", "calling"]
 
@@ -104,27 +105,27 @@ class ServerWithFiles(MCPServer[None]):
         self._kept = kept
 
     async def list_resources(self) -> list[Resource]:
-        found: list[Resource] = []
-        for handle, sandbox in self._sessions.opened(_caller.get()).items():
+        with self._sessions.listing(_caller.get()) as sandboxes:
+            return [resource for handle, sandbox in sandboxes.items() for resource in await self._of(handle, sandbox)]
+
+    async def _of(self, handle: str | None, sandbox: Sandbox) -> list[Resource]:
+        found = [
+            Resource(uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size)
+            for uri, size in self._kept.list(sandbox.id)
+        ]
+        if not sandbox.is_ready:
+            return found
+        with contextlib.suppress(AgentRunError):
+            files, _ = await sandbox.files()
             found += [
                 Resource(
-                    uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size
+                    uri=file_uri(handle, file.path),
+                    name=foreign(file.path),
+                    mime_type=mime_type(file.path),
+                    size=file.size,
                 )
-                for uri, size in self._kept.list(sandbox.id)
+                for file in files
             ]
-            if not sandbox.is_ready:
-                continue
-            with contextlib.suppress(AgentRunError):
-                files, _ = await sandbox.files()
-                found += [
-                    Resource(
-                        uri=file_uri(handle, file.path),
-                        name=plain_text(file.path).encode("utf-8", "replace").decode(),
-                        mime_type=mime_type(file.path),
-                        size=file.size,
-                    )
-                    for file in files
-                ]
         return found
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
@@ -146,31 +147,37 @@ class ServerWithFiles(MCPServer[None]):
     async def read_resource(self, uri: Any, context: Context[Any, Any] | None = None) -> Iterable[ReadResourceContents]:
         match = _URI.fullmatch(str(uri))
         if match is None:
-            raise ResourceNotFoundError(f"Unknown resource: {str(uri)[:200]!a}")
-        sandbox = self._sessions.at(_caller.get(), None if match[1] == OWN else match[1])
-        if sandbox is None:
-            raise ResourceNotFoundError("There is no such sandbox.")
-        if match[2] is None:
-            output = self._kept.get(sandbox.id, str(uri))
-            if output is None:
-                raise ResourceNotFoundError(
-                    "That output is not kept: it was short, or the latest runs' have replaced it."
-                )
-            return [ReadResourceContents(output.text(), "text/plain")]
-        path = os.fsdecode(unquote_to_bytes(match[2])) if os.name != "nt" else _decoded(match[2])
-        try:
-            data = await sandbox.read_file(path, limit=READ_LIMIT)
-        except FileError as error:
-            raise ResourceNotFoundError(str(error)) from error
-        except AgentRunError as error:
-            raise ResourceError(str(error)) from error
-        return [ReadResourceContents(_text_or_bytes(data), mime_type(path))]
+            raise ResourceNotFoundError(foreign(f"Unknown resource: {quoted(str(uri))}"))
+        with self._sessions.reading(_caller.get(), None if match[1] == OWN else match[1]) as sandbox:
+            if sandbox is None:
+                raise ResourceNotFoundError("There is no such sandbox.")
+            if match[2] is None:
+                return [self._output(sandbox, str(uri))]
+            return [await _file(sandbox, match[2])]
+
+    def _output(self, sandbox: Sandbox, uri: str) -> ReadResourceContents:
+        output = self._kept.get(sandbox.id, uri)
+        if output is None:
+            raise ResourceNotFoundError("That output is not kept: it was short, or the latest runs' have replaced it.")
+        return ReadResourceContents(output.text(), "text/plain")
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         # There are none. The SDK calls that an internal error, and logs a traceback for each.
         raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name[:200]!a}")
+
+
+async def _file(sandbox: Sandbox, name: str) -> ReadResourceContents:
+    """The file with that *name* in a URI."""
+    path = os.fsdecode(unquote_to_bytes(name)) if os.name != "nt" else _decoded(name)
+    try:
+        data = await sandbox.read_file(path, limit=READ_LIMIT)
+    except FileError as error:
+        raise ResourceNotFoundError(foreign(str(error))) from error
+    except AgentRunError as error:
+        raise ResourceError(foreign(str(error))) from error
+    return ReadResourceContents(_text_or_bytes(data), mime_type(path))
 
 
 def _decoded(quoted: str) -> str:
@@ -218,9 +225,7 @@ class OutFolder:
                 # The second look is for what others, who copy meanwhile, have taken.
                 data = b"" if file.size > self._left else await sandbox.read_file(file.path, limit=self._left)
                 if max(file.size, len(data)) > self._left:
-                    notes.append(
-                        f"{plain_text(file.path)!a} was not copied: the user's folder has had all that it may get."
-                    )
+                    notes.append(f"{quoted(file.path)} was not copied: the user's folder has had all that it may get.")
                     continue
                 taken = len(data)
                 self._left -= taken
@@ -228,12 +233,12 @@ class OutFolder:
                 await anyio.to_thread.run_sync(_write, self._folder, f"{handle}/{name}" if handle else name, data)
                 copied += 1
                 if name != file.path:
-                    renamed.append(f"{plain_text(file.path)!a} as {plain_text(name)!a}")
+                    renamed.append(f"{quoted(file.path)} as {quoted(name)}")
             except FileError as error:
                 notes.append(f"Not copied to the user's folder: {error}.")
             except OSError as error:
                 self._left += taken
-                notes.append(f"{plain_text(file.path)!a} was not copied to the user's folder: {error.strerror}.")
+                notes.append(f"{quoted(file.path)} was not copied to the user's folder: {error.strerror}.")
         if copied:
             names = f", {', '.join(renamed)}" if renamed else ""
             notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}{names}.")

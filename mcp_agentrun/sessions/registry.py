@@ -6,8 +6,8 @@ import contextlib
 import logging
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Hashable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -189,44 +189,68 @@ class Sessions:
         :raises InvalidRequestError: *caller* has no sandbox of that handle.
         :raises UnavailableError: there are as many sandboxes as may be.
         """
+        with self._under_way():
+            session, is_new, expired = await self._find(caller, handle or None)
+            with self._held([session]):
+                try:
+                    yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+                except BaseException as error:
+                    if is_new and not isinstance(error, NotReadyError):  # nobody has been told its handle
+                        self._close(session)
+                    raise
+
+    @contextmanager
+    def reading(self, caller: Caller, handle: str | None) -> Generator[Sandbox | None]:
+        """The sandbox of *caller* with that handle, or its own one, which does not expire meanwhile; None where there
+        is none. To read is to use it.
+        """
+        session = self._own.get(caller.connection) if handle is None else self._by_handle.get(handle)
+        if session is None or (handle is not None and session.caller.principal != caller.principal):
+            yield None
+            return
+        with self._under_way(), self._held([session]):
+            yield session.opened.sandbox
+
+    @contextmanager
+    def listing(self, caller: Caller) -> Generator[dict[str | None, Sandbox]]:
+        """The sandboxes that *caller* has, by handle; the client's own has none. They don't expire meanwhile, but many
+        clients list again and again by themselves, so that this is no use of them.
+
+        Where nobody has to say who it is, others' handles are not told.
+        """
+        own = self._own.get(caller.connection)
+        found: dict[str | None, _Session] = {} if own is None else {None: own}
+        if caller.principal or not self.is_shared:
+            for handle, session in self._by_handle.items():
+                if session.caller.principal == caller.principal:
+                    found[handle] = session
+        with self._under_way(), self._held([*found.values()], is_use=False):
+            yield {handle: session.opened.sandbox for handle, session in found.items()}
+
+    @contextmanager
+    def _under_way(self) -> Generator[None]:
+        """Count one call as being answered."""
         self._calls += 1
         try:
-            session, is_new, expired = await self._find(caller, handle or None)
-            session.calls += 1
-            try:
-                yield Lease(session.opened.sandbox, session.handle, is_new, expired)
-            except BaseException as error:
-                if is_new and not isinstance(error, NotReadyError):  # nobody has been told its handle
-                    self._close(session)
-                raise
-            finally:
-                session.calls -= 1
-                session.used = anyio.current_time()
+            yield
         finally:
             self._calls -= 1
             if self._calls == 0:
                 self._idle.set()
                 self._idle = anyio.Event()
 
-    def opened(self, caller: Caller) -> dict[str | None, Sandbox]:
-        """The sandboxes that *caller* has, by handle; the client's own has none.
-
-        Where nobody has to say who it is, others' handles are not told.
-        """
-        own = self._own.get(caller.connection) if caller.connection is not None else None
-        found: dict[str | None, Sandbox] = {} if own is None else {None: own.opened.sandbox}
-        if caller.principal or not self.is_shared:
-            for handle, session in self._by_handle.items():
-                if session.caller.principal == caller.principal:
-                    found[handle] = session.opened.sandbox
-        return found
-
-    def at(self, caller: Caller, handle: str | None) -> Sandbox | None:
-        """The sandbox of *caller* with that handle, or its own one; None where there is none."""
-        if handle is None:
-            return self.opened(caller).get(None)
-        session = self._by_handle.get(handle)
-        return session.opened.sandbox if session and session.caller.principal == caller.principal else None
+    @contextmanager
+    def _held(self, sessions: Sequence[_Session], *, is_use: bool = True) -> Generator[None]:
+        """Keep *sessions* from expiring."""
+        for session in sessions:
+            session.calls += 1
+        try:
+            yield
+        finally:
+            for session in sessions:
+                session.calls -= 1
+                if is_use:
+                    session.used = anyio.current_time()
 
     def disconnect(self, connection: Hashable) -> None:
         """The client of *connection* has gone: its own sandbox goes too. Others live on until they expire."""
