@@ -56,8 +56,9 @@ class Kind(enum.IntEnum):
     HELLO = 1
     """First frame of either end: ``version`` and facts about the sender."""
     READY = 2
-    """Supervisor: a worker waits for code. Installer: the volume is usable, and has packages for those sandboxes of the
-    server's that ``held`` names."""
+    """Supervisor: a worker waits for code; ``data`` has device and inode of each folder named in the first frame, and
+    ``boot`` the kernel's boot id. Installer: the volume is usable, and has packages for those sandboxes of the server's
+    that ``held`` names."""
     PING = 3
     PONG = 4
     RUN = 10

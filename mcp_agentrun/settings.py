@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -28,6 +29,7 @@ from pydantic import (
 )
 
 from .errors import SettingsError
+from .host_folder import HostFolder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -179,6 +181,8 @@ class Settings(BaseModel):
     """All settings with their defaults. Sizes are bytes, times are seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _data_folders: tuple[HostFolder, ...] = PrivateAttr(default=())
 
     timeout: Seconds = Field(default=30.0, description="Run time of a call that asks for none, in seconds.")
     max_timeout: Seconds = Field(default=300.0, description="Longest run time that a call may ask for, in seconds.")
@@ -373,11 +377,16 @@ class Settings(BaseModel):
         if self.pool > self.max_total and "pool" in self.model_fields_set:
             raise ValueError(f"pool ({self.pool}) exceeds max_total ({self.max_total})")
         self._check_access()
-        _check_data(self.data)
+        self._data_folders = _pin_data(self.data)
         first, last = self.uid_range
         if not _RESERVED_UIDS < first <= last < 1 << 31:
             raise ValueError(f"uid_range must begin above {_RESERVED_UIDS} and not end before it begins")
         return self
+
+    @property
+    def data_folders(self) -> tuple[HostFolder, ...]:
+        """The folders of `data`, as they were when these settings were made."""
+        return self._data_folders
 
     def _check_access(self) -> None:
         """That the settings about who may call `serve` say one thing: none of them is ignored for another."""
@@ -403,21 +412,22 @@ def _is_gvisor(runtime: object) -> bool:
     return isinstance(runtime, str) and "runsc" in runtime
 
 
-def _check_data(folders: tuple[str, ...]) -> None:
-    names: set[str] = set()
+def _pin_data(folders: tuple[str, ...]) -> tuple[HostFolder, ...]:
+    pinned: dict[str, HostFolder] = {}
     for folder in folders:
         try:
-            path = Path(folder).expanduser()
-        except RuntimeError as error:
+            found = HostFolder.pin(Path(folder).expanduser())
+        except (NotADirectoryError, FileNotFoundError):
+            raise ValueError(f"data: there is no folder {folder}") from None
+        except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"data: {folder}: {error}") from None
-        if not path.is_dir():
-            raise ValueError(f"data: there is no folder {folder}")
-        path = path.resolve()
+        path = found.path
         if not path.name or str(path) in _NOT_DATA or str(path).startswith(("/proc/", "/sys/", "/dev/", "/run/")):
             raise ValueError(f"data: {folder} is the system's; give the folder that has the data")
-        if path.name in names:
+        if path.name in pinned:
             raise ValueError(f"data: two folders have the name {path.name}")
-        names.add(path.name)
+        pinned[path.name] = found
+    return tuple(pinned.values())
 
 
 _NOT_DATA = frozenset(("/proc", "/sys", "/dev", "/run", "/var", "/etc", "/root", "/boot", "/usr"))

@@ -96,6 +96,66 @@ async def test_names_are_carried_from_call_to_call(checked: Sandbox) -> None:
     assert (await checked.run("o.system('id')")).outcome == "error"  # a NameError: there is no `o` any more
 
 
+FUNCTIONS = [
+    *("zeros", "ones", "arange", "linspace", "eye", "sum", "mean", "std"),
+    *("var", "sort", "unique", "dot", "cumsum", "cumprod", "diff"),
+]
+CLASSES = [
+    *("collections.Counter", "collections.OrderedDict", "collections.ChainMap", "collections.UserDict"),
+    *("collections.UserList", "collections.deque", "queue.Queue", "queue.LifoQueue", "queue.PriorityQueue"),
+    *("decimal.Decimal", "fractions.Fraction", "string.Formatter", "threading.Lock", "threading.Event"),
+]
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        pytest.param([f"x = np.{name}" for name in FUNCTIONS], id="functions"),
+        pytest.param([f"x = np.ones(3).{name}()" for name in ("sum", "mean", "std") * 4], id="methods"),
+        pytest.param([f"x = getattr(np, 'f{n}', None)" for n in range(300)], id="hundreds"),
+        pytest.param(["\n".join(f"x = np.{name}" for name in FUNCTIONS * 20)] * 3, id="hundreds in a call"),
+        pytest.param([f"x = x.reshape({n % 3 + 1}, -1).copy().T" for n in range(40)], id="chains"),
+        pytest.param(
+            [f"for x in [{', '.join(f'np.{name}' for name in FUNCTIONS)}]:\n    print(x([1, 2, 3]))"], id="loop"
+        ),
+        pytest.param(["\n".join(f"v{n} = np.abs" for n in range(m, m + 300)) for m in range(0, 3000, 300)], id="names"),
+        pytest.param([f"import {name.split('.')[0]} as x" for name in CLASSES], id="modules"),
+        pytest.param(
+            [
+                f"from {module} import {name}\nx = {name}()\nx.real = {name}"
+                for module, name in (path.split(".") for path in CLASSES)
+            ],
+            id="estimators",
+        ),
+    ],
+)
+async def test_no_number_of_bindings_locks_a_session(checked: Sandbox, codes: list[str]) -> None:
+    await ok(checked, "import numpy as np\nx, kept = np.ones(6), 'kept'")
+    for code in codes:
+        result = await checked.run(code)
+        assert result.outcome in ("ok", "error"), result.findings  # what they name may not be installed
+    assert (await ok(checked, "print(x is None, kept)")).endswith(" kept\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 'new'\n" + SPAWN,
+        "import os as x\nx.system('id')",
+        "x = [" * 900 + "]" * 900,
+        "\n".join(f"x = y{n}" for n in range(500)) + "\nx()",
+        "import os as print\nprint.system('id')",
+        "import os as *",
+    ],
+)
+async def test_a_refused_call_leaves_no_trace(checked: Sandbox, code: str) -> None:
+    await ok(checked, "x = 'old'")
+    for _ in range(12):
+        assert (await checked.run(code)).outcome in ("blocked", "error")
+    assert await ok(checked, "print(x)") == "old\n"
+    assert await ok(checked, "x.upper()") == "'OLD'\n"
+
+
 @pytest.mark.parametrize("code", ["print(1)\rprint(2)", "print(1)\r\nprint(2)", "\fprint(1)\nprint(2)"])
 async def test_what_is_executed_is_what_was_checked(checked: Sandbox, code: str) -> None:
     assert await ok(checked, code) == "1\n2\n"

@@ -180,12 +180,13 @@ def test_refused_code_leaves_no_names() -> None:
     assert len(names) == 0
 
 
-def test_too_many_names_are_refused_and_not_forgotten() -> None:
+def test_too_many_names_are_forgotten_and_not_refused() -> None:
     names = Names()
-    codes = ["\n".join(f"import os as o{i}" for i in range(start, start + 500)) for start in range(0, 3000, 500)]
-    verdicts = [check(code, names=names) for code in codes]
-    assert verdicts[0].allowed
-    assert not verdicts[-1].allowed
+    for start in range(0, 3000, 300):
+        code = "\n".join(f"import os as o{n}" for n in range(start, start + 300))
+        assert check(code, names=names).allowed
+    assert not check("o2999.system('id')", names=names).allowed  # the latest are known
+    assert check("print(o0)", names=names).allowed
     assert len(json.dumps(names.to_json())) < 1 << 19
 
 
@@ -199,11 +200,11 @@ def test_what_is_remembered_is_no_larger_than_its_keeper_takes(character: str) -
     assert 1000 < len(json.dumps(names.to_json())) < 1 << 18
 
 
-def test_a_name_that_is_too_long_to_be_remembered_is_refused() -> None:
+def test_names_that_are_too_long_are_not_remembered() -> None:
     names = Names()
     code = "".join(f"import os as {character * 200_000}\n" for character in "abcdef")
-    assert not check(code, names=names).allowed
-    assert len(json.dumps(names.to_json())) < 1 << 20
+    assert check(code, names=names).allowed
+    assert len(json.dumps(names.to_json())) < 1 << 10
 
 
 def filled(piece: str) -> str:
@@ -369,6 +370,7 @@ def test_a_name_that_is_bound_too_often_is_not_remembered_in_part() -> None:
     names = Names()
     code = "\n".join(f"o = {i}" for i in range(500)) + "\nimport os as o"
     assert [finding.rule for finding in check(code, names=names).findings] == ["complexity"]
+    assert len(names) == 0
 
 
 def test_what_is_put_together_from_decoded_text_is_decoded() -> None:

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from anyio.abc import ByteStream
 
+from ..host_folder import HostFolder
+
 __all__ = ["LABEL_OWNER", "LABEL_ROLE", "LABEL_SANDBOX", "PACKAGES", "ContainerSpec", "Engine", "Report", "Role"]
 
 LABEL_ROLE = "mcp-agentrun.role"
@@ -44,7 +46,7 @@ class ContainerSpec:
     capabilities: tuple[str, ...] = ()
     """What the container's first process keeps of root's privileges; none as a rule."""
     runtime: str | None = None
-    data: Mapping[str, str] = field(default_factory=dict[str, str])
+    data: Mapping[str, HostFolder] = field(default_factory=dict[str, HostFolder])
     """Folders of the host to be seen read-only, each by where in the container."""
 
 

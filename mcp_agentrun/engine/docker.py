@@ -275,15 +275,16 @@ def _remove(client: APIClient, container: str) -> None:
 def _data_mounts(client: APIClient, spec: ContainerSpec) -> list[dict[str, Any]]:
     """Read-only views of host folders, without what is mounted inside them: older engines would show that writable.
 
-    :raises EngineError: the engine is on another machine, whose folders these are not.
+    :raises EngineError: the engine is on another machine, whose folders these are not, or a folder can't be shown.
     """
     from docker.types import Mount
 
     if spec.data and client.base_url not in _LOCAL:
         raise EngineError("The container engine is on another machine: `data` needs one on this machine.")
     mounts: list[dict[str, Any]] = []
-    for target, source in spec.data.items():
-        mount = Mount(target, source, type="bind", read_only=True, propagation="rprivate")
+    for target, folder in spec.data.items():
+        folder.require_safe(int(spec.user.partition(":")[0]))
+        mount = Mount(target, str(folder.path), type="bind", read_only=True, propagation="rprivate")
         mount["BindOptions"]["NonRecursive"] = True
         mounts.append(mount)
     return mounts

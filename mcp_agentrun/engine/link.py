@@ -14,6 +14,7 @@ from anyio.abc import ByteStream, TaskGroup
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
 from ..protocol import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from . import ContainerSpec, Engine, Report
+from .owner import Owner
 
 __all__ = ["Keeper", "Link"]
 
@@ -209,7 +210,7 @@ class Keeper:
                 link = lifetime.enter_context(contextlib.closing(Link(stream)))
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(link.pump)
-                    problem = await self._greet(link, hello)
+                    problem = await self._greet(link, hello) or _misplaced(spec, link.greeting)
                     if problem is None:
                         tasks.start_soon(link.ping)
                         self.starts += 1
@@ -249,6 +250,16 @@ class Keeper:
         except TimeoutError:
             return "The container was started but does not answer."
         return None
+
+
+def _misplaced(spec: ContainerSpec, greeting: dict[str, Any]) -> str | None:
+    """What is wrong with the folders that the engine has mounted, as the container's *greeting* reports them: the path
+    of one may have come to lead elsewhere just before. They can be compared where the kernel is this machine's.
+    """
+    if greeting.get("boot") != Owner.current().boot:
+        return None
+    wrong = [target for target, folder in spec.data.items() if greeting["data"].get(target) != folder.identity]
+    return f"The container engine has mounted another folder than that of `data` at {wrong[0]!a}." if wrong else None
 
 
 class _Attempt:

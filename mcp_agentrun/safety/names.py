@@ -14,15 +14,16 @@ _MOST_TEXT = 1 << 17
 """Size of it all, as JSON, beyond which no more texts are remembered."""
 
 _MOST = 1 << 19
-"""Size of it all, as JSON. References are never forgotten: those beyond it make it `Names.full`."""
+"""Size of it all, as JSON, beyond which the names are forgotten that were bound longest ago."""
 
 
 class Names:
     """What each name at the top level of a session may stand for: modules, functions of theirs, short texts.
 
-    Values only ever gather: code that was judged may have stopped before it rebound a name, and a name that once was
-    ``os`` may still be. What matters fits into a few kilobytes, which the owner of a checker keeps (`to_json`) and
-    hands to the next one (`from_json`).
+    Values gather: code that was judged may have stopped before it rebound a name, and a name that once was ``os`` may
+    still be. Where there is too much to remember, the oldest is forgotten, because refusing code would lock the
+    session. What matters fits into a few kilobytes, which the owner of a checker keeps (`to_json`) and hands to the
+    next one (`from_json`).
     """
 
     def __init__(self) -> None:
@@ -30,8 +31,6 @@ class Names:
         self.changed = False
         """Since the last `to_json`."""
         self._size = 0
-        self.full = False
-        """More was to be remembered than can be."""
 
     def __len__(self) -> int:
         return len(self._values)
@@ -42,7 +41,7 @@ class Names:
 
     def add(self, name: str, kind: str, value: str | int) -> None:
         """Note that *name* may stand for *value*."""
-        if isinstance(value, str) and len(value) > _LONGEST:
+        if len(name) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
             return
         known = self._values.get(name, [])
         if (kind, value) in known:
@@ -50,21 +49,21 @@ class Names:
         size = _size((kind, value)) + (0 if known else _size(name))
         if kind != "ref" and self._size + size > _MOST_TEXT:
             return
-        if self._size + size > _MOST or (not known and len(self._values) >= _MOST_NAMES):
-            self.full = True
-            return
         if len(known) >= _MOST_VALUES:
-            # A reference matters more than a text, and the latest text more than earlier ones.
-            texts = [entry for entry in known if entry[0] != "ref"]
-            if not texts:
-                self.full = True
-                return
-            known.remove(texts[0])
-            size -= _size(texts[0])
+            # A reference matters more than a text, and the latest value more than earlier ones.
+            oldest = next((entry for entry in known if entry[0] != "ref"), known[0])
+            known.remove(oldest)
+            size -= _size(oldest)
         known.append((kind, value))
-        self._values[name] = known
+        self._values.pop(name, None)
+        self._values[name] = known  # the last one now, and the last to be forgotten
         self._size += size
         self.changed = True
+        while self._size > _MOST or len(self._values) > _MOST_NAMES:
+            self._forget(next(iter(self._values)))
+
+    def _forget(self, name: str) -> None:
+        self._size -= _size(name) + sum(map(_size, self._values.pop(name)))
 
     def to_json(self) -> dict[str, list[list[Any]]]:
         self.changed = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from . import bombs, databases, execution, files, latent, reflection, system, tampering, written
 from .canonical import canonical
@@ -379,11 +379,11 @@ def judge(
     written.judge_files(policy)
     _require_whole(policy)
     if names is not None and (remember or not policy.findings):
-        _remember(evaluator, names)
-        _require_whole(policy)
-        if names.full:
-            policy.refuse("complexity", tree, "The session has bound more names to modules than can be kept in mind.",
-                          "Use reset_sandbox, and bind fewer names.")  # fmt: skip
+        bound = list(_bound(evaluator))
+        _require_whole(policy)  # before anything is noted: refused code leaves no trace
+        if remember or not policy.findings:
+            for name, kind, value in bound:
+                names.add(name, kind, value)
     return tuple(sorted(policy.findings, key=lambda finding: (finding.line, finding.column)))
 
 
@@ -393,14 +393,14 @@ def _require_whole(policy: Policy) -> None:
                       "Names and texts are passed on through too many steps to be followed.")  # fmt: skip
 
 
-def _remember(evaluator: Evaluator, names: Names) -> None:
+def _bound(evaluator: Evaluator) -> Iterator[tuple[str, str, str | int]]:
+    """Name, kind and value of what the code binds at its top level, as `Names.add` takes them."""
     for name in evaluator.symbols.module.bindings:
         for value in evaluator.name(name, evaluator.symbols.module):
-            if value.kind in ("ref", "text", "int"):
-                if value.kind == "ref" and value.value.startswith("builtins.") and value.value.endswith(name):
-                    continue
-                if value.kind == "int" and not -(1 << 63) < value.value < 1 << 63:
-                    continue
-                names.add(name, value.kind, value.value)
-            elif value.kind == "path":
-                names.add(name, "path", value.value)
+            if value.kind not in ("ref", "text", "int", "path"):
+                continue
+            if value.kind == "ref" and value.value.startswith("builtins.") and value.value.endswith(name):
+                continue
+            if value.kind == "int" and not -(1 << 63) < value.value < 1 << 63:
+                continue
+            yield name, value.kind, value.value

@@ -105,6 +105,7 @@ class Sandbox:
 
     async def _hello(self) -> dict[str, Any]:
         return {
+            "data": [f"/workspace/{folder.path.name}" for folder in self._settings.data_folders],
             "preload": list(self._settings.preload),
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,

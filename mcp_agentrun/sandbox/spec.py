@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 from ..engine import ContainerSpec
 from ..reports import WRITABLE
@@ -67,10 +66,5 @@ def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> Conta
         },
         network=settings.network,
         runtime=settings.runtime,
-        data={f"/workspace/{path.name}": str(path) for path in data_folders(settings)},
+        data={f"/workspace/{folder.path.name}": folder for folder in settings.data_folders},
     )
-
-
-def data_folders(settings: Settings) -> list[Path]:
-    """The host folders that code can read."""
-    return [Path(folder).expanduser().resolve() for folder in settings.data]

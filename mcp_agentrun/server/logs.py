@@ -95,6 +95,12 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
             handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if format_ == "json":
         logging.captureWarnings(True)
+    for folder in settings.data_folders:
+        logger.warning(
+            "data: code in the sandboxes reads %s. It can lock files there (flock), which programs that lock them wait "
+            "for, and use sockets and FIFOs that are made there later, where their permissions let others",
+            folder.path,
+        )
     if settings.network != "none":
         logger.warning(
             "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",

@@ -293,6 +293,24 @@ def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int
     return ended
 
 
+def boot_id() -> str | None:
+    """The running kernel's id of its boot; None where it has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def identity(path: str) -> list[int] | None:
+    """Device and inode of the file at *path*; None where there is none."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return [status.st_dev, status.st_ino]
+
+
 def is_alive(pid: int) -> bool:
     """Whether *pid* still executes; a zombie, whose parent has to reap it, does not."""
     return _state(pid) not in (b"", b"Z", b"X")

@@ -123,6 +123,7 @@ class Supervisor:
         self._memory = linux.Memory()
         self._workspace = Workspace()
         self._preload: list[str] = []
+        self._data: list[str] = []
         self._checkpoints = False
         self._announced = False
         self._waiting: Run | None = None
@@ -215,6 +216,7 @@ class Supervisor:
     def _on_hello(self, fields: dict[str, Any]) -> None:
         if fields["version"] != VERSION:
             raise FrameError(f"the server speaks version {fields['version']}, this image {VERSION}")
+        self._data = fields["data"]
         self._preload = fields["preload"]
         self._output.keep = fields["output_keep"]
         self._checkpoints = fields["checkpoints"]
@@ -453,7 +455,12 @@ class Supervisor:
             return
         if not self._announced:
             self._announced = True
-            self._host.send_json(Kind.READY, distributions=missing.distributions())
+            self._host.send_json(
+                Kind.READY,
+                distributions=missing.distributions(),
+                boot=linux.boot_id(),
+                data={path: linux.identity(path) for path in self._data},
+            )
         if worker.turn is None or self._reset is not None or self._run is not None:
             return
         if self._ended is not None:
