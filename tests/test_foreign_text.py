@@ -18,9 +18,9 @@ from mcp.types import CallToolResult, ResourceLink, TextContent
 
 from mcp_agentrun.engine.network import NetworkSettings, redact
 from mcp_agentrun.errors import AgentRunError, FileError, InstallError, InvalidRequestError, UnavailableError
+from mcp_agentrun.packages.answers import Answer, Done, Progress
 from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.policy import Policy, parse_requirements
-from mcp_agentrun.protocol import Kind, encode_json
 from mcp_agentrun.safety import Finding
 from mcp_agentrun.sandbox import FileChange, Output, Result, RunError
 from mcp_agentrun.server import app
@@ -325,20 +325,20 @@ async def _(text: str) -> list[str]:
 
 async def installing(error: str, *, progress: str = "", report: Callable[[str], None] = lambda _: None) -> object:
     """The error by which a call fails when the installer says *error*."""
-    frames = [
-        (Kind.INSTALL_PROGRESS, encode_json(Kind.INSTALL_PROGRESS, text=progress)[5:]),
-        (Kind.INSTALL_DONE, json.dumps({"error": error}).encode()),
+    told = [
+        Progress.model_construct(request=1, text=progress),
+        Done.model_construct(request=1, sandbox="a", folder="", packages=(), satisfied=(), modules={}, error=error),
     ]
 
-    class Link:
-        async def receive(self) -> tuple[Kind, bytes]:
-            return frames.pop(0)
+    class Request:
+        async def receive(self) -> Answer:
+            return told.pop(0)
 
     engine: Any = None
-    link: Any = Link()
+    request: Any = Request()
     installer = Installer(engine, Settings(), NetworkSettings())
     try:
-        installer._installed(await installer._outcome(link, report))  # pyright: ignore[reportPrivateUsage]
+        installer._installed(await installer._outcome(request, report, "a"))  # pyright: ignore[reportPrivateUsage]
     except InstallError as raised:
         return raised
     raise AssertionError

@@ -462,8 +462,10 @@ def serve_pages(api: APIClient, pages: Mapping[str, tuple[str, bytes]]) -> Gener
             self.send_header("Content-Type", found[0] if found else "text/plain")
             self.send_header("Content-Length", str(len(found[1]) if found else 0))
             self.end_headers()
-            if found:
+            if found and self.command == "GET":
                 self.wfile.write(found[1])
+
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -742,13 +744,11 @@ async def test_what_a_build_reaches(runner_image: str, api: APIClient, tmp_path:
             await other.install("honest")
             await sandbox.install("prober")
             assert await text_of(sandbox, "import prober; prober.REACHED") == "[]\n"
-            daemons = (
-                "ps" if False else "for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null | tr '\\0' ' '; echo; done"
-            )
+            daemons = "for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null | tr '\\0' ' '; echo; done"
             for container in containers_of(api, os.getpid()):
                 made = api.exec_create(container, ["sh", "-c", daemons])
                 assert "backend" not in api.exec_start(made["Id"]).decode()
-            assert (await sandbox.install("honest")).packages == (("honest", "1.0"), ("prober", "1.0"))
+            assert (await sandbox.install("honest")).packages == (("honest", "1.0"),)
             with contextlib.suppress(InstallError):
                 await sandbox.install("evil")
             assert trap.sprang(), "what the trap is for can be noticed"
