@@ -277,12 +277,18 @@ def test_a_client_that_never_reads_is_taken_for_gone_and_does_not_fill_the_memor
     assert containers_of(api, server.pid) == []
 
 
-def test_a_client_that_closes_stdin_and_reads_nothing_is_taken_for_gone(runner_image: str, api: APIClient) -> None:
+@pytest.mark.parametrize("waiting", [4, 40])
+def test_a_client_that_closes_stdin_and_reads_nothing_is_taken_for_gone(
+    runner_image: str, api: APIClient, waiting: int
+) -> None:
+    """Whether the end of what it sends is seen, or stands behind requests that are not read any more."""
     with impatient_server() as server:
         say(server, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "reset_sandbox"}})
         answers_of(server, 2)
         assert containers_of(api, server.pid)
-        say(server, *({**LIST, "id": number} for number in range(12)))  # more than a pipe holds the answers of
+        say(server, {**LIST, "id": 3})
+        fit = (1 << 16) // len(json.dumps(answers_of(server, 3)))
+        say(server, *({**LIST, "id": number} for number in range(fit + waiting)))
         assert server.stdin is not None
         server.stdin.close()
         assert server.wait(60) == 0
