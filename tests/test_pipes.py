@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
+import psutil
 import pytest
+from docker import APIClient
 
 from mcp_agentrun.server import pipes
+
+from .conftest import containers_of
 
 pytestmark = pytest.mark.anyio
 
@@ -183,6 +193,175 @@ def test_the_server_lives_on_after_lines_that_are_no_messages() -> None:
         (None, -32600),
         (2, None),
     }
+
+
+# A server whose patience is short, and which otherwise is what clients start.
+IMPATIENT = """
+from mcp_agentrun.__main__ import main
+from mcp_agentrun.server import pipes
+pipes.PATIENCE_SECONDS = 0.3
+main()
+"""
+READ = {"jsonrpc": "2.0", "method": "resources/read", "params": {"uri": "agentrun://own/runs/1/output"}}
+LIST = {"jsonrpc": "2.0", "method": "tools/list"}
+
+
+@contextmanager
+def impatient_server() -> Generator[subprocess.Popen[bytes]]:
+    """One that has shaken hands with its client."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        with server:
+            say(server, INITIALIZE)
+            assert server.stdout is not None
+            assert json.loads(server.stdout.readline())["id"] == 1
+            say(server, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+            yield server
+    finally:
+        server.kill()
+
+
+def say(server: subprocess.Popen[bytes], *messages: dict[str, Any]) -> None:
+    assert server.stdin is not None
+    server.stdin.write("".join(json.dumps(message) + "\n" for message in messages).encode())
+    server.stdin.flush()
+
+
+def answers_of(server: subprocess.Popen[bytes], id_: int) -> dict[str, Any]:
+    assert server.stdout is not None
+    while (answer := json.loads(server.stdout.readline())).get("id") != id_:
+        pass
+    return answer
+
+
+def flood(server: subprocess.Popen[bytes], data: bytes) -> int:
+    """Send *data* again and again, and read nothing, until the server ends. Returns how many bytes it has taken."""
+    assert server.stdin is not None
+    taken = 0
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            taken += os.write(server.stdin.fileno(), data)
+    return taken
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps({**LIST, "id": 7}).encode() + b"\n",
+        b"".join(json.dumps({**LIST, "id": str(number)}).encode() + b"\n" for number in range(50)),
+        json.dumps({**READ, "id": 7}).encode() + b"\n",
+        b"{}\n",
+        b"[" * 5000 + b"\n",
+        json.dumps({**INITIALIZE, "id": 7}).encode() + b"\n",
+    ],
+    ids=["lists", "lists with ids of their own", "long outputs", "no messages", "no JSON", "handshakes"],
+)
+def test_a_client_that_never_reads_is_taken_for_gone_and_does_not_fill_the_memory(
+    runner_image: str, api: APIClient, data: bytes
+) -> None:
+    with impatient_server() as server:
+        code = {"name": "run_python", "arguments": {"code": "print('x' * 8_000_000)"}}
+        say(server, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": code})
+        assert "truncated" in str(answers_of(server, 2))
+        before = psutil.Process(server.pid).memory_info().rss
+        taken = flood(server, data)
+        _, status, use = os.wait4(server.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert server.stderr is not None
+        assert b"the client does not read" in server.stderr.read()
+    assert taken < 4 << 20
+    # Twenty answers and a few more, of 8 MB at most; each takes its size a few times while it is made.
+    assert use.ru_maxrss * 1024 - before < (400 << 20 if b"runs/1" in data else 48 << 20)
+    assert containers_of(api, server.pid) == []
+
+
+@pytest.mark.parametrize("waiting", [4, 40])
+def test_a_client_that_closes_stdin_and_reads_nothing_is_taken_for_gone(
+    runner_image: str, api: APIClient, waiting: int
+) -> None:
+    """Whether the end of what it sends is seen, or stands behind requests that are not read any more."""
+    with impatient_server() as server:
+        say(server, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "reset_sandbox"}})
+        answers_of(server, 2)
+        assert containers_of(api, server.pid)
+        say(server, {**LIST, "id": 3})
+        fit = (1 << 16) // len(json.dumps(answers_of(server, 3)))
+        say(server, *({**LIST, "id": number} for number in range(fit + waiting)))
+        assert server.stdin is not None
+        server.stdin.close()
+        assert server.wait(60) == 0
+    assert containers_of(api, server.pid) == []
+
+
+def test_a_client_that_reads_late_is_answered_in_full() -> None:
+    with impatient_server() as server:
+        numbers = range(100, 400)
+        asking = threading.Thread(target=say, args=(server, *({**LIST, "id": number} for number in numbers)))
+        asking.start()
+        assert server.stdout is not None
+        answered = [json.loads(server.stdout.readline())["id"] for _ in numbers]
+        asking.join()
+        assert sorted(answered) == list(numbers)
+        say(server, {"jsonrpc": "2.0", "id": 2, "method": "ping"})
+        assert answers_of(server, 2)["result"] == {}
+
+
+async def test_a_client_that_only_listens_may_stop_for_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipes, "PATIENCE_SECONDS", 0.01)
+    (requests, client_out), (client_in, answers) = os.pipe(), os.pipe()
+    gone: list[str] = []
+    waits = anyio.Event()
+
+    class Poll:
+        """Tells when it has been looked for requests a few times."""
+
+        looks = 0
+
+        def poll(self, _: int) -> list[int]:
+            self.looks += 1
+            if self.looks == 5:
+                waits.set()
+            return []
+
+    text = pipes._Text(answers, lambda: gone.append("gone"), requests=requests)  # pyright: ignore[reportPrivateUsage]
+    real, text._requests = text._requests, Poll()  # pyright: ignore
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(text.write, "x" * 200_000)
+        await waits.wait()
+        assert gone == []
+        text._requests = real  # pyright: ignore[reportPrivateUsage]
+        os.close(client_out)  # and now it is known to have gone
+        with anyio.fail_after(30):
+            while not gone:
+                await anyio.sleep(0.01)
+    for descriptor in (requests, client_in, answers):
+        os.close(descriptor)
+
+
+async def test_a_line_without_an_end_is_not_kept() -> None:
+    (requests, client_out), (client_in, answers) = os.pipe(), os.pipe()
+    sent = b'{"id": "' + "\u00e9".encode() * pipes.LONGEST_LINE
+
+    def send() -> None:
+        with os.fdopen(client_out, "wb") as out:
+            out.write(sent + b"\n" + PING.encode() + b"\n")
+
+    lines = pipes._Lines(requests, pipes._Text(answers))  # pyright: ignore[reportPrivateUsage]
+    tracemalloc.start()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, send)
+        assert [line async for line in lines] == [PING]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    os.close(answers)
+    with os.fdopen(client_in) as found:
+        (answer,) = (json.loads(line) for line in found)
+    os.close(requests)
+    assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+    assert "longer than 4 MiB" in answer["error"]["message"]
+    assert peak < len(sent) * 4  # the test's own copies are two of them
 
 
 def test_a_client_that_closes_its_end_for_answers_has_gone() -> None:

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import anyio
 from mcp.server.mcpserver import MCPServer
-from mcp.server.stdio import stdio_server
 
 from ..engine.docker import DockerEngine
 from ..engine.network import NetworkSettings
@@ -19,7 +18,7 @@ from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
 from .logs import configure_logging
-from .pipes import claim
+from .pipes import claimed
 
 __all__ = ["serve_stdio"]
 
@@ -82,5 +81,5 @@ async def _run(server: MCPServer[None]) -> None:
         return
     inner = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
     with anyio.CancelScope() as scope:  # a client that reads nothing any more has gone as one has that closes stdin
-        async with stdio_server(*claim(scope.cancel)) as (read, write):
+        async with claimed(scope.cancel) as (read, write):
             await inner.run(read, write, inner.create_initialization_options())
