@@ -78,7 +78,8 @@ class Kind(enum.IntEnum):
     RESET_DONE = 21
     INSTALL = 30
     """Installer: resolve and install ``requirements`` for ``sandbox``, which has ``before``, version by name, from
-    ``sources``. Like all requests to an installer it has the number ``request``, which each answer repeats."""
+    ``sources``; where ``is_open``, what is resolved may be fetched before it is approved. Like all requests to an
+    installer it has the number ``request``, which each answer repeats."""
     INSTALL_PROGRESS = 31
     INSTALL_DONE = 32
     """Installer: the ``folder`` for ``sandbox``, ``packages``, what was ``satisfied``, the ``modules`` of packages that

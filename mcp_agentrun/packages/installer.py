@@ -297,6 +297,7 @@ class Installer:
             requirements=list(requirements),
             constraints=list(self.policy.limits()),
             before=dict(before),
+            is_open=self.policy.is_open,
             sources={
                 "index_url": self._network.index_url,
                 "extra_index_urls": list(self._network.extra_index_urls),

@@ -120,6 +120,12 @@ class Policy:
     constraints: Constraints = Constraints()
     require_hashes: bool = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing but the number of packages can speak against what a resolver finds."""
+        is_all = any(rule.pattern == "*" and not rule.versions for rule in self.allow)
+        return is_all and not (self.deny or self.constraints.hashes or self.require_hashes)
+
     def judge_asked(self, requirements: Iterable[str]) -> None:
         """:raises InvalidRequestError: one of *requirements* may not be asked for; the text says why."""
         for text in requirements:

@@ -17,16 +17,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from mcp_agentrun.packages.pins import PinError, Pins, parse_pins, requirement_line, validated
 from mcp_agentrun.protocol import FrameError, Kind, encode_json
 from runner import lanes
 from runner.lanes import Lane, Workplace, measure
 from runner.publish import Publisher
 
-__all__ = ["FULL", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter", "checked_id"]
+__all__ = ["FULL", "IMAGE_METADATA", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter", "checked_id"]
 
 PYTHON = "/opt/venv/bin/python"
 UV = "/usr/local/bin/uv"
+IMAGE_METADATA = "/tmp/image"
+"""A copy of the metadata of the distributions that the image has."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _ERROR_KEPT = 2000
@@ -61,6 +66,8 @@ class Host(Protocol):
     options: dict[str, Any]
     image: Pins
     """What the image has."""
+    image_metadata: frozenset[str]
+    """Names of the folders in `IMAGE_METADATA`."""
 
     def send(self, frame: bytes) -> None: ...
 
@@ -84,6 +91,7 @@ class Installation:
         self._constraints: list[str] = fields["constraints"]
         self._before = validated(fields["before"])
         self._sources: dict[str, Any] = fields["sources"]
+        self._is_open = bool(fields["is_open"]) and " @ " not in "".join(self._requirements)
         self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -125,26 +133,35 @@ class Installation:
             if lane.is_builder:  # nothing of what builds leave is used again
                 lanes.remove(lane, lane.cache)
             with Workplace(lane) as workplace, self._installer.meter.charged(self):
-                answer = self._carry_out(Call(self, lane, workplace, self._installer.environment(sources)))
-            if lane.is_builder:
-                lanes.remove(lane, lane.cache)
-            return answer
+                call = Call(self, lane, workplace, self._installer.environment(sources))
+                try:
+                    return self._carry_out(call)
+                except BaseException:
+                    call.discard()
+                    raise
+                finally:
+                    if lane.is_builder:
+                        lanes.remove(lane, lane.cache)
 
     def _carry_out(self, call: Call) -> dict[str, Any]:
         installer = self._installer
         asked = self._digest(call)
         known = None if call.lane.is_builder else installer.resolution(asked)
-        pins = known if known is not None else self._resolve(call)
+        # Whatever is resolved may be fetched, as a rule: then one call of uv does both in less time than two.
+        is_fetched = known is None and self._is_open and not self._before and not call.lane.is_builder
+        resolve = self._resolve_and_fetch if is_fetched else self._resolve
+        pins = known if known is not None else resolve(call)
         missing = {name: version for name, version in pins.items() if installer.image.get(name) != version}
         answer: dict[str, Any] = {"satisfied": sorted(item for item in pins.items() if item[0] not in missing)}
         if missing:
             hashes = self._approval(missing)
-            self._fetch(call, missing, hashes, is_known=known is not None)
+            if not is_fetched:
+                self._fetch(call, missing, hashes, is_known=known is not None)
             site = call.workplace.made / "site"
             self._check_size(*measure(site))
             for name in missing:
                 (call.lane.used / name).touch()
-            publisher = Publisher(call.lane, site)
+            publisher = Publisher(call.lane, site, without=installer.image_metadata)
             answer["folder"] = installer.publish(publisher, self.sandbox)
             answer["packages"] = sorted(missing.items())
             changed = [name for name, version in self._before.items() if missing.get(name, version) != version]
@@ -158,21 +175,37 @@ class Installation:
         given = [self._requirements, self._constraints, self._before, self._installer.image, call.environment]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
+    def _asked(self, call: Call) -> tuple[str, ...]:
+        """What uv has to be told of what to resolve: the image's versions stay."""
+        self.progress("resolving " + ", ".join(self._requirements)[:200])
+        image = (f"{name}=={version}" for name, version in self._installer.image.items())
+        constraints = call.workplace.give("constraints.txt", [*image, *self._constraints])
+        requirements = call.workplace.give("requirements.in", self._requirements)
+        return ("--python", PYTHON, "--constraint", constraints, requirements)
+
+    def _resolve_and_fetch(self, call: Call) -> Pins:
+        """Resolve and install, on top of what the image has, in one call of uv."""
+        site = call.workplace.made / "site"
+        call.program("/bin/cp", "-r", IMAGE_METADATA, str(site))  # by which uv sees what is installed
+        *options, requirements = self._asked(call)
+        options = ("--output-format", "json", "--target", str(site), *options, "--requirement", requirements)
+        changes = json.loads(call.uv("pip", "install", "--quiet", *options))["changes"]
+        image = self._installer.image
+        names = {canonicalize_name(Requirement(text).name) for text in self._requirements}
+        installed = {change["name"]: change["version"] for change in changes if change["action"] == "installed"}
+        return validated({**{name: image[name] for name in names & image.keys()}, **installed})
+
     def _resolve(self, call: Call) -> Pins:
         """Name and version of everything that the requirements need, on top of what the image has. What the sandbox
         has stays in its version as far as that is possible.
         """
-        self.progress("resolving " + ", ".join(self._requirements)[:200])
-        image = (f"{name}=={version}" for name, version in self._installer.image.items())
-        constraints = call.workplace.give("constraints.txt", [*image, *self._constraints])
         output = call.workplace.made / "pins.txt"
         # uv prefers what its output file has. The lane's folder is not PID 1's to write, so uv copies it there.
         kept = [requirement_line(*pin) for pin in self._before.items() if not pin[1].startswith("@")]
         if kept:
             call.program("/bin/cp", call.workplace.give("preferred.txt", kept), str(output))
-        requirements = call.workplace.give("requirements.in", self._requirements)
-        options = ("--python", PYTHON, "--constraint", constraints, "--output-file", str(output))
-        call.uv("pip", "compile", "--quiet", "--no-header", "--no-annotate", *options, requirements)
+        options = ("--no-header", "--no-annotate", "--output-file", str(output))
+        call.uv("pip", "compile", "--quiet", *options, *self._asked(call))
         return parse_pins(_read_plain(output, _PINS_KEPT))
 
     def _approval(self, pins: Pins) -> dict[str, list[str]]:
@@ -215,18 +248,27 @@ class Installation:
         """Report how much has been downloaded; false where that, or what uv has *written*, exceeds a limit, or this is
         cancelled.
         """
-        limit = self._installer.options["download"]
-        received = self._installer.meter.received(self)
         try:
-            if received > limit:
-                raise InstallError(f"The download is larger than {_mib(limit)}, this server's limit.")
+            received = self._check_download()
             self._check_size(*measure(*written))
         except InstallError as error:
             self._stopped_by = error
+            return False
         if received - self._told > 1 << 20:
             self._told = received
             self.progress(f"downloading and installing: {_mib(received)} received")
-        return self._stopped_by is None and not self._cancelled.is_set()
+        return not self._cancelled.is_set()
+
+    def _check_download(self) -> int:
+        """The bytes that have been downloaded.
+
+        :raises InstallError: they are too many.
+        """
+        limit = self._installer.options["download"]
+        received = self._installer.meter.received(self)
+        if received > limit:
+            raise InstallError(f"The download is larger than {_mib(limit)}, this server's limit.")
+        return received
 
     def started(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -240,12 +282,13 @@ class Installation:
             raise InstallError("The installation was cancelled.")
         if self._stopped_by is not None:
             raise self._stopped_by
+        self._check_download()
         if exit_.status == -signal.SIGXFSZ:
             raise InstallError(f"It has a file of more than {_mib(options['size'])}, this server's limit.")
         if exit_.status == -signal.SIGKILL:
             raise InstallError("The installer ran out of memory.")
         if exit_.status != 0:
-            text = self._explained(_explanation(exit_.said))
+            text = self._explained(_explanation(exit_.errors))
             raise NoWheelError(text) if _NO_WHEEL.search(text) else InstallError(text)
 
     def _explained(self, text: str) -> str:
@@ -275,9 +318,13 @@ class Call:
         self.lane = lane
         self.workplace = workplace
         self.environment = environment
+        self._before = lanes.unpacked(lane)
 
-    def uv(self, *arguments: str) -> None:
-        """:raises InstallError: uv refused or was stopped."""
+    def uv(self, *arguments: str) -> str:
+        """The output of uv.
+
+        :raises InstallError: it refused or was stopped.
+        """
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.workplace.made),
@@ -291,15 +338,17 @@ class Call:
             **self.environment,
         }
         options = () if self.lane.is_builder else ("--only-binary", ":all:")
-        before = lanes.unpacked(self.lane)
 
         def watch() -> bool:
-            return self._owner.watch(lanes.unpacked(self.lane) - before)
+            return self._owner.watch(lanes.unpacked(self.lane) - self._before)
 
         exit_ = lanes.run(self.lane, (UV, *arguments, *options), environment, self._owner.started, watch)
-        if not watch() or exit_.status == -signal.SIGKILL:  # it may have been too quick to be stopped
-            lanes.remove(self.lane, *(lanes.unpacked(self.lane) - before))
         self._owner.judge(exit_)
+        return exit_.output
+
+    def discard(self) -> None:
+        """Remove what has been unpacked since this was made, complete or not."""
+        lanes.remove(self.lane, *(lanes.unpacked(self.lane) - self._before))
 
     def program(self, *command: str) -> None:
         """:raises OSError: it failed."""

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
 from mcp_agentrun.protocol import VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from runner import lanes
-from runner.installation import FULL, PYTHON, UV, Installation, InstallError, Meter, checked_id
+from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, InstallError, Meter, checked_id
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
 from runner.linux import become, set_dumpable
 from runner.publish import Publisher, PublishError
@@ -68,6 +68,7 @@ class Installer:
         self.certificates = ""
         self.options: dict[str, Any] = {}
         self.image: Pins = {}
+        self.image_metadata: frozenset[str] = frozenset()
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -137,6 +138,11 @@ class Installer:
         site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
         found = importlib.metadata.distributions(path=[site_packages])
         self.image = validated({item.metadata["Name"]: item.version for item in found})
+        for path in Path(site_packages).glob("*.dist-info/METADATA"):
+            copy = Path(IMAGE_METADATA, path.parent.name)
+            copy.mkdir(parents=True)
+            shutil.copyfile(path, copy / path.name)
+        self.image_metadata = frozenset(os.listdir(IMAGE_METADATA))
         for folder in map(_folder_of, fields["served"]):
             if folder.is_dir():
                 self._keep(folder)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from runner.linux import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, is_alive, processes
@@ -42,7 +43,7 @@ CAPABILITIES = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
 WATCH_SECONDS = 0.2
 _KILL_SECONDS = 10.0
 _LOCK_SECONDS = 0.05
-_SAID_KEPT = 1 << 16
+_SAID_KEPT = 1 << 18
 _BLOCK = 4096
 # Where memory is short, the kernel is to end these and not PID 1.
 _EXPENDABLE = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "sh")
@@ -86,10 +87,11 @@ RELAY_UID = 10030
 
 @dataclass(frozen=True)
 class Exit:
-    """How a program ended: its exit code, negative for a signal, and the end of what it wrote to its stderr."""
+    """How a program ended: its exit code, negative for a signal, and the end of what it wrote."""
 
     status: int
-    said: str
+    output: str
+    errors: str
 
 
 @contextlib.contextmanager
@@ -154,14 +156,14 @@ def run(
 
     :param watch: called every `WATCH_SECONDS`; it is killed where that returns false.
     """
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [*_EXPENDABLE, *command],
             env=dict(environment),
             cwd="/",
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
+            stdout=output,
+            stderr=errors,
             user=lane.uid,
             group=READERS,
             extra_groups=[],
@@ -178,8 +180,12 @@ def run(
             _end_orphans(lane.uid, process.pid)  # uv waits for daemons that have its pipes
         status = process.wait()
         end_processes(lane.uid)
-        said.seek(max(0, os.fstat(said.fileno()).st_size - _SAID_KEPT))
-        return Exit(status, said.read().decode(errors="replace"))
+        return Exit(status, _end_of(output), _end_of(errors))
+
+
+def _end_of(file: IO[bytes]) -> str:
+    file.seek(max(0, os.fstat(file.fileno()).st_size - _SAID_KEPT))
+    return file.read().decode(errors="replace")
 
 
 @contextlib.contextmanager

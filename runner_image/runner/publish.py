@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from mcp_agentrun.packages.pins import PinError, validated
@@ -27,10 +28,14 @@ class PublishError(Exception):
 
 
 class Publisher:
-    """Copies the installation in folder *site*, made in *lane*, to a new folder."""
+    """Copies the installation in folder *site*, made in *lane*, to a new folder.
 
-    def __init__(self, lane: Lane, site: Path) -> None:
+    :param without: names directly in *site* that are left out.
+    """
+
+    def __init__(self, lane: Lane, site: Path, *, without: Collection[str] = ()) -> None:
         self._lane = lane
+        self._without = {".lock", *without}
         self._site = str(site)
         self._trusted: dict[str, str] = {}
         """For folders that lie in the lane's archives, with no link on the way: the name of the archive."""
@@ -61,7 +66,7 @@ class Publisher:
         with os.scandir(source) as entries:
             for entry in entries:
                 if source == self._site:
-                    if entry.name == ".lock":  # of uv's own
+                    if entry.name in self._without:
                         continue
                     top = entry.name
                 path = os.path.join(target, entry.name)
