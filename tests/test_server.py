@@ -161,7 +161,7 @@ async def test_wrong_types_are_told_in_a_line_each(
         assert result.is_error
         found = text_of(result).removeprefix("[agentrun] Nothing was done: ").splitlines()
         assert len(found) == len(lines)
-        assert all(text.startswith(line) for text, line in zip(found, lines, strict=True)), found
+        assert all(text.strip().startswith(line) for text, line in zip(found, lines, strict=True)), found
 
 
 async def test_arguments_may_be_written_in_other_ways(open_client: OpenClient) -> None:
