@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,8 +160,10 @@ class Installation:
                 self._fetch(call, missing, hashes, is_known=known is not None)
             site = call.workplace.made / "site"
             self._check_size(*measure(site))
-            for name in missing:
-                (call.lane.used / name).touch()
+            for name in sorted(missing, key=self._before.__contains__, reverse=True):  # what is new goes last
+                used = call.lane.used / name
+                used.touch()
+                os.utime(used, (now := time.time(), now))  # finer than the kernel's own time
             publisher = Publisher(call.lane, site, without=installer.image_metadata)
             answer["folder"] = installer.publish(publisher, self.sandbox)
             answer["packages"] = sorted(missing.items())
