@@ -47,31 +47,18 @@ def test_standard(rule: str, reason: str, code: str) -> None:
 
 @pytest.mark.parametrize(("rule", "reason", "code"), rows("strict.txt"))
 def test_strict(rule: str, reason: str, code: str) -> None:
-    assert set(found(code, "strict")) == (set() if rule == "ok" else {rule})
+    assert (rule in found(code, "strict")) if rule != "ok" else check(code, "strict").allowed
 
 
-IMPORTS = """
-import base64, ipaddress, json, os, pip, shutil, socket, subprocess, sys, threading, requests
-import numpy as np
-from pathlib import Path
-"""
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_the_examples_of_the_documentation(rule: str) -> None:
-    profile: Profile = "strict" if RULES[rule].profile == "strict" else "standard"
-    before = "" if profile == "strict" else IMPORTS
-    for code in RULES[rule].refused:
-        assert set(found(before + code, profile)) == {rule}, code
-    for code in RULES[rule].allowed:
-        assert found(before + code, profile) == [], code
+def test_each_rule_has_rows() -> None:
+    shown = {rule for name in ("standard.txt", "strict.txt") for rule, _, _ in rows(name)}
+    assert shown - {"ok"} == set(RULES) - {"unreviewed"}
 
 
 def test_the_page_shows_the_rules_as_they_are() -> None:
     page = (ROOT / "docs" / "safety.md").read_text("utf-8")
-    for rule in built_in_rules():
-        examples = [f"`{example}`" if example else "" for example in (*rule.refused[:1], *rule.allowed[:1])] or ["", ""]
-        assert f"| `{rule.id}` | {rule.title} | {' | '.join(examples)} |" in page
+    table = "".join(f"| `{rule.id}` | {rule.profile} | {rule.title} |\n" for rule in built_in_rules())
+    assert table in page
 
 
 @pytest.mark.parametrize("code", ["x = 1 +", "def f(:", "print 'x'", "for", "\tx = 1\n  y = 2", "retur("])

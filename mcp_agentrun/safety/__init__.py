@@ -1,14 +1,10 @@
 """The static check: whether code may run, with a reason and a remedy for each objection.
 
-    verdict = check("import shutil; shutil.rmtree('/')")
-    verdict.allowed             # False
-    verdict.findings[0].rule    # "destruction"
-
 `guards` measures and parses; `walker` visits the tree once, with what `values` knows of literals, paths and commands;
 `rules` reads `rules.toml` and matches names and calls against it; `strict` adds RestrictedPython's policy.
 
-The check is no boundary: the container is. The package is pure, imports no other part of mcp_agentrun, and runs
-unchanged inside the runner image, where it judges with the Python that executes. See docs/safety.md.
+The check is no boundary: the container is. The package imports no other part of mcp_agentrun, and runs unchanged inside
+the runner image, where it judges with the Python that executes. See docs/safety.md.
 """
 
 from __future__ import annotations
@@ -22,9 +18,6 @@ from .guards import MAX_DEPTH, GuardError, parse, too_deep
 from .verdict import PROFILES, Finding, Profile, Verdict
 
 __all__ = ["PROFILES", "Finding", "Profile", "Verdict", "check", "prepare"]
-
-_FRAMES = 12 * MAX_DEPTH
-"""Python frames that judging the deepest tree may take."""
 
 
 def prepare() -> None:
@@ -70,15 +63,20 @@ def _check(code: str, profile: Profile, off: frozenset[str], warn: bool, rules: 
         return Verdict(False, (Finding("syntax", *place, f"Not valid Python: {error.msg}.", "Correct the syntax."),))
     if not rules and all(map(_prints_constants, tree.body[:100])) and len(tree.body) < 100:
         return Verdict(True)  # for which nothing more need be imported
-    from .walker import walk
+    from .walker import Walker, rule_set
 
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
-    findings, imports = walk(tree, code, profile, off, rules)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 12 * MAX_DEPTH))  # frames that the deepest tree may take
+    walker = Walker(code, rule_set(profile, off, rules), reviews=profile != "off" and "unreviewed" not in off)
+    walker.visit(tree)
+    findings = tuple(walker.findings.values())
     if profile == "strict" and "restricted-python" not in off:
         from .strict import restricted
 
+        if walker.work > 1 << 20:  # RestrictedPython takes time for each node below each other
+            raise too_deep()
         findings += restricted(tree, code)
-    return Verdict(warn or not findings, tuple(sorted(findings, key=lambda each: each[1:3])), imports)
+    ordered = tuple(sorted(findings, key=lambda each: each[1:3]))
+    return Verdict(warn or not findings, ordered, tuple(sorted(walker.imports)))
 
 
 def _prints_constants(statement: ast.stmt) -> bool:

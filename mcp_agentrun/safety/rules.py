@@ -35,9 +35,6 @@ class Rule(NamedTuple):
     """May also contain ``{packages}``: the call that installs what the argument names."""
     profile: str = "standard"
     """``strict`` for a rule that applies in that profile only."""
-    refused: tuple[str, ...] = ()
-    """Examples for the documentation and the tests."""
-    allowed: tuple[str, ...] = ()
     when: tuple[Mapping[str, Any], ...] = ()
     """What is refused: patterns by the fields of `[[rule.when]]`."""
 
@@ -63,11 +60,10 @@ def _rule(table: Any, groups: Mapping[str, list[str]]) -> Rule:
         if rule.profile not in PROFILES:
             raise ValueError(f"there is no profile {rule.profile!r}")
         return rule
-    except KeyError as error:
-        raise ValueError(f"rule {table.get('id')!r}: there is no group or placeholder {error}") from None
-    except (TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         name = table.get("id") if isinstance(table, dict) else table  # pyright: ignore
-        raise ValueError(f"rule {name!r}: {str(error).removeprefix('Rule.__new__() ')}") from None
+        reason = f"there is no group or placeholder {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"rule {name!r}: {reason.removeprefix('Rule.__new__() ')}") from None
 
 
 def _condition(table: dict[str, Any], groups: Mapping[str, list[str]]) -> Mapping[str, Any]:
@@ -78,7 +74,6 @@ def _condition(table: dict[str, Any], groups: Mapping[str, list[str]]) -> Mappin
 
 
 def _pattern(globs: Iterable[str], groups: Mapping[str, list[str]]) -> re.Pattern[str]:
-    """A pattern for any of *globs*, where ``@name`` stands for a group."""
     expanded = [each for glob in globs for each in (groups[glob[1:]] if glob.startswith("@") else (glob,))]
     return re.compile("|".join(map(fnmatch.translate, expanded)) or "(?!)")
 
@@ -94,10 +89,7 @@ class RuleSet:
         return [each for each in self._conditions if field in each[1] and each[1][field].match(name)]
 
     def match(self, field: str, name: Name, args: tuple[Value, ...] = ()) -> Finding | None:
-        """The rule against *name* in *field*: ``names`` that are mentioned, ``calls`` with *args*, ``endless`` calls.
-
-        :param args: the object of a method comes before them, and the values of keywords behind them.
-        """
+        """The rule against *name* in *field*. *args* begin with a method's object, and end with keywords."""
         for rule, condition in self._about(field, name):
             what = _what(condition, name, args) if field == "calls" else ""
             if what is not None:
@@ -135,12 +127,8 @@ _CANDIDATES: dict[str, Callable[[tuple[Value, ...]], Iterator[str]]] = {
 
 
 def _installation(args: tuple[Value, ...]) -> str:
-    for command in values.commands(args):
-        found = values.packages(command)
-        if found:
-            return (
-                f'install_package("{found[0]}")' if len(found) == 1 else f"install_package({found})".replace("'", '"')
-            )
+    for found in filter(None, map(values.packages, values.commands(args))):
+        return f"install_package({found if len(found) > 1 else repr(found[0])})".replace("'", '"')
     return "install_package"
 
 

@@ -26,8 +26,7 @@ def restricted(tree: ast.Module, code: str) -> tuple[Finding, ...]:
     collector = _Collector()
     collector.visit(tree)
     rule = next(rule for rule in built_in_rules() if rule.id == "restricted-python")
-    findings: dict[tuple[int, str], Finding] = {}
-    for node, error in collector.found[:20]:
-        line, column = place(node, code)
-        findings.setdefault((line, error), Finding(rule.id, line, column, f"{rule.reason} {error}.", rule.remedy))
-    return tuple(findings.values())
+    return tuple(
+        Finding(rule.id, *place(node, code), f"{rule.reason} {error}.", rule.remedy)
+        for node, error in dict.fromkeys(collector.found[:20])
+    )

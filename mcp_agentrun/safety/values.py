@@ -9,57 +9,38 @@ import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-__all__ = [
-    "HOLE", "LONGEST", "LONGEST_NAME", "Items", "Name", "Path", "Text", "Value",
-    "called", "commands", "extent", "joined", "operated", "packages", "parts", "path_of",
-]  # fmt: skip
-
 HOLE = "\ufffc"
 """Stands in a text for a part that is not known."""
 
-LONGEST, LONGEST_NAME = 1 << 14, 256
+LONGEST, LONGEST_NAME = 1 << 12, 256
 """Characters of a text and of a name that are followed."""
-
-_WORKSPACE = "/workspace"
 
 
 class Name(str):
     """A dotted name; ``()`` is the result of a call, ``[key]`` an item, ``?`` an object that is not known."""
 
-    __slots__ = ()
-
 
 class Text(str):
     """Literal text, with `HOLE` for what is not known of it."""
-
-    __slots__ = ()
 
 
 class Path(Text):
     """The text of a pathlib path, or of the paths that a listing of a folder gives."""
 
-    __slots__ = ()
-
 
 class Items(tuple["Value", ...]):
     """A literal list, tuple or set; also a variable that takes each of its values in turn."""
-
-    __slots__ = ()
 
 
 _S = TypeVar("_S", bound=str)
 Value = Name | Text | Items | int | float | range | None
 
 _JOINING = re.compile(r"os\.path\.join|pathlib\.(Pure)?(Posix)?Path(\.joinpath)?")
-_SAME = re.compile(
-    r"os\.path\.(abspath|realpath|normpath|expanduser|expandvars)|os\.fspath|builtins\.str"
-    r"|pathlib\.Path\.(resolve|absolute|expanduser|as_posix)"
-)
+_SAME = re.compile(r"os\.path\.(abs|real|norm|expand)\w+|os\.fspath|builtins\.str|pathlib\.Path\.(res|abs|exp|as_p)\w+")
 _LISTING = re.compile(r"os\.(walk|fwalk|listdir|scandir)|glob\.i?glob|pathlib\.Path\.(iterdir|r?glob|walk)")
 _BEFORE_PROGRAM = re.compile(
     r"(?:sudo(?: -\S+)*|env|exec|time|nohup|\w+=\S*|(?:/\S*/)?(?:ba|da|z)?sh(?: -\w+)* -\w*c)(?:\s+|$)|[({!%]\s*"
 )
-_OPTION_WITH_VALUE = re.compile(r"-(r|c|i|f|t|e|n|-requirement|-constraint|-(extra-)?index-url|-find-links|-target)")
 
 
 def parts(args: tuple[Value, ...], kind: type[_S]) -> Iterator[_S]:
@@ -86,22 +67,22 @@ def path_of(text: str) -> str:
     if text.startswith(HOLE):
         return ""
     if not text.startswith("~"):
-        text = posixpath.join(_WORKSPACE, text)
+        text = posixpath.join("/workspace", text)
     return posixpath.normpath(text).replace("//", "/")
 
 
 def called(name: Name, args: tuple[Value, ...]) -> Value:
     """What the call of *name* gives, as far as it is literal; *args* begin with the object of a method."""
     first, second = (*args, None, None)[:2]
-    kind = Path if name.startswith("pathlib") else Text
     if _JOINING.fullmatch(name):
+        kind = Path if name.startswith("pathlib") else Text
         return kind(posixpath.join(*map(_shown, args), *([] if args else ["."]))[:LONGEST])
-    if _SAME.fullmatch(name) and isinstance(first, Text):
+    if _SAME.fullmatch(name) and isinstance(first, (Text, Items)):
         return first
     if name == "pathlib.Path.home" or (name in ("os.getenv", "os.environ.get") and first == "HOME"):
         return Path("~")
     if name in ("os.getcwd", "pathlib.Path.cwd"):
-        return Path(_WORKSPACE)
+        return Path("/workspace")
     if _LISTING.fullmatch(name) and isinstance(first, Text):
         return Path(posixpath.join(first, "*"))
     if name == "builtins.str.join" and isinstance(first, Text):
@@ -180,12 +161,6 @@ def commands(args: tuple[Value, ...]) -> Iterator[str]:
 
 
 def packages(command: str) -> list[str]:
-    """The names behind ``install`` or ``add`` in *command*."""
-    found: list[str] = []
-    words = iter(re.split(r"\b(?:install|add)\b", f"{command} ", maxsplit=1)[-1].split() if "\n" not in command else ())
-    for word in words:
-        if _OPTION_WITH_VALUE.fullmatch(word):
-            next(words, None)
-        elif not word.startswith("-") and HOLE not in word and word != ".":
-            found.append(word)
-    return found
+    """What *command* would install: the words behind ``install`` that are not options or their values."""
+    words = re.sub(r"(?<!\S)-(?:-?(?:r|c|i|f|t|requirement|index-url|extra-index-url|target) \S+|\S+)", " ", command)
+    return [word for word in re.split(r"\b(?:install|add) ", words, maxsplit=1)[-1].split() if HOLE not in word]

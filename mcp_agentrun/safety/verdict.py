@@ -16,14 +16,11 @@ class Finding(NamedTuple):
     """One objection to the code."""
 
     rule: str
-    """Id of the rule, by which an operator can switch it off."""
     line: int
-    """Counted from 1, as in tracebacks; 0 for the code as a whole."""
+    """Counted from 1, as in tracebacks; 0 for the code as a whole. So is `column`, in characters."""
     column: int
-    """Counted from 1, in characters; 0 where `line` is."""
     reason: str
     remedy: str
-    """What to do instead."""
 
 
 class Verdict(NamedTuple):

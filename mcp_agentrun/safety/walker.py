@@ -13,47 +13,36 @@ from .rules import RuleSet, built_in_rules, document, objection, parse_rules
 from .values import Items, Name, Path, Text, Value
 from .verdict import Finding, Profile, place
 
-__all__ = ["shell_lines", "walk"]
+__all__ = ["Walker", "rule_set", "shell_lines"]
 
 _BUILTINS = {name: Name(f"builtins.{name}") for name in dir(builtins) if name == "__import__" or name[0] != "_"}
 _SHELL_LINE = re.compile(r"^[ \t]*[!%]+[ \t]*(\S.*)$", re.MULTILINE)
 _OPERATORS = {
     "Add": "add", "Sub": "sub", "Mult": "mul", "Div": "truediv", "Mod": "mod", "Pow": "pow", "LShift": "lshift",
 }  # fmt: skip
+_TELLING = re.compile(r"__|[agct]\w_frame|f_(back|builtins|globals)")  # whatever object the attribute is of
 _MOST_FINDINGS = 20
 
 
 @functools.lru_cache(2)  # a session's settings don't change
-def _rule_set(profile: Profile, off: frozenset[str], rules: str) -> RuleSet:
+def rule_set(profile: Profile, off: frozenset[str], rules: str) -> RuleSet:
+    """The rules of *profile* and an operator's *rules*, less those whose ids are in *off*."""
     applied = () if profile == "off" else (*built_in_rules(), *parse_rules(rules))
     return RuleSet(rule for rule in applied if rule.id not in off and rule.profile in ("standard", profile))
 
 
-def walk(
-    tree: ast.Module, code: str, profile: Profile, off: frozenset[str], rules: str
-) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """What *tree* is refused for, and the top-level modules it imports.
-
-    :raises GuardError: it is too large or too deep.
-    """
-    walker = _Walker(code, _rule_set(profile, off, rules), reviews=profile != "off" and "unreviewed" not in off)
-    walker.visit(tree)
-    return tuple(walker.findings.values()), tuple(sorted(walker.imports))
-
-
 def shell_lines(code: str, profile: Profile, off: frozenset[str], rules: str) -> tuple[Finding, ...]:
     """What is refused of IPython's ``!command`` lines in *code*, which is not valid Python."""
-    findings: list[Finding] = []
+    applied = rule_set(profile, off, rules)
+    found: list[Finding] = []
     for line in _SHELL_LINE.finditer(code):
-        command = (Text(line[1][: values.LONGEST]),)
-        found = _rule_set(profile, off, rules).match("calls", Name("os.system"), command)
-        if found is not None and len(findings) < _MOST_FINDINGS:
-            findings.append(found._replace(line=code.count("\n", 0, line.start(1)) + 1, column=1))
-    return tuple(findings)
+        if finding := applied.match("calls", Name("os.system"), (Text(line[1][: values.LONGEST]),)):
+            found.append(finding._replace(line=code.count("\n", 0, line.start(1)) + 1, column=1))
+    return tuple(found[:_MOST_FINDINGS])
 
 
-class _Walker:
-    """Visits each node once; a visit returns what the node stands for."""
+class Walker:
+    """Visits each node once, and gathers findings and imports; a visit returns what the node stands for."""
 
     def __init__(self, code: str, rules: RuleSet, *, reviews: bool) -> None:
         self.findings: dict[tuple[str, int], Finding] = {}
@@ -62,7 +51,9 @@ class _Walker:
         self._rules = rules
         self._reviewed = frozenset(document()["reviewed_syntax"].split()) if reviews else None
         self._scopes: list[dict[str, Value]] = [{}]
-        self._nodes = self._constants = self._depth = 0
+        self._nodes = self._constants = self._depth = self.work = 0
+        self._receiver: Value = None
+        """The object of the latest attribute."""
         self._endless: ast.AST | None = None
         """All that the latest loop without an end does."""
 
@@ -71,6 +62,7 @@ class _Walker:
         self._constants += kind == "Constant"
         self._nodes += kind != "Constant"
         self._depth += 1
+        self.work += self._depth
         if self._nodes > MAX_NODES or self._constants > 4 * MAX_NODES:
             raise too_large()
         if self._depth > MAX_DEPTH:
@@ -84,14 +76,14 @@ class _Walker:
     def _visit_children(self, node: ast.AST) -> Value:
         if isinstance(name := getattr(node, "name", None), str):  # of a definition, a handler or a pattern
             self._scopes[-1][name] = None
+        passed_on: Value = None
         for field in node._fields:
             value = getattr(node, field, None)
             for item in value if isinstance(value, list) else (value,):  # pyright: ignore[reportUnknownVariableType]
                 if isinstance(item, ast.AST) and not isinstance(item, (ast.expr_context, ast.operator)):
-                    self.visit(item)
-        return None
-
-    # What is bound
+                    result = self.visit(item)
+                    passed_on = result if field == "value" else passed_on
+        return passed_on if isinstance(node, (ast.Starred, ast.Await, ast.FormattedValue)) else None
 
     def _visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -108,8 +100,7 @@ class _Walker:
             self._scopes[-1][alias.asname or alias.name] = self._mention(node, Name(f"{module}.{alias.name}"))
 
     def _visit_scope(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef) -> None:
-        if not isinstance(node, ast.Lambda):
-            self._scopes[-1][node.name] = None
+        self._scopes[-1][getattr(node, "name", "")] = None
         self._scopes.append({})
         self._visit_children(node)
         self._scopes.pop()
@@ -150,8 +141,6 @@ class _Walker:
         if isinstance(target, ast.Name):
             self._scopes[-1][target.id] = value
 
-    # What expressions stand for
-
     def _visit_Name(self, node: ast.Name) -> Value:
         if not isinstance(node.ctx, ast.Load):
             self._scopes[-1][node.id] = None
@@ -162,15 +151,12 @@ class _Walker:
         return self._mention(node, value) if isinstance(value, Name) else value
 
     def _visit_Attribute(self, node: ast.Attribute) -> Value:
-        return self._attribute(node, self.visit(node.value))
-
-    def _attribute(self, node: ast.Attribute, base: Value) -> Value:
+        base = self._receiver = self.visit(node.value)
         if isinstance(base, Path):
-            is_parent = node.attr == "parent"
-            return Path(values.path_of(f"{base}/..")) if is_parent else Name(f"pathlib.Path.{node.attr}")
+            return Path(values.path_of(f"{base}/..")) if node.attr == "parent" else Name(f"pathlib.Path.{node.attr}")
         if isinstance(base, Text) and not node.attr.startswith("__"):
             return Name(f"builtins.str.{node.attr}")
-        if isinstance(base, Name) or node.attr.startswith("__"):
+        if isinstance(base, Name) or _TELLING.match(node.attr):
             return self._mention(node, Name(f"{base if isinstance(base, Name) else '?'}.{node.attr}"))
         return None
 
@@ -196,21 +182,13 @@ class _Walker:
 
     _visit_Tuple = _visit_Set = _visit_List
 
-    def _visit_Starred(self, node: ast.Starred | ast.Await | ast.FormattedValue) -> Value:
-        value = self.visit(node.value)
-        if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
-            self.visit(node.format_spec)
-        return value
-
-    _visit_Await = _visit_FormattedValue = _visit_Starred
-
     def _visit_JoinedStr(self, node: ast.JoinedStr) -> Value:
         return values.joined("", tuple(self.visit(part) for part in node.values))
 
     def _visit_BinOp(self, node: ast.BinOp) -> Value:
         left, right = self.visit(node.left), self.visit(node.right)
         name = _OPERATORS.get(node.op.__class__.__name__, "")
-        self._check("calls", node, Name(f"operator.{name}"), (left, right))
+        self._refuse(node, self._rules.match("calls", Name(f"operator.{name}"), (left, right)))
         return values.operated(name, left, right)
 
     def _visit_GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp) -> Value:
@@ -221,19 +199,17 @@ class _Walker:
 
     _visit_ListComp = _visit_GeneratorExp
 
-    # What is called
-
     def _visit_Call(self, node: ast.Call) -> Value:
-        base = self.visit(node.func.value) if isinstance(node.func, ast.Attribute) else None
-        name = self._attribute(node.func, base) if isinstance(node.func, ast.Attribute) else self.visit(node.func)
+        name = self.visit(node.func)
+        receiver = self._receiver if isinstance(node.func, ast.Attribute) else None
         args = tuple(self.visit(argument) for argument in node.args)
-        args = (base, *args) if isinstance(base, Text) else args
+        args = (receiver, *args) if isinstance(receiver, Text) else args
         keywords = [self.visit(keyword.value) for keyword in node.keywords]
         if not isinstance(name, Name):
             return None
         if node is self._endless:
-            self._check("endless", node, name)
-        self._check("calls", node, name, (*args, *keywords))
+            self._refuse(node, self._rules.match("endless", name))
+        self._refuse(node, self._rules.match("calls", name, (*args, *keywords)))
         value = values.called(name, args)
         return self._mention(node, value) if isinstance(value, Name) else value
 
@@ -244,15 +220,10 @@ class _Walker:
 
     def _mention(self, node: ast.AST, name: Name) -> Name:
         name = Name(name[: values.LONGEST_NAME])
-        self._check("names", node, name)
+        self._refuse(node, self._rules.match("names", name))
         return name
 
-    def _check(self, field: str, node: ast.AST, name: Name, args: tuple[Value, ...] = ()) -> None:
-        found = self._rules.match(field, name, args)
-        if found is not None:
-            self._refuse(node, found)
-
-    def _refuse(self, node: ast.AST, found: Finding) -> None:
-        line, column = place(node, self._code)
-        if len(self.findings) < _MOST_FINDINGS:
+    def _refuse(self, node: ast.AST, found: Finding | None) -> None:
+        if found is not None and len(self.findings) < _MOST_FINDINGS:
+            line, column = place(node, self._code)
             self.findings.setdefault((found.rule, line), found._replace(line=line, column=column))
