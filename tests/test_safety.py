@@ -163,11 +163,6 @@ def test_syntax_of_a_later_python_is_told_as_such(monkeypatch: pytest.MonkeyPatc
     assert check("x = 1", off=["unreviewed"]).allowed
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="this Python has no t-strings")
-def test_t_strings_are_told_as_such() -> None:
-    assert set(found("name = 1\nprint(t'{name}')")) == {"unreviewed"}
-
-
 def test_all_that_python_has_was_reviewed() -> None:
     old = {
         "Num",
