@@ -33,7 +33,7 @@ def check(
     :param off: ids of rules that don't apply.
     :param warn: report findings of rules, but allow the code. The guards of the input hold nevertheless.
     :param rules: an operator's own rules, which apply as well, in the form of `rules.toml`.
-    :raises ValueError: there is no such profile, or *rules* is malformed.
+    :raises ValueError: no such profile, or malformed *rules*.
     """
     if profile not in PROFILES:
         raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")

@@ -49,10 +49,8 @@ def parse(code: str) -> ast.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(code, "<code>")
-    except MemoryError:
+    except (MemoryError, RecursionError):
         raise too_large() if len(code) > 1 << 15 else too_deep() from None
-    except RecursionError:
-        raise too_deep() from None
     except SyntaxError as error:
         if "too many nested" in str(error) or "too complex" in str(error):
             raise too_deep() from None

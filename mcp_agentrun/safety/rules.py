@@ -106,7 +106,7 @@ def objection(rule: Rule, name: str = "", what: str = "", packages: str = "") ->
 
 def _what(condition: Mapping[str, Any], name: Name, args: tuple[Value, ...]) -> str | None:
     """What of *args* *condition* is about; None if one of its fields matches none of them."""
-    if values.extent(name, args) < condition.get("at_least", 0):
+    if "at_least" in condition and not values.extent(name, args) >= condition["at_least"]:
         return None
     what = ""
     for field, candidates in _CANDIDATES.items():

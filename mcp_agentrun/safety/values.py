@@ -32,6 +32,10 @@ class Items(tuple["Value", ...]):
     """A literal list, tuple or set; also a variable that takes each of its values in turn."""
 
 
+class Bits(float):
+    """An integer of so many bits, which is too large to be computed here."""
+
+
 _S = TypeVar("_S", bound=str)
 Value = Name | Text | Items | int | float | range | None
 
@@ -115,8 +119,8 @@ def operated(name: str, left: Value, right: Value) -> Value:
         return Text(re.sub(r"%[sdr]", lambda _: _shown(next(rest, None)), left)[:LONGEST])
     if not name or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
         return None
-    if extent(Name(f"operator.{name}"), (left, right)) > 4096:
-        return math.inf
+    if (bits := extent(Name(f"operator.{name}"), (left, right))) > 4096 or Bits in (type(left), type(right)):
+        return Bits(bits) if bits > 4096 else None
     try:
         return getattr(operator, name)(left, right)
     except (ArithmeticError, TypeError, ValueError):
@@ -127,25 +131,28 @@ def extent(name: Name, args: tuple[Value, ...]) -> float:
     """How many items, or bits of an integer, the call of *name* makes, as far as constants tell."""
     left, right = (*args, None, None)[:2]
     if name == "operator.mul":
-        if isinstance(right, (Text, Items)):
-            left, right = right, left
-        if isinstance(left, (Text, Items)):
-            return len(left) * max(right, 0) if isinstance(right, (int, float)) else 0
-        return _bits(left) + _bits(right)
+        left, right = (right, left) if isinstance(right, (Text, Items)) else (left, right)
+        return len(left) * _amount(right) if isinstance(left, (Text, Items)) else _bits(left) + _bits(right)
     if name in ("operator.pow", "builtins.pow"):
-        return _bits(left) * (right if isinstance(right, (int, float)) and len(args) == 2 else 0)
+        return _bits(left) * _amount(right) if len(args) == 2 else 0
     if name == "operator.lshift":
-        return right if isinstance(right, (int, float)) and left else 0
+        return _amount(right) if left else 0
     if name.startswith("operator."):
         return 0
     if isinstance(left, range):
         return max(0, (left.stop - left.start) // left.step)
     sizes = left if isinstance(left, Items) and not name.startswith("builtins.") else (left,)
-    return math.prod(float(min(size, 1 << 900)) for size in sizes if isinstance(size, (int, float)) and size > 0)
+    return math.prod(filter(None, map(_amount, sizes)))
+
+
+def _amount(value: Value) -> float:
+    return (
+        math.inf if isinstance(value, Bits) else float(min(value, 1 << 900)) if isinstance(value, (int, float)) else 0
+    )
 
 
 def _bits(value: Value) -> float:
-    return value.bit_length() if isinstance(value, int) else math.inf if value == math.inf else 0
+    return value if isinstance(value, Bits) else value.bit_length() if isinstance(value, int) else 0
 
 
 def commands(args: tuple[Value, ...]) -> Iterator[str]:
