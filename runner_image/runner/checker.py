@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MEMORY = 192 << 20
-"""Bytes that judging one input may take; the largest accepted one takes a third of it."""
+"""Bytes that judging one input may take; an input that needs more is refused."""
 
 IDLE_SECONDS = 0.05
 """How long a new checker has nothing to do before it imports all that it may need."""
