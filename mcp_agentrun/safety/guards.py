@@ -18,7 +18,7 @@ MAX_NODES = 40_000
 
 _TOKEN = re.compile(  # comments, texts (with an end or without), numbers and commas are free
     r"""#[^\r\n]*|(?:'{3}|"{3})(?:.*?(?:'{3}|"{3})|.*)|'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|\d[\w.]*"""
-    r"""|([^\W\d]\w*|[^\w\s,])""",
+    r"""|([^\W\d]\w*|[^\w\s,]|\n)""",
     re.DOTALL,
 )
 _COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
@@ -41,7 +41,7 @@ def parse(code: str) -> ast.Module:
     """
     _require_text(code)
     # Parsing takes memory and, before Python 3.12, time that is quadratic in the fields of an f-string.
-    if len(code) > 1 << 15 and sum(bool(each[1]) for each in _TOKEN.finditer(code)) > 1.5 * MAX_NODES:
+    if len(code) > 1 << 15 and sum(bool(each[1]) for each in _TOKEN.finditer(code)) > 1.75 * MAX_NODES:
         raise too_large()
     if sys.version_info < (3, 12) and code.count("{") * len(code) > 1 << 29 and re.search("[fF][rR]?['\"]", code):
         raise too_large()
