@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check peers pictures cpython-tests clean uninstall
+.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -20,6 +20,7 @@ help:
 	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make compare-check  the static check beside those of others"
+	@echo "make later-python   the static check in Python 3.14, whose new syntax it does not know (npm)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
 	@echo "make pictures  the pictures of docs/output.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
@@ -83,6 +84,9 @@ compare-check: setup
 
 conformance: setup tests/node/node_modules/.package-lock.json tests/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.conformance
+
+later-python: setup tests/node/node_modules/.package-lock.json tests/later_python/node_modules/.package-lock.json
+	$(PYTHON) -m pytest tests/test_later_python.py
 
 peers: setup tests/node/node_modules/.package-lock.json tests/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.peers $(PEERS)

@@ -1,8 +1,8 @@
 """The static check beside AgentRun's and plain RestrictedPython, on corpora: ``python -m benchmarks.compare_check``.
 
 AgentRun's own logic is run from its published package, which is installed into a temporary environment. The corpora are
-looked for in ``../shared/corpora``, or where --corpora says; tests/held_out is ours. Nothing of them is executed.
-docs/safety.md says what the figures can't tell.
+looked for in ``../shared/corpora``, or where --corpora says; --rows adds files of rows like those in tests/safety.
+Nothing of them is executed.
 """
 
 from __future__ import annotations
@@ -76,30 +76,31 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def held_out() -> list[dict[str, Any]]:
-    """The snippets that the rules had not seen, but for those of a later syntax than this Python's."""
+def own_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of ours, but for those of a later syntax than this Python's."""
     found: list[dict[str, Any]] = []
-    for name, label in (("benign", "benign"), ("hostile", "malicious")):
-        text = (Path(__file__).parents[1] / "tests" / "held_out" / f"{name}.txt").read_text("utf-8")
-        for code in re.split(r"^=== .*\n", text, flags=re.MULTILINE)[1:]:
-            try:
-                ast.parse(code)
-            except SyntaxError:
-                continue
-            found.append({"code": code, "label": label, "category": "tests/held_out", "static_expected": "block"})
+    parts = re.split(r"^=== (.*)\n", path.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    for head, code in zip(parts[::2], parts[1::2], strict=True):
+        try:
+            ast.parse(code)
+        except SyntaxError:
+            continue
+        label = "benign" if "benign" in path.name or head.startswith("ok:") else "malicious"
+        found.append({"code": code, "label": label, "category": path.name, "static_expected": "block"})
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpora", type=Path, default=Path(__file__).parents[2] / "shared" / "corpora")
-    folder = parser.parse_args().corpora
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="files of rows, as in tests/safety")
+    options = parser.parse_args()
+    folder: Path = options.corpora
     if not folder.is_dir():
         sys.exit(f"no corpora in {folder}")
-    benign = [row for row in rows(folder / "benign.jsonl") if not row["excluded"]]
+    benign = rows(folder / "benign.jsonl")
     malicious = rows(folder / "malicious.jsonl")
-    unseen = held_out()
-    judged = benign + malicious + unseen
+    judged = benign + malicious + [row for path in options.rows for row in own_rows(path)]
     codes = [row["code"] for row in judged]
     prepare()
     judges: dict[str, Judge] = {
@@ -115,7 +116,7 @@ def main() -> None:
     for index, row in enumerate(judged):
         kind = "benign" if row["label"] == "benign" else f"hostile, {row['static_expected']}"
         groups = (f"{kind}: {row['category']}",)
-        for group in groups if row["category"] == "tests/held_out" else (kind, *groups):
+        for group in groups if row["category"].endswith(".txt") else (kind, *groups):
             totals[group] += 1
             for name in judges:
                 table[name][group] += not answers[name][index]

@@ -923,7 +923,7 @@ def garbage(chance: random.Random) -> bytes:
     hello = {"version": VERSION, "preload": [], "output_keep": 1000, "checkpoints": True}
     hello |= {
         "auto_install": False,
-        "safety": {"profile": "off", "network": False, "spawn": False, "off": [], "warn": False},
+        "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},
     }
     run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None}
     parts: list[tuple[int, bytes]] = [(Kind.HELLO, mutated_json(chance, hello)), (Kind.RUN, mutated_json(chance, run))]

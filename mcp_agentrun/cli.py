@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,7 +14,7 @@ from .errors import AgentRunError, SettingsError
 from .settings import Settings, load
 
 if TYPE_CHECKING:
-    from .safety import Profile
+    pass
 
 __all__ = ["main"]
 
@@ -196,7 +196,7 @@ def check_files(
     from .safety import check
     from .server.marks import foreign
 
-    settings = _effective(context, config, flags)
+    options = _effective(context, config, {**flags, "safety": profile or flags["safety"]}).safety_options()
     status = 0
     for path in files:
         try:
@@ -207,14 +207,7 @@ def check_files(
             click.echo(f"mcp-agentrun: {path} can't be read: {reason}", err=True)
             status = 2
             continue
-        verdict = check(
-            code,
-            settings.safety if profile is None else cast("Profile", profile),
-            network=settings.network != "none",
-            spawn=settings.safety_spawn,
-            off=settings.safety_off,
-            warn=settings.safety_warn,
-        )
+        verdict = check(code, **options)
         if not verdict.allowed:
             status = max(status, 1)
         if as_json:

@@ -154,16 +154,6 @@ def _is_network(text: str) -> bool:
         return False
 
 
-def _check_rules(values: tuple[str, ...]) -> tuple[str, ...]:
-    if values:
-        from .safety.rules import RULES
-
-        for value in values:
-            if value not in RULES:
-                raise ValueError(f"there is no rule {value!r} that can be left out; there are {', '.join(RULES)}")
-    return values
-
-
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 Folders = Annotated[tuple[str, ...], BeforeValidator(_parse_folders)]
@@ -243,10 +233,10 @@ class Settings(BaseModel):
     safety: Literal["strict", "standard", "off"] = Field(
         default="standard", description="Profile of the static check of code: strict, standard or off."
     )
-    safety_off: Annotated[Names, AfterValidator(_check_rules)] = Field(
-        default=(), description="Rules of the static check to leave out, separated by commas."
+    safety_off: Names = Field(default=(), description="Rules of the static check to leave out, separated by commas.")
+    safety_rules: HostPath | None = Field(
+        default=None, description="TOML file with rules of your own for the static check."
     )
-    safety_spawn: bool = Field(default=False, description="Let code start processes.")
     safety_warn: bool = Field(default=False, description="Run code that the static check objects to, and say so.")
     auto_install: Literal["off", "known", "all"] = Field(
         default="known",
@@ -377,6 +367,7 @@ class Settings(BaseModel):
         if self.pool > self.max_total and "pool" in self.model_fields_set:
             raise ValueError(f"pool ({self.pool}) exceeds max_total ({self.max_total})")
         self._check_access()
+        self._check_safety()
         self._data_folders = _pin_data(self.data)
         first, last = self.uid_range
         if not _RESERVED_UIDS < first <= last < 1 << 31:
@@ -387,6 +378,39 @@ class Settings(BaseModel):
     def data_folders(self) -> tuple[HostFolder, ...]:
         """The folders of `data`, as they were when these settings were made."""
         return self._data_folders
+
+    def _check_safety(self) -> None:
+        if not self.safety_off and self.safety_rules is None:
+            return
+        from .safety.rules import built_in_rules, parse_rules
+
+        try:
+            own = parse_rules(self._own_rules())
+        except ValueError as error:
+            raise ValueError(f"safety_rules: {error}") from None
+        known = [rule.id for rule in (*built_in_rules(), *own)]
+        for rule in self.safety_off:
+            if rule not in known:
+                raise ValueError(
+                    f"safety_off: there is no rule {rule!r} that can be left out; there are {', '.join(known)}"
+                )
+
+    def _own_rules(self) -> str:
+        if self.safety_rules is None:
+            return ""
+        try:
+            return self.safety_rules.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.safety_rules} can't be read: {error}") from None
+
+    def safety_options(self) -> dict[str, Any]:
+        """Keyword arguments of `mcp_agentrun.safety.check`, which a sandbox judges code by."""
+        return {
+            "profile": self.safety,
+            "off": list(self.safety_off),
+            "warn": self.safety_warn,
+            "rules": self._own_rules(),
+        }
 
     def _check_access(self) -> None:
         """That the settings about who may call `serve` say one thing: none of them is ignored for another."""

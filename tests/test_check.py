@@ -15,7 +15,7 @@ from .conftest import OpenClient, open_sandbox
 
 pytestmark = pytest.mark.anyio
 
-SPAWN = "import os; os.system('echo spawned')"
+HOSTILE = "import shutil; shutil.rmtree('/')"
 
 FIND = """
 import os, signal
@@ -39,9 +39,8 @@ async def checked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbo
 
 @pytest.fixture(scope="module")
 async def attacked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
-    """A sandbox whose check lets attacks on the checker pass, and refuses to start programs."""
-    off = ("system-call", "sensitive-path", "bomb", "introspection", "dynamic-code", "native-code", "tampering")
-    async with open_sandbox(Settings(safety_off=off, checkpoints=False)) as sandbox:
+    """A sandbox whose check lets attacks on the checker pass."""
+    async with open_sandbox(Settings(safety_off=("secrets",), checkpoints=False)) as sandbox:
         assert (await sandbox.run(FIND)).outcome == "ok"
         yield sandbox
 
@@ -58,16 +57,16 @@ async def ok(sandbox: Sandbox, code: str) -> str:
 
 async def test_refused_code_does_not_run(checked: Sandbox) -> None:
     await ok(checked, "x = 1")
-    result = await checked.run(f"x = 2\n{SPAWN}")
+    result = await checked.run(f"x = 2\n{HOSTILE}")
     assert result.outcome == "blocked"
     assert result.state == "kept"
     assert result.output.written == 0
-    assert [(finding.rule, finding.line) for finding in result.findings] == [("process-spawn", 2)]
+    assert [(finding.rule, finding.line) for finding in result.findings] == [("destruction", 2)]
     assert await ok(checked, "x") == "1\n"
 
 
 async def test_a_refusal_tells_the_model_what_to_do(checked: Sandbox) -> None:
-    answer = run_answer(await checked.run(SPAWN), Settings(), handle=None, new=False)
+    answer = run_answer(await checked.run(HOSTILE), Settings(), handle=None, new=False)
     assert answer.is_error
     assert answer.meta is not None
     assert answer.meta["agentrun/run"]["outcome"] == "blocked"
@@ -75,9 +74,9 @@ async def test_a_refusal_tells_the_model_what_to_do(checked: Sandbox) -> None:
     lines = getattr(block, "text", "").splitlines()
     assert lines[0] == "[agentrun] Nothing was run."
     assert len(lines) <= 1 + 3
-    assert "Line 1, column 12: os.system" in lines[1]
-    assert "process-spawn" in lines[1]
-    assert "Python itself" in lines[2]
+    assert "Line 1, column 16: `shutil.rmtree` would delete `/`" in lines[1]
+    assert "destruction" in lines[1]
+    assert "reset_sandbox" in lines[2]
     assert "\n".join(lines) in (Path(__file__).parents[1] / "docs" / "safety.md").read_text("utf-8")
 
 
@@ -89,11 +88,17 @@ async def test_a_syntax_error_is_pythons_own(checked: Sandbox) -> None:
     assert "def f(:" in result.output.text()
 
 
-async def test_names_are_carried_from_call_to_call(checked: Sandbox) -> None:
-    await ok(checked, "import os as o")
-    assert rules(await checked.run("o.system('id')")) == ["process-spawn"]
+async def test_code_is_judged_by_itself_and_a_module_has_its_own_name(checked: Sandbox) -> None:
     await checked.reset()
-    assert (await checked.run("o.system('id')")).outcome == "error"  # a NameError: there is no `o` any more
+    assert rules(await checked.run("os.system('pip install rich')")) == ["install"]
+
+
+async def test_a_command_line_of_a_notebook_is_answered_with_the_tool(checked: Sandbox) -> None:
+    result = await checked.run("x = 1\n!pip install -q 'rich>=13' httpx\nprint(x)")
+    assert result.outcome == "blocked"
+    assert [(finding.rule, finding.line) for finding in result.findings] == [("install", 2)]
+    assert 'install_package(["rich>=13", "httpx"])' in result.findings[0].remedy
+    assert (await checked.run("!ls")).outcome == "error"  # a SyntaxError
 
 
 FUNCTIONS = [
@@ -140,11 +145,11 @@ async def test_no_number_of_bindings_locks_a_session(checked: Sandbox, codes: li
 @pytest.mark.parametrize(
     "code",
     [
-        "x = 'new'\n" + SPAWN,
-        "import os as x\nx.system('id')",
+        "x = 'new'\n" + HOSTILE,
+        "import shutil as x\nx.rmtree('/')",
         "x = [" * 900 + "]" * 900,
         "\n".join(f"x = y{n}" for n in range(500)) + "\nx()",
-        "import os as print\nprint.system('id')",
+        "import shutil as print\nprint.rmtree('/')",
         "import os as *",
     ],
 )
@@ -159,13 +164,13 @@ async def test_a_refused_call_leaves_no_trace(checked: Sandbox, code: str) -> No
 @pytest.mark.parametrize("code", ["print(1)\rprint(2)", "print(1)\r\nprint(2)", "\fprint(1)\nprint(2)"])
 async def test_what_is_executed_is_what_was_checked(checked: Sandbox, code: str) -> None:
     assert await ok(checked, code) == "1\n2\n"
-    assert (await checked.run(code + f"\n{SPAWN}")).outcome == "blocked"
+    assert (await checked.run(code + f"\n{HOSTILE}")).outcome == "blocked"
 
 
 async def test_a_comment_can_not_hide_code_by_its_encoding(checked: Sandbox) -> None:
     assert rules(await checked.run("# coding: utf-7\n+AGkAbQBwAG8AcgB0- os")) == ["cookie"]
     assert rules(await checked.run("# coding: rot13\nvzcbeg bf")) == ["cookie"]
-    assert (await checked.run(f"# coding: utf-8\r{SPAWN}")).outcome == "blocked"
+    assert (await checked.run(f"# coding: utf-8\r{HOSTILE}")).outcome == "blocked"
 
 
 async def test_the_largest_code_is_judged(checked: Sandbox) -> None:
@@ -182,16 +187,15 @@ async def test_an_input_that_exhausts_the_parser_harms_nothing(checked: Sandbox)
     assert await ok(checked, "print('lives')") == "lives\n"
 
 
-async def test_a_killed_checker_is_replaced_and_knows_the_names(attacked: Sandbox) -> None:
-    await ok(attacked, "import os as o")
+async def test_a_killed_checker_is_replaced(attacked: Sandbox) -> None:
     for _ in range(3):
         await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGKILL)")
-        assert rules(await attacked.run("o.system('echo spawned')")) == ["process-spawn"]
+        assert rules(await attacked.run(HOSTILE)) == ["destruction"]
 
 
 async def test_a_stopped_checker_goes_on(attacked: Sandbox) -> None:
     await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGSTOP)")
-    assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+    assert rules(await attacked.run(HOSTILE)) == ["destruction"]
     await ok(attacked, "print(1)")
 
 
@@ -214,7 +218,7 @@ threading.Thread(target=attack, daemon=True).start()
     )
     try:
         for _ in range(8):
-            result = await attacked.run(f"{SPAWN}\nprint('ran')")
+            result = await attacked.run(f"{HOSTILE}\nprint('ran')")
             assert result.outcome == "blocked"
             assert result.output.written == 0
     finally:
@@ -268,7 +272,7 @@ for pid in checkers():
 print(len(checkers()) > 0)
 """
     assert await ok(attacked, code) == "True\n"
-    assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+    assert rules(await attacked.run(HOSTILE)) == ["destruction"]
 
 
 async def test_without_memory_nothing_runs_unchecked(attacked: Sandbox) -> None:
@@ -282,7 +286,7 @@ while True:
 """
     )
     assert result.outcome in ("memory_limit", "timeout")  # the latter where filling it takes that long
-    result = await attacked.run(f"{SPAWN}\nprint('ran')")
+    result = await attacked.run(f"{HOSTILE}\nprint('ran')")
     assert result.outcome == "blocked"
     assert result.output.written == 0
     await ok(attacked, FIND)
@@ -297,7 +301,7 @@ with open("/dev/shm/full", "wb") as file:
 for pid in checkers(): os.kill(pid, signal.SIGKILL)
 """
     )
-    assert (await attacked.run(f"{SPAWN}\nprint('ran')")).outcome == "blocked"
+    assert (await attacked.run(f"{HOSTILE}\nprint('ran')")).outcome == "blocked"
     await attacked.reset()
     await ok(attacked, FIND)
 
@@ -315,7 +319,7 @@ types.SimpleNamespace = None
 """,
     )
     for _ in range(2):
-        assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+        assert rules(await attacked.run(HOSTILE)) == ["destruction"]
         await attacked.run("for pid in checkers(): os.kill(pid, signal.SIGKILL)")
     await attacked.reset()
     await ok(attacked, FIND)
@@ -333,7 +337,7 @@ sys.path.insert(0, "/tmp")
 for pid in checkers(): os.kill(pid, signal.SIGKILL)
 """,
     )
-    assert rules(await attacked.run(SPAWN)) == ["process-spawn"]
+    assert rules(await attacked.run(HOSTILE)) == ["destruction"]
     await attacked.reset()
     await attacked.run(FIND)
 
@@ -352,33 +356,55 @@ while True:
 for pid in checkers(): os.kill(pid, signal.SIGKILL)
 """,
     )
-    result = await attacked.run(f"{SPAWN}\nprint('ran')")
+    result = await attacked.run(f"{HOSTILE}\nprint('ran')")
     assert result.outcome == "blocked"
     assert await ok(attacked, "end.set(); print(1)") == "1\n"
 
 
 async def test_warnings_and_switched_off_rules(runner_image: str) -> None:
+    code = "import subprocess\nsubprocess.run('cat /etc/shadow', shell=True, stderr=subprocess.DEVNULL)"
     async with open_sandbox(Settings(safety_warn=True, checkpoints=False)) as sandbox:
-        result = await sandbox.run(SPAWN)
+        result = await sandbox.run(code)
         assert result.outcome == "ok"
-        assert result.output.text() == "spawned\n0\n"
-        assert rules(result) == ["process-spawn"]
+        assert rules(result) == ["secrets"]
         answer = run_answer(result, Settings(), handle=None, new=False)
         assert "[agentrun] The code was run, but" in getattr(answer.content[0], "text", "")
         assert (await sandbox.run("x = '" + "\\ud800'")).outcome == "ok"
         assert (await sandbox.run("# coding: utf-7\n1")).outcome == "blocked"
 
 
-async def test_processes_can_be_allowed_and_the_check_switched_off(open_client: OpenClient) -> None:
-    for arguments in (("--safety-spawn",), ("--safety", "off")):
-        async with open_client(*arguments) as client:
-            answer = await client.call_tool("run_python", {"code": SPAWN})
-            assert not answer.is_error
-            assert getattr(answer.content[0], "text", "") == "spawned\n0\n"
+OWN_RULES = """
+[[rule]]
+id = "no-turtles"
+title = "turtles"
+reason = "{name} draws on a screen."
+remedy = "Use matplotlib."
+[[rule.when]]
+names = ["turtle", "turtle.*"]
+"""
+
+
+async def test_an_operator_adds_rules_by_a_file(runner_image: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(OWN_RULES)
+    async with open_sandbox(Settings(safety_rules=file, checkpoints=False)) as sandbox:
+        result = await sandbox.run("import turtle")
+        assert result.outcome == "blocked"
+        assert [tuple(finding) for finding in result.findings] == [
+            ("no-turtles", 1, 1, "`turtle` draws on a screen.", "Use matplotlib.")
+        ]
+        assert rules(await sandbox.run(HOSTILE)) == ["destruction"]
+        await ok(sandbox, "print(1)")
+
+
+async def test_the_check_can_be_switched_off(open_client: OpenClient) -> None:
+    async with open_client("--safety", "off") as client:
+        answer = await client.call_tool("run_python", {"code": "import os\nprint(os.path.exists('/etc/shadow'))"})
+        assert not answer.is_error
 
 
 async def test_strict_is_a_setting(open_client: OpenClient) -> None:
     async with open_client("--safety", "strict") as client:
         answer = await client.call_tool("run_python", {"code": "import os"})
         assert answer.is_error
-        assert "rule strict" in getattr(answer.content[0], "text", "")
+        assert "rule strict-names" in getattr(answer.content[0], "text", "")

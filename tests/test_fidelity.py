@@ -39,17 +39,7 @@ DIFFERENT: dict[str, str] = {
 """Scripts whose output is not Python's, and why; each is in docs/output.md."""
 
 
-def scripts() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in sorted(FOLDER.glob("*.txt")):
-        for part in path.read_text("utf-8").split("#### ")[1:]:
-            name, _, code = part.partition("\n")
-            assert name not in found, name
-            found[name] = code
-    return found
-
-
-SCRIPTS = scripts()
+SCRIPTS = {path.stem: path.read_bytes().decode() for path in sorted((FOLDER / "scripts").glob("*/*.py"))}
 
 
 @pytest.fixture(scope="module")

@@ -68,8 +68,9 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_UID_RANGE": "many"}, "a range is two numbers"),
         ({"AGENTRUN_MAX_TIMEUOT": "5"}, "unknown setting 'max_timeuot' .*; did you mean 'max_timeout'"),
         ({"AGENTRUN_OUTPUT_SHOW": "1"}, r"output_show \(environment\): .* 256"),
-        ({"AGENTRUN_SAFETY_OFF": "foo"}, r"safety_off \(environment\): there is no rule 'foo'"),
-        ({"AGENTRUN_SAFETY_OFF": "network,size"}, "there is no rule 'size' that can be left out; there are process-sp"),
+        ({"AGENTRUN_SAFETY_OFF": "foo"}, "safety_off: there is no rule 'foo'"),
+        ({"AGENTRUN_SAFETY_OFF": "secrets,size"}, "there is no rule 'size' that can be left out; there are install, "),
+        ({"AGENTRUN_SAFETY_RULES": "/no/such/rules.toml"}, "safety_rules: /no/such/rules.toml can't be read"),
         ({"AGENTRUN_PRELOAD": "numpy,no module"}, "'no module' is not the name of a module"),
         ({"AGENTRUN_IMAGE_PACKAGES": "http://x"}, "'http://x' is not a package's name"),
         ({"AGENTRUN_IMAGE_PACKAGES": "http://me:secret@x"}, r"'http://\*\*\*@x' is not a package's name"),
@@ -140,7 +141,7 @@ def test_true_is_no_number(name: str, tmp_path: Path) -> None:
 
 def test_right_values_are_taken() -> None:
     values = {
-        "safety_off": "network,bomb",
+        "safety_off": "secrets,too-large",
         "preload": "numpy,matplotlib.pyplot",
         "image_packages": "numpy>=2,<3,pandas[excel]",
         "preinstall": "six @ https://example.org/six.whl",

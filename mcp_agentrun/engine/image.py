@@ -98,7 +98,8 @@ class ImageRecipe:
             files[path.relative_to(folder).as_posix()] = _text(path)
         package = Path(__file__).parents[1]
         modules = ("protocol.py", "reports.py", "packages/pins.py")
-        for path in (*(package / name for name in modules), *sorted((package / "safety").rglob("*.py"))):
+        safety = [path for path in (package / "safety").iterdir() if path.suffix in (".py", ".toml")]
+        for path in (*(package / name for name in modules), *sorted(safety)):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
         for library in ("RestrictedPython", "packaging"):
             files.update(_library(library))

@@ -1,26 +1,87 @@
-"""The static check: what code would do, judged before it runs, with a remedy for each objection.
+"""The static check: whether code may run, with a reason and a remedy for each objection.
 
-    from mcp_agentrun.safety import check
+`guards` measures and parses; `walker` visits the tree once, with what `values` knows of literals, paths and commands;
+`rules` reads `rules.toml` and matches names and calls against it; `strict` adds RestrictedPython's policy.
 
-    verdict = check("import os; os.system('ls')")
-    verdict.allowed             # False
-    verdict.findings[0].rule    # "process-spawn"
-
-How it goes: `guards` measures and parses (`scanner` counts tokens); `symbols` notes who binds what; `evaluator` says
-what an expression may stand for, on top of `resolver` (names), `namespaces` (those of modules, as mappings),
-`summaries` and `lookups` (calls of known functions), `iteration` (comprehensions) and `folding` (operators, methods);
-`policy` visits the whole tree (`visitor`) and asks the rules, which are in `rules` where a name alone is against them,
-and otherwise by topic: `bombs`, `databases`, `execution`, `files`, `latent`, `reflection`, `system`, `tampering`,
-`written`.
-
-It stops accidents and the obviously hostile early. It is no boundary: the container is. The package is pure, knows no
-other part of mcp_agentrun, and runs unchanged inside the runner image, where it judges with the Python that executes.
+The check is no boundary: the container is. The package imports no other part of mcp_agentrun, and runs unchanged inside
+the runner image, where it judges with the Python that executes. See docs/safety.md.
 """
 
 from __future__ import annotations
 
-from .check import check, prepare
-from .names import Names
+import ast
+import gc
+import sys
+from collections.abc import Collection
+
+from .guards import MAX_DEPTH, GuardError, parse, too_deep
 from .verdict import PROFILES, Finding, Profile, Verdict
 
-__all__ = ["PROFILES", "Finding", "Names", "Profile", "Verdict", "check", "prepare"]
+__all__ = ["PROFILES", "Finding", "Profile", "Verdict", "check", "prepare"]
+
+
+def prepare() -> None:
+    """Import and read now what `check` needs for the first code that does something."""
+    check("pass")
+
+
+def check(
+    code: str, profile: Profile = "standard", *, off: Collection[str] = (), warn: bool = False, rules: str = ""
+) -> Verdict:
+    """Judge *code*. Never raises for anything that *code* may be.
+
+    :param off: ids of rules that don't apply.
+    :param warn: report findings of rules, but allow the code. The guards of the input hold nevertheless.
+    :param rules: an operator's own rules, which apply as well, in the form of `rules.toml`.
+    :raises ValueError: no such profile, or malformed *rules*.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+    collects, limit = gc.isenabled(), sys.getrecursionlimit()
+    gc.disable()  # a syntax tree is all new objects, and each garbage collection would go through all of them
+    try:
+        return _check(code, profile, frozenset(off), warn, rules)
+    except GuardError as error:
+        return Verdict(False, (error.finding,))
+    except RecursionError:
+        return Verdict(False, (too_deep().finding,))
+    finally:
+        sys.setrecursionlimit(limit)
+        if collects:
+            gc.enable()
+
+
+def _check(code: str, profile: Profile, off: frozenset[str], warn: bool, rules: str) -> Verdict:
+    try:
+        tree = parse(code)
+    except SyntaxError as error:
+        from .walker import shell_lines
+
+        if findings := shell_lines(code, profile, off, rules):
+            return Verdict(warn, findings)
+        place = error.lineno or 0, max(error.offset or 0, 0)
+        return Verdict(False, (Finding("syntax", *place, f"Not valid Python: {error.msg}.", "Correct the syntax."),))
+    if not rules and all(map(_prints_constants, tree.body[:100])) and len(tree.body) < 100:
+        return Verdict(True)  # for which nothing more need be imported
+    from .walker import Walker, rule_set
+
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 12 * MAX_DEPTH))  # frames that the deepest tree may take
+    walker = Walker(code, rule_set(profile, off, rules), reviews=profile != "off" and "unreviewed" not in off)
+    walker.visit(tree)
+    findings = tuple(walker.findings.values())
+    if profile == "strict" and "restricted-python" not in off:
+        from .strict import restricted
+
+        if walker.work > 1 << 20:  # RestrictedPython takes time for each node below each other
+            raise too_deep()
+        findings += restricted(tree, code)
+    ordered = tuple(sorted(findings, key=lambda each: each[1:3]))
+    return Verdict(warn or not findings, ordered, tuple(sorted(walker.imports)))
+
+
+def _prints_constants(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(ast.Call(ast.Name("print"), args, [])) if len(args) < 100:
+            return all(isinstance(argument, ast.Constant) for argument in args)
+        case _:
+            return False

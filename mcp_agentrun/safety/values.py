@@ -1,151 +1,173 @@
-"""What an expression may stand for: the few kinds of values that are followed, and how they are put together."""
+"""What the check knows of an expression: names, literal text, paths and numbers. Pure; nothing is looked up or run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import math
+import operator
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
-from .paths import HOLE
+HOLE = "\ufffc"
+"""Stands in a text for a part that is not known."""
 
-__all__ = [
-    "ALTERNATIVES",
-    "LONGEST",
-    "LONGEST_SEQUENCE",
-    "Decoded",
-    "DecodedBytes",
-    "Value",
-    "Values",
-    "as_text",
-    "collection",
-    "constant_value",
-    "distinct",
-    "extent",
-    "from_plain",
-    "has_text",
-    "is_decoded",
-    "joined_texts",
-    "plain",
-]
-
-ALTERNATIVES = 8
-"""Values that one expression is combined with another one by."""
-
-LONGEST = 1 << 18
-"""Characters or bytes of a text that is followed."""
-
-LONGEST_SEQUENCE = 1 << 14
+LONGEST, LONGEST_NAME = 1 << 12, 256
+"""Characters of a text and of a name that are followed."""
 
 
-class Value(NamedTuple):
-    """One thing that an expression may stand for.
-
-    Kinds: ``ref`` (a canonical dotted name), ``text``, ``bytes``, ``int``, ``float``, ``path`` (text of a pathlib
-    path), ``file`` (the path of an open file), ``seq`` (a tuple of what its items may be), ``map`` (pairs of what a key
-    and its value may be; a collection of which only this is known has no keys), ``fields`` (the same of an object that
-    only carries attributes), ``function`` and ``class`` (a node and its scope), ``instance`` (of such a class),
-    ``partial`` (a function and its arguments).
-    """
-
-    kind: str
-    value: Any
+class Name(str):
+    """A dotted name; ``()`` is the result of a call, ``[key]`` an item, ``?`` an object that is not known."""
 
 
-Values = tuple[Value, ...]
+class Text(str):
+    """Literal text, with `HOLE` for what is not known of it."""
 
 
-class Decoded(str):
-    """Text that was decoded or put together from numbers."""
-
-    __slots__ = ()
+class Path(Text):
+    """The text of a pathlib path, or of the paths that a listing of a folder gives."""
 
 
-class DecodedBytes(bytes):
-    __slots__ = ()
+class Items(tuple["Value", ...]):
+    """A literal list, tuple or set; also a variable that takes each of its values in turn."""
 
 
-def distinct(values: Iterable[Value]) -> Values:
-    """*values* without repetitions; where they are too many, those that can matter most."""
-    found = tuple(dict.fromkeys(values)) if not isinstance(values, tuple) or len(values) > 1 else values
-    if len(found) <= 2 * ALTERNATIVES:
-        return found
-    return tuple(sorted(found, key=_weight)[: 4 * ALTERNATIVES])
+class Bits(float):
+    """An integer of so many bits, which is too large to be computed here."""
 
 
-def extent(value: Value, most: int) -> int:
-    """How many values there are in *value*, one within the other, up to *most* or a few more."""
-    count = 0
-    work: list[Any] = [value]
-    while work and count < most:
-        one: Any = work.pop()
-        count += 1
-        if isinstance(one, Value):
-            if one.kind in ("seq", "map", "fields", "partial"):
-                work.append(one.value)
-        elif isinstance(one, tuple):
-            work += one  # pyright: ignore[reportUnknownArgumentType]
-    return count
+_S = TypeVar("_S", bound=str)
+Value = Name | Text | Items | int | float | range | None
+
+_JOINING = re.compile(r"os\.path\.join|pathlib\.(Pure)?(Posix)?Path(\.joinpath)?")
+_SAME = re.compile(r"os\.path\.(abs|real|norm|expand)\w+|os\.fspath|builtins\.str|pathlib\.Path\.(res|abs|exp|as_p)\w+")
+_LISTING = re.compile(r"os\.(walk|fwalk|listdir|scandir)|glob\.i?glob|pathlib\.Path\.(iterdir|r?glob|walk)")
+_BEFORE_PROGRAM = re.compile(
+    r"(?:sudo(?: -\S+)*|env|exec|time|nohup|\w+=\S*|(?:/\S*/)?(?:ba|da|z)?sh(?: -\w+)* -\w*c)(?:\s+|$)|[({!%]\s*"
+)
 
 
-def _weight(value: Value) -> int:
-    if value.kind == "text":
-        text = value.value
-        return 1 if text[:1] in "/~." or "/." in text or "__" in text or "import" in text or "://" in text else 3
-    return 2 if value.kind in ("int", "float", "bytes") else 0
+def parts(args: tuple[Value, ...], kind: type[_S]) -> Iterator[_S]:
+    """Yield what of *args* is of *kind*, or is an item that is."""
+    return (item for arg in args for item in (arg if isinstance(arg, Items) else (arg,)) if isinstance(item, kind))
 
 
-def collection(items: Values) -> Value:
-    """Something of unknown size and order that may hold *items*."""
-    return Value("map", (((), items),))
+def joined(separator: str, values: tuple[Value, ...]) -> Text:
+    """The text of *values*, as ``separator.join`` puts it together."""
+    return Text(separator.join(map(_shown, values))[:LONGEST])
 
 
-def has_text(values: Values) -> bool:
-    return any(value.kind == "text" for value in values)
+def _shown(value: Value) -> str:
+    if isinstance(value, Text):
+        return value
+    if value == "sys.executable":
+        return "python"
+    return str(value) if isinstance(value, int) and abs(value) < 1 << 64 else HOLE
 
 
-def as_text(value: Value) -> str:
-    """*value* as it is put into a text, or a hole."""
-    if value.kind in ("text", "path"):
-        return value.value
-    return str(value.value) if value.kind in ("int", "float") and abs(value.value) < 1e30 else HOLE
+def path_of(text: str) -> str:
+    """*text* as an absolute path, or one from ``~``, as the sandbox would resolve it; empty if it can't be known."""
+    text = re.sub(r"^(\$HOME|\$\{HOME\})", "~", text.removeprefix("file://"))
+    if text.startswith(HOLE):
+        return ""
+    if not text.startswith("~"):
+        text = posixpath.join("/workspace", text)
+    return posixpath.normpath(text).replace("//", "/")
 
 
-def is_decoded(*values: object) -> bool:
-    return any(isinstance(value, (Decoded, DecodedBytes)) for value in values)
+def called(name: Name, args: tuple[Value, ...]) -> Value:
+    """What the call of *name* gives, as far as it is literal; *args* begin with the object of a method."""
+    first, second = (*args, None, None)[:2]
+    if _JOINING.fullmatch(name):
+        kind = Path if name.startswith("pathlib") else Text
+        return kind(posixpath.join(*map(_shown, args), *([] if args else ["."]))[:LONGEST])
+    if _SAME.fullmatch(name) and isinstance(first, (Text, Items)):
+        return first
+    if name == "pathlib.Path.home" or (name in ("os.getenv", "os.environ.get") and first == "HOME"):
+        return Path("~")
+    if name in ("os.getcwd", "pathlib.Path.cwd"):
+        return Path("/workspace")
+    if _LISTING.fullmatch(name) and isinstance(first, Text):
+        return Path(posixpath.join(first, "*"))
+    if name == "builtins.str.join" and isinstance(first, Text):
+        return second if isinstance(second, Name) else joined(first, second) if isinstance(second, Items) else None
+    if name == "builtins.str.format" and isinstance(first, Text):
+        rest = iter(args[1:])
+        return Text(re.sub(r"\{[^{}]*\}", lambda _: _shown(next(rest, None)), first)[:LONGEST])
+    if name == "builtins.range" and 0 < len(args) < 4 and all(isinstance(arg, int) for arg in args):
+        numbers: Any = args
+        return range(*numbers) if len(args) < 3 or numbers[2] else None
+    if name == "builtins.map" and isinstance(first, Name):
+        return Name(f"{first}()")
+    if name in ("builtins.__import__", "importlib.import_module") and isinstance(first, Text):
+        return Name(first.partition(".")[0] if name.startswith("builtins") else first)
+    if name == "builtins.getattr" and isinstance(second, Text):
+        return Name(f"{first if isinstance(first, Name) else '?'}.{second}"[:LONGEST_NAME])
+    return Name(f"{name}()") if len(name) < LONGEST_NAME else None
 
 
-def joined_texts(left: list[str], right: list[str]) -> list[str]:
-    results: list[str] = []
-    for one in left[:ALTERNATIVES]:
-        for other in right[:ALTERNATIVES]:
-            if len(one) + len(other) > LONGEST:
-                continue
-            text = one + other
-            results.append(Decoded(text) if is_decoded(one, other) else text)
-            if len(results) >= ALTERNATIVES:
-                return results
-    return results
+def operated(name: str, left: Value, right: Value) -> Value:
+    """What the function *name* of the module `operator` makes of two values."""
+    if name == "truediv" and isinstance(left, Path):
+        return Path(posixpath.join(left, _shown(right))[:LONGEST])
+    if name == "add" and isinstance(left, Items) and isinstance(right, Items):
+        return Items((left + right)[:256])
+    if name == "add" and (isinstance(left, Text) or isinstance(right, Text)):
+        return joined("", (left, right))
+    if name == "mod" and isinstance(left, Text):
+        rest = iter(right if isinstance(right, Items) else (right,))
+        return Text(re.sub(r"%[sdr]", lambda _: _shown(next(rest, None)), left)[:LONGEST])
+    if not name or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+        return None
+    if (bits := extent(Name(f"operator.{name}"), (left, right))) > 4096 or Bits in (type(left), type(right)):
+        return Bits(bits) if bits > 4096 else None
+    try:
+        return getattr(operator, name)(left, right)
+    except (ArithmeticError, TypeError, ValueError):
+        return None
 
 
-def constant_value(value: str | int | bytes, source: object = None) -> Value:
-    if isinstance(value, str):
-        return Value("text", Decoded(value) if is_decoded(source) else value)
-    return Value("int", value) if isinstance(value, int) else Value("bytes", value)
+def extent(name: Name, args: tuple[Value, ...]) -> float:
+    """How many items, or bits of an integer, the call of *name* makes, as far as constants tell."""
+    left, right = (*args, None, None)[:2]
+    if name == "operator.mul":
+        left, right = (right, left) if isinstance(right, (Text, Items)) else (left, right)
+        return len(left) * _amount(right) if isinstance(left, (Text, Items)) else _bits(left) + _bits(right)
+    if name in ("operator.pow", "builtins.pow"):
+        return _bits(left) * _amount(right) if len(args) == 2 else 0
+    if name == "operator.lshift":
+        return _amount(right) if left else 0
+    if name.startswith("operator."):
+        return 0
+    if isinstance(left, range):
+        return max(0, (left.stop - left.start) // left.step)
+    sizes = left if isinstance(left, Items) and not name.startswith("builtins.") else (left,)
+    return math.prod(filter(None, map(_amount, sizes)))
 
 
-def plain(values: Values) -> Any:
-    """One plain value for formatting, or a hole."""
-    if values and values[0].kind in ("text", "path", "int", "float"):
-        return values[0].value
-    return HOLE
+def _amount(value: Value) -> float:
+    return (
+        math.inf if isinstance(value, Bits) else float(min(value, 1 << 900)) if isinstance(value, (int, float)) else 0
+    )
 
 
-def from_plain(result: Any, decoded: bool) -> Values:
-    if isinstance(result, str) and len(result) <= LONGEST:
-        return (Value("text", Decoded(result) if decoded else result),)
-    if isinstance(result, (bytes, bytearray)) and len(result) <= LONGEST:
-        return (Value("bytes", DecodedBytes(result) if decoded else bytes(result)),)
-    if isinstance(result, (list, tuple)) and len(result) <= LONGEST_SEQUENCE:  # pyright: ignore
-        return (Value("seq", tuple(from_plain(item, decoded) for item in result)),)  # pyright: ignore
-    if isinstance(result, int):
-        return (Value("int", result),)
-    return ()
+def _bits(value: Value) -> float:
+    return value if isinstance(value, Bits) else value.bit_length() if isinstance(value, int) else 0
+
+
+def commands(args: tuple[Value, ...]) -> Iterator[str]:
+    """Yield the command lines in *args*: whole, and parted at the shell's separators, each with its program first."""
+    whole = [joined(" ", arg) if isinstance(arg, Items) else arg for arg in args if isinstance(arg, (Text, Items))]
+    for candidate in (*whole, joined(" ", tuple(whole))) if len(whole) > 1 else whole:
+        for segment in re.split(r"[;&|\n]+", candidate):
+            segment = " ".join(re.sub("[\"'`]", " ", segment).split())
+            while found := _BEFORE_PROGRAM.match(segment):
+                segment = segment[found.end() :]
+            yield re.sub(r"^/\S*/(?=\w)", "", segment)
+        yield candidate
+
+
+def packages(command: str) -> list[str]:
+    """What *command* would install: the words behind ``install`` that are not options or their values."""
+    words = re.sub(r"(?<!\S)-(?:-?(?:r|c|i|f|t|requirement|index-url|extra-index-url|target) \S+|\S+)", " ", command)
+    return [word for word in re.split(r"\b(?:install|add) ", words, maxsplit=1)[-1].split() if HOLE not in word]

@@ -1,10 +1,12 @@
-"""What a check comes to."""
+"""The result of a check."""
 
 from __future__ import annotations
 
+import ast
+import re
 from typing import Literal, NamedTuple
 
-__all__ = ["PROFILES", "Finding", "Profile", "Verdict"]
+__all__ = ["PROFILES", "Finding", "Profile", "Verdict", "place"]
 
 Profile = Literal["strict", "standard", "off"]
 PROFILES: tuple[Profile, ...] = ("strict", "standard", "off")
@@ -14,18 +16,11 @@ class Finding(NamedTuple):
     """One objection to the code."""
 
     rule: str
-    """Id of the rule, by which an operator can switch it off."""
     line: int
-    """Counted from 1, as tracebacks do; 0 for the code as a whole."""
+    """Counted from 1, as in tracebacks; 0 for the code as a whole. So is `column`, in characters."""
     column: int
-    """Counted from 1, in characters; 0 where `line` is."""
     reason: str
     remedy: str
-    """What to do instead."""
-
-    def __str__(self) -> str:
-        place = f"line {self.line}, column {self.column}: " if self.line else ""
-        return f"{place}{self.reason} [{self.rule}]\n  {self.remedy}"
 
 
 class Verdict(NamedTuple):
@@ -38,5 +33,14 @@ class Verdict(NamedTuple):
 
     @property
     def is_syntax_error(self) -> bool:
-        """Whether the code is no Python at all, so that nothing of it could run."""
+        """Whether the code is not valid Python, so that nothing of it can run."""
         return any(finding.rule == "syntax" for finding in self.findings)
+
+
+def place(node: ast.AST, code: str) -> tuple[int, int]:
+    """Line and column of *node* as a finding counts them: the parser counts bytes."""
+    line, offset = getattr(node, "lineno", 0), getattr(node, "col_offset", -1)
+    if line and not code.isascii():
+        text = re.split(r"\r\n|[\r\n]", code)[line - 1]
+        offset = len(text.encode()[:offset].decode("utf-8", "ignore"))
+    return line, offset + 1

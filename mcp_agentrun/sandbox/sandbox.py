@@ -110,13 +110,7 @@ class Sandbox:
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
             "auto_install": self._installer is not None and self._settings.auto_install != "off",
-            "safety": {
-                "profile": self._settings.safety,
-                "network": self._settings.network != "none",
-                "spawn": self._settings.safety_spawn,
-                "off": list(self._settings.safety_off),
-                "warn": self._settings.safety_warn,
-            },
+            "safety": self._settings.safety_options(),
         }
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:

@@ -60,6 +60,7 @@ def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> Conta
             "LOGNAME": "sandbox",
             "LANG": "C.UTF-8",
             "MPLBACKEND": "agg",
+            "PYTHONUNBUFFERED": "1",  # of programs that code starts: in order, and not lost where a timeout ends them
             **dict.fromkeys(
                 ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
             ),

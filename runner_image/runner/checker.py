@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MEMORY = 192 << 20
-"""Bytes that judging one input may take; the largest accepted one takes a third of it."""
+"""Bytes that judging one input may take; an input that needs more is refused."""
 
 IDLE_SECONDS = 0.05
 """How long a new checker has nothing to do before it imports all that it may need."""
@@ -30,10 +30,9 @@ def main(connection: socket.socket) -> None:
     """Serve checks until the supervisor goes."""
     linux.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    from mcp_agentrun.safety import Names, check, prepare
+    from mcp_agentrun.safety import check, prepare
 
     connection.sendall(encode(Kind.READY))
-    names = Names()
     decoder = FrameDecoder()
     prepared = False
     while True:
@@ -47,10 +46,8 @@ def main(connection: socket.socket) -> None:
         decoder.feed(data)
         for _, payload in decoder:
             request = decode_json(payload)
-            if request["names"] is not None:
-                names = Names.from_json(request["names"])
             try:
-                verdict = check(request["code"], names=names, **request["options"])
+                verdict = check(request["code"], **request["options"])
             except MemoryError:
                 os._exit(1)
             connection.sendall(
@@ -59,7 +56,6 @@ def main(connection: socket.socket) -> None:
                     allowed=verdict.allowed or verdict.is_syntax_error,  # Python itself reports those best
                     findings=[] if verdict.is_syntax_error else verdict.findings,
                     imports=verdict.imports,
-                    names=names.to_json() if names.changed else None,
                 )
             )
 
@@ -71,15 +67,13 @@ def start() -> tuple[int, socket.socket]:
 
 def is_verdict(fields: dict[str, Any]) -> bool:
     """Whether *fields* are what a sound checker says: hostile code may have got the better of it."""
-    findings, names = fields.get("findings"), fields.get("names")
+    findings = fields.get("findings")
     return (
         isinstance(fields.get("allowed"), bool)
         and isinstance(findings, list)
         and all(_is_finding(finding) for finding in findings)  # pyright: ignore
         and isinstance(imports := fields.get("imports"), list)
         and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
-        and "names" in fields
-        and isinstance(names, dict | None)
     )
 
 

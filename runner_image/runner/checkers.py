@@ -1,7 +1,7 @@
 """The processes that judge code: one at work and one in reserve.
 
 Nothing runs without a verdict. A checker that dies or takes too long is replaced, and never the reason why code runs
-unchecked. What a session's names stand for is kept here, where no user code reaches it, and given to each new checker.
+unchecked. Each code is judged by itself: nothing is remembered from one to the next.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class _Checker:
         self.pid = pid
         self.peer = peer
         self.is_ready = False
-        self.knows_names = False
 
 
 class _Check:
@@ -86,7 +85,6 @@ class Checkers:
         self._current: _Checker | None = None
         self._spare: _Checker | None = None
         self._check: _Check | None = None
-        self._names: dict[str, Any] = {}
         self._wants_spare = False
         self._retry_at = 0.0
 
@@ -119,13 +117,6 @@ class Checkers:
                 self._end(self._current)  # it is at work on it, and would answer the next one with this verdict
             self._check = None
 
-    def forget(self) -> None:
-        """The session has no names any more."""
-        self._names = {}
-        for each in (self._current, self._spare):
-            if each is not None:
-                each.knows_names = False
-
     def step(self) -> None:
         """Do what is due and possible now."""
         if self._current is None and self._spare is not None:
@@ -141,9 +132,7 @@ class Checkers:
                 check.begin(current.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(current.pid, signal.SIGCONT)  # user code can have stopped it
-            names = None if current.knows_names else self._names
-            current.knows_names = True
-            self._send(current, encode_json(Kind.CHECK, code=check.code, options=self._options, names=names))
+            self._send(current, encode_json(Kind.CHECK, code=check.code, options=self._options))
         if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
             self._spare = self._start()
 
@@ -202,8 +191,6 @@ class Checkers:
                     fields = decode_json(payload)
                     if not checker.is_verdict(fields):
                         raise FrameError("malformed verdict")
-                    if fields["names"] is not None:
-                        self._names = fields["names"]
                     self._wants_spare = True
                     self._decide(self._check, fields)
                 else:
@@ -243,4 +230,4 @@ class Checkers:
 
 
 def _refusal(reason: str, remedy: str) -> Verdict:
-    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": [], "names": None}
+    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": []}

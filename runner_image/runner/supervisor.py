@@ -255,7 +255,6 @@ class Supervisor:
         if self._run is not None or self._ended is not None or self._waiting is not None:
             raise FrameError("a reset in the middle of a run")
         self._reset = reset
-        self._checkers.forget()
         self._modules.forget()
         self._workers.renew()
         self._since = "kept"

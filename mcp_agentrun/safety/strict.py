@@ -1,0 +1,32 @@
+"""RestrictedPython's policy, as that package applies it: its transformer judges, and each error becomes a finding."""
+
+from __future__ import annotations
+
+import ast
+
+from RestrictedPython.transformer import RestrictingNodeTransformer
+
+from .rules import built_in_rules
+from .verdict import Finding, place
+
+__all__ = ["restricted"]
+
+
+class _Collector(RestrictingNodeTransformer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[ast.AST, str]] = []
+
+    def error(self, node: ast.AST, info: str) -> None:
+        self.found.append((node, " ".join(info.split()).rstrip(".")))
+
+
+def restricted(tree: ast.Module, code: str) -> tuple[Finding, ...]:
+    """What RestrictedPython objects to in *tree*, which it changes."""
+    collector = _Collector()
+    collector.visit(tree)
+    rule = next(rule for rule in built_in_rules() if rule.id == "restricted-python")
+    return tuple(
+        Finding(rule.id, *place(node, code), f"{rule.reason} {error}.", rule.remedy)
+        for node, error in dict.fromkeys(collector.found[:20])
+    )

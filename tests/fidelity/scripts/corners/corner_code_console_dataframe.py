@@ -1,0 +1,3 @@
+import code
+code.InteractiveInterpreter().runsource("import pandas as pd; pd.DataFrame({'a': [1]})")
+print("end")

@@ -1,0 +1,3 @@
+class E(Exception):
+    __cause__ = property(lambda s: (print("cause asked"), None)[1])
+raise E("x")

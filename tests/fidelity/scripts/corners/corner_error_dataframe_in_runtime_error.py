@@ -1,0 +1,2 @@
+import pandas as pd
+raise RuntimeError(pd.DataFrame({"a": [1]}))

@@ -1,0 +1,2 @@
+import numpy as np
+raise RuntimeError(np.array([1, 2]))

@@ -1,0 +1,3 @@
+class E(Exception):
+    def with_traceback(self, tb): raise TypeError("no")
+raise E("x")

@@ -1,0 +1,5 @@
+class E(Exception):
+    def with_traceback(self, tb):
+        print("with_traceback called")
+        return self
+raise E("x")

@@ -1,0 +1,4 @@
+class E(SystemExit):
+    @property
+    def code(self): raise ValueError("no code")
+raise E("shown?")

@@ -1,0 +1,4 @@
+class Text(str):
+    def __format__(self, spec): return "formatted"
+    def __str__(self): return "stringed"
+raise SystemExit(Text("x"))

@@ -1,0 +1,4 @@
+import sys
+def hook(t, v, tb): raise
+sys.excepthook = hook
+raise ValueError("original")

@@ -1,0 +1,4 @@
+import linecache
+linecache.clearcache()
+def f(): raise ValueError("after clear")
+f()

@@ -1,0 +1,3 @@
+﻿# c
+import os
+print(__doc__)

@@ -1,0 +1,5 @@
+class E(Exception):
+    def __str__(self):
+        print("str called")
+        return "text"
+raise E

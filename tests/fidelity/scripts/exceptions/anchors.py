@@ -1,0 +1,5 @@
+def f(a, b):
+    return (a +
+            b["key"]["other"])
+
+f(1, {"key": None})

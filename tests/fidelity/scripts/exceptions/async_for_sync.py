@@ -1,0 +1,3 @@
+async def f(): raise ValueError("in coroutine")
+import asyncio
+asyncio.run(f())

@@ -1,0 +1,3 @@
+class A:
+    colour = 1
+A().color

@@ -1,0 +1,6 @@
+class A:
+    def m(self): raise LookupError("no such thing")
+
+A().m(
+
+)

@@ -1,0 +1,2 @@
+code = compile("def f():\n    raise ValueError\nf()", "made_up.py", "exec")
+exec(code)

@@ -1,0 +1,5 @@
+try:
+    int("q")
+except ValueError as e:
+    print("again")
+    raise

@@ -1,0 +1,1 @@
+"é日本".encode("ascii")

@@ -1,0 +1,2 @@
+import argparse
+argparse.ArgumentParser(description="A tool").parse_args(["--help"])

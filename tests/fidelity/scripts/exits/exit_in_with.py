@@ -1,0 +1,4 @@
+import contextlib
+with contextlib.ExitStack() as stack:
+    stack.callback(print, "callback")
+    raise SystemExit(9)

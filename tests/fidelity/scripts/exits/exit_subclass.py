@@ -1,0 +1,2 @@
+class Leave(SystemExit): pass
+raise Leave(6)

@@ -1,0 +1,3 @@
+from decimal import Decimal, getcontext
+getcontext().prec = 10
+print(Decimal(1) / 3)

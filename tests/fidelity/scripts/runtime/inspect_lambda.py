@@ -1,0 +1,3 @@
+import inspect
+f = lambda x: x + 1
+print(inspect.getsource(f))

@@ -1,0 +1,3 @@
+import os
+print("going", flush=True)
+os.abort()

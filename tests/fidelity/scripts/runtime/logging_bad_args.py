@@ -1,0 +1,3 @@
+import logging
+logging.raiseExceptions = False
+logging.warning("%d", "x")

@@ -1,0 +1,2 @@
+import logging
+logging.warning("with stack", stack_info=True)

@@ -1,0 +1,2 @@
+import logging
+logging.getLogger("x").warning("last resort")

@@ -1,0 +1,3 @@
+import traceback
+def f(): traceback.print_stack()
+f()

@@ -1,0 +1,4 @@
+import warnings
+warnings.simplefilter("always", ResourceWarning)
+def f(): open("/dev/null")
+f()

@@ -1,0 +1,4 @@
+import warnings
+warnings.warn("old thing", DeprecationWarning)
+warnings.warn("later", FutureWarning)
+warnings.warn("hidden", ImportWarning)

@@ -1,0 +1,3 @@
+import warnings
+for _ in range(3):
+    warnings.warn("repeated")

@@ -1,0 +1,2 @@
+import warnings
+warnings.warn("at the top", stacklevel=2)

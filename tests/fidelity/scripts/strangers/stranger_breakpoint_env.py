@@ -1,0 +1,4 @@
+import os
+os.environ["PYTHONBREAKPOINT"] = "0"
+breakpoint()
+print("went on")

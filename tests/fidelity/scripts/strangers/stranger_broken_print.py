@@ -1,0 +1,3 @@
+class Bad:
+    def __str__(self): raise RuntimeError("no text")
+print("a", Bad(), "b")

@@ -1,0 +1,10 @@
+import ctypes, sys
+libc = ctypes.CDLL(None)
+print("python")
+libc.printf(b"c %d %s\n", 5, b"text")
+libc.fflush(None)
+libc.puts(b"puts"); libc.fflush(None)
+libc.dprintf(2, b"to two\n")
+libc.perror(b"perror")
+libc.fflush(None)
+print("end")

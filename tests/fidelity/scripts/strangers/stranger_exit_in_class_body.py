@@ -1,0 +1,4 @@
+class A:
+    import sys
+    print("in body")
+    sys.exit("from a class body")

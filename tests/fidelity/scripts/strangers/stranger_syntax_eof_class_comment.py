@@ -1,0 +1,2 @@
+class A:
+    # nothing but a comment

@@ -1,0 +1,1 @@
+def f[T: (int, str) = int, T](x: T) -> T: return x

@@ -1,0 +1,10 @@
+import sys
+print(sys.flags)
+print(sys.argv, len(sys.argv), sys.flags.isolated, sys.flags.no_site, sys.flags.safe_path, sys.flags.optimize)
+print(sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.platform, sys.byteorder, sys.maxsize)
+print(sys.path[1:], sys.meta_path, sys.path_hooks)
+print(sys.version, sys.api_version, sys.implementation.name, sys.getdefaultencoding(), sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+print(sys.dont_write_bytecode, sys.pycache_prefix, sys.float_repr_style, sys.hash_info, sys.int_info, sys.thread_info, sys.warnoptions, sys._xoptions)
+print(sys.getrecursionlimit(), sys.getswitchinterval(), sys.tracebacklimit if hasattr(sys, "tracebacklimit") else None, sys.is_finalizing())
+print(hasattr(sys, "ps1"), hasattr(sys, "last_exc"), sys.gettrace(), sys.getprofile(), sys.intern("x"), sys.is_stack_trampoline_active())
+print(sys.orig_argv[0], sys.orig_argv[1], len(sys.orig_argv))

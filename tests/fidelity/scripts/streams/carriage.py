@@ -1,0 +1,3 @@
+for i in range(5):
+    print(f"\r{i}/5", end="")
+print()

@@ -1,0 +1,3 @@
+import sys, os
+os.write(1, b"before\n")
+sys.stderr.write("err\n")

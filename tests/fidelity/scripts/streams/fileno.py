@@ -1,0 +1,2 @@
+import sys
+print(sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno())

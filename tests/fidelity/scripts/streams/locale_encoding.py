@@ -1,0 +1,2 @@
+import locale, sys
+print(locale.getpreferredencoding(), sys.getfilesystemencoding(), sys.getdefaultencoding())

@@ -1,0 +1,2 @@
+import os
+print("status", os.system("echo system; exit 2") >> 8)

@@ -1,0 +1,3 @@
+import sys
+sys.stdout.reconfigure(errors="replace")
+print("\ud800x")

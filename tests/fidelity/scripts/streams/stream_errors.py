@@ -1,0 +1,2 @@
+import sys
+print(sys.stdin.errors, sys.stdout.errors, sys.stderr.errors, sys.stdout.line_buffering, sys.stdout.write_through)

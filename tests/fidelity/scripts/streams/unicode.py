@@ -1,0 +1,1 @@
+print("héllo wörld 日本語 🐧 \u200b \x00 end")

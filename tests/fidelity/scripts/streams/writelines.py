@@ -1,0 +1,3 @@
+import sys
+sys.stdout.writelines(["a\n", "b\n"])
+sys.stderr.writelines(["c\n"])

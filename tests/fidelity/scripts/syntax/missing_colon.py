@@ -1,0 +1,3 @@
+print("never shown")
+if True
+    pass

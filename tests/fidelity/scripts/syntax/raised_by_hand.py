@@ -1,0 +1,1 @@
+raise SyntaxError("by hand", ("file.txt", 3, 5, "some text here\n", 3, 9))
