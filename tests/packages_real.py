@@ -111,7 +111,7 @@ REFUSED = {
 
 
 async def test_each_library_s_own_error_is_explained(open_client: OpenClient) -> None:
-    async with open_client() as client:
+    async with open_client("--safety", "off") as client:
         for name, code in REFUSED.items():
             run = await client.call_tool("run_python", {"code": code, "timeout": 120})
             assert text_of(run).count("[agentrun] The sandbox has no network.") == 1, (name, text_of(run))
