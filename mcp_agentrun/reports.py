@@ -10,7 +10,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-__all__ = ["LONGEST_NAME", "MOST_NAMES", "OUTCOMES", "PIDS", "STATES", "WRITABLE", "is_report", "is_result"]
+__all__ = [
+    "LONGEST_NAME",
+    "MOST_CAUSES",
+    "MOST_NAMES",
+    "OUTCOMES",
+    "PIDS",
+    "STATES",
+    "WRITABLE",
+    "is_report",
+    "is_result",
+]
 
 OUTCOMES = ("ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled")
 """How a run ends."""
@@ -26,6 +36,9 @@ PIDS = "pids"
 
 MOST_NAMES, LONGEST_NAME = 500, 100
 """Modules that a report may name as imported, and characters of a name."""
+
+MOST_CAUSES = 10
+"""Exceptions that a report may name as what ended a run."""
 
 _TEXT_LIMIT = 1 << 16
 _NUMBER_LIMIT = 1 << 62
@@ -78,9 +91,28 @@ def _is_error(error: Any) -> bool:
         _is_text(fields.get("type"))
         and _is_text(fields.get("message"))
         and _is_number(fields.get("line"))
-        and _is_number(fields.get("errno"))
+        and _is_causes(fields.get("causes"))
         and isinstance(folders, list)
         and all(folder in (*WRITABLE, PIDS) for folder in folders)  # pyright: ignore[reportUnknownVariableType]
+    )
+
+
+def _is_causes(causes: Any) -> bool:
+    return (
+        isinstance(causes, list)
+        and len(causes) <= MOST_CAUSES  # pyright: ignore[reportUnknownArgumentType]
+        and all(isinstance(cause, dict) and _is_cause(cause) for cause in causes)  # pyright: ignore
+    )
+
+
+def _is_cause(cause: dict[str, Any]) -> bool:
+    return (
+        cause.keys() == {"type", "text", "errno", "path", "function"}
+        and _is_text(cause["type"])
+        and _is_text(cause["text"])
+        and _is_number(cause["errno"])
+        and _is_text(cause["path"], or_none=True)
+        and _is_text(cause["function"], or_none=True)
     )
 
 

@@ -95,3 +95,23 @@ async def test_a_second_session_finds_the_cache(open_client: OpenClient) -> None
             took.append(time.perf_counter() - begun)
             assert not answer.is_error, text_of(answer)
     print("sympy, three sessions:", *(f"{each:.2f} s" for each in took))  # noqa: T201
+
+
+URL = "https://api.example.com/x"
+REFUSED = {
+    "requests": f"import requests\nrequests.get('{URL}')",
+    "httpx": f"import httpx\nhttpx.get('{URL}')",
+    "urllib3": f"import urllib3\nurllib3.request('GET', '{URL}', retries=0)",
+    "aiohttp": f"import aiohttp\nasync with aiohttp.ClientSession() as session:\n    await session.get('{URL}')",
+    "yfinance": "import yfinance\nyfinance.download('AAPL', period='1d')",
+    "seaborn": "import seaborn\nseaborn.load_dataset('tips')",
+    "websockets": "import websockets\nasync with websockets.connect('wss://example.com'):\n    pass",
+    "scikit-learn": "from sklearn.datasets import fetch_california_housing\nfetch_california_housing()",
+}
+
+
+async def test_each_library_s_own_error_is_explained(open_client: OpenClient) -> None:
+    async with open_client("--safety", "off") as client:
+        for name, code in REFUSED.items():
+            run = await client.call_tool("run_python", {"code": code, "timeout": 120})
+            assert text_of(run).count("[agentrun] The sandbox has no network.") == 1, (name, text_of(run))

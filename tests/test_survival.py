@@ -268,7 +268,7 @@ async def test_helpers_of_multiprocessing_are_nothing_left_running_and_come_back
 FORGE = """
 import json, re, socket, struct, sys
 number = int(re.search(r"<run-(\\d+)>", sys._getframe().f_code.co_filename)[1])
-error = {{"type": "E", "message": "", "line": {line}, "errno": None, "full": {full}}}
+error = {{"type": "E", "message": "", "line": {line}, "causes": {causes}, "full": {full}}}
 report = {{"run": number, "ok": False, "changed": True, "exit_code": 1, "value": {value}, "error": error}}
 report["imported"] = {imported}
 for kind, fields in {frames}:
@@ -282,6 +282,11 @@ import time; time.sleep(30)
 FORGERIES = {
     "unhashable": {"full": "[[]]"},
     "a number without end": {"line": "10**30"},
+    "causes that are none": {"causes": "[{'type': 'E', 'text': '', 'errno': None, 'path': 1, 'function': None}]"},
+    "a cause with a field of its own": {
+        "causes": "[{'type': 'E', 'text': '', 'errno': None, 'path': None, 'function': None, 'more': 1}]"
+    },
+    "causes without end": {"causes": "[{'type': 'E', 'text': '', 'errno': None, 'path': None, 'function': None}] * 11"},
     "a long value": {"value": "'x' * 70_000"},
     "imports that are no names": {"imported": "[[1]]"},
     "imports without end": {"imported": "['x'] * 1000"},
@@ -293,7 +298,7 @@ FORGERIES = {
 @pytest.mark.parametrize("forgery", FORGERIES)
 async def test_a_forged_report_is_the_end_of_its_worker_alone(shared: Sandbox, forgery: str) -> None:
     await text_of(shared, "precious = 42")
-    sound = {"line": "1", "full": "[]", "value": "None", "imported": "[]", "frames": "[(13, None)]"}
+    sound = {"line": "1", "causes": "[]", "full": "[]", "value": "None", "imported": "[]", "frames": "[(13, None)]"}
     fields = sound | FORGERIES[forgery]
     result = await shared.run(FORGE.format(**fields), timeout=10)
     assert (result.outcome, result.state) == ("crashed", "restored"), result

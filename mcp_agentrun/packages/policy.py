@@ -188,8 +188,8 @@ class Policy:
             chosen[name] = None
         return tuple(chosen)
 
-    def advice(self, module: str) -> str:
-        """What to do about the missing *module*, in a line for the model."""
+    def advice(self, module: str, kind: str = "module") -> str:
+        """What to do about the missing *module*, or another *kind* of name, in a line for the model."""
         name = distribution_of(module)
         if module in PYTHONS_OWN:
             return (
@@ -197,16 +197,16 @@ class Policy:
                 "Python does not have it."
             )
         if not _is_requirement(name):
-            return f"The module {module!r} is not installed, and no package can have that name."
+            return f"The {kind} {module!r} is not installed, and no package can have that name."
         try:
             parse_requirements(name)
             self.judge_asked([name])
         except InvalidRequestError as error:
-            return f"The module {module!r} is not installed. {error}"
-        if name in WELL_KNOWN:
-            return f"The module {module!r} is not installed. Install it with install_package({name!r})."
+            return f"The {kind} {module!r} is not installed. {error}"
+        if name.partition("[")[0] in WELL_KNOWN:
+            return f"The {kind} {module!r} is not installed. Install it with install_package({name!r})."
         return (
-            f"The module {module!r} is not installed, and no well-known package has that name. If the package index "
+            f"The {kind} {module!r} is not installed, and no well-known package has that name. If the package index "
             f"has it as {name!r}, install it with install_package({name!r})."
         )
 

@@ -8,7 +8,7 @@ from typing import Literal
 from ..packages.installer import Installed
 from ..safety import Finding
 
-__all__ = ["FileChange", "Outcome", "Output", "Picture", "Result", "RunError", "State"]
+__all__ = ["Cause", "FileChange", "Outcome", "Output", "Picture", "Result", "RunError", "State"]
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
 """How a run ended; only ``ok`` is success. ``unavailable`` is ours, every other one is the code's."""
@@ -20,6 +20,20 @@ _RETURNS = 16
 
 
 @dataclass(frozen=True)
+class Cause:
+    """An exception that ended a run, or that is behind one."""
+
+    type: str
+    text: str
+    errno: int | None = None
+    """Of the system's error that it is or stands for, by the container's numbers, which are Linux's."""
+    path: str | None = None
+    """The file that the system's error names."""
+    function: str | None = None
+    """The innermost function in which it was raised."""
+
+
+@dataclass(frozen=True)
 class RunError:
     """The exception that ended a run."""
 
@@ -27,10 +41,15 @@ class RunError:
     message: str
     line: int | None
     """Line of the code where it was raised, or None where that is not known."""
-    errno: int | None = None
-    """Of the system's error behind it, by the container's numbers, which are Linux's."""
+    causes: tuple[Cause, ...] = ()
+    """The exception itself, and those behind it."""
     full: tuple[str, ...] = ()
-    """What has no room left, where that is what the system says: folders, or ``pids`` for processes and threads."""
+    """What has no room left: folders, or ``pids`` for processes and threads."""
+
+    @property
+    def errno(self) -> int | None:
+        """Of the system's error behind it."""
+        return next((cause.errno for cause in self.causes if cause.errno is not None), None)
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,6 @@ class Result:
     installed: Installed | None = None
     """What was installed because the code imports it."""
     advice: str | None = None
-    """About a module that the code lacks: how to install it, or why it was not."""
+    """Why the sandbox refused something, such as a module that is missing, and what to do: one line."""
     lacking: str | None = None
     """What the sandbox lacks of what it should have, and why: in sentences, told once."""

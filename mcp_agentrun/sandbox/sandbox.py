@@ -26,14 +26,17 @@ from ..errors import (
     UnavailableError,
 )
 from ..packages.installer import PATIENCE_SECONDS, Installed, Installer
+from ..packages.known import WELL_KNOWN
+from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..protocol import FrameError, Kind, decode_json
 from ..reports import STATES, is_result
 from ..safety import Finding
 from ..settings import Settings
+from .causes import Advise, Lacking, explain
 from .files import checked_files, read_chunks
 from .pictures import Pictures
-from .result import FileChange, Output, Result, RunError, State
+from .result import Cause, FileChange, Output, Result, RunError, State
 from .spec import give_back_uid, runner_spec, take_uid
 
 __all__ = ["Sandbox"]
@@ -49,7 +52,6 @@ _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
 _MOST_NAMES = 50
-_NO_MODULE = re.compile(r"No module named '(\w+)'")  # without a dot: what a submodule is missing from is there
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 
@@ -472,7 +474,7 @@ class Sandbox:
         pictures = Pictures()
         asked = False
         installed: Installed | None = None
-        advice: str | None = None
+        problem: str | None = None
         while True:
             kind, payload = await link.receive()
             if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.output_keep:
@@ -492,7 +494,7 @@ class Sandbox:
                 begun = anyio.current_time()
                 scope.deadline = float("inf")  # the installer has a limit of its own
                 patience = min(timeout, PATIENCE_SECONDS)
-                installed, advice = await self._provide(link, number, payload, report, patience)
+                installed, problem = await self._provide(link, number, payload, report, patience)
                 scope.deadline = begun + timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
             elif kind is Kind.RESULT:
                 break
@@ -509,19 +511,13 @@ class Sandbox:
                 self._imported = frozenset(fields["imported"] or ())
             is_news = unprotected != self._unprotected or fields["state"] == "lost"
             self._unprotected = unprotected
-            lacks = _NO_MODULE.match(error["message"]) if error and error["type"] == "ModuleNotFoundError" else None
-            if lacks is None or self._installer is None:
-                advice = None
-            else:
-                advice = advice or self._installer.policy.advice(lacks[1])
+            run_error = None if error is None else _error(error)
             return Result(
                 outcome=fields["outcome"],
                 output=Output(bytes(head), tail, int(fields["written"])),
                 duration=float(fields["duration"]),
                 value=fields["value"],
-                error=None
-                if error is None
-                else RunError(error["type"], error["message"], error["line"], error["errno"], tuple(error["full"])),
+                error=run_error,
                 exit_code=fields["exit_code"],
                 state=fields["state"],
                 since=fields["since"],
@@ -535,11 +531,30 @@ class Sandbox:
                 pictures=pictures.valid(),
                 findings=tuple(_finding(*finding) for finding in fields["findings"]),
                 installed=installed,
-                advice=advice,
+                advice=explain(
+                    fields["outcome"], run_error, bytes(head) + tail, self._settings, self._adviser(link, problem)
+                ),
             )
         except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
             link.abandon("the container sent a malformed result")
             raise SandboxLostError(link.reason) from error
+
+    def _adviser(self, link: Link, problem: str | None) -> Advise | None:
+        """What says how to have what code lacks; *problem* is why it could not be installed for the code's imports."""
+        if self._installer is None:
+            return None
+        policy = self._installer.policy
+        have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+
+        def advise(name: str, kind: Lacking) -> str | None:
+            if kind == "module":
+                return problem or policy.advice(name)
+            distribution = distribution_of(name)
+            if distribution in have or (kind == "perhaps" and distribution not in WELL_KNOWN):
+                return None
+            return policy.advice(name, "package")
+
+        return advise
 
     async def _provide(
         self, link: Link, number: int, payload: bytes, report: Report | None, patience: float
@@ -579,6 +594,11 @@ class Sandbox:
                 return
         if scope.cancelled_caught:
             link.abandon("a cancelled run did not end")
+
+
+def _error(fields: dict[str, Any]) -> RunError:
+    causes = tuple(Cause(**cause) for cause in fields["causes"])
+    return RunError(fields["type"], fields["message"], fields["line"], causes, tuple(fields["full"]))
 
 
 def _worst(*states: State) -> State:

@@ -13,7 +13,7 @@ from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 
 from ..packages.installer import Installed
 from ..safety import Finding
-from ..sandbox import Outcome, Output, Picture, Result, RunError, State
+from ..sandbox import Outcome, Output, Picture, Result, State
 from ..settings import Settings
 from .marks import foreign, plain_text, quoted, unmarked
 
@@ -239,14 +239,10 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append(_crash(result.exit_code))
     elif result.outcome == "cancelled":
         notes.append("The run was cancelled.")
-    elif result.error is not None and result.error.type == "EOFError":
-        notes.append("Nobody can answer input() here: stdin is empty. Put the values into the code.")
-    elif result.error is not None:
-        notes += _limit(result.error, settings)
-    if result.installed is not None:
-        notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
     if result.advice is not None:
         notes.append(result.advice)
+    if result.installed is not None:
+        notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
     if result.lacking is not None:
         notes.append(result.lacking)
     if result.findings:
@@ -287,31 +283,6 @@ _UNPROTECTED = {
     "EAGAIN": "there are too many processes and threads for another one",
     "ENOMEM": "there is too little memory left for a copy of them",
 }
-
-
-def _limit(error: RunError, settings: Settings) -> list[str]:
-    """Which limit of the sandbox is behind *error*, if one is; the numbers are Linux's, whatever this machine runs."""
-    notes = {
-        12: f"The sandbox has {_size(settings.memory)} of memory in all. Work on less data at once.",
-        24: f"A process may have {settings.open_files} files open at a time. Close some.",
-        27: f"A file may have at most {_size(settings.workspace_size)}. Write less, or in several files.",
-        30: "Only /workspace, /tmp and /dev/shm can be written to.",
-    }
-    if settings.network == "none":
-        notes |= dict.fromkeys(
-            (97, 101, 113), "The sandbox has no network. Data must come with the code, packages with install_package."
-        )
-    if error.errno == 28:
-        sizes = {"/workspace": settings.workspace_size, "/tmp": settings.tmp_size, "/dev/shm": settings.shm_size}  # noqa: S108
-        return [
-            f"{folder} is full: it holds {_size(sizes[folder])} and {settings.inodes} files and folders at most. "
-            "Delete some."
-            for folder in error.full
-            if folder in sizes
-        ]
-    if "pids" in error.full:
-        return [f"The sandbox allows {settings.pids} processes and threads at a time. End some before you start more."]
-    return [notes[error.errno]] if error.errno in notes else []
 
 
 def _size(size: int) -> str:

@@ -13,7 +13,7 @@ import sys
 import traceback
 import types
 
-from mcp_agentrun.reports import WRITABLE
+from mcp_agentrun.reports import MOST_CAUSES, PIDS, WRITABLE
 
 from . import linux
 from .silence import silence
@@ -38,6 +38,7 @@ _INTERRUPTED = 130
 _NO_COLUMNS = 0x80 | 13 << 3  # of an entry in a table of lines, for one instruction
 _REPEATS = 3  # of a frame, before they are counted
 _MISSING = object()
+_NUMBERS = ((MemoryError, errno.ENOMEM), (socket.gaierror, errno.ENETUNREACH))
 _FOLDER = os.path.dirname(__file__) + "/"
 
 # User code may replace any of these where they come from; the runner goes on with its own.
@@ -50,6 +51,9 @@ _cause_of: Any = vars(BaseException)["__cause__"].__get__
 _context_of: Any = vars(BaseException)["__context__"].__get__
 _arguments_of: Any = vars(BaseException)["args"].__get__
 _errno_of: Any = vars(OSError)["errno"].__get__
+_path_of: Any = vars(OSError)["filename"].__get__
+_Group: Any = getattr(builtins, "BaseExceptionGroup", None)  # since Python 3.11
+_members_of: Any = getattr(getattr(_Group, "exceptions", None), "__get__", None)
 _line_of: Any = vars(SyntaxError)["lineno"].__get__
 
 
@@ -238,8 +242,8 @@ def describe(error: BaseException, filename: str) -> dict[str, Any]:
     What its text prints, when it is made once more for this, is lost.
     """
     line: int | None = None
-    number: int | None = None
     message = "<unprintable>"
+    causes: list[dict[str, Any]] = []
     with _suppress(BaseException), silence():
         frame = _trace_of(error)
         while frame is not None:
@@ -248,34 +252,57 @@ def describe(error: BaseException, filename: str) -> dict[str, Any]:
             frame = frame.tb_next
         if line is None and issubclass(type(error), SyntaxError) and type(at := _line_of(error)) is int:
             line = at
-        number = _system_error(error)
         message = _text(lambda: str(error))
+        causes = [_cause(each) for each in _behind(error)]
+        causes[0]["text"] = message
+    return {"type": _type(error), "message": message, "line": line, "causes": causes, "full": _full(causes)}
+
+
+def _behind(error: BaseException) -> list[BaseException]:
+    """*error* and the exceptions that it came from, was raised while handling, wraps or gathers, in that order."""
+    found: list[BaseException] = []
+    pending: list[Any] = [error]
+    while pending and len(found) < MOST_CAUSES:
+        each = pending.pop(0)
+        if issubclass(type(each), BaseException) and not any(each is other for other in found):
+            found.append(each)
+            wrapped = _arguments_of(each)[:MOST_CAUSES]
+            if _Group is not None and issubclass(type(each), _Group):
+                wrapped = _members_of(each)[:MOST_CAUSES]
+            pending[:0] = [_cause_of(each), _context_of(each), *wrapped]
+    return found
+
+
+def _cause(error: BaseException) -> dict[str, Any]:
+    """What there is to know of *error* without calling anything of its class's."""
+    parts = [part if type(part) is str else str(part) for part in _arguments_of(error)[:3] if type(part) in (str, int)]
+    path: Any = _path_of(error) if issubclass(type(error), OSError) else None
+    function: str | None = None
+    entry = _trace_of(error)
+    while entry is not None:
+        function, entry = entry.tb_frame.f_code.co_name, entry.tb_next
     return {
-        "type": _text(lambda: type.__dict__["__name__"].__get__(type(error))),
-        "message": message,
-        "line": line,
-        "errno": number,
-        "full": _full(number),
+        "type": _type(error),
+        "text": " ".join(parts)[:CLIP],
+        "errno": _number(error),
+        "path": None if path is None else _text(lambda: os.fsdecode(path)),
+        "function": function and function[:CLIP],
     }
 
 
-def _system_error(error: BaseException | None) -> int | None:
-    """The errno behind *error*, or behind one that it came from: it tells which limit of the sandbox was hit."""
-    for _ in range(10):
-        if error is None:
-            break
-        kind = type(error)
-        if issubclass(kind, MemoryError):
-            return errno.ENOMEM
-        if issubclass(kind, RuntimeError) and _is_text_alone(_arguments_of(error), "can't start new thread"):
-            return errno.EAGAIN
-        if issubclass(kind, socket.gaierror):
-            return errno.ENETUNREACH
-        if issubclass(kind, OSError) and type(number := _errno_of(error)) is int and 0 < number < 4096:
+def _type(error: BaseException) -> str:
+    return _text(lambda: type.__dict__["__name__"].__get__(type(error)))
+
+
+def _number(error: BaseException) -> int | None:
+    """The errno that *error* has or stands for: it tells which limit of the sandbox was hit."""
+    for kind, number in _NUMBERS:
+        if issubclass(type(error), kind):
             return number
-        cause = _cause_of(error)
-        error = _context_of(error) if cause is None else cause
-    return None
+    if issubclass(type(error), RuntimeError) and _is_text_alone(_arguments_of(error), "can't start new thread"):
+        return errno.EAGAIN
+    number = _errno_of(error) if issubclass(type(error), OSError) else None
+    return number if type(number) is int and 0 < number < 4096 else None
 
 
 def _is_text_alone(arguments: tuple[object, ...], text: str) -> bool:
@@ -283,11 +310,12 @@ def _is_text_alone(arguments: tuple[object, ...], text: str) -> bool:
     return len(arguments) == 1 and type(arguments[0]) is str and arguments[0] == text
 
 
-def _full(number: int | None) -> list[str]:
-    """What has no room left, where that may be behind errno *number*."""
-    if number == errno.EAGAIN and linux.no_more_processes():  # and not a descriptor that has nothing to read just now
-        return ["pids"]
-    return [folder for folder in WRITABLE if _is_full(folder)] if number == errno.ENOSPC else []
+def _full(causes: list[dict[str, Any]]) -> list[str]:
+    """What has no room left. A descriptor that has nothing to read just now says the same as a process too many."""
+    full = [folder for folder in WRITABLE if _is_full(folder)]
+    if any(cause["errno"] == errno.EAGAIN for cause in causes) and linux.no_more_processes():
+        full.append(PIDS)
+    return full
 
 
 def _is_full(folder: str) -> bool:
