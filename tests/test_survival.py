@@ -166,7 +166,7 @@ POISONS = {
     "dies of any code": (
         (
             "import sys, os\narmed = []\n"
-            "def hook(event, _):\n    if armed and event == 'compile': os._exit(1)\n"
+            "def hook(event, _):\n    if armed and event == 'exec': os._exit(1)\n"
             "sys.addaudithook(hook)\narmed.append(1)"
         ),
         "kept",

@@ -244,7 +244,7 @@ def _notes(result: Result, settings: Settings) -> list[str]:
     elif result.error is not None:
         notes += _limit(result.error, settings)
     if result.installed is not None:
-        notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
+        notes += _install_lines(result.installed)
     if result.advice is not None:
         notes.append(result.advice)
     if result.lacking is not None:

@@ -13,7 +13,7 @@ import socket
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
 
-from . import linux
+from . import jupyter, linux
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def main(connection: socket.socket) -> None:
             if request["names"] is not None:
                 names = Names.from_json(request["names"])
             try:
-                verdict = check(request["code"], names=names, **request["options"])
+                code, requirements = jupyter.as_python(request["code"])
+                verdict = check(code, names=names, **request["options"])
             except MemoryError:
                 os._exit(1)
             connection.sendall(
@@ -59,6 +60,7 @@ def main(connection: socket.socket) -> None:
                     allowed=verdict.allowed or verdict.is_syntax_error,  # Python itself reports those best
                     findings=[] if verdict.is_syntax_error else verdict.findings,
                     imports=verdict.imports,
+                    requirements=requirements,
                     names=names.to_json() if names.changed else None,
                 )
             )
@@ -78,6 +80,8 @@ def is_verdict(fields: dict[str, Any]) -> bool:
         and all(_is_finding(finding) for finding in findings)  # pyright: ignore
         and isinstance(imports := fields.get("imports"), list)
         and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
+        and isinstance(requirements := fields.get("requirements"), list)
+        and all(isinstance(each, str) for each in requirements)  # pyright: ignore[reportUnknownVariableType]
         and "names" in fields
         and isinstance(names, dict | None)
     )

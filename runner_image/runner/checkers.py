@@ -243,4 +243,10 @@ class Checkers:
 
 
 def _refusal(reason: str, remedy: str) -> Verdict:
-    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": [], "names": None}
+    return {
+        "allowed": False,
+        "findings": [["checker", 0, 0, reason, remedy]],
+        "imports": [],
+        "requirements": [],
+        "names": None,
+    }

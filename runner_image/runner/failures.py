@@ -135,6 +135,20 @@ def _is_ours(entry: types.TracebackType) -> bool:
     return entry.tb_frame.f_code.co_filename.startswith(_FOLDER)
 
 
+def hide_from_warnings(warnings: Any) -> None:
+    """Let warnings of what happens while code of ours runs, as that a coroutine was never awaited, have the place that
+    Python gives them at its own end.
+    """
+    original: Any = warnings._showwarnmsg
+
+    def show(message: Any) -> None:
+        if isinstance(message.filename, str) and message.filename.startswith(_FOLDER):
+            message.filename, message.lineno = "sys", 1
+        original(message)
+
+    warnings._showwarnmsg = show
+
+
 def _add_line(error: SyntaxError) -> None:
     """Add the line in question: the compiler looks for it in a file, which there is none of."""
     if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
