@@ -153,7 +153,7 @@ POISONS = {
     "dies when forked": ("import os; os.register_at_fork(after_in_child=lambda: os._exit(1))", "kept", "lost", "hooks"),
     "hangs before the fork": (
         "import os, time; os.register_at_fork(before=lambda: time.sleep(1000))",
-        "restored",
+        "kept",
         "restored",
         None,
     ),

@@ -11,7 +11,7 @@ import struct
 import sys
 import warnings
 from _weakref import ref  # of which the rest of `weakref` is not needed
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from mcp_agentrun.protocol import Kind, encode, encode_json
 
@@ -133,7 +133,7 @@ class Items:
             text = call(repr, value)
         elif text is _SHOWN:
             return ""
-        call(_write, text)
+        call(sys.stdout.write, text + "\n")
         return text
 
     def show_file(self, path: str) -> None:
@@ -172,17 +172,18 @@ class Items:
         """Show *figure*, unless there is nothing in it, or it was shown as it is now."""
         if len(figure.get_children()) <= 1:  # its background
             return
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _each_record_once():
+            is_new = True
             try:
-                self._draw(figure)
+                is_new = self._draw(figure)
             except Exception as error:
                 sys.stderr.write(f"{type(error).__name__}: {error} (a figure could not be drawn)\n")
-        if caught:
-            place = _place() or self._end
-            for (kind, text), warning in {(each.category, str(each.message)): each for each in caught}.items():
-                is_ours = warning.filename.startswith(_FOLDERS)
-                where = place if is_ours else (warning.filename, warning.lineno)
-                warnings.warn_explicit(text, kind, *where)
+        if not is_new:
+            return
+        place = _place() or self._end
+        for (kind, text), warning in {(each.category, str(each.message)): each for each in caught}.items():
+            where = place if warning.filename == "sys" else (warning.filename, warning.lineno)
+            warnings.warn_explicit(text, kind, *where)
 
     # -- one value
 
@@ -197,7 +198,7 @@ class Items:
         if root == "PIL" and hasattr(value, "save") and hasattr(value, "convert"):
             self._add(self._of_image(value))
             return None
-        bundle = call(_call, value, "_repr_mimebundle_")
+        bundle = _call(value, "_repr_mimebundle_", call)
         if isinstance(bundle, tuple):
             bundle = bundle[0] if bundle else None  # pyright: ignore
         forms: dict[str, Any] = bundle if isinstance(bundle, dict) else {}  # pyright: ignore
@@ -268,7 +269,8 @@ class Items:
 
     # -- pictures
 
-    def _draw(self, figure: Any) -> None:
+    def _draw(self, figure: Any) -> bool:
+        """Add a picture of *figure*, unless it is the one that was added last."""
         dpi = float(figure.get_dpi())
         width, height = (float(inches) * dpi for inches in figure.get_size_inches())
 
@@ -281,20 +283,19 @@ class Items:
         if longest / dpi * _LEAST_DPI > MAX_DRAWN:
             raise ValueError(f"{width / dpi:g} x {height / dpi:g} inches are too many")
         if longest > MAX_DRAWN:
-            self._add_state(figure, draw(MAX_PIXELS / longest), None)
-        else:
-            self._add_state(figure, draw(1.0), draw)
+            return self._add_state(figure, draw(MAX_PIXELS / longest), None)
+        return self._add_state(figure, draw(1.0), draw)
 
-    def _add_state(self, figure: Any, picture: bytes, draw: Callable[[float], bytes] | None) -> None:
-        """Add *picture* of *figure*, unless it is the one that was added last."""
+    def _add_state(self, figure: Any, picture: bytes, draw: Callable[[float], bytes] | None) -> bool:
         known, digest = self._shown.get(id(figure)), hash(picture)
         if known is not None and known[0]() is figure and known[1] == digest:
-            return
+            return False
         self._shown[id(figure)] = ref(figure), digest
         if draw is None:
             self._add(picture)
         else:
             self._fit(picture, draw)
+        return True
 
     def _add(self, picture: bytes) -> None:
         def scale(factor: float) -> bytes:
@@ -367,6 +368,25 @@ class Handle:
     update = display
 
 
+@contextlib.contextmanager
+def _each_record_once() -> Generator[None]:
+    """Drop what matplotlib logs again of the same figure: it looks for a font once for each of its texts."""
+    seen: set[str] = set()
+
+    def is_new(record: Any) -> bool:
+        message = record.getMessage()
+        return not (message in seen or seen.add(message))
+
+    loggers = [_modules["logging"].getLogger(f"matplotlib.{name}") for name in ("font_manager", "mathtext")]
+    try:
+        for logger in loggers:
+            logger.addFilter(is_new)
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_new)
+
+
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
@@ -405,7 +425,7 @@ _SHOWN = "".join(("shown ", "already"))  # compared by identity
 
 def _form(value: Any, forms: dict[str, Any], kind: str, call: Callable[..., Any]) -> Any:
     """The form of that MIME *kind*, out of *forms* or by a method of *value*."""
-    return forms.get(kind) or (call(_call, value, _METHODS[kind]) if _METHODS[kind] else None)
+    return forms.get(kind) or (_call(value, _METHODS[kind], call) if _METHODS[kind] else None)
 
 
 def _says_something(text: str) -> bool:
@@ -423,7 +443,7 @@ def _whole_page(value: Any, root: str) -> str | None:
     return None
 
 
-def _call(value: Any, name: str) -> Any:
+def _call(value: Any, name: str, call: Callable[..., Any]) -> Any:
     """What *value* says of itself; what fails there is not the run's failure."""
     if isinstance(value, type):
         return None
@@ -431,7 +451,7 @@ def _call(value: Any, name: str) -> Any:
     if not callable(getattr(kind, name, None)):
         return None
     try:
-        return getattr(value, name)()
+        return call(getattr(value, name))
     except Exception:
         return None
 

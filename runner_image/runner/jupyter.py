@@ -441,6 +441,14 @@ def changes(items: Items, shell: Shell) -> dict[str, Any]:
     return {"IPython.core.display_functions": functions, "IPython.core.getipython": getipython}
 
 
+def forget_stand_in(is_installed: bool) -> None:
+    """Let IPython itself be imported, where it *is_installed* now and was not when it was imported."""
+    path = getattr(sys.modules.get("IPython"), "__file__", None)
+    if is_installed and isinstance(path, str) and path.startswith(sys.prefix):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "IPython"]:
+            del sys.modules[name]
+
+
 class Shell:
     """What ``get_ipython()`` returns: as much of IPython's as code uses outside of a notebook's own machinery."""
 

@@ -167,7 +167,7 @@ class Session:
                     unflushed = None  # streams of the user's may hang, and the probe is of the process alone
                 else:
                     self.items.show_figures(close=True)
-                    unflushed = failures.flush()
+                    unflushed = failures.flush(self._alone)
                 if unflushed is not None and not report["exit_code"]:
                     error = failures.describe(unflushed, filename)
                     report.update(ok=False, exit_code=failures.NOT_FLUSHED, error=error)
@@ -205,6 +205,7 @@ class Session:
         namespace["__doc__"] = None
         self._loader.path = filename
         self._loader.get_source = get_source
+        sys.__dict__.pop("__warningregistry__", None)
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
         if self._getfile_of_python is None and self._classes:
             if "inspect" in code:
@@ -452,7 +453,7 @@ class Session:
         """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
         if value is None:
             return
-        builtins.__dict__["_"] = None
+        self._alone(builtins.__dict__.__setitem__, "_", None)  # which may be the end of an object
         text = self.items.show(value, call)
         self._value = text[: failures.CLIP]
         builtins.__dict__["_"] = value
@@ -474,6 +475,7 @@ class Session:
         if path is not None:
             with _suppress(OSError):
                 self._own = frozenset([_module_of(entry) for entry in _listdir(path)])
+        jupyter.forget_stand_in("IPython" in self._own)
         before, self._packages = self._packages, path
         if before in sys.path:
             sys.path.remove(before)

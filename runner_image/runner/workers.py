@@ -77,6 +77,7 @@ class Birth:
         self.made = False
         self.failed = False
         self.overdue = False
+        self.interrupted = False
         self.patience = COPY_PATIENCE
         self.cpu: float | None = None
         """Processor time that its maker had used, when that was last looked at."""
@@ -112,8 +113,6 @@ class Workers:
         self._copying: Birth | None = None
         self._copy_at = 0.0
         self._copy_pause = COPY_PAUSE
-        self._has_hung = False
-        """The last worker that was to make a copy hung in the middle of it."""
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
         self._listener: socket.socket | None = None
@@ -213,7 +212,7 @@ class Workers:
 
     def renew(self) -> None:
         """Replace the current worker by a fresh one."""
-        self._copy_at, self._copy_pause, self._has_hung = 0.0, COPY_PAUSE, False
+        self._copy_at, self._copy_pause = 0.0, COPY_PAUSE
         self.drop_copy(None)
         self.end(self.current)
         self.current, self.spare = self.spare, None
@@ -265,10 +264,12 @@ class Workers:
             elif self._is_starved(self._copying):
                 self._copying.overdue = False
                 self._copying.deadline = now + COPY_SECONDS
+            elif not self._copying.interrupted and self.current is not None:
+                self._copying.interrupted = True
+                self._copying.deadline = now + LAST_LOOK_SECONDS
+                self._postpone_copies(now)
+                self.signal(self.current, signal.SIGINT)  # a hook that waits is ended, and the copy is made
             else:  # the worker hangs in the middle of a fork: only the old copy is left
-                if self._has_hung:  # the old copy, which follows, does it as well
-                    self._postpone_copies(now)
-                self._has_hung = True
                 self._drop_copying()
                 self.end(self.current)
 
@@ -384,7 +385,8 @@ class Workers:
             self.end(self.copy)
             self.copy = self._adopt(birth, used=True)
             self.unprotected = None
-            self._copy_pause, self._has_hung = COPY_PAUSE, False
+            if not birth.interrupted:
+                self._copy_pause = COPY_PAUSE
 
     def _adopt(self, birth: Birth, *, used: bool) -> Worker:
         assert birth.peer.sender_pid is not None
