@@ -13,7 +13,7 @@ import socket
 
 from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
 
-from . import jupyter, linux
+from . import linux
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def main(connection: socket.socket) -> None:
     linux.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.safety import Names, check, prepare
+
+    from . import jupyter
 
     connection.sendall(encode(Kind.READY))
     names = Names()

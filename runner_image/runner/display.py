@@ -198,13 +198,11 @@ class Items:
         if root == "PIL" and hasattr(value, "save") and hasattr(value, "convert"):
             self._add(self._of_image(value))
             return None
-        bundle = _call(value, "_repr_mimebundle_", call)
+        page = _whole_page(value, root)  # first: plotly's bundle may open a browser
+        bundle = {"text/html": page} if page is not None else _call(value, "_repr_mimebundle_", call)
         if isinstance(bundle, tuple):
             bundle = bundle[0] if bundle else None  # pyright: ignore
         forms: dict[str, Any] = bundle if isinstance(bundle, dict) else {}  # pyright: ignore
-        page = _whole_page(value, root)
-        if page is not None:
-            forms = {"text/html": page}
         shown = self._best(value, forms, call, lambda value: call(repr, value), is_page=page is not None)
         if shown is None and callable(getattr(kind, "_ipython_display_", None)):
             call(value._ipython_display_)

@@ -120,7 +120,7 @@ def _exit(error: Any) -> int:
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """*trace* without the frames that are ours, wherever they are, and those of libraries between these and the user's."""
+    """*trace* without the frames that are ours, wherever they are, and those of libraries that these call."""
     first = trace if trace is not None and _is_ours(trace) else None
     while first is not None and not first.tb_frame.f_code.co_filename.startswith("<run-"):
         first = first.tb_next

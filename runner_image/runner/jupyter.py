@@ -454,7 +454,7 @@ class Shell:
 
     def __init__(self, items: Items, namespace: dict[str, Any]) -> None:
         self.user_ns = self.user_global_ns = namespace
-        self.config: dict[str, Any] = {}
+        self.config = _Config()
         self.display_pub = self.events = self.display_formatter = self
         self.formatters: dict[str, Any] = _Registry()
         self.publish = items.publish
@@ -617,6 +617,13 @@ class _Timing:
 
     def __exit__(self, *_: Any) -> None:
         self._shell.time_since(self._began)
+
+
+class _Config(dict[str, object]):
+    """Settings of IPython's, of which there are none."""
+
+    def __getattr__(self, _: str) -> _Config:
+        return _Config()
 
 
 class _Registry(dict[str, "_Registry"]):
