@@ -59,6 +59,7 @@ USER 0
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /build/tools/bin/uv /usr/local/bin/uv
 COPY --from=build /build/fonts /usr/share/fonts/truetype/mcp-agentrun
+COPY prepare_matplotlib.py /tmp/
 
 RUN set -eu; \
     python="/opt/venv/bin/python -I -B"; \
@@ -70,8 +71,10 @@ RUN set -eu; \
         /var/cache/* /var/lib/apt/lists/* /var/log/* /root/.cache; \
     $python -m compileall -q -j 0 "$stdlib" /opt/venv/lib --invalidation-mode unchecked-hash; \
     mkdir -p /opt/agentrun/home /workspace; \
-    HOME=/opt/agentrun/home $python -c 'import matplotlib.font_manager' 2>/dev/null \
-        || echo "note: without matplotlib, there is no cache of its fonts to make"; \
+    if $python -c 'import matplotlib' 2>/dev/null; then \
+        HOME=/opt/agentrun/home $python /tmp/prepare_matplotlib.py \
+            || echo "warning: this release of matplotlib can't be prepared, so the first plot of a session is slow"; \
+    fi; \
     chmod -R a+rX,go-w /opt /usr/local/bin; \
     mkdir -p /packages; \
     chmod 0711 /packages; \

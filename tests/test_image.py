@@ -92,7 +92,9 @@ def test_tag_has_sixteen_hexadecimal_digits() -> None:
     assert len(bytes.fromhex(digest)) == 8
 
 
-@pytest.mark.parametrize("changed", ["Dockerfile", "environment.Dockerfile", "runner/__main__.py"])
+@pytest.mark.parametrize(
+    "changed", ["Dockerfile", "environment.Dockerfile", "runner/__main__.py", "prepare_matplotlib.py"]
+)
 def test_tag_changes_with_a_file(context: Path, changed: str) -> None:
     tag = RECIPE.tag
     with (context / changed).open("a") as file:

@@ -164,11 +164,7 @@ POISONS = {
         "hooks",
     ),
     "dies of any code": (
-        (
-            "import sys, os\narmed = []\n"
-            "def hook(event, _):\n    if armed and event == 'exec': os._exit(1)\n"
-            "sys.addaudithook(hook)\narmed.append(1)"
-        ),
+        ("import sys, os\narmed = []\ndef trace(*_):\n    if armed: os._exit(1)\nsys.settrace(trace)\narmed.append(1)"),
         "kept",
         "lost",
         "died",

@@ -123,7 +123,7 @@ EVENTS = [
 async def test_audit_hooks_do_not_hear_the_runner(shared: Sandbox, event: str) -> None:
     await shared.reset()
     await text_of(shared, "x = 41")
-    condition = f"event == {event!r}" if event else "armed and event not in ('exec', 'object.__getattr__')"
+    condition = f"event == {event!r}" if event else "armed"
     hook = (
         f"import sys\narmed = []\nseen = 0\ndef hook(event, _):\n    global seen\n    seen += 1\n"
         f"    if {condition}: raise RuntimeError('no ' + event)\nsys.addaudithook(hook)\n"

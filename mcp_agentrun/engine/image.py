@@ -86,6 +86,7 @@ class ImageRecipe:
         folder = _context_folder()
         return {
             "Dockerfile": _text(folder / "environment.Dockerfile"),
+            "prepare_matplotlib.py": _text(folder / "prepare_matplotlib.py"),
             "requirements.txt": self._requirements().encode(),
         }
 

@@ -293,12 +293,12 @@ class Session:
         """Call *function* with nothing of ours below it. Whatever traces or profiles then is held until the next call
         that is *traced*.
         """
-        before: list[functools.partial[Any]] = [
-            _partial(call.__setstate__, _calling(hook)) for call, hook in self._hooks
-        ]
+        before: list[functools.partial[Any]] = []
         if traced:
-            before += self._tracing
-            self._tracing = []
+            before, self._tracing = self._tracing, []
+        for call, hook in self._hooks:
+            state = (_hear_begin, (call, hook), {}, None) if function is _eval else _calling(hook)
+            before.append(_partial(call.__setstate__, state))
         calls, hide = frames.alone(_getframe(), function, *arguments, before=before)
         try:
             return calls.pop()(*hide)
@@ -493,6 +493,13 @@ class Session:
         _tell_children("PATH", before and f"{before}/bin", path and f"{path}/bin")
         with _suppress(Exception):  # finders can be the user's
             importlib.invalidate_caches()
+
+
+def _hear_begin(call: Any, hook: Any, event: str, arguments: Any) -> None:
+    """What an audit hook is called by that hears what the code does: not that the runner executes it."""
+    call.__setstate__(_calling(hook))
+    if event != "exec":
+        hook(event, arguments)
 
 
 def _calling(hook: Any) -> tuple[Any, ...]:
