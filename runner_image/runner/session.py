@@ -297,7 +297,7 @@ class Session:
         if traced:
             before, self._tracing = self._tracing, []
         for call, hook in self._hooks:
-            state = (_hear_begin, (call, hook), {}, None) if function is _eval else _calling(hook)
+            state: tuple[Any, ...] = (_hear_begin, (call, hook), {}, None) if function is _eval else _calling(hook)
             before.append(_partial(call.__setstate__, state))
         calls, hide = frames.alone(_getframe(), function, *arguments, before=before)
         try:
