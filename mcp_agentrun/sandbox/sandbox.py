@@ -255,13 +255,15 @@ class Sandbox:
                 await self._regain(report)
             return replace(await self._install_missing(link, wanted, report), lacking=self._tell_lacking())
 
-    async def _install_missing(self, link: Link, wanted: Sequence[str], report: Report | None) -> Installed:
+    async def _install_missing(
+        self, link: Link, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
+    ) -> Installed:
         """Install *wanted*, unless all of it is there; the caller has the turn."""
         have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
         if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
             names = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
             return Installed("", (), tuple((name, have[name]) for name in sorted(names) if name in have))
-        return await self._install(wanted, report)
+        return await self._install(wanted, report, patience=patience)
 
     async def _install(
         self, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
@@ -572,7 +574,7 @@ class Sandbox:
             try:
                 parsed = parse_requirements(asked, urls=self._installer.policy.urls)
                 self._installer.policy.judge_asked(parsed)
-                installed = await self._install_missing(link, parsed, report)
+                installed = await self._install_missing(link, parsed, report, patience=patience)
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._lack(f"{', '.join(asked)} could not be installed: {error}")
         wanted = self._installer.policy.automatic(names, self._settings.auto_install)
