@@ -75,6 +75,8 @@ PRINTS = {
     "cell in python": ("%%python\nprint(1)", "1\n"),
     "help": ("def f():\n    'What f does.'\nf?", "Help on function f in module __main__:\n\nf()\n    What f does.\n\n"),
     "exported": ("get_ipython().run_line_magic('matplotlib', 'inline')\nget_ipython().system('echo 1')", "1\n"),
+    "a shell's block": ("```bash\necho 1\n```", "1\n"),
+    "one in another": ("%%capture out\n%%bash\necho 1", "1\n"),
     "by import": ("import IPython\nIPython.get_ipython().magic('pwd')", "'/workspace'\n"),
     "html cell": ("%%markdown\n# T", "# T\n"),
 }
@@ -129,7 +131,16 @@ async def test_tracebacks_are_of_what_was_written(shared: Sandbox, code: str, li
     assert result.output.text().count("File ") == 1
 
 
-@pytest.mark.parametrize("code", ["%%time\nimport asyncio\nawait asyncio.sleep(0)\n5", "x = %time 5\nx", "%time 5"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%time\n%%bash\necho 5",
+        "x = 5\n%%time\nx",
+        "%%time\nimport asyncio\nawait asyncio.sleep(0)\n5",
+        "x = %time 5\nx",
+        "%time 5",
+    ],
+)
 async def test_time_is_told(shared: Sandbox, code: str) -> None:
     text = await text_of(shared, code)
     assert "Wall time: " in text and text.count("\n") == 3 and "5\n" in text
@@ -147,6 +158,7 @@ async def test_loops_are_timed(shared: Sandbox, code: str) -> None:
     [
         ("print(1)\n%who", "write print(dir())"),
         ("%%R\nx <- 1", "%%R is not available here: write it in Python"),
+        ("x = 1\n%%bash\nls", "%%bash is not available here: write it on the first line"),
         ("%conda install x", 'call install_package("name")'),
         ("%nonsense", "%nonsense is not available here: write it in Python"),
         ("!pip install -r requirements.txt", 'install_package("name")'),

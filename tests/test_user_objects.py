@@ -166,30 +166,30 @@ async def test_stacks_that_objects_print_are_theirs(shared: Sandbox, method: str
 
 
 SLOW = """
-import sys, time
+import os, sys, time
 class Slow:
-    def write(self, text): {wait}
-    def flush(self): {wait}
+    def write(self, text): self.flush()
+    def flush(self):
+        while os.path.exists("/tmp/hang"):
+            {wait}
 sys.stdout = sys.stderr = Slow()
 """
 WAITS = {
     "sleep": "time.sleep(100)",
-    "and ignore interrupts": """
-        while True:
-            try: time.sleep(100)
-            except BaseException: pass""",
+    "and ignore interrupts": "try: time.sleep(100)\n            except BaseException: pass",
 }
 
 
 @pytest.mark.parametrize("wait", WAITS)
 async def test_streams_that_hang_lose_no_variables(shared: Sandbox, wait: str) -> None:
+    """Those of the copy hang as well."""
     await shared.reset()
     await text_of(shared, "precious = 42")
-    await shared.run(SLOW.format(wait=WAITS[wait]), timeout=1)
-    for code in ("precious", "print(precious)", "1 / 0"):
+    await text_of(shared, SLOW.format(wait=WAITS[wait]))
+    for code in ("open('/tmp/hang', 'w').close()", "precious", "print(precious)", "1 / 0"):
         result = await shared.run(code, timeout=1)
-        assert result.outcome in ("timeout", "ok", "error") and result.state != "lost", result
-    await shared.run("sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__", timeout=10)
+        assert result.outcome in ("timeout", "ok", "error") and result.state != "lost", (code, result)
+    await shared.run("os.remove('/tmp/hang'); sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__", timeout=10)
     assert await text_of(shared, "precious") == "42\n"
 
 

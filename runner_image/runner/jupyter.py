@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .display import Items
 
 _HINT = r"(?m)^\s*(?:[%!?`~]|[\w.]+\?)|=\s*[!%]"
-_FENCE = r"\s*(```+|~~~+)\s*(?:\{?\.?(?:i?python[\d.]*|py[\d.]*|jupyter)\b[^`]*)?\s*$"
+_FENCE = r"\s*(```+|~~~+)\s*(?:\{?\.?(?:i?python[\d.]*|py[\d.]*|jupyter)\b[^`]*|(bash|sh|shell))?\s*$"
 _ASSIGNMENT = r"(\s*)([\w.,\[\]'\" ()*]+?\s*=\s*)([!%].*)$"
 _HELP = r"(\s*)\?{0,2}([A-Za-z_][\w.]*)\?{0,2}\s*$"
 _MAGIC = r"%{1,2}\s*([A-Za-z_][\w.]*)\s*(.*)$"
@@ -126,9 +126,11 @@ class Cell:
 
         filled = [at for at, line in enumerate(self.lines) if line.strip()]
         if filled and (match := re.match(_FENCE, self.lines[filled[0]])):
-            self.lines[filled.pop(0)] = ""
-            if filled and self.lines[filled[-1]].strip() == match[1]:
+            first = filled[0]
+            self.lines[first] = "%%bash" if match[2] else ""
+            if self.lines[filled[-1]].strip() == match[1]:
                 self.lines[filled.pop()] = ""
+            filled = filled[0 if match[2] else 1 :]
         return next((at for at in filled if not self.lines[at].lstrip().startswith("#")), len(self.lines))
 
     def _rewrite_cell(self, first: int) -> None:
@@ -155,6 +157,10 @@ class Cell:
             new = self._foreign(first, name, rest, body)
             self.lines[first + 1 :] = [""] * (len(self.lines) - first - 1)
         self._replace(first, new, None)
+        inner = next((at for at in range(first + 1, len(self.lines)) if self.lines[at].strip()), first)
+        if not self._indent and self.lines[inner].startswith("%%"):
+            self._first = inner
+            self._rewrite_cell(inner)
 
     def _foreign(self, first: int, name: str, rest: str, body: str) -> str:
         """A statement for a cell whose *body* is no Python."""
@@ -252,6 +258,10 @@ class Cell:
         if match is None:
             raise self._refusal(at, "write it in Python", line)
         name, rest = match[1], match[2].strip()
+        if line.startswith("%%") and name not in _HARMLESS:
+            if name != "time":
+                raise self._refusal(at, "write it on the first line", "%%" + name)
+            return indent + "get_ipython().begin_time()", None
         if name == "time" and rest:
             before, after = "with get_ipython().timing(): ", ""
             if _is_expression(rest):
