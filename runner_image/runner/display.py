@@ -7,13 +7,12 @@ import contextlib
 import importlib
 import io
 import os
-import struct
 import sys
 import warnings
 from _weakref import ref  # of which the rest of `weakref` is not needed
 from collections.abc import Callable, Generator
 
-from mcp_agentrun.protocol import Kind, encode, encode_json
+from .pictures import MAX_PIXELS, Pictures, as_png, of_image
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
@@ -21,28 +20,14 @@ TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_ITEMS, MAX_TOTAL = 16, 640_000
-"""Pictures of one run that are returned, and their bytes: clients take answers up to a megabyte, in base64. What is
-beyond is kept as files."""
-
-MAX_PIXELS = 1200
-"""Longest edge of a picture; larger ones are scaled down, and kept whole as a file."""
-
-MAX_BYTES = 400_000
-"""Size of a picture from which it is scaled down further."""
-
 MAX_DRAWN = 8 * MAX_PIXELS
 """Longest edge of a figure that is drawn whole."""
 
 _LEAST_DPI = 5.0  # of which fonts can be made
-_LEAST_FACTOR = 0.01
 
-_CHUNK = 1 << 16
 _LONG = 2000
 _SHORT = 2000
 """Characters of HTML that are shown as they are."""
-_PNG = b"\x89PNG\r\n\x1a\n"
-_FOLDER = "output"
 
 _FOLDERS = (os.path.dirname(__file__) + "/", "<frozen importlib")
 _LIBRARIES = ("/matplotlib/", "/mpl_toolkits/")  # whose frames are not the place of a warning
@@ -60,15 +45,13 @@ def _directly(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class Items:
+class Items(Pictures):
     """The pictures of one run, and ``display()``."""
 
     def __init__(self) -> None:
-        self._run = 0
-        self._pictures: list[bytes] = []
+        super().__init__()
         self._shown: dict[int, tuple[Callable[[], Any], int]] = {}
         """By identity: a figure, if it still exists, and a digest of the picture that was shown of it last."""
-        self._files = 0
         self._end = ("sys", 1)
         self.last_shown: Callable[[], Any] = _nothing
         """The last figure that was shown and closed, if it still exists."""
@@ -78,25 +61,11 @@ class Items:
 
         :param filename: the name of the code, and how many *lines* it has: where figures are drawn that were not shown.
         """
-        self._run = run
-        self._files = 0
+        self.start(run)
         self._end = (filename, max(1, lines))
         self.last_shown = _nothing
-        if self._pictures:
-            self._pictures = []
         if self._shown:
             self._shown = {}
-
-    def frames(self) -> bytes:
-        """The frames that carry them, in order."""
-        if not self._pictures:
-            return b""
-        frames: list[bytes] = []
-        for picture in self._pictures:
-            frames.append(encode_json(Kind.ITEM, type="image/png", size=len(picture)))
-            frames += [encode(Kind.ITEM_DATA, picture[at : at + _CHUNK]) for at in range(0, len(picture), _CHUNK)]
-        self._pictures = []
-        return b"".join(frames)
 
     def display(self, *values: Any, raw: bool = False, display_id: Any = None, **_options: Any) -> Handle | None:
         """Show *values* as a last expression's value is shown.
@@ -135,22 +104,6 @@ class Items:
             return ""
         call(sys.stdout.write, text + "\n")
         return text
-
-    def show_file(self, path: str) -> None:
-        """Show a picture that is in a file, or keep a copy of another kind of file, if it is not in the workspace."""
-        with open(path, "rb") as file:
-            data = file.read()
-        name, suffix = os.path.splitext(path)
-        if suffix.lower() in _SUFFIXES:
-            self.add(data)
-        elif not os.path.abspath(name).startswith("/workspace/"):
-            self.write_file(data, suffix[1:] or "txt")
-
-    def add(self, picture: bytes) -> None:
-        """Show *picture*, of any format that PIL reads."""
-        png = self._as_png(picture)
-        if png is not None:
-            self._add(png)
 
     # -- figures
 
@@ -196,7 +149,7 @@ class Items:
             self.show_figure(value)
             return None
         if root == "PIL" and hasattr(value, "save") and hasattr(value, "convert"):
-            self._add(self._of_image(value))
+            self.fit(of_image(value))
             return None
         page = _whole_page(value, root)  # first: plotly's bundle may open a browser
         bundle = {"text/html": page} if page is not None else _call(value, "_repr_mimebundle_", call)
@@ -227,9 +180,9 @@ class Items:
         :returns: the text to show; None if that is the repr.
         """
         for kind in () if is_page else _PICTURES:
-            picture = self._as_png(_form(value, forms, kind, call))
+            picture = as_png(_form(value, forms, kind, call))
             if picture is not None:
-                self._add(picture)
+                self.fit(picture)
                 return None
         markdown = None if is_page else _form(value, forms, "text/markdown", call)
         if isinstance(markdown, str):
@@ -246,24 +199,6 @@ class Items:
             return page if not is_page and len(page) <= _SHORT else shown
         latex = forms.get("text/latex")
         return latex if value is None and isinstance(latex, str) else None
-
-    def _as_png(self, data: Any) -> bytes | None:
-        if isinstance(data, tuple):
-            data = data[0] if data else None  # pyright: ignore
-        if isinstance(data, str):
-            import base64
-
-            data = base64.b64decode(data)
-        if not isinstance(data, bytes) or data.startswith(_PNG):
-            return data if isinstance(data, bytes) else None
-        library: Any = importlib.import_module("PIL.Image")
-        return self._of_image(library.open(io.BytesIO(data)))
-
-    def _of_image(self, image: Any) -> bytes:
-        buffer = io.BytesIO()
-        direct = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-        (image if direct else image.convert("RGB")).save(buffer, "PNG")
-        return buffer.getvalue()
 
     # -- pictures
 
@@ -290,46 +225,10 @@ class Items:
             return False
         self._shown[id(figure)] = ref(figure), digest
         if draw is None:
-            self._add(picture)
+            self.fit(picture)
         else:
-            self._fit(picture, draw)
+            self.fit(picture, draw)
         return True
-
-    def _add(self, picture: bytes) -> None:
-        def scale(factor: float) -> bytes:
-            library: Any = importlib.import_module("PIL.Image")
-            image = library.open(io.BytesIO(picture))
-            size = (max(1, int(image.width * factor)), max(1, int(image.height * factor)))
-            return self._of_image(image.convert("RGBA" if image.mode in ("LA", "P", "RGBA") else "RGB").resize(size))
-
-        self._fit(picture, scale)
-
-    def _fit(self, picture: bytes, scaled: Callable[[float], bytes]) -> None:
-        """Add *picture*, or, where it is too large, a smaller one, and keep the full one as a file. Where there is no
-        room for another picture, or it can't be made smaller, it is kept as a file alone.
-        """
-        size = _png_size(picture)
-        if size is None:
-            return
-        shown: bytes | None = picture if len(self._pictures) < MAX_ITEMS else None
-        factor = 1.0
-        while shown is not None:
-            longest = max(_png_size(shown) or size)
-            if longest <= MAX_PIXELS and len(shown) <= MAX_BYTES:
-                break
-            factor *= min(MAX_PIXELS / longest, 1.0 if len(shown) <= MAX_BYTES else 0.7)
-            shown = None
-            if factor > _LEAST_FACTOR:
-                with contextlib.suppress(Exception):
-                    shown = scaled(factor)
-        if shown is not None and sum(map(len, self._pictures)) + len(shown) <= MAX_TOTAL:
-            self._pictures.append(shown)
-        else:
-            shown = None
-        if shown is not picture:
-            self.write_file(picture, "png")
-
-    # -- files
 
     def _keep(self, document: str, suffix: str, value: object, represent: Callable[[Any], str]) -> str | None:
         """Write *document* to a file; returns what to show in place of a repr that is as long as the file."""
@@ -339,18 +238,6 @@ class Items:
         text = represent(value)
         kind = type(value)
         return text if len(text) <= _LONG else f"<{kind.__module__}.{kind.__qualname__} shown in {path}>"
-
-    def write_file(self, data: bytes, suffix: str) -> str | None:
-        """Keep *data* as a file; returns its path in the workspace, or None if there is no room."""
-        self._files += 1
-        for folder in (f"{_FOLDER}/", ""):  # a folder of the operator's may have that name
-            path = f"{folder}run-{self._run}-{self._files}.{suffix}"
-            with contextlib.suppress(OSError):
-                os.makedirs(f"/workspace/{folder}", exist_ok=True)
-                with open(f"/workspace/{path}", "wb") as file:
-                    file.write(data)
-                return path
-        return None
 
 
 class Handle:
@@ -417,7 +304,6 @@ _METHODS = {
 }
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _FORMS = ("_repr_mimebundle_", "_ipython_display_", *filter(None, _METHODS.values()))
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 _SHOWN = "".join(("shown ", "already"))  # compared by identity
 
 
@@ -468,10 +354,3 @@ def _table(frame: Any) -> str:
             return repr(frame)
     except Exception:
         return repr(frame)
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    if not data.startswith(_PNG) or len(data) < 33:
-        return None
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height

@@ -189,24 +189,9 @@ class Session:
         return report
 
     def _execute(self, code: str, filename: str) -> None:
-        def get_source(_name: str) -> str:
-            return code
-
         lines = _StringIO(code, newline=None).readlines()
-        with _suppress(Exception):
-            failures.source = (len(code), None, _with_newline(lines), filename)
-            linecache.cache[filename] = failures.source
+        self._publish(code, filename, lines)
         namespace = self._main.__dict__
-        if getattr(sys, "argv", None) == self._argv:
-            self._argv = sys.argv = [filename]
-            sys.orig_argv = [sys.executable, "-u", filename]
-        if namespace.get("__file__") == self._filename:
-            namespace["__file__"] = self._filename = filename
-        namespace["__doc__"] = None
-        self._loader.path = filename
-        self._loader.get_source = get_source
-        sys.__dict__.pop("__warningregistry__", None)
-        namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
         if self._getfile_of_python is None and self._classes:
             if "inspect" in code:
                 with _suppress(Exception):
@@ -249,6 +234,27 @@ class Session:
             self._show(shown, filename, last.value.lineno)
         if self._loop is not None:
             self._step_tasks()
+
+    def _publish(self, code: str, filename: str, lines: list[str]) -> None:
+        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file."""
+
+        def get_source(_name: str) -> str:
+            return code
+
+        with _suppress(Exception):
+            failures.source = (len(code), None, _with_newline(lines), filename)
+            linecache.cache[filename] = failures.source
+        namespace = self._main.__dict__
+        if getattr(sys, "argv", None) == self._argv:
+            self._argv = sys.argv = [filename]
+            sys.orig_argv = [sys.executable, "-u", filename]
+        if namespace.get("__file__") == self._filename:
+            namespace["__file__"] = self._filename = filename
+        namespace["__doc__"] = None
+        self._loader.path = filename
+        self._loader.get_source = get_source
+        sys.__dict__.pop("__warningregistry__", None)
+        namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
 
     def _parse(self, code: str, filename: str, lines: list[str]) -> tuple[Any, jupyter.Cell | None]:
         """The tree of *code*; and the cell that it is, where it is Python only as such."""
