@@ -16,6 +16,7 @@ __all__ = [
     "MOST_NAMES",
     "OUTCOMES",
     "PIDS",
+    "PROBE",
     "STATES",
     "WRITABLE",
     "is_report",
@@ -33,6 +34,9 @@ WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}  # noqa: S1
 
 PIDS = "pids"
 """What is full, beside folders, where the container can have no more processes and threads."""
+
+PROBE = 0
+"""Number of the empty run by which a restored copy shows that it lives; those of code begin with 1."""
 
 MOST_NAMES, LONGEST_NAME = 500, 100
 """Modules that a report may name as imported, and characters of a name."""

@@ -34,6 +34,17 @@ DIFFERENT: dict[str, str] = {
     "stranger_exit_generator": "what is alive is not finalised where a script would end",
     "stranger_asyncio_nested_run": "what is alive is not finalised where a script would end",
     "stranger_warn_default_filters": "numpy, which is imported already, has added filters",
+    "stranger_asyncio_no_loop": "asyncio.create_task works outside of coroutines",
+    **dict.fromkeys(
+        (
+            "corner_matplotlib_artist_prints",
+            "corner_matplotlib_missing_font",
+            "corner_matplotlib_open_figure_missing_glyph",
+            "corner_matplotlib_shown_figure_glyph",
+            "corner_matplotlib_tight_layout_at_draw",
+        ),
+        "figures are drawn",
+    ),
     "stranger_breakpoint_env": "the interpreter was started without regard to PYTHON... variables",
 }
 """Scripts whose output is not Python's, and why; each is in docs/output.md."""

@@ -71,12 +71,16 @@ async def test_a_value_is_silenced_by_a_semicolon(shared: Sandbox) -> None:
     assert await text_of(shared, "5 # ;") == "5\n"
 
 
-async def test_a_frame_is_a_compact_table_with_its_shape(shared: Sandbox) -> None:
+async def test_a_frame_is_a_compact_table_with_its_shape_where_it_is_cut(shared: Sandbox) -> None:
     await text_of(shared, "import pandas as pd\ndf = pd.DataFrame({'a': range(100_000), 'b': 'x'})")
     lines = (await text_of(shared, "df")).splitlines()
     assert len(lines) == 14
     assert lines[-1] == "[100000 rows x 2 columns]"
-    assert (await text_of(shared, "df.head(2)")).splitlines()[-1] == "[2 rows x 2 columns]"
+    assert (
+        (await text_of(shared, "df.head(2)"))
+        == await text_of(shared, "print(df.head(2))")
+        == "   a  b\n0  0  x\n1  1  x\n"
+    )
     assert len((await text_of(shared, "pd.set_option('display.max_rows', 4); df")).splitlines()) == 8
     await text_of(shared, "pd.reset_option('display.max_rows')")
 
@@ -165,12 +169,12 @@ async def test_a_figure_that_is_too_large_to_be_drawn_is_drawn_smaller(shared: S
 
 
 async def test_a_figure_that_can_not_be_drawn_says_so(shared: Sandbox) -> None:
-    result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(9000, 9))\nNone")
+    result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(9000, 9)); plt.plot([1])\nNone")
     assert result.output.text() == "ValueError: 9000 x 9 inches are too many (a figure could not be drawn)\n"
 
 
 async def test_a_figure_that_takes_too_long_is_not_drawn_again(shared: Sandbox) -> None:
-    slow = "import time, matplotlib.pyplot as plt\nplt.figure().draw = lambda *_: time.sleep(60)\nNone"
+    slow = "import time, matplotlib.pyplot as plt\nplt.plot([1])\nplt.gcf().draw = lambda *_: time.sleep(60)\nNone"
     late = await shared.run(slow, timeout=1)
     assert (late.outcome, late.state) == ("timeout", "kept")
     assert (await shared.run("print('after')")).output.text() == "after\n"
@@ -186,7 +190,7 @@ async def test_drawing_takes_no_stream_away_from_a_thread(shared: Sandbox) -> No
         "        inside.set()\n"
         "        leave.wait(30)\n"
         "thread = threading.Thread(target=other)\nthread.start()\n"
-        "figure = plt.figure()\ndraw = figure.draw\n"
+        "figure = plt.figure()\nplt.plot([1])\ndraw = figure.draw\n"
         "def slow(*given):\n    begun.set(); inside.wait(30); draw(*given)\n"
         "figure.draw = slow\nNone"
     )

@@ -977,10 +977,10 @@ os.makedirs("new/deep"); open("new/deep/file", "w").write("x")""",
         states=ANY_STATE,
     ),
     "N53 an audit hook that refuses everything": Probe(
-        "import sys\nsys.addaudithook(lambda *a: 1 / 0)", outcome_is("crashed", "error"), states=ANY_STATE
+        "import sys\nsys.addaudithook(lambda *a: 1 / 0)", outcome_is("ok")
     ),
     "N53 an audit hook that hangs": timed(
-        "import sys\ndef hook(*a):\n    " + SPIN.replace("\n", "\n    ") + "\nsys.addaudithook(hook)",
+        "import sys\ndef hook(*a):\n    " + SPIN.replace("\n", "\n    ") + "\nsys.addaudithook(hook)\nopen('x')",
         outcome_is("timeout", "crashed"),
         states=ANY_STATE,
     ),

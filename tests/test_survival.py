@@ -153,7 +153,7 @@ POISONS = {
     "dies when forked": ("import os; os.register_at_fork(after_in_child=lambda: os._exit(1))", "kept", "lost", "hooks"),
     "hangs before the fork": (
         "import os, time; os.register_at_fork(before=lambda: time.sleep(1000))",
-        "restored",
+        "kept",
         "restored",
         None,
     ),
@@ -164,11 +164,7 @@ POISONS = {
         "hooks",
     ),
     "dies of any code": (
-        (
-            "import sys, os\narmed = []\n"
-            "def hook(event, _):\n    if armed and event == 'compile': os._exit(1)\n"
-            "sys.addaudithook(hook)\narmed.append(1)"
-        ),
+        ("import sys, os\narmed = []\ndef trace(*_):\n    if armed: os._exit(1)\nsys.settrace(trace)\narmed.append(1)"),
         "kept",
         "lost",
         "died",

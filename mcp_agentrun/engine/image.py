@@ -94,7 +94,7 @@ class ImageRecipe:
         """Content by path of the build context of the runner."""
         folder = _context_folder()
         files = {"runner.Dockerfile": _text(folder / "Dockerfile")}
-        for path in sorted((folder / "runner").rglob("*.py")):
+        for path in (*sorted((folder / "runner").rglob("*.py")), *sorted((folder / "IPython").rglob("*.py"))):
             files[path.relative_to(folder).as_posix()] = _text(path)
         package = Path(__file__).parents[1]
         modules = ("protocol.py", "reports.py", "packages/pins.py")

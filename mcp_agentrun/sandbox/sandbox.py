@@ -111,6 +111,7 @@ class Sandbox:
             "preload": list(self._settings.preload),
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
+            "installs": self._installer is not None,
             "auto_install": self._installer is not None and self._settings.auto_install != "off",
             "safety": self._settings.safety_options(),
         }
@@ -248,12 +249,17 @@ class Sandbox:
             await self._preinstall()
             if self._now is not None:
                 await self._regain(report)
-            have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
-            if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
-                names = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
-                there = tuple((name, have[name]) for name in sorted(names) if name in have)
-                return Installed("", (), there, lacking=self._tell_lacking())
-            return replace(await self._install(wanted, report), lacking=self._tell_lacking())
+            return replace(await self._install_missing(link, wanted, report), lacking=self._tell_lacking())
+
+    async def _install_missing(
+        self, link: Link, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
+    ) -> Installed:
+        """Install *wanted*, unless all of it is there; the caller has the turn."""
+        have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+        if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
+            names = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
+            return Installed("", (), tuple((name, have[name]) for name in sorted(names) if name in have))
+        return await self._install(wanted, report, patience=patience)
 
     async def _install(
         self, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
@@ -566,18 +572,28 @@ class Sandbox:
         try:
             fields = decode_json(payload)
             names = [name for name in fields["names"][:_MOST_NAMES] if isinstance(name, str) and name.isidentifier()]
+            asked = [str(item) for item in fields["requirements"][:_MOST_NAMES]]
             if fields["run"] != number:
                 raise ValueError
         except (FrameError, KeyError, TypeError, ValueError):
             link.abandon("the container sent a malformed question")
             raise SandboxLostError(link.reason) from None
         assert self._installer is not None
+        if asked:  # by `pip install` in the code: what is asked for by name is judged as `install_package` does
+            try:
+                parsed = parse_requirements(asked, urls=self._installer.policy.urls)
+                self._installer.policy.judge_asked(parsed)
+                installed = await self._install_missing(link, parsed, report, patience=patience)
+            except (InstallError, InvalidRequestError, UnavailableError) as error:
+                self._lack(f"{', '.join(asked)} could not be installed: {error}")
         wanted = self._installer.policy.automatic(names, self._settings.auto_install)
         have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:
-                installed = await self._install(wanted, report, patience=patience)
+                more = await self._install(wanted, report, patience=patience)
+                before = installed.packages if installed is not None else ()
+                installed = replace(more, packages=(*before, *more.packages))
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
         await link.send(Kind.PROCEED, run=number, path=self._packages)

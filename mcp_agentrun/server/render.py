@@ -242,7 +242,7 @@ def _notes(result: Result, settings: Settings) -> list[str]:
     if result.advice is not None:
         notes.append(result.advice)
     if result.installed is not None:
-        notes += [f"For its imports: {line}" for line in _install_lines(result.installed)]
+        notes += _install_lines(result.installed)
     if result.lacking is not None:
         notes.append(result.lacking)
     if result.findings:

@@ -32,6 +32,8 @@ def main(connection: socket.socket) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.safety import check, prepare
 
+    from . import jupyter
+
     connection.sendall(encode(Kind.READY))
     decoder = FrameDecoder()
     prepared = False
@@ -47,7 +49,8 @@ def main(connection: socket.socket) -> None:
         for _, payload in decoder:
             request = decode_json(payload)
             try:
-                verdict = check(request["code"], **request["options"])
+                code, requirements = jupyter.as_python(request["code"])
+                verdict = check(code, **request["options"])
             except MemoryError:
                 os._exit(1)
             connection.sendall(
@@ -56,6 +59,7 @@ def main(connection: socket.socket) -> None:
                     allowed=verdict.allowed or verdict.is_syntax_error,  # Python itself reports those best
                     findings=[] if verdict.is_syntax_error else verdict.findings,
                     imports=verdict.imports,
+                    requirements=requirements,
                 )
             )
 
@@ -74,6 +78,8 @@ def is_verdict(fields: dict[str, Any]) -> bool:
         and all(_is_finding(finding) for finding in findings)  # pyright: ignore
         and isinstance(imports := fields.get("imports"), list)
         and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
+        and isinstance(requirements := fields.get("requirements"), list)
+        and all(isinstance(each, str) for each in requirements)  # pyright: ignore[reportUnknownVariableType]
     )
 
 

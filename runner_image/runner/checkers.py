@@ -230,4 +230,4 @@ class Checkers:
 
 
 def _refusal(reason: str, remedy: str) -> Verdict:
-    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": []}
+    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": [], "requirements": []}

@@ -67,14 +67,17 @@ def end_with(error: BaseException, call: Callable[..., object]) -> int:
     return _print_exception(error, _INTERRUPTED if type(error) is KeyboardInterrupt else 1, call)
 
 
-def flush() -> BaseException | None:
-    """Flush the standard streams as Python does at its end; returns why the first one could not be."""
+def flush(call: Callable[..., object]) -> BaseException | None:
+    """Flush the standard streams as Python does at its end; returns why the first one could not be.
+
+    :param call: see `end_with`.
+    """
     found: BaseException | None = None
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name, None)
         try:
             if stream is not None and not getattr(stream, "closed", False):
-                stream.flush()
+                call(stream.flush)
         except BaseException as error:
             error = BaseException.with_traceback(error, _without_ours(_trace_of(error)))
             if found is None:
@@ -121,7 +124,11 @@ def _exit(error: Any) -> int:
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """*trace* without the frames that are ours, wherever they are, and those of the event loop below the user's."""
+    """*trace* without the frames that are ours, wherever they are, and those of libraries that these call."""
+    first = trace if trace is not None and _is_ours(trace) else None
+    while first is not None and not first.tb_frame.f_code.co_filename.startswith("<run-"):
+        first = first.tb_next
+    trace = first or trace
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if not _is_ours(trace) and not name.endswith(("/asyncio/base_events.py", "/asyncio/runners.py")):
@@ -137,6 +144,20 @@ def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | No
 
 def _is_ours(entry: types.TracebackType) -> bool:
     return entry.tb_frame.f_code.co_filename.startswith(_FOLDER)
+
+
+def hide_from_warnings(warnings: Any) -> None:
+    """Let warnings of what happens while code of ours runs, as that a coroutine was never awaited, have the place that
+    Python gives them at its own end.
+    """
+    original: Any = warnings._showwarnmsg
+
+    def show(message: Any) -> None:
+        if isinstance(message.filename, str) and message.filename.startswith(_FOLDER):
+            message.filename, message.lineno = "sys", 1
+        original(message)
+
+    warnings._showwarnmsg = show
 
 
 def _add_line(error: SyntaxError) -> None:

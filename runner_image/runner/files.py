@@ -20,6 +20,15 @@ WORKSPACE = b"/workspace"
 LISTED = 200
 """Changed files that a result names."""
 
+_CACHES = frozenset(
+    (
+        *(b"__pycache__", b".pytest_cache", b".mypy_cache", b".ruff_cache", b".hypothesis", b".ipynb_checkpoints"),
+        *(b".cache", b".eggs", b".git", b".nox", b".tox", b".venv", b"node_modules", b".pytype", b".numba_cache"),
+        *(b".virtual_documents", b".jupyter", b".ipython"),
+    )
+)
+"""Folders that tools keep for themselves: what is in them is no result."""
+
 _ENTRIES = 20_000
 _DEPTH = 32
 _PATH = 1024
@@ -172,7 +181,7 @@ class Workspace:
                             continue  # a folder of the host's, shown here
                         if stat.S_ISREG(state.st_mode):
                             seen[prefix + name] = state.st_ino, state.st_size, state.st_ctime_ns
-                        elif stat.S_ISDIR(state.st_mode):
+                        elif stat.S_ISDIR(state.st_mode) and name not in _CACHES:
                             folders.append(name)
             for name in folders if depth < _DEPTH else ():
                 with contextlib.suppress(OSError):

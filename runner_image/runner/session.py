@@ -18,10 +18,12 @@ import random
 import signal
 import sys
 import types
+from _operator import is_
+from _thread import get_ident
 
-from mcp_agentrun.reports import LONGEST_NAME, MOST_NAMES
+from mcp_agentrun.reports import LONGEST_NAME, MOST_NAMES, PROBE
 
-from . import failures, frames, linux
+from . import failures, frames, imports, jupyter, linux, shows
 from .display import Items
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
@@ -39,13 +41,16 @@ _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __futur
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _print = print
+_get_thread = get_ident
 _compile = compile
 _compile_tree: Any = compile
 _eval = eval
 _StringIO = io.StringIO
 _partial: Any = functools.partial
+_wraps: Any = functools.wraps
 _suppress = contextlib.suppress
-_signal, _get_handler, _mask_signals = signal.signal, signal.getsignal, signal.pthread_sigmask
+_signal, _get_handler = signal.signal, signal.getsignal
+_mask_signals: Any = importlib.import_module("_signal").pthread_sigmask  # with no frame of its own
 _gettrace, _settrace, _getprofile, _setprofile = sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 _monitoring: Any = getattr(sys, "monitoring", None)  # since Python 3.12
 _TOOLS = range(6 if _monitoring is not None else 0)
@@ -56,11 +61,13 @@ _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _listdir, _modules = os.listdir, sys.modules
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
+_STEPS = 10  # that tasks may take at the end of a run
+_IGNORING: tuple[Any, ...] = (is_, (), {}, None)  # of a `partial` that is given two arguments: do nothing
 _CO_COROUTINE = 0x80  # of `inspect`
 _displayhook = sys.__displayhook__
 _get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 _LEAST_LIMIT = 200
-_CALL = failures.without_columns(_compile("call(value)", "", "eval"))
+_CALL = failures.without_columns(_compile("call(*values)", "", "eval"))
 _HELPERS = (
     ("resource_tracker", "_resource_tracker", "_pid", "_fd"),
     ("forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
@@ -92,6 +99,19 @@ class Session:
             numpy_random.seed()  # or every worker of one zygote would draw the same numbers
         self.items = Items()
         builtins.__dict__["display"] = self.items.display
+        self._shell = jupyter.Shell(self.items, self._main.__dict__)
+        self._hooks: list[tuple[Any, Any]] = []
+        """Audit hooks of the code's: what Python calls for each, and it itself."""
+        self._add_hook = sys.addaudithook
+        sys.addaudithook = self._add_audit_hook
+        imports.change_when_imported(
+            {
+                **shows.changes(self.items),
+                **jupyter.changes(self.items, self._shell),
+                "asyncio.tasks": self._change_tasks,
+                "warnings": failures.hide_from_warnings,
+            }
+        )
         self._getfile_of_python: Any = None
         sys.unraisablehook = sys.__unraisablehook__ = failures.unraisable  # pyright: ignore
         self._interrupt_handler: Any = signal.default_int_handler
@@ -106,6 +126,7 @@ class Session:
         self._classes: dict[str, str] = {}
         self._sources: list[tuple[str, str]] = []
         self._loop: Any = None
+        self._thread = get_ident()
         self._is_level = False
         linux.no_more_processes()  # what was refused until now is nothing of this session's
         self._tracing: list[functools.partial[Any]] = []
@@ -121,17 +142,20 @@ class Session:
         filename = f"<run-{number}>"
         self._value = None
         self._changed = True
-        self.items.begin(number)
+        self.items.begin(number, filename, code.count("\n") + 1)
         self._use_packages(packages)
         report: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
         try:
             failure: BaseException | None = None
             try:
-                # Only from here to the handler's reset may an interrupt raise.
-                _signal(signal.SIGINT, self._interrupt_handler)
-                _mask_signals(signal.SIG_SETMASK, self._blocked)
                 try:
-                    self._execute(code, filename)
+                    # Only from here to the handler's reset may an interrupt raise, or a handler of the user's.
+                    _signal(signal.SIGINT, self._interrupt_handler)
+                    _mask_signals(signal.SIG_SETMASK, self._blocked)
+                    try:
+                        self._execute(code, filename)
+                    finally:
+                        self._shell.end_cell()
                 except BaseException as error:
                     failure = error
                 # Nothing of the user's is called while an exception is being handled: it would find that.
@@ -139,8 +163,11 @@ class Session:
                     report["exit_code"] = failures.end_with(failure, self._alone)
                     if report["exit_code"] or not issubclass(type(failure), SystemExit):
                         report.update(ok=False, error=failures.describe(failure, filename))
-                self.items.collect_figures()
-                unflushed = failures.flush()
+                if number == PROBE:
+                    unflushed = None  # streams of the user's may hang, and the probe is of the process alone
+                else:
+                    self.items.show_figures(close=True)
+                    unflushed = failures.flush(self._alone)
                 if unflushed is not None and not report["exit_code"]:
                     error = failures.describe(unflushed, filename)
                     report.update(ok=False, exit_code=failures.NOT_FLUSHED, error=error)
@@ -149,9 +176,12 @@ class Session:
                 self._blocked = _mask_signals(signal.SIG_BLOCK, _ALL_SIGNALS)
                 self._interrupt_handler = _get_handler(signal.SIGINT)
                 _signal(signal.SIGINT, signal.SIG_IGN)
-        except BaseException as error:  # an interrupt that came while the run was being wound up
+        except BaseException as error:  # an interrupt, or what a handler of the user's raises, while it is wound up
             _signal(signal.SIGINT, signal.SIG_IGN)
             if report["ok"]:
+                if type(error) is not KeyboardInterrupt:
+                    with _suppress(BaseException):
+                        failures.end_with(error, self._alone)
                 report.update(ok=False, exit_code=1, error=failures.describe(error, filename))
         report["value"] = self._value
         report["imported"] = self._note_imported()
@@ -159,40 +189,28 @@ class Session:
         return report
 
     def _execute(self, code: str, filename: str) -> None:
-        def get_source(_name: str) -> str:
-            return code
-
         lines = _StringIO(code, newline=None).readlines()
-        with _suppress(Exception):
-            failures.source = (len(code), None, _with_newline(lines), filename)
-            linecache.cache[filename] = failures.source
+        self._publish(code, filename, lines)
         namespace = self._main.__dict__
-        if getattr(sys, "argv", None) == self._argv:
-            self._argv = sys.argv = [filename]
-            sys.orig_argv = [sys.executable, "-u", filename]
-        if namespace.get("__file__") == self._filename:
-            namespace["__file__"] = self._filename = filename
-        namespace["__doc__"] = None
-        self._loader.path = filename
-        self._loader.get_source = get_source
-        namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
         if self._getfile_of_python is None and self._classes:
             if "inspect" in code:
                 with _suppress(Exception):
                     importlib.import_module("inspect")
             self._teach_inspect()
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        try:
-            tree: Any = _compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
-        except SyntaxError as error:
-            if error.end_offset == -1 and error.lineno == len(lines) and error.msg.startswith(_MISSING_AT_THE_END):
-                error.offset = 0  # in a file, the parser does not point at it
-            raise
+        tree, cell = self._parse(code, filename, lines)
+        if cell is not None:
+            code, lines = cell.text, [line + "\n" for line in cell.lines]
+        if "get_ipython" in code:
+            namespace.setdefault("get_ipython", self._shell.get_ipython)
         self._changed = not self._only_prints(tree)
         if self._changed:
             self._note_definitions(tree, code, filename)
         last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        if last is not None and not _is_silenced(last, lines) and not self._is_print(last.value):
+        is_shown = last is not None and not _is_silenced(last, lines) and not self._is_print(last.value)
+        if cell is not None:
+            cell.restore_columns(tree)
+        if is_shown:
             tree.body.pop()
         else:
             last = None
@@ -214,6 +232,47 @@ class Session:
         if last is not None:
             shown = last.value.value if isinstance(last.value, ast.Constant) else value
             self._show(shown, filename, last.value.lineno)
+        if self._loop is not None:
+            self._step_tasks()
+
+    def _publish(self, code: str, filename: str, lines: list[str]) -> None:
+        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file."""
+
+        def get_source(_name: str) -> str:
+            return code
+
+        with _suppress(Exception):
+            failures.source = (len(code), None, _with_newline(lines), filename)
+            linecache.cache[filename] = failures.source
+        namespace = self._main.__dict__
+        if getattr(sys, "argv", None) == self._argv:
+            self._argv = sys.argv = [filename]
+            sys.orig_argv = [sys.executable, "-u", filename]
+        if namespace.get("__file__") == self._filename:
+            namespace["__file__"] = self._filename = filename
+        namespace["__doc__"] = None
+        self._loader.path = filename
+        self._loader.get_source = get_source
+        sys.__dict__.pop("__warningregistry__", None)
+        namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
+
+    def _parse(self, code: str, filename: str, lines: list[str]) -> tuple[Any, jupyter.Cell | None]:
+        """The tree of *code*; and the cell that it is, where it is Python only as such."""
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+        try:
+            return _compile(code, filename, "exec", flags, dont_inherit=True), None
+        except SyntaxError as error:
+            failure = error
+        try:
+            cell = jupyter.translate(code)
+            if cell is not None:
+                return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
+        except SyntaxError as error:
+            failure = error
+            failure.filename = filename
+        if failure.end_offset == -1 and failure.lineno == len(lines) and failure.msg.startswith(_MISSING_AT_THE_END):
+            failure.offset = 0  # in a file, the parser does not point at it
+        raise failure.with_traceback(None)
 
     def _show(self, value: object, filename: str, line: int) -> None:
         """Show *value* as the last one of a run, with room for our own frames however little the code has left."""
@@ -224,17 +283,17 @@ class Session:
             if limit < _LEAST_LIMIT:
                 _set_limit(_LEAST_LIMIT)
             if hook is _displayhook:
-                self._display(value, _partial(call, repr))
+                self._display(value, call)
             else:
                 call(hook, value)
         finally:
             if limit < _LEAST_LIMIT:
                 _set_limit(limit)
 
-    def _call_at(self, filename: str, line: int, function: Any, value: object) -> Any:
-        """Call *function* with *value* as if code of that line did, so that tracebacks and warnings have a place."""
+    def _call_at(self, filename: str, line: int, function: Any, *values: object) -> Any:
+        """Call *function* with *values* as if code of that line did, so that tracebacks and warnings have a place."""
         code = _CALL.replace(co_filename=filename, co_firstlineno=line)
-        return self._alone(_eval, code, self._main.__dict__, {"call": function, "value": value})
+        return self._alone(_eval, code, self._main.__dict__, {"call": function, "values": values})
 
     def _alone(self, function: Any, *arguments: Any, traced: bool = False) -> Any:
         """Call *function* with nothing of ours below it. Whatever traces or profiles then is held until the next call
@@ -243,10 +302,15 @@ class Session:
         before: list[functools.partial[Any]] = []
         if traced:
             before, self._tracing = self._tracing, []
+        for call, hook in self._hooks:
+            state: tuple[Any, ...] = (_hear_begin, (call, hook), {}, None) if function is _eval else _calling(hook)
+            before.append(_partial(call.__setstate__, state))
         calls, hide = frames.alone(_getframe(), function, *arguments, before=before)
         try:
             return calls.pop()(*hide)
         finally:
+            for call, _ in self._hooks:
+                call.__setstate__(_IGNORING)
             # No call of Python's before it is off.
             trace, profile = _gettrace(), _getprofile()
             if trace is not None:
@@ -260,22 +324,58 @@ class Session:
                     _set_events(tool, 0)
                     self._tracing.append(_partial(_set_events, tool, events))
 
+    def _add_audit_hook(self, hook: Any) -> None:
+        """Add an audit hook that sees what the code does, and nothing that the runner does."""
+        call = _partial(hook)
+        if hasattr(hook, "__cantrace__"):
+            call.__cantrace__ = hook.__cantrace__
+        self._add_hook(call)
+        self._hooks.append((call, hook))
+
     def _await(self, coroutine: Any) -> Any:
         """Run a top-level ``await`` on the session's own event loop, whose tasks go on with the next one."""
+        loop = self._event_loop()
+        task = loop.create_task(coroutine)
+        try:
+            return self._alone(loop.run_until_complete, task, traced=True)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                with _suppress(BaseException):
+                    self._alone(loop.run_until_complete, task)
+            raise
+
+    def _event_loop(self) -> Any:
         import asyncio
 
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        task = self._loop.create_task(coroutine)
-        try:
-            return self._loop.run_until_complete(task)
-        except BaseException:
-            if not task.done():
-                task.cancel()
-                with _suppress(BaseException):
-                    self._loop.run_until_complete(task)
-            raise
+        return self._loop
+
+    def _change_tasks(self, tasks: Any) -> None:
+        """Let `asyncio.create_task` work outside of coroutines, too: as in a notebook, on the session's own loop."""
+        original: Any = tasks.create_task
+
+        @_wraps(original)
+        def create_task(coro: Any, **options: Any) -> Any:
+            if tasks.events._get_running_loop() is not None or _get_thread() != self._thread:
+                return original(coro, **options)
+            return self._event_loop().create_task(coro, **options)
+
+        tasks.create_task = create_task
+        if (package := sys.modules.get("asyncio")) is not None:
+            package.__dict__["create_task"] = create_task
+
+    def _step_tasks(self) -> None:
+        """Let the tasks of the session's loop begin, or go on as far as they can without waiting."""
+        import asyncio
+
+        if self._loop is not None and not self._loop.is_closed():
+            for _ in range(_STEPS):
+                if not asyncio.all_tasks(self._loop):
+                    break
+                self._await(asyncio.sleep(0))
 
     def _note_definitions(self, tree: ast.Module, code: str, filename: str) -> None:
         """Keep where classes are defined, for `inspect`, and what a spawned process needs of the runs so far."""
@@ -355,12 +455,12 @@ class Session:
             case _:
                 return False
 
-    def _display(self, value: object, represent: Callable[[object], str]) -> None:
+    def _display(self, value: object, call: Callable[..., Any]) -> None:
         """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
         if value is None:
             return
-        builtins.__dict__["_"] = None
-        text = self.items.show(value, represent)
+        self._alone(builtins.__dict__.__setitem__, "_", None)  # which may be the end of an object
+        text = self.items.show(value, call)
         self._value = text[: failures.CLIP]
         builtins.__dict__["_"] = value
 
@@ -381,6 +481,7 @@ class Session:
         if path is not None:
             with _suppress(OSError):
                 self._own = frozenset([_module_of(entry) for entry in _listdir(path)])
+        jupyter.forget_stand_in("IPython" in self._own)
         before, self._packages = self._packages, path
         if before in sys.path:
             sys.path.remove(before)
@@ -398,6 +499,18 @@ class Session:
         _tell_children("PATH", before and f"{before}/bin", path and f"{path}/bin")
         with _suppress(Exception):  # finders can be the user's
             importlib.invalidate_caches()
+
+
+def _hear_begin(call: Any, hook: Any, event: str, arguments: Any) -> None:
+    """What an audit hook is called by that hears what the code does: not that the runner executes it."""
+    call.__setstate__(_calling(hook))
+    if event != "exec":
+        hook(event, arguments)
+
+
+def _calling(hook: Any) -> tuple[Any, ...]:
+    """The state of a `partial` that calls *hook*."""
+    return hook, (), {}, None
 
 
 def _with_newline(lines: list[str]) -> list[str]:

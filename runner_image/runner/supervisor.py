@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 
 from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
-from mcp_agentrun.reports import WRITABLE, is_report
+from mcp_agentrun.reports import PROBE, WRITABLE, is_report
 
 from . import linux, missing, wipe
 from .checkers import Checkers
@@ -56,6 +56,8 @@ ITEMS, ITEMS_LIMIT = 16, 8 << 20
 
 _INTERRUPTED = 130
 """Exit code of what ^C has ended."""
+
+_MOST_REQUIREMENTS = 50
 
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
@@ -119,7 +121,7 @@ class Supervisor:
         self._workers = Workers(self._events, self._on_report, self._on_item)
         self._checkers = Checkers(self._events, self._quieten)
         self._modules = missing.Modules()
-        self._auto_install = False
+        self._installs = self._auto_install = False
         self._memory = linux.Memory()
         self._workspace = Workspace()
         self._preload: list[str] = []
@@ -220,18 +222,20 @@ class Supervisor:
         self._preload = fields["preload"]
         self._output.keep = fields["output_keep"]
         self._checkpoints = fields["checkpoints"]
-        self._auto_install = fields["auto_install"]
+        self._installs, self._auto_install = fields["installs"], fields["auto_install"]
         self._checkers.configure(fields["safety"])
         self._workers.begin(self._preload)
 
     def _on_run(self, run: Run) -> None:
         def on_verdict(verdict: Verdict) -> None:
             run.verdict = verdict
-            if self._auto_install and verdict["allowed"]:
-                names = self._modules.missing(verdict["imports"], run.path)
-                if names:
-                    run.is_held = True
-                    self._host.send_json(Kind.MISSING, run=run.number, names=names)
+            if not verdict["allowed"]:
+                return
+            names = self._modules.missing(verdict["imports"], run.path) if self._auto_install else []
+            requirements: list[str] = verdict["requirements"][:_MOST_REQUIREMENTS] if self._installs else []
+            if names or requirements:
+                run.is_held = True
+                self._host.send_json(Kind.MISSING, run=run.number, names=names, requirements=requirements)
 
         self._waiting = run
         self._checkers.check(run.code, on_verdict)
@@ -463,7 +467,7 @@ class Supervisor:
         if worker.turn is None or self._reset is not None or self._run is not None:
             return
         if self._ended is not None:
-            self._start(Run(0, "", self._ended.path, PROBE_SECONDS, is_probe=True))
+            self._start(Run(PROBE, "", self._ended.path, PROBE_SECONDS, is_probe=True))
             return
         if self._copy_due:
             self._copy_due = False

@@ -131,12 +131,15 @@ def _fork_copy() -> str | None:
     """
     pid = _getpid()
     state = random.getstate()
+    _signal(signal.SIGINT, signal.default_int_handler)  # by which a hook is ended that hangs
     try:
         linux.fork_sibling()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "EAGAIN")
-    except Exception:  # of what user code has put in the place of something that a fork needs
+    except BaseException:  # of what user code has put in the place of something that a fork needs
         return "hooks"
+    finally:
+        _signal(signal.SIGINT, signal.SIG_IGN)
     if _getpid() != pid:
         random.setstate(state)  # the module has itself seeded anew in every fork
         linux.prefer_as_victim(0)  # before it becomes non-dumpable, and the file is root's

@@ -32,6 +32,9 @@ BIRTH_SECONDS = 10.0
 COPY_SECONDS = 3.0
 """Longest time that a copy may take to be made: user code can be in its way, by hooks that are called at a fork."""
 
+COPY_PAUSE = 60.0
+"""From a copy that took too long to the next try; doubled each time, since each delays a call by `COPY_SECONDS`."""
+
 LAST_LOOK_SECONDS = 0.2
 COPY_PATIENCE = 10
 """How many times that is, where the machine has no time for the worker."""
@@ -74,6 +77,7 @@ class Birth:
         self.made = False
         self.failed = False
         self.overdue = False
+        self.interrupted = False
         self.patience = COPY_PATIENCE
         self.cpu: float | None = None
         """Processor time that its maker had used, when that was last looked at."""
@@ -107,6 +111,8 @@ class Workers:
         self._zygote: Peer | None = None
         self._birth: Birth | None = None
         self._copying: Birth | None = None
+        self._copy_at = 0.0
+        self._copy_pause = COPY_PAUSE
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
         self._listener: socket.socket | None = None
@@ -176,7 +182,13 @@ class Workers:
             self._drop(turn)
 
     def make_copy(self) -> None:
-        """Ask the current worker, whose turn it is, for a frozen copy of itself; it then replaces the old one."""
+        """Ask the current worker, whose turn it is, for a frozen copy of itself; it then replaces the old one.
+
+        Not for some time after a copy that took too long.
+        """
+        if time.monotonic() < self._copy_at:
+            self.drop_copy("hooks")  # an older one would be taken for the last
+            return
         worker, turn = self._in_turn()
         self._copying = self._ask(turn, Kind.CHECKPOINT, COPY_SECONDS)
         self._copying.warm = worker.warm
@@ -200,6 +212,7 @@ class Workers:
 
     def renew(self) -> None:
         """Replace the current worker by a fresh one."""
+        self._copy_at, self._copy_pause = 0.0, COPY_PAUSE
         self.drop_copy(None)
         self.end(self.current)
         self.current, self.spare = self.spare, None
@@ -246,13 +259,23 @@ class Workers:
                 self._copying.overdue = True
                 self._copying.deadline = now + LAST_LOOK_SECONDS
             elif self._copying.made:
+                self._postpone_copies(now)
                 self.drop_copy("hooks")
             elif self._is_starved(self._copying):
                 self._copying.overdue = False
                 self._copying.deadline = now + COPY_SECONDS
+            elif not self._copying.interrupted and self.current is not None:
+                self._copying.interrupted = True
+                self._copying.deadline = now + LAST_LOOK_SECONDS
+                self._postpone_copies(now)
+                self.signal(self.current, signal.SIGINT)  # a hook that waits is ended, and the copy is made
             else:  # the worker hangs in the middle of a fork: only the old copy is left
                 self._drop_copying()
                 self.end(self.current)
+
+    def _postpone_copies(self, now: float) -> None:
+        self._copy_at = now + self._copy_pause
+        self._copy_pause *= 2
 
     def _is_starved(self, copying: Birth) -> bool:
         """Whether the worker could make the copy, had it only been given the processor: it waits for nothing else."""
@@ -362,6 +385,8 @@ class Workers:
             self.end(self.copy)
             self.copy = self._adopt(birth, used=True)
             self.unprotected = None
+            if not birth.interrupted:
+                self._copy_pause = COPY_PAUSE
 
     def _adopt(self, birth: Birth, *, used: bool) -> Worker:
         assert birth.peer.sender_pid is not None

@@ -1,0 +1,3 @@
+"""See `IPython`."""
+
+from ..display import *  # noqa: F403

@@ -1,0 +1,56 @@
+"""Changes to modules of others, each made as soon as the code has imported that module.
+
+The loader of such a module gets one method of ours, for one call: `sys.meta_path` stays as it is, and in tracebacks it
+passes for a part of the import system, whose frames Python leaves out.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import sys
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Change = Callable[[Any], None]
+
+_suppress = contextlib.suppress
+
+
+def change_when_imported(changes: Mapping[str, Change]) -> None:
+    """Call each of *changes* with the module of that name: now, or whenever it is imported."""
+    for name, change in changes.items():
+        module = sys.modules.get(name)
+        if module is not None:
+            with _suppress(Exception):  # of a version that has not what is to be changed
+                change(module)
+    finder: Any = next(each for each in sys.meta_path if getattr(each, "__name__", "") == "PathFinder")
+    find = finder.find_spec
+    file_of_python = find.__func__.__code__.co_filename
+
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        spec = find(name, path, target)
+        if name in changes and spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _changing(spec.loader, changes[name], file_of_python)
+        return spec
+
+    find_spec.__code__ = find_spec.__code__.replace(co_filename=file_of_python)
+    finder.find_spec = find_spec
+
+
+def _changing(loader: Any, change: Change, filename: str) -> Callable[[Any], None]:
+    """How *loader* executes a module the next time: as ever, and then *change* is made."""
+
+    def exec_module(module: Any) -> None:
+        del loader.exec_module
+        loader.exec_module(module)
+        with _suppress(Exception):
+            change(module)
+
+    exec_module.__code__ = exec_module.__code__.replace(co_filename=filename)
+    return exec_module

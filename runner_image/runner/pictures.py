@@ -1,0 +1,153 @@
+"""The pictures of one run, and files in their place: within what a client takes, whatever is shown."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib
+import io
+import os
+import struct
+from collections.abc import Callable
+
+from mcp_agentrun.protocol import Kind, encode, encode_json
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_ITEMS, MAX_TOTAL = 16, 640_000
+"""Pictures of one run that are returned, and their bytes: clients take answers up to a megabyte, in base64. What is
+beyond is kept as files."""
+
+MAX_PIXELS = 1200
+"""Longest edge of a picture; larger ones are scaled down, and kept whole as a file."""
+
+MAX_BYTES = 400_000
+"""Size of a picture from which it is scaled down further."""
+
+_LEAST_FACTOR = 0.01
+_CHUNK = 1 << 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+_FOLDER = "output"
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Pictures:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._run = 0
+        self._pictures: list[bytes] = []
+        self._files = 0
+
+    def start(self, run: int) -> None:
+        """Forget the last run's."""
+        self._run = run
+        self._files = 0
+        if self._pictures:
+            self._pictures = []
+
+    def frames(self) -> bytes:
+        """The frames that carry them, in order."""
+        if not self._pictures:
+            return b""
+        frames: list[bytes] = []
+        for picture in self._pictures:
+            frames.append(encode_json(Kind.ITEM, type="image/png", size=len(picture)))
+            frames += [encode(Kind.ITEM_DATA, picture[at : at + _CHUNK]) for at in range(0, len(picture), _CHUNK)]
+        self._pictures = []
+        return b"".join(frames)
+
+    def show_file(self, path: str) -> None:
+        """Show a picture that is in a file, or keep a copy of another kind of file, if it is not in the workspace."""
+        with open(path, "rb") as file:
+            data = file.read()
+        name, suffix = os.path.splitext(path)
+        if suffix.lower() in _SUFFIXES:
+            self.add(data)
+        elif not os.path.abspath(name).startswith("/workspace/"):
+            self.write_file(data, suffix[1:] or "txt")
+
+    def add(self, picture: bytes) -> None:
+        """Show *picture*, of any format that PIL reads."""
+        png = as_png(picture)
+        if png is not None:
+            self.fit(png)
+
+    def fit(self, picture: bytes, scaled: Callable[[float], bytes] | None = None) -> None:
+        """Add *picture*, or, where it is too large, a smaller one, and keep the full one as a file. Where there is no
+        room for another picture, or it can't be made smaller, it is kept as a file alone.
+
+        :param scaled: gives the picture in another size; if None, its pixels are scaled.
+        """
+        size = _size(picture)
+        if size is None:
+            return
+        shown: bytes | None = picture if len(self._pictures) < MAX_ITEMS else None
+        factor = 1.0
+        while shown is not None:
+            longest = max(_size(shown) or size)
+            if longest <= MAX_PIXELS and len(shown) <= MAX_BYTES:
+                break
+            factor *= min(MAX_PIXELS / longest, 1.0 if len(shown) <= MAX_BYTES else 0.7)
+            shown = None
+            if factor > _LEAST_FACTOR:
+                with contextlib.suppress(Exception):
+                    shown = scaled(factor) if scaled is not None else _scale(picture, factor)
+        if shown is not None and sum(map(len, self._pictures)) + len(shown) <= MAX_TOTAL:
+            self._pictures.append(shown)
+        else:
+            shown = None
+        if shown is not picture:
+            self.write_file(picture, "png")
+
+    def write_file(self, data: bytes, suffix: str) -> str | None:
+        """Keep *data* as a file; returns its path in the workspace, or None if there is no room."""
+        self._files += 1
+        for folder in (f"{_FOLDER}/", ""):  # a folder of the operator's may have that name
+            path = f"{folder}run-{self._run}-{self._files}.{suffix}"
+            with contextlib.suppress(OSError):
+                os.makedirs(f"/workspace/{folder}", exist_ok=True)
+                with open(f"/workspace/{path}", "wb") as file:
+                    file.write(data)
+                return path
+        return None
+
+
+def as_png(data: Any) -> bytes | None:
+    """*data*, a picture in bytes or in base64, as PNG; None if it is neither."""
+    if isinstance(data, tuple):
+        data = data[0] if data else None  # pyright: ignore
+    if isinstance(data, str):
+        import base64
+
+        data = base64.b64decode(data)
+    if not isinstance(data, bytes) or data.startswith(_PNG):
+        return data if isinstance(data, bytes) else None
+    library: Any = importlib.import_module("PIL.Image")
+    return of_image(library.open(io.BytesIO(data)))
+
+
+def of_image(image: Any) -> bytes:
+    """A PIL image as PNG."""
+    buffer = io.BytesIO()
+    direct = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+    (image if direct else image.convert("RGB")).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _scale(picture: bytes, factor: float) -> bytes:
+    library: Any = importlib.import_module("PIL.Image")
+    image = library.open(io.BytesIO(picture))
+    size = (max(1, int(image.width * factor)), max(1, int(image.height * factor)))
+    return of_image(image.convert("RGBA" if image.mode in ("LA", "P", "RGBA") else "RGB").resize(size))
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    if not data.startswith(_PNG) or len(data) < 33:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height

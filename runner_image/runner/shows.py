@@ -1,0 +1,173 @@
+"""What libraries do to show something to whoever sits at a screen, led to `display`.
+
+Each function changes one module when it is imported. A version of the library that lacks what is changed stays as it
+is.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from functools import partial, wraps
+
+from .display import Items
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .imports import Change
+
+_FALLBACKS = ("MTLc3m.ttf", "DroidSansFallback.ttf")  # for Japanese; for Chinese and Korean
+_FONTS = "/usr/share/fonts/truetype/mcp-agentrun"
+_EAST_ASIAN = "\u2e80"  # and beyond
+_NO_KEY = -1
+
+
+def changes(items: Items) -> dict[str, Change]:
+    """By name of a module, what is to be changed in it."""
+    return {
+        "matplotlib.pyplot": partial(_pyplot, items),
+        "matplotlib.backend_bases": partial(_figure_manager, items),
+        "matplotlib.font_manager": _fonts,
+        "matplotlib._mathtext": _mathtext,
+        "plotly.io._renderers": partial(_plotly, items),
+        "bokeh.io.showing": partial(_bokeh, items),
+        "bokeh.io.output": _bokeh_output,
+        "cv2": partial(_cv2, items),
+        "webbrowser": partial(_browser, items),
+    }
+
+
+# -- matplotlib
+
+
+def _pyplot(items: Items, pyplot: Any) -> None:
+    """As in a notebook, a figure that was shown is closed, but for `show(block=False)`. One that is saved after it was
+    shown is saved all the same.
+    """
+    show, savefig = pyplot.show, pyplot.savefig
+
+    @wraps(show)
+    def show_all(*args: Any, **kwargs: Any) -> Any:
+        items.show_figures(close=kwargs.get("block", args[0] if args else None) is not False)
+
+    @wraps(savefig)
+    def save(*args: Any, **kwargs: Any) -> Any:
+        shown = None if pyplot.get_fignums() else items.last_shown()
+        return savefig(*args, **kwargs) if shown is None else shown.savefig(*args, **kwargs)
+
+    pyplot.show, pyplot.savefig = show_all, save
+
+
+def _figure_manager(items: Items, module: Any) -> None:
+    def show(self: Any) -> None:
+        items.show_figure(self.canvas.figure)
+
+    module.FigureManagerBase.show = wraps(module.FigureManagerBase.show)(show)
+
+
+def _fonts(module: Any) -> None:
+    """Take characters that a font lacks from those that have them, whatever font is asked for."""
+    fallbacks = _fallbacks()
+    find = module.FontManager._find_fonts_by_props
+
+    @wraps(find)
+    def find_fonts(self: Any, prop: Any, fontext: str = "ttf", *args: Any, **kwargs: Any) -> list[Any]:
+        found = find(self, prop, fontext, *args, **kwargs)
+        return [*found, *(path for path in fallbacks if path not in found)] if fontext == "ttf" else found
+
+    module.FontManager._find_fonts_by_props = find_fonts
+
+
+def _mathtext(module: Any) -> None:
+    """Likewise in labels with a formula in them."""
+    fallbacks = _fallbacks()
+    get_glyph = module.UnicodeFonts._get_glyph
+
+    @wraps(get_glyph)
+    def get_any_glyph(self: Any, fontname: str, font_class: str, sym: str) -> Any:
+        if len(sym) == 1 and sym >= _EAST_ASIAN:
+            for path in fallbacks:
+                font = module.get_font(path)
+                if font.get_char_index(ord(sym)):
+                    return font, ord(sym), False
+        return get_glyph(self, fontname, font_class, sym)
+
+    module.UnicodeFonts._get_glyph = get_any_glyph
+
+
+def _fallbacks() -> list[str]:
+    return [path for name in _FALLBACKS if os.path.exists(path := f"{_FONTS}/{name}")]
+
+
+# -- others
+
+
+def _plotly(items: Items, renderers: Any) -> None:
+    def show(fig: Any, *_args: Any, **_kwargs: Any) -> None:
+        if isinstance(fig, dict):
+            fig = sys.modules["plotly"].graph_objects.Figure(fig)  # pyright: ignore
+        items.show(fig)
+
+    renderers.show = wraps(renderers.show)(show)
+
+
+def _bokeh(items: Items, showing: Any) -> None:
+    def show(obj: Any, *_args: Any, **_kwargs: Any) -> None:
+        items.show(obj)
+
+    showing.show = wraps(showing.show)(show)
+
+
+def _bokeh_output(output: Any) -> None:
+    def output_notebook(*_args: Any, **_kwargs: Any) -> None:
+        """Nothing has to be loaded."""
+
+    output.output_notebook = wraps(output.output_notebook)(output_notebook)
+
+
+def _cv2(items: Items, cv2: Any) -> None:
+    """Its windows: none is there, and no key is ever pressed."""
+
+    def imshow(winname: str, mat: Any) -> None:
+        numpy = sys.modules["numpy"]
+        mat = numpy.asarray(mat)
+        if mat.dtype.kind == "f":
+            mat = numpy.clip(mat * 255, 0, 255)
+        is_done, data = cv2.imencode(".png", mat.astype(mat.dtype if mat.dtype == numpy.uint16 else numpy.uint8))
+        if is_done:
+            items.add(data.tobytes())
+
+    cv2.imshow = imshow
+    for name in ("namedWindow", "destroyAllWindows", "destroyWindow", "moveWindow", "resizeWindow", "setWindowTitle"):
+        setattr(cv2, name, _nothing)
+    cv2.waitKey = cv2.waitKeyEx = cv2.pollKey = _no_key
+
+
+def _nothing(*_args: Any, **_kwargs: Any) -> None:
+    return None
+
+
+def _no_key(*_args: Any, **_kwargs: Any) -> int:
+    return _NO_KEY
+
+
+def _browser(items: Items, webbrowser: Any) -> None:
+    """A browser that shows files; of other addresses it says that there is none."""
+
+    class Browser(webbrowser.BaseBrowser):
+        def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
+            from urllib.parse import unquote
+
+            path = unquote(url.removeprefix("file://").partition("#")[0].partition("?")[0])
+            if not os.path.isfile(path):
+                sys.stderr.write(f"No browser is available here to open {url}\n")
+                return False
+            items.show_file(path)
+            return True
+
+    webbrowser.register("agentrun", None, Browser("agentrun"), preferred=True)
