@@ -15,6 +15,7 @@ from mcp import MCPDeprecationWarning
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
+from mcp_types.methods import serialize_server_result
 from pydantic import Field
 
 from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
@@ -36,6 +37,7 @@ from .render import (
     text_answer,
 )
 from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files, calling
+from .revisions import adapted, has
 
 __all__ = ["build_server"]
 
@@ -134,7 +136,7 @@ class _Call:
         self._told = now = anyio.current_time()
         self._doing = line
         elapsed = now - self.started
-        await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
+        await self._report(elapsed, f"{line} ({elapsed:.1f} s)")
         if self.logs:
             text = unmarked(plain_text(recent.decode("utf-8", "replace")))
             await self.ctx.session.send_log_message(  # pyright: ignore[reportDeprecated]
@@ -146,7 +148,11 @@ class _Call:
         self._told = now = anyio.current_time()
         doing = foreign(self._doing if self.sandbox is None else self.sandbox.stage, limit=_STAGE)
         elapsed = now - self.started
-        await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
+        await self._report(elapsed, f"{doing} ({elapsed:.0f} s)")
+
+    async def _report(self, elapsed: float, message: str) -> None:
+        is_known = has(self.ctx.request_context.protocol_version, "ProgressNotificationParams", "message")
+        await self.ctx.report_progress(round(elapsed, 3), None, message if is_known else None)
 
 
 class _Calls:
@@ -255,11 +261,14 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
     async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         wrong = wrong_arguments(ctx)
         if wrong is not None:
-            return failure(f"Nothing was done: {wrong}", "error")
+            refusal = failure(f"Nothing was done: {wrong}", "error")  # which does not go through the SDK
+            return serialize_server_result(
+                ctx.method, ctx.protocol_version, refusal.model_dump(by_alias=True, mode="json", exclude_none=True)
+            )
         with calling(caller_of(ctx)):
             result = await call_next(ctx)
         await sessions.begin()
-        return result
+        return adapted(ctx.method, ctx.protocol_version, result)
 
     kept = KeptOutput()
     out = OutFolder(settings) if settings.out else None
