@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from docker import APIClient
 from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
 from mcp_agentrun.protocol import Kind
 from mcp_agentrun.reports import is_result
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import ReadFile, Result, Sandbox
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
@@ -279,6 +280,33 @@ async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: Sandbo
     assert result.duration < 5
 
 
+@pytest.mark.parametrize("error", [ValueError("ours"), TimeoutError("ours"), SandboxLostError("ours")])
+async def test_what_is_raised_while_a_run_is_watched_interrupts_the_code_and_keeps_the_state(
+    shared: Sandbox, error: Exception
+) -> None:
+    await text_of(shared, "import time\nkept = 5")
+    starts = shared.starts
+
+    async def on_output(_: bytes) -> None:
+        raise error
+
+    with pytest.raises(type(error), match="ours"):
+        await shared.run("print('now', flush=True); time.sleep(60)", on_output=on_output)
+    result = await shared.run("kept")
+    assert (result.output.text(), result.since, result.replaced, shared.starts) == ("5\n", "kept", False, starts)
+
+
+async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(shared: Sandbox) -> None:
+    async def then(result: Result, read: ReadFile) -> None:
+        raise ValueError("ours")
+
+    await text_of(shared, "kept = 5")
+    with pytest.raises(ValueError, match="ours"):
+        await shared.run("import os; os._exit(1)", then=then)
+    result = await shared.run("kept")
+    assert (result.output.text(), result.since) == ("5\n", "restored")
+
+
 async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: Sandbox) -> None:
     await text_of(shared, "kept = 6")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
@@ -408,6 +436,22 @@ async def test_reset_can_keep_files(shared: Sandbox) -> None:
     await shared.reset(keep_files=True)
     assert (await shared.run("r")).outcome == "error"
     assert await text_of(shared, "print(open('kept.txt').read())") == "kept\n"
+
+
+@pytest.mark.parametrize("keep_files", [True, False])
+async def test_a_reset_that_is_cancelled_is_done_and_told(shared: Sandbox, keep_files: bool) -> None:
+    await text_of(shared, "r = 1; open('kept.txt', 'w').write('kept')")
+    starts = shared.starts
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    async with anyio.create_task_group() as tasks, link._sending:  # pyright: ignore[reportPrivateUsage]
+        tasks.start_soon(functools.partial(shared.reset, keep_files=keep_files))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    result = await shared.run("import os; print('r' in globals(), os.path.exists('kept.txt'))")
+    assert result.output.text() == f"False {keep_files}\n"
+    assert (result.since, result.replaced, shared.starts) == ("lost", not keep_files, starts)
+    assert (await shared.run("1")).since == "kept"
+    await shared.reset()
 
 
 async def test_random_numbers_differ_after_a_reset(shared: Sandbox) -> None:

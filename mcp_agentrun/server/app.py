@@ -19,7 +19,7 @@ from mcp_types.methods import serialize_server_result
 from pydantic import Field
 
 from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ..sandbox import Sandbox
+from ..sandbox import ReadFile, Result, Sandbox
 from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
 from .arguments import wrong_arguments
@@ -307,14 +307,19 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         call = _Call(ctx, "run_python", "running")
 
         async def run(target: Sandbox, lease: Lease) -> CallToolResult:
-            result = await target.run(
-                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say
-            )
             handle = lease.handle
+            copied: list[str] = []
+
+            async def copy(result: Result, read: ReadFile) -> None:
+                if out is not None and result.files:
+                    folder = handle or (target.id if sessions.is_shared else None)
+                    copied.extend(await out.copy(read, folder, result.files))
+
+            result = await target.run(
+                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say, then=copy
+            )
             if result.output.written > settings.output_show:
                 kept.keep(target.id, output_uri(handle, result.number), result.output)
-            folder = handle or (target.id if sessions.is_shared else None)
-            copied = await out.copy(target, folder, result.files) if out is not None and result.files else ()
             if any(file.change == "created" for file in result.files):
                 await announce_files(ctx)
             return run_answer(
