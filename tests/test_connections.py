@@ -13,15 +13,18 @@ import anyio
 import pytest
 import uvicorn
 from mcp import Client
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.provider import AccessToken, principal_components
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import TextContent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.types import Message, Receive, Scope, Send
 
 from mcp_agentrun.server.connections import by_connection
-from mcp_agentrun.server.tokens import Tokens
+from mcp_agentrun.server.guards import RateLimit
+from mcp_agentrun.server.tokens import Tokens, principal_of
 
 from .http_server import TOKENS, HttpServer, open_http_client
 
@@ -113,4 +116,40 @@ async def test_a_principal_is_whose_token_it_is(transport: str, mode: str) -> No
     ):
         principals = [(await who(client))[1] for client in (alice, bob, alice)]
     assert principals[0] == principals[2] != principals[1]
-    assert [principal.split("\n")[0] for principal in principals] == ["alice", "bob", "alice"]
+    assert [json.loads(principal)[0] for principal in principals] == ["alice", "bob", "alice"]
+
+
+def test_no_two_principals_have_one_name() -> None:
+    """Whatever they are called, as far as an authorization server may call them so."""
+    parts = ["a", "a b", "b", "a\n", "\nb", '"a"', 'a", "b', "\u00e9", "null", ""]
+    tokens = [
+        AccessToken(token="t", client_id=client, scopes=[], subject=subject, claims=claims)
+        for client in parts
+        for subject in [*parts, None]
+        for claims in (None, {}, {"iss": "https://one.example"}, {"iss": "https://two.example"})
+    ]
+    names = {principal_of({"user": AuthenticatedUser(token)}): principal_components(token) for token in tokens}
+    assert len(names) == len(set(map(principal_components, tokens)))
+    assert "" not in names and principal_of({}) == ""
+
+
+async def test_the_limits_of_one_principal_are_not_another_s() -> None:
+    status: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        status.append(200)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            status.append(message["status"])
+
+    limit = RateLimit(app, rate=0.5, on_refusal=lambda: None)
+    names = [("a b", "c", "1"), ("a", "b c", "1"), ("a b", "c", "2"), ("a b", "c", "1")]
+    for client, subject, issuer in names:
+        token = AccessToken(token="t", client_id=client, scopes=[], subject=subject, claims={"iss": issuer})
+        await limit({"type": "http", "headers": [], "user": AuthenticatedUser(token)}, _nothing, send)
+    assert status == [200, 200, 200, 429]
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request"}

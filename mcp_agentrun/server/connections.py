@@ -7,14 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import principal_components
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.types import EmptyResult, SetLevelRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ..sessions import STDIO, Caller
+from .tokens import principal_of
 
 __all__ = ["CallerOf", "accept_log_levels", "by_connection", "on_stdio", "wants_log_messages"]
 
@@ -40,7 +39,7 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
 
     def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
         connection: Any = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
-        principal = _principal(ctx.request)
+        principal = "" if ctx.request is None else principal_of(ctx.request.scope)
         if connection.protocol_version in MODERN_PROTOCOL_VERSIONS:
             return Caller(None, principal)
         if _SEEN not in connection.state:
@@ -49,14 +48,6 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
         return Caller(connection, principal)
 
     return caller_of
-
-
-def _principal(request: Any) -> str:
-    """The verified name of who sent *request*; empty where nobody has to say."""
-    user: object = request.scope.get("user") if request is not None else None
-    if not isinstance(user, AuthenticatedUser):
-        return ""
-    return "\n".join(part or "" for part in principal_components(user.access_token))
 
 
 def accept_log_levels(server: MCPServer[Any]) -> None:
