@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
-from mcp_agentrun.server.connections import by_connection
+from mcp_agentrun.server.connections import by_connection, streams
 from mcp_agentrun.server.guards import RateLimit
 from mcp_agentrun.server.tokens import Tokens, principal_of
 
@@ -48,7 +48,7 @@ async def telling_server(ended: Ended, *, auth: bool) -> AsyncGenerator[HttpServ
     """A server of the SDK's own with one tool, which says who calls."""
     caller_of = by_connection(ended)
     seen: dict[Hashable, int] = {}
-    mcp = MCPServer("who", log_level="WARNING")
+    mcp = MCPServer("who", log_level="WARNING", lifespan=streams(ended))
 
     @mcp.tool(structured_output=False)
     async def who(ctx: Context[Any, Any]) -> str:
@@ -76,11 +76,11 @@ async def who(client: Client) -> tuple[int | None, str]:
     return number, principal
 
 
-@pytest.mark.parametrize("transport", ["streamable", "sse"])
-async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_once(transport: str) -> None:
+@pytest.mark.parametrize(("transport", "mode"), [("streamable", "legacy"), ("sse", "legacy"), ("sse", "2026-07-28")])
+async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_once(transport: str, mode: str) -> None:
     ended = Ended()
-    async with telling_server(ended, auth=False) as server, open_http_client(server, transport, "legacy") as other:
-        async with open_http_client(server, transport, "legacy") as one:
+    async with telling_server(ended, auth=False) as server, open_http_client(server, transport, mode) as other:
+        async with open_http_client(server, transport, mode) as one:
             assert [await who(client) for client in (one, other, one, other)] == [
                 (0, ""),
                 (1, ""),
@@ -95,7 +95,7 @@ async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_onc
     assert len(set(ended.connections)) == len(ended.connections) == 2
 
 
-async def test_since_2026_07_28_there_are_no_connections() -> None:
+async def test_since_2026_07_28_there_are_no_connections_but_streams() -> None:
     ended = Ended()
     async with (
         telling_server(ended, auth=False) as server,
@@ -106,7 +106,8 @@ async def test_since_2026_07_28_there_are_no_connections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "mode"), [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy")]
+    ("transport", "mode"),
+    [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy"), ("sse", "2026-07-28")],
 )
 async def test_a_principal_is_whose_token_it_is(transport: str, mode: str) -> None:
     async with (

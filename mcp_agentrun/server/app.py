@@ -23,7 +23,7 @@ from ..sandbox import ReadFile, Result, Sandbox
 from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
 from .arguments import wrong_arguments
-from .connections import CallerOf, accept_log_levels, on_stdio, wants_log_messages
+from .connections import CallerOf, Lifespan, accept_log_levels, on_stdio, wants_log_messages
 from .marks import foreign, plain_text, unmarked
 from .render import (
     CONNECTION_LIFETIME,
@@ -244,11 +244,18 @@ async def _telling(call: _Call, answer: Callable[[], Awaitable[CallToolResult]])
     return result
 
 
-def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: OnCall = _unheard) -> MCPServer[None]:
+def build_server(
+    sessions: Sessions,
+    caller_of: CallerOf = on_stdio,
+    on_call: OnCall = _unheard,
+    *,
+    lifespan: Lifespan | None = None,
+) -> MCPServer[None]:
     """The MCP server over *sessions*. On stdio it begins to prepare a sandbox behind its first answer.
 
     :param caller_of: whose sandbox a call means.
     :param on_call: told of each call of a tool how it ended, and after how many seconds.
+    :param lifespan: entered for each stream to a client.
     :raises SettingsError: the folder for copies of files can't be made.
     """
     settings = sessions.settings
@@ -282,6 +289,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         website_url="https://github.com/mcp-agentrun/mcp-agentrun",
         middleware=[prepare_after_first_answer],
         log_level="WARNING",
+        lifespan=lifespan,
     )
     accept_log_levels(server)
     open_world = settings.network != "none"
