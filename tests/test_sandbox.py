@@ -7,11 +7,12 @@ import json
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from docker import APIClient
 
 from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
-from mcp_agentrun.protocol import Kind
+from mcp_agentrun.protocol import FrameError, Kind
 from mcp_agentrun.reports import is_result
 from mcp_agentrun.sandbox import ReadFile, Result, Sandbox
 from mcp_agentrun.server.render import run_answer
@@ -305,6 +306,55 @@ async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(sha
         await shared.run("import os; os._exit(1)", then=then)
     result = await shared.run("kept")
     assert (result.output.text(), result.since) == ("5\n", "restored")
+
+
+async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_result(shared: Sandbox) -> None:
+    await shared.reset()
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    async with anyio.create_task_group() as tasks:
+        scope = await begin(tasks, shared, "open('a', 'w').close()\nprint('there')\nimport time; time.sleep(60)")
+        while not (found := await shared.files())[0]:
+            await anyio.lowlevel.checkpoint()
+        assert ([file.path for file in found[0]], found[1]) == (["a"], 0)
+        async with anyio.create_task_group() as listing:
+            for _ in range(Settings().queue + 8):
+                listing.start_soon(shared.files)
+            listing.start_soon(_run_and_cancel, shared)  # there is a place in the queue nevertheless
+        scope.cancel()
+    assert link.is_alive
+    await shared.reset()
+
+
+async def _run_and_cancel(sandbox: Sandbox) -> None:
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sandbox.run, "1")
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+
+
+async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(shared: Sandbox) -> None:
+    await shared.reset()
+    await shared.run("import threading\ngo = threading.Event()")
+    code = "def late():\n    go.wait(); open('late', 'w').write('x')\nthreading.Thread(target=late).start()\n"
+    await shared.run(code + "threading.Timer(0.01, go.set).start();")
+    with anyio.fail_after(30):
+        while not (await shared.files())[0]:
+            await anyio.lowlevel.checkpoint()
+    assert [file.path for file in (await shared.run("1")).files] == ["late"]
+    await shared.reset()
+
+
+async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: Sandbox) -> None:
+    """Or it would be the answer to the next question, and that one's to the one after it."""
+    await text_of(shared, "1")
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(FrameError):
+        link._put_aside((Kind.FILES, b"{}"))  # pyright: ignore[reportPrivateUsage]
+    link.abandon("a test")
+    with pytest.raises(SandboxLostError, match="a test"):
+        await link.ask(Kind.LIST)
+    assert (await shared.run("1")).replaced
 
 
 async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: Sandbox) -> None:

@@ -363,17 +363,15 @@ class Sandbox:
         return f"{PACKAGES}/{self._now.folder}" if self._now is not None and self._now.folder else None
 
     async def files(self) -> tuple[list[FileChange], int]:
-        """The files in the workspace, and how many there are beyond those that are listed.
+        """The files in the workspace, and how many there are beyond those that are listed. Waits for no other call.
 
         :raises UnavailableError: the engine failed.
         """
-        async with self._my_turn():
-            link = await self._living.connected()
-            with _exchange(link):
-                await link.send(Kind.LIST)
-                fields = await link.expect(Kind.FILES)
-                found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
-                return found, int(fields["more"])
+        link = await self._living.connected()
+        with _exchange(link):
+            fields = await link.ask(Kind.LIST)
+            found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
+            return found, int(fields["more"])
 
     async def read_file(self, path: str, *, limit: int | None = None) -> bytes:
         """What is in a file of the workspace.
