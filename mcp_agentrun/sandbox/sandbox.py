@@ -35,7 +35,7 @@ from ..settings import Settings
 from .files import FileReader, checked_files
 from .pictures import Pictures
 from .result import FileChange, Output, Result, RunError, State
-from .spec import give_back_uid, runner_spec, take_uid
+from .spec import give_back_uid, runner_spec, take_uid, user_pids
 
 __all__ = ["ReadFile", "Sandbox"]
 
@@ -113,6 +113,7 @@ class Sandbox:
             "preload": list(self._settings.preload),
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
+            "user_pids": user_pids(self._settings),
             "auto_install": self._installer is not None and self._settings.auto_install != "off",
             "safety": {
                 "profile": self._settings.safety,
