@@ -47,6 +47,7 @@ def main(connection: socket.socket) -> None:
         decoder.feed(data)
         for _, payload in decoder:
             request = decode_json(payload)
+            linux.use_all_processors()
             if request["names"] is not None:
                 names = Names.from_json(request["names"])
             try:

@@ -194,6 +194,15 @@ _refusals = [0]
 """Processes and threads that the container had been refused, when `no_more_processes` was last asked."""
 
 
+_processors = os.sched_getaffinity(0)
+
+
+def use_all_processors() -> None:
+    """Undo what user code may have done to this process: no filter can forbid it to pin others than PID 1."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, _processors)
+
+
 user_processes = [-1]
 """Processes and threads of the container, from which on user code gets no more; -1 where there is no such limit."""
 

@@ -93,6 +93,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             linux.prefer_as_victim(_VICTIM)
             if not is_copy:  # which has what its maker had
                 linux.leave_room()
+                linux.use_all_processors()
         _adopt_standard_streams(descriptors)
         if sys.stdin is stdin:  # made for the supervisor's, which can't be sought
             _open_stream(0, "stdin", "surrogateescape")
