@@ -92,9 +92,10 @@ def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
 
 
 @main.command()
+@click.option("--refresh", is_flag=True, help="Build it anew, on the newest base there is, for its security updates.")
 @_settings_options
 @click.pass_context
-def build(context: click.Context, config: Path | None, **flags: Any) -> None:
+def build(context: click.Context, refresh: bool, config: Path | None, **flags: Any) -> None:
     """Build the runner image, unless it is there, and say its name."""
     from .ending import run_interruptibly
     from .engine.docker import DockerEngine

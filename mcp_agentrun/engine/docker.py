@@ -22,7 +22,7 @@ from ..errors import EngineError, ImageError
 from ..settings import Settings
 from . import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
 from .discovery import connect
-from .image import ImageRecipe, ensure_image
+from .image import ImageRecipe, ensure_image, warn_if_old
 from .owner import Owner
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
@@ -78,13 +78,23 @@ class DockerEngine:
         )
 
     async def ensure_image(self, report: Report) -> str:
+        return await self._image_made(report, refresh=False)
+
+    async def refresh_image(self, report: Report) -> str:
+        """Build the runner image anew, on the newest base there is, and say its name.
+
+        :raises ImageError: it can't be built; what there was is still there.
+        """
+        return await self._image_made(report, refresh=True)
+
+    async def _image_made(self, report: Report, *, refresh: bool) -> str:
         report("looking for the container engine")
         await self._connected()
         async with self._building:
-            image = self._image
+            image, recipe = self._image, self._recipe
             if image is not None:
                 return await self._call(lambda client: _require_image(client, image, report), abandon=True)
-            return await self._call(lambda client: ensure_image(client, self._recipe, report), abandon=True)
+            return await self._call(lambda client: ensure_image(client, recipe, report, refresh=refresh), abandon=True)
 
     async def allocate(self, spec: ContainerSpec) -> str:
         # Packages hold across runners of one environment: the volume goes with that.
@@ -289,17 +299,18 @@ def _require_image(client: APIClient, image: str, report: Report) -> str:
     import docker.errors
 
     try:
-        client.inspect_image(image)
+        found = client.inspect_image(image)
     except docker.errors.ImageNotFound:
         report(f"pulling {image}")
         try:
             client.pull(image)
-            client.inspect_image(image)
+            found = client.inspect_image(image)
         except docker.errors.APIError as error:
             raise ImageError(
                 f"The image {image!r} is not on the engine and can't be pulled: {_one_line(str(error.explanation))}. "
                 "Load it, or unset AGENTRUN_IMAGE to use the runner image built here."
             ) from error
+    warn_if_old(found, "Provide a newer one.")
     return image
 
 
