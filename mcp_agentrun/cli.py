@@ -102,11 +102,14 @@ def build(context: click.Context, refresh: bool, config: Path | None, **flags: A
     from .server.marks import foreign
 
     settings = _effective(context, config, flags)
+    if refresh and settings.image is not None:
+        raise click.UsageError("`image` names an image that is not built here, so that there is none to refresh")
 
     async def run() -> str:
         engine = DockerEngine.from_settings(settings)
+        make = engine.refresh_image if refresh else engine.ensure_image
         try:
-            return await engine.ensure_image(lambda stage: click.echo(foreign(stage), err=True))
+            return await make(lambda stage: click.echo(foreign(stage), err=True))
         finally:
             await engine.aclose()
 

@@ -99,7 +99,8 @@ class DockerEngine:
     async def allocate(self, spec: ContainerSpec) -> str:
         # Packages hold across runners of one environment: the volume goes with that.
         volume = _package_volume(self._image or self._recipe.environment_tag)
-        config = await self._call(lambda client: _container_config(client, spec, volume))
+        client = (await self._connected()).client
+        config = await anyio.to_thread.run_sync(_container_config, client, spec, volume, limiter=self._threads)
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
         _named.add(name)
         try:

@@ -68,7 +68,8 @@ _LOCK_SECONDS = 1800
 
 _STEP = re.compile(r"Step (\d+/\d+) :")
 _STEP_IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\n")
-_PIN = re.compile(r"^(\S+?)==(\S+) .*\n(?: +--hash=.*\n)+", re.MULTILINE)
+_PIN = re.compile(r"^(?P<name>\S+?)==(?P<version>\S+) .*\n(?P<hashes>(?: +--hash=.*\n)+)", re.MULTILINE)
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 _NOISE = re.compile(r"Step \d+/\d+ :| ---> |Removing intermediate container|Successfully (built|tagged)")
 
 
@@ -101,7 +102,7 @@ class ImageRecipe:
         folder = _context_folder()
         return {
             "Dockerfile": _text(folder / "environment.Dockerfile"),
-            "constraints.txt": self._constraints(),
+            **self._pinned_files(),
             "prepare_matplotlib.py": _text(folder / "prepare_matplotlib.py"),
             "requirements.txt": self._requirements().encode(),
         }
@@ -139,19 +140,23 @@ class ImageRecipe:
             parsed.append(requirement)
         return parsed
 
-    def _constraints(self) -> bytes:
-        """Version and hashes of each package, as far as *packages* leave that to us: of uv in any case, of the others
-        where all that is asked for is among them.
+    def _pinned_files(self) -> dict[str, bytes]:
+        """Versions and hashes of uv, and of the packages if all that is asked for is among them: others may not go
+        together with these versions.
         """
         from packaging.utils import canonicalize_name
 
         text = _text(_context_folder() / "constraints.txt").decode()
-        pins = {match[1]: (match[2], match[0]) for match in _PIN.finditer(text)}
+        pins = {match["name"]: match for match in _PIN.finditer(text)}
+        uv = pins.pop("uv")
         known = all(
-            (pin := pins.get(canonicalize_name(wanted.name))) is not None and wanted.specifier.contains(pin[0])
+            (pin := pins.get(canonicalize_name(wanted.name))) is not None and wanted.specifier.contains(pin["version"])
             for wanted in self._parsed()
         )
-        return "".join(lines for name, (_, lines) in pins.items() if known or name == "uv").encode()
+        return {
+            "uv.txt": f"uv=={uv['version']} \\\n{uv['hashes']}".encode(),
+            "constraints.txt": "".join(pin[0] for pin in pins.values() if known).encode(),
+        }
 
 
 def ensure_image(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool = False) -> str:
@@ -256,7 +261,7 @@ def _build(
         )
         for event in events:
             failure = event.get("error", failure)  # the stream is read to its end, or its connection would stay open
-            text = str(event.get("stream", ""))
+            text = _COLOR.sub("", str(event.get("stream", "")))
             if step := _STEP.match(text):
                 report(f"step {step[1]}")
             elif text.startswith("warning: "):
@@ -296,7 +301,7 @@ def _find_base(api: APIClient, base: str, report: Callable[[str], None], *, refr
     failure = _pull(api, base)
     if failure is None:
         return _described(base, _inspect(api, base) or {}, today)
-    if is_default and _can_bootstrap():
+    if is_default and _can_bootstrap() and _inspect(api, base) is None:
         report(f"{base} can't be pulled, so its place is taken by Debian, made with mmdebstrap")
         _bootstrap_debian(api)
         return _described(_DEBIAN_BASE, _inspect(api, _DEBIAN_BASE) or {}, today)
