@@ -920,7 +920,7 @@ async def fuzz_container(seconds: float, seed: int, violations: Violations, api:
 
 def garbage(chance: random.Random) -> bytes:
     """Bytes that no server sends, and that end in a frame which can't be one."""
-    hello = {"version": VERSION, "preload": [], "output_keep": 1000, "checkpoints": True}
+    hello = {"version": VERSION, "preload": [], "output_keep": 1000, "checkpoints": True, "user_pids": 50}
     hello |= {
         "auto_install": False,
         "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},

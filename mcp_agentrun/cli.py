@@ -92,20 +92,24 @@ def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
 
 
 @main.command()
+@click.option("--refresh", is_flag=True, help="Build it anew, on the newest base there is, for its security updates.")
 @_settings_options
 @click.pass_context
-def build(context: click.Context, config: Path | None, **flags: Any) -> None:
+def build(context: click.Context, refresh: bool, config: Path | None, **flags: Any) -> None:
     """Build the runner image, unless it is there, and say its name."""
     from .ending import run_interruptibly
     from .engine.docker import DockerEngine
     from .server.marks import foreign
 
     settings = _effective(context, config, flags)
+    if refresh and settings.image is not None:
+        raise click.UsageError("`image` names an image that is not built here, so that there is none to refresh")
 
     async def run() -> str:
         engine = DockerEngine.from_settings(settings)
+        make = engine.refresh_image if refresh else engine.ensure_image
         try:
-            return await engine.ensure_image(lambda stage: click.echo(foreign(stage), err=True))
+            return await make(lambda stage: click.echo(foreign(stage), err=True))
         finally:
             await engine.aclose()
 

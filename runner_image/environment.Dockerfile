@@ -12,17 +12,19 @@ USER 0
 ARG UV_DEFAULT_INDEX
 ARG UV_INDEX
 
-COPY ca-bundle.pem requirements.txt /build/
+COPY ca-bundle.pem constraints.txt requirements.txt uv.txt /build/
 
 RUN set -eu; \
     if [ -s /build/ca-bundle.pem ]; then export SSL_CERT_FILE=/build/ca-bundle.pem PIP_CERT=/build/ca-bundle.pem; fi; \
     if [ -n "${UV_DEFAULT_INDEX:-}" ]; then export PIP_INDEX_URL="$UV_DEFAULT_INDEX"; fi; \
     if [ -n "${UV_INDEX:-}" ]; then export PIP_EXTRA_INDEX_URL="$UV_INDEX"; fi; \
     python3 -m venv /build/tools; \
-    /build/tools/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --only-binary :all: "uv>=0.5"; \
+    /build/tools/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --only-binary :all: \
+        --require-hashes -r /build/uv.txt; \
     export UV_NO_CACHE=1; \
     /build/tools/bin/uv venv -q --python "$(command -v python3)" /opt/venv; \
-    /build/tools/bin/uv pip install -q --python /opt/venv/bin/python --only-binary :all: -r /build/requirements.txt
+    /build/tools/bin/uv pip install -q --python /opt/venv/bin/python --only-binary :all: \
+        -c /build/constraints.txt -r /build/requirements.txt
 
 # The tests of these three are a third of their size.
 RUN set -eu; \

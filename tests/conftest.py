@@ -25,6 +25,8 @@ from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 
+from .own_only import own_only
+
 BACKEND = "asyncio"
 
 
@@ -35,10 +37,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[APIClient]:
-    """The engine's own API, to see from outside what our code has done."""
+    """The engine's own API, to see from outside what our code has done; what is another server's it can't change."""
     client, tried = connect()
     assert client is not None, f"the tests need a container engine: {tried}"
-    yield client
+    yield own_only(client)
     client.close()
 
 

@@ -238,12 +238,7 @@ for pid in checkers():
         except PermissionError:
             continue
         print("open:", path)
-    try:
-        os.sched_setaffinity(pid, {0})
-    except OSError:
-        pass
-    else:
-        print("changed")
+    os.sched_setaffinity(pid, {0})  # which it undoes before it judges
     import resource
     try:
         resource.prlimit(pid, resource.RLIMIT_CPU, (0, 0))

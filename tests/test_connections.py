@@ -13,15 +13,18 @@ import anyio
 import pytest
 import uvicorn
 from mcp import Client
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.provider import AccessToken, principal_components
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import TextContent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.types import Message, Receive, Scope, Send
 
-from mcp_agentrun.server.connections import by_connection
-from mcp_agentrun.server.tokens import Tokens
+from mcp_agentrun.server.connections import by_connection, streams
+from mcp_agentrun.server.guards import RateLimit
+from mcp_agentrun.server.tokens import Tokens, principal_of
 
 from .http_server import TOKENS, HttpServer, open_http_client
 
@@ -45,7 +48,7 @@ async def telling_server(ended: Ended, *, auth: bool) -> AsyncGenerator[HttpServ
     """A server of the SDK's own with one tool, which says who calls."""
     caller_of = by_connection(ended)
     seen: dict[Hashable, int] = {}
-    mcp = MCPServer("who", log_level="WARNING")
+    mcp = MCPServer("who", log_level="WARNING", lifespan=streams(ended))
 
     @mcp.tool(structured_output=False)
     async def who(ctx: Context[Any, Any]) -> str:
@@ -73,11 +76,11 @@ async def who(client: Client) -> tuple[int | None, str]:
     return number, principal
 
 
-@pytest.mark.parametrize("transport", ["streamable", "sse"])
-async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_once(transport: str) -> None:
+@pytest.mark.parametrize(("transport", "mode"), [("streamable", "legacy"), ("sse", "legacy"), ("sse", "2026-07-28")])
+async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_once(transport: str, mode: str) -> None:
     ended = Ended()
-    async with telling_server(ended, auth=False) as server, open_http_client(server, transport, "legacy") as other:
-        async with open_http_client(server, transport, "legacy") as one:
+    async with telling_server(ended, auth=False) as server, open_http_client(server, transport, mode) as other:
+        async with open_http_client(server, transport, mode) as one:
             assert [await who(client) for client in (one, other, one, other)] == [
                 (0, ""),
                 (1, ""),
@@ -92,7 +95,7 @@ async def test_a_connection_is_the_same_in_all_its_calls_and_its_end_is_told_onc
     assert len(set(ended.connections)) == len(ended.connections) == 2
 
 
-async def test_since_2026_07_28_there_are_no_connections() -> None:
+async def test_since_2026_07_28_there_are_no_connections_but_streams() -> None:
     ended = Ended()
     async with (
         telling_server(ended, auth=False) as server,
@@ -103,7 +106,8 @@ async def test_since_2026_07_28_there_are_no_connections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "mode"), [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy")]
+    ("transport", "mode"),
+    [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy"), ("sse", "2026-07-28")],
 )
 async def test_a_principal_is_whose_token_it_is(transport: str, mode: str) -> None:
     async with (
@@ -113,4 +117,40 @@ async def test_a_principal_is_whose_token_it_is(transport: str, mode: str) -> No
     ):
         principals = [(await who(client))[1] for client in (alice, bob, alice)]
     assert principals[0] == principals[2] != principals[1]
-    assert [principal.split("\n")[0] for principal in principals] == ["alice", "bob", "alice"]
+    assert [json.loads(principal)[0] for principal in principals] == ["alice", "bob", "alice"]
+
+
+def test_no_two_principals_have_one_name() -> None:
+    """Whatever they are called, as far as an authorization server may call them so."""
+    parts = ["a", "a b", "b", "a\n", "\nb", '"a"', 'a", "b', "\u00e9", "null", ""]
+    tokens = [
+        AccessToken(token="t", client_id=client, scopes=[], subject=subject, claims=claims)
+        for client in parts
+        for subject in [*parts, None]
+        for claims in (None, {}, {"iss": "https://one.example"}, {"iss": "https://two.example"})
+    ]
+    names = {principal_of({"user": AuthenticatedUser(token)}): principal_components(token) for token in tokens}
+    assert len(names) == len(set(map(principal_components, tokens)))
+    assert "" not in names and principal_of({}) == ""
+
+
+async def test_the_limits_of_one_principal_are_not_another_s() -> None:
+    status: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        status.append(200)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            status.append(message["status"])
+
+    limit = RateLimit(app, rate=0.5, on_refusal=lambda: None)
+    names = [("a b", "c", "1"), ("a", "b c", "1"), ("a b", "c", "2"), ("a b", "c", "1")]
+    for client, subject, issuer in names:
+        token = AccessToken(token="t", client_id=client, scopes=[], subject=subject, claims={"iss": issuer})
+        await limit({"type": "http", "headers": [], "user": AuthenticatedUser(token)}, _nothing, send)
+    assert status == [200, 200, 200, 429]
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -240,21 +240,17 @@ def _(text: str) -> list[str]:
 
 @source("copies of files")
 async def _(text: str) -> list[str]:
-    class Sandbox:
-        def __init__(self, error: Exception | None) -> None:
-            self.error = error
-
-        async def read_file(self, path: str, *, limit: int) -> bytes:
-            if self.error is not None:
-                raise self.error
-            return b"x"
-
     told: list[str] = []
     name = path_like(text).replace("/", "")
     for error in (None, FileError(text), OSError(5, text)):
+
+        async def read(path: str, limit: int, error: Exception | None = error) -> AsyncIterator[bytes]:
+            if error is not None:
+                raise error
+            yield b"x"
+
         out = OutFolder(Settings(out=TEMPORARY[0]))
-        sandbox: Any = Sandbox(error)
-        told += await out.copy(sandbox, None, (FileChange(name, 1, "created"), FileChange(name, 1 << 60, "created")))
+        told += await out.copy(read, None, (FileChange(name, 1, "created"), FileChange(name, 1 << 60, "created")))
     return answered(copied=told)
 
 
@@ -269,7 +265,9 @@ class Client:
         self.told: list[str] = []
         self.session: Any = self
         self.request_context: Any = SimpleNamespace(
-            meta={"progress_token": 1, "io.modelcontextprotocol/logLevel": "info"}, request_id=1
+            meta={"progress_token": 1, "io.modelcontextprotocol/logLevel": "info"},
+            request_id=1,
+            protocol_version="2026-07-28",
         )
 
     async def report_progress(self, progress: float, total: float | None, message: str) -> None:

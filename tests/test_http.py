@@ -79,7 +79,7 @@ async def test_state_is_kept_and_sessions_are_apart(server: HttpServer, transpor
         await second.run("x = 1")
         assert await first.run("x + 1") == "42\n"
         assert await second.run("x + 1") == "2\n"
-        assert (first.handle is None) == (mode == "legacy")
+        assert (first.handle is None) == ((transport, mode) != ("streamable", "2026-07-28"))
 
 
 @pytest.mark.parametrize(("transport", "mode"), WAYS)
@@ -110,15 +110,29 @@ async def test_a_client_that_leaves_takes_nobodys_progress_with_it(server: HttpS
         assert told.is_set()
 
 
-@pytest.mark.parametrize("transport", ["streamable", "sse"])
-async def test_a_connection_that_ends_frees_its_sandbox(server: HttpServer, transport: str, api: APIClient) -> None:
-    async with open_http_client(server, transport, "legacy") as client:
+@pytest.mark.parametrize(("transport", "mode"), [way for way in WAYS if way != ("streamable", "2026-07-28")])
+async def test_a_connection_that_ends_frees_its_sandbox(
+    server: HttpServer, transport: str, mode: str, api: APIClient
+) -> None:
+    async with open_http_client(server, transport, mode) as client:
         name = await Talk(client).run("import uuid; uuid.uuid4().hex")
         held = set(containers_of(api, server.process.pid))
         assert name
     with anyio.fail_after(30):
         while not held - set(containers_of(api, server.process.pid)):
             await anyio.sleep(0.05)  # the engine says nothing when a container has gone
+
+
+async def test_a_stream_of_either_era_may_have_other_sandboxes_beside_its_own(server: HttpServer) -> None:
+    async with open_http_client(server, "sse", "2026-07-28") as client:
+        own, other = Talk(client), Talk(client)
+        await own.run("x = 'own'")
+        text = text_of(await client.call_tool("run_python", {"code": "x = 'other'", "sandbox": "new"}))
+        other.handle = text.partition('sandbox="')[2].partition('"')[0]
+        assert (await own.run("x"), await other.run("x")) == ("'own'\n", "'other'\n")
+        reset = await client.call_tool("reset_sandbox", {})
+        assert "handle" not in text_of(reset) and "NameError" in await own.run("x")
+        assert await other.run("x") == "'other'\n"
 
 
 async def test_an_unknown_handle_tells_what_to_do(server: HttpServer) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 import threading
 import uuid
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine import image as image_module
 from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.image import LABEL_IMAGE, ImageRecipe, ensure_image
+from mcp_agentrun.engine.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image, warn_if_old
 from mcp_agentrun.errors import ImageError, SettingsError
 
 from .local_index import gateway_of, make_wheel, serve_index
@@ -114,6 +120,38 @@ def test_tag_changes_with_base_and_packages() -> None:
     assert len({recipe.environment_tag for recipe in recipes}) == len(recipes)
 
 
+def _pins() -> dict[str, str]:
+    """Version by name, of what goes into the image by default."""
+    text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
+    return dict(re.findall(r"^(\S+)==(\S+) ;", text, re.MULTILINE))
+
+
+def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
+    text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
+    assert {"uv", "numpy", "pandas", "matplotlib"} <= _pins().keys()
+    for line in text.splitlines():
+        assert re.fullmatch(r'#.*|\S+==\S+ ; python_version == "3\.13" \\|    --hash=sha256:[0-9a-f]{64}( \\)?', line)
+    for pin in re.split(r"\n(?=\S)", text.partition("\n\n")[0]):
+        assert pin.startswith("#") or "--hash=" in pin
+
+
+@pytest.mark.parametrize(
+    ("packages", "pinned"),
+    [
+        ((), True),
+        (("NumPy", "python_dateutil>=2"), True),
+        (("numpy<2",), False),  # which none of the others might go together with
+        (("numpy", "scipy"), False),
+    ],
+)
+def test_packages_are_pinned_where_that_is_left_to_us(packages: tuple[str, ...], pinned: bool) -> None:
+    files = ImageRecipe(packages=packages).environment_files()
+    assert set(re.findall(r"^(\S+)==", files["constraints.txt"].decode(), re.MULTILINE)) == (
+        _pins().keys() - {"uv"} if pinned else set()
+    )
+    assert re.fullmatch(r"uv==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", files["uv.txt"].decode())
+
+
 def test_environment_does_not_depend_on_the_runner(context: Path) -> None:
     tag = RECIPE.environment_tag
     (context / "runner" / "more.py").write_text("")
@@ -145,7 +183,11 @@ def test_defaults(api: APIClient, image: str) -> None:
     interpreter, *options, program = config["Entrypoint"]
     assert (interpreter, program) == ("/opt/venv/bin/python", "/opt/agentrun/runner/__main__.py")
     assert {"-I", "-S"} <= set(options)
-    assert config["Labels"] == {LABEL_IMAGE: "runner"}
+    labels = config["Labels"]
+    assert labels.pop(LABEL_IMAGE) == "runner"
+    assert re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", labels.pop(LABEL_BASE))
+    assert date.fromisoformat(labels.pop(LABEL_DATE)) <= datetime.now(timezone.utc).date()
+    assert labels == {}
     assert {"LANG=C.UTF-8", "HOME=/tmp/home", "MPLBACKEND=agg", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
 
 
@@ -226,6 +268,14 @@ def test_data_packages(api: APIClient, image: str) -> None:
     assert run_python(api, image, code) == "3\n"
 
 
+def test_the_packages_are_those_that_are_pinned(api: APIClient, image: str) -> None:
+    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    found = {canonicalize_name(name): version for name, version in json.loads(run_python(api, image, code)).items()}
+    pins = _pins()
+    assert run(api, image, "uv", "--version").split()[1] == pins.pop("uv")
+    assert found == pins
+
+
 def test_fresh_volume_belongs_to_the_installer(api: APIClient, image: str) -> None:
     from docker.types import Mount
 
@@ -267,6 +317,95 @@ def test_build_leaves_no_credentials(
         assert run_python(api, tag, "import of_the_test; print(of_the_test.VERSION)") == "1.0\n"
     finally:
         _remove(api, recipe.tag, recipe.environment_tag)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_package_whose_hash_is_another_one_is_not_built_in(
+    api: APIClient, image: str, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_right: bool
+) -> None:
+    wheel = make_wheel(tmp_path / "index" / "simple" / "of-the-test", "of-the-test")
+    digest = hashlib.sha256(wheel.read_bytes() if is_right else b"another").hexdigest()
+    with (context / "constraints.txt").open("a") as file:
+        file.write(f'of-the-test==1.0 ; python_version == "3.13" \\\n    --hash=sha256:{digest}\n')
+    monkeypatch.setenv("NO_PROXY", f"{os.environ.get('NO_PROXY', '')},{gateway_of(api)}".strip(","))
+    recipe = ImageRecipe(packages=("of-the-test",))
+    try:
+        with serve_index(tmp_path / "index", api) as index:
+            monkeypatch.setenv("UV_INDEX", index)
+            if is_right:
+                ensure_image(api, recipe, print)
+            else:
+                with pytest.raises(ImageError, match=r"Hash mismatch[^$]*Computed:"):
+                    ensure_image(api, recipe, print)
+    finally:
+        _remove(api, recipe.tag, recipe.environment_tag)
+
+
+def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
+    api: APIClient, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a registry would do is done here; a refresh that fails costs nothing."""
+    base, pulled = f"mcp-agentrun-test-base:{uuid.uuid4().hex}", list[str]()
+    recipe = ImageRecipe(base=base, packages=())
+    known = api.inspect_image(_base_of(api, image))["Id"]
+
+    def pull(client: APIClient, name: str) -> str | None:
+        pulled.append(name)
+        dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex}\n".encode()
+        list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, decode=True))
+        return None
+
+    try:
+        api.tag(known, base.partition(":")[0], base.partition(":")[2])
+        tag = ensure_image(api, recipe, print)
+        before = api.inspect_image(tag)
+        assert (before["Config"]["Labels"][LABEL_BASE], pulled) == (f"{base}@{known}", [])
+        assert before["Config"]["Labels"][LABEL_DATE] == api.inspect_image(known)["Created"][:10]
+        with pytest.raises(ImageError, match="can't be pulled"):
+            ensure_image(api, recipe, print, refresh=True)
+        assert api.inspect_image(tag)["Id"] == before["Id"]
+        monkeypatch.setattr(image_module, "_pull", pull)
+        assert ensure_image(api, recipe, print, refresh=True) == tag
+        after = api.inspect_image(tag)
+        assert after["Id"] != before["Id"] and pulled == [base]
+        assert after["Config"]["Labels"][LABEL_BASE] == f"{base}@{api.inspect_image(base)['Id']}"
+        assert after["Config"]["Labels"][LABEL_DATE] == datetime.now(timezone.utc).date().isoformat()
+        assert ensure_image(api, recipe, print) == tag and api.inspect_image(tag)["Id"] == after["Id"]
+    finally:
+        _remove(api, recipe.tag, recipe.environment_tag, base)
+
+
+def _base_of(api: APIClient, image: str) -> str:
+    return api.inspect_image(image)["Config"]["Labels"][LABEL_BASE].partition("@")[0]
+
+
+def test_the_age_of_an_image_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def described(days: int | None) -> dict[str, Any]:
+        when = None if days is None else (datetime.now(timezone.utc) - timedelta(days)).date().isoformat()
+        return {"Id": uuid.uuid4().hex, "Config": {"Labels": {LABEL_DATE: when} if when else None}}
+
+    for image in (described(0), described(60), described(None), {"Config": {"Labels": {LABEL_DATE: "?"}}}, {}):
+        warn_if_old(image, "Do so.")
+    assert caplog.messages == []
+    old = described(61)
+    for _ in range(2):
+        warn_if_old(old, "Do so.")
+    assert caplog.messages == ["The runner image has had no security updates for 61 days. Do so."]
+
+
+def test_an_old_image_is_told_at_the_start(api: APIClient, image: str) -> None:
+    old = f"mcp-agentrun-test-old:{uuid.uuid4().hex}"
+    dockerfile = f"FROM {image}\nLABEL {LABEL_DATE}=2020-01-31\n".encode()
+    list(api.build(fileobj=io.BytesIO(dockerfile), tag=old, decode=True))
+    holder = api.create_container(old)["Id"]  # or another process that builds would tidy it up
+    try:
+        command = [sys.executable, "-m", "mcp_agentrun", "build", "--image", old]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert "The runner image has had no security updates for " in said.stderr
+        assert subprocess.run([*command, "--refresh"], capture_output=True, check=False, timeout=60).returncode == 2
+    finally:
+        api.remove_container(holder)
+        _remove(api, old)
 
 
 def test_changed_runner_is_built_once_by_two_and_without_a_new_environment(

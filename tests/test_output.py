@@ -8,12 +8,15 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client
 from mcp.client.stdio import stdio_client
@@ -29,9 +32,9 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from mcp_agentrun.errors import FileError, SettingsError
+from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
 from mcp_agentrun.protocol import Kind, encode_json
-from mcp_agentrun.sandbox import FileChange, Output, Result, Sandbox
+from mcp_agentrun.sandbox import FileChange, Output, ReadFile, Result, Sandbox
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server import marks
 from mcp_agentrun.server.marks import unmarked
@@ -402,13 +405,24 @@ async def run(client: Client, code: str, **options: Any) -> Any:
     return await client.call_tool("run_python", {"code": code}, **options)
 
 
+async def copied(sandbox: Sandbox, code: str, out: OutFolder) -> list[str]:
+    """What is said of the copies of the files that *code* has written."""
+    notes: list[str] = []
+
+    async def copy(result: Result, read: ReadFile) -> None:
+        notes.extend(await out.copy(read, None, result.files))
+
+    await sandbox.run(code, then=copy)
+    return notes
+
+
 def _names_by_text(folder: Path) -> dict[str, str]:
     return {path.read_text(): path.name for path in folder.iterdir()}
 
 
 async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(shared: Sandbox, tmp_path: Path) -> None:
-    result = await shared.run("for n in ('CON', '_CON', 'a:b?.txt', 'a_b_.txt', 'A.txt'): open(n, 'w').write(n)")
-    (note,) = await OutFolder(Settings(out=str(tmp_path))).copy(shared, None, result.files)
+    code = "for n in ('CON', '_CON', 'a:b?.txt', 'a_b_.txt', 'A.txt'): open(n, 'w').write(n)"
+    (note,) = await copied(shared, code, OutFolder(Settings(out=str(tmp_path))))
     names = _names_by_text(tmp_path)
     assert sorted(names) == ["A.txt", "CON", "_CON", "a:b?.txt", "a_b_.txt"]
     assert note.startswith("The user has a copy of these 5 files, ")
@@ -440,8 +454,7 @@ async def test_no_link_in_the_folder_for_copies_is_followed(shared: Sandbox, tmp
     (out / "link").symlink_to(elsewhere)
     (out / "file").symlink_to(elsewhere / "file")
     code = "import os; os.makedirs('link/w'); open('link/w/x', 'w').write('x'); open('file', 'w').write('x')"
-    result = await shared.run(code)
-    notes = await OutFolder(Settings(out=str(out))).copy(shared, None, result.files)
+    notes = await copied(shared, code, OutFolder(Settings(out=str(out))))
     assert notes[0] == "The user has a copy of it." and "a link is in the way" in notes[1]
     assert _names_by_text(elsewhere) == {"mine": "file"}
     assert (out / "file").read_text() == "x" and not (out / "file").is_symlink()
@@ -519,17 +532,20 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
 
 
-async def test_what_is_copied_to_out_at_once_is_bounded_in_all(shared: Sandbox, tmp_path: Path) -> None:
-    await shared.reset()
-    files = (await shared.run("for i in range(8): open(f'f{i}', 'wb').write(bytes(1000));")).files
+async def test_what_is_copied_to_out_at_once_is_bounded_in_all(tmp_path: Path) -> None:
     out, notes = OutFolder(Settings(out=str(tmp_path), out_size=2500)), list[str]()
 
+    async def read(path: str, limit: int) -> AsyncIterator[bytes]:
+        for _ in range(2):
+            await anyio.lowlevel.checkpoint()
+            yield bytes(500)
+
     async def copy(file: FileChange) -> None:
-        notes.extend(await out.copy(shared, None, [file]))
+        notes.extend(await out.copy(read, None, [file]))
 
     async with anyio.create_task_group() as tasks:
-        for file in files:
-            tasks.start_soon(copy, file)
+        for number in range(8):
+            tasks.start_soon(copy, FileChange(f"f{number}", 1000, "created"))
     assert list(_sizes(tmp_path).values()) == [1000, 1000]
     assert sum("had all that it may get" in note for note in notes) == 6
 
@@ -537,11 +553,84 @@ async def test_what_is_copied_to_out_at_once_is_bounded_in_all(shared: Sandbox, 
 async def test_what_could_not_be_written_takes_nothing_of_what_out_may_get(shared: Sandbox, tmp_path: Path) -> None:
     await shared.reset()
     (tmp_path / "f").mkdir()
-    files = (await shared.run("for name in 'f', 'g': open(name, 'wb').write(bytes(1000));")).files
-    notes = await OutFolder(Settings(out=str(tmp_path), out_size=1500)).copy(shared, None, files)
+    code = "for name in 'f', 'g': open(name, 'wb').write(bytes(1000));"
+    notes = await copied(shared, code, OutFolder(Settings(out=str(tmp_path), out_size=1500)))
     assert notes[0] == "The user has a copy of it."
     assert "'f' was not copied to the user's folder: " in notes[1]
     assert _sizes(tmp_path) == {"g": 1000}
+
+
+async def test_a_copy_is_of_the_files_as_the_run_has_left_them(shared: Sandbox, tmp_path: Path) -> None:
+    """Another call waits meanwhile, and so many do that none more is accepted."""
+    await shared.reset()
+    out = OutFolder(Settings(out=str(tmp_path)))
+    held, released = anyio.Event(), anyio.Event()
+
+    async def copy(result: Result, read: ReadFile) -> None:
+        held.set()
+        await released.wait()
+        assert await out.copy(read, None, result.files) == ["The user has a copy of it."]
+
+    async def write(text: str) -> None:
+        await shared.run(f"open('f', 'w').write('{text}' * 3_000_000);", then=copy if text == "a" else None)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write, "a")
+        await held.wait()
+        for _ in range(Settings().queue):
+            tasks.start_soon(write, "b")
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(UnavailableError, match="busy"):
+            await shared.run("1")
+        released.set()
+    assert _sizes(tmp_path) == {"f": 3_000_000}
+    assert set((tmp_path / "f").read_bytes()) == {ord("a")}
+
+
+async def test_a_copy_takes_no_more_memory_than_a_part_of_it(shared: Sandbox, tmp_path: Path) -> None:
+    await shared.reset()
+    tracemalloc.start()
+    try:
+        code = "open('f', 'wb').write(bytes(60 << 20));"
+        assert await copied(shared, code, OutFolder(Settings(out=str(tmp_path)))) == ["The user has a copy of it."]
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert _sizes(tmp_path) == {"f": 60 << 20}
+
+
+async def test_what_is_not_copied_whole_leaves_nothing(shared: Sandbox, tmp_path: Path) -> None:
+    """Cancelled in the middle, and of a container that goes; the run's outcome is known all the same."""
+    await shared.reset()
+    out = OutFolder(Settings(out=str(tmp_path), out_size=5 << 20))
+    scope = anyio.CancelScope()
+    write = "open('f', 'wb').write(bytes(4 << 20));"
+
+    async def cancelled(result: Result, read: ReadFile) -> None:
+        async def some(path: str, limit: int) -> AsyncIterator[bytes]:
+            async for part in read(path, limit):
+                yield part
+                scope.cancel()
+
+        await out.copy(some, None, result.files)
+
+    with scope:
+        await shared.run(write, then=cancelled)
+    assert scope.cancelled_caught and _sizes(tmp_path) == {}
+
+    async def lost(result: Result, read: ReadFile) -> None:
+        async def some(path: str, limit: int) -> AsyncIterator[bytes]:
+            async for part in read(path, limit):
+                yield part
+                shared.lost(shared.starts)
+
+        (note,) = await out.copy(some, None, result.files)
+        assert note == "Not copied to the user's folder: its container is gone."
+
+    assert (await shared.run(write, then=lost)).outcome == "ok"
+    assert _sizes(tmp_path) == {}
+    assert (await shared.run("1")).replaced
+    assert await copied(shared, write, out) == ["The user has a copy of it."]  # all of out_size is there still
 
 
 async def test_copies_are_for_whom_the_umask_says(open_client: OpenClient, tmp_path: Path) -> None:

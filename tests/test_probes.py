@@ -537,7 +537,7 @@ tell()""",
 buffer = ctypes.create_string_buffer(64); at = ctypes.addressof(buffer)
 for pid in [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != os.getpid()] + [1 << 32 | 1]:
     found[f"prlimit {pid}"] = call(number(302, 261), pid, 7, at, 0)
-    found[f"affinity {pid}"] = call(number(203, 122), pid, 8, at)
+    if pid & 0xFFFFFFFF == 1: found[f"affinity {pid}"] = call(number(203, 122), pid, 8, at)
     found[f"scheduler {pid}"] = call(number(144, 119), pid, 0, at)
     found[f"priority {pid}"] = call(number(141, 140), 0, pid, 19)
     found[f"ioprio {pid}"] = call(number(251, 30), 1, pid, 0)

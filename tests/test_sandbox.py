@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from docker import APIClient
 
 from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
-from mcp_agentrun.protocol import Kind
+from mcp_agentrun.protocol import FrameError, Kind
 from mcp_agentrun.reports import is_result
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import ReadFile, Result, Sandbox
 from mcp_agentrun.server.render import run_answer
 from mcp_agentrun.settings import Settings
 
@@ -279,6 +281,82 @@ async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: Sandbo
     assert result.duration < 5
 
 
+@pytest.mark.parametrize("error", [ValueError("ours"), TimeoutError("ours"), SandboxLostError("ours")])
+async def test_what_is_raised_while_a_run_is_watched_interrupts_the_code_and_keeps_the_state(
+    shared: Sandbox, error: Exception
+) -> None:
+    await text_of(shared, "import time\nkept = 5")
+    starts = shared.starts
+
+    async def on_output(_: bytes) -> None:
+        raise error
+
+    with pytest.raises(type(error), match="ours"):
+        await shared.run("print('now', flush=True); time.sleep(60)", on_output=on_output)
+    result = await shared.run("kept")
+    assert (result.output.text(), result.since, result.replaced, shared.starts) == ("5\n", "kept", False, starts)
+
+
+async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(shared: Sandbox) -> None:
+    async def then(result: Result, read: ReadFile) -> None:
+        raise ValueError("ours")
+
+    await text_of(shared, "kept = 5")
+    with pytest.raises(ValueError, match="ours"):
+        await shared.run("import os; os._exit(1)", then=then)
+    result = await shared.run("kept")
+    assert (result.output.text(), result.since) == ("5\n", "restored")
+
+
+async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_result(shared: Sandbox) -> None:
+    await shared.reset()
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    async with anyio.create_task_group() as tasks:
+        scope = await begin(tasks, shared, "open('a', 'w').close()\nprint('there')\nimport time; time.sleep(60)")
+        while not (found := await shared.files())[0]:
+            await anyio.lowlevel.checkpoint()
+        assert ([file.path for file in found[0]], found[1]) == (["a"], 0)
+        async with anyio.create_task_group() as listing:
+            for _ in range(Settings().queue + 8):
+                listing.start_soon(shared.files)
+            listing.start_soon(_run_and_cancel, shared)  # there is a place in the queue nevertheless
+        scope.cancel()
+    assert link.is_alive
+    await shared.reset()
+
+
+async def _run_and_cancel(sandbox: Sandbox) -> None:
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sandbox.run, "1")
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+
+
+async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(shared: Sandbox) -> None:
+    await shared.reset()
+    await shared.run("import threading\ngo = threading.Event()")
+    code = "def late():\n    go.wait(); open('late', 'w').write('x')\nthreading.Thread(target=late).start()\n"
+    await shared.run(code + "threading.Timer(0.01, go.set).start();")
+    with anyio.fail_after(30):
+        while not (await shared.files())[0]:
+            await anyio.lowlevel.checkpoint()
+    assert [file.path for file in (await shared.run("1")).files] == ["late"]
+    await shared.reset()
+
+
+async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: Sandbox) -> None:
+    """Or it would be the answer to the next question, and that one's to the one after it."""
+    await text_of(shared, "1")
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(FrameError):
+        link._put_aside((Kind.FILES, b"{}"))  # pyright: ignore[reportPrivateUsage]
+    link.abandon("a test")
+    with pytest.raises(SandboxLostError, match="a test"):
+        await link.ask(Kind.LIST)
+    assert (await shared.run("1")).replaced
+
+
 async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: Sandbox) -> None:
     await text_of(shared, "kept = 6")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
@@ -408,6 +486,22 @@ async def test_reset_can_keep_files(shared: Sandbox) -> None:
     await shared.reset(keep_files=True)
     assert (await shared.run("r")).outcome == "error"
     assert await text_of(shared, "print(open('kept.txt').read())") == "kept\n"
+
+
+@pytest.mark.parametrize("keep_files", [True, False])
+async def test_a_reset_that_is_cancelled_is_done_and_told(shared: Sandbox, keep_files: bool) -> None:
+    await text_of(shared, "r = 1; open('kept.txt', 'w').write('kept')")
+    starts = shared.starts
+    link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
+    async with anyio.create_task_group() as tasks, link._sending:  # pyright: ignore[reportPrivateUsage]
+        tasks.start_soon(functools.partial(shared.reset, keep_files=keep_files))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    result = await shared.run("import os; print('r' in globals(), os.path.exists('kept.txt'))")
+    assert result.output.text() == f"False {keep_files}\n"
+    assert (result.since, result.replaced, shared.starts) == ("lost", not keep_files, starts)
+    assert (await shared.run("1")).since == "kept"
+    await shared.reset()
 
 
 async def test_random_numbers_differ_after_a_reset(shared: Sandbox) -> None:

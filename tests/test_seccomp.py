@@ -52,6 +52,9 @@ found = {
     "prlimit64(child)": call(number(302, 261), child, 7, 0, limit),
     "prlimit64(1 << 32 | 1)": call(number(302, 261), 1 << 32 | 1, 7, 0, limit),
     "sched_setaffinity(1)": call(number(203, 122), 1, 8, limit),
+    "sched_setaffinity(1 << 32 | 1)": call(number(203, 122), 1 << 32 | 1, 8, limit),
+    "sched_setaffinity(-1 << 32 | 1)": call(number(203, 122), -1 << 32 | 1, 8, limit),
+    "sched_setaffinity(1 << 31 | 1)": call(number(203, 122), 1 << 31 | 1, 8, limit),
     "sched_setscheduler(1)": call(number(144, 119), 1, 0, limit),
     "setpriority(user)": call(number(141, 140), 2, 0, 5), "setpriority(1)": call(number(141, 140), 0, 1, 5),
     "setpriority(group)": call(number(141, 140), 1, 0, 5), "ioprio_set(user)": call(number(251, 30), 3, 0, 0),
@@ -70,6 +73,7 @@ allowed = {
     "prlimit64(0)": call(number(302, 261), 0, 7, 0, limit), "setpriority(0)": call(number(141, 140), 0, 0, 1),
     "personality(-1)": call(number(135, 92), 0xFFFFFFFF), "memfd_create": call(number(319, 279), limit, 0),
     "sched_setaffinity(0)": "ok" if os.sched_setaffinity(0, os.sched_getaffinity(0)) is None else "?",
+    "sched_setaffinity(self)": "ok" if os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0)) is None else "?",
     "unix": family(1), "inet": family(2), "inet6": family(10),
 }
 print(json.dumps([found, allowed]))
@@ -161,6 +165,49 @@ async def test_attacks_are_refused(shared: Sandbox) -> None:
     assert refused["clone3"] == refused["io_uring_setup"] == "ENOSYS"
     assert {name: error for name, error in allowed.items() if error != "ok"} == {}
     await shared.reset()
+
+
+AFFINITY = """
+import ctypes, os, threading
+libc, ready, go = ctypes.CDLL(None, use_errno=True), threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: (ready.set(), go.wait()))
+thread.start()
+ready.wait()
+cpus = sorted(os.sched_getaffinity(0))
+one = cpus[-1]
+mask = (ctypes.c_ulong * 16)()
+mask[one // 64] = 1 << one % 64
+pinned = libc.pthread_setaffinity_np(ctypes.c_void_p(thread.ident), ctypes.sizeof(mask), mask)
+found = [pinned, os.sched_getaffinity(thread.native_id) == {one}, os.sched_getaffinity(0) == set(cpus)]
+os.sched_setaffinity(thread.native_id, cpus)
+found.append(os.sched_getaffinity(thread.native_id) == set(cpus))
+go.set()
+print(found)
+"""
+
+
+@pytest.mark.anyio
+async def test_code_may_pin_its_own_threads(shared: Sandbox) -> None:
+    assert (await shared.run(AFFINITY)).output.text() == "[0, True, True, True]\n"
+
+
+@pytest.mark.anyio
+async def test_what_code_has_pinned_of_the_runner_s_lets_go_of_it(shared: Sandbox) -> None:
+    await shared.reset()
+    pin = """
+import os
+all_of_them = os.sched_getaffinity(0)
+for name in os.listdir("/proc"):
+    if name.isdigit() and name != "1":
+        os.sched_setaffinity(int(name), {min(all_of_them)})
+print(len(os.sched_getaffinity(1)) == len(all_of_them))
+"""
+    assert (await shared.run(pin)).output.text() == "True\n"
+    await shared.run("1")  # and the copy of what has been pinned is as it is
+    for _ in range(3):  # the spare, which has been pinned itself, and the zygote's that come after it
+        await shared.reset()
+        look = "import os; print(len(os.sched_getaffinity(0)) == len(os.sched_getaffinity(1)))"
+        assert (await shared.run(look)).output.text() == "True\n"
 
 
 @pytest.mark.anyio

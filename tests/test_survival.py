@@ -220,8 +220,65 @@ async def test_sandboxes_do_not_feel_each_other(shared: Sandbox, api: APIClient)
         assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_too_many_threads_for_a_copy_cost_no_variables(shared: Sandbox) -> None:
-    await text_of(shared, "precious = 42; import threading, time; go = threading.Event()")
+THREADS = "for _ in range(100): threading.Thread(target=go.wait).start()"
+PROCESSES = "children = []\nfor _ in range(100): children.append(subprocess.Popen(['sleep', '100']))"
+FORKS = "for _ in range(100):\n    if os.fork() == 0: time.sleep(100); os._exit(0)"
+
+
+@pytest.mark.parametrize(
+    "fill", [THREADS, f"threading.Thread(target=lambda: [0 for _ in iter(go.wait, 1)]).start()\n{THREADS}"]
+)
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_threads_leave_room_for_a_copy(shared: Sandbox, fill: str, is_first: bool) -> None:
+    await shared.reset()
+    prepare = "precious = 42; import threading, time, os; go = threading.Event()\n"
+    started = await shared.run(prepare + fill) if is_first else await shared.run(prepare)
+    if not is_first:
+        started = await shared.run(fill)
+    assert started.error is not None and started.error.full == ("pids",)
+    result = await shared.run("print(threading.active_count() > 30, precious)")
+    assert (result.outcome, result.state, result.unprotected, result.output.text()) == ("ok", "kept", None, "True 42\n")
+    for _ in range(2):
+        lost = await shared.run("os._exit(1)")
+        assert (lost.outcome, lost.state) == ("crashed", "restored")
+    assert await text_of(shared, "precious") == "42\n"
+    await shared.reset()
+
+
+@pytest.mark.parametrize("fill", [PROCESSES, FORKS])
+async def test_processes_at_the_limit_leave_room_for_a_copy(shared: Sandbox, fill: str) -> None:
+    await shared.reset()
+    await text_of(shared, "precious = 42; import subprocess, os, time")
+    filled = await shared.run(fill)
+    assert filled.error is not None and filled.error.full == ("pids",)
+    lost = await shared.run("os._exit(1)")
+    assert (lost.outcome, lost.state) == ("crashed", "restored")
+    assert await text_of(shared, "precious") == "42\n"
+
+
+async def test_what_room_user_code_leaves_it_may_see_and_change(shared: Sandbox) -> None:
+    """Like any soft limit; the container's holds all the same."""
+    await shared.reset()
+    code = "import resource as r; soft, hard = r.getrlimit(r.RLIMIT_NPROC); print(soft)"
+    assert await text_of(shared, code) == f"{Settings().pids - 8}\n"
+    child = (
+        f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {code!r}], text=True), end='')"
+    )
+    assert await text_of(shared, child) == f"{Settings().pids - 8}\n"
+    await text_of(shared, "r.setrlimit(r.RLIMIT_NPROC, (30, hard))")
+    for _ in range(2):
+        assert await text_of(shared, "print(r.getrlimit(r.RLIMIT_NPROC)[0])") == "30\n"
+        assert (await shared.run("import os; os._exit(1)")).state == "restored"
+    await shared.reset()
+
+
+async def test_threads_beyond_the_soft_limit_cost_no_variables(shared: Sandbox) -> None:
+    await shared.reset()
+    await text_of(
+        shared,
+        "import resource as r, threading; precious = 42; go = threading.Event()\n"
+        "r.setrlimit(r.RLIMIT_NPROC, (r.getrlimit(r.RLIMIT_NPROC)[1],) * 2)",
+    )
     started = await shared.run("for _ in range(100): threading.Thread(target=go.wait).start()")
     assert started.error is not None
     result = await shared.run("precious")

@@ -10,7 +10,7 @@ import contextlib
 import re
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,7 @@ from ..errors import EngineError, ImageError
 from ..settings import Settings
 from . import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
 from .discovery import connect
-from .image import ImageRecipe, ensure_image
+from .image import ImageRecipe, ensure_image, warn_if_old
 from .owner import Owner
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
@@ -38,6 +38,9 @@ _named: set[str] = set()
 
 _LOCAL = ("http+docker://localhost", "http+docker://localnpipe")
 """What the SDK calls an engine at a socket or pipe of this machine; one that is reached by ssh is ``http+docker://ssh``."""
+
+_THREADS = 40
+"""Calls that may be under way at a time. They have threads of their own: no call that hangs holds up anything else."""
 
 _REMOVE_SECONDS = 30
 _START_IT = (
@@ -59,8 +62,8 @@ class DockerEngine:
         self._recipe = recipe
         self._image = image
         self._accept_weak = accept_weak
-        self._client: APIClient | None = None
-        self._weaknesses: Future[list[str]] | None = None
+        self._connection: _Connection | None = None
+        self._threads = anyio.CapacityLimiter(_THREADS)
         self._names: dict[str, str] = {}
         self._connecting = anyio.Lock()
         self._building = anyio.Lock()
@@ -75,22 +78,33 @@ class DockerEngine:
         )
 
     async def ensure_image(self, report: Report) -> str:
+        return await self._image_made(report, refresh=False)
+
+    async def refresh_image(self, report: Report) -> str:
+        """Build the runner image anew, on the newest base there is, and say its name.
+
+        :raises ImageError: it can't be built; what there was is still there.
+        """
+        return await self._image_made(report, refresh=True)
+
+    async def _image_made(self, report: Report, *, refresh: bool) -> str:
         report("looking for the container engine")
-        client = await self._connected()
+        await self._connected()
         async with self._building:
-            if self._image is not None:
-                return await self._call(lambda: _require_image(client, self._image or "", report), abandon=True)
-            return await self._call(lambda: ensure_image(client, self._recipe, report), abandon=True)
+            image, recipe = self._image, self._recipe
+            if image is not None:
+                return await self._call(lambda client: _require_image(client, image, report), abandon=True)
+            return await self._call(lambda client: ensure_image(client, recipe, report, refresh=refresh), abandon=True)
 
     async def allocate(self, spec: ContainerSpec) -> str:
-        client = await self._connected()
         # Packages hold across runners of one environment: the volume goes with that.
         volume = _package_volume(self._image or self._recipe.environment_tag)
-        config = await anyio.to_thread.run_sync(_container_config, client, spec, volume)
+        client = (await self._connected()).client
+        config = await anyio.to_thread.run_sync(_container_config, client, spec, volume, limiter=self._threads)
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
         _named.add(name)
         try:
-            created = await self._call(lambda: client.create_container_from_config(config, name))
+            created = await self._call(lambda client: client.create_container_from_config(config, name))
         except BaseException as error:
             _named.discard(name)  # the engine may make it all the same, and the sweep finds it
             if not isinstance(error, EngineError) or spec.runtime is None or "runtime" not in str(error):
@@ -103,14 +117,15 @@ class DockerEngine:
         return created["Id"]
 
     async def open_stream(self, container: str) -> ByteStream:
-        client = await self._connected()
-        await self._require_strength()
+        connection = await self._connected()
+        await self._require_strength(connection)
         parameters = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        # Attached before it starts, or the first frames could be lost in the SDK's read-ahead.
-        connection = await self._call(lambda: client.attach_socket(container, parameters))
-        stream = AttachStream(await open_transport(connection))
+        with connection.in_use() as use:
+            # Attached before it starts, or the first frames could be lost in the SDK's read-ahead.
+            attached = await self._call_on(connection, lambda client: client.attach_socket(container, parameters))
+            stream = AttachStream(await open_transport(attached), on_close=use.pop_all().close)
         try:
-            await self._call(lambda: client.start(container))
+            await self._call_on(connection, lambda client: client.start(container))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
@@ -119,28 +134,26 @@ class DockerEngine:
 
     async def destroy(self, container: str) -> None:
         try:
-            client = await self._connected()
-            await self._call(lambda: _remove(client, container))
+            await self._call(lambda client: _remove(client, container))
         finally:
             _named.discard(self._names.pop(container, ""))  # what could not be removed now is left to the sweep
 
     async def sandboxes(self) -> Sequence[str]:
-        client = await self._connected()
         labels = {"label": f"{LABEL_ROLE}=runner"}
-        found = await self._call(lambda: client.containers(all=True, filters=labels), abandon=True)
+        found = await self._call(lambda client: client.containers(all=True, filters=labels), abandon=True)
         return [container["Labels"].get(LABEL_SANDBOX, "") for container in found]
 
     async def free_memory(self) -> int | None:
         import psutil
 
-        client = await self._connected()
+        client = (await self._connected()).client
         # An engine elsewhere, or in a virtual machine of this one, has a memory of its own.
         is_here = sys.platform == "linux" and client.base_url in _LOCAL
         return psutil.virtual_memory().available if is_here else None
 
     async def sweep(self) -> int:
-        client = await self._connected()
-        found = await self._call(lambda: client.containers(all=True, filters={"label": [LABEL_ROLE, LABEL_OWNER]}))
+        labels = {"label": [LABEL_ROLE, LABEL_OWNER]}
+        found = await self._call(lambda client: client.containers(all=True, filters=labels))
         removed = 0
         for container in found:
             owner = Owner.from_label(container["Labels"][LABEL_OWNER])
@@ -151,28 +164,32 @@ class DockerEngine:
         return removed
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await anyio.to_thread.run_sync(client.close)
+        if self._connection is not None:
+            self._give_up(self._connection)
 
-    async def _connected(self) -> APIClient:
+    async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._client is None:
-                client, tried = await anyio.to_thread.run_sync(connect)
+            if self._connection is None:
+                client, tried = await anyio.to_thread.run_sync(connect, limiter=self._threads)
                 if client is None:
                     raise EngineError("No container engine can be reached. " + _START_IT + " Tried " + "; ".join(tried))
-                self._client = client
-                self._weaknesses = _in_thread(lambda: weaknesses(client.info()))  # beside what else there is to do
-            return self._client
+                self._connection = _Connection(client)
+            return self._connection
 
-    async def _require_strength(self) -> None:
+    def _give_up(self, connection: _Connection) -> None:
+        """Have the next call look for the engine anew."""
+        if self._connection is connection:
+            self._connection = None
+        connection.give_up()
+
+    async def _require_strength(self, connection: _Connection) -> None:
         """:raises EngineError: the engine can't enforce what a sandbox is promised."""
-        if self._accept_weak or self._weaknesses is None:
+        if self._accept_weak:
             return
         try:
-            found = await self._call(self._weaknesses.result)
+            found = await self._call_on(connection, lambda _: connection.weaknesses.result())
         except EngineError:
-            self._client = None  # it is asked again with the next connection
+            self._give_up(connection)  # it is asked again with the next one
             raise
         if found:
             raise EngineError(
@@ -181,18 +198,26 @@ class DockerEngine:
                 "AGENTRUN_ACCEPT_WEAK_ENGINE=true to go on without that protection."
             )
 
-    async def _call(self, request: Callable[[], Any], *, abandon: bool = False) -> Any:
+    async def _call(self, request: Callable[[APIClient], Any], *, abandon: bool = False) -> Any:
         """Run a blocking request in a thread.
 
         :param abandon: don't wait for it where nobody wants its result any more.
         :raises EngineError: it failed; after a failure to reach the engine, the next call looks for it anew.
         """
+        return await self._call_on(await self._connected(), request, abandon=abandon)
+
+    async def _call_on(
+        self, connection: _Connection, request: Callable[[APIClient], Any], *, abandon: bool = False
+    ) -> Any:
         import docker.errors
         import requests
         import urllib3.exceptions
 
         try:
-            return await anyio.to_thread.run_sync(request, abandon_on_cancel=abandon)
+            with connection.in_use():
+                return await anyio.to_thread.run_sync(
+                    request, connection.client, abandon_on_cancel=abandon, limiter=self._threads
+                )
         except docker.errors.ImageNotFound as error:
             raise ImageError(
                 f"The image is gone: {error.explanation or error}. Call again to have it built."
@@ -200,7 +225,7 @@ class DockerEngine:
         except docker.errors.APIError as error:
             raise EngineError(f"The container engine refused: {_one_line(error.explanation or str(error))}") from error
         except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-            self._client = None
+            self._give_up(connection)
             raise EngineError("The container engine does not answer. Restart it, then call again.") from error
         except (
             docker.errors.DockerException,
@@ -208,8 +233,40 @@ class DockerEngine:
             urllib3.exceptions.HTTPError,  # which the SDK lets through where an answer comes in parts
             OSError,
         ) as error:
-            self._client = None
+            self._give_up(connection)
             raise EngineError("The container engine can't be reached any more. " + _START_IT) from error
+
+
+class _Connection:
+    """A client of an engine. Once given up it is closed, as soon as nothing uses it any more: over ssh, the streams to
+    containers end with it.
+    """
+
+    def __init__(self, client: APIClient) -> None:
+        self.client = client
+        self.weaknesses = _in_thread(lambda: weaknesses(client.info()))  # beside what else there is to do
+        self._uses = 0
+        self._is_given_up = False
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        self._close_if_unused()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Generator[contextlib.ExitStack]:
+        """Keep it open within, or until what is yielded is closed."""
+        self._uses += 1
+        with contextlib.ExitStack() as use:
+            use.callback(self._end_use)
+            yield use
+
+    def _end_use(self) -> None:
+        self._uses -= 1
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_given_up and self._uses == 0:
+            _in_thread(self.client.close)
 
 
 def _in_thread(work: Callable[[], _T]) -> Future[_T]:
@@ -243,17 +300,18 @@ def _require_image(client: APIClient, image: str, report: Report) -> str:
     import docker.errors
 
     try:
-        client.inspect_image(image)
+        found = client.inspect_image(image)
     except docker.errors.ImageNotFound:
         report(f"pulling {image}")
         try:
             client.pull(image)
-            client.inspect_image(image)
+            found = client.inspect_image(image)
         except docker.errors.APIError as error:
             raise ImageError(
                 f"The image {image!r} is not on the engine and can't be pulled: {_one_line(str(error.explanation))}. "
                 "Load it, or unset AGENTRUN_IMAGE to use the runner image built here."
             ) from error
+    warn_if_old(found, "Provide a newer one.")
     return image
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import queue
 import re
@@ -28,7 +29,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, SettingsError
@@ -36,11 +39,22 @@ from .network import NetworkSettings, redact
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from packaging.requirements import Requirement
 
-__all__ = ["LABEL_IMAGE", "ImageRecipe", "ensure_image"]
+__all__ = ["LABEL_BASE", "LABEL_DATE", "LABEL_IMAGE", "ImageRecipe", "ensure_image", "warn_if_old"]
+
+logger = logging.getLogger(__name__)
 
 LABEL_IMAGE = "mcp-agentrun.image"
 """On every image of ours, those of unfinished builds included."""
+
+LABEL_BASE = "mcp-agentrun.base"
+"""Name and digest of what an image is built on."""
+
+LABEL_DATE = "mcp-agentrun.date"
+"""Until when what an image is built on has the distribution's updates, as a date."""
+
+OLD_DAYS = 60
 
 _DEFAULT_BASE = "python:3.13-slim"
 _DEBIAN_BASE = "mcp-agentrun-base:trixie"
@@ -54,6 +68,8 @@ _LOCK_SECONDS = 1800
 
 _STEP = re.compile(r"Step (\d+/\d+) :")
 _STEP_IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\n")
+_PIN = re.compile(r"^(?P<name>\S+?)==(?P<version>\S+) .*\n(?P<hashes>(?: +--hash=.*\n)+)", re.MULTILINE)
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 _NOISE = re.compile(r"Step \d+/\d+ :| ---> |Removing intermediate container|Successfully (built|tagged)")
 
 
@@ -86,6 +102,7 @@ class ImageRecipe:
         folder = _context_folder()
         return {
             "Dockerfile": _text(folder / "environment.Dockerfile"),
+            **self._pinned_files(),
             "prepare_matplotlib.py": _text(folder / "prepare_matplotlib.py"),
             "requirements.txt": self._requirements().encode(),
         }
@@ -106,9 +123,12 @@ class ImageRecipe:
         return files
 
     def _requirements(self) -> str:
+        return "".join(f"{line}\n" for line in sorted(set(map(str, self._parsed()))))
+
+    def _parsed(self) -> list[Requirement]:
         from packaging.requirements import InvalidRequirement, Requirement
 
-        lines: set[str] = set()
+        parsed: list[Requirement] = []
         for package in self.packages:
             try:
                 requirement = Requirement(package)
@@ -118,37 +138,87 @@ class ImageRecipe:
                 raise SettingsError(
                     f"image_packages: {requirement.name} is given by URL; name it and set an index instead"
                 )
-            lines.add(str(requirement))
-        return "".join(f"{line}\n" for line in sorted(lines))
+            parsed.append(requirement)
+        return parsed
+
+    def _pinned_files(self) -> dict[str, bytes]:
+        """Versions and hashes of uv, and of the packages if all that is asked for is among them: others may not go
+        together with these versions.
+        """
+        from packaging.utils import canonicalize_name
+
+        text = _text(_context_folder() / "constraints.txt").decode()
+        pins = {match["name"]: match for match in _PIN.finditer(text)}
+        uv = pins.pop("uv")
+        known = all(
+            (pin := pins.get(canonicalize_name(wanted.name))) is not None and wanted.specifier.contains(pin["version"])
+            for wanted in self._parsed()
+        )
+        return {
+            "uv.txt": f"uv=={uv['version']} \\\n{uv['hashes']}".encode(),
+            "constraints.txt": "".join(pin[0] for pin in pins.values() if known).encode(),
+        }
 
 
-def ensure_image(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None]) -> str:
+def ensure_image(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool = False) -> str:
     """Tag of the runner image for *recipe*, built first if the engine does not have it.
 
     :param report: told in a line each what is going on.
+    :param refresh: build it anew in any case, on the newest base there is.
     :raises ImageError: it could not be built; the message says why and what to do, and holds no credentials.
     :raises SettingsError: the recipe lists something that is no package requirement.
     """
     tag = recipe.tag
-    if _exists(api, tag):
-        return tag
-    with _only_build(report):
-        if not _exists(api, tag):  # another process may just have built it
-            _build_runner(api, recipe, report)
-            _remove_old_images(api, keep={tag, recipe.environment_tag})
+    found = None if refresh else _inspect(api, tag)
+    if found is None:
+        with _only_build(report):
+            found = None if refresh else _inspect(api, tag)  # another process may just have built it
+            if found is None:
+                _build_runner(api, recipe, report, refresh=refresh)
+                _remove_old_images(api, keep={tag, recipe.environment_tag})
+                found = _inspect(api, tag) or {}
+    warn_if_old(found, "Run `mcp-agentrun build --refresh`.")
     return tag
 
 
-def _build_runner(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None]) -> None:
-    if not _exists(api, recipe.environment_tag):
+def warn_if_old(image: Mapping[str, Any], remedy: str) -> None:
+    """Say, once, that *image*, as the engine describes it, lacks recent updates."""
+    date = ((image.get("Config") or {}).get("Labels") or {}).get(LABEL_DATE, "")
+    with contextlib.suppress(ValueError):  # it says nothing of that
+        days = (datetime.now(timezone.utc).date() - datetime.fromisoformat(date).date()).days
+        if days > OLD_DAYS and image.get("Id") not in _warned:
+            _warned.add(image.get("Id"))
+            logger.warning("The runner image has had no security updates for %d days. %s", days, remedy)
+
+
+_warned: set[object] = set()
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What an image is built on, and until when that has the distribution's updates."""
+
+    image: str
+    digest: str
+    date: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL_BASE: f"{self.image.partition('@')[0]}@{self.digest}", LABEL_DATE: self.date}
+
+
+def _build_runner(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool) -> None:
+    if refresh or _inspect(api, recipe.environment_tag) is None:
         network = NetworkSettings.from_environment(os.environ)
-        base = _find_base(api, recipe.base, report)
+        base = _find_base(api, recipe.base, report, refresh=refresh)
         _build(
             api,
             recipe.environment_tag,
             {**recipe.environment_files(), "ca-bundle.pem": network.ca_bundle or b""},
-            {"BASE": base, **network.environment()},
+            {"BASE": base.image, **network.environment()},
             lambda text: report(f"building the runner's environment: {text}"),
+            labels=base.labels,
+            refresh=refresh,
         )
     _build(
         api,
@@ -168,6 +238,8 @@ def _build(
     report: Callable[[str], None],
     *,
     dockerfile: str = "Dockerfile",
+    labels: Mapping[str, str] = MappingProxyType({}),
+    refresh: bool = False,
 ) -> None:
     import docker.errors
 
@@ -181,6 +253,8 @@ def _build(
             dockerfile=dockerfile,
             tag=tag,
             buildargs=dict(arguments),
+            labels=dict(labels),
+            nocache=refresh,
             rm=True,
             forcerm=True,
             decode=True,
@@ -188,7 +262,7 @@ def _build(
         )
         for event in events:
             failure = event.get("error", failure)  # the stream is read to its end, or its connection would stay open
-            text = str(event.get("stream", ""))
+            text = _COLOR.sub("", str(event.get("stream", "")))
             if step := _STEP.match(text):
                 report(f"step {step[1]}")
             elif text.startswith("warning: "):
@@ -200,7 +274,7 @@ def _build(
     finally:
         # The stages know index URLs and their credentials, and take more room than the image itself.
         _remove_untagged(api, steps)
-    if failure is None and not _exists(api, tag):
+    if failure is None and _inspect(api, tag) is None:
         failure = "the engine reported no error, but there is no image"
     if failure is not None:
         raise ImageError(_build_failure(failure, output))
@@ -214,20 +288,24 @@ def _build_failure(error: str, output: deque[str]) -> str:
     return f"The runner image could not be built. The last lines of the build were:\n{text}"
 
 
-def _find_base(api: APIClient, base: str, report: Callable[[str], None]) -> str:
-    """An image to build on: *base*, or Debian made on this machine where the default base can't be had."""
+def _find_base(api: APIClient, base: str, report: Callable[[str], None], *, refresh: bool) -> _Base:
+    """An image to build on: *base*, or Debian made on this machine where the default base can't be had.
+
+    :param refresh: take none that is there already.
+    """
     is_default = base == _DEFAULT_BASE
     for image in (base, _DEBIAN_BASE) if is_default else (base,):
-        if _exists(api, image):
-            return image
+        if not refresh and (found := _inspect(api, image)) is not None:
+            return _described(image, found, str(found.get("Created") or "")[:10])
+    today = datetime.now(timezone.utc).date().isoformat()
     report(f"pulling {base}")
     failure = _pull(api, base)
     if failure is None:
-        return base
-    if is_default and _can_bootstrap():
+        return _described(base, _inspect(api, base) or {}, today)
+    if is_default and _can_bootstrap() and _inspect(api, base) is None:
         report(f"{base} can't be pulled, so its place is taken by Debian, made with mmdebstrap")
         _bootstrap_debian(api)
-        return _DEBIAN_BASE
+        return _described(_DEBIAN_BASE, _inspect(api, _DEBIAN_BASE) or {}, today)
     remedy = "Connect the engine to a registry that has it, or set AGENTRUN_IMAGE_BASE to an image that the engine has"
     if is_default:
         remedy += (
@@ -238,6 +316,11 @@ def _find_base(api: APIClient, base: str, report: Callable[[str], None]) -> str:
         f"The runner image can't be built, since its base {base!r} is not on the engine and can't be pulled: "
         f"{redact(_shortened(failure))}. {remedy}."
     )
+
+
+def _described(image: str, found: Mapping[str, Any], date: str) -> _Base:
+    digests = [str(name).partition("@")[2] for name in found.get("RepoDigests") or ()]
+    return _Base(image, next(filter(None, digests), str(found.get("Id", ""))), date)
 
 
 def _pull(api: APIClient, image: str) -> str | None:
@@ -370,14 +453,14 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _exists(api: APIClient, image: str) -> bool:
+def _inspect(api: APIClient, image: str) -> dict[str, Any] | None:
+    """*image* as the engine describes it; None where it does not have it."""
     import docker.errors
 
     try:
-        api.inspect_image(image)
+        return api.inspect_image(image)
     except docker.errors.ImageNotFound:
-        return False
-    return True
+        return None
 
 
 def _library(name: str) -> Iterator[tuple[str, bytes]]:

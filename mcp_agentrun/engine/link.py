@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
 
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
 from ..protocol import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
@@ -24,6 +25,9 @@ PING_SECONDS = 15.0
 SILENCE_SECONDS = 60.0
 """A container that has not been heard for so long, although pinged, is taken for dead."""
 
+ASIDE = {Kind.LIST: Kind.FILES}
+"""Questions that are answered in the middle of a run, too, and their answers."""
+
 _START_SECONDS = 30.0
 _SEND_SECONDS = 30.0
 _BUFFERED_FRAMES = 64
@@ -36,6 +40,8 @@ class Link:
         self._stream = stream
         self._sending = anyio.Lock(fast_acquire=True)
         self._put, self._frames = anyio.create_memory_object_stream[Frame](_BUFFERED_FRAMES)
+        self._asking = anyio.Lock(fast_acquire=True)
+        self._aside: MemoryObjectSendStream[Frame] | None = None
         self._heard = 0.0
         self._broken = anyio.Event()
         self.reason = ""
@@ -52,6 +58,8 @@ class Link:
             self.reason = reason
             self._broken.set()
             self._put.close()
+            if self._aside is not None:
+                self._aside.close()
 
     async def wait_broken(self) -> None:
         await self._broken.wait()
@@ -107,6 +115,34 @@ class Link:
             self.abandon(f"the container broke the protocol ({error})")
             raise SandboxLostError(self.reason) from None
 
+    async def ask(self, kind: Kind) -> dict[str, Any]:
+        """The answer to a question of *kind*, one of `ASIDE`, which the container answers whatever else goes on. Not to
+        be cancelled: the answer would be that to the next question.
+
+        :raises SandboxLostError: the link is broken.
+        :raises FrameError: the answer is malformed.
+        """
+        async with self._asking:
+            if not self.is_alive:
+                raise SandboxLostError(self.reason)
+            put, answers = anyio.create_memory_object_stream[Frame](1)
+            with put, answers:
+                self._aside = put
+                try:
+                    await self.send(kind)
+                    _, payload = await answers.receive()
+                except anyio.EndOfStream:
+                    raise SandboxLostError(self.reason) from None
+                finally:
+                    self._aside = None
+            return decode_json(payload)
+
+    def _put_aside(self, frame: Frame) -> None:
+        if self._aside is None:
+            raise FrameError(f"a {frame[0].name} frame that answers nothing")
+        self._aside.send_nowait(frame)
+        self._aside = None
+
     async def pump(self) -> None:
         """Move frames from the stream to `receive`, until the link breaks."""
         decoder = FrameDecoder()
@@ -115,7 +151,9 @@ class Link:
                 decoder.feed(await self._stream.receive())
                 self._heard = anyio.current_time()
                 for frame in decoder:
-                    if frame[0] is not Kind.PONG:
+                    if frame[0] in ASIDE.values():
+                        self._put_aside(frame)
+                    elif frame[0] is not Kind.PONG:
                         try:
                             self._put.send_nowait(frame)
                         except anyio.WouldBlock:

@@ -46,6 +46,8 @@ _NAMESPACE_FLAGS = 0x7E020000 | 0x00000080  # CLONE_NEW{CGROUP,UTS,IPC,USER,PID,
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _ANY, _TCP, _UDP = 0, 6, 17
 
+_PID_BITS = 31  # the kernel looks at no more: 1 << 32 | 1 is PID 1, too
+
 ALLOWED: tuple[Group, ...] = (
     Group(
         "files",
@@ -173,8 +175,22 @@ ALLOWED: tuple[Group, ...] = (
     Group(
         "own limits and priority",
         "For oneself only: aimed at PID 1, which has the same uid, these calls would kill or starve it.",
-        _calls("prlimit64 sched_setaffinity sched_setattr sched_setparam sched_setscheduler"),
+        _calls("prlimit64 sched_setattr sched_setparam sched_setscheduler"),
         (Rule(0, "EQ", 0),),
+    ),
+    *(
+        Group(
+            f"processors, for a thread whose id has {condition}",
+            "Libraries pin threads that they start, by their ids, which no filter can know for the caller's own. PID 1 "
+            "stays out of reach: a condition on each bit lets pass any id but 1. What else of the runner's is pinned "
+            "lets go of that before it is of use.",
+            _calls("sched_setaffinity"),
+            (Rule(0, "MASKED_EQ", mask, wanted),),
+        )
+        for condition, mask, wanted in (
+            ("an even number", 1, 0),
+            *((f"bit {bit}", 1 << bit, 1 << bit) for bit in range(1, _PID_BITS)),
+        )
     ),
     Group(
         "own nice value",

@@ -8,6 +8,7 @@ import queue
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -49,6 +50,9 @@ class PumpedStream(ByteStream):
         self._token = anyio.lowlevel.current_token()
         self._sending: queue.SimpleQueue[tuple[bytes, anyio.Event] | None] = queue.SimpleQueue()
         self._put, self._received = anyio.create_memory_object_stream[bytes](0)
+        self._left = b""
+        self._unsent: set[anyio.Event] = set()
+        self._is_closed = False
         self._broken: BaseException | None = None
         for target in (self._read, self._write):
             threading.Thread(target=target, name="mcp-agentrun attach", daemon=True).start()
@@ -73,12 +77,22 @@ class PumpedStream(ByteStream):
                 anyio.from_thread.run_sync(sent.set, token=self._token)
 
     async def receive(self, max_bytes: int = _READ) -> bytes:
-        return await self._received.receive()
+        data = self._left or await self._received.receive()
+        self._left = data[max_bytes:]
+        return data[:max_bytes]
 
     async def send(self, item: bytes) -> None:
+        if self._is_closed:
+            raise anyio.ClosedResourceError
         sent = anyio.Event()
+        self._unsent.add(sent)
         self._sending.put((item, sent))
-        await sent.wait()
+        try:
+            await sent.wait()
+        finally:
+            self._unsent.discard(sent)
+        if self._is_closed:
+            raise anyio.ClosedResourceError
         if self._broken is not None:
             raise anyio.BrokenResourceError from self._broken
 
@@ -86,10 +100,15 @@ class PumpedStream(ByteStream):
         raise NotImplementedError
 
     async def aclose(self) -> None:
+        self._is_closed = True
         self._sending.put(None)
+        for sent in self._unsent:
+            sent.set()
+        self._put.close()
         self._received.close()
+        # Of its own, like the other two: a connection that hangs holds up nobody else.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._close)
+            await anyio.to_thread.run_sync(self._close, limiter=anyio.CapacityLimiter(1))
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):
@@ -104,8 +123,9 @@ class AttachStream(ByteStream):
     One write of the container may arrive in several pieces and several writes in one, cut anywhere.
     """
 
-    def __init__(self, transport: ByteStream) -> None:
+    def __init__(self, transport: ByteStream, *, on_close: Callable[[], object] = lambda: None) -> None:
         self._transport = transport
+        self._on_close = on_close
         self._buffer = bytearray()
         self._remaining = 0
         self._source = 0
@@ -118,11 +138,11 @@ class AttachStream(ByteStream):
 
     async def receive(self, max_bytes: int = _READ) -> bytes:
         while True:
-            if data := self._next_piece():
+            if data := self._next_piece(max_bytes):
                 return data
             self._buffer += await self._transport.receive(_READ)
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self, most: int) -> bytes:
         while self._buffer:
             if self._remaining == 0:
                 if len(self._buffer) < _HEADER.size:
@@ -130,10 +150,12 @@ class AttachStream(ByteStream):
                 self._source, self._remaining = _HEADER.unpack_from(self._buffer)
                 del self._buffer[: _HEADER.size]
                 continue
-            piece = bytes(self._buffer[: self._remaining])
-            del self._buffer[: self._remaining]
+            is_output = self._source != _STDERR
+            size = min(self._remaining, most) if is_output else self._remaining
+            piece = bytes(self._buffer[:size])
+            del self._buffer[:size]
             self._remaining -= len(piece)
-            if self._source != _STDERR:
+            if is_output:
                 return piece
             self._stderr = (self._stderr + piece)[-_STDERR_KEPT:]
         return b""
@@ -145,4 +167,7 @@ class AttachStream(ByteStream):
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        await self._transport.aclose()
+        try:
+            await self._transport.aclose()
+        finally:
+            self._on_close()

@@ -9,7 +9,7 @@ from ..engine.link import Link
 from ..errors import FileError, ProtocolError
 from ..protocol import Kind
 
-__all__ = ["checked_files", "is_safe_path", "read_chunks"]
+__all__ = ["FileReader", "checked_files", "is_safe_path"]
 
 _CHUNK = 1 << 20
 _MOST = 1000
@@ -44,34 +44,51 @@ def checked_files(files: Any, third: type) -> list[tuple[str, int, Any]]:
     return checked
 
 
-async def read_chunks(link: Link, path: str, limit: int) -> bytes:
-    """The bytes of the file *path*.
+class FileReader:
+    """Reads the file *path* in parts, until `is_complete`.
 
-    :raises FileError: it can't be read whole, or has more than *limit* bytes.
+    :param limit: most bytes that it may have.
     """
-    if not is_safe_path(path):
-        raise FileError(f"{path[:200]!a} can't be read: its path must be relative to /workspace, without .. in it")
-    data, stamp = bytearray(), None
-    while True:
-        await link.send(Kind.READ, path=path, offset=len(data), length=_CHUNK)
-        about = await link.expect(Kind.FILE)
+
+    def __init__(self, link: Link, path: str, limit: int) -> None:
+        self._link = link
+        self._path = path
+        self._limit = limit
+        self._offset = 0
+        self._stamp: object = None
+        self.is_complete = False
+
+    async def read(self) -> bytes:
+        """The next part.
+
+        :raises FileError: it can't be read whole, or has too many bytes.
+        :raises ProtocolError: the container broke the protocol.
+        """
+        if not is_safe_path(self._path):
+            raise self._error("its path must be relative to /workspace, without .. in it")
+        await self._link.send(Kind.READ, path=self._path, offset=self._offset, length=_CHUNK)
+        about = await self._link.expect(Kind.FILE)
         if "error" in about:
-            raise FileError(f"{path[:200]!a} can't be read: {str(about['error'])[:200]}")
+            raise self._error(str(about["error"])[:200])
         size, length = int(about["size"]), int(about["length"])
-        if size > limit:
-            # What is on its way is taken, so that the stream stays in order.
-            if length:
-                await link.receive()
-            raise FileError(f"{path[:200]!a} can't be read: it has {size} bytes, and {limit} are allowed")
-        if length:
-            kind, part = await link.receive()
-            if kind is not Kind.FILE_DATA or len(part) != length or length > _CHUNK:
-                raise ProtocolError("a part of a file that is none")
-            data += part
-        if stamp not in (None, about["stamp"]):
-            raise FileError(f"{path[:200]!a} can't be read: it changes while it is being read")
-        stamp = about["stamp"]
-        if len(data) >= size:
-            return bytes(data[:size])
-        if not length:
-            raise FileError(f"{path[:200]!a} can't be read: it became shorter while it was being read")
+        part = await self._part(length) if length else b""
+        if size > self._limit:
+            raise self._error(f"it has {size} bytes, and {self._limit} are allowed")
+        if self._stamp not in (None, about["stamp"]):
+            raise self._error("it changes while it is being read")
+        self._stamp = about["stamp"]
+        part = part[: max(0, size - self._offset)]
+        self._offset += len(part)
+        self.is_complete = self._offset >= size
+        if not self.is_complete and not part:
+            raise self._error("it became shorter while it was being read")
+        return part
+
+    async def _part(self, length: int) -> bytes:
+        kind, part = await self._link.receive()
+        if kind is not Kind.FILE_DATA or len(part) != length or length > _CHUNK:
+            raise ProtocolError("a part of a file that is none")
+        return part
+
+    def _error(self, why: str) -> FileError:
+        return FileError(f"{self._path[:200]!a} can't be read: {why}")

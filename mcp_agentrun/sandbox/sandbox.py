@@ -6,12 +6,13 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from packaging.utils import canonicalize_name
 
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
@@ -34,12 +35,12 @@ from ..reports import STATES, is_result
 from ..safety import Finding
 from ..settings import Settings
 from .causes import Advise, Lacking, explain
-from .files import checked_files, read_chunks
+from .files import FileReader, checked_files
 from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
-from .spec import give_back_uid, runner_spec, take_uid
+from .spec import give_back_uid, runner_spec, take_uid, user_pids
 
-__all__ = ["Sandbox"]
+__all__ = ["ReadFile", "Sandbox"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ _READ_SECONDS = 60.0
 _MOST_NAMES = 50
 
 OnOutput = Callable[[bytes], Awaitable[None]]
+ReadFile = Callable[[str, int], AsyncIterator[bytes]]
+"""The parts of the file of that path, if it has at most so many bytes; raises `FileError` and `SandboxLostError`."""
+Then = Callable[[Result, ReadFile], Awaitable[None]]
 
 
 class Sandbox:
@@ -112,6 +116,7 @@ class Sandbox:
             "output_keep": self._settings.output_keep,
             "checkpoints": self._settings.checkpoints,
             "installs": self._installer is not None,
+            "user_pids": user_pids(self._settings),
             "auto_install": self._installer is not None and self._settings.auto_install != "off",
             "safety": self._settings.safety_options(),
         }
@@ -177,16 +182,19 @@ class Sandbox:
         timeout: float | None = None,
         on_output: OnOutput | None = None,
         report: Report | None = None,
+        then: Then | None = None,
     ) -> Result:
         """Execute *code* in the sandbox's living namespace.
 
         A failure of the code is a result, not an exception. Cancelling the call interrupts the code and keeps the
-        session.
+        session; so does an exception that *on_output* or *report* raises, which is passed on.
 
         :param timeout: seconds that the code may run, not counting the wait for its turn; the setting ``timeout`` if
             None, never more than ``max_timeout``.
         :param on_output: given what the code writes while it is being written.
         :param report: told what the installer is doing, where the code imports what has to be installed first.
+        :param then: awaited with the result before any other call gets its turn; it can read the files that the run
+            has left, as they are.
         :raises InvalidRequestError: *code* or *timeout* can't be accepted; nothing was run.
         :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
         """
@@ -203,24 +211,38 @@ class Sandbox:
             number = next(self._numbers)
             try:
                 await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
-                try:
-                    with anyio.fail_after(timeout + _OVERHEAD_SECONDS) as scope:
-                        result = await self._result(link, number, timeout, on_output, scope, report)
-                        return self._with_owed(result)
-                except anyio.get_cancelled_exc_class():
-                    with anyio.CancelScope(shield=True):
-                        await self._cancel(link, number)
-                    raise
-            except TimeoutError:
-                link.abandon("the supervisor let a deadline pass")
-                raise SandboxLostError(
-                    "The sandbox stopped answering and has been replaced; its variables and files are gone."
-                ) from None
+                result = await self._exchanged(link, number, timeout, on_output, report)
             except SandboxLostError as error:
+                if link.is_alive:  # it is *on_output* that has raised it
+                    raise
                 raise SandboxLostError(
                     f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
                     "gets a new sandbox."
                 ) from error
+            if then is not None:
+                try:
+                    await then(result, lambda path, limit: self._chunks(link, path, limit))
+                except BaseException:
+                    self._owed = _worst(self._owed, result.since, result.state)
+                    raise
+            return self._with_owed(result)
+
+    async def _exchanged(
+        self, link: Link, number: int, timeout: float, on_output: OnOutput | None, report: Report | None
+    ) -> Result:
+        """The result of run *number*, which has been sent. Whatever is raised meanwhile, the next run finds the stream
+        in order.
+        """
+        with anyio.move_on_after(timeout + _OVERHEAD_SECONDS) as scope:
+            try:
+                return await self._result(link, number, timeout, on_output, scope, report)
+            except BaseException:
+                if scope.cancel_called:
+                    link.abandon("it stopped answering")
+                with anyio.CancelScope(shield=True):
+                    await self._cancel(link, number)
+                raise
+        raise SandboxLostError(link.reason)
 
     def _with_owed(self, result: Result) -> Result:
         """*result*, and what had become of the session in runs whose results nobody was given."""
@@ -270,11 +292,12 @@ class Sandbox:
         everything = combine(self._requirements or shared, wanted)
         before = dict(self._now.packages if self._now else ())
         imported = self._imported if self._seen_starts == self._living.starts else frozenset[str]()
-        installed = await self._installer.install(
-            self.id, everything, before=before, report=report, principal=self.principal, patience=patience
-        )
-        self._requirements = everything
-        self._installed = installed
+        with _reporting(report) as tell:
+            installed = await self._installer.install(
+                self.id, everything, before=before, report=tell, principal=self.principal, patience=patience
+            )
+            self._requirements = everything
+            self._installed = installed
         changed = tuple(
             (name, before[name], version)
             for name, version in installed.packages
@@ -320,7 +343,8 @@ class Sandbox:
                 self._installed, self._requirements = None, ()
         if self._installed is None and self._base is not None:
             try:
-                self._base = await self._installer.preinstalled(report)
+                with _reporting(report) as tell:
+                    self._base = await self._installer.preinstalled(tell)
             except (InstallError, UnavailableError) as error:
                 self._base = None
                 self._lack(f"{self._should_come_with()} is gone and could not be installed again: {error}")
@@ -342,17 +366,15 @@ class Sandbox:
         return f"{PACKAGES}/{self._now.folder}" if self._now is not None and self._now.folder else None
 
     async def files(self) -> tuple[list[FileChange], int]:
-        """The files in the workspace, and how many there are beyond those that are listed.
+        """The files in the workspace, and how many there are beyond those that are listed. Waits for no other call.
 
         :raises UnavailableError: the engine failed.
         """
-        async with self._my_turn():
-            link = await self._living.connected()
-            with _exchange(link):
-                await link.send(Kind.LIST)
-                fields = await link.expect(Kind.FILES)
-                found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
-                return found, int(fields["more"])
+        link = await self._living.connected()
+        with _exchange(link):
+            fields = await link.ask(Kind.LIST)
+            found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
+            return found, int(fields["more"])
 
     async def read_file(self, path: str, *, limit: int | None = None) -> bytes:
         """What is in a file of the workspace.
@@ -364,8 +386,17 @@ class Sandbox:
         """
         async with self._my_turn():
             link = await self._living.connected()
+            limit = self._settings.workspace_size if limit is None else limit
+            return b"".join([chunk async for chunk in self._chunks(link, path, limit)])
+
+    @staticmethod
+    async def _chunks(link: Link, path: str, limit: int) -> AsyncGenerator[bytes]:
+        """What is in a file, in parts; the caller has the turn. See `read_file`."""
+        file = FileReader(link, path, limit)
+        while not file.is_complete:
             with _exchange(link):
-                return await read_chunks(link, path, self._settings.workspace_size if limit is None else limit)
+                chunk = await file.read()
+            yield chunk
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -378,27 +409,37 @@ class Sandbox:
                 raise SandboxLostError(
                     "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
                 )
-            try:
-                with anyio.fail_after(_RESET_SECONDS):
-                    await link.send(Kind.RESET, keep_files=keep_files)
-                    await link.expect(Kind.RESET_DONE)
-            except (SandboxLostError, TimeoutError):
-                # A new container is as good as a reset, unless files were to stay.
-                link.abandon("it could not be reset")
-                await self._living.connected()
-                self._note_starts()
-                self._imported = frozenset()
-                if keep_files:
-                    raise SandboxLostError(
-                        "The sandbox could not be reset and was replaced; its files are gone."
-                    ) from None
-            except anyio.get_cancelled_exc_class():
-                link.abandon("a reset was cancelled")
-                raise
+            was_reset = await self._was_reset(link, keep_files=keep_files)
             self._imported = frozenset()
+            try:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                if not was_reset:
+                    # A new container is as good as a reset, unless files were to stay.
+                    await self._living.connected()
+                    self._note_starts()
+            except anyio.get_cancelled_exc_class():
+                self._owed = _worst(self._owed, "lost")  # nobody is told now that it was done
+                self._owed_replaced |= not keep_files
+                raise
+            if not was_reset and keep_files:
+                raise SandboxLostError("The sandbox could not be reset and was replaced; its files are gone.")
             if not keep_packages and self._installed is not None and self._installer is not None:
                 self._installed, self._requirements = None, ()
                 self._installer.forget(self.id)
+
+    @staticmethod
+    async def _was_reset(link: Link, *, keep_files: bool) -> bool:
+        """Have the container reset; where that fails, it is given up. Once begun, it is not cancelled, which would cost
+        the files.
+        """
+        try:
+            with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
+                await link.send(Kind.RESET, keep_files=keep_files)
+                await link.expect(Kind.RESET_DONE)
+        except (SandboxLostError, TimeoutError):
+            link.abandon("it could not be reset")
+            return False
+        return True
 
     @property
     def _living(self) -> Keeper:
@@ -619,6 +660,23 @@ def _error(fields: dict[str, Any]) -> RunError:
 
 def _worst(*states: State) -> State:
     return max(states, key=STATES.index)
+
+
+@contextmanager
+def _reporting(report: Report | None) -> Generator[Report]:
+    """A *report* for what is shared with other sandboxes: what it raises is raised at the end."""
+    problems: list[Exception] = []
+
+    def tell(stage: str) -> None:
+        if report is not None and not problems:
+            try:
+                report(stage)
+            except Exception as error:
+                problems.append(error)
+
+    yield tell
+    if problems:
+        raise problems[0]
 
 
 @contextmanager

@@ -8,7 +8,12 @@ from ..engine import ContainerSpec
 from ..reports import WRITABLE
 from ..settings import Settings
 
-__all__ = ["give_back_uid", "runner_spec", "take_uid"]
+__all__ = ["give_back_uid", "runner_spec", "take_uid", "user_pids"]
+
+_RUNNER_PIDS = 8
+"""Processes that the runner starts beside a worker, such as a copy before the last one goes."""
+
+_MANY_UIDS = 1000
 
 _uids_in_use: set[int] = set()
 
@@ -26,6 +31,16 @@ def take_uid(first: int, last: int) -> int:
 def give_back_uid(uid: int) -> None:
     """Another sandbox may have *uid* now."""
     _uids_in_use.discard(uid)
+
+
+def user_pids(settings: Settings) -> int:
+    """Processes and threads of a sandbox from which on user code gets no more, so that the runner can go on copying its
+    variables; -1 for no such limit. The kernel counts them by user, so each sandbox must have one of its own.
+    """
+    first, last = settings.uid_range
+    if last - first < _MANY_UIDS:
+        return -1
+    return settings.pids - min(_RUNNER_PIDS, settings.pids // 4)
 
 
 def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:

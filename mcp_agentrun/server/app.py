@@ -15,14 +15,15 @@ from mcp import MCPDeprecationWarning
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
+from mcp_types.methods import serialize_server_result
 from pydantic import Field
 
 from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ..sandbox import Sandbox
+from ..sandbox import ReadFile, Result, Sandbox
 from ..sessions import NEW, Lease, Sessions
 from ..settings import Settings
 from .arguments import wrong_arguments
-from .connections import CallerOf, accept_log_levels, on_stdio, wants_log_messages
+from .connections import CallerOf, Lifespan, accept_log_levels, on_stdio, wants_log_messages
 from .marks import foreign, plain_text, unmarked
 from .render import (
     CONNECTION_LIFETIME,
@@ -36,6 +37,7 @@ from .render import (
     text_answer,
 )
 from .resources import KeptOutput, OutFolder, ServerWithFiles, announce_files, calling
+from .revisions import adapted, has
 
 __all__ = ["build_server"]
 
@@ -134,7 +136,7 @@ class _Call:
         self._told = now = anyio.current_time()
         self._doing = line
         elapsed = now - self.started
-        await self.ctx.report_progress(round(elapsed, 3), None, f"{line} ({elapsed:.1f} s)")
+        await self._report(elapsed, f"{line} ({elapsed:.1f} s)")
         if self.logs:
             text = unmarked(plain_text(recent.decode("utf-8", "replace")))
             await self.ctx.session.send_log_message(  # pyright: ignore[reportDeprecated]
@@ -146,7 +148,11 @@ class _Call:
         self._told = now = anyio.current_time()
         doing = foreign(self._doing if self.sandbox is None else self.sandbox.stage, limit=_STAGE)
         elapsed = now - self.started
-        await self.ctx.report_progress(round(elapsed, 3), None, f"{doing} ({elapsed:.0f} s)")
+        await self._report(elapsed, f"{doing} ({elapsed:.0f} s)")
+
+    async def _report(self, elapsed: float, message: str) -> None:
+        is_known = has(self.ctx.request_context.protocol_version, "ProgressNotificationParams", "message")
+        await self.ctx.report_progress(round(elapsed, 3), None, message if is_known else None)
 
 
 class _Calls:
@@ -238,11 +244,18 @@ async def _telling(call: _Call, answer: Callable[[], Awaitable[CallToolResult]])
     return result
 
 
-def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: OnCall = _unheard) -> MCPServer[None]:
+def build_server(
+    sessions: Sessions,
+    caller_of: CallerOf = on_stdio,
+    on_call: OnCall = _unheard,
+    *,
+    lifespan: Lifespan | None = None,
+) -> MCPServer[None]:
     """The MCP server over *sessions*. On stdio it begins to prepare a sandbox behind its first answer.
 
     :param caller_of: whose sandbox a call means.
     :param on_call: told of each call of a tool how it ended, and after how many seconds.
+    :param lifespan: entered for each stream to a client.
     :raises SettingsError: the folder for copies of files can't be made.
     """
     settings = sessions.settings
@@ -255,11 +268,14 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
     async def prepare_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         wrong = wrong_arguments(ctx)
         if wrong is not None:
-            return failure(f"Nothing was done: {wrong}", "error")
+            refusal = failure(f"Nothing was done: {wrong}", "error")  # which does not go through the SDK
+            return serialize_server_result(
+                ctx.method, ctx.protocol_version, refusal.model_dump(by_alias=True, mode="json", exclude_none=True)
+            )
         with calling(caller_of(ctx)):
             result = await call_next(ctx)
         await sessions.begin()
-        return result
+        return adapted(ctx.method, ctx.protocol_version, result)
 
     kept = KeptOutput()
     out = OutFolder(settings) if settings.out else None
@@ -273,6 +289,7 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         website_url="https://github.com/mcp-agentrun/mcp-agentrun",
         middleware=[prepare_after_first_answer],
         log_level="WARNING",
+        lifespan=lifespan,
     )
     accept_log_levels(server)
     open_world = settings.network != "none"
@@ -298,14 +315,19 @@ def build_server(sessions: Sessions, caller_of: CallerOf = on_stdio, on_call: On
         call = _Call(ctx, "run_python", "running")
 
         async def run(target: Sandbox, lease: Lease) -> CallToolResult:
-            result = await target.run(
-                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say
-            )
             handle = lease.handle
+            copied: list[str] = []
+
+            async def copy(result: Result, read: ReadFile) -> None:
+                if out is not None and result.files:
+                    folder = handle or (target.id if sessions.is_shared else None)
+                    copied.extend(await out.copy(read, folder, result.files))
+
+            result = await target.run(
+                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say, then=copy
+            )
             if result.output.written > settings.output_show:
                 kept.keep(target.id, output_uri(handle, result.number), result.output)
-            folder = handle or (target.id if sessions.is_shared else None)
-            copied = await out.copy(target, folder, result.files) if out is not None and result.files else ()
             if any(file.change == "created" for file in result.files):
                 await announce_files(ctx)
             return run_answer(

@@ -4,21 +4,23 @@ connection object is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import principal_components
+from mcp.server.connection import NotifyOnlyOutbound
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.types import EmptyResult, SetLevelRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ..sessions import STDIO, Caller
+from .tokens import principal_of
 
-__all__ = ["CallerOf", "accept_log_levels", "by_connection", "on_stdio", "wants_log_messages"]
+__all__ = ["CallerOf", "Lifespan", "accept_log_levels", "by_connection", "on_stdio", "streams", "wants_log_messages"]
 
 CallerOf = Callable[[ServerRequestContext[Any, Any]], Caller]
+Lifespan = Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]]
 
 _SEEN = "agentrun.seen"
 _LEVEL = "agentrun.log_level"
@@ -33,16 +35,21 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
     """How to tell the callers of a server over HTTP apart.
 
     Before 2026-07-28 there is a connection, which lives from the handshake to the end of the session. Later requests
-    each stand alone, even where they come over one stream of SSE: the SDK makes a connection object for each.
+    each stand alone, unless they come over one stream of SSE: then that is the connection, if the server was given
+    `streams`. The SDK makes a connection object for each of them nevertheless.
 
     :param disconnect: told when a connection has ended.
     """
 
     def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
         connection: Any = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
-        principal = _principal(ctx.request)
+        principal = "" if ctx.request is None else principal_of(ctx.request.scope)
         if connection.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            return Caller(None, principal)
+            stream: object = ctx.lifespan_context
+            if not isinstance(stream, _Stream) or not isinstance(connection.outbound, NotifyOnlyOutbound):
+                return Caller(None, principal)
+            stream.is_used = True
+            return Caller(stream, principal)
         if _SEEN not in connection.state:
             connection.state[_SEEN] = True
             connection.exit_stack.callback(disconnect, connection)
@@ -51,12 +58,28 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
     return caller_of
 
 
-def _principal(request: Any) -> str:
-    """The verified name of who sent *request*; empty where nobody has to say."""
-    user: object = request.scope.get("user") if request is not None else None
-    if not isinstance(user, AuthenticatedUser):
-        return ""
-    return "\n".join(part or "" for part in principal_components(user.access_token))
+class _Stream:
+    """Over which a client sends all its requests, or, where they come one by one, what stands for none."""
+
+    is_used = False
+
+
+def streams(disconnect: Callable[[Hashable], None]) -> Lifespan:
+    """A lifespan for a server over HTTP, whose clients over SSE are known by their streams.
+
+    :param disconnect: see `by_connection`.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Any]) -> AsyncGenerator[Any]:
+        stream = _Stream()
+        try:
+            yield stream
+        finally:
+            if stream.is_used:
+                disconnect(stream)
+
+    return lifespan
 
 
 def accept_log_levels(server: MCPServer[Any]) -> None:

@@ -9,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import anyio
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .tokens import principal_of
 
 __all__ = ["Buckets", "Drain", "RateLimit", "SessionShare", "StrangerLimit", "counted"]
 
@@ -229,10 +230,7 @@ def _too_many(early: float) -> JSONResponse:
 
 
 def _whose(scope: Scope) -> str:
-    user: object = scope.get("user")
-    if isinstance(user, AuthenticatedUser):
-        return f"principal {user.access_token.client_id} {user.access_token.subject or ''}"
-    return _address(scope)
+    return principal_of(scope) or _address(scope)
 
 
 def _address(scope: Scope) -> str:

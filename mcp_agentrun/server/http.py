@@ -32,7 +32,7 @@ from ..errors import AgentRunError, SettingsError
 from ..sessions import Sessions
 from ..settings import Settings
 from .app import build_server
-from .connections import by_connection
+from .connections import by_connection, streams
 from .guards import Drain, RateLimit, SessionShare, StrangerLimit, counted
 from .logs import configure_logging
 from .metrics import Metrics
@@ -197,7 +197,8 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     """
     settings = sessions.settings
     metrics = Metrics(sessions)
-    mcp = build_server(sessions, by_connection(sessions.disconnect), metrics.called)
+    ended = sessions.disconnect
+    mcp = build_server(sessions, by_connection(ended), metrics.called, lifespan=streams(ended))
     security = _transport_security(settings)
     streamable = mcp.streamable_http_app(
         transport_security=security,

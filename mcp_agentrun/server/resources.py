@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult, Resource, ResourceTemplate
 
 from ..errors import AgentRunError, FileError, SettingsError
-from ..sandbox import FileChange, Output, Sandbox
+from ..sandbox import FileChange, Output, ReadFile, Sandbox
 from ..sessions import Caller, Sessions
 from ..settings import Settings
 from .marks import foreign, quoted
@@ -216,33 +216,63 @@ class OutFolder:
             raise SettingsError(f"out: the folder {settings.out} can't be made: {error}") from None
         self._left = settings.out_size
 
-    async def copy(self, sandbox: Sandbox, handle: str | None, files: Sequence[FileChange]) -> list[str]:
-        """Copy *files* over the stream; returns what to say about it."""
+    async def copy(self, read: ReadFile, handle: str | None, files: Sequence[FileChange]) -> list[str]:
+        """Copy *files* over the stream, in parts; returns what to say about it."""
         copied, notes, renamed = 0, list[str](), list[str]()
         for file in files:
-            taken = 0
+            name = "/".join(map(_safe_name, file.path.split("/")))
             try:
-                # The second look is for what others, who copy meanwhile, have taken.
-                data = b"" if file.size > self._left else await sandbox.read_file(file.path, limit=self._left)
-                if max(file.size, len(data)) > self._left:
-                    notes.append(f"{quoted(file.path)} was not copied: the user's folder has had all that it may get.")
-                    continue
-                taken = len(data)
-                self._left -= taken
-                name = "/".join(map(_safe_name, file.path.split("/")))
-                await anyio.to_thread.run_sync(_write, self._folder, f"{handle}/{name}" if handle else name, data)
+                self._take(file.size)
+                parts = read(file.path, file.size + self._left)
+                await self._copy(parts, f"{handle}/{name}" if handle else name, file.size)
                 copied += 1
                 if name != file.path:
                     renamed.append(f"{quoted(file.path)} as {quoted(name)}")
-            except FileError as error:
+            except _FolderFullError:
+                notes.append(f"{quoted(file.path)} was not copied: the user's folder has had all that it may get.")
+            except AgentRunError as error:
                 notes.append(f"Not copied to the user's folder: {error}.")
+                if not isinstance(error, FileError):  # nor can any other be read
+                    break
             except OSError as error:
-                self._left += taken
                 notes.append(f"{quoted(file.path)} was not copied to the user's folder: {error.strerror}.")
         if copied:
             names = f", {', '.join(renamed)}" if renamed else ""
             notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}{names}.")
         return notes
+
+    def _take(self, size: int) -> None:
+        if size > self._left:
+            raise _FolderFullError
+        self._left -= size
+
+    async def _copy(self, parts: AsyncIterator[bytes], name: str, taken: int) -> None:
+        """Write a file of *parts*, for which *taken* bytes have been taken. What could not be written counts for
+        nothing.
+        """
+        size = 0
+        copy: _Copy | None = None
+        try:
+            async for part in parts:
+                size += len(part)
+                if size > taken:  # it has grown since
+                    self._take(size - taken)
+                    taken = size
+                copy = copy or await anyio.to_thread.run_sync(_Copy, self._folder, name)
+                await anyio.to_thread.run_sync(copy.write, part)
+            if copy is not None:
+                await anyio.to_thread.run_sync(copy.finish)
+        except BaseException:
+            size = 0
+            if copy is not None:
+                copy.discard()
+            raise
+        finally:
+            self._left += taken - size
+
+
+class _FolderFullError(Exception):
+    """The user's folder has had all that it may get."""
 
 
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
@@ -267,21 +297,31 @@ def _safe_name(name: str) -> str:
     return stem.encode()[: _NAME_BYTES - len(end.encode())].decode("utf-8", "ignore") + end
 
 
-def _write(folder: Path, name: str, data: bytes) -> None:
-    """Write a file below *folder*. No link there is followed: one in its place is replaced, and one on the way to it an
-    error.
+class _Copy:
+    """A file below *folder*, under a name of its own until it is finished. No link there is followed: one in its place
+    is replaced, and one on the way to it an error.
     """
-    target = folder / name
-    for parent in reversed(target.relative_to(folder).parents):
-        if parent != Path() and (folder / parent).is_symlink():
-            raise OSError(errno.ELOOP, "a link is in the way")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".agentrun-{secrets.token_hex(8)}")
-    try:
-        with path.open("xb") as file:  # for whom the user's umask says
-            file.write(data)
-        os.replace(path, target)
-    except BaseException:
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._target = folder / name
+        for parent in reversed(self._target.relative_to(folder).parents):
+            if parent != Path() and (folder / parent).is_symlink():
+                raise OSError(errno.ELOOP, "a link is in the way")
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._path = self._target.with_name(f".agentrun-{secrets.token_hex(8)}")
+        self._file = self._path.open("xb", buffering=0)  # for whom the user's umask says
+
+    def write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def finish(self) -> None:
+        self._file.close()
+        os.replace(self._path, self._target)
+
+    def discard(self) -> None:
         with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
+            self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)

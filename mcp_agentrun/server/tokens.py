@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import json
 import os
 import re
 import secrets
@@ -11,11 +12,13 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken, principal_components
+from starlette.types import Scope
 
 from ..errors import SettingsError
 
-__all__ = ["Tokens", "default_token_file", "read_secret"]
+__all__ = ["Tokens", "default_token_file", "principal_of", "read_secret"]
 
 _LINE = re.compile(r"(?:(?P<name>\S+)\s+)?(?P<token>\S+)")
 _SHORTEST = 16
@@ -81,6 +84,14 @@ class Tokens:
         # All are compared, each in constant time: how long it takes tells nothing.
         names = [name for name, known in self._by_name.items() if hmac.compare_digest(known, given)]
         return AccessToken(token=token, client_id=names[0], scopes=[]) if names else None
+
+
+def principal_of(scope: Scope) -> str:
+    """The verified name of who sent the request of *scope*, which no other principal has; empty where nobody has to
+    say.
+    """
+    user: object = scope.get("user")
+    return json.dumps(principal_components(user.access_token)) if isinstance(user, AuthenticatedUser) else ""
 
 
 def read_secret(path: Path, what: str) -> str:

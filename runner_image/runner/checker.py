@@ -48,6 +48,7 @@ def main(connection: socket.socket) -> None:
         decoder.feed(data)
         for _, payload in decoder:
             request = decode_json(payload)
+            linux.use_all_processors()
             try:
                 code, requirements = jupyter.as_python(request["code"])
                 verdict = check(code, **request["options"])

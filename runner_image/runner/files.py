@@ -57,9 +57,8 @@ class Workspace:
         """By inode of a folder, its watch."""
         self._is_blind = False
         """There are folders that are not watched."""
-        self._seen: _Seen = {}
         self._cut = False
-        self._scan()
+        self._seen = self._scan()
 
     def changes(self) -> tuple[list[list[Any]], int]:
         """What has been created or changed since the last call: path, size and ``created`` or ``changed`` of each, and
@@ -67,8 +66,7 @@ class Workspace:
         """
         if not self._has_happened():
             return [], 0
-        before = self._seen
-        self._scan()
+        before, self._seen = self._seen, self._scan()
         found = [
             [os.fsdecode(path), state[1], "changed" if path in before else "created"]
             for path, state in sorted(self._seen.items())
@@ -79,12 +77,11 @@ class Workspace:
     def forget(self) -> None:
         """Take what there is now for what has always been there."""
         self._drain()
-        self._scan()
+        self._seen = self._scan()
 
     def list(self) -> dict[str, Any]:
-        """The files that there are: path, size and time of change in nanoseconds."""
-        self._scan()
-        files = [[os.fsdecode(path), state[1], state[2]] for path, state in sorted(self._seen.items())]
+        """The files that there are: path, size and time of change in nanoseconds. They still count as changes."""
+        files = [[os.fsdecode(path), state[1], state[2]] for path, state in sorted(self._scan().items())]
         return {"files": files[:LISTED], "more": max(0, len(files) - LISTED) + self._cut}
 
     def read(self, path: str, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
@@ -154,7 +151,7 @@ class Workspace:
                 at += 16 + length
         return found
 
-    def _scan(self) -> None:
+    def _scan(self) -> _Seen:
         """Look at every file, and watch every folder."""
         self._is_blind = self._watch < 0
         self._cut = False
@@ -162,7 +159,7 @@ class Workspace:
         with contextlib.suppress(OSError):
             top = os.open(WORKSPACE, _FOLDER)
             self._look(top, b"", os.fstat(top).st_dev, 0, seen)
-        self._seen = seen
+        return seen
 
     def _look(self, folder: int, prefix: bytes, device: int, depth: int, seen: _Seen) -> None:
         """Add the files beneath the open *folder*, which is closed."""

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -193,14 +194,64 @@ _refusals = [0]
 """Processes and threads that the container had been refused, when `no_more_processes` was last asked."""
 
 
+_processors = os.sched_getaffinity(0)
+
+
+def use_all_processors() -> None:
+    """Undo what user code may have done to this process: no filter can forbid it to pin others than PID 1."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, _processors)
+
+
+user_processes = [-1]
+"""Processes and threads of the container, from which on user code gets no more; -1 where there is no such limit."""
+
+_ROUGHLY = 2  # have just ended
+_NPROC = resource.RLIMIT_NPROC
+_getrlimit = resource.getrlimit
+_setrlimit = resource.setrlimit
+
+
+def leave_room() -> None:
+    """Have this process, and those that it starts, leave the runner room for its own: see `user_processes`."""
+    most = _getrlimit(_NPROC)[1]
+    if user_processes[0] > 0:
+        own = user_processes[0] if most < 0 else min(user_processes[0], most)
+        _setrlimit(_NPROC, (own, most))
+
+
+def take_room() -> tuple[int, int]:
+    """Let this process take the room that `leave_room` leaves; returns what `set_room` takes to end that."""
+    before = _getrlimit(_NPROC)
+    _setrlimit(_NPROC, (before[1], before[1]))
+    return before
+
+
+def set_room(limits: tuple[int, int]) -> None:
+    _setrlimit(_NPROC, limits)
+
+
 def no_more_processes() -> bool:
-    """Whether the container has been refused a process or thread since this was last asked, by the kernel's count."""
+    """Whether the container has been refused a process or thread since this was last asked, by the kernel's count, or
+    has so many that user code gets no more.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if 0 <= _getrlimit(_NPROC)[0] <= _processes() + _ROUGHLY:
+            return True
     before = _refusals[0]
     for path in ("/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events"):
         with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as events:
             _refusals[0] = int(events.read().split()[1])
             break
     return _refusals[0] > before
+
+
+def _processes() -> int:
+    """Processes and threads of the container."""
+    for path in ("/sys/fs/cgroup/pids.current", "/sys/fs/cgroup/pids/pids.current"):
+        with contextlib.suppress(OSError), open(path, "rb") as count:
+            return int(count.read())
+    return 0
 
 
 def anonymous_memory(pid: int | None) -> int:

@@ -223,6 +223,7 @@ class Supervisor:
         self._output.keep = fields["output_keep"]
         self._checkpoints = fields["checkpoints"]
         self._installs, self._auto_install = fields["installs"], fields["auto_install"]
+        linux.user_processes[0] = fields["user_pids"]
         self._checkers.configure(fields["safety"])
         self._workers.begin(self._preload)
 

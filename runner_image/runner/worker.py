@@ -67,7 +67,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     session = Session()
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
     pid = _getpid()
-    is_open = False
+    is_open = is_copy = False
     stdin = sys.stdin
     knows_peers = _peer(birth) == 1  # gVisor names the caller itself
     connection = birth
@@ -83,7 +83,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
                 connection.sendall(encode_json(Kind.FORKED, error=error))
             else:
                 connection.close()
-                connection, pid, is_open = copy, _getpid(), False
+                connection, pid, is_open, is_copy = copy, _getpid(), False, True
                 connection.sendall(encode_json(Kind.READY))
             continue
         connection.close()
@@ -91,6 +91,9 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
             is_open = True
             linux.set_dumpable(True)  # or user code could not open its own /proc/self/fd
             linux.prefer_as_victim(_VICTIM)
+            if not is_copy:  # which has what its maker had
+                linux.leave_room()
+                linux.use_all_processors()
         _adopt_standard_streams(descriptors)
         if sys.stdin is stdin:  # made for the supervisor's, which can't be sought
             _open_stream(0, "stdin", "surrogateescape")
@@ -132,6 +135,7 @@ def _fork_copy() -> str | None:
     pid = _getpid()
     state = random.getstate()
     _signal(signal.SIGINT, signal.default_int_handler)  # by which a hook is ended that hangs
+    room = linux.take_room()
     try:
         linux.fork_sibling()
     except OSError as error:
@@ -139,6 +143,7 @@ def _fork_copy() -> str | None:
     except BaseException:  # of what user code has put in the place of something that a fork needs
         return "hooks"
     finally:
+        linux.set_room(room)
         _signal(signal.SIGINT, signal.SIG_IGN)
     if _getpid() != pid:
         random.setstate(state)  # the module has itself seeded anew in every fork

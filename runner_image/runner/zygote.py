@@ -59,6 +59,7 @@ def _serve_fork(control: socket.socket, decoder: FrameDecoder, turn_path: str) -
     decoder.feed(data)
     for _ in decoder:  # FORK is the only request there is
         birth = socket.socket(fileno=descriptors.pop(0))
+        linux.use_all_processors()
         try:
             pid = linux.fork_sibling()
         except OSError as error:

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Make runner_image/constraints.txt anew: the newest releases of what goes into the image by default, by version and
+# hash. Needs uv; takes whatever index uv is set to, and names none.
+set -eu
+cd "$(dirname "$0")/.."
+file=runner_image/constraints.txt
+{
+    grep '^#' "$file"
+    printf '%s\n' numpy pandas matplotlib uv |
+        uv pip compile -q --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate \
+            --no-emit-index-url --no-emit-find-links - |
+        sed 's/^\([^ ]*==[^ ]*\) \\$/\1 ; python_version == "3.13" \\/'
+} >"$file.new"
+mv "$file.new" "$file"
