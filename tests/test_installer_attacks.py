@@ -606,6 +606,31 @@ async def test_a_wheelhouse_with_hostile_files(runner_image: str, trap: Trap, tm
         assert not trap.sprang()
 
 
+async def test_an_installation_that_fails_spoils_none_of_its_other_packages(
+    runner_image: str, api: APIClient, tmp_path: Path
+) -> None:
+    house = tmp_path / "house"
+    make_wheel(house, "honest")
+    malformed = make_wheel(house, "malformed")  # of which uv says so when the others have been unpacked
+    malformed.rename(house / "malformed-4.0-py3-none-any.whl")
+    for path in house.iterdir():
+        folder = tmp_path / "simple" / path.name.partition("-")[0]
+        folder.mkdir(parents=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    with serve_index(tmp_path, api) as url:
+        for settings, network in (
+            (Settings(safety="off", wheelhouse=house, offline=True), NetworkSettings()),
+            (Settings(safety="off"), NetworkSettings(index_url=url)),
+        ):
+            async with open_sandbox(settings, network) as sandbox:
+                with pytest.raises(InstallError, match="does not match"):
+                    await sandbox.install(["malformed", "honest"])
+                for _ in range(2):
+                    assert (await sandbox.install("honest")).packages == (("honest", "1.0"),)
+                    assert await text_of(sandbox, "import honest; honest.VERSION") == "'1.0'\n"
+                    await sandbox.reset()
+
+
 # -- what a model asks for
 
 

@@ -322,6 +322,7 @@ class Call:
         self.workplace = workplace
         self.environment = environment
         self._before = lanes.unpacked(lane)
+        self._began = time.time()
 
     def uv(self, *arguments: str) -> str:
         """The output of uv.
@@ -352,6 +353,9 @@ class Call:
     def discard(self) -> None:
         """Remove what has been unpacked since this was made, complete or not."""
         lanes.remove(self.lane, *(lanes.unpacked(self.lane) - self._before))
+        # For wheels of a wheelhouse, uv believes its pointers without looking at what they point to.
+        pointers = ("-name", "*.rev", "-newermt", f"@{self._began}")
+        lanes.run(self.lane, ["/usr/bin/find", str(self.lane.cache), *pointers, "-delete"], {})
 
     def program(self, *command: str) -> None:
         """:raises OSError: it failed."""
