@@ -352,7 +352,7 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
     def pull(client: APIClient, name: str) -> str | None:
         pulled.append(name)
         dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex}\n".encode()
-        list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, decode=True))
+        list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, forcerm=True, decode=True))
         return None
 
     try:
@@ -396,7 +396,7 @@ def test_the_age_of_an_image_is_told_once(caplog: pytest.LogCaptureFixture) -> N
 def test_an_old_image_is_told_at_the_start(api: APIClient, image: str) -> None:
     old = f"mcp-agentrun-test-old:{uuid.uuid4().hex}"
     dockerfile = f"FROM {image}\nLABEL {LABEL_DATE}=2020-01-31\n".encode()
-    list(api.build(fileobj=io.BytesIO(dockerfile), tag=old, decode=True))
+    list(api.build(fileobj=io.BytesIO(dockerfile), tag=old, rm=True, forcerm=True, decode=True))
     holder = api.create_container(old)["Id"]  # or another process that builds would tidy it up
     try:
         command = [sys.executable, "-m", "mcp_agentrun", "build", "--image", old]
