@@ -1,12 +1,14 @@
 #!/bin/sh
 # Make runner_image/constraints.txt anew: the newest releases of what goes into the image by default, by version and
 # hash. Needs uv; takes whatever index uv is set to, and names none.
+#
+# python-dateutil stays below 3: boto3 and many others do not allow a later one, and pandas works with it as well.
 set -eu
 cd "$(dirname "$0")/.."
 file=runner_image/constraints.txt
 {
     grep '^#' "$file"
-    printf '%s\n' numpy pandas matplotlib uv |
+    printf '%s\n' numpy pandas matplotlib 'python-dateutil<3' uv |
         uv pip compile -q --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate \
             --no-emit-index-url --no-emit-find-links - |
         sed 's/^\([^ ]*==[^ ]*\) \\$/\1 ; python_version == "3.13" \\/'
