@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
+.PHONY: help setup demo test lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint    linters and type checks only"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
+	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
@@ -44,6 +45,9 @@ test: lint
 
 packages: setup
 	$(PYTHON) -m pytest -s tests/packages_real.py tests/display_real.py
+
+known-packages: setup
+	$(PYTHON) -m tests.known_packages $(KNOWN)
 
 bench-packages: setup
 	$(PYTHON) -m benchmarks.packages

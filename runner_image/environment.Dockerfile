@@ -59,7 +59,7 @@ LABEL mcp-agentrun.image=build
 USER 0
 
 # System libraries that well-known packages load and that no wheel brings (lightgbm, python-magic, cairosvg, pyzbar,
-# weasyprint, pyvista, opencv-python), 45 MB together. libgl1 without what it depends on: that would be 200 MB of drivers.
+# weasyprint, pyvista, opencv-python, pyodbc, psycopg), 40 MB together. libgl1 without what it depends on: that would be 200 MB of drivers.
 # Without Debian's mirror the image is complete but for these.
 RUN set -eu; \
     options="-qq -o APT::Sandbox::User=root -o Acquire::Retries=2 -o Acquire::http::Timeout=15"; \
@@ -68,7 +68,7 @@ RUN set -eu; \
     cd /tmp/gl; \
     if apt-get $options update \
         && apt-get $options install -y --no-install-recommends libgomp1 libmagic1 libcairo2 libzbar0 libpango-1.0-0 \
-            libpangoft2-1.0-0 libharfbuzz-subset0 libglib2.0-0 libxrender1 libxext6 libsm6 \
+            libpangoft2-1.0-0 libharfbuzz-subset0 libglib2.0-0 libxrender1 libxext6 libsm6 libodbc2 libpq5 \
         && apt-get $options download libgl1 libglx0 libglvnd0; then \
         for package in *.deb; do dpkg -x "$package" /; done; \
         ldconfig; \

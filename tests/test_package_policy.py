@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.errors import InvalidRequestError, SettingsError
-from mcp_agentrun.packages.known import MODULES, WELL_KNOWN
+from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
 from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
 from mcp_agentrun.settings import load
@@ -164,15 +165,53 @@ def test_satisfied_by_what_is_there(requirement: str, satisfied: bool) -> None:
         ("pandas", None),
         ("cowsay", None),
         ("six2", None),  # too short to tell
+        ("markdown2", None),
+        ("httpx2", None),
+        ("PyMC3", None),
+        ("boto", None),
+        ("pyts", None),
+        ("torchx", None),
+        ("tdqm", "tqdm"),  # downloaded often, by this slip
     ],
 )
 def test_look_alikes(name: str, meant: str | None) -> None:
     assert look_alike(name) == meant
 
 
+@pytest.mark.parametrize("name", ["reqeusts", "sklearn", "tdqm", "Numpyy"])
+def test_a_look_alike_is_let_through_as_the_answer_says(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="install '") as refused:
+        policy().judge_asked([name])
+    (said,) = re.findall("install '(.*)'", str(refused.value))
+    policy().judge_asked(parse_requirements(said))
+    policy().judge_asked(parse_requirements(f"{said},<9"))
+    with pytest.raises(InvalidRequestError):
+        policy().judge_asked([f"{name}>=1,<9"])
+    with pytest.raises(InvalidRequestError, match="denied"):
+        policy(deny=(name,)).judge_asked(parse_requirements(said))
+
+
+@pytest.mark.parametrize(
+    ("module", "instead"),
+    [
+        ("jieba", "rjieba"),
+        ("MySQLdb", "pymysql"),
+        ("community", "networkx"),
+        ("odf", "calamine"),
+        ("pkg_resources", "setuptools<82"),
+    ],
+)
+def test_for_what_has_no_wheel_another_package_is_named(module: str, instead: str) -> None:
+    assert policy().automatic([module], "known") == ()
+    assert instead in policy().advice(module)
+
+
 def test_the_data_sets_are_sound() -> None:
     assert all(canonicalize_name(name) == name for name in WELL_KNOWN)
-    assert {canonicalize_name(name) for name in MODULES.values()} <= WELL_KNOWN
+    assert set(MODULES.values()) <= WELL_KNOWN | INSTEAD.keys() | LACKS.keys()
+    assert WELL_KNOWN.isdisjoint(INSTEAD)
+    assert all(canonicalize_name(name) == name for name in ESTABLISHED)
+    assert ESTABLISHED.isdisjoint({*WELL_KNOWN, *map(canonicalize_name, MODULES)}), "no news"
     assert 300 <= len(WELL_KNOWN) <= 500
     assert all(canonicalize_name(module) != canonicalize_name(name) for module, name in MODULES.items()), "no news"
     rules = policy()
@@ -181,14 +220,14 @@ def test_the_data_sets_are_sound() -> None:
 
 IMPORTS = """
 PIL pillow, bs4 beautifulsoup4, cv2 opencv-python-headless, sklearn scikit-learn, skimage scikit-image, yaml pyyaml,
-dateutil python-dateutil, docx python-docx, pptx python-pptx, dotenv python-dotenv, fitz pymupdf, jwt pyjwt, git
-gitpython, Crypto pycryptodome, nacl pynacl, OpenSSL pyopenssl, serial pyserial, usb pyusb, zmq pyzmq, attr attrs,
-psycopg2 psycopg2-binary, MySQLdb mysqlclient, imblearn imbalanced-learn, umap umap-learn, pywt pywavelets, skopt
-scikit-optimize, faiss faiss-cpu, stan pystan, community python-louvain, magic python-magic, slugify python-slugify,
-websocket websocket-client, socks pysocks, telegram python-telegram-bot, jose python-jose, dns dnspython, grpc grpcio,
-box python-box, pdfminer pdfminer-six, odf odfpy, cpuinfo py-cpuinfo, rpds rpds-py, argon2 argon2-cffi, markdown_it
+dateutil python-dateutil, docx python-docx, pptx python-pptx, dotenv python-dotenv, fitz pymupdf, jwt pyjwt, Crypto
+pycryptodome, nacl pynacl, OpenSSL pyopenssl, serial pyserial, usb pyusb, zmq pyzmq, attr attrs, psycopg2
+psycopg2-binary, imblearn imbalanced-learn, umap umap-learn, pywt pywavelets, skopt scikit-optimize, faiss
+faiss-cpu, stan pystan, magic python-magic, slugify python-slugify, websocket websocket-client, socks pysocks,
+telegram python-telegram-bot, jose python-jose, dns dnspython, grpc grpcio,
+box python-box, pdfminer pdfminer-six, cpuinfo py-cpuinfo, rpds rpds-py, argon2 argon2-cffi, markdown_it
 markdown-it-py, z3 z3-solver, Bio biopython, absl absl-py, rest_framework djangorestframework, ruamel ruamel-yaml,
-pkg_resources setuptools, mpl_toolkits matplotlib, pylab matplotlib, pythonjsonlogger python-json-logger, Cryptodome
+mpl_toolkits matplotlib, pylab matplotlib, pythonjsonlogger python-json-logger, Cryptodome
 pycryptodomex
 """
 """Modules whose distribution has another name, of those that models write."""

@@ -15,9 +15,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio
+from packaging.requirements import Requirement
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
+    canonicalize_name,
     parse_sdist_filename,
     parse_wheel_filename,
 )
@@ -30,6 +32,7 @@ from ..protocol import Kind
 from ..settings import Settings
 from .answers import Cached, Done, Forgotten, Progress, Resolved, Wanted
 from .exchange import Exchange, Request
+from .known import INSTEAD
 from .pins import FILE_NAME, requirement_line
 from .policy import Constraints, Policy, Rule, parse_requirements
 from .turns import Turns
@@ -283,7 +286,7 @@ class Installer:
                     raise
         except SandboxLostError as error:
             raise self._lost(error) from error
-        installed = self._installed(done)
+        installed = self._installed(done, requirements)
         if installed.folder:
             self._held.add(sandbox)
         return installed
@@ -442,9 +445,11 @@ class Installer:
             await request.send(Kind.WHEEL, name="", data="")
             await request.expect(Wanted)
 
-    def _installed(self, done: Done) -> Installed:
+    def _installed(self, done: Done, requirements: Iterable[str] = ()) -> Installed:
         if done.error is not None:
-            raise InstallError(self._without_secrets(done.error))
+            names = {canonicalize_name(Requirement(text).name) for text in requirements if "wheels" in done.error}
+            instead = (f" Instead of {name!r}, use {INSTEAD[name]}." for name in sorted(names & INSTEAD.keys()))
+            raise InstallError(self._without_secrets(done.error) + "".join(instead))
         return Installed(done.folder, done.packages, done.satisfied, modules=done.modules)
 
     def _without_secrets(self, text: str) -> str:

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ..errors import InvalidRequestError, SettingsError
-from .known import WELL_KNOWN
+from .known import INSTEAD, WELL_KNOWN
 from .names import PYTHONS_OWN, distribution_of, look_alike
 
 __all__ = ["Constraints", "Policy", "Rule", "combine", "is_satisfied", "parse_requirements"]
@@ -22,6 +22,8 @@ _MOST = 50
 _LONGEST = 300
 _HOW = "Give names as on the package index, such as 'requests' or 'scipy>=1.14'."
 _RULE = re.compile(r"([A-Za-z0-9*?][A-Za-z0-9._*?-]*)\s*(.*)", re.DOTALL)
+_MEANT = ">=0"
+"""Behind a name that resembles a well-known one, says that this name is meant. Nobody writes it for anything else."""
 _HASH = re.compile(r"--hash[= ]\s*(sha(?:256|384|512):[0-9a-f]+)")
 
 
@@ -129,17 +131,19 @@ class Policy:
     def judge_asked(self, requirements: Iterable[str]) -> None:
         """:raises InvalidRequestError: one of *requirements* may not be asked for; the text says why."""
         for text in requirements:
-            name = canonicalize_name(Requirement(text).name)
+            requirement = Requirement(text)
+            name = canonicalize_name(requirement.name)
             if not any(rule.names(name) for rule in self.allow):
                 raise InvalidRequestError(f"{name!r} is not on this server's list of allowed packages.")
             for rule in self.deny:
                 if rule.names(name) and not rule.versions:
                     raise InvalidRequestError(f"{name!r} is denied by this server's rule {str(rule)!r}.")
-            known = look_alike(name)
-            if known is not None and not any(rule.pattern == name for rule in self.allow):
+            is_meant = _MEANT in map(str, requirement.specifier) or any(rule.pattern == name for rule in self.allow)
+            known = None if is_meant else look_alike(name)
+            if known is not None:
                 raise InvalidRequestError(
-                    f"{name!r} is not a well-known package, but resembles {known!r}. Did you mean {known!r}? If it "
-                    "really is another package, its name has to be put on this server's list of allowed packages."
+                    f"{name!r} is not a well-known package, but resembles {known!r}. Did you mean {known!r}? If you "
+                    f"are sure that {name!r} is another package and the one you want, install {name + _MEANT!r}."
                 )
 
     def judge_resolved(self, asked: Iterable[str], pins: Mapping[str, str]) -> str | None:
@@ -203,6 +207,11 @@ class Policy:
             self.judge_asked([name])
         except InvalidRequestError as error:
             return f"The {kind} {module!r} is not installed. {error}"
+        if name in INSTEAD:
+            return (
+                f"The {kind} {module!r} is not installed; it is of {name!r}, of which the public index has no wheel. "
+                f"Instead, use {INSTEAD[name]}."
+            )
         if name.partition("[")[0] in WELL_KNOWN:
             return f"The {kind} {module!r} is not installed. Install it with install_package({name!r})."
         return (

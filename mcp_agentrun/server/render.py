@@ -12,6 +12,7 @@ from urllib.parse import quote
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 
 from ..packages.installer import Installed
+from ..packages.known import LACKS
 from ..safety import Finding
 from ..sandbox import Outcome, Output, Picture, Result, State
 from ..settings import Settings
@@ -320,6 +321,8 @@ def _install_lines(installed: Installed) -> list[str]:
     lines: list[str] = []
     if installed.packages:
         lines.append("Installed, ready to import: " + _named(installed.packages) + ".")
+        names = [name for name, _ in installed.packages if name in LACKS]
+        lines += [f"For its main purpose, {name} needs what the sandbox lacks: {LACKS[name]}." for name in names]
     if installed.satisfied:
         lines.append("Was there already: " + _named(installed.satisfied) + ".")
     if installed.skipped:
