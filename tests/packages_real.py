@@ -24,6 +24,34 @@ USES = {
 }
 
 
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+LOADS = {
+    "lightgbm": ("lightgbm", "print(lightgbm.LGBMRegressor(n_jobs=1).fit([[1], [2]] * 20, [1, 2] * 20).n_features_)"),
+    "python-magic": ("magic", "print(magic.from_buffer(b'%PDF-1.7', mime=True))"),
+    "cairosvg": ("cairosvg", f"print(cairosvg.svg2png(b'{SVG}')[1:4])"),
+    "pyzbar qrcode": (
+        "pyzbar.pyzbar",
+        "import qrcode; print(pyzbar.pyzbar.decode(qrcode.make('agentrun').get_image())[0].data)",
+    ),
+    "weasyprint": ("weasyprint", "print(weasyprint.HTML(string='<p>x').write_pdf()[:4])"),
+    "pyodbc": ("pyodbc", "print(pyodbc.drivers())"),
+    "psycopg": ("psycopg", "print(psycopg.pq.version())"),
+    "pyvista": ("pyvista", "print(pyvista.Sphere().n_points)"),
+    "opencv-python": ("cv2", "print(cv2.__version__)"),
+}
+"""What loads a library of the system's, put to a use that needs it."""
+
+
+async def test_system_libraries_are_there(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        for requirement, (module, use) in LOADS.items():
+            answer = await client.call_tool("install_package", {"packages": requirement})
+            assert not answer.is_error, text_of(answer)
+            run = await client.call_tool("run_python", {"code": f"import {module}\n{use}", "timeout": 300})
+            assert not run.is_error, (requirement, text_of(run))
+            print(f"{requirement}: {text_of(run).strip()}")  # noqa: T201
+
+
 async def test_each_is_installed_and_used_with_the_variables_alive(open_client: OpenClient) -> None:
     async with open_client() as client:
         await client.call_tool("run_python", {"code": "before = [1, 2, 3]"})

@@ -6,15 +6,21 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mcp.types import CallToolResult, TextContent
 from packaging.utils import canonicalize_name
 
-from mcp_agentrun.errors import InvalidRequestError, SettingsError
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
+from mcp_agentrun.packages.answers import Done
+from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
 from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
-from mcp_agentrun.settings import load
+from mcp_agentrun.server.render import install_answer
+from mcp_agentrun.settings import Settings, load
 
 BENIGN = Path(__file__).parents[2] / "shared/corpora/benign.jsonl"
 
@@ -204,6 +210,30 @@ def test_a_look_alike_is_let_through_as_the_answer_says(name: str) -> None:
 def test_for_what_has_no_wheel_another_package_is_named(module: str, instead: str) -> None:
     assert policy().automatic([module], "known") == ()
     assert instead in policy().advice(module)
+
+
+@pytest.mark.parametrize("name", sorted(LACKS))
+def test_the_answer_to_an_installation_says_what_is_lacking(name: str) -> None:
+    (line,) = _texts(install_answer(Installed("", ((name, "1.0"),), ())))
+    assert line.startswith(f"Installed, ready to import: {name} 1.0.\n")
+    assert LACKS[name] in line
+    (line,) = _texts(install_answer(Installed("", (), ((name, "1.0"),))))
+    assert LACKS[name] not in line
+
+
+def _texts(answer: CallToolResult) -> list[str]:
+    return [part.text for part in answer.content if isinstance(part, TextContent)]
+
+
+@pytest.mark.parametrize("name", sorted(INSTEAD))
+def test_where_there_is_no_wheel_the_error_names_another_package(name: str) -> None:
+    engine: Any = None
+    installer = Installer(engine, Settings(), NetworkSettings())
+    for error, is_told in (("all versions have no usable wheels", True), ("the volume is full", False)):
+        done = Done(request=1, sandbox="a" * 32, folder="", packages=(), satisfied=(), modules={}, error=error)
+        with pytest.raises(InstallError) as raised:
+            installer._installed(done, [f"{name}>=1"])  # pyright: ignore[reportPrivateUsage]
+        assert (INSTEAD[name] in str(raised.value)) is is_told
 
 
 def test_the_data_sets_are_sound() -> None:

@@ -78,13 +78,13 @@ MODULES: dict[str, str] = _modules()
 
 ESTABLISHED: frozenset[str] = frozenset(
     """
-    aiofile antropy astrapy authlib blosc boto bpython cchardet cdflib crick cssselect2 ctransformers cwcwidth
-    dataset datazets deepdiff6 demoji dhash djongo dparse dydantic ecoji efinance faiss-gpu fastai grequests gsutil
-    hjson htpy httpr httpx2 ijson ipytest itables jaxlie jsonpath lkml markdown2 marko motor myjwt ngboost openapi
-    paramz parsel parsl parsy pathy pins poml pqdm psycopg-binary pyais pyaml pyasn pydlt pydo pydoe pydomo pymantic
-    pymc3 pymssql pypdf3 pystac pyston pytd pyte pyts pyvim pyvips pyvisa retworkx rtoml scapy scipp scrypt sdkit
-    sparse spython sqlglotc stqdm tensorboardx tombi tools tooz torchx trie trino unicorn usort vyper willow wimpy
-    xoto3 yaql yarg
+    aiofile antropy arc4 argh astrapy authlib blosc boto bpython cchardet cdflib crick cssselect2 ctransformers
+    cwcwidth dataset datazets deepdiff6 demoji dhash djongo dparse dydantic ecoji efinance eido faiss-gpu fastai
+    grequests gsutil hjson htpy httpr httpx2 ijson ipytest itables jaxlie jsonpath lkml marko motor myjwt ngboost
+    openapi paramz parsel parsl parsy pathy pins poml pqdm psycopg-binary pyais pyaml pyasn pyats pydlt pydo pydoe
+    pydomo pygad pygam pygdal pyld pymantic pymc3 pymssql pyocd pyop pypdf3 pystac pyston pytd pyte pyvim pyvips
+    pyvisa retworkx rtoml scapy scipp scrypt sdkit sparse spython sqlglotc stqdm tensorboardx tombi tools tooz
+    torchx trie trino unicorn usort vyper wandb willow wimpy xoto3 yaql yarg
     """.split()  # noqa: SIM905
 )
 """Names that resemble a well-known one and belong to packages of their own.
