@@ -26,7 +26,10 @@ USES = {
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 LOADS = {
-    "lightgbm": ("lightgbm", "print(lightgbm.LGBMRegressor(n_jobs=1).fit([[1], [2]] * 20, [1, 2] * 20).n_features_)"),
+    "lightgbm": (
+        "lightgbm",
+        "import numpy; print(lightgbm.Dataset(numpy.ones((9, 2)), numpy.ones(9)).construct().num_feature())",
+    ),
     "python-magic": ("magic", "print(magic.from_buffer(b'%PDF-1.7', mime=True))"),
     "cairosvg": ("cairosvg", f"print(cairosvg.svg2png(b'{SVG}')[1:4])"),
     "pyzbar qrcode": (
