@@ -210,6 +210,7 @@ def test_a_look_alike_is_let_through_as_the_answer_says(name: str) -> None:
 def test_for_what_has_no_wheel_another_package_is_named(module: str, instead: str) -> None:
     assert policy().automatic([module], "known") == ()
     assert instead in policy().advice(module)
+    policy().judge_asked([distribution_of(module)])
 
 
 @pytest.mark.parametrize("name", sorted(LACKS))

@@ -21,7 +21,6 @@ WELL_KNOWN: frozenset[str] = frozenset(row[0] for row in _ROWS)
 
 LACKS: dict[str, str] = {
     "cmdstanpy": "CmdStan, which is compiled code; pymc does without",
-    "docker": "a container engine",
     "gitpython": "the program git, without which it can't be imported; dulwich does without",
     "graphviz": "the program dot; its sources can be written, and networkx draws with matplotlib",
     "kaleido": "a Chrome browser",

@@ -6,7 +6,7 @@ import sys
 
 from packaging.utils import canonicalize_name
 
-from .known import ESTABLISHED, MODULES, WELL_KNOWN
+from .known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
 
 __all__ = ["PYTHONS_OWN", "distribution_of", "look_alike"]
 
@@ -38,7 +38,7 @@ def look_alike(name: str) -> str | None:
     One character more, less or other, or two neighbours exchanged; dashes and digits at the end don't count.
     """
     name = canonicalize_name(name)
-    if name in WELL_KNOWN or name in ESTABLISHED:
+    if any(name in names for names in (WELL_KNOWN, ESTABLISHED, INSTEAD, LACKS)):
         return None
     module = next((module for module in MODULES if canonicalize_name(module) == name), None)
     if module is not None:
