@@ -22,16 +22,19 @@ from mcp_agentrun.settings import Settings
 pytestmark = pytest.mark.anyio
 
 ME, OTHER = "a" * 32, "b" * 32
+FOLDER = "f" * 16
 Answer = tuple[Kind, dict[str, Any]]
 Script = Callable[[Kind, dict[str, Any]], Sequence[Answer]]
 
 
 def done(request: int, sandbox: str = ME, **fields: Any) -> Answer:
     told = {
-        "folder": f"sandboxes/{sandbox}/1",
+        "folder": f"sandboxes/{sandbox}/{FOLDER}",
         "packages": [["x", "1.0"]],
         "satisfied": [],
+        "replaced": [],
         "modules": {},
+        "notes": [],
         "error": None,
     }
     return Kind.INSTALL_DONE, {"request": request, "sandbox": sandbox, **told, **fields}
@@ -168,14 +171,17 @@ def faults() -> list[Answer]:
         found += [(kind, {}), (kind, {**fields, "more": 1}), (kind, {**fields, "request": 99})]
     found += [(Kind.RESOLVED, {"request": 1, "pins": pins}) for pins in HOSTILE_PINS]
     found += [done(1, packages=list(map(list, pins.items()))) for pins in HOSTILE_PINS]
-    found += [done(1, OTHER), done(1, folder=f"sandboxes/{OTHER}/1"), done(1, folder=f"sandboxes/{ME}/../{OTHER}/1")]
-    found += [done(1, folder="/etc"), done(1, folder=f"sandboxes/{ME}/1\n"), done(2), done(2, OTHER)]
+    folders = (f"{OTHER}/{FOLDER}", f"{ME}/../{OTHER}/{FOLDER}", f"{ME}/{FOLDER}\n", f"{ME}/1", "../etc")
+    found += [done(1, folder=f"sandboxes/{folder}") for folder in folders]
+    found += [done(1, OTHER), done(1, folder="/etc"), done(2), done(2, OTHER)]
     found += [(kind, {}) for kind in Kind if kind not in GOOD and kind is not Kind.PONG]
     return found
 
 
 def _passes(name: str, value: object) -> bool:
     """Whether *value* is a right one, or the end of an installation that has failed or has nothing to add."""
+    if name in ("notes", "replaced") and value in ([], [""], ["x"]):
+        return True
     allowed = {"text": str, "error": (str, type(None)), "size": int, "busy": int, "wanted": bool}
     empty = {"pins": ({},), "packages": ([],), "satisfied": ([],), "modules": ({},), "folder": ("",)}
     is_number = isinstance(value, bool) and allowed.get(name) is int
@@ -195,7 +201,7 @@ async def lie_once(kind: Kind, fields: dict[str, Any]) -> None:
     async with installer_of(lie, honest) as (installer, engine):
         with pytest.raises(UnavailableError):
             await installer.install(ME, ["x"])
-        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/1"
+        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
         assert engine.started == 2
 
 
@@ -207,11 +213,11 @@ async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> N
         return [*said, *said] if asked is Kind.APPROVED else said
 
     async with installer_of(twice, honest) as (installer, _):
-        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/1"
+        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
         with anyio.fail_after(20):
             with contextlib.suppress(UnavailableError):
-                assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
-            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
+                assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
+            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
 
 
 async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) -> None:
@@ -233,7 +239,7 @@ async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(install, ME)
                 tasks.start_soon(install, OTHER)
-    assert found == {ME: f"sandboxes/{ME}/1", OTHER: f"sandboxes/{OTHER}/1"}
+    assert found == {ME: f"sandboxes/{ME}/{FOLDER}", OTHER: f"sandboxes/{OTHER}/{FOLDER}"}
 
 
 async def test_an_installer_that_says_nothing_is_given_up(anyio_backend: str) -> None:

@@ -70,10 +70,17 @@ class Installed:
     """Name and version of what the sandbox had and does not need any more."""
     changed: tuple[tuple[str, str, str], ...] = ()
     """Name, earlier and new version of what the sandbox had in another version."""
+    replaced: tuple[str, ...] = ()
+    """Names of what the image has in another version."""
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Top-level modules by name of what the sandbox had in another version."""
+    """Top-level modules by name of what the sandbox had, or the image has, in another version."""
     stale: tuple[str, ...] = ()
     """Names of what has changed and has been imported before: that version stays in use until a reset."""
+    waiting: tuple[str, ...] = ()
+    """Names of what the interpreter has loaded in another version of the image's: until a reset, the session goes on
+    with what it had, and nothing of this installation can be imported."""
+    notes: tuple[str, ...] = ()
+    """What holds back something that is not in its newest version, in sentences."""
     lacking: str | None = None
     """What the sandbox lacks of what it should have, and why: in sentences, told once."""
 
@@ -445,7 +452,14 @@ class Installer:
     def _installed(self, done: Done) -> Installed:
         if done.error is not None:
             raise InstallError(self._without_secrets(done.error))
-        return Installed(done.folder, done.packages, done.satisfied, modules=done.modules)
+        return Installed(
+            done.folder,
+            done.packages,
+            done.satisfied,
+            replaced=done.replaced,
+            modules=done.modules,
+            notes=tuple(map(self._without_secrets, done.notes)),
+        )
 
     def _without_secrets(self, text: str) -> str:
         """*text* without the user names and passwords with which packages are fetched, in a URL or out of it."""

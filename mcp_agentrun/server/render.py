@@ -14,6 +14,7 @@ from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 from ..packages.installer import Installed
 from ..safety import Finding
 from ..sandbox import Outcome, Output, Picture, Result, State
+from ..sandbox.result import KEEPING_RESET
 from ..settings import Settings
 from .marks import foreign, plain_text, quoted, unmarked
 
@@ -319,11 +320,12 @@ def install_answer(installed: Installed, *, note: str | None = None) -> CallTool
 def _install_lines(installed: Installed) -> list[str]:
     lines: list[str] = []
     if installed.packages:
-        lines.append("Installed, ready to import: " + _named(installed.packages) + ".")
+        ready = "" if installed.waiting else ", ready to import"
+        lines.append(f"Installed{ready}: {_named(installed.packages)}.")
     if installed.satisfied:
         lines.append("Was there already: " + _named(installed.satisfied) + ".")
     if installed.skipped:
-        lines.append(f"Not needed here, by the marker: {', '.join(map(_name, installed.skipped))}.")
+        lines.append(f"Not needed here, by the marker: {_listed(installed.skipped)}.")
     if installed.removed:
         lines.append("Removed: " + _named(installed.removed) + ".")
     if installed.changed:
@@ -333,12 +335,22 @@ def _install_lines(installed: Installed) -> list[str]:
         lines.append(f"Changed: {changes}.")
     if installed.stale:
         lines.append(
-            f"Imported before in the earlier version: {', '.join(map(_name, installed.stale))}. That one stays in use "
-            "until reset_sandbox(keep_packages=True, keep_files=True)."
+            f"Imported before in the earlier version: {_listed(installed.stale)}. That one stays in use "
+            f"until {KEEPING_RESET}."
         )
+    if installed.waiting:
+        lines.append(
+            f"This takes effect with {KEEPING_RESET}, which forgets the variables. Until then the session stays as it "
+            f"was, because it has already loaded the earlier version of {_listed(installed.waiting)}."
+        )
+    lines += installed.notes
     if installed.lacking is not None:
         lines.append(installed.lacking)
     return lines or ["Nothing had to be installed."]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(_name, names))
 
 
 def _named(items: Iterable[tuple[str, str]]) -> str:
