@@ -238,11 +238,11 @@ class Installer:
                     shutil.rmtree(lane.used, ignore_errors=True)
             _clear_out(WHEELHOUSES, set())
         else:
-            self._trim()
+            with contextlib.suppress(Exception):  # whoever waits for the answer gets one
+                self._trim()
         used: dict[str, float] = {}
         for path in USED.glob("*/*"):
-            with contextlib.suppress(OSError):  # another server may be trimming the cache
-                used[path.name] = max(path.stat().st_mtime, used.get(path.name, 0.0))
+            used[path.name] = max(_last_used(path), used.get(path.name, 0.0))
         size, _ = measure(*(lane.cache for lane in lanes.ALL), WHEELHOUSES)
         self.send(encode_json(Kind.CACHED, request=request, size=size, packages=sorted(used.items()), busy=len(busy)))
 
@@ -252,7 +252,7 @@ class Installer:
         """
         with self._trimming:
             size, _ = measure(*(lane.cache for lane in lanes.ALL))
-            for path in sorted(USED.glob("*/*"), key=lambda path: path.stat().st_mtime):
+            for path in sorted(USED.glob("*/*"), key=_last_used):
                 if size <= self.options["cache_size"]:
                     return
                 lane = next(lane for lane in lanes.ALL if lane.name == path.parent.name)
@@ -323,6 +323,13 @@ def _furnish() -> None:
         folder.mkdir(exist_ok=True)
         os.chown(folder, OWNER, READERS if folder == WHEELHOUSES else OWNER)
         folder.chmod(mode)
+
+
+def _last_used(path: Path) -> float:
+    """When *path* was last touched; 0 where another server has removed it meanwhile."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _needs_of(distribution: importlib.metadata.Distribution) -> list[Requirement]:
