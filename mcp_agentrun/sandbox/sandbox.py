@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 from packaging.utils import canonicalize_name
 
+from ..background import contained
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..errors import (
@@ -108,7 +109,7 @@ class Sandbox:
         self._stack.callback(tasks.cancel_scope.cancel)
         self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
         self._keeper.begin()
-        tasks.start_soon(self._preinstall)
+        tasks.start_soon(contained, self._preinstall)
         return self
 
     async def _hello(self) -> dict[str, Any]:
