@@ -241,8 +241,8 @@ class Installer:
             with contextlib.suppress(Exception):  # whoever waits for the answer gets one
                 self._trim()
         used: dict[str, float] = {}
-        for path in USED.glob("*/*"):
-            used[path.name] = max(_last_used(path), used.get(path.name, 0.0))
+        for last, path, _ in _used():
+            used[path.name] = last
         size, _ = measure(*(lane.cache for lane in lanes.ALL), WHEELHOUSES)
         self.send(encode_json(Kind.CACHED, request=request, size=size, packages=sorted(used.items()), busy=len(busy)))
 
@@ -252,10 +252,9 @@ class Installer:
         """
         with self._trimming:
             size, _ = measure(*(lane.cache for lane in lanes.ALL))
-            for path in sorted(USED.glob("*/*"), key=_last_used):
+            for _, path, lane in _used():
                 if size <= self.options["cache_size"]:
                     return
-                lane = next(lane for lane in lanes.ALL if lane.name == path.parent.name)
                 before, _ = measure(lane.cache)
                 if self._clean(lane, path):
                     size += measure(lane.cache)[0] - before
@@ -325,11 +324,14 @@ def _furnish() -> None:
         folder.chmod(mode)
 
 
-def _last_used(path: Path) -> float:
-    """When *path* was last touched; 0 where another server has removed it meanwhile."""
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
+def _used() -> list[tuple[float, Path, Lane]]:
+    """When each distribution was last used, those first that have not been for longest; its file, and in which lane."""
+    found: list[tuple[float, Path, Lane]] = []
+    for lane in lanes.ALL:
+        for path in lane.used.glob("*"):
+            with contextlib.suppress(OSError):  # another server may be trimming the cache
+                found.append((path.stat().st_mtime, path, lane))
+    return sorted(found, key=lambda each: each[0])
 
 
 def _needs_of(distribution: importlib.metadata.Distribution) -> list[Requirement]:
