@@ -109,6 +109,19 @@ async def answer(sandbox: Sandbox) -> Any:
     return await sandbox.run("1")
 
 
+async def test_a_reset_ends_what_was_said_of_the_session_before(anyio_backend: str) -> None:
+    def unprotected(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        if asked is not Kind.RUN:
+            return honest(asked, given)
+        return [(Kind.RESULT, {**RESULT, "run": given["run"], "unprotected": "threads"})]
+
+    engine = FakeEngine(runners=[unprotected])
+    async with engine.running(), Sandbox(engine, Settings()) as sandbox:
+        assert [(await sandbox.run("1")).unprotected for _ in range(2)] == ["threads", None]
+        await sandbox.reset()
+        assert (await sandbox.run("1")).unprotected == "threads"
+
+
 class Defective(FakeEngine):
     """Raises what no engine should, whatever it is asked in the background."""
 

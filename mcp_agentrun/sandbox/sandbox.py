@@ -454,6 +454,7 @@ class Sandbox:
             bare = kept is not None and bool(kept.replaced)
             was_reset = await self._was_reset(link, keep_files=keep_files, bare=bare)
             self._imported = frozenset()
+            self._owed, self._owed_replaced, self._unprotected = "kept", False, None
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 if not was_reset:

@@ -148,13 +148,15 @@ class Resolver:
                 newest = self._alone(f"{fitting}>{chosen}")
             except RefusedError as error:
                 if NO_WHEEL.search(str(error)):
-                    yield f"{name} {chosen} is not the newest: {_reason(error)}."
+                    yield f"{name} {chosen} is not the newest, but: {_reason(error)}."
                 continue
-            note = f"{name} {chosen} is not the newest, which is {newest}."
+            fits = f" that fits {requirement}" if requirement.specifier else ""
+            note = f"{name} {chosen} is not the newest{fits}, which is {newest}."
             try:
                 self._probe([*self._requirements, f"{name}=={newest}"])
             except RefusedError as error:
-                note += f" It is held back: {_reason(error)}."
+                itself = rf"(\. And because|,? and) you require {re.escape(name)}=={re.escape(newest)}$"
+                note += f" It is held back: {re.sub(itself, '', _reason(error))}."
             yield note
 
     def _asked(self) -> list[Requirement]:
