@@ -925,7 +925,7 @@ def garbage(chance: random.Random) -> bytes:
         "auto_install": False,
         "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},
     }
-    run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None}
+    run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None, "bare": False}
     parts: list[tuple[int, bytes]] = [(Kind.HELLO, mutated_json(chance, hello)), (Kind.RUN, mutated_json(chance, run))]
     while True:
         data = mutated_wire(chance, parts[chance.randrange(2) :]) + b"\xff" * HEADER

@@ -62,7 +62,8 @@ class Kind(enum.IntEnum):
     PING = 3
     PONG = 4
     RUN = 10
-    """Execute code: ``run``, ``code``, ``timeout`` in seconds, ``path`` of the session's packages or null."""
+    """Execute code: ``run``, ``code``, ``timeout`` in seconds, ``path`` of the session's packages or null. Where they
+    replace some of the image's, a worker that has not run anything must be ``bare``: without the preloaded ones."""
     CANCEL = 11
     """Interrupt the run named in ``run``; its result still follows."""
     OUTPUT = 12
@@ -74,7 +75,7 @@ class Kind(enum.IntEnum):
     LATE = 14
     """Raw bytes written between runs, sent before the next run's own output."""
     RESET = 20
-    """Replace the worker by a fresh one; ``keep_files`` leaves workspace and temporary files alone."""
+    """Replace the worker by a fresh one, ``bare`` or not; ``keep_files`` leaves workspace and temporary files alone."""
     RESET_DONE = 21
     INSTALL = 30
     """Installer: resolve and install ``requirements`` for ``sandbox``, which has ``before``, version by name, from
@@ -82,8 +83,9 @@ class Kind(enum.IntEnum):
     installer it has the number ``request``, which each answer repeats."""
     INSTALL_PROGRESS = 31
     INSTALL_DONE = 32
-    """Installer: the ``folder`` for ``sandbox``, ``packages``, what was ``satisfied``, the ``modules`` of packages that
-    the sandbox had in another version; or ``error``."""
+    """Installer: the ``folder`` for ``sandbox``, ``packages``, what was ``satisfied``, which of the image's are
+    ``replaced``, the ``modules`` of packages that the sandbox or the image has in another version, ``notes`` about what
+    is not in its newest version; or ``error``."""
     INSTALL_CANCEL = 33
     FORGET = 34
     """Installer: remove what was installed for ``sandbox``."""
@@ -113,7 +115,7 @@ class Kind(enum.IntEnum):
     MISSING = 60
     """Supervisor: run ``run``, held back meanwhile, imports ``names`` that can't be found."""
     PROCEED = 61
-    """Answer to `MISSING`: start run ``run`` with ``path``."""
+    """Answer to `MISSING`: start run ``run`` with ``path`` and ``bare``."""
     RESOLVED = 62
     """Installer: ``pins``, version by name, of all that would be installed, before anybody sees any of it."""
     APPROVED = 63

@@ -69,6 +69,36 @@ async def test_each_is_installed_and_used_with_the_variables_alive(open_client: 
             print(f"{requirement}: {took:.2f} s")  # noqa: T201
 
 
+async def test_two_sessions_have_different_versions_of_pandas_at_once(open_client: OpenClient) -> None:
+    use = """
+import numpy, pandas
+df = pandas.DataFrame({"a": numpy.arange(3.0)})
+print(pandas.__version__.split(".")[:2], numpy.__version__.split(".")[:2], pandas.Series(["x"]).dtype)
+"""
+    async with open_client() as client:
+
+        async def call(tool: str, **arguments: object) -> str:
+            return text_of(await client.call_tool(tool, {**arguments}))
+
+        opened = await call("run_python", code="import pandas", sandbox="new", timeout=120)
+        other = opened.split('sandbox="')[1].split('"')[0]
+        installed = await call("install_package", packages=["pandas==2.2.3", "numpy==2.1.3"], sandbox=other)
+        assert "pandas 2.2.3" in installed and "takes effect with" in installed, installed
+        await call("reset_sandbox", keep_packages=True, keep_files=True, sandbox=other)
+        expected = {None: "['3', ", other: "['2', '2'] ['2', '1'] object"}
+        for sandbox, versions in expected.items():
+            assert versions in await call("run_python", code=use, sandbox=sandbox, timeout=120)
+        for sandbox in expected:
+            crashed = await call("run_python", code="import os; os._exit(7)", sandbox=sandbox)
+            assert "exit code 7" in crashed, crashed
+        for sandbox, versions in expected.items():
+            code = (
+                "print(df.a.sum(), pandas.__version__.split('.')[:2])\nimport matplotlib.pyplot as plt\n_ = df.plot()"
+            )
+            answer = await call("run_python", code=code, sandbox=sandbox, timeout=120)
+            assert answer.startswith("3.0 " + versions.split("]")[0]) and "1 picture below" in answer, answer
+
+
 TEN = ["tabulate", "rich", "pyyaml", "jinja2", "networkx", "openpyxl", "tqdm", "attrs", "click", "toolz"]
 
 
@@ -82,7 +112,7 @@ async def test_ten_at_once_and_what_fails(open_client: OpenClient) -> None:
         assert text_of(run) == "6\n"
         for requirement, said in (
             ("no-such-package-of-that-name-1b7", "not found"),
-            (["pandas<2", "numpy>=2"], "is part of the sandbox's image and can't be replaced"),
+            (["pandas<2", "numpy>=2"], "No wheel of pandas for Python 3"),
             (["httpx==0.28.1", "httpcore<1"], "unsatisfiable"),
             (SOURCE_ONLY, "packages_build"),
             ("boto3", "denied"),

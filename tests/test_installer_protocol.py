@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import ByteStream
 
-from mcp_agentrun.engine import ContainerSpec, Report
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, UnavailableError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.turns import Turns
-from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
+from mcp_agentrun.protocol import Kind
+from mcp_agentrun.sessions.registry import Caller, Sessions
 from mcp_agentrun.settings import Settings
+from tests.fake_engine import FOLDER, READY, Answer, FakeEngine, Script
+from tests.fake_engine import honest as honest_runner
+from tests.local_index import make_wheel
 
 pytestmark = pytest.mark.anyio
 
 ME, OTHER = "a" * 32, "b" * 32
-Answer = tuple[Kind, dict[str, Any]]
-Script = Callable[[Kind, dict[str, Any]], Sequence[Answer]]
+INSTALLED_FOR: dict[int, str] = {}
 
 
-def done(request: int, sandbox: str = ME, **fields: Any) -> Answer:
-    told = {
-        "folder": f"sandboxes/{sandbox}/1",
+def done(request: int, sandbox: str = ME, **fields: Any) -> tuple[Kind, dict[str, Any]]:
+    told: dict[str, Any] = {
+        "folder": f"sandboxes/{sandbox}/{FOLDER}",
         "packages": [["x", "1.0"]],
         "satisfied": [],
+        "replaced": [],
         "modules": {},
+        "notes": [],
         "error": None,
     }
     return Kind.INSTALL_DONE, {"request": request, "sandbox": sandbox, **told, **fields}
@@ -39,7 +43,10 @@ def done(request: int, sandbox: str = ME, **fields: Any) -> Answer:
 
 def honest(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
     """What a good installer answers."""
+    if kind is Kind.HELLO:
+        return [(Kind.READY, READY)]
     if kind is Kind.INSTALL:
+        INSTALLED_FOR[fields["request"]] = fields["sandbox"]
         return [(Kind.RESOLVED, {"request": fields["request"], "pins": {"x": "1.0"}})]
     if kind is Kind.APPROVED:
         return [done(fields["request"], INSTALLED_FOR.get(fields["request"], ME))]
@@ -49,88 +56,14 @@ def honest(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
         return [(Kind.FORGOTTEN, {"request": fields["request"], "sandbox": fields["sandbox"]})]
     if kind is Kind.CACHE:
         return [(Kind.CACHED, {"request": fields["request"], "size": 1, "packages": [["x", 1.0]], "busy": 0})]
-    return []
-
-
-INSTALLED_FOR: dict[int, str] = {}
-
-
-class FakeEngine:
-    """Gives out streams to installers that follow *scripts*, one for each that is started and then the last one."""
-
-    def __init__(self, *scripts: Script) -> None:
-        self._scripts = list(scripts)
-        self._tasks: anyio.abc.TaskGroup | None = None
-        self.started = 0
-
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        async with anyio.create_task_group() as self._tasks:
-            yield
-            self._tasks.cancel_scope.cancel()
-
-    async def ensure_image(self, report: Report) -> str:
-        return "image"
-
-    async def allocate(self, spec: ContainerSpec) -> str:
-        return "container"
-
-    async def open_stream(self, container: str) -> ByteStream:
-        to_installer, inside = anyio.create_memory_object_stream[bytes](100)
-        from_installer, outside = anyio.create_memory_object_stream[bytes](100)
-        script = self._scripts[min(self.started, len(self._scripts) - 1)]
-        self.started += 1
-        assert self._tasks is not None
-        self._tasks.start_soon(self._serve, script, inside, from_installer)
-        return _Stream(to_installer, outside)
-
-    async def _serve(self, script: Script, inside: Any, answers: Any) -> None:
-        decoder = FrameDecoder()
-        with answers, inside:
-            async for data in inside:
-                decoder.feed(data)
-                for kind, payload in decoder:
-                    fields = decode_json(payload) if payload else {}
-                    if kind is Kind.INSTALL:
-                        INSTALLED_FOR[fields["request"]] = fields["sandbox"]
-                    said = [(Kind.READY, {"held": []})] if kind is Kind.HELLO else script(kind, fields)
-                    for each, content in said:
-                        await answers.send(encode_json(each, **content))
-
-    async def destroy(self, container: str) -> None: ...
-
-    async def sandboxes(self) -> Sequence[str]:
-        return []
-
-    async def free_memory(self) -> int | None:
-        return None
-
-    async def sweep(self) -> int:
-        return 0
-
-    async def aclose(self) -> None: ...
-
-
-class _Stream(ByteStream):
-    def __init__(self, send: Any, receive: Any) -> None:
-        self._send, self._receive = send, receive
-
-    async def send(self, item: bytes) -> None:
-        await self._send.send(bytes(item))
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        return await self._receive.receive()
-
-    async def send_eof(self) -> None: ...
-
-    async def aclose(self) -> None:
-        self._send.close()
-        self._receive.close()
+    if kind is Kind.WHEELS or (kind is Kind.WHEEL and not fields["name"]):
+        return [(Kind.WHEELS, {"request": fields["request"], "wanted": kind is Kind.WHEELS})]
+    return [(Kind.PONG, b"")] if kind is Kind.PING else []
 
 
 @asynccontextmanager
 async def installer_of(*scripts: Script, **settings: Any) -> AsyncGenerator[tuple[Installer, FakeEngine]]:
-    engine = FakeEngine(*scripts)
+    engine = FakeEngine(scripts)
     INSTALLED_FOR.clear()
     async with engine.running(), Installer(engine, Settings(**settings), NetworkSettings()) as installer:
         yield installer, engine
@@ -168,14 +101,17 @@ def faults() -> list[Answer]:
         found += [(kind, {}), (kind, {**fields, "more": 1}), (kind, {**fields, "request": 99})]
     found += [(Kind.RESOLVED, {"request": 1, "pins": pins}) for pins in HOSTILE_PINS]
     found += [done(1, packages=list(map(list, pins.items()))) for pins in HOSTILE_PINS]
-    found += [done(1, OTHER), done(1, folder=f"sandboxes/{OTHER}/1"), done(1, folder=f"sandboxes/{ME}/../{OTHER}/1")]
-    found += [done(1, folder="/etc"), done(1, folder=f"sandboxes/{ME}/1\n"), done(2), done(2, OTHER)]
+    folders = (f"{OTHER}/{FOLDER}", f"{ME}/../{OTHER}/{FOLDER}", f"{ME}/{FOLDER}\n", f"{ME}/1", "../etc")
+    found += [done(1, folder=f"sandboxes/{folder}") for folder in folders]
+    found += [done(1, OTHER), done(1, folder="/etc"), done(2), done(2, OTHER)]
     found += [(kind, {}) for kind in Kind if kind not in GOOD and kind is not Kind.PONG]
     return found
 
 
 def _passes(name: str, value: object) -> bool:
     """Whether *value* is a right one, or the end of an installation that has failed or has nothing to add."""
+    if name in ("notes", "replaced") and value in ([], [""], ["x"]):
+        return True
     allowed = {"text": str, "error": (str, type(None)), "size": int, "busy": int, "wanted": bool}
     empty = {"pins": ({},), "packages": ([],), "satisfied": ([],), "modules": ({},), "folder": ("",)}
     is_number = isinstance(value, bool) and allowed.get(name) is int
@@ -188,15 +124,79 @@ async def test_a_false_answer_means_a_lost_installer(anyio_backend: str) -> None
             await lie_once(kind, fields)
 
 
-async def lie_once(kind: Kind, fields: dict[str, Any]) -> None:
+async def lie_once(kind: Kind, fields: dict[str, Any] | bytes) -> None:
     def lie(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
         return [(kind, fields)] if asked is Kind.INSTALL else honest(asked, given)
 
     async with installer_of(lie, honest) as (installer, engine):
         with pytest.raises(UnavailableError):
             await installer.install(ME, ["x"])
-        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/1"
-        assert engine.started == 2
+        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
+        assert engine.started["installer"] == 2
+
+
+async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str) -> None:
+    """With `preinstall`, a sandbox asks for an installation in the background."""
+    for kind, fields in ((Kind.INSTALL_DONE, {}), (Kind.INSTALL_DONE, b"x"), (Kind.RESOLVED, {}), (Kind.READY, {})):
+
+        def lie(
+            asked: Kind, given: dict[str, Any], kind: Kind = kind, fields: dict[str, Any] | bytes = fields
+        ) -> Sequence[Answer]:
+            return [(kind, fields)] if asked is Kind.INSTALL else honest(asked, given)
+
+        engine = FakeEngine([lie, honest], [honest_runner])
+        settings = Settings(preinstall=("x",))
+        with anyio.fail_after(20):
+            async with engine.running(), Sessions(engine, settings, NetworkSettings()) as sessions:
+                async with sessions.lease(Caller("one"), None) as one, sessions.lease(Caller("two"), None) as two:
+                    results = [await each.sandbox.run("1") for each in (one, two, one, two)]
+                assert [result.outcome for result in results] == ["ok"] * 4
+                assert any("could not be installed" in (result.lacking or "") for result in results)
+
+
+async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_backend: str, tmp_path: Path) -> None:
+    make_wheel(tmp_path, "housed")
+    copied: list[str] = []
+
+    def slow(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        if asked is Kind.WHEEL:
+            copied.append(given["name"])
+        return honest(asked, given)
+
+    async with installer_of(slow, wheelhouse=tmp_path) as (installer, engine):
+        with anyio.fail_after(20):
+            with anyio.CancelScope() as scope:
+
+                def cancel(text: str) -> None:
+                    if text.startswith("copying"):
+                        scope.cancel()
+
+                await installer.install(ME, ["x"], report=cancel)
+            assert scope.cancelled_caught and not INSTALLED_FOR
+            assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
+        assert engine.started["installer"] == 1 and copied == ["housed-1.0-py3-none-any.whl", ""]
+
+
+@pytest.mark.parametrize("silent", [Kind.WHEELS, Kind.FORGET, Kind.CACHE])
+async def test_every_exchange_has_a_deadline(
+    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Kind
+) -> None:
+    monkeypatch.setattr("mcp_agentrun.packages.wheelhouse._ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.packages.installer._FORGET_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.packages.installer._CACHE_SECONDS", 0.1)
+
+    def hang(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
+        return [] if asked is silent else honest(asked, given)
+
+    async with installer_of(hang, honest, wheelhouse=tmp_path) as (installer, engine):
+        with anyio.fail_after(20):
+            with contextlib.suppress(UnavailableError):
+                await installer.install(ME, ["x"])
+                installer.forget(ME)
+                await installer.cache()
+            assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
+            await installer.cache()
+        assert engine.started["installer"] == 2
 
 
 async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> None:
@@ -207,11 +207,11 @@ async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> N
         return [*said, *said] if asked is Kind.APPROVED else said
 
     async with installer_of(twice, honest) as (installer, _):
-        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/1"
+        assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
         with anyio.fail_after(20):
             with contextlib.suppress(UnavailableError):
-                assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
-            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
+                assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
+            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
 
 
 async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) -> None:
@@ -233,7 +233,7 @@ async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(install, ME)
                 tasks.start_soon(install, OTHER)
-    assert found == {ME: f"sandboxes/{ME}/1", OTHER: f"sandboxes/{OTHER}/1"}
+    assert found == {ME: f"sandboxes/{ME}/{FOLDER}", OTHER: f"sandboxes/{OTHER}/{FOLDER}"}
 
 
 async def test_an_installer_that_says_nothing_is_given_up(anyio_backend: str) -> None:

@@ -231,7 +231,7 @@ def test_where_there_is_no_wheel_the_error_names_another_package(name: str) -> N
     engine: Any = None
     installer = Installer(engine, Settings(), NetworkSettings())
     for error, is_told in (("all versions have no usable wheels", True), ("the volume is full", False)):
-        done = Done(request=1, sandbox="a" * 32, folder="", packages=(), satisfied=(), modules={}, error=error)
+        done = Done.model_construct(folder="", packages=(), satisfied=(), error=error)
         with pytest.raises(InstallError) as raised:
             installer._installed(done, [f"{name}>=1"])  # pyright: ignore[reportPrivateUsage]
         assert (INSTEAD[name] in str(raised.value)) is is_told

@@ -235,6 +235,8 @@ async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
         ):
             for number in range(3):
                 await sandbox.install(f"bulky-{number}")
+            # As if another server trimmed the cache just now, and one of another release had used it.
+            in_volume(api, own_image, "cd /packages/used; ln -s /gone uv0/gone; mkdir other; touch other/other")
             held = await installer.cache()
             assert [name for name, _ in held.packages] == ["bulky-1", "bulky-2"]
             assert 6 << 20 <= held.size <= 8 << 20

@@ -26,6 +26,7 @@ def _pairs(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
 Pins = Annotated[dict[str, str], AfterValidator(_pins)]
 Pinned = Annotated[tuple[tuple[str, str], ...], AfterValidator(_pairs)]
 """Name and version of distributions."""
+_MOST_NOTES = 100
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -49,10 +50,13 @@ class Done(Answer):
     """The end of an installation: what it came to, or why there is none."""
 
     sandbox: Id
-    folder: Annotated[str, Field(pattern=r"^(sandboxes/[0-9a-f]{32}/[0-9]{1,9})?$")]
+    folder: Annotated[str, Field(pattern=r"^(sandboxes/[0-9a-f]{32}/[0-9a-f]{16})?$")]
     packages: Pinned
     satisfied: Pinned
+    replaced: tuple[str, ...]
+    """Names of what the image has in another version."""
     modules: dict[str, tuple[str, ...]]
+    notes: Annotated[tuple[str, ...], Field(max_length=_MOST_NOTES)]
     error: str | None
 
 

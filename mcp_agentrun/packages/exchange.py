@@ -46,12 +46,18 @@ class Request:
         except anyio.EndOfStream:
             raise SandboxLostError(self._link.reason) from None
 
-    async def expect(self, kind: type[_A]) -> _A:
-        """The next answer, which must be of that *kind*.
+    async def expect(self, kind: type[_A], *, within: float) -> _A:
+        """The next answer, which must be of that *kind*. It is received even where nobody waits for it any more, since
+        it must find its request.
 
+        :param within: seconds in which it must come.
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
-        answer = await self.receive()
+        answer: Answer | None = None
+        with anyio.CancelScope(shield=True), anyio.move_on_after(within):
+            answer = await self.receive()
+        if answer is None:
+            self.fail(f"it sent no {kind.__name__} in {within:g} s")
         if not isinstance(answer, kind):
             self.fail(f"it sent {type(answer).__name__} in place of {kind.__name__}")
         return answer
@@ -61,8 +67,12 @@ class Request:
 
         :raises SandboxLostError: always.
         """
-        self._link.abandon(reason)
+        self.abandon(reason)
         raise SandboxLostError(reason)
+
+    def abandon(self, reason: str) -> None:
+        """Take the installer for lost."""
+        self._link.abandon(reason)
 
 
 class Exchange:
@@ -75,7 +85,12 @@ class Exchange:
 
     @contextmanager
     def request(self) -> Generator[Request]:
-        """A new request. It ends with the block, in which its last answer must have been received."""
+        """A new request. It ends with the block, in which its last answer must have been received.
+
+        :raises SandboxLostError: the installer is lost.
+        """
+        if not self.link.is_alive:  # nothing hands out answers any more
+            raise SandboxLostError(self.link.reason)
         number = next(self._numbers)
         put, answers = anyio.create_memory_object_stream[Answer](_UNREAD)
         self._open[number] = put

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio
 from packaging.requirements import Requirement
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    canonicalize_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
+from packaging.utils import canonicalize_name
 
+from ..background import contained
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper
 from ..engine.network import NetworkSettings, redact
 from ..errors import InstallError, InvalidRequestError, SandboxLostError, SettingsError, UnavailableError
 from ..protocol import Kind
 from ..settings import Settings
-from .answers import Cached, Done, Forgotten, Progress, Resolved, Wanted
+from .answers import Cached, Done, Forgotten, Progress, Resolved
 from .exchange import Exchange, Request
 from .known import INSTEAD
-from .pins import FILE_NAME, requirement_line
+from .pins import requirement_line
 from .policy import Constraints, Policy, Rule, parse_requirements
 from .turns import Turns
+from .wheelhouse import WheelhouseCopy
 
 __all__ = ["Cache", "Installed", "Installer", "policy_of"]
 
@@ -53,7 +46,6 @@ _PLACES = 3
 _FORGET_SECONDS = 20.0
 _CACHE_SECONDS = 180.0
 _MEMORY = 1 << 30
-_CHUNK = 2 << 20
 _CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
 
 
@@ -73,10 +65,17 @@ class Installed:
     """Name and version of what the sandbox had and does not need any more."""
     changed: tuple[tuple[str, str, str], ...] = ()
     """Name, earlier and new version of what the sandbox had in another version."""
+    replaced: tuple[str, ...] = ()
+    """Names of what the image has in another version."""
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Top-level modules by name of what the sandbox had in another version."""
+    """Top-level modules by name of what the sandbox had, or the image has, in another version."""
     stale: tuple[str, ...] = ()
     """Names of what has changed and has been imported before: that version stays in use until a reset."""
+    waiting: tuple[str, ...] = ()
+    """Names of what the interpreter has loaded in another version of the image's: until a reset, the session goes on
+    with what it had, and nothing of this installation can be imported."""
+    notes: tuple[str, ...] = ()
+    """What holds back something that is not in its newest version, in sentences."""
     lacking: str | None = None
     """What the sandbox lacks of what it should have, and why: in sentences, told once."""
 
@@ -139,7 +138,7 @@ class Installer:
         self._sharing = anyio.Lock()
         self._shared_id = secrets.token_hex(16)
         self._shared: Installed | None = None
-        self._with_wheelhouse: Exchange | None = None
+        self._copy: WheelhouseCopy | None = None
         self._stack = AsyncExitStack()
         self._served: set[str] = set()
         """Ids of the sandboxes that have something installed."""
@@ -233,7 +232,7 @@ class Installer:
             held = link.greeting.get("held")
             self._held = self._served.intersection(held if isinstance(held, list) else ())  # pyright: ignore
             self._exchange = Exchange(link)
-            self._tasks.start_soon(self._exchange.serve)
+            self._tasks.start_soon(contained, self._exchange.serve)
         return self._exchange
 
     async def cache(self, *, clear: bool = False) -> Cache:
@@ -243,14 +242,10 @@ class Installer:
         """
         exchange = await self._connected()
         try:
-            # The answer is received even where nobody waits for it any more: it must find its request.
-            with _uninterrupted(_CACHE_SECONDS), exchange.request() as request:
+            with exchange.request() as request:
                 await request.send(Kind.CACHE, clear=clear)
-                answer = await request.expect(Cached)
+                answer = await request.expect(Cached, within=_CACHE_SECONDS)
             return Cache(answer.size, answer.packages, answer.busy > 0)
-        except TimeoutError:
-            exchange.link.abandon("it did not look at its cache in time")
-            raise self._lost(exchange.link.reason) from None
         except SandboxLostError as error:
             raise self._lost(error) from error
 
@@ -271,19 +266,18 @@ class Installer:
         exchange = await self._connected()
         limit = self._settings.install_timeout
         try:
-            with exchange.request() as request:
-                try:
-                    with anyio.fail_after(limit):
-                        await self._provide_wheelhouse(exchange, tell)
-                        await self._begin(request, sandbox, requirements, before)
+            with anyio.fail_after(limit):
+                await self._provide_wheelhouse(exchange, tell)
+                with exchange.request() as request:
+                    await self._begin(request, sandbox, requirements, before)
+                    try:
                         done = await self._outcome(request, tell, sandbox, requirements)
-                except TimeoutError:
-                    await self._stop(request, sandbox)
-                    raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
-                except anyio.get_cancelled_exc_class():
-                    with anyio.CancelScope(shield=True):
-                        await self._stop(request, sandbox)
-                    raise
+                    except BaseException:
+                        with anyio.CancelScope(shield=True):
+                            await self._stop(request, sandbox)
+                        raise
+        except TimeoutError:
+            raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
         except SandboxLostError as error:
             raise self._lost(error) from error
         installed = self._installed(done, requirements)
@@ -318,7 +312,7 @@ class Installer:
         self._held.discard(sandbox)
         self._unwanted.add(sandbox)
         if self._tasks is not None:
-            self._tasks.start_soon(self._remove_unwanted)
+            self._tasks.start_soon(contained, self._remove_unwanted)
 
     async def _remove_unwanted(self) -> None:
         try:
@@ -332,16 +326,12 @@ class Installer:
         async with self._connecting:
             exchange = await self._living()
             try:
-                with _uninterrupted(_FORGET_SECONDS):
-                    for sandbox in tuple(self._unwanted):
-                        with exchange.request() as request:
-                            await request.send(Kind.FORGET, sandbox=sandbox)
-                            if (await request.expect(Forgotten)).sandbox != sandbox:
-                                request.fail("it removed the packages of another sandbox")
-                        self._unwanted.discard(sandbox)
-            except TimeoutError:
-                exchange.link.abandon("it did not remove packages in time")
-                raise self._lost(exchange.link.reason) from None
+                for sandbox in tuple(self._unwanted):
+                    with exchange.request() as request:
+                        await request.send(Kind.FORGET, sandbox=sandbox)
+                        if (await request.expect(Forgotten, within=_FORGET_SECONDS)).sandbox != sandbox:
+                            request.fail("it removed the packages of another sandbox")
+                    self._unwanted.discard(sandbox)
             except SandboxLostError as error:
                 raise self._lost(error) from error
             return exchange
@@ -410,47 +400,31 @@ class Installer:
         await request.send(Kind.APPROVED, refusal=refusal, hashes=hashes)
 
     async def _provide_wheelhouse(self, exchange: Exchange, tell: Report) -> None:
-        """Give the installer a copy of the operator's wheelhouse, unless it has one.
+        """Wait until the installer has a copy of the operator's wheelhouse.
 
         :raises InstallError: the folder can't be read.
         """
         folder = self._settings.wheelhouse
-        async with self._connecting:
-            if folder is None or exchange is self._with_wheelhouse:
-                return
-            try:
-                await self._send_wheelhouse(exchange, folder, tell)
-            except OSError as error:  # in the middle of its copy, perhaps
-                exchange.link.abandon("the wheelhouse can't be read")
-                raise InstallError(f"This server's wheelhouse can't be read ({error.strerror}).") from error
-            except BaseException:
-                exchange.link.abandon("the copy of the wheelhouse was interrupted")
-                raise
-            self._with_wheelhouse = exchange
-
-    async def _send_wheelhouse(self, exchange: Exchange, folder: Path, tell: Report) -> None:
-        # Over the stream, since the engine may be on another machine.
-        files = await anyio.to_thread.run_sync(_wheels_in, folder)
-        listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
-        digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-        with exchange.request() as request:
-            await request.send(Kind.WHEELS, digest=digest)
-            if not (await request.expect(Wanted)).wanted:
-                return
-            for path, _, _ in files:
-                tell(f"copying {path.name} from the wheelhouse")
-                chunks = _chunks(path)
-                while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
-                    await request.send(Kind.WHEEL, name=path.name, data=base64.b64encode(chunk).decode())
-            await request.send(Kind.WHEEL, name="", data="")
-            await request.expect(Wanted)
+        if folder is None or self._tasks is None:
+            return
+        if self._copy is None or self._copy.exchange is not exchange:
+            self._copy = WheelhouseCopy(exchange, folder)
+            self._tasks.start_soon(contained, self._copy.make)
+        await self._copy.wait(tell)
 
     def _installed(self, done: Done, requirements: Iterable[str] = ()) -> Installed:
         if done.error is not None:
             names = {canonicalize_name(Requirement(text).name) for text in requirements if "wheels" in done.error}
             instead = (f" Instead of {name!r}, use {INSTEAD[name]}." for name in sorted(names & INSTEAD.keys()))
             raise InstallError(self._without_secrets(done.error) + "".join(instead))
-        return Installed(done.folder, done.packages, done.satisfied, modules=done.modules)
+        return Installed(
+            done.folder,
+            done.packages,
+            done.satisfied,
+            replaced=done.replaced,
+            modules=done.modules,
+            notes=tuple(map(self._without_secrets, done.notes)),
+        )
 
     def _without_secrets(self, text: str) -> str:
         """*text* without the user names and passwords with which packages are fetched, in a URL or out of it."""
@@ -463,7 +437,9 @@ class Installer:
         return text
 
     async def _stop(self, request: Request, sandbox: str) -> None:
-        """Stop an installation and take its answer, so that none is left to be taken for another's."""
+        """Stop an installation and take its answer, so that none is left to be taken for another's. Where the
+        installer is lost, there is none.
+        """
         with anyio.move_on_after(_FORGET_SECONDS) as scope:
             try:
                 await request.send(Kind.INSTALL_CANCEL)
@@ -471,34 +447,4 @@ class Installer:
             except SandboxLostError:
                 return
         if scope.cancelled_caught:
-            request.fail("a stopped installation did not end")
-
-
-@contextmanager
-def _uninterrupted(seconds: float) -> Generator[None]:
-    """Go on where nobody waits any more, but not for longer than *seconds*."""
-    with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
-        yield
-
-
-def _wheels_in(folder: Path) -> list[tuple[Path, int, int]]:
-    """The files to install from, their sizes and when they were changed."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".whl", ".gz", ".zip") and path.is_file()]
-    usable = [path for path in files if _is_distribution(path.name)]
-    for path in set(files).difference(usable):
-        logger.warning("skipping a file of the wheelhouse that is not named as a distribution: %a", path.name)
-    return [(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in usable]
-
-
-def _is_distribution(name: str) -> bool:
-    try:
-        _ = parse_wheel_filename(name) if name.endswith(".whl") else parse_sdist_filename(name)
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        return False
-    return FILE_NAME.fullmatch(name) is not None
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+            request.abandon("a stopped installation did not end")

@@ -16,6 +16,9 @@ Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed"
 State = Literal["kept", "restored", "lost"]
 """What has become of the session's variables."""
 
+KEEPING_RESET = "reset_sandbox(keep_packages=True, keep_files=True)"
+"""By which packages take effect that can't while the variables live."""
+
 _RETURNS = 16
 
 

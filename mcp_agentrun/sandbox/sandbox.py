@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 from packaging.utils import canonicalize_name
 
+from ..background import contained
 from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..errors import (
@@ -37,7 +38,7 @@ from ..settings import Settings
 from .causes import Advise, Lacking, explain
 from .files import FileReader, checked_files
 from .pictures import Pictures
-from .result import Cause, FileChange, Output, Result, RunError, State
+from .result import KEEPING_RESET, Cause, FileChange, Output, Result, RunError, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
 
 __all__ = ["ReadFile", "Sandbox"]
@@ -83,13 +84,15 @@ class Sandbox:
         self._installer = installer
         self._installed: Installed | None = None
         """The sandbox's own packages; None where it has no more than what all sandboxes share."""
+        self._next: Installed | None = None
+        """Those that it has from the next reset on, if others."""
         self._base: Installed | None = None
         self._has_base = installer is None or not settings.preinstall
         self._basing = anyio.Lock()
         self._lacking: str | None = None
         """What it lacks of what it should have, and why, until that has been told."""
         self._imported: frozenset[str] = frozenset()
-        """Top-level modules of its packages that code has imported."""
+        """Top-level modules of its packages and the image's that its interpreter has loaded, by the last report."""
         self._requirements: tuple[str, ...] = ()
         self._numbers = itertools.count(1)
         self._turn = anyio.Lock(fast_acquire=True)
@@ -106,7 +109,7 @@ class Sandbox:
         self._stack.callback(tasks.cancel_scope.cancel)
         self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
         self._keeper.begin()
-        tasks.start_soon(self._preinstall)
+        tasks.start_soon(contained, self._preinstall)
         return self
 
     async def _hello(self) -> dict[str, Any]:
@@ -208,9 +211,11 @@ class Sandbox:
             if self._now is not None:
                 await self._regain(report)
             self._owed_replaced |= self._note_starts()
+            if self._next is not None and not self._awaited(self._next):  # the interpreter has been replaced
+                self._installed, self._next = self._next, None
             number = next(self._numbers)
             try:
-                await link.send(Kind.RUN, run=number, code=code, timeout=timeout, path=self._packages)
+                await link.send(Kind.RUN, run=number, code=code, timeout=timeout, **self._placed)
                 result = await self._exchanged(link, number, timeout, on_output, report)
             except SandboxLostError as error:
                 if link.is_alive:  # it is *on_output* that has raised it
@@ -277,10 +282,11 @@ class Sandbox:
         self, link: Link, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
     ) -> Installed:
         """Install *wanted*, unless all of it is there; the caller has the turn."""
-        have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+        have = {**_image_of(link), **self._versions}
         if all(item in self._requirements or is_satisfied(item, have) for item in wanted):
             names = {canonicalize_name(re.split(r"[^\w.-]", item)[0]) for item in wanted}
-            return Installed("", (), tuple((name, have[name]) for name in sorted(names) if name in have))
+            there = tuple((name, have[name]) for name in sorted(names) if name in have)
+            return Installed("", (), there, waiting=self._awaited(self._next) if self._next is not None else ())
         return await self._install(wanted, report, patience=patience)
 
     async def _install(
@@ -290,18 +296,22 @@ class Sandbox:
         assert self._installer is not None
         shared = self._settings.preinstall if self._base is not None else ()
         everything = combine(self._requirements or shared, wanted)
-        before = dict(self._now.packages if self._now else ())
-        imported = self._imported if self._seen_starts == self._living.starts else frozenset[str]()
+        image = _image_of(await self._living.connected())
+        before = self._versions
+        imported = self._loaded
         with _reporting(report) as tell:
             installed = await self._installer.install(
                 self.id, everything, before=before, report=tell, principal=self.principal, patience=patience
             )
             self._requirements = everything
-            self._installed = installed
+            waiting = self._awaited(installed)
+            if waiting:
+                self._next = installed
+            else:
+                self._installed, self._next = installed, None
+        had = {**{name: image[name] for name in installed.replaced if name in image}, **before}
         changed = tuple(
-            (name, before[name], version)
-            for name, version in installed.packages
-            if before.get(name, version) != version
+            (name, had[name], version) for name, version in installed.packages if had.get(name, version) != version
         )
         new = tuple((name, version) for name, version in installed.packages if before.get(name) != version)
         kept = tuple(item for item in installed.packages if item not in new)
@@ -317,7 +327,21 @@ class Sandbox:
             skipped=tuple(sorted(asked - has)),
             removed=removed,
             changed=changed,
-            stale=stale,
+            stale=() if waiting else stale,
+            waiting=waiting,
+        )
+
+    def _awaited(self, installed: Installed) -> tuple[str, ...]:
+        """Names of the image's packages that would be another version with *installed*, while the interpreter has
+        loaded the one that it has now.
+        """
+        now = self._now or Installed("", (), ())
+        before, after = dict(now.packages), dict(installed.packages)
+        modules = {**now.modules, **installed.modules}
+        return tuple(
+            name
+            for name in sorted({*now.replaced, *installed.replaced})
+            if before.get(name) != after.get(name) and self._loaded.intersection(modules.get(name, ()))
         )
 
     async def _preinstall(self) -> None:
@@ -337,10 +361,12 @@ class Sandbox:
         if self._installed is not None and self._installed.folder and not await self._installer.holds(self.id):
             try:
                 await self._install((), report)
+                if self._next is not None:  # what it had is gone, so that there is nothing to go on with
+                    self._installed, self._next = self._next, None
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 names = ", ".join(self._requirements)
                 self._lack(f"The installed packages are gone, and {names} could not be installed again: {error}")
-                self._installed, self._requirements = None, ()
+                self._installed, self._next, self._requirements = None, None, ()
         if self._installed is None and self._base is not None:
             try:
                 with _reporting(report) as tell:
@@ -361,9 +387,22 @@ class Sandbox:
         return self._installed or self._base
 
     @property
-    def _packages(self) -> str | None:
-        """Where the sandbox finds its packages."""
-        return f"{PACKAGES}/{self._now.folder}" if self._now is not None and self._now.folder else None
+    def _versions(self) -> dict[str, str]:
+        """Version by name of its packages, with those that wait for a reset."""
+        latest = self._next or self._now
+        return dict(latest.packages if latest is not None else ())
+
+    @property
+    def _loaded(self) -> frozenset[str]:
+        """Top-level modules that the living interpreter has loaded."""
+        return self._imported if self._seen_starts == self._living.starts else frozenset()
+
+    @property
+    def _placed(self) -> dict[str, Any]:
+        """Where the sandbox finds its packages, and whether some of them replace the image's."""
+        if self._now is None or not self._now.folder:
+            return {"path": None, "bare": False}
+        return {"path": f"{PACKAGES}/{self._now.folder}", "bare": bool(self._now.replaced)}
 
     async def files(self) -> tuple[list[FileChange], int]:
         """The files in the workspace, and how many there are beyond those that are listed. Waits for no other call.
@@ -409,8 +448,13 @@ class Sandbox:
                 raise SandboxLostError(
                     "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
                 )
-            was_reset = await self._was_reset(link, keep_files=keep_files)
+            if keep_packages and self._next is not None:
+                self._installed, self._next = self._next, None
+            kept = self._now if keep_packages else self._base
+            bare = kept is not None and bool(kept.replaced)
+            was_reset = await self._was_reset(link, keep_files=keep_files, bare=bare)
             self._imported = frozenset()
+            self._owed, self._owed_replaced, self._unprotected = "kept", False, None
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 if not was_reset:
@@ -423,18 +467,18 @@ class Sandbox:
                 raise
             if not was_reset and keep_files:
                 raise SandboxLostError("The sandbox could not be reset and was replaced; its files are gone.")
-            if not keep_packages and self._installed is not None and self._installer is not None:
-                self._installed, self._requirements = None, ()
+            if not keep_packages and self._requirements and self._installer is not None:
+                self._installed, self._next, self._requirements = None, None, ()
                 self._installer.forget(self.id)
 
     @staticmethod
-    async def _was_reset(link: Link, *, keep_files: bool) -> bool:
+    async def _was_reset(link: Link, *, keep_files: bool, bare: bool) -> bool:
         """Have the container reset; where that fails, it is given up. Once begun, it is not cancelled, which would cost
         the files.
         """
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
-                await link.send(Kind.RESET, keep_files=keep_files)
+                await link.send(Kind.RESET, keep_files=keep_files, bare=bare)
                 await link.expect(Kind.RESET_DONE)
         except (SandboxLostError, TimeoutError):
             link.abandon("it could not be reset")
@@ -591,12 +635,15 @@ class Sandbox:
         if self._installer is None:
             return None
         policy = self._installer.policy
-        have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+        have = {**_image_of(link), **self._versions}
+        waiting = dict(self._next.packages if self._next is not None else ())
 
         def advise(name: str, kind: Lacking) -> str | None:
+            distribution = distribution_of(name)
+            if distribution in waiting:
+                return f"{name!r} is installed, and can be imported after {KEEPING_RESET}."
             if kind == "module":
                 return problem or policy.advice(name)
-            distribution = distribution_of(name)
             if distribution in have or (kind == "perhaps" and distribution not in WELL_KNOWN):
                 return None
             return policy.advice(name, "package")
@@ -628,7 +675,7 @@ class Sandbox:
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._lack(f"{', '.join(asked)} could not be installed: {error}")
         wanted = self._installer.policy.automatic(names, self._settings.auto_install)
-        have = {**_image_of(link), **dict(self._now.packages if self._now else ())}
+        have = {**_image_of(link), **self._versions}
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:
@@ -637,7 +684,7 @@ class Sandbox:
                 installed = replace(more, packages=(*before, *more.packages))
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
-        await link.send(Kind.PROCEED, run=number, path=self._packages)
+        await link.send(Kind.PROCEED, run=number, **self._placed)
         return installed, problem
 
     async def _cancel(self, link: Link, number: int) -> None:

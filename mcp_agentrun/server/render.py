@@ -15,6 +15,7 @@ from ..packages.installer import Installed
 from ..packages.known import LACKS
 from ..safety import Finding
 from ..sandbox import Outcome, Output, Picture, Result, State
+from ..sandbox.result import KEEPING_RESET
 from ..settings import Settings
 from .marks import foreign, plain_text, quoted, unmarked
 
@@ -320,13 +321,14 @@ def install_answer(installed: Installed, *, note: str | None = None) -> CallTool
 def _install_lines(installed: Installed) -> list[str]:
     lines: list[str] = []
     if installed.packages:
-        lines.append("Installed, ready to import: " + _named(installed.packages) + ".")
+        ready = "" if installed.waiting else ", ready to import"
+        lines.append(f"Installed{ready}: {_named(installed.packages)}.")
         names = [name for name, _ in installed.packages if name in LACKS]
         lines += [f"For its main purpose, {name} needs what the sandbox lacks: {LACKS[name]}." for name in names]
     if installed.satisfied:
         lines.append("Was there already: " + _named(installed.satisfied) + ".")
     if installed.skipped:
-        lines.append(f"Not needed here, by the marker: {', '.join(map(_name, installed.skipped))}.")
+        lines.append(f"Not needed here, by the marker: {_listed(installed.skipped)}.")
     if installed.removed:
         lines.append("Removed: " + _named(installed.removed) + ".")
     if installed.changed:
@@ -336,12 +338,22 @@ def _install_lines(installed: Installed) -> list[str]:
         lines.append(f"Changed: {changes}.")
     if installed.stale:
         lines.append(
-            f"Imported before in the earlier version: {', '.join(map(_name, installed.stale))}. That one stays in use "
-            "until reset_sandbox(keep_packages=True, keep_files=True)."
+            f"Imported before in the earlier version: {_listed(installed.stale)}. That one stays in use "
+            f"until {KEEPING_RESET}."
         )
+    if installed.waiting:
+        lines.append(
+            f"This takes effect with {KEEPING_RESET}, which forgets the variables. Until then the session stays as it "
+            f"was, because it has already loaded the earlier version of {_listed(installed.waiting)}."
+        )
+    lines += installed.notes
     if installed.lacking is not None:
         lines.append(installed.lacking)
     return lines or ["Nothing had to be installed."]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(_name, names))
 
 
 def _named(items: Iterable[tuple[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,8 @@ from ..errors import AgentRunError
 from .room import Open, Room
 
 __all__ = ["WarmPool"]
+
+logger = logging.getLogger(__name__)
 
 DEMAND_SECONDS = 30.0
 """How far back demand is looked at: as many as were taken in this time are kept ready, within the bounds."""
@@ -83,7 +86,11 @@ class WarmPool:
         return min(self._most, max(self._least, len(self._taken)))
 
     async def _add(self) -> bool:
-        opened = await self._open()
+        try:
+            opened = await self._open()
+        except Exception:
+            logger.exception("a sandbox could not be opened")
+            return False
         if opened is None:
             return False
         try:
@@ -91,7 +98,9 @@ class WarmPool:
             if self._room.offer(opened):
                 return True
             await opened.sandbox.warm()
-        except AgentRunError:
+        except Exception as error:
+            if not isinstance(error, AgentRunError):
+                logger.exception("a sandbox could not be made ready")
             opened.closing.set()
             return False
         except BaseException:

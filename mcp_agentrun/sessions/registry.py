@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from ..background import contained
 from ..engine import Engine
 from ..engine.network import NetworkSettings
-from ..errors import AgentRunError, InvalidRequestError, NotReadyError, UnavailableError
+from ..errors import InvalidRequestError, NotReadyError, UnavailableError
 from ..packages.installer import Installer
 from ..sandbox import Sandbox
 from ..settings import Settings
@@ -127,9 +128,8 @@ class Sessions:
         self._keeping = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._keeping.cancel_scope.cancel)
         if self._pool is not None:
-            self._keeping.start_soon(self._pool.keep)
-            self._keeping.start_soon(self._expire)
-            self._keeping.start_soon(self._reconcile)
+            for task in (self._pool.keep, self._expire, self._reconcile):
+                self._keeping.start_soon(contained, task)
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
@@ -394,13 +394,17 @@ class Sessions:
                     tasks.start_soon(self._note_start, sandbox, place)
                     await opened.closing.wait()
                     tasks.cancel_scope.cancel()
+        except Exception:
+            if opened is None:
+                raise
+            logger.exception("a sandbox ended unexpectedly")  # which is no end of the others
         finally:
             if opened is not None:
                 self._all.discard(opened)
             place.leave()
 
     async def _note_start(self, sandbox: Sandbox, place: Place) -> None:
-        with contextlib.suppress(AgentRunError):
+        with contextlib.suppress(Exception):  # whoever uses it is told
             await sandbox.ready()
         place.is_starting = False
 
@@ -456,7 +460,4 @@ class Sessions:
     async def _reconcile(self) -> None:
         while True:
             await anyio.sleep(RECONCILE_SECONDS)
-            try:
-                await self.reconcile()
-            except AgentRunError as error:
-                logger.warning("%s", error)
+            await contained(self.reconcile)

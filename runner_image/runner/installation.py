@@ -13,19 +13,19 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mcp_agentrun.packages.pins import PinError, Pins, parse_pins, requirement_line, validated
+from mcp_agentrun.packages.pins import Pins, requirement_line, validated
 from mcp_agentrun.protocol import FrameError, Kind, encode_json
 from runner import lanes
 from runner.lanes import Lane, Workplace, measure
 from runner.publish import Publisher
+from runner.resolution import NO_WHEEL, UNSOLVED, InstallError, NoWheelError, RefusedError, Resolution, Resolver
 
 __all__ = ["FULL", "IMAGE_METADATA", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter", "checked_id"]
 
@@ -36,26 +36,16 @@ IMAGE_METADATA = "/tmp/image"
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _ERROR_KEPT = 2000
-_PINS_KEPT = 1 << 20
 _MODULES_KEPT = 100
 _NO_SPACE = "(os error 28)"
 FULL = (
     "The volume that holds packages is full. The operator of this server can make room on the engine's disk, or with "
     "`mcp-agentrun cache clear`."
 )
-_NO_WHEEL = re.compile(r"no usable wheels|no wheels|[Bb]uilding source distributions? .{0,40}is disabled")
 _ONLY_WHEELS = (
     " Only wheels are installed here. The operator of this server can let packages be built from their source "
     "(packages_build), or put a wheel of it into a wheelhouse; otherwise use another package."
 )
-
-
-class InstallError(Exception):
-    """The packages can't be installed; the text says why."""
-
-
-class NoWheelError(InstallError):
-    """There are only sources of something."""
 
 
 class Host(Protocol):
@@ -69,14 +59,16 @@ class Host(Protocol):
     """What the image has."""
     image_metadata: frozenset[str]
     """Names of the folders in `IMAGE_METADATA`."""
+    image_needs: Mapping[str, Sequence[Requirement]]
+    """What each of that needs."""
 
     def send(self, frame: bytes) -> None: ...
 
     def environment(self, sources: dict[str, Any]) -> dict[str, str]: ...
 
-    def resolution(self, asked: str) -> Pins | None: ...
+    def resolution(self, asked: str) -> Resolution | None: ...
 
-    def remember(self, asked: str, pins: Pins) -> None: ...
+    def remember(self, asked: str, resolution: Resolution) -> None: ...
 
     def publish(self, publisher: Publisher, sandbox: str) -> str: ...
 
@@ -149,14 +141,17 @@ class Installation:
         asked = self._digest(call)
         known = None if call.lane.is_builder else installer.resolution(asked)
         # Whatever is resolved may be fetched, as a rule: then one call of uv does both in less time than two.
-        is_fetched = known is None and self._is_open and not self._before and not call.lane.is_builder
-        resolve = self._resolve_and_fetch if is_fetched else self._resolve
-        pins = known if known is not None else resolve(call)
-        missing = {name: version for name, version in pins.items() if installer.image.get(name) != version}
-        answer: dict[str, Any] = {"satisfied": sorted(item for item in pins.items() if item[0] not in missing)}
+        fetched: Resolution | None = None
+        if known is None and self._is_open and not self._before and not call.lane.is_builder:
+            fetched = self._resolve_and_fetch(call)
+        resolution = known or fetched or self._resolver(call).resolve()
+        pins, image = resolution.pins, installer.image
+        missing = {name: version for name, version in pins.items() if image.get(name) != version}
+        satisfied = sorted(item for item in pins.items() if item[0] not in missing)
+        answer: dict[str, Any] = {"satisfied": satisfied, "notes": resolution.notes}
         if missing:
             hashes = self._approval(missing)
-            if not is_fetched:
+            if fetched is None:
                 self._fetch(call, missing, hashes, is_known=known is not None)
             site = call.workplace.made / "site"
             self._check_size(*measure(site))
@@ -167,10 +162,11 @@ class Installation:
             publisher = Publisher(call.lane, site, without=installer.image_metadata)
             answer["folder"] = installer.publish(publisher, self.sandbox)
             answer["packages"] = sorted(missing.items())
+            answer["replaced"] = replaced = sorted(image.keys() & missing.keys())
             changed = [name for name, version in self._before.items() if missing.get(name, version) != version]
-            answer["modules"] = {name: publisher.modules_of(name)[:_MODULES_KEPT] for name in changed}
+            answer["modules"] = {name: publisher.modules_of(name)[:_MODULES_KEPT] for name in (*changed, *replaced)}
         if not call.lane.is_builder:
-            installer.remember(asked, pins)
+            installer.remember(asked, resolution)
         return answer
 
     def _digest(self, call: Call) -> str:
@@ -178,38 +174,39 @@ class Installation:
         given = [self._requirements, self._constraints, self._before, self._installer.image, call.environment]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
-    def _asked(self, call: Call) -> tuple[str, ...]:
-        """What uv has to be told of what to resolve: the image's versions stay."""
+    def _resolver(self, call: Call) -> Resolver:
         self.progress("resolving " + ", ".join(self._requirements)[:200])
-        image = (f"{name}=={version}" for name, version in self._installer.image.items())
-        constraints = call.workplace.give("constraints.txt", [*image, *self._constraints])
-        requirements = call.workplace.give("requirements.in", self._requirements)
-        return ("--python", PYTHON, "--constraint", constraints, requirements)
+        installer = self._installer
+        return Resolver(
+            call,
+            PYTHON,
+            self._requirements,
+            self._constraints,
+            before=self._before,
+            image=installer.image,
+            needs=installer.image_needs,
+        )
 
-    def _resolve_and_fetch(self, call: Call) -> Pins:
-        """Resolve and install, on top of what the image has, in one call of uv."""
+    def _resolve_and_fetch(self, call: Call) -> Resolution | None:
+        """Resolve and install, on top of what the image has, in one call of uv; None where that is not enough."""
+        resolver = self._resolver(call)
         site = call.workplace.made / "site"
         call.program("/bin/cp", "-r", IMAGE_METADATA, str(site))  # by which uv sees what is installed
-        *options, requirements = self._asked(call)
-        options = ("--output-format", "json", "--target", str(site), *options, "--requirement", requirements)
-        changes = json.loads(call.uv("pip", "install", "--quiet", *options))["changes"]
-        image = self._installer.image
-        names = {canonicalize_name(Requirement(text).name) for text in self._requirements}
-        installed = {change["name"]: change["version"] for change in changes if change["action"] == "installed"}
-        return validated({**{name: image[name] for name in names & image.keys()}, **installed})
-
-    def _resolve(self, call: Call) -> Pins:
-        """Name and version of everything that the requirements need, on top of what the image has. What the sandbox
-        has stays in its version as far as that is possible.
-        """
-        output = call.workplace.made / "pins.txt"
-        # uv prefers what its output file has. The lane's folder is not PID 1's to write, so uv copies it there.
-        kept = [requirement_line(*pin) for pin in self._before.items() if not pin[1].startswith("@")]
-        if kept:
-            call.program("/bin/cp", call.workplace.give("preferred.txt", kept), str(output))
-        options = ("--no-header", "--no-annotate", "--output-file", str(output))
-        call.uv("pip", "compile", "--quiet", *options, *self._asked(call))
-        return parse_pins(_read_plain(output, _PINS_KEPT))
+        requirements = call.workplace.give("requirements.in", self._requirements)
+        options = ("--output-format", "json", "--target", str(site), *resolver.options, "--requirement", requirements)
+        try:
+            changes = json.loads(call.uv("pip", "install", "--quiet", *options))["changes"]
+            image = self._installer.image
+            names = {canonicalize_name(Requirement(text).name) for text in self._requirements}
+            installed = {change["name"]: change["version"] for change in changes if change["action"] == "installed"}
+            pins = validated({**{name: image[name] for name in names & image.keys()}, **installed})
+            if not resolver.broken(pins):
+                return resolver.explained(pins)
+        except RefusedError as error:
+            if UNSOLVED not in str(error):  # which the resolver explains
+                raise
+        call.program("/bin/rm", "-rf", str(site))
+        return None
 
     def _approval(self, pins: Pins) -> dict[str, list[str]]:
         """Ask the server whether *pins* may be fetched; returns the hashes that their files must have.
@@ -292,20 +289,17 @@ class Installation:
             raise InstallError("The installer ran out of memory.")
         if exit_.status != 0:
             text = self._explained(_explanation(exit_.errors))
-            raise NoWheelError(text) if _NO_WHEEL.search(text) else InstallError(text)
+            raise NoWheelError(text) if NO_WHEEL.search(text) else RefusedError(text)
 
     def _explained(self, text: str) -> str:
         """uv's explanation, and what it can't know: what is behind it here, and who can do something about it."""
         if _NO_SPACE in text:
             return FULL
-        for name, version in self._installer.image.items():
-            if re.search(rf"(?<![\w.-]){re.escape(name)}=={re.escape(version)}(?![\w.])", text):
-                text += f" {name} {version} is part of the sandbox's image and can't be replaced."
         limit = self._installer.options["exclude_newer"]
         if limit and "no version" in text:
             age = f"newer than {limit}" if limit[:4].isdigit() else f"younger than {limit}"
             text += f" This server ignores releases {age}."
-        if not self._installer.options["build"] and _NO_WHEEL.search(text):
+        if not self._installer.options["build"] and NO_WHEEL.search(text):
             text += _ONLY_WHEELS
         return text
 
@@ -418,23 +412,6 @@ def _explanation(said: str) -> str:
 def _without_credentials(sources: dict[str, Any]) -> dict[str, Any]:
     """*sources* with no user name or password in any URL."""
     return json.loads(re.sub(r'(?<=//)[^/@"]*@', "", json.dumps(sources)))
-
-
-def _read_plain(path: Path, limit: int) -> str:
-    """The text of a plain file that a lane has written.
-
-    :raises PinError: it is larger than *limit* bytes, or no plain text.
-    :raises OSError: it is a link, or not there.
-    """
-    reading = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(reading, "rb") as file:
-        content = file.read(limit + 1)
-    try:
-        if len(content) <= limit:
-            return content.decode()
-    except UnicodeDecodeError:
-        pass
-    raise PinError("not a list of packages")
 
 
 def _received() -> int:

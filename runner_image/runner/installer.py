@@ -20,16 +20,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
 from mcp_agentrun.protocol import VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from runner import lanes
-from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, InstallError, Meter, checked_id
+from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter, checked_id
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
 from runner.linux import become, set_dumpable
 from runner.publish import Publisher, PublishError
+from runner.resolution import InstallError, Resolution
 
 SANDBOXES = VOLUME / "sandboxes"
 STAGING = VOLUME / "staging"
@@ -61,7 +66,7 @@ class Installer:
         self._kept: set[Path] = set()
         """Folders that are in use here, and are to look so to other servers' installers."""
         self._upload: Path | None = None
-        self._resolutions: dict[str, tuple[float, Pins]] = {}
+        self._resolutions: dict[str, tuple[float, Resolution]] = {}
         self._trimming = threading.Lock()
         self._find_links = ""
         self.meter = Meter()
@@ -69,6 +74,7 @@ class Installer:
         self.options: dict[str, Any] = {}
         self.image: Pins = {}
         self.image_metadata: frozenset[str] = frozenset()
+        self.image_needs: Mapping[str, Sequence[Requirement]] = {}
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -136,8 +142,9 @@ class Installer:
             Path(_CERTIFICATES).write_text(fields["ca_bundle"])
         self.options = fields["options"]
         site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
-        found = importlib.metadata.distributions(path=[site_packages])
-        self.image = validated({item.metadata["Name"]: item.version for item in found})
+        found = {item.metadata["Name"]: item for item in importlib.metadata.distributions(path=[site_packages])}
+        self.image = validated({name: item.version for name, item in found.items()})
+        self.image_needs = {str(canonicalize_name(name)): _needs_of(item) for name, item in found.items()}
         for path in Path(site_packages).glob("*.dist-info/METADATA"):
             copy = Path(IMAGE_METADATA, path.parent.name)
             copy.mkdir(parents=True)
@@ -165,7 +172,8 @@ class Installer:
     # -- installations
 
     def _install(self, installation: Installation) -> None:
-        answer: dict[str, Any] = {"folder": "", "packages": [], "satisfied": [], "modules": {}, "error": None}
+        answer: dict[str, Any] = {"folder": "", "error": None, "modules": {}}
+        answer |= {name: [] for name in ("packages", "satisfied", "replaced", "notes")}
         try:
             answer |= installation.carry_out()
         except InstallError as error:
@@ -185,29 +193,29 @@ class Installer:
         with contextlib.suppress(OSError):
             self._trim()
 
-    def resolution(self, asked: str) -> Pins | None:
+    def resolution(self, asked: str) -> Resolution | None:
         """What *asked*, a digest of everything that matters, came to a short time ago."""
-        begun, pins = self._resolutions.get(asked, (0.0, None))
-        return pins if time.monotonic() - begun < RESOLUTION_SECONDS else None
+        begun, resolution = self._resolutions.get(asked, (0.0, None))
+        return resolution if time.monotonic() - begun < RESOLUTION_SECONDS else None
 
-    def remember(self, asked: str, pins: Pins) -> None:
+    def remember(self, asked: str, resolution: Resolution) -> None:
         """Keep what *asked* came to, for `resolution`."""
         self._resolutions.pop(asked, None)
-        self._resolutions[asked] = (time.monotonic(), pins)
+        self._resolutions[asked] = (time.monotonic(), resolution)
         while len(self._resolutions) > RESOLUTIONS_KEPT:
             del self._resolutions[next(iter(self._resolutions))]
 
     def publish(self, publisher: Publisher, sandbox: str) -> str:
-        """Put an installation into a new folder of *sandbox*; returns its path below the volume."""
+        """Put an installation into a new folder of *sandbox*; returns its path below the volume, which no other
+        installation ever has: whoever remembers something of a path remembers it of this one.
+        """
         folder = _folder_of(sandbox)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o711)
         self._keep(folder)
         staging = STAGING / secrets.token_hex(8)
         publisher.publish(staging)
-        generation = 1 + max((int(path.name) for path in folder.iterdir()), default=0)
-        staging.rename(folder / str(generation))
-        return str((folder / str(generation)).relative_to(VOLUME))
+        return str(staging.rename(folder / staging.name).relative_to(VOLUME))
 
     def _forget(self, request: int, folder: Path) -> None:
         self._kept.discard(folder)
@@ -230,11 +238,11 @@ class Installer:
                     shutil.rmtree(lane.used, ignore_errors=True)
             _clear_out(WHEELHOUSES, set())
         else:
-            self._trim()
+            with contextlib.suppress(Exception):  # whoever waits for the answer gets one
+                self._trim()
         used: dict[str, float] = {}
-        for path in USED.glob("*/*"):
-            with contextlib.suppress(OSError):  # another server may be trimming the cache
-                used[path.name] = max(path.stat().st_mtime, used.get(path.name, 0.0))
+        for last, path, _ in _used():
+            used[path.name] = last
         size, _ = measure(*(lane.cache for lane in lanes.ALL), WHEELHOUSES)
         self.send(encode_json(Kind.CACHED, request=request, size=size, packages=sorted(used.items()), busy=len(busy)))
 
@@ -244,10 +252,9 @@ class Installer:
         """
         with self._trimming:
             size, _ = measure(*(lane.cache for lane in lanes.ALL))
-            for path in sorted(USED.glob("*/*"), key=lambda path: path.stat().st_mtime):
+            for _, path, lane in _used():
                 if size <= self.options["cache_size"]:
                     return
-                lane = next(lane for lane in lanes.ALL if lane.name == path.parent.name)
                 before, _ = measure(lane.cache)
                 if self._clean(lane, path):
                     size += measure(lane.cache)[0] - before
@@ -315,6 +322,22 @@ def _furnish() -> None:
         folder.mkdir(exist_ok=True)
         os.chown(folder, OWNER, READERS if folder == WHEELHOUSES else OWNER)
         folder.chmod(mode)
+
+
+def _used() -> list[tuple[float, Path, Lane]]:
+    """When each distribution was last used, those first that have not been for longest; its file, and in which lane."""
+    found: list[tuple[float, Path, Lane]] = []
+    for lane in lanes.ALL:
+        for path in lane.used.glob("*"):
+            with contextlib.suppress(OSError):  # another server may be trimming the cache
+                found.append((path.stat().st_mtime, path, lane))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _needs_of(distribution: importlib.metadata.Distribution) -> list[Requirement]:
+    """What *distribution*, one of the image's, needs here."""
+    needs = map(Requirement, distribution.requires or ())
+    return [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
 
 
 def _folder_of(sandbox: str) -> Path:

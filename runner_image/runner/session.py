@@ -119,6 +119,7 @@ class Session:
         self._packages: str | None = None
         self._own: frozenset[str] = frozenset()
         """Names that can be imported from the session's packages."""
+        self._image = _modules_at(next((path for path in sys.path if path.endswith("site-packages")), None))
         self._imported: list[str] = []
         self._modules_seen = 0
         self._value: str | None = None
@@ -128,6 +129,7 @@ class Session:
         self._loop: Any = None
         self._thread = get_ident()
         self._is_level = False
+        self._note_imported()  # here, where nobody waits for it
         linux.no_more_processes()  # what was refused until now is nothing of this session's
         self._tracing: list[functools.partial[Any]] = []
 
@@ -135,9 +137,9 @@ class Session:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
         :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
-            ``error`` (``type``, ``message``, ``line``; or None), ``imported`` (top-level modules, of the session's
-            packages) and ``changed``, false where the session is certainly as it was before. What is to be shown beside
-            text is in `items`.
+            ``error`` (``type``, ``message``, ``line``; or None), ``imported`` (top-level modules, of the session's and
+            the image's packages) and ``changed``, false where the session is certainly as it was before. What is to be
+            shown beside text is in `items`.
         """
         filename = f"<run-{number}>"
         self._value = None
@@ -465,11 +467,13 @@ class Session:
         builtins.__dict__["_"] = value
 
     def _note_imported(self) -> list[str]:
-        """The top-level modules of the session's packages that have been imported."""
-        if self._packages is not None and len(_modules) != self._modules_seen:
+        """The top-level modules of the session's and the image's packages that have been imported."""
+        if len(_modules) != self._modules_seen:
             self._modules_seen = len(_modules)
             tops = {_module_of(name) for name in _objects(_modules) if type(name) is str}
-            self._imported = [name for name in tops & self._own if len(name) <= LONGEST_NAME][:MOST_NAMES]
+            self._imported = [name for name in tops & (self._own | self._image) if len(name) <= LONGEST_NAME][
+                :MOST_NAMES
+            ]
         return self._imported
 
     def _use_packages(self, path: str | None) -> None:
@@ -477,10 +481,7 @@ class Session:
         if path == self._packages:
             return
         self._modules_seen = 0
-        self._own = frozenset()
-        if path is not None:
-            with _suppress(OSError):
-                self._own = frozenset([_module_of(entry) for entry in _listdir(path)])
+        self._own = _modules_at(path)
         jupyter.forget_stand_in("IPython" in self._own)
         before, self._packages = self._packages, path
         if before in sys.path:
@@ -516,6 +517,13 @@ def _calling(hook: Any) -> tuple[Any, ...]:
 def _with_newline(lines: list[str]) -> list[str]:
     """*lines* as `linecache` has those of a file."""
     return lines if not lines or lines[-1].endswith("\n") else [*lines[:-1], lines[-1] + "\n"]
+
+
+def _modules_at(folder: str | None) -> frozenset[str]:
+    """The names that can be imported from *folder*, and some more."""
+    with _suppress(OSError):
+        return frozenset([_module_of(entry) for entry in _listdir(folder)] if folder is not None else ())
+    return frozenset()
 
 
 def _module_of(entry: str) -> str:

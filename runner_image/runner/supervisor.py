@@ -67,14 +67,25 @@ PROBE_SECONDS = 2.0
 class Run:
     """One execution of code, from its arrival to its result.
 
+    :param bare: at *path* there are others in place of the data packages that workers come with.
     :param is_probe: it is empty code, by which a restored copy shows that it lives.
     """
 
-    def __init__(self, number: int, code: str, path: str | None, timeout: float, *, is_probe: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        code: str,
+        path: str | None,
+        timeout: float,
+        *,
+        bare: bool = False,
+        is_probe: bool = False,
+    ) -> None:
         self.number = number
         self.code = code
         self.path = path
         self.timeout = timeout
+        self.bare = bare
         self.is_probe = is_probe
         self.received = time.monotonic()
         self.started = 0.0
@@ -103,8 +114,9 @@ class Run:
 class Reset:
     """A reset under way."""
 
-    def __init__(self, *, keep_files: bool) -> None:
+    def __init__(self, *, keep_files: bool, bare: bool) -> None:
         self.keep_files = keep_files
+        self.bare = bare
         self.janitor: int | None = None
         self.deadline = float("inf")
         self.wiped = keep_files
@@ -195,7 +207,8 @@ class Supervisor:
                 self._on_hello(decode_json(payload))
             elif kind is Kind.RUN:
                 fields = decode_json(payload)
-                self._on_run(Run(fields["run"], fields["code"], fields["path"], float(fields["timeout"])))
+                timeout, bare = float(fields["timeout"]), bool(fields["bare"])
+                self._on_run(Run(fields["run"], fields["code"], fields["path"], timeout, bare=bare))
             elif kind is Kind.PROCEED:
                 self._on_proceed(decode_json(payload))
             elif kind is Kind.CANCEL:
@@ -205,7 +218,8 @@ class Supervisor:
             elif kind is Kind.LIST:
                 self._host.send_json(Kind.FILES, **self._workspace.list())
             elif kind is Kind.RESET:
-                self._on_reset(Reset(keep_files=bool(decode_json(payload)["keep_files"])))
+                fields = decode_json(payload)
+                self._on_reset(Reset(keep_files=bool(fields["keep_files"]), bare=bool(fields["bare"])))
             else:
                 raise FrameError(f"a {kind.name} frame is not for a supervisor")
 
@@ -239,13 +253,21 @@ class Supervisor:
                 self._host.send_json(Kind.MISSING, run=run.number, names=names, requirements=requirements)
 
         self._waiting = run
+        self._choose_worker(run)
         self._checkers.check(run.code, on_verdict)
 
     def _on_proceed(self, fields: dict[str, Any]) -> None:
         run = self._waiting
         if run is not None and run.number == fields["run"]:
             run.is_held = False
-            run.path = fields["path"]
+            run.path, run.bare = fields["path"], bool(fields["bare"])
+            self._choose_worker(run)
+
+    def _choose_worker(self, run: Run) -> None:
+        """Have *run* begin in a worker that has what it should have, unless there are variables that it needs."""
+        worker = self._workers.current
+        if worker is None or not worker.used:
+            self._workers.preload([] if run.bare else self._preload)
 
     def _on_cancel(self, number: int) -> None:
         if self._waiting is not None and self._waiting.number == number:
@@ -262,6 +284,7 @@ class Supervisor:
         self._reset = reset
         self._modules.forget()
         self._workers.renew()
+        self._workers.preload([] if reset.bare else self._preload)
         self._since = "kept"
         self._sweep_due = True
         self._copy_due = False

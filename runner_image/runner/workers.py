@@ -217,6 +217,28 @@ class Workers:
         self.end(self.current)
         self.current, self.spare = self.spare, None
 
+    def preload(self, names: Sequence[str]) -> None:
+        """Have workers come with *names* imported from now on. The current one goes, too, if it has not run anything:
+        what is imported can't be taken back.
+        """
+        if list(names) == list(self._preload):
+            return
+        self._preload = names
+        self.end(self.spare)
+        self.spare = None
+        if self.current is not None and not self.current.used:
+            self.end(self.current)
+            self.current = None
+        self._miscarry()
+        self._drop(self._zygote)
+        self._zygote = None
+        if self.zygote_pid is not None:
+            self.dying.add(self.zygote_pid)
+            os.kill(self.zygote_pid, signal.SIGKILL)
+            self.zygote_pid = None
+        self._retry_at, self._retry_seconds = 0.0, RETRY_SECONDS
+        self._start_zygote()
+
     def end(self, worker: Worker | None) -> None:
         if worker is not None:
             self.dying.add(worker.pid)

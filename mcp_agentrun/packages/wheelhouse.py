@@ -1,0 +1,112 @@
+"""The copy of the operator's wheelhouse that an installer gets over its stream, as its engine may be elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
+from ..engine import Report
+from ..errors import InstallError, SandboxLostError
+from ..protocol import Kind
+from .answers import Wanted
+from .exchange import Exchange
+from .pins import FILE_NAME
+
+__all__ = ["WheelhouseCopy"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 2 << 20
+_ANSWER_SECONDS = 60.0
+
+
+class WheelhouseCopy:
+    """Made once for each installer, in a task of its own, so that none of those who wait for it can interrupt it."""
+
+    def __init__(self, exchange: Exchange, folder: Path) -> None:
+        self.exchange = exchange
+        self._folder = folder
+        self._stage = "looking at the wheelhouse"
+        self._news = anyio.Event()
+        self._is_over = False
+        self._problem: Exception | None = None
+
+    async def wait(self, tell: Report) -> None:
+        """Wait until it is there.
+
+        :raises InstallError: the folder can't be read.
+        :raises SandboxLostError: the installer is lost.
+        """
+        while not self._is_over:
+            tell(self._stage)
+            await self._news.wait()
+        if self._problem is not None:
+            raise type(self._problem)(*self._problem.args) from self._problem
+
+    async def make(self) -> None:
+        """Send what the installer does not have yet."""
+        self._problem = SandboxLostError("the copy of the wheelhouse was interrupted")
+        try:
+            await self._send()
+        except OSError as error:  # in the middle of its copy, perhaps
+            self.exchange.link.abandon("the wheelhouse can't be read")
+            self._problem = InstallError(f"This server's wheelhouse can't be read ({error.strerror}).")
+        except SandboxLostError as error:
+            self._problem = error
+        else:
+            self._problem = None
+        finally:
+            if isinstance(self._problem, SandboxLostError):
+                self.exchange.link.abandon(str(self._problem))
+            self._is_over = True
+            self._news.set()
+
+    async def _send(self) -> None:
+        files = await anyio.to_thread.run_sync(_wheels_in, self._folder)
+        listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
+        digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+        with self.exchange.request() as request:
+            await request.send(Kind.WHEELS, digest=digest)
+            if not (await request.expect(Wanted, within=_ANSWER_SECONDS)).wanted:
+                return
+            for path, _, _ in files:
+                self._tell(f"copying {path.name} from the wheelhouse")
+                chunks = _chunks(path)
+                while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
+                    await request.send(Kind.WHEEL, name=path.name, data=base64.b64encode(chunk).decode())
+            await request.send(Kind.WHEEL, name="", data="")
+            await request.expect(Wanted, within=_ANSWER_SECONDS)
+
+    def _tell(self, stage: str) -> None:
+        self._stage = stage
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+
+def _wheels_in(folder: Path) -> list[tuple[Path, int, int]]:
+    """The files to install from, their sizes and when they were changed."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".whl", ".gz", ".zip") and path.is_file()]
+    usable = [path for path in files if _is_distribution(path.name)]
+    for path in set(files).difference(usable):
+        logger.warning("skipping a file of the wheelhouse that is not named as a distribution: %a", path.name)
+    return [(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in usable]
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        _ = parse_wheel_filename(name) if name.endswith(".whl") else parse_sdist_filename(name)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
+    return FILE_NAME.fullmatch(name) is not None
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,218 @@
+"""What a sandbox's packages come to, as uv resolves it, and why a version is not the one that one would expect."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mcp_agentrun.packages.pins import PinError, Pins, parse_pins, requirement_line
+from runner.lanes import Workplace
+
+__all__ = ["NO_WHEEL", "UNSOLVED", "InstallError", "NoWheelError", "RefusedError", "Resolution", "Resolver"]
+
+NO_WHEEL = re.compile(
+    r"no usable wheels|no wheels|[Bb]uilding source distributions? .{0,40}is disabled|does not satisfy Python"
+)
+_NOT_CACHED = re.compile(r"not found in the cache|network|offline", re.IGNORECASE)
+UNSOLVED = "No solution found when resolving dependencies"
+_PREFACE = re.compile(rf"{UNSOLVED}: |, we can conclude that your requirements are.*")
+_PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+_PINS_KEPT = 1 << 20
+_REASON_KEPT = 500
+_MOST_EXPLAINED = 5
+"""Requirements that are looked at more closely, each of which takes uv a tenth of a second."""
+
+
+class InstallError(Exception):
+    """The packages can't be installed; the text says why."""
+
+
+class RefusedError(InstallError):
+    """uv says so."""
+
+
+class NoWheelError(RefusedError):
+    """There are only sources of something."""
+
+
+class Caller(Protocol):
+    """Calls programs as the user of a lane."""
+
+    workplace: Workplace
+
+    def uv(self, *arguments: str) -> str: ...
+
+    def program(self, *command: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Everything that requirements need."""
+
+    pins: Pins
+    notes: tuple[str, ...] = ()
+    """What holds back something that is not in its newest version, one sentence or more for each."""
+
+
+class Resolver:
+    """Resolves *requirements*, on top of what the image has: for each of its distributions, *image* has the version and
+    *needs* what it needs itself.
+
+    :param before: what the sandbox has; its versions, and then those of the image, stay as far as that is possible.
+    """
+
+    def __init__(
+        self,
+        call: Caller,
+        python: str,
+        requirements: Sequence[str],
+        constraints: Sequence[str],
+        *,
+        before: Pins,
+        image: Pins,
+        needs: Mapping[str, Sequence[Requirement]],
+    ) -> None:
+        self._call = call
+        self._requirements = requirements
+        self._preferred = {**image, **before}
+        self._needs = needs
+        constraining = call.workplace.give("constraints.txt", constraints)
+        self.options = ("--python", python, "--constraint", constraining)
+        """Of each call of uv, beside the requirements."""
+        self._calls = 0
+
+    def resolve(self) -> Resolution:
+        """:raises InstallError: it can't be done; the text says which versions there are."""
+        try:
+            pins = self._consistent()
+        except RefusedError as error:
+            raise type(error)(" ".join([*self._available(str(error)), str(error)])) from None
+        return self.explained(pins)
+
+    def explained(self, pins: Pins) -> Resolution:
+        """*pins*, to which the requirements came, with what is to be said of them."""
+        return Resolution(pins, tuple(self._held_back(pins)))
+
+    def broken(self, pins: Pins) -> set[str]:
+        """Names of the image's distributions that would not go with *pins* as they are."""
+        return {name for name, needs in self._needs.items() if name not in pins and not _are_met(needs, pins)}
+
+    def _consistent(self) -> Pins:
+        """What the requirements come to, together with those distributions of the image that don't go with it as they
+        are.
+        """
+        anew: set[str] = set()
+        while True:
+            pins = self._pins([*self._requirements, *sorted(anew)], preferred=self._preferred)
+            broken = self.broken(pins)
+            if not broken:
+                return pins
+            anew |= broken
+
+    def _available(self, text: str) -> Generator[str]:
+        """For each requirement that can't be had, whatever the others are, which versions there are; *text* is why all
+        of them can't be.
+        """
+        for requirement in self._asked() if UNSOLVED in text else ():
+            if not requirement.specifier or not re.search(rf"(?<![\w.-]){re.escape(requirement.name)}\b", text):
+                continue
+            try:
+                self._alone(str(requirement))
+            except RefusedError:
+                try:
+                    newest = self._alone(requirement.name)
+                    oldest = self._alone(requirement.name, "--resolution", "lowest")
+                except RefusedError:
+                    continue
+                name = requirement.name
+                yield f"No wheel of {name} for {_PYTHON} fits {requirement}; there are {oldest} to {newest}."
+
+    def _held_back(self, pins: Pins) -> Generator[str]:
+        """What is to be said of requirements that came to something else than the newest version that fits them."""
+        for requirement in self._asked():
+            name = canonicalize_name(requirement.name)
+            chosen = pins.get(name, "@")
+            is_exact = any(each.operator in ("==", "===") for each in requirement.specifier)
+            if chosen.startswith("@") or chosen == self._preferred.get(name) or is_exact:
+                continue
+            fitting = f"{name}{requirement.specifier}{',' if requirement.specifier else ''}"
+            try:
+                newest = self._alone(f"{fitting}>{chosen}")
+            except RefusedError as error:
+                if NO_WHEEL.search(str(error)):
+                    yield f"{name} {chosen} is not the newest, but: {_reason(error)}."
+                continue
+            fits = f" that fits {requirement}" if requirement.specifier else ""
+            note = f"{name} {chosen} is not the newest{fits}, which is {newest}."
+            try:
+                self._probe([*self._requirements, f"{name}=={newest}"])
+            except RefusedError as error:
+                itself = rf"(\. And because|,? and) you require {re.escape(name)}=={re.escape(newest)}$"
+                note += f" It is held back: {re.sub(itself, '', _reason(error))}."
+            yield note
+
+    def _asked(self) -> list[Requirement]:
+        parsed = [Requirement(text) for text in self._requirements]
+        return [each for each in parsed if each.url is None and each.marker is None][-_MOST_EXPLAINED:]
+
+    def _alone(self, requirement: str, *options: str) -> str:
+        """The version that *requirement* by itself comes to."""
+        (version,) = self._probe([requirement], "--no-deps", *options).values()
+        return version
+
+    def _probe(self, requirements: Sequence[str], *options: str) -> Pins:
+        """What *requirements* come to: as uv remembers the index, which it has just seen, and else as that says."""
+        try:
+            return self._pins(requirements, "--offline", *options)
+        except RefusedError as error:
+            if not _NOT_CACHED.search(str(error)):
+                raise
+            return self._pins(requirements, *options)
+
+    def _pins(self, requirements: Sequence[str], *options: str, preferred: Pins | None = None) -> Pins:
+        self._calls += 1
+        workplace = self._call.workplace
+        output = workplace.made / f"pins{self._calls}.txt"
+        # uv prefers what its output file has. The lane's folder is not PID 1's to write, so uv's user copies it there.
+        kept = [requirement_line(*pin) for pin in (preferred or {}).items() if not pin[1].startswith("@")]
+        if kept:
+            self._call.program("/bin/cp", workplace.give("preferred.txt", kept), str(output))
+        given = workplace.give("requirements.in", requirements)
+        options = (*self.options, *options, "--no-header", "--no-annotate", "--output-file", str(output))
+        self._call.uv("pip", "compile", "--quiet", *options, given)
+        return parse_pins(_read_plain(output, _PINS_KEPT))
+
+
+def _are_met(needs: Sequence[Requirement], pins: Pins) -> bool:
+    """Whether *pins* have nothing in a version that one of *needs* excludes."""
+    given = [(need, pins.get(canonicalize_name(need.name), "@")) for need in needs]
+    return all(version.startswith("@") or need.specifier.contains(version, prereleases=True) for need, version in given)
+
+
+def _reason(error: RefusedError) -> str:
+    return _PREFACE.sub("", str(error)).rstrip(".")[:_REASON_KEPT]
+
+
+def _read_plain(path: Path, limit: int) -> str:
+    """The text of a plain file that a lane has written.
+
+    :raises PinError: it is larger than *limit* bytes, or no plain text.
+    :raises OSError: it is a link, or not there.
+    """
+    reading = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(reading, "rb") as file:
+        content = file.read(limit + 1)
+    try:
+        if len(content) <= limit:
+            return content.decode()
+    except UnicodeDecodeError:
+        pass
+    raise PinError("not a list of packages")
