@@ -75,7 +75,12 @@ class Exchange:
 
     @contextmanager
     def request(self) -> Generator[Request]:
-        """A new request. It ends with the block, in which its last answer must have been received."""
+        """A new request. It ends with the block, in which its last answer must have been received.
+
+        :raises SandboxLostError: the installer is lost.
+        """
+        if not self.link.is_alive:  # `serve` has closed the requests that were open, and would miss this one
+            raise SandboxLostError(self.link.reason)
         number = next(self._numbers)
         put, answers = anyio.create_memory_object_stream[Answer](_UNREAD)
         self._open[number] = put

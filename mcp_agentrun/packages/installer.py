@@ -268,19 +268,16 @@ class Installer:
         exchange = await self._connected()
         limit = self._settings.install_timeout
         try:
-            with exchange.request() as request:
+            with anyio.fail_after(limit), exchange.request() as request:
+                await self._provide_wheelhouse(exchange, tell)
+                await self._begin(request, sandbox, requirements, before)
                 try:
-                    with anyio.fail_after(limit):
-                        await self._provide_wheelhouse(exchange, tell)
-                        await self._begin(request, sandbox, requirements, before)
-                        done = await self._outcome(request, tell, sandbox, requirements)
-                except TimeoutError:
+                    done = await self._outcome(request, tell, sandbox, requirements)
+                except anyio.get_cancelled_exc_class():  # by the limit or the caller
                     await self._stop(request, sandbox)
-                    raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
-                except anyio.get_cancelled_exc_class():
-                    with anyio.CancelScope(shield=True):
-                        await self._stop(request, sandbox)
                     raise
+        except TimeoutError:
+            raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
         except SandboxLostError as error:
             raise self._lost(error) from error
         installed = self._installed(done)
@@ -459,7 +456,7 @@ class Installer:
 
     async def _stop(self, request: Request, sandbox: str) -> None:
         """Stop an installation and take its answer, so that none is left to be taken for another's."""
-        with anyio.move_on_after(_FORGET_SECONDS) as scope:
+        with anyio.move_on_after(_FORGET_SECONDS, shield=True) as scope:
             try:
                 await request.send(Kind.INSTALL_CANCEL)
                 await self._outcome(request, lambda _: None, sandbox)
