@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.errors import InstallError, UnavailableError
+from mcp_agentrun.errors import InstallError, SandboxLostError, UnavailableError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.turns import Turns
 from mcp_agentrun.protocol import Kind
@@ -243,6 +243,82 @@ async def test_an_installer_that_says_nothing_is_given_up(anyio_backend: str) ->
     async with installer_of(silent, install_timeout=0.1) as (installer, _):
         with anyio.fail_after(20), pytest.raises(InstallError, match="longer than"):
             await installer.install(ME, ["x"])
+
+
+async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no_other(
+    anyio_backend: str, tmp_path: Path
+) -> None:
+    """The one that copies the wheelhouse goes on: of the other, the installer has not heard."""
+    (tmp_path / "x-1.0-py3-none-any.whl").write_bytes(b"x")
+    is_asked = anyio.Event()
+    asked: list[int] = []
+
+    def slow(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
+        if kind is Kind.WHEELS:
+            asked.append(fields["request"])
+            is_asked.set()
+            return []
+        if kind is Kind.PING:  # this fake's way to say that the wheelhouse is not wanted, when the test wants it to
+            return [(Kind.WHEELS, {"request": asked.pop(), "wanted": False})] if asked else []
+        return [] if kind is Kind.INSTALL_CANCEL else honest(kind, fields)
+
+    found: list[str] = []
+    async with installer_of(slow, wheelhouse=tmp_path) as (installer, engine):
+
+        async def install() -> None:
+            found.append((await installer.install(ME, ["x"])).folder)
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(install)
+                async with anyio.create_task_group() as others:
+                    others.start_soon(installer.install, OTHER, ["x"])
+                    await is_asked.wait()
+                    await anyio.wait_all_tasks_blocked()
+                    others.cancel_scope.cancel()
+                link = await installer._keeper.connected()  # pyright: ignore
+                await link.send(Kind.PING)
+    assert found == [f"sandboxes/{ME}/1"]
+    assert engine.started == 1
+
+
+async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_alone(anyio_backend: str) -> None:
+    """Its answer comes later, and is still taken for what it is."""
+    is_stopping = anyio.Event()
+    late: list[Answer] = []
+
+    def hesitant(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
+        if kind is Kind.INSTALL:
+            return [] if fields["sandbox"] == ME else honest(kind, fields)
+        if kind is Kind.INSTALL_CANCEL:
+            late.extend(honest(kind, fields))
+            is_stopping.set()
+            return []
+        if kind is Kind.PING:
+            return [late.pop()] if late else []
+        return honest(kind, fields)
+
+    async with installer_of(hesitant, install_timeout=0.1) as (installer, engine):
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(installer.install, ME, ["x"])
+                await is_stopping.wait()
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    link = await installer._keeper.connected()  # pyright: ignore
+                    await link.send(Kind.PING)
+            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
+    assert engine.started == 1
+
+
+async def test_a_request_to_a_lost_installer_fails_at_once(anyio_backend: str) -> None:
+    async with installer_of(honest) as (installer, _):
+        await installer.install(ME, ["x"])
+        exchange = await installer._living()  # pyright: ignore
+        exchange.link.abandon("lost")
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(10), pytest.raises(SandboxLostError, match="lost"), exchange.request() as request:
+            await request.receive()
 
 
 async def test_turns_are_shared_among_principals() -> None:

@@ -79,9 +79,9 @@ def general(paths: list[str]) -> set[str]:
 
 
 WRITABLE = {
-    LANE: {"/packages/lanes/uv0", "/tmp/*/made"},
-    OTHER_LANE: {"/packages/lanes/uv1"},
-    BUILDER: {"/packages/lanes/build"},
+    LANE: {"/packages/lanes/uv0/cache", "/tmp/*/made"},
+    OTHER_LANE: {"/packages/lanes/uv1/cache"},
+    BUILDER: {"/packages/lanes/build/cache"},
     RELAY: set[str](),
     SESSION: set[str](),
 }
@@ -122,7 +122,7 @@ async def test_each_user_writes_its_own_and_nothing_else(
     for uid, writable, listable, secrets in found:
         assert writable <= WRITABLE[uid], uid
         assert secrets == [], uid
-        others = WRITABLE[LANE] if uid != LANE else {"/packages/lanes/uv1", "/packages/lanes/build"}
+        others = WRITABLE[LANE] if uid != LANE else {"/packages/lanes/uv1/cache", "/packages/lanes/build/cache"}
         for place in ("/packages/sandboxes", "/packages/staging", "/packages/locks", "/packages/used", *others):
             assert place not in listable, (uid, place)
     of_lane = [writable for uid, writable, _, _ in found if uid == LANE]
@@ -144,12 +144,14 @@ assert seen
 for path in seen:  # what has been taken over for a session
     attempt("write " + path, lambda: open(path, "r+"))
     attempt("chmod " + path, lambda: os.chmod(path, 0o666))
-    attempt("link " + path, lambda: os.link(path, "/packages/lanes/uv0/linked"))
+    attempt("link " + path, lambda: os.link(path, "/packages/lanes/uv0/cache/linked"))
 folder = sys.argv[1] if len(sys.argv) > 1 else FOLDER
 for name in ("first.py", "."):
     flags = os.O_RDWR if name != "." else os.O_RDWR | os.O_TMPFILE
     attempt("session " + name, lambda: os.open(f"{folder}/{name}", flags))
 attempt("rename", lambda: os.rename(folder, folder + "x"))
+attempt("beside the cache", lambda: os.mkdir("/packages/lanes/uv0/beside"))
+attempt("open the lane", lambda: os.chmod("/packages/lanes/uv0", 0o777))
 attempt("next", lambda: os.mkdir(os.path.dirname(folder) + "/9"))
 attempt("kill", lambda: os.kill(1, 9))
 attempt("stop", lambda: os.kill(1, 19))
@@ -172,6 +174,8 @@ async def test_what_is_installed_is_out_of_reach_for_who_has_fetched_it(
             before = await text_of(sandbox, "import first; print(first.VERSION, open(first.__file__).read())")
             code = EXPLOIT.replace("FOLDER", repr(f"/packages/{folder}"))
             assert json.loads(as_user(api, installer_of(api, own_image), LANE, code)) == []
+            enter = "import os; print(os.access('/packages/lanes/uv0', os.F_OK))"
+            assert as_user(api, installer_of(api, own_image), SESSION, enter) == "False\n"
             assert await text_of(sandbox, "print(first.VERSION, open(first.__file__).read())") == before
             assert (await sandbox.install("second")).packages == (("second", "1.0"),)
 

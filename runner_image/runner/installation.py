@@ -154,12 +154,12 @@ class Installation:
             if fetched is None:
                 self._fetch(call, missing, hashes, is_known=known is not None)
             site = call.workplace.made / "site"
+            publisher = Publisher(call.lane, site, without=installer.image_metadata)
             self._check_size(*measure(site))
             for name in sorted(missing, key=self._before.__contains__, reverse=True):  # what is new goes last
                 used = call.lane.used / name
                 used.touch()
                 os.utime(used, (now := time.time(), now))  # finer than the kernel's own time
-            publisher = Publisher(call.lane, site, without=installer.image_metadata)
             answer["folder"] = installer.publish(publisher, self.sandbox)
             answer["packages"] = sorted(missing.items())
             answer["replaced"] = replaced = sorted(image.keys() & missing.keys())

@@ -315,12 +315,12 @@ def _furnish() -> None:
         os.chmod(place, 0o711)  # noqa: S103 - some engines don't heed the mode that a mount is to have
     for folder, mode in (
         (SANDBOXES, 0o711),
-        (lanes.LANES, 0o711),
+        (lanes.LANES, 0o710),  # or a session could talk to a build through a socket or FIFO there
         (WHEELHOUSES, 0o710),
         *((path, 0o700) for path in (STAGING, USED, LOCKS)),
     ):
         folder.mkdir(exist_ok=True)
-        os.chown(folder, OWNER, READERS if folder == WHEELHOUSES else OWNER)
+        os.chown(folder, OWNER, READERS if mode == 0o710 else OWNER)
         folder.chmod(mode)
 
 

@@ -71,11 +71,16 @@ class Lane:
         return USED / self.name
 
     def furnish(self) -> None:
-        """Make the folders of the lane, where they are missing."""
+        """Make the folders of the lane, where they are missing. Only the cache is its own, so that nothing can be left
+        beside it, which nobody would count or remove.
+        """
         self.used.mkdir(exist_ok=True)
-        home = LANES / self.name
-        home.mkdir(mode=0o700, exist_ok=True)
-        os.chown(home, self.uid, READERS)
+        home = self.cache.parent
+        home.mkdir(exist_ok=True)
+        os.chown(home, OWNER, READERS)
+        home.chmod(0o710)
+        self.cache.mkdir(mode=0o700, exist_ok=True)
+        os.chown(self.cache, self.uid, READERS)
 
 
 ORDINARY = tuple(Lane(f"uv{number}", 10010 + number) for number in range(3))
@@ -263,7 +268,7 @@ def _ids(pid: int) -> tuple[int, int]:
 
 
 def remove(lane: Lane, *paths: str | Path) -> None:
-    """Remove files and folders that belong to *lane*."""
+    """Remove files and folders that belong to *lane*; of its cache, what is in it."""
     if paths:
         run(lane, ["/bin/rm", "-rf", "--", *map(str, paths)], {})
 

@@ -1,14 +1,15 @@
 """From what uv has installed to what a session sees: files that belong to PID 1 and that nobody can write.
 
 uv installs links to its unpacked wheels. Each file that is linked to is taken over from its lane, for good, and linked
-into the session's folder: a package takes its bytes once. The lane's processes have ended before, so that none has the
-file open, and nothing changes meanwhile.
+into the session's folder: a package takes its bytes once. The lane's processes have ended before, so nothing changes
+meanwhile. One of them may have passed a descriptor on to a process of another user, so that is looked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -31,6 +32,7 @@ class Publisher:
     """Copies the installation in folder *site*, made in *lane*, to a new folder.
 
     :param without: names directly in *site* that are left out.
+    :raises PublishError: *site* is a link, which PID 1 could follow to where the lane may not look.
     """
 
     def __init__(self, lane: Lane, site: Path, *, without: Collection[str] = ()) -> None:
@@ -43,6 +45,8 @@ class Publisher:
         """Archive by canonical name of the distribution."""
         self._tops: dict[str, set[str]] = {}
         """Names directly in *site*, by archive."""
+        if site.is_symlink():
+            raise PublishError("its folder is a link")
 
     def publish(self, target: Path) -> None:
         """Make *target* the installation, complete or not at all.
@@ -84,8 +88,7 @@ class Publisher:
         if name in ("", ".", "..") or not stat.S_ISREG(state.st_mode) or state.st_uid not in (self._lane.uid, OWNER):
             raise PublishError("it links to something that is not one of its files")
         if state.st_uid != OWNER:
-            os.chown(source, OWNER, OWNER, follow_symlinks=False)
-            os.chmod(source, 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
+            self._take_over(source, state)
         try:
             os.link(source, target)
         except OSError as error:
@@ -95,6 +98,20 @@ class Publisher:
         self._tops.setdefault(archive, set()).add(top)
         if name == "METADATA" and top.endswith(_DIST_INFO):
             self._note_distribution(top, archive)
+
+    def _take_over(self, source: str, state: os.stat_result) -> None:
+        os.chown(source, OWNER, OWNER, follow_symlinks=False)
+        os.chmod(source, 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # refused where anybody can write by a descriptor
+        except OSError as error:
+            os.chown(source, self._lane.uid, state.st_gid, follow_symlinks=False)
+            if error.errno != errno.EAGAIN:
+                raise
+            raise PublishError("one of its files is still open for writing") from None
+        finally:
+            os.close(reading)
 
     def _trust(self, folder: str) -> str:
         """The name of the archive that *folder* lies in; seeing to it that no link leads out of it."""
