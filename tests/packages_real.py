@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from mcp.types import TextContent
 
 from tests.conftest import OpenClient
 from tests.test_server import text_of
@@ -78,7 +79,8 @@ print(pandas.__version__.split(".")[:2], numpy.__version__.split(".")[:2], panda
     async with open_client() as client:
 
         async def call(tool: str, **arguments: object) -> str:
-            return text_of(await client.call_tool(tool, {**arguments}))
+            answer = await client.call_tool(tool, {**arguments})
+            return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
         opened = await call("run_python", code="import pandas", sandbox="new", timeout=120)
         other = opened.split('sandbox="')[1].split('"')[0]

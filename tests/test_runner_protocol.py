@@ -21,11 +21,12 @@ from tests.test_installer_protocol import honest as honest_installer
 
 pytestmark = pytest.mark.anyio
 
-ERROR: dict[str, Any] = {"type": "E", "message": "m", "line": 1, "errno": None, "full": []}
+CAUSE: dict[str, Any] = {"type": "E", "text": "m", "errno": 1, "path": "p", "function": "f"}
+ERROR: dict[str, Any] = {"type": "E", "message": "m", "line": 1, "causes": [CAUSE], "full": []}
 GOOD: dict[Kind, dict[str, Any]] = {
     Kind.READY: READY,
     Kind.RESULT: {**RESULT, "error": ERROR, "outcome": "error"},
-    Kind.MISSING: {"run": 1, "names": ["x"]},
+    Kind.MISSING: {"run": 1, "names": ["x"], "requirements": ["y"]},
     Kind.ITEM: {"type": "image/png", "size": 7},
     Kind.FILES: {"files": [["a", 1, 1]], "more": 0},
     Kind.FILE: {"size": 7, "stamp": "1", "length": 7},
@@ -48,6 +49,9 @@ def faults() -> Iterator[tuple[Kind, Answer]]:
     for name in ERROR:
         yield Kind.RUN, (Kind.RESULT, {**RESULT, "error": {key: ERROR[key] for key in ERROR if key != name}})
         yield from ((Kind.RUN, (Kind.RESULT, {**RESULT, "error": {**ERROR, name: wrong}})) for wrong in WRONG)
+    for name in CAUSE:
+        causes = [{key: CAUSE[key] for key in CAUSE if key != name}, *({**CAUSE, name: wrong} for wrong in WRONG)]
+        yield from ((Kind.RUN, (Kind.RESULT, {**RESULT, "error": {**ERROR, "causes": [cause]}})) for cause in causes)
     for kind in Kind:
         yield from ((asked, (kind, b"x")) for asked in (Kind.HELLO, Kind.RUN, Kind.RESET, Kind.LIST, Kind.READ))
 
