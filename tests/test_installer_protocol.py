@@ -278,7 +278,7 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
                     others.cancel_scope.cancel()
                 link = await installer._keeper.connected()  # pyright: ignore
                 await link.send(Kind.PING)
-    assert found == [f"sandboxes/{ME}/1"]
+    assert found == [f"sandboxes/{ME}/{FOLDER}"]
     assert engine.started == 1
 
 
@@ -307,7 +307,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
                 with anyio.CancelScope(shield=True):
                     link = await installer._keeper.connected()  # pyright: ignore
                     await link.send(Kind.PING)
-            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/1"
+            assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
     assert engine.started == 1
 
 
