@@ -14,6 +14,7 @@ import pytest
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, SandboxLostError, UnavailableError
 from mcp_agentrun.packages.installer import Installer
+from mcp_agentrun.packages.pins import PinError, parse_pins
 from mcp_agentrun.packages.turns import Turns
 from mcp_agentrun.protocol import Kind
 from mcp_agentrun.sessions.registry import Caller, Sessions
@@ -89,7 +90,13 @@ HOSTILE_PINS = (
     {"x": "1.0.0-"},
     {"x": ""},
     {"x\n-e .": "1.0"},
+    {"x": "9" * 5000},
 )
+
+
+def test_a_version_with_too_many_digits_is_refused() -> None:
+    with pytest.raises(PinError):
+        parse_pins("x==" + "9" * 5000)
 
 
 def faults() -> list[Answer]:

@@ -15,7 +15,10 @@ import anyio.lowlevel
 import pytest
 from docker import APIClient
 
+from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
+from mcp_agentrun.settings import Settings
+from tests.conftest import open_sandbox
 from tests.local_index import make_source, make_wheel, serve_index
 from tests.test_package_settings import PASSWORD, installer_of, installers_of, installing, own_image  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from tests.test_packages import text_of
@@ -181,10 +184,12 @@ async def test_what_is_installed_is_out_of_reach_for_who_has_fetched_it(
 
 
 BACKEND = """
-import glob, os, subprocess, sys, time
+import glob, os, resource, time
 found = []
+if not 0 < resource.getrlimit(resource.RLIMIT_NPROC)[1] <= 256:
+    found.append("processes for all of the container")
 for name, value in os.environ.items():
-    if SECRET in value or "someone" in value:
+    if SECRET in value or "someone" in value or "at-the-proxy" in value:
         found.append("environment")
 for path in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"):
     try:
@@ -222,7 +227,8 @@ async def test_a_build_finds_no_credentials_and_leaves_no_daemon(
 ) -> None:
     make_source(root / "simple" / "hostile", "hostile", setup=BACKEND.replace("SECRET", repr(PASSWORD)))
     with serve_index(root, api, credentials=f"someone:{PASSWORD}", is_modern=True) as url:
-        async with installing(url, image=own_image, packages_build=True) as sandbox:
+        proxied = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": "someone:at-the-proxy@192.0.2.1:3128"})
+        async with open_sandbox(Settings(safety="off", image=own_image, packages_build=True), proxied) as sandbox:
             await sandbox.install("first")
             assert ("hostile", "1.0") in (await sandbox.install("hostile")).packages
             assert await text_of(sandbox, "import hostile; print(hostile.BUILT_BY, hostile.FOUND)") == "10020 []\n"

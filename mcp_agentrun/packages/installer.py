@@ -367,7 +367,7 @@ class Installer:
             capabilities=_CAPABILITIES,
             memory=_MEMORY,
             cpus=max(1.0, self._settings.cpus),
-            pids=256,
+            pids=512,
             open_files=4096,
             file_size=self._settings.packages_size,
             tmpfs={"/tmp": f"rw,size=256m,nr_inodes=1m,{own}", "/dev/shm": f"rw,size=4k,nr_inodes=2,{own}"},  # noqa: S108

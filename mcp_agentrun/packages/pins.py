@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidName, canonicalize_name
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 __all__ = ["FILE_NAME", "PinError", "Pins", "parse_pins", "requirement_line", "validated"]
@@ -56,7 +56,7 @@ def validated(pins: dict[str, str]) -> Pins:
     for name, version in pins.items():
         try:
             canonical[canonicalize_name(name, validate=True)] = _canonical(version)
-        except (InvalidName, InvalidVersion):
+        except ValueError:  # `packaging`'s own, or a number with too many digits
             raise PinError(f"not a name and version: {name[:100]!r} {version[:100]!r}") from None
     return canonical
 

@@ -114,9 +114,9 @@ class Installation:
         # Code of packages may run now, and must not find credentials.
         urls = [self._sources["index_url"] or "", *self._sources["extra_index_urls"]]
         with lanes.relayed(urls, self._sources["proxies"], self._installer.certificates) as relayed:
-            sources = {"index_url": relayed[0], "extra_index_urls": relayed[1:], "proxies": self._sources["proxies"]}
-            sources = _without_credentials(sources)
-            sources["proxies"]["NO_PROXY"] = ",".join(filter(None, (sources["proxies"].get("NO_PROXY"), "127.0.0.1")))
+            proxies = {name: _without_credentials(url) for name, url in self._sources["proxies"].items()}
+            proxies["NO_PROXY"] = ",".join(filter(None, (proxies.get("NO_PROXY"), "127.0.0.1")))
+            sources = {"index_url": relayed[0], "extra_index_urls": relayed[1:], "proxies": proxies}
             return self._in_lane((lanes.BUILDER,), sources)
 
     def _in_lane(self, candidates: Sequence[Lane], sources: dict[str, Any]) -> dict[str, Any]:
@@ -338,7 +338,9 @@ class Call:
         options = () if self.lane.is_builder else ("--only-binary", ":all:")
 
         def watch() -> bool:
-            return self._owner.watch(lanes.unpacked(self.lane) - self._before)
+            # A build may write anywhere in its cache, which was empty.
+            is_builder = self.lane.is_builder
+            return self._owner.watch([str(self.lane.cache)] if is_builder else lanes.unpacked(self.lane) - self._before)
 
         exit_ = lanes.run(self.lane, (UV, *arguments, *options), environment, self._owner.started, watch)
         self._owner.judge(exit_)
@@ -409,9 +411,9 @@ def _explanation(said: str) -> str:
     return said[:_ERROR_KEPT] or "uv ended without saying why."
 
 
-def _without_credentials(sources: dict[str, Any]) -> dict[str, Any]:
-    """*sources* with no user name or password in any URL."""
-    return json.loads(re.sub(r'(?<=//)[^/@"]*@', "", json.dumps(sources)))
+def _without_credentials(proxy: str) -> str:
+    """The address of *proxy*, with or without a scheme, and no user name or password."""
+    return re.sub(r"^(\w+://)?.*@", r"\1", proxy)
 
 
 def _received() -> int:

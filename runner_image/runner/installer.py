@@ -67,6 +67,7 @@ class Installer:
         """Folders that are in use here, and are to look so to other servers' installers."""
         self._upload: Path | None = None
         self._resolutions: dict[str, tuple[float, Resolution]] = {}
+        self._remembering = threading.Lock()
         self._trimming = threading.Lock()
         self._find_links = ""
         self.meter = Meter()
@@ -190,8 +191,7 @@ class Installer:
         del self._requests[installation.request]
         number, sandbox = installation.request, installation.sandbox
         self.send(encode_json(Kind.INSTALL_DONE, request=number, sandbox=sandbox, **answer))
-        with contextlib.suppress(OSError):
-            self._trim()
+        self._trim()
 
     def resolution(self, asked: str) -> Resolution | None:
         """What *asked*, a digest of everything that matters, came to a short time ago."""
@@ -200,10 +200,11 @@ class Installer:
 
     def remember(self, asked: str, resolution: Resolution) -> None:
         """Keep what *asked* came to, for `resolution`."""
-        self._resolutions.pop(asked, None)
-        self._resolutions[asked] = (time.monotonic(), resolution)
-        while len(self._resolutions) > RESOLUTIONS_KEPT:
-            del self._resolutions[next(iter(self._resolutions))]
+        with self._remembering:
+            self._resolutions.pop(asked, None)
+            self._resolutions[asked] = (time.monotonic(), resolution)
+            while len(self._resolutions) > RESOLUTIONS_KEPT:
+                del self._resolutions[next(iter(self._resolutions))]
 
     def publish(self, publisher: Publisher, sandbox: str) -> str:
         """Put an installation into a new folder of *sandbox*; returns its path below the volume, which no other
@@ -227,15 +228,13 @@ class Installer:
     def _show_cache(self, request: int, clear: bool) -> None:
         busy: list[str] = []
         if clear:
-            self._resolutions.clear()
+            with self._remembering:
+                self._resolutions.clear()
             for lane in lanes.ALL:
-                deadline = time.monotonic() + _BUSY_SECONDS
-                with lanes.acquired((lane,), lambda deadline=deadline: time.monotonic() > deadline) as free:
-                    if free is None:
-                        busy.append(lane.name)
-                        continue
-                    lanes.remove(lane, lane.cache)
-                    shutil.rmtree(lane.used, ignore_errors=True)
+                try:
+                    self._clear(lane)
+                except OSError:  # such as a lane that is in use, and the server waits for an answer
+                    busy.append(lane.name)
             _clear_out(WHEELHOUSES, set())
         else:
             with contextlib.suppress(Exception):  # whoever waits for the answer gets one
@@ -246,11 +245,20 @@ class Installer:
         size, _ = measure(*(lane.cache for lane in lanes.ALL), WHEELHOUSES)
         self.send(encode_json(Kind.CACHED, request=request, size=size, packages=sorted(used.items()), busy=len(busy)))
 
+    def _clear(self, lane: Lane) -> None:
+        """:raises OSError: the volume failed, or the lane is in use."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        with lanes.acquired((lane,), lambda: time.monotonic() > deadline) as free:
+            if free is None:
+                raise TimeoutError
+            lanes.remove(lane, lane.cache)
+            shutil.rmtree(lane.used, ignore_errors=True)
+
     def _trim(self) -> None:
         """Remove what has been out of use for longest, until the cache is no larger than it may be. What another
-        installation is using is left for the next time.
+        installation is using is left for the next time, and so is everything where the volume fails.
         """
-        with self._trimming:
+        with self._trimming, contextlib.suppress(OSError):
             size, _ = measure(*(lane.cache for lane in lanes.ALL))
             for _, path, lane in _used():
                 if size <= self.options["cache_size"]:

@@ -46,7 +46,10 @@ _LOCK_SECONDS = 0.05
 _SAID_KEPT = 1 << 18
 _BLOCK = 4096
 # Where memory is short, the kernel is to end these and not PID 1.
-_EXPENDABLE = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "sh")
+_EXPENDABLE = 'echo 1000 >/proc/self/oom_score_adj; exec "$@"'
+# A build must leave the container processes and threads for others. The kernel counts by user, for all servers of this
+# machine, and uv takes many threads where there are many processors: so there is no such limit for wheels.
+_LIMITED = "ulimit -p 256; " + _EXPENDABLE
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def run(
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [*_EXPENDABLE, *command],
+            ["/bin/sh", "-c", _LIMITED if lane.is_builder else _EXPENDABLE, "sh", *command],
             env=dict(environment),
             cwd="/",
             stdin=subprocess.DEVNULL,
