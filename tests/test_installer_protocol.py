@@ -286,7 +286,7 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
                 link = await installer._keeper.connected()  # pyright: ignore
                 await link.send(Kind.PING)
     assert found == [f"sandboxes/{ME}/{FOLDER}"]
-    assert engine.started == 1
+    assert engine.started["installer"] == 1
 
 
 async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_alone(anyio_backend: str) -> None:
@@ -315,7 +315,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
                     link = await installer._keeper.connected()  # pyright: ignore
                     await link.send(Kind.PING)
             assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
-    assert engine.started == 1
+    assert engine.started["installer"] == 1
 
 
 async def test_a_request_to_a_lost_installer_fails_at_once(anyio_backend: str) -> None:
