@@ -8,24 +8,29 @@ Runs as a process and user of its own, as ``python -I -S relay.py``. It reads ``
 from __future__ import annotations
 
 import base64
+import html
 import http.server
 import json
+import os
+import re
 import ssl
 import sys
 import urllib.error
 import urllib.request
 from http.client import HTTPResponse
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 _CHUNK = 1 << 16
 _PAGE_LIMIT = 64 << 20
 _PASSED_ON = ("Accept", "Range", "If-None-Match", "If-Modified-Since", "User-Agent")
 _PASSED_BACK = ("Content-Type", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control")
 _TIMEOUT = 60.0
+_LINK = re.compile(r"""(?:\bhref\s*=|"url"\s*:)\s*["']([^"'<>\s]+)""", re.IGNORECASE)
+"""In an index's page, of HTML or JSON."""
 
 
 class Relay(http.server.ThreadingHTTPServer):
-    """Serves what is at the origin of *index_url*."""
+    """Serves the index at *index_url*, and what its pages link to at the same origin: the credentials may open more."""
 
     daemon_threads = True
 
@@ -34,12 +39,32 @@ class Relay(http.server.ThreadingHTTPServer):
         parts = urlsplit(index_url)
         credentials, _, host = parts.netloc.rpartition("@")
         self.origin = f"{parts.scheme}://{host}"
+        self.folder = parts.path.rstrip("/") + "/"
+        self.linked: set[str] = set()
+        """Paths that pages of the index have linked to."""
         self.authorization = "Basic " + base64.b64encode(unquote(credentials).encode()).decode()
         proxy = {name.lower().removesuffix("_proxy"): url for name, url in proxies.items()}
+        os.environ["no_proxy"] = proxy.pop("no", "")
+        if "all" in proxy:
+            proxy = dict.fromkeys(("http", "https"), proxy.pop("all")) | proxy
         context = ssl.create_default_context(cafile=certificates)
         self.opener = urllib.request.build_opener(
             urllib.request.ProxyHandler(proxy), urllib.request.HTTPSHandler(context=context)
         )
+
+    def serves(self, path: str) -> bool:
+        """Whether *path*, with a query or without, belongs to the index."""
+        plain = unquote(path.partition("?")[0])
+        if ".." in plain.replace("\\", "/").split("/"):  # the server might resolve it
+            return False
+        return plain.startswith(unquote(self.folder)) or plain.removesuffix(".metadata") in self.linked
+
+    def note_links(self, page: bytes, url: str) -> None:
+        """Let what the *page* at *url* links to be asked for, where it is at this origin."""
+        for link in _LINK.findall(page.decode(errors="replace")):
+            target = urljoin(url, html.unescape(link).replace("\\/", "/"))
+            if target.startswith(self.origin + "/"):
+                self.linked.add(unquote(urlsplit(target).path))
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -55,6 +80,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _relay(self) -> None:
         if not self.path.startswith("/"):  # or it could name another host, which would get the credentials
             self.send_error(400)
+            return
+        if not self.server.serves(self.path):
+            self.send_error(403)
             return
         request = urllib.request.Request(self.server.origin + self.path, method=self.command)  # noqa: S310
         for name in _PASSED_ON:
@@ -78,7 +106,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
         page = b""
         if is_page:  # files may be given by the address that needs the credentials
-            page = response.read(_PAGE_LIMIT).replace(self.server.origin.encode(), self._own_origin)
+            page = response.read(_PAGE_LIMIT)
+            self.server.note_links(page, response.url)
+            page = page.replace(self.server.origin.encode(), self._own_origin)
         self.send_response(response.status)
         for name in _PASSED_BACK:
             if name in response.headers:
