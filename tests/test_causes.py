@@ -112,7 +112,7 @@ FAILURES = {
     "an executed file, elsewhere": (SCRIPT + "s.Popen('./run.sh', cwd='/workspace', close_fds=False)", EXECUTED),
     "an executed file in a shell": (SCRIPT + "os.system('./run.sh')", EXECUTED),
     "a loaded file": (LOADED, EXECUTED),
-    "a system library": ("import ctypes; ctypes.CDLL('libGL.so.1')", "The system library libGL.so.1 is missing"),
+    "a system library": ("import ctypes; ctypes.CDLL('libSDL2.so.0')", "The system library libSDL2.so.0 is missing"),
     "a read-only folder": ("import os; os.makedirs('/data/out')", READ_ONLY),
     "a file of the system's": ("open('/etc/hosts', 'a')", READ_ONLY),
     "a package's folder": ("import pandas; open(pandas.__path__[0] + '/x', 'w')", READ_ONLY),

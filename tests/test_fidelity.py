@@ -34,6 +34,7 @@ DIFFERENT: dict[str, str] = {
     "stranger_exit_generator": "what is alive is not finalised where a script would end",
     "stranger_asyncio_nested_run": "what is alive is not finalised where a script would end",
     "stranger_warn_default_filters": "numpy, which is imported already, has added filters",
+    "stranger_sys_facts": "six, which is imported already, has added a finder",
     "stranger_asyncio_no_loop": "asyncio.create_task works outside of coroutines",
     **dict.fromkeys(
         (

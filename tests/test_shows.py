@@ -196,7 +196,7 @@ async def test_pages_elsewhere_can_not_be_opened_and_that_is_said(shared: Sandbo
 
 async def test_modules_are_changed_without_a_trace(shared: Sandbox) -> None:
     code = "import sys, webbrowser\nprint(webbrowser.__spec__.loader.exec_module.__self__ is webbrowser.__loader__)"
-    assert await text_of(shared, code + "\nlen(sys.meta_path)") == "True\n3\n"
+    assert await text_of(shared, code + "\nsum('Six' not in repr(each) for each in sys.meta_path)") == "True\n3\n"
     await text_of(shared, "open('cv2.py', 'w').write('1 / 0');")
     result = await shared.run("import cv2")
     files = [line for line in result.output.text().splitlines() if "File" in line]
