@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..protocol import Frame, FrameError, Kind
 from .pins import validated
@@ -58,6 +58,12 @@ class Done(Answer):
     modules: dict[str, tuple[str, ...]]
     notes: Annotated[tuple[str, ...], Field(max_length=_MOST_NOTES)]
     error: str | None
+
+    @model_validator(mode="after")
+    def _require_own_folder(self) -> Done:
+        if self.folder and self.folder.split("/")[1] != self.sandbox:
+            raise ValueError("the folder is another sandbox's")
+        return self
 
 
 class Forgotten(Answer):
