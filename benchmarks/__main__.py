@@ -14,7 +14,7 @@ import anyio.to_thread
 from docker import APIClient
 from mcp import Client
 
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 

@@ -15,8 +15,8 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings

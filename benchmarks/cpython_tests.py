@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 from docker import APIClient
 
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import FileError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings

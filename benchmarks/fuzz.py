@@ -34,24 +34,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.protocol import (
-    MAX_FRAME,
-    VERSION,
-    FrameDecoder,
-    FrameError,
-    Kind,
-    decode_json,
-    encode,
-    encode_json,
-)
-from mcp_agentrun.reports import OUTCOMES, STATES
 from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
+from mcp_agentrun.wire.codec import MAX_FRAME, VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.reports import OUTCOMES, STATES
 
 from .common import Violations, containers_of_ours, open_engine
 

@@ -33,7 +33,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, TextContent
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 
 from .common import Violations, row
 

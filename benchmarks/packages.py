@@ -20,8 +20,8 @@ import anyio.to_thread
 from docker import APIClient
 from docker.types import Mount
 
-from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.packages.installer import INSTALLER_UID, Installer
 from mcp_agentrun.sandbox import Sandbox

@@ -26,7 +26,7 @@ import anyio.to_thread
 import psutil
 from docker import APIClient
 
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import UnavailableError
 from mcp_agentrun.sandbox import Result, Sandbox
 from mcp_agentrun.settings import Settings

@@ -20,7 +20,7 @@ def main() -> None:
     except SettingsError as error:
         sys.stderr.write(f"mcp-agentrun: {error}\n")
         sys.exit(2)  # as the command line does where it is given wrong values
-    from .server.stdio import serve_stdio
+    from .server.mcp.stdio import serve_stdio
 
     serve_stdio(settings)
 

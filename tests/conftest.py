@@ -17,9 +17,9 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from mcp_agentrun.engine import LABEL_ROLE
-from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Sandbox

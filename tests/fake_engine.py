@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from mcp_agentrun.engine import ContainerSpec, Report
-from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode, encode_json
 
 Answer = tuple[Kind, "dict[str, Any] | bytes"]
 Script = Callable[[Kind, dict[str, Any]], Sequence[Answer]]

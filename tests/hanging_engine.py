@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mcp_agentrun.engine.discovery import candidates
+from mcp_agentrun.engine.docker.discovery import candidates
 
 __all__ = ["HangingEngine", "hanging_engine"]
 

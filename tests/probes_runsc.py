@@ -9,9 +9,9 @@ import sys
 
 import anyio
 
-from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 
 from .private_engine import private_engine
 

@@ -15,11 +15,11 @@ from docker import APIClient
 from mcp.types import CallToolResult
 
 from mcp_agentrun.engine import Report
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
-from mcp_agentrun.server import app
+from mcp_agentrun.server.mcp import app
 from mcp_agentrun.sessions import NEW, Caller, Sessions, registry
 from mcp_agentrun.sessions.registry import NEED
 from mcp_agentrun.settings import Settings

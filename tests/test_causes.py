@@ -10,7 +10,7 @@ import pytest
 from mcp_agentrun.packages.known import WELL_KNOWN
 from mcp_agentrun.sandbox import Cause, RunError, Sandbox
 from mcp_agentrun.sandbox.causes import Lacking, explain
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 
 from .conftest import open_sandbox

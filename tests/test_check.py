@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_agentrun.sandbox import Result, Sandbox
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 
 from .conftest import OpenClient, open_sandbox

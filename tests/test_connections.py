@@ -22,9 +22,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
-from mcp_agentrun.server.connections import by_connection, streams
-from mcp_agentrun.server.guards import RateLimit
-from mcp_agentrun.server.tokens import Tokens, principal_of
+from mcp_agentrun.server.http.limits import RateLimit
+from mcp_agentrun.server.http.tokens import Tokens, principal_of
+from mcp_agentrun.server.mcp.connections import by_connection, streams
 
 from .http_server import TOKENS, HttpServer, open_http_client
 

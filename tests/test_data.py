@@ -17,7 +17,7 @@ from docker import APIClient
 from mcp import Client
 from mcp.client.stdio import stdio_client
 
-from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError, SandboxLostError
 from mcp_agentrun.host_folder import HostFolder
 from mcp_agentrun.sandbox import Sandbox

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.engine.discovery import candidates, connect
+from mcp_agentrun.engine.docker.discovery import candidates, connect
 
 from .test_reconcile import relay
 

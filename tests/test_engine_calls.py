@@ -9,8 +9,8 @@ import anyio.to_thread
 import docker
 import pytest
 
-from mcp_agentrun.engine import discovery
-from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.docker import discovery
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings

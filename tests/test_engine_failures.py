@@ -18,9 +18,10 @@ from docker import APIClient
 from docker.errors import NotFound
 from mcp.types import CallToolResult
 
-from mcp_agentrun.engine import docker, image
-from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.docker import DockerEngine, weaknesses
+from mcp_agentrun.engine.docker import engine as docker
+from mcp_agentrun.engine.docker import image
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.engine import DockerEngine, weaknesses
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import EngineError
 from mcp_agentrun.settings import Settings
@@ -139,7 +140,7 @@ async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
 async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
     api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = shutil.copytree(Path(image.__file__).parents[2] / "runner_image", tmp_path / "runner_image")
+    context = shutil.copytree(Path(image.__file__).parents[3] / "runner_image", tmp_path / "runner_image")
     (context / "runner" / "more.py").write_text(f"# {tmp_path}")
     monkeypatch.setattr(image, "_context_folder", lambda: context)
     with relay(tmp_path, api) as between:

@@ -23,14 +23,14 @@ from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.policy import Policy, parse_requirements
 from mcp_agentrun.safety import Finding
 from mcp_agentrun.sandbox import FileChange, Output, Result, RunError
-from mcp_agentrun.server import app
-from mcp_agentrun.server.arguments import wrong_arguments
 from mcp_agentrun.server.logs import configure_logging
-from mcp_agentrun.server.marks import foreign, quoted
-from mcp_agentrun.server.render import failure, install_answer, run_answer
-from mcp_agentrun.server.resources import KeptOutput, OutFolder, ServerWithFiles, calling
+from mcp_agentrun.server.mcp import app
+from mcp_agentrun.server.mcp.arguments import wrong_arguments
+from mcp_agentrun.server.mcp.render import failure, install_answer, run_answer
+from mcp_agentrun.server.mcp.resources import KeptOutput, OutFolder, ServerWithFiles, calling
 from mcp_agentrun.sessions import STDIO
 from mcp_agentrun.settings import Settings
+from mcp_agentrun.spoofing import foreign, quoted
 
 from .conftest import OpenClient
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-PATH = Path(__file__).parents[1] / "runner_image" / "runner" / "frames.py"
+PATH = Path(__file__).parents[1] / "runner_image" / "runner" / "interpreter_frames.py"
 STACK = """
 import sys
 frame, names = sys._getframe(), []

@@ -23,13 +23,13 @@ from mcp import Client
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
-from mcp_agentrun.server.guards import Buckets, SessionShare, StrangerLimit
-from mcp_agentrun.server.http import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
-from mcp_agentrun.server.tokens import Tokens
+from mcp_agentrun.server.http.app import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
+from mcp_agentrun.server.http.limits import Buckets, SessionShare, StrangerLimit
+from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from mcp_agentrun.engine import image as image_module
-from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image, warn_if_old
+from mcp_agentrun.engine.docker import image as image_module
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image, warn_if_old
 from mcp_agentrun.errors import ImageError, SettingsError
 
 from .local_index import gateway_of, make_wheel, serve_index
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 RECIPE = ImageRecipe()
-CHECKOUT = Path(image_module.__file__).parents[2]
+CHECKOUT = Path(image_module.__file__).parents[3]
 NO_REGISTRY = "127.0.0.1:1/absent:1"
 
 
@@ -287,7 +287,7 @@ def test_fresh_volume_belongs_to_the_installer(api: APIClient, image: str) -> No
 
 
 def test_runner_has_its_code(api: APIClient, image: str) -> None:
-    code = "import sys; sys.path.insert(0, '/opt/agentrun'); import mcp_agentrun.protocol, runner.worker; print('ok')"
+    code = "import sys; sys.path.insert(0, '/opt/agentrun'); import mcp_agentrun.wire.codec, runner.worker; print('ok')"
     assert run_python(api, image, code) == "ok\n"
 
 

@@ -16,9 +16,9 @@ from mcp_agentrun.errors import InstallError, SandboxLostError, UnavailableError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
 from mcp_agentrun.packages.turns import Turns
-from mcp_agentrun.protocol import Kind
 from mcp_agentrun.sessions.registry import Caller, Sessions
 from mcp_agentrun.settings import Settings
+from mcp_agentrun.wire.codec import Kind
 from tests.fake_engine import FOLDER, READY, Answer, FakeEngine, Script
 from tests.fake_engine import honest as honest_runner
 from tests.local_index import make_wheel

@@ -8,7 +8,7 @@ import pytest
 
 from mcp_agentrun.errors import InvalidRequestError
 from mcp_agentrun.sandbox import Sandbox
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 
 from .conftest import open_sandbox

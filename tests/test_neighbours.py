@@ -10,7 +10,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.owner import Owner
 
 from .own_only import own_only

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
 
 from .conftest import containers_of, server_parameters

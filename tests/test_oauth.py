@@ -19,12 +19,12 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 
-from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
-from mcp_agentrun.server import oauth
-from mcp_agentrun.server.http import build_app
-from mcp_agentrun.server.oauth import Introspection, ResourceServer
+from mcp_agentrun.server.http import oauth
+from mcp_agentrun.server.http.app import build_app
+from mcp_agentrun.server.http.oauth import Introspection, ResourceServer
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 

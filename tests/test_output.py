@@ -32,19 +32,19 @@ from mcp.types import (
     TextResourceContents,
 )
 
+from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
-from mcp_agentrun.protocol import Kind, encode_json
 from mcp_agentrun.sandbox import FileChange, Output, ReadFile, Result, Sandbox
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
-from mcp_agentrun.server import marks
-from mcp_agentrun.server.marks import unmarked
-from mcp_agentrun.server.render import latest_line, run_answer
-from mcp_agentrun.server.resources import (
+from mcp_agentrun.server.mcp.render import latest_line, run_answer
+from mcp_agentrun.server.mcp.resources import (
     KeptOutput,
     OutFolder,
     _safe_name,  # pyright: ignore[reportPrivateUsage]
 )
 from mcp_agentrun.settings import Settings, load
+from mcp_agentrun.spoofing import unmarked
+from mcp_agentrun.wire.codec import Kind, encode_json
 
 from .conftest import OpenClient, open_sandbox, server_parameters
 

@@ -19,7 +19,7 @@ from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
 from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
-from mcp_agentrun.server.render import install_answer
+from mcp_agentrun.server.mcp.render import install_answer
 from mcp_agentrun.settings import Settings, load
 
 BENIGN = Path(__file__).parents[2] / "shared/corpora/benign.jsonl"

@@ -21,7 +21,7 @@ from mcp import Client
 from mcp.client.stdio import stdio_client
 
 from mcp_agentrun.engine import LABEL_SANDBOX
-from mcp_agentrun.engine.docker import DockerEngine
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
 from mcp_agentrun.packages.installer import Installer, policy_of

@@ -22,7 +22,7 @@ import psutil
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.server import pipes
+from mcp_agentrun.server.mcp import pipes
 
 from .conftest import containers_of
 

@@ -23,15 +23,15 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
-from mcp_agentrun.protocol import Kind
-from mcp_agentrun.reports import is_report
 from mcp_agentrun.sandbox import Output, Result, Sandbox
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
+from mcp_agentrun.wire.codec import Kind
+from mcp_agentrun.wire.reports import is_report
 
 from .conftest import begin
 from .test_server import text_of

@@ -17,11 +17,11 @@ from mcp.shared.memory import MessageStream, create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
-from mcp_agentrun.engine.docker import DockerEngine
-from mcp_agentrun.engine.image import ImageRecipe
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.server import app
-from mcp_agentrun.server.connections import by_connection
+from mcp_agentrun.server.mcp import app
+from mcp_agentrun.server.mcp.connections import by_connection
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_agentrun.protocol import MAX_FRAME, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.codec import MAX_FRAME, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 
 
 def decoded(data: bytes, step: int) -> list[tuple[Kind, bytes]]:

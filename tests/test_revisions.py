@@ -15,7 +15,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from mcp_agentrun.server.revisions import CAME_WITH, WHOLE
+from mcp_agentrun.server.mcp.revisions import CAME_WITH, WHOLE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 

@@ -11,10 +11,10 @@ import pytest
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.packages.installer import Installer
-from mcp_agentrun.protocol import MAX_FRAME, Kind
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.sessions.registry import Caller, Sessions
 from mcp_agentrun.settings import Settings
+from mcp_agentrun.wire.codec import MAX_FRAME, Kind
 from tests.fake_engine import READY, RESULT, Answer, FakeEngine, honest
 from tests.test_installer_protocol import WRONG
 from tests.test_installer_protocol import honest as honest_installer

@@ -12,11 +12,11 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
-from mcp_agentrun.protocol import FrameError, Kind
-from mcp_agentrun.reports import is_result
 from mcp_agentrun.sandbox import ReadFile, Result, Sandbox
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
+from mcp_agentrun.wire.codec import FrameError, Kind
+from mcp_agentrun.wire.reports import is_result
 
 from .conftest import begin, open_sandbox
 

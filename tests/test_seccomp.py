@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from mcp_agentrun.engine.seccomp import ALLOWED, FALLBACKS, profile
+from mcp_agentrun.engine.docker.seccomp import ALLOWED, FALLBACKS, profile
 from mcp_agentrun.sandbox import Sandbox
 
 FORBIDDEN = """

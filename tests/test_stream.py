@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 from anyio.abc import ByteStream
 
-from mcp_agentrun.engine.stream import AttachStream, PumpedStream
+from mcp_agentrun.engine.docker.stream import AttachStream, PumpedStream
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
 from mcp_agentrun.packages.installer import Installed
 from mcp_agentrun.sandbox import Result, Sandbox
-from mcp_agentrun.server.render import install_answer, run_answer
+from mcp_agentrun.server.mcp.render import install_answer, run_answer
 from mcp_agentrun.settings import Settings
 from tests.conftest import open_sandbox
 from tests.local_index import make_source, make_wheel, serve_index

@@ -15,7 +15,7 @@ from docker import APIClient
 from mcp_agentrun.engine import LABEL_SANDBOX, link
 from mcp_agentrun.errors import SandboxLostError
 from mcp_agentrun.sandbox import Sandbox
-from mcp_agentrun.server.render import run_answer
+from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 
 from .conftest import OpenClient, begin, containers_of, open_sandbox

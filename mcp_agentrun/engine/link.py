@@ -13,7 +13,7 @@ from anyio.abc import ByteStream, TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
-from ..protocol import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from ..wire.codec import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from . import ContainerSpec, Engine, Report
 from .owner import Owner
 

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..protocol import Frame, FrameError, Kind
+from ..wire.codec import Frame, FrameError, Kind
 from .pins import validated
 
 __all__ = ["Answer", "Cached", "Done", "Forgotten", "Pinned", "Progress", "Resolved", "Wanted", "parse_answer"]

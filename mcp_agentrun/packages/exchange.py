@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ..engine.link import Link
 from ..errors import SandboxLostError
-from ..protocol import FrameError, Kind
+from ..wire.codec import FrameError, Kind
 from .answers import Answer, parse_answer
 
 __all__ = ["Exchange", "Request"]

@@ -20,8 +20,8 @@ from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper
 from ..engine.network import NetworkSettings, redact
 from ..errors import InstallError, InvalidRequestError, SandboxLostError, SettingsError, UnavailableError
-from ..protocol import Kind
 from ..settings import Settings
+from ..wire.codec import Kind
 from .answers import Cached, Done, Forgotten, Progress, Resolved
 from .exchange import Exchange, Request
 from .known import INSTEAD

@@ -13,7 +13,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 
 from ..engine import Report
 from ..errors import InstallError, SandboxLostError
-from ..protocol import Kind
+from ..wire.codec import Kind
 from .answers import Wanted
 from .exchange import Exchange
 from .pins import FILE_NAME

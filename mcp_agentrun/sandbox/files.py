@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ..engine.link import Link
 from ..errors import FileError, ProtocolError
-from ..protocol import Kind
+from ..wire.codec import Kind
 
 __all__ = ["FileReader", "checked_files", "is_safe_path"]
 

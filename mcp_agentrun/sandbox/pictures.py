@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from ..protocol import FrameError, Kind, decode_json
+from ..wire.codec import FrameError, Kind, decode_json
 from .result import Picture
 
 __all__ = ["Pictures", "parse_png"]

@@ -31,10 +31,10 @@ from ..packages.installer import PATIENCE_SECONDS, Installed, Installer
 from ..packages.known import WELL_KNOWN
 from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
-from ..protocol import FrameError, Kind, decode_json
-from ..reports import STATES, is_result
 from ..safety import Finding
 from ..settings import Settings
+from ..wire.codec import FrameError, Kind, decode_json
+from ..wire.reports import STATES, is_result
 from .causes import Advise, Lacking, explain
 from .files import FileReader, checked_files
 from .pictures import Pictures

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from ..engine import ContainerSpec
-from ..reports import WRITABLE
 from ..settings import Settings
+from ..wire.reports import WRITABLE
 
 __all__ = ["give_back_uid", "runner_spec", "take_uid", "user_pids"]
 

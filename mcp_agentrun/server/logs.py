@@ -13,7 +13,7 @@ from typing import Literal
 from starlette.requests import ClientDisconnect
 
 from ..settings import Settings
-from .marks import foreign
+from ..spoofing import foreign
 
 __all__ = ["configure_logging"]
 

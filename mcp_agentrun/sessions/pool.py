@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from ..errors import AgentRunError
-from .room import Open, Room
+from .capacity import Open, Room
 
 __all__ = ["WarmPool"]
 

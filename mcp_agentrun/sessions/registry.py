@@ -21,9 +21,9 @@ from ..errors import InvalidRequestError, NotReadyError, UnavailableError
 from ..packages.installer import Installer
 from ..sandbox import Sandbox
 from ..settings import Settings
+from .capacity import Open, Place, Room
 from .pool import WarmPool
 from .readiness import Readiness
-from .room import Open, Place, Room
 
 __all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]
 

@@ -11,7 +11,7 @@ import resource
 import select
 import socket
 
-from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode, encode_json
 
 from . import linux
 

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from mcp_agentrun.protocol import FrameError, Kind, decode_json, encode_json
+from mcp_agentrun.wire.codec import FrameError, Kind, decode_json, encode_json
 
 from . import checker, linux
 from .events import Events

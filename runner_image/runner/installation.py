@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import Pins, requirement_line, validated
-from mcp_agentrun.protocol import FrameError, Kind, encode_json
+from mcp_agentrun.wire.codec import FrameError, Kind, encode_json
 from runner import lanes
 from runner.lanes import Lane, Workplace, measure
 from runner.publish import Publisher

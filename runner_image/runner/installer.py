@@ -28,7 +28,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
-from mcp_agentrun.protocol import VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.codec import VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from runner import lanes
 from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter, checked_id
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from mcp_agentrun.protocol import Kind, encode
+from mcp_agentrun.wire.codec import Kind, encode
 
 from .events import Events
 from .sockets import HostStream

@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from mcp_agentrun.protocol import Kind, encode, encode_json
+from mcp_agentrun.wire.codec import Kind, encode, encode_json
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 

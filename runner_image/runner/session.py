@@ -21,9 +21,9 @@ import types
 from _operator import is_
 from _thread import get_ident
 
-from mcp_agentrun.reports import LONGEST_NAME, MOST_NAMES, PROBE
+from mcp_agentrun.wire.reports import LONGEST_NAME, MOST_NAMES, PROBE
 
-from . import failures, frames, imports, jupyter, linux, shows
+from . import failures, imports, interpreter_frames, jupyter, linux, shows
 from .display import Items
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
@@ -218,8 +218,8 @@ class Session:
             last = None
         if not self._is_level:
             self._is_level = True
-            frames.discount(frames.depth() + 1)
-            frames.alone(_getframe(), id)  # which finds out once how that is done
+            interpreter_frames.discount(interpreter_frames.depth() + 1)
+            interpreter_frames.alone(_getframe(), id)  # which finds out once how that is done
             gc.freeze()  # or a collection of the code's would find what is ours
         body = _compile(tree, filename, "exec", flags, dont_inherit=True)
         expression: Any = None
@@ -307,7 +307,7 @@ class Session:
         for call, hook in self._hooks:
             state: tuple[Any, ...] = (_hear_begin, (call, hook), {}, None) if function is _eval else _calling(hook)
             before.append(_partial(call.__setstate__, state))
-        calls, hide = frames.alone(_getframe(), function, *arguments, before=before)
+        calls, hide = interpreter_frames.alone(_getframe(), function, *arguments, before=before)
         try:
             return calls.pop()(*hide)
         finally:

@@ -10,8 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
-from mcp_agentrun.protocol import Frame, FrameDecoder, encode_json
-from mcp_agentrun.protocol import Kind as Kind
+from mcp_agentrun.wire.codec import Frame, FrameDecoder, Kind, encode_json
 
 _UCRED = struct.Struct("3i")
 _READ = 1 << 16

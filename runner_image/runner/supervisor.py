@@ -13,8 +13,8 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mcp_agentrun.protocol import VERSION, FrameError, Kind, decode_json, encode, encode_json
-from mcp_agentrun.reports import PROBE, WRITABLE, is_report
+from mcp_agentrun.wire.codec import VERSION, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.reports import PROBE, WRITABLE, is_report
 
 from . import linux, missing, wipe
 from .checkers import Checkers

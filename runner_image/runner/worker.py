@@ -20,7 +20,7 @@ import struct
 import sys
 import time
 
-from mcp_agentrun.protocol import FrameDecoder, Kind, decode_json, encode_json
+from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode_json
 
 from . import linux
 

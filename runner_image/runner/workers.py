@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from mcp_agentrun.protocol import Frame, FrameError, Kind, decode_json, encode
+from mcp_agentrun.wire.codec import Frame, FrameError, Kind, decode_json, encode
 
 from . import linux, wipe, zygote
 from .events import Events

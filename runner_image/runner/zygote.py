@@ -15,7 +15,7 @@ import site
 import socket
 from collections.abc import Sequence
 
-from mcp_agentrun.protocol import FrameDecoder, Kind, encode, encode_json
+from mcp_agentrun.wire.codec import FrameDecoder, Kind, encode, encode_json
 
 from . import linux, wipe, worker
 

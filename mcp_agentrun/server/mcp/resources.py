@@ -24,11 +24,11 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult, Resource, ResourceTemplate
 
-from ..errors import AgentRunError, FileError, SettingsError
-from ..sandbox import FileChange, Output, ReadFile, Sandbox
-from ..sessions import Caller, Sessions
-from ..settings import Settings
-from .marks import foreign, quoted
+from ...errors import AgentRunError, FileError, SettingsError
+from ...sandbox import FileChange, Output, ReadFile, Sandbox
+from ...sessions import Caller, Sessions
+from ...settings import Settings
+from ...spoofing import foreign, quoted
 from .render import OWN, file_uri, mime_type
 
 __all__ = ["KeptOutput", "OutFolder", "ServerWithFiles", "announce_files", "calling"]

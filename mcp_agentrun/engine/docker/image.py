@@ -34,8 +34,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ImageError, SettingsError
-from .network import NetworkSettings, redact
+from ...errors import ImageError, SettingsError
+from ..network import NetworkSettings, redact
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -113,8 +113,8 @@ class ImageRecipe:
         files = {"runner.Dockerfile": _text(folder / "Dockerfile")}
         for path in (*sorted((folder / "runner").rglob("*.py")), *sorted((folder / "IPython").rglob("*.py"))):
             files[path.relative_to(folder).as_posix()] = _text(path)
-        package = Path(__file__).parents[1]
-        modules = ("protocol.py", "reports.py", "packages/pins.py")
+        package = Path(__file__).parents[2]
+        modules = ("wire/codec.py", "wire/reports.py", "packages/pins.py")
         safety = [path for path in (package / "safety").iterdir() if path.suffix in (".py", ".toml")]
         for path in (*(package / name for name in modules), *sorted(safety)):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
@@ -476,7 +476,7 @@ def _library(name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _context_folder() -> Path:
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     installed = package / "_runner_image"
     return installed if installed.is_dir() else package.parent / "runner_image"
 

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 
-from ..packages.installer import Installed
-from ..packages.known import LACKS
-from ..safety import Finding
-from ..sandbox import Outcome, Output, Picture, Result, State
-from ..sandbox.result import KEEPING_RESET
-from ..settings import Settings
-from .marks import foreign, plain_text, quoted, unmarked
+from ...packages.installer import Installed
+from ...packages.known import LACKS
+from ...safety import Finding
+from ...sandbox import Outcome, Output, Picture, Result, State
+from ...sandbox.result import KEEPING_RESET
+from ...settings import Settings
+from ...spoofing import foreign, plain_text, quoted, unmarked
 
 __all__ = [
     "CONNECTION_LIFETIME",

@@ -16,7 +16,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken, principal_components
 from starlette.types import Scope
 
-from ..errors import SettingsError
+from ...errors import SettingsError
 
 __all__ = ["Tokens", "default_token_file", "principal_of", "read_secret"]
 

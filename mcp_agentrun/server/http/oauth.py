@@ -15,8 +15,8 @@ from mcp.server.auth.routes import build_resource_metadata_url, create_protected
 from pydantic import AnyHttpUrl, ValidationError
 from starlette.routing import Route
 
-from ..errors import SettingsError
-from ..settings import Settings
+from ...errors import SettingsError
+from ...settings import Settings
 from .tokens import read_secret
 
 __all__ = ["Introspection", "ResourceServer"]

@@ -11,13 +11,13 @@ from typing import NoReturn
 import anyio
 from mcp.server.mcpserver import MCPServer
 
-from ..engine.docker import DockerEngine
-from ..engine.network import NetworkSettings
-from ..errors import SettingsError
-from ..sessions import Sessions
-from ..settings import Settings
+from ...engine.docker.engine import DockerEngine
+from ...engine.network import NetworkSettings
+from ...errors import SettingsError
+from ...sessions import Sessions
+from ...settings import Settings
+from ..logs import configure_logging
 from .app import build_server
-from .logs import configure_logging
 from .pipes import claimed
 
 __all__ = ["serve_stdio"]

@@ -18,12 +18,12 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ByteStream
 
-from ..errors import EngineError, ImageError
-from ..settings import Settings
-from . import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
+from ...errors import EngineError, ImageError
+from ...settings import Settings
+from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
+from ..owner import Owner
 from .discovery import connect
 from .image import ImageRecipe, ensure_image, warn_if_old
-from .owner import Owner
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
 

@@ -1,6 +1,6 @@
 """What may stand in the report of a run. Whoever receives one judges it: its sender may be in the power of user code.
 
-Like `mcp_agentrun.protocol`, the module is standard library only and runs on the host and inside the runner image.
+Like `mcp_agentrun.wire.codec`, the module is standard library only and runs on the host and inside the runner image.
 """
 
 from __future__ import annotations

@@ -25,16 +25,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ..ending import INTERRUPTED, exit_at_once
-from ..engine.docker import DockerEngine
-from ..engine.network import NetworkSettings
-from ..errors import AgentRunError, SettingsError
-from ..sessions import Sessions
-from ..settings import Settings
-from .app import build_server
-from .connections import by_connection, streams
-from .guards import Drain, RateLimit, SessionShare, StrangerLimit, counted
-from .logs import configure_logging
+from ...engine.docker.engine import DockerEngine
+from ...engine.network import NetworkSettings
+from ...errors import AgentRunError, SettingsError
+from ...process_exit import INTERRUPTED, exit_at_once
+from ...sessions import Sessions
+from ...settings import Settings
+from ..logs import configure_logging
+from ..mcp.app import build_server
+from ..mcp.connections import by_connection, streams
+from .limits import Drain, RateLimit, SessionShare, StrangerLimit, counted
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .tokens import Tokens, default_token_file

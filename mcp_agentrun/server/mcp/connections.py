@@ -14,8 +14,8 @@ from mcp.server.mcpserver import MCPServer
 from mcp.types import EmptyResult, SetLevelRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from ..sessions import STDIO, Caller
-from .tokens import principal_of
+from ...sessions import STDIO, Caller
+from ..http.tokens import principal_of
 
 __all__ = ["CallerOf", "Lifespan", "accept_log_levels", "by_connection", "on_stdio", "streams", "wants_log_messages"]
 

@@ -6,7 +6,7 @@ import functools
 import re
 import unicodedata
 
-from ..engine.network import redact
+from .engine.network import redact
 
 __all__ = ["ESCAPES", "foreign", "plain_text", "quoted", "unmarked"]
 

@@ -18,13 +18,13 @@ from mcp.types import CallToolResult, ToolAnnotations
 from mcp_types.methods import serialize_server_result
 from pydantic import Field
 
-from ..errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ..sandbox import ReadFile, Result, Sandbox
-from ..sessions import NEW, Lease, Sessions
-from ..settings import Settings
+from ...errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
+from ...sandbox import ReadFile, Result, Sandbox
+from ...sessions import NEW, Lease, Sessions
+from ...settings import Settings
+from ...spoofing import foreign, plain_text, unmarked
 from .arguments import wrong_arguments
 from .connections import CallerOf, Lifespan, accept_log_levels, on_stdio, wants_log_messages
-from .marks import foreign, plain_text, unmarked
 from .render import (
     CONNECTION_LIFETIME,
     failure,

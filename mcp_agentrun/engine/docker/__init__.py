@@ -1,0 +1,1 @@
+"""Docker, and whatever else speaks its API, as an engine."""
