@@ -16,7 +16,7 @@ import puppeteer from "puppeteer-core";
 /** The command that starts the server: the script's own arguments. */
 const server = process.argv.slice(2);
 
-const FOLDER = fileURLToPath(new URL("../../docs/pictures/", import.meta.url));
+const FOLDER = fileURLToPath(new URL("../../../docs/pictures/", import.meta.url));
 const INSPECTOR = fileURLToPath(new URL("node_modules/.bin/mcp-inspector", import.meta.url));
 const TIMEOUT = 120_000;
 
