@@ -18,7 +18,7 @@ help:
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make load    1 to 100 sessions over HTTP beside a tool that does nothing (LOAD=... for other arguments)"
 	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
-	@echo "make probes-runsc  the attacks of tests/test_probes.py under gVisor (root, dockerd, runsc)"
+	@echo "make probes-runsc  the attacks of tests/engine/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make compare-check  the static check beside those of others"
 	@echo "make later-python   the static check in Python 3.14, whose new syntax it does not know (npm)"
@@ -44,10 +44,10 @@ test: lint
 	$(PYTHON) -m pytest
 
 packages: setup
-	$(PYTHON) -m pytest -s tests/packages_real.py tests/display_real.py
+	$(PYTHON) -m pytest -s tests/long/packages_real.py tests/long/display_real.py
 
 known-packages: setup
-	$(PYTHON) -m tests.known_packages $(KNOWN)
+	$(PYTHON) -m tests.long.known_packages $(KNOWN)
 
 bench-packages: setup
 	$(PYTHON) -m benchmarks.packages
@@ -57,25 +57,25 @@ bench: setup
 	$(PYTHON) -m benchmarks.first_byte
 
 cpython-tests: setup
-	$(PYTHON) -m benchmarks.cpython_tests $(CPYTHON)
+	$(PYTHON) -m tests.long.cpython_tests $(CPYTHON)
 
 soak: setup
-	$(PYTHON) -m benchmarks.soak $(SOAK)
+	$(PYTHON) -m tests.long.soak $(SOAK)
 
 fuzz: setup
-	$(PYTHON) -m benchmarks.fuzz $(FUZZ)
+	$(PYTHON) -m tests.long.fuzz $(FUZZ)
 
 load: setup
 	$(PYTHON) -m benchmarks.load $(LOAD)
 
 chaos: setup
-	$(PYTHON) -m pytest -s tests/chaos.py
+	$(PYTHON) -m pytest -s tests/long/chaos.py
 
 probes-runsc: setup
-	$(PYTHON) -m tests.probes_runsc $(PROBES)
+	$(PYTHON) -m tests.long.probes_runsc $(PROBES)
 
 fuzz-check: setup
-	$(PYTHON) -m benchmarks.fuzz_check
+	$(PYTHON) -m tests.long.fuzz_check
 
 compare-check: setup
 	$(PYTHON) -m benchmarks.compare_check
@@ -86,21 +86,21 @@ compare-check: setup
 	cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-conformance: setup tests/node/node_modules/.package-lock.json tests/conformance/node_modules/.package-lock.json
-	$(PYTHON) -m tests.conformance
+conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
+	$(PYTHON) -m tests.long.conformance
 
-later-python: setup tests/node/node_modules/.package-lock.json tests/later_python/node_modules/.package-lock.json
-	$(PYTHON) -m pytest tests/test_later_python.py
+later-python: setup tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
+	$(PYTHON) -m pytest tests/long/test_later_python.py
 
-peers: setup tests/node/node_modules/.package-lock.json tests/peers/node_modules/.package-lock.json
-	$(PYTHON) -m tests.peers $(PEERS)
+peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
+	$(PYTHON) -m tests.long.peers $(PEERS)
 
-pictures: setup tests/node/node_modules/.package-lock.json tests/pictures/node_modules/.package-lock.json
-	cd tests/pictures && PATH="$(CURDIR)/tests/node/node_modules/.bin:$$PATH" \
+pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictures/node_modules/.package-lock.json
+	cd tests/long/pictures && PATH="$(CURDIR)/tests/long/node/node_modules/.bin:$$PATH" \
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
 clean:
-	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/*/node_modules
+	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Children before their parents, as `docker images` lists them: an image with dependants refuses to go.

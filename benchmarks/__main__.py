@@ -17,8 +17,9 @@ from mcp import Client
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
+from tests.support.sandboxes import open_engine
 
-from .common import client_of, median_ms, open_engine, open_sandbox, row, times_ms
+from .common import client_of, median_ms, open_sandbox, row, times_ms
 
 CODE = "print(1)"
 RUNS = 200

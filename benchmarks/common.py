@@ -1,8 +1,7 @@
-"""What the benchmarks and the long proofs share."""
+"""What the benchmarks share."""
 
 from __future__ import annotations
 
-import collections
 import os
 import statistics
 import sys
@@ -10,23 +9,16 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from docker import APIClient
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
-from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
+from tests.support.sandboxes import open_engine
 
 __all__ = [
-    "Violations",
     "client_of",
-    "containers_of_ours",
     "median_ms",
-    "open_engine",
     "open_sandbox",
     "row",
     "times_ms",
@@ -59,15 +51,6 @@ async def client_of(*arguments: str, env: Mapping[str, str] | None = None) -> As
 
 
 @asynccontextmanager
-async def open_engine() -> AsyncGenerator[DockerEngine]:
-    engine = DockerEngine(recipe=ImageRecipe())
-    try:
-        yield engine
-    finally:
-        await engine.aclose()
-
-
-@asynccontextmanager
 async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandbox]:
     """A sandbox on an engine client of its own."""
     async with open_engine() as engine, Sandbox(engine, settings or Settings()) as sandbox:
@@ -76,26 +59,3 @@ async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandb
 
 def row(what: str, value: str, bound: str = "") -> None:
     print(f"{what:<66} {value:>14}  {bound}", flush=True)
-
-
-def containers_of_ours(api: APIClient) -> list[str]:
-    """Ids of the containers that this process has made."""
-    found = api.containers(all=True, filters={"label": LABEL_ROLE})
-    owner = Owner.current().to_label()
-    return [item["Id"] for item in found if item["Labels"].get(LABEL_OWNER) == owner]
-
-
-class Violations:
-    """Every bound that was broken, by what it was; the first few are printed at once."""
-
-    def __init__(self) -> None:
-        self.counts: collections.Counter[str] = collections.Counter()
-
-    def note(self, what: str, details: object) -> None:
-        self.counts[what] += 1
-        if self.counts[what] <= 5:
-            print(f"VIOLATION {what}: {details}", flush=True)
-
-    def require(self, holds: bool, what: str, details: object) -> None:
-        if not holds:
-            self.note(what, details)

@@ -34,8 +34,9 @@ from mcp.types import CallToolResult, TextContent
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
 from mcp_agentrun.engine.docker.discovery import connect
+from tests.support.violations import Violations
 
-from .common import Violations, row
+from .common import row
 
 OPENED_AT_ONCE = 4
 POOL = 8

@@ -26,8 +26,9 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.packages.installer import INSTALLER_UID, Installer
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
+from tests.support.sandboxes import open_engine
 
-from .common import open_engine, row
+from .common import row
 
 SETS = {
     "sympy": ("sympy",),

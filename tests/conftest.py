@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio import CancelScope
-from anyio.abc import TaskGroup
 from docker import APIClient
-from mcp import Client, StdioServerParameters
+from mcp import Client
 from mcp.client.stdio import stdio_client
 
-from mcp_agentrun.engine import LABEL_ROLE
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
-from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
-
-from .own_only import own_only
+from tests.support.clients import OpenClient, server_parameters
+from tests.support.containers import volume_of
+from tests.support.own_only import own_only
+from tests.support.sandboxes import open_sandbox
 
 BACKEND = "asyncio"
 
@@ -66,59 +62,11 @@ def settings() -> Settings:
     return Settings()
 
 
-@asynccontextmanager
-async def open_sandbox(
-    settings: Settings | None = None, network: NetworkSettings | None = None
-) -> AsyncGenerator[Sandbox]:
-    """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
-    settings = settings or Settings(safety="off")
-    engine = DockerEngine.from_settings(settings)
-    network = network or NetworkSettings.from_environment(os.environ)
-    try:
-        async with (
-            Installer(engine, settings, network) as installer,
-            Sandbox(engine, settings, installer=installer) as sandbox,
-        ):
-            yield sandbox
-    finally:
-        await engine.aclose()
-
-
-async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, timeout: float | None = None) -> CancelScope:
-    """Run *code* in the background, and return when it has begun to run. Cancelling the scope cancels the run."""
-    begun, scope = anyio.Event(), CancelScope()
-
-    async def on_output(_: bytes) -> None:
-        begun.set()
-
-    async def run() -> None:
-        with scope:
-            await sandbox.run("print('begun', flush=True)\n" + code, on_output=on_output, timeout=timeout)
-
-    tasks.start_soon(run)
-    with anyio.fail_after(30):
-        await begun.wait()
-    return scope
-
-
 @pytest.fixture(scope="module")
 async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
     """A sandbox that the tests of a module share; each leaves it usable."""
     async with open_sandbox() as sandbox:
         yield sandbox
-
-
-class OpenClient(Protocol):
-    def __call__(
-        self, *arguments: str, mode: str = "auto", env: dict[str, str] | None = None
-    ) -> AbstractAsyncContextManager[Client]: ...
-
-
-def server_parameters(*arguments: str, env: dict[str, str] | None = None) -> StdioServerParameters:
-    """How a client starts our server, with this process's environment."""
-    return StdioServerParameters(
-        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **(env or {})}
-    )
 
 
 @pytest.fixture
@@ -133,7 +81,14 @@ def open_client(runner_image: str) -> OpenClient:
     return open_
 
 
-def containers_of(api: APIClient, pid: int) -> list[str]:
-    """Ids of the containers whose owner is process *pid*."""
-    found = api.containers(all=True, filters={"label": LABEL_ROLE})
-    return [item["Id"] for item in found if f'"pid":{pid},' in item["Labels"]["mcp-agentrun.owner"]]
+@pytest.fixture
+def own_image(api: APIClient, runner_image: str) -> Iterator[str]:
+    """The runner image by a name of the test's own, to which a package volume of its own belongs."""
+    name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
+    repository, _, tag = name.partition(":")
+    api.tag(runner_image, repository, tag)
+    yield name
+    api.remove_image(name)
+    volume = volume_of(name)
+    if any(each["Name"] == volume for each in api.volumes()["Volumes"] or ()):
+        api.remove_volume(volume)

@@ -1,0 +1,98 @@
+"""Calls of an engine that hangs: nothing else waits for them, and nothing of them is left."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import anyio.to_thread
+import docker
+import pytest
+
+from mcp_agentrun.engine.docker import discovery
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.errors import EngineError
+from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.settings import Settings
+from tests.support.hanging_engine import hanging_engine
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
+
+SETTINGS = Settings(preload=(), checkpoints=False, safety="off")
+
+
+class Closed:
+    """Counts the clients that are closed, from whatever thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._one = threading.Semaphore(0)
+        self.count = 0
+        real = docker.APIClient.close
+
+        def close(client: docker.APIClient) -> None:
+            real(client)
+            if client.timeout == discovery.REQUEST_SECONDS:  # and no probe
+                self.count += 1
+                self._one.release()
+
+        monkeypatch.setattr(docker.APIClient, "close", close)
+
+    async def wait(self) -> None:
+        assert await anyio.to_thread.run_sync(lambda: self._one.acquire(timeout=30))
+
+
+async def test_calls_that_hang_take_no_thread_from_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hanging_engine() as line:
+        monkeypatch.setenv("DOCKER_HOST", line.url)
+        engine = DockerEngine.from_settings(SETTINGS)
+        await engine.sandboxes()
+        line.hangs = True
+        async with anyio.create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(engine.sandboxes)
+            for _ in range(40):
+                await anyio.to_thread.run_sync(line.wait_for, "/containers/json")
+            assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+            tasks.cancel_scope.cancel()
+        await engine.aclose()
+
+
+async def test_a_client_that_is_given_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "REQUEST_SECONDS", 1)
+    closed = Closed(monkeypatch)
+    with hanging_engine() as line:
+        monkeypatch.setenv("DOCKER_HOST", line.url)
+        engine = DockerEngine.from_settings(SETTINGS)
+        for _ in range(3):
+            line.hangs = False
+            await engine.sandboxes()
+            line.hangs = True
+            with pytest.raises(EngineError, match="does not answer"):
+                await engine.sandboxes()
+            await closed.wait()
+        line.hangs = False
+        await engine.sandboxes()
+        await engine.aclose()
+        await closed.wait()
+    assert closed.count == 4
+
+
+async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "REQUEST_SECONDS", 2)
+    closed = Closed(monkeypatch)
+    with hanging_engine() as line:
+        monkeypatch.setenv("DOCKER_HOST", line.url)
+        engine = DockerEngine.from_settings(SETTINGS)
+        async with Sandbox(engine, SETTINGS) as sandbox:
+            await sandbox.run("x = 1")
+            line.deaf_to = "/containers/json"
+            with pytest.raises(EngineError, match="does not answer"):
+                await engine.sandboxes()
+            line.deaf_to = None
+            await engine.sandboxes()
+            assert (await sandbox.run("x")).value == "1"
+            assert closed.count == 0
+        await closed.wait()
+        await engine.aclose()
+        await closed.wait()
+    assert closed.count == 2

@@ -1,0 +1,232 @@
+"""An engine that is missing, has no image, stops in the middle, or is looked into afterwards."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psutil
+import pytest
+from docker import APIClient
+from docker.errors import NotFound
+from mcp.types import CallToolResult
+
+from mcp_agentrun.engine.docker import engine as docker
+from mcp_agentrun.engine.docker import image
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.engine import DockerEngine, weaknesses
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import EngineError
+from mcp_agentrun.settings import Settings
+from tests.support.clients import OpenClient, facts_of, run, text_of
+from tests.support.local_index import make_wheel
+from tests.support.private_engine import PrivateEngine, private_engine
+from tests.support.relay import relay
+from tests.support.sandboxes import open_sandbox
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def engine(api: APIClient, runner_image: str) -> Iterator[PrivateEngine]:
+    with private_engine(runner_image, api) as running:
+        yield running
+
+
+async def test_no_engine_then_an_engine(open_client: OpenClient, engine: PrivateEngine) -> None:
+    engine.stop()
+    async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+        refused = await run(client, "1")
+        assert refused.is_error
+        assert facts_of(refused)["outcome"] == "unavailable"
+        assert "No container engine can be reached." in text_of(refused)
+        assert "Start it" in text_of(refused)
+        assert engine.url in text_of(refused)
+        assert (await client.call_tool("install_package", {"packages": "six"})).is_error
+        assert (await client.call_tool("reset_sandbox", {})).is_error
+        (await anyio.to_thread.run_sync(engine.start)).close()
+        assert text_of(await run(client, "1 + 1")) == "2\n"
+
+
+async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenClient, engine: PrivateEngine) -> None:
+    async with open_client("--safety", "off", env={"DOCKER_HOST": engine.url}) as client:
+        await run(client, "x = 1")
+
+        async def stop() -> None:
+            await anyio.to_thread.run_sync(_wait_for_process, ["sleep", "100"])
+            await anyio.to_thread.run_sync(engine.stop)
+
+        lost: CallToolResult | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            lost = await run(client, "import subprocess; subprocess.run(['sleep', '100'])", timeout=200)
+        assert lost is not None
+        assert lost.is_error
+        assert facts_of(lost)["outcome"] == "unavailable"
+        assert "lost during this call" in text_of(lost)
+        down = await run(client, "x")
+        assert "No container engine can be reached." in text_of(down)
+        (await anyio.to_thread.run_sync(engine.start)).close()
+        back = await run(client, "x")
+        assert "NameError" in text_of(back)
+        assert "The sandbox had to be replaced" in text_of(back)
+        assert text_of(await run(client, "1 + 1")) == "2\n"
+
+
+async def test_an_image_that_is_missing_and_can_not_be_had(open_client: OpenClient, engine: PrivateEngine) -> None:
+    # Neither a registry nor mmdebstrap can be reached: this engine has no network, and the PATH no such tool.
+    only = _folder_with_a_shell(engine.folder / "bin")
+    for env, told in (
+        ({"AGENTRUN_IMAGE": "no-such-image:1"}, "'no-such-image:1'"),
+        ({"AGENTRUN_IMAGE_BASE": "registry.invalid/no-such-base:1"}, "registry.invalid/no-such-base:1"),
+    ):
+        async with open_client(env={"DOCKER_HOST": engine.url, "PATH": str(only), **env}) as client:
+            refused = await run(client, "1")
+            assert refused.is_error
+            assert facts_of(refused)["outcome"] == "unavailable"
+            assert told in text_of(refused)
+            again = await run(client, "1")
+            assert again.is_error
+            assert facts_of(again)["outcome"] == "unavailable"
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/pids").is_dir(), reason="needs cgroup v1, to take one controller away")
+async def test_an_engine_that_can_not_limit_is_refused_unless_one_insists(
+    open_client: OpenClient, engine: PrivateEngine
+) -> None:
+    engine.stop()
+    engine.before = "umount /sys/fs/cgroup/pids && "
+    try:
+        (await anyio.to_thread.run_sync(engine.start)).close()
+        async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+            refused = await run(client, "1")
+            assert facts_of(refused)["outcome"] == "unavailable"
+            assert "it does not limit processes" in text_of(refused)
+            assert "AGENTRUN_ACCEPT_WEAK_ENGINE=true" in text_of(refused)
+        async with open_client(env={"DOCKER_HOST": engine.url, "AGENTRUN_ACCEPT_WEAK_ENGINE": "true"}) as client:
+            assert text_of(await run(client, "1 + 1")) == "2\n"
+    finally:
+        engine.before = ""
+        engine.stop()
+        (await anyio.to_thread.run_sync(engine.start)).close()
+
+
+async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
+    api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_wheel(tmp_path / "wheels", "housed")
+    settings = Settings(safety="off", wheelhouse=tmp_path / "wheels", offline=True)
+    with relay(tmp_path, api) as between:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        async with open_sandbox(settings, NetworkSettings()) as sandbox:
+            await sandbox.run("1")
+            between.refuses = lambda data: b"/containers/json" in data.partition(b"\r\n")[0]
+            with pytest.raises(EngineError, match="can't be reached any more"):
+                await sandbox.install("housed")
+            assert between.has_refused.is_set()
+            assert "unexpectedly" not in caplog.text
+            between.refuses = lambda _: False
+            assert (await sandbox.install("housed")).packages == (("housed", "1.0"),)
+
+
+async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
+    api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = shutil.copytree(Path(image.__file__).parents[3] / "runner_image", tmp_path / "runner_image")
+    (context / "runner" / "more.py").write_text(f"# {tmp_path}")
+    monkeypatch.setattr(image, "_context_folder", lambda: context)
+    with relay(tmp_path, api) as between:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        between.cuts = lambda data: b"Step 1/" in data
+        engine = DockerEngine(recipe=image.ImageRecipe())
+        try:
+            with pytest.raises(EngineError, match="can't be reached any more"):
+                await engine.ensure_image(lambda _: None)
+        finally:
+            await engine.aclose()
+            with suppress(NotFound):
+                api.remove_image(image.ImageRecipe().tag)
+
+
+async def test_folders_are_not_looked_for_on_another_machine(
+    runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_ssh() -> tuple[APIClient | None, list[str]]:
+        client, tried = connect()
+        assert client is not None and client.base_url == "http+docker://localhost"
+        client.base_url = "http+docker://ssh"  # as the SDK has it; what carries it is the same socket
+        return client, tried
+
+    monkeypatch.setattr(docker, "connect", by_ssh)
+    async with open_sandbox(Settings(safety="off", data=(str(tmp_path),))) as sandbox:
+        with pytest.raises(EngineError, match="on another machine"):
+            await sandbox.run("1")
+
+
+def test_what_engines_say_of_themselves() -> None:
+    strong = {
+        "OSType": "linux",
+        "CgroupDriver": "systemd",
+        "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"],
+        "MemoryLimit": True,
+        "PidsLimit": True,
+        "CpuCfsQuota": True,
+    }
+    assert weaknesses(strong) == []
+    assert weaknesses({**strong, "CgroupDriver": "none"}) == ["it has no cgroups, so that no limit holds"]
+    assert weaknesses({**strong, "SecurityOptions": None}) == ["it has no seccomp"]
+    assert weaknesses({**strong, "MemoryLimit": False}) == ["it does not limit memory"]
+    assert weaknesses({**strong, "OSType": "windows"}) == ["it runs windows containers and not Linux ones"]
+
+
+async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenClient, engine: PrivateEngine) -> None:
+    code_mark, output_mark = os.urandom(12).hex(), os.urandom(12).hex()
+    rotated = output_mark[1:] + output_mark[0]
+    async with open_client(env={"DOCKER_HOST": engine.url}) as client:
+        # The output's mark is in no source: it is put together by the code.
+        code = (
+            f"# {code_mark}\nm = '{rotated}'\nline = m[-1] + m[:-1] + '\\n'\nprint(line * (100_000_000 // len(line)))"
+        )
+        result = await run(client, code)
+        assert facts_of(result)["truncated"]["output"]["total"] > 99_000_000
+        assert output_mark in text_of(result)
+        found = await anyio.to_thread.run_sync(
+            lambda: [path for mark in (code_mark, output_mark) for path in _files_with(engine.data_root, mark.encode())]
+        )
+        assert found == []
+    # The search can find: what is there is found.
+    (engine.data_root / "probe").write_text("x" * 5000 + output_mark)
+    assert _files_with(engine.data_root, output_mark.encode()) == [engine.data_root / "probe"]
+
+
+def _wait_for_process(command: list[str]) -> None:
+    deadline = time.monotonic() + 30
+    while all(process.info["cmdline"] != command for process in psutil.process_iter(["cmdline"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _folder_with_a_shell(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
+    return folder
+
+
+def _files_with(folder: Path, mark: bytes) -> list[Path]:
+    found: list[Path] = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if path.is_symlink() or not path.is_file() or path.stat().st_size < len(mark):
+                continue
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(mark) >= 0:
+                    found.append(path)
+    return found

@@ -1,0 +1,850 @@
+"""The server over HTTP: every transport in every era, who gets in, and what is left at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import httpx2
+import psutil
+import pytest
+from docker import APIClient
+from mcp import Client
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.server.http.app import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
+from mcp_agentrun.server.http.limits import Buckets, SessionShare, StrangerLimit
+from mcp_agentrun.server.http.tokens import Tokens
+from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.settings import Settings
+from tests.support import CHECKOUT
+from tests.support.clients import facts_of, text_of
+from tests.support.containers import containers_of
+from tests.support.hanging_engine import hanging_engine
+from tests.support.http_server import TOKENS, HttpServer, http_server, open_http_client
+
+pytestmark = pytest.mark.anyio
+
+WAYS = [("streamable", "legacy"), ("streamable", "2026-07-28"), ("sse", "legacy"), ("sse", "2026-07-28")]
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+
+@pytest.fixture(scope="module")
+def server(runner_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
+    with http_server(tmp_path_factory.mktemp("http"), "--pool", "1") as running:
+        yield running
+
+
+class Talk:
+    """One conversation, which passes on the handle of its sandbox where it has been given one."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.handle: str | None = None
+
+    async def run(self, code: str, **arguments: Any) -> str:
+        if self.handle is not None:
+            arguments.setdefault("sandbox", self.handle)
+        result = await self.client.call_tool("run_python", {"code": code, **arguments})
+        handle = facts_of(result)["sandbox"]
+        if handle is not None and self.handle is None:
+            assert f'sandbox="{handle}"' in text_of(result)
+            self.handle = handle
+        return text_of(result)
+
+
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+async def test_state_is_kept_and_sessions_are_apart(server: HttpServer, transport: str, mode: str) -> None:
+    async with (
+        open_http_client(server, transport, mode) as one,
+        open_http_client(server, transport, mode) as other,
+    ):
+        first, second = Talk(one), Talk(other)
+        await first.run("x = 41")
+        await second.run("x = 1")
+        assert await first.run("x + 1") == "42\n"
+        assert await second.run("x + 1") == "2\n"
+        assert (first.handle is None) == ((transport, mode) != ("streamable", "2026-07-28"))
+
+
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+async def test_cancel_and_timeout_keep_the_state(server: HttpServer, transport: str, mode: str) -> None:
+    async with open_http_client(server, transport, mode) as client:
+        talk = Talk(client)
+        await talk.run("x = 5\nimport time")
+        with anyio.move_on_after(0.5):
+            await talk.run("time.sleep(100)")
+        with anyio.fail_after(30):
+            assert await talk.run("x") == "5\n"
+        assert "its time limit of 0.3 s was over" in await talk.run("time.sleep(100)", timeout=0.3)
+        assert await talk.run("x") == "5\n"
+
+
+async def test_a_client_that_leaves_takes_nobodys_progress_with_it(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "legacy") as stays:
+        async with open_http_client(server, "sse", "legacy") as leaves:
+            assert await Talk(leaves).run("1") == "1\n"
+        told = anyio.Event()
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            told.set()
+
+        code = "print('early', flush=True); import time; time.sleep(1)"
+        result = await stays.call_tool("run_python", {"code": code}, progress_callback=on_progress)
+        assert text_of(result) == "early\n"
+        assert told.is_set()
+
+
+@pytest.mark.parametrize(("transport", "mode"), [way for way in WAYS if way != ("streamable", "2026-07-28")])
+async def test_a_connection_that_ends_frees_its_sandbox(
+    server: HttpServer, transport: str, mode: str, api: APIClient
+) -> None:
+    async with open_http_client(server, transport, mode) as client:
+        name = await Talk(client).run("import uuid; uuid.uuid4().hex")
+        held = set(containers_of(api, server.process.pid))
+        assert name
+    with anyio.fail_after(30):
+        while not held - set(containers_of(api, server.process.pid)):
+            await anyio.sleep(0.05)  # the engine says nothing when a container has gone
+
+
+async def test_a_stream_of_either_era_may_have_other_sandboxes_beside_its_own(server: HttpServer) -> None:
+    async with open_http_client(server, "sse", "2026-07-28") as client:
+        own, other = Talk(client), Talk(client)
+        await own.run("x = 'own'")
+        text = text_of(await client.call_tool("run_python", {"code": "x = 'other'", "sandbox": "new"}))
+        other.handle = text.partition('sandbox="')[2].partition('"')[0]
+        assert (await own.run("x"), await other.run("x")) == ("'own'\n", "'other'\n")
+        reset = await client.call_tool("reset_sandbox", {})
+        assert "handle" not in text_of(reset) and "NameError" in await own.run("x")
+        assert await other.run("x") == "'other'\n"
+
+
+async def test_an_unknown_handle_tells_what_to_do(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "2026-07-28") as client:
+        result = await client.call_tool("run_python", {"code": "1", "sandbox": "nope"})
+        assert result.is_error
+        assert "No sandbox has the handle 'nope'. Leave `sandbox` out, or pass \"new\"" in text_of(result)
+
+
+async def test_another_principal_s_handle_is_unknown(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "2026-07-28") as alice:
+        talk = Talk(alice)
+        await talk.run("secret = 7")
+        async with open_http_client(server, "streamable", "2026-07-28", "bob") as bob:
+            stolen = await bob.call_tool("run_python", {"code": "secret", "sandbox": talk.handle})
+            assert stolen.is_error
+            assert "No sandbox has the handle" in text_of(stolen)
+        assert await talk.run("secret") == "7\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/mcp", {}, 401),
+        ("/mcp", {"Authorization": "Bearer wrong-token-0123456789"}, 401),
+        ("/mcp", {"Authorization": "Basic YTpi"}, 401),
+        ("/sse", {}, 401),
+        ("/messages/?session_id=0", {}, 401),
+        ("/metrics", {}, 401),
+        ("/mcp", {"Authorization": f"Bearer {TOKENS['bob']}", "Host": "evil.example"}, 421),
+        ("/mcp", {"Authorization": f"Bearer {TOKENS['bob']}", "Origin": "https://evil.example"}, 403),
+    ],
+)
+async def test_nobody_gets_in_who_does_not_belong(
+    server: HttpServer, path: str, headers: dict[str, str], status: int
+) -> None:
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(server.url + path, json=PING, headers={**accept, **headers})
+    assert answer.status_code == status
+
+
+async def test_a_large_body_is_refused_and_others_go_on(server: HttpServer) -> None:
+    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+        talk = Talk(client)
+
+        async def chunks():
+            for _ in range(100):
+                yield bytes(1 << 20)
+
+        headers = {"Authorization": f"Bearer {TOKENS['bob']}", "Content-Type": "application/json"}
+        try:
+            answer = await http.post(f"{server.url}/mcp", content=chunks(), headers=headers)
+            assert answer.status_code == 413
+        except httpx2.TransportError:
+            pass  # hung up on, which is a refusal too
+        assert await talk.run("1 + 1") == "2\n"
+
+
+async def test_a_large_body_without_a_token_is_not_read(server: HttpServer) -> None:
+    async def chunks():
+        for _ in range(100):
+            yield bytes(1 << 20)
+
+    before = psutil.Process(server.process.pid).memory_info().rss
+    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+        talk = Talk(client)
+        try:
+            answer = await http.post(f"{server.url}/mcp", content=chunks())
+            assert answer.status_code == 401
+        except httpx2.TransportError:
+            pass  # hung up on, which is a refusal too
+        assert await talk.run("1 + 1") == "2\n"
+    assert psutil.Process(server.process.pid).memory_info().rss - before < 50 << 20
+
+
+async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--rate-limit", "20") as server:
+        statuses: list[int] = []
+        async with (
+            open_http_client(server, "streamable", "legacy") as client,
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http,
+        ):
+            for _ in range(100):
+                statuses.append((await http.post(f"{server.url}/mcp", json=PING)).status_code)
+            assert await Talk(client).run("1 + 1") == "2\n"
+        assert 429 in statuses
+        assert statuses.index(429) >= 40
+
+
+async def test_who_opens_sessions_and_goes_away_keeps_nobody_out(runner_image: str, tmp_path: Path) -> None:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    accepted = {"Accept": "application/json, text/event-stream"}
+    limits = ("--max-sandboxes", "1", "--max-total", "1", "--rate-limit", "1000")  # 4 sessions each, 16 in all
+    with http_server(tmp_path, "--pool", "0", *limits) as server:
+        url = f"{server.url}/mcp"
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
+            opened = [(await http.post(url, json=hello)).headers["mcp-session-id"] for _ in range(40)]
+            statuses = [
+                (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
+            ]
+            assert statuses == [404] * 36 + [200] * 4
+            for _ in range(10):  # what is refused has begun no session
+                assert (await http.post(url, json=PING)).status_code == 400
+                assert (await http.get(url)).status_code == 400
+            last = {"mcp-session-id": opened[-1]}
+            assert (await http.post(url, json=PING, headers=last)).status_code == 200
+        async with open_http_client(server, "streamable", "legacy", "bob") as client:
+            assert await Talk(client).run("1 + 1") == "2\n"
+
+
+async def test_a_session_in_the_middle_of_a_call_is_not_the_one_to_end() -> None:
+    ended: list[bytes] = []
+    busy, go = anyio.Event(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if scope["method"] == "DELETE":
+            ended.append(headers[b"mcp-session-id"])
+        elif b"mcp-session-id" in headers:
+            busy.set()
+            await go.wait()
+        else:
+            begun = [(b"mcp-session-id", headers[b"begin"])]
+            await send({"type": "http.response.start", "status": 200, "headers": begun})
+
+    share = SessionShare(app, most=2, idle=60)
+
+    async def ask(*headers: tuple[bytes, bytes]) -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "POST", "headers": headers, "client": ("192.0.2.1", 1)}
+        await share(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        await ask((b"begin", b"first"))
+        tasks.start_soon(ask, (b"mcp-session-id", b"first"))
+        await busy.wait()
+        for name in (b"second", b"third"):
+            await ask((b"begin", name))
+        assert ended == [b"second"]
+        go.set()
+    await ask((b"begin", b"fourth"))
+    assert ended == [b"second", b"third"]
+
+
+async def test_it_says_where_it_listens(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", env={"AGENTRUN_LOG_LEVEL": "warning"}) as server:
+        assert server.log.read_text() == f"mcp-agentrun: listening on {server.url}\n"
+
+
+async def test_tokens_are_not_tried_at_any_speed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--stranger-limit", "5") as server:
+        wrong = {"Authorization": "Bearer wrong-token-0123456789"}
+        async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient() as http:
+            talk = Talk(client)
+            await talk.run("x = 1")
+            statuses: list[int] = []
+            for number in range(60):
+                # A client that names another address each time is counted all the same.
+                told = {**wrong, "X-Forwarded-For": f"10.0.0.{number}"}
+                answer = await http.post(f"{server.url}/mcp", json=PING, headers=told)
+                statuses.append(answer.status_code)
+                if answer.status_code == 429:
+                    assert int(answer.headers["Retry-After"]) >= 1
+                    assert await talk.run("x") == "1\n"
+        assert set(statuses) == {401, 429}
+        assert statuses.index(429) >= 10
+
+
+async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted(runner_image: str, tmp_path: Path) -> None:
+    arguments = "--pool", "0", "--stranger-limit", "1", "--trusted-proxies", "127.0.0.1"
+    with http_server(tmp_path, *arguments) as server:
+        async with httpx2.AsyncClient() as http:
+            for number in range(20):
+                headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+                assert (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code == 401
+            headers = {"X-Forwarded-For": "10.0.0.0"}
+            same = [await http.post(f"{server.url}/mcp", json=PING, headers=headers) for _ in range(20)]
+            assert 429 in {answer.status_code for answer in same}
+
+
+async def test_a_revoked_token_is_a_stranger_s_again() -> None:
+    """What was found good once is not good for ever."""
+    good, refused = {b"Bearer one"}, 0
+
+    def on_refusal() -> None:
+        nonlocal refused
+        refused += 1
+
+    limit = StrangerLimit(1, on_refusal=on_refusal)
+    behind = limit.behind(PlainTextResponse("in"))
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        is_in = dict(scope["headers"])[b"authorization"] in good
+        await (behind if is_in else PlainTextResponse("out", 401))(scope, receive, send)
+
+    transport = httpx2.ASGITransport(limit.before(authenticated))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://here") as http:
+
+        async def statuses() -> list[int]:
+            headers = {"Authorization": "Bearer one"}
+            return [(await http.get("/", headers=headers)).status_code for _ in range(20)]
+
+        assert set(await statuses()) == {200}
+        good.clear()
+        assert (await statuses())[-1] == 429
+    assert refused
+
+
+def test_the_memory_of_who_came_is_bounded() -> None:
+    async def check() -> None:
+        buckets = Buckets(1, 2)
+        for number in range(20_000):
+            assert buckets.take(str(number)) == 0
+        assert buckets.count <= 10_000
+        assert [buckets.take("19999") > 0 for _ in range(2)] == [False, True]
+        buckets.give_back("19999")
+        assert buckets.take("19999") == 0
+
+    anyio.run(check)
+
+
+async def test_an_unused_sandbox_expires_and_that_is_told(runner_image: str, tmp_path: Path, api: APIClient) -> None:
+    with http_server(tmp_path, "--pool", "0", "--idle-ttl", "1") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as modern:
+            talk = Talk(modern)
+            await talk.run("x = 1")
+            with anyio.fail_after(30):
+                while containers_of(api, server.process.pid):
+                    await anyio.sleep(0.05)
+            assert "has been closed" in await talk.run("x")
+        async with open_http_client(server, "sse", "legacy") as old:
+            talk = Talk(old)
+            await talk.run("x = 1")
+            with anyio.fail_after(30):
+                while containers_of(api, server.process.pid):
+                    await anyio.sleep(0.05)
+            text = await talk.run("x")
+            assert text.startswith("[agentrun] Your sandbox was closed")
+            assert "NameError" in text
+
+
+async def test_reading_a_file_is_use(runner_image: str, tmp_path: Path, api: APIClient) -> None:
+    with http_server(tmp_path, "--pool", "0", "--idle-ttl", "2") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            read, idle = Talk(client), Talk(client)
+            await read.run("x = 1")
+            await client.call_tool("run_python", {"code": "open('a', 'w').close()", "sandbox": read.handle})
+            await idle.run("1")
+            with anyio.fail_after(60):
+                while len(containers_of(api, server.process.pid)) > 1:
+                    await client.read_resource(f"agentrun://{read.handle}/files/a")
+            await client.read_resource(f"agentrun://{read.handle}/files/a")
+            assert await read.run("x") == "1\n"
+
+
+async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
+        async with (
+            open_http_client(server, "streamable", "2026-07-28") as client,
+            open_http_client(server, "streamable", "2026-07-28", "bob") as other,
+        ):
+            talk = Talk(client)
+            await talk.run("x = 1")
+            refused = await client.call_tool("run_python", {"code": "1"})
+            assert refused.is_error
+            assert "You have 1 sandboxes already" in text_of(refused)
+            assert await talk.run("x") == "1\n"
+            assert (await Talk(other).run("1 + 1")).startswith("2\n")
+
+
+async def test_a_failed_call_leaves_no_sandbox_of_which_nobody_knows(runner_image: str, tmp_path: Path) -> None:
+    with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            for tool, arguments, reason in (
+                ("run_python", {"code": "1", "timeout": -1}, "positive number"),
+                ("run_python", {"code": "\0"}, "NUL"),
+                ("install_package", {"packages": "no such requirement"}, "Nothing was"),
+            ):
+                failed = await client.call_tool(tool, arguments)
+                assert failed.is_error
+                assert reason in text_of(failed)
+            talk = Talk(client)
+            assert (await talk.run("x = 1; x")).startswith("1\n")
+            assert (await client.call_tool("run_python", {"code": "\0", "sandbox": talk.handle})).is_error
+            assert await talk.run("x") == "1\n"
+
+
+async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path: Path, api: APIClient) -> None:
+    with http_server(tmp_path, "--pool", "2", "--pool-max", "2") as server:
+
+        async def spares() -> float:
+            headers = {"Authorization": f"Bearer {TOKENS['bob']}"}
+            async with httpx2.AsyncClient(headers=headers) as http:
+                text = (await http.get(f"{server.url}/metrics")).text
+            return float(text.partition("\nagentrun_pool_sandboxes ")[2].split()[0])
+
+        with anyio.fail_after(60):
+            while await spares() < 2:
+                await anyio.sleep(0.05)
+        before = set(containers_of(api, server.process.pid))
+        async with (
+            open_http_client(server, "streamable", "legacy") as one,
+            open_http_client(server, "streamable", "legacy") as other,
+        ):
+            hosts = {await Talk(client).run("import time; time.monotonic_ns()") for client in (one, other)}
+            assert len(hosts) == 2
+            assert before <= set(containers_of(api, server.process.pid))
+            assert (await Talk(other).run("'time' in globals()")) == "True\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+async def test_at_a_signal_calls_are_answered_and_nothing_is_left(
+    runner_image: str, tmp_path: Path, api: APIClient, transport: str, mode: str, number: signal.Signals
+) -> None:
+    with http_server(tmp_path, "--pool", "0") as server:
+        async with open_http_client(server, transport, mode) as client:
+            talk = Talk(client)
+            await talk.run("x = 1; import time")
+            answer: list[str] = []
+
+            async def call() -> None:
+                answer.append(await talk.run("time.sleep(1); 'answered'"))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call)
+                await anyio.sleep(0.4)  # a call that has begun says nothing of it
+                server.process.send_signal(number)
+            assert answer == ["'answered'\n"]
+            pid = server.process.pid
+            code = await anyio.to_thread.run_sync(server.process.wait, 60)
+            assert code == 128 + number
+    assert containers_of(api, pid) == []
+
+
+def test_the_end_waits_for_no_image(runner_image: str, tmp_path: Path) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        with http_server(tmp_path, "--pool", "1", env={"DOCKER_HOST": engine.url}) as server:
+            engine.wait_for("/images/")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 128 + signal.SIGTERM  # the engine is given a minute for each answer
+
+
+async def test_a_second_signal_ends_it_at_once_though_the_engine_hangs(runner_image: str, tmp_path: Path) -> None:
+    with (
+        hanging_engine() as engine,
+        http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server,
+    ):
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            await Talk(client).run("1")
+        engine.hangs = True
+        server.process.send_signal(signal.SIGTERM)
+        await anyio.to_thread.run_sync(engine.wait_for, "DELETE")
+        server.process.send_signal(signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(server.process.wait, 30) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (("build",), "/images/"),
+        (("cache", "show"), "/images/"),
+        (("cache", "show"), "/containers/create"),
+        (("cache", "show"), "/attach"),
+        (("cache", "clear"), "/start"),
+    ],
+)
+def test_an_interrupt_ends_a_command_that_waits_for_the_engine(
+    runner_image: str, api: APIClient, command: tuple[str, ...], asked: str
+) -> None:
+    with hanging_engine() as engine:
+        engine.deaf_to = asked
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcp_agentrun", *command], env={**os.environ, "DOCKER_HOST": engine.url}
+        )
+        try:
+            engine.wait_for(asked)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 128 + signal.SIGINT
+        finally:
+            process.kill()
+            process.wait()
+            for container in containers_of(api, process.pid):  # what had been created is for the next server to remove
+                api.remove_container(container, force=True)
+
+
+async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(
+    runner_image: str, tmp_path: Path, api: APIClient
+) -> None:
+    with http_server(tmp_path, "--pool", "1") as server:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}"}, timeout=60) as http:
+            arguments = {"name": "run_python", "arguments": {"code": "import time; time.sleep(100)"}}
+            meta = {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+            call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {**arguments, "_meta": meta}}
+            headers = {
+                "Accept": "application/json, text/event-stream",
+                "MCP-Protocol-Version": "2026-07-28",
+                "Mcp-Method": "tools/call",
+                "Mcp-Name": "run_python",
+            }
+            async with anyio.create_task_group() as tasks:
+
+                async def end() -> None:
+                    with anyio.fail_after(30):
+                        while len(containers_of(api, server.process.pid)) < 2:
+                            await anyio.sleep(0.05)
+                    server.end(signal.SIGKILL)
+
+                tasks.start_soon(end)
+                with pytest.raises(httpx2.TransportError):
+                    await http.post(f"{server.url}/mcp", json=call, headers=headers)
+        pid = server.process.pid
+    with http_server(tmp_path, "--pool", "1") as server:
+        async with open_http_client(server, "streamable", "legacy") as client:
+            assert await Talk(client).run("1 + 1") == "2\n"
+        with anyio.fail_after(60):
+            while containers_of(api, pid):
+                await anyio.sleep(0.05)
+
+
+CLIENT = """
+import asyncio, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.support.http_server import HttpServer, open_http_client
+async def main():
+    server = HttpServer(None, {port}, Path())
+    async with open_http_client(server, {transport!r}, {mode!r}) as client:
+        await client.call_tool("run_python", {{"code": "x = 1"}})
+        print("ready", flush=True)
+        await client.call_tool("run_python", {{"code": "import time; time.sleep(100)"}})
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("transport", ["streamable", "sse"])
+async def test_a_client_that_is_killed_in_a_call_frees_the_sandbox(
+    runner_image: str, tmp_path: Path, api: APIClient, transport: str
+) -> None:
+    with http_server(tmp_path, "--pool", "0", "--idle-ttl", "2") as server:
+        root = str(CHECKOUT)
+        code = CLIENT.format(root=root, port=server.port, transport=transport, mode="legacy")
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root
+        )
+        assert process.stdout is not None
+        assert await anyio.to_thread.run_sync(process.stdout.readline) == b"ready\n"
+        assert containers_of(api, server.process.pid)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        with anyio.fail_after(60):
+            while containers_of(api, server.process.pid):
+                await anyio.sleep(0.05)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_path: Path, form: str) -> None:
+    secret = "a-secret-word"
+    with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "debug") as server:
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            talk = Talk(client)
+            await talk.run(f"print({secret!r}); 1 / 0")
+            await client.call_tool("run_python", {"code": [secret], "timeout": secret})
+            await client.call_tool("run_python", {"code": secret, "sandbox": secret})
+            await client.call_tool("run_python", {secret: secret})
+        async with open_http_client(server, "sse", "legacy") as older:
+            await older.list_tools()
+            assert secret in await Talk(older).run(f"print({secret!r})")
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+            async with http.stream("GET", f"{server.url}/sse") as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("data: "):
+                        # What is no message at all is quoted by the exception that says so.
+                        await http.post(server.url + line.removeprefix("data: "), json={"code": secret})
+                        break
+            wrong = {"Authorization": f"Bearer {secret}-0123456789"}
+            await http.post(f"{server.url}/mcp?token={secret}", json=PING, headers=wrong)
+        server.end()
+        log = server.log.read_text()
+    assert "Failed to parse message" in log
+    assert secret not in log
+    assert talk.handle is not None
+    assert talk.handle not in log
+    assert not any(token in log for token in TOKENS.values())
+    if form == "json":
+        entries = [json.loads(line) for line in log.splitlines()]
+        assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
+        calls = [entry for entry in entries if "outcome" in entry]
+        outcomes = ["error", "error", "ok"]
+        assert [(call["tool"], call["outcome"]) for call in calls] == [("run_python", outcome) for outcome in outcomes]
+        assert all(call["seconds"] >= 0 for call in calls)
+
+
+async def abort_upload(server: HttpServer, path: str, *headers: str) -> None:
+    """Begin to send a request, and go away."""
+    async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        head = f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", f"Authorization: Bearer {TOKENS['alice']}"
+        kind = "Content-Type: application/json", "Accept: application/json, text/event-stream"
+        await stream.send("\r\n".join((*head, *kind, *headers, "", '8\r\n{"jsonrp')).encode())
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
+    runner_image: str, tmp_path: Path, form: str
+) -> None:
+    bob = {"Authorization": f"Bearer {TOKENS['bob']}"}
+    accept = {"Accept": "application/json, text/event-stream"}
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+    with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "info") as server:
+        url = f"{server.url}/mcp"
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accept}) as http:
+            began = await http.post(url, json={**PING, "method": "initialize", "params": hello})
+            session = began.headers["mcp-session-id"]
+            named = {"Mcp-Session-Id": session}
+            assert (await http.post(url, json=PING, headers={**named, **bob})).status_code == 404
+            for odd in (session, session.upper(), f"x{session}", f"{session[:8]}-{session[8:]}"):
+                await http.post(f"{server.url}/messages/?session_id={odd}", json=PING)
+            async with http.stream("GET", f"{server.url}/sse") as stream:
+                lines = stream.aiter_lines()
+                path = ""
+                while not path:
+                    path = (await anext(lines)).partition("data: ")[2]
+                assert (await http.post(server.url + path, json=PING, headers=bob)).status_code == 404
+                for length in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
+                    await abort_upload(server, path, length)
+                    await abort_upload(server, "/mcp", length)
+                    await abort_upload(server, "/mcp", length, "MCP-Protocol-Version: 2026-07-28")
+                    await abort_upload(server, "/mcp", length, f"Mcp-Session-Id: {session}")
+                with anyio.fail_after(30):
+                    while server.log.read_text().count("a client has gone in the middle of its request") < 8:
+                        await anyio.sleep(0.05)
+            assert (await http.post(url, json=PING, headers=named)).status_code == 200
+        server.end()
+        log = server.log.read_text()
+    assert "Rejecting request for session ***" in log
+    ids = session, path.partition("=")[2]
+    assert all(part not in log.lower().replace("-", "") for part in ids)
+    assert not re.search("error|traceback|disconnect", log, re.IGNORECASE), log
+
+
+async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:
+    async def figures(server: HttpServer) -> dict[str, float]:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+            text = (await http.get(f"{server.url}/metrics")).text
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    arguments = "--pool", "1", "--pool-max", "1", "--max-sandboxes", "1"
+    with http_server(tmp_path, *arguments) as server:
+        with anyio.fail_after(60):
+            while (await figures(server))["agentrun_pool_sandboxes"] < 1:
+                await anyio.sleep(0.05)  # it tells nobody
+        async with open_http_client(server, "streamable", "2026-07-28") as client:
+            talk = Talk(client)
+            await talk.run("1")
+            await talk.run("1 / 0")
+            await talk.run("while True: pass", timeout=0.2)
+            assert (await client.call_tool("run_python", {"code": "1"})).is_error  # one sandbox is all it may have
+            await client.call_tool("reset_sandbox", {"sandbox": talk.handle})
+        found = await figures(server)
+    for tool, outcome in (
+        *(("run_python", outcome) for outcome in ("ok", "error", "timeout", "unavailable")),
+        ("reset_sandbox", "ok"),
+    ):
+        assert found[f'agentrun_calls_total{{outcome="{outcome}",tool="{tool}"}}'] == 1
+    assert found['agentrun_call_seconds_count{tool="run_python"}'] == 4
+    assert found['agentrun_call_seconds_bucket{le="0.1",tool="run_python"}'] < 4
+    assert found["agentrun_pool_hits_total"] == 1
+    assert found["agentrun_pool_misses_total"] == 0
+    assert found['agentrun_refused_total{for="share"}'] == 1
+    assert found['agentrun_refused_total{for="queue"}'] == 0
+    assert found["agentrun_sandboxes"] == 1
+    assert found["agentrun_waiting"] == 0
+
+
+async def test_health(server: HttpServer) -> None:
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(f"{server.url}/healthz")).json() == {"status": "ok"}
+        assert (await http.get(f"{server.url}/readyz")).json() == {"status": "ok"}
+
+
+async def test_an_engine_that_hangs_is_found_out_in_time_and_by_one_thread(runner_image: str, tmp_path: Path) -> None:
+    with hanging_engine() as engine:
+        engine.hangs = True
+        with http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server:
+            statuses: list[int] = []
+            limits = httpx2.Limits(max_connections=None)
+            async with httpx2.AsyncClient(timeout=50, limits=limits) as http, anyio.create_task_group() as tasks:
+
+                async def probe() -> None:
+                    statuses.append((await http.get(f"{server.url}/readyz")).status_code)
+
+                for _ in range(45):  # more than there are threads
+                    tasks.start_soon(probe)
+                with anyio.fail_after(30):  # the engine is given a minute for each answer
+                    while len(statuses) < 45:
+                        await anyio.sleep(0.05)
+                        assert (await http.get(f"{server.url}/healthz")).status_code == 200
+            assert set(statuses) == {503}
+            assert sum(b"/containers/json" in request for request in engine.taken) == 1
+
+
+def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--host", "0.0.0.0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "everybody who reaches 0.0.0.0 could run code here" in refused.stderr
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "a.example")] == [
+        *[True] * 3,
+        *[False] * 3,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("fd00::1", "[fd00::1]"), ("10.0.0.1", "10.0.0.1"), ("here.example", "here.example"), ("::1", "[::1]")],
+)
+async def test_the_server_answers_to_the_name_that_it_listens_on(host: str, reached: str) -> None:
+    network = NetworkSettings.from_environment(os.environ)
+    sessions = Sessions(DockerEngine(recipe=ImageRecipe()), Settings(host=host), network, is_shared=True)
+    transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+    async with httpx2.AsyncClient(transport=transport) as http:
+        for name, is_ours in ((reached, True), ("[fd00::2]", False), ("10.0.0.2", False)):
+            for port in ("", ":8000"):
+                answer = await http.post(f"http://{name}{port}/messages/?session_id=0", json=PING)
+                assert (answer.status_code != 421) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")]
+)
+def test_an_address_that_can_not_be_had_is_said(host: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "mcp_agentrun", "serve", "--port", str(port), "--host", host, "--no-auth"]
+        arguments = [*command, "--allow-public-without-auth"]
+        refused = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert f"{host}:{port} can't be listened on: {reason}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("host", ["x..y", "a" * 70 + ".example"])
+def test_a_name_that_no_host_can_have_is_said(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"{re.escape(host)}:0 can't be listened on: "):
+        _listen(host, 0)
+
+
+def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:
+    listening = _listen("localhost", 0)
+    assert listening
+    assert all(one.proto == socket.IPPROTO_TCP for one in listening)  # or each answer takes 40 ms longer
+    for one in listening:
+        with socket.create_connection(one.getsockname()[:2]):
+            pass
+        one.close()
+
+
+def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "tokens"
+    _, token = Tokens.generated(path)
+    assert token is not None
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Tokens.generated(path)[1] is None
+    assert token in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no token"),
+        ("# nothing\n", "holds no token"),
+        ("short", "less than 16 characters"),
+        ("a b c", "line 1 .* is not NAME TOKEN"),
+        (f"a {'x' * 20}\na {'y' * 20}", "line 2 .* names 'a' again"),
+        (f"a {'x' * 20}\nb {'x' * 20}", "line 2 .* has the token of another name"),
+    ],
+)
+def test_token_files_that_are_of_no_use(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "tokens"
+    path.touch(0o600)
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        Tokens.from_file(path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o602])
+def test_a_token_file_that_is_open_to_everybody_is_not_used(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"a {'x' * 20}")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match="open to everybody on this machine: chmod 600"):
+        Tokens.from_file(path)
+    path.chmod(0o640)  # a group is the operator's choice
+    Tokens.from_file(path)
+
+
+def test_a_token_file_that_was_named_is_not_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcp_agentrun", "serve", "--port", "0", "--token-file", str(tmp_path / "tokenz")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "tokenz does not exist" in refused.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,467 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (the docker SDK is not typed)
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from mcp_agentrun.engine.docker import image as image_module
+from mcp_agentrun.engine.docker.discovery import connect
+from mcp_agentrun.engine.docker.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image, warn_if_old
+from mcp_agentrun.errors import ImageError, SettingsError
+from tests.support.containers import run_in_container
+from tests.support.local_index import gateway_of, make_wheel, serve_index
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+RECIPE = ImageRecipe()
+CHECKOUT = Path(image_module.__file__).parents[3]
+NO_REGISTRY = "127.0.0.1:1/absent:1"
+
+
+@pytest.fixture
+def image(runner_image: str) -> str:
+    return runner_image
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of runner_image, made the one that recipes read."""
+    copy = shutil.copytree(CHECKOUT / "runner_image", tmp_path / "runner_image")
+    monkeypatch.setattr(image_module, "_context_folder", lambda: copy)
+    return copy
+
+
+def run_python(api: APIClient, image: str, code: str) -> str:
+    """What *code* prints where HOME has been furnished as a session's is."""
+    return run_in_container(api, image, "sh", "-c", 'cp -r /opt/agentrun/home "$HOME"; exec python -I -c "$0"', code)
+
+
+# The tag
+
+
+def test_tag_is_the_same_for_the_same_ingredients(context: Path) -> None:
+    tag = RECIPE.tag
+    (context / "runner" / "__pycache__").mkdir(exist_ok=True)
+    (context / "runner" / "__pycache__" / "worker.cpython-313.pyc").write_bytes(b"anything")
+    for path in context.rglob("*.py"):
+        os.utime(path, (0, 0))
+    dockerfile = context / "Dockerfile"
+    dockerfile.write_bytes(dockerfile.read_bytes().replace(b"\n", b"\r\n"))
+    assert RECIPE.tag == tag
+    assert ImageRecipe(packages=("pandas", "matplotlib", "numpy", "numpy")).tag == tag
+
+
+def test_tag_has_sixteen_hexadecimal_digits() -> None:
+    name, _, digest = RECIPE.tag.partition(":")
+    assert name == "mcp-agentrun-runner"
+    assert len(bytes.fromhex(digest)) == 8
+
+
+@pytest.mark.parametrize(
+    "changed", ["Dockerfile", "environment.Dockerfile", "runner/__main__.py", "prepare_matplotlib.py"]
+)
+def test_tag_changes_with_a_file(context: Path, changed: str) -> None:
+    tag = RECIPE.tag
+    with (context / changed).open("a") as file:
+        file.write("# changed\n")
+    assert RECIPE.tag != tag
+
+
+def test_tag_changes_with_files_names(context: Path) -> None:
+    tag = RECIPE.tag
+    (context / "runner" / "worker.py").rename(context / "runner" / "labourer.py")
+    assert RECIPE.tag != tag
+
+
+def test_tag_changes_with_base_and_packages() -> None:
+    recipes = [RECIPE, ImageRecipe(base="debian"), ImageRecipe(packages=()), ImageRecipe(packages=("numpy<3",))]
+    assert len({recipe.tag for recipe in recipes}) == len(recipes)
+    assert len({recipe.environment_tag for recipe in recipes}) == len(recipes)
+
+
+def _pins() -> dict[str, str]:
+    """Version by name, of what goes into the image by default."""
+    text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
+    return dict(re.findall(r"^(\S+)==(\S+) ;", text, re.MULTILINE))
+
+
+def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
+    text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
+    assert {"uv", "numpy", "pandas", "matplotlib"} <= _pins().keys()
+    for line in text.splitlines():
+        assert re.fullmatch(r'#.*|\S+==\S+ ; python_version == "3\.13" \\|    --hash=sha256:[0-9a-f]{64}( \\)?', line)
+    for pin in re.split(r"\n(?=\S)", text.partition("\n\n")[0]):
+        assert pin.startswith("#") or "--hash=" in pin
+
+
+@pytest.mark.parametrize(
+    ("packages", "pinned"),
+    [
+        ((), True),
+        (("NumPy", "python_dateutil>=2"), True),
+        (("numpy<2",), False),  # which none of the others might go together with
+        (("numpy", "scipy"), False),
+    ],
+)
+def test_packages_are_pinned_where_that_is_left_to_us(packages: tuple[str, ...], pinned: bool) -> None:
+    files = ImageRecipe(packages=packages).environment_files()
+    assert set(re.findall(r"^(\S+)==", files["constraints.txt"].decode(), re.MULTILINE)) == (
+        _pins().keys() - {"uv"} if pinned else set()
+    )
+    assert re.fullmatch(r"uv==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", files["uv.txt"].decode())
+
+
+def test_environment_does_not_depend_on_the_runner(context: Path) -> None:
+    tag = RECIPE.environment_tag
+    (context / "runner" / "more.py").write_text("")
+    assert RECIPE.environment_tag == tag
+
+
+@pytest.mark.parametrize(
+    "package", ["--index-url=https://a.example", "num py", "", "x\ny", "x @ https://user:s3cret@a.example/x.whl"]
+)
+def test_packages_must_be_requirements(package: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        _ = ImageRecipe(packages=(package,)).tag
+    assert "s3cret" not in str(raised.value)
+
+
+# What is in the image
+
+
+def test_image_is_not_built_twice(api: APIClient, image: str) -> None:
+    reports: list[str] = []
+    assert ensure_image(api, RECIPE, reports.append) == image == RECIPE.tag
+    assert reports == []
+
+
+def test_defaults(api: APIClient, image: str) -> None:
+    config = api.inspect_image(image)["Config"]
+    assert config["User"] == "10001:10001"
+    assert config["WorkingDir"] == "/workspace"
+    interpreter, *options, program = config["Entrypoint"]
+    assert (interpreter, program) == ("/opt/venv/bin/python", "/opt/agentrun/runner/__main__.py")
+    assert {"-I", "-S"} <= set(options)
+    labels = config["Labels"]
+    assert labels.pop(LABEL_IMAGE) == "runner"
+    assert re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", labels.pop(LABEL_BASE))
+    assert date.fromisoformat(labels.pop(LABEL_DATE)) <= datetime.now(timezone.utc).date()
+    assert labels == {}
+    assert {"LANG=C.UTF-8", "HOME=/tmp/home", "MPLBACKEND=agg", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
+
+
+def test_no_file_gives_privileges(api: APIClient, image: str) -> None:
+    assert run_in_container(api, image, "find", "/", "-xdev", "-perm", "/6000", user="0") == ""
+
+
+def test_only_mount_points_can_be_written(api: APIClient, image: str) -> None:
+    found = run_in_container(api, image, "sh", "-c", "find / -xdev -writable -not -type l 2>/dev/null; true")
+    assert set(found.split()) <= {"/tmp"}
+
+
+def test_installers_and_compilers_are_gone(api: APIClient, image: str) -> None:
+    found = run_in_container(
+        api, image, "sh", "-c", "for name in pip pip3 gcc cc ld make git curl; do command -v $name; done; true"
+    )
+    assert found == ""
+    assert run_python(
+        api, image, "import importlib.util as u; print(u.find_spec('pip'), u.find_spec('ensurepip'))"
+    ) == ("None None\n")
+    assert run_in_container(api, image, "uv", "--version").startswith("uv ")
+
+
+def test_everything_is_byte_compiled(api: APIClient, image: str) -> None:
+    code = """
+import importlib.util, os, sysconfig
+count, missing = 0, []
+for top in (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "/opt/agentrun"):
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not name.endswith(".py"):
+                continue
+            count += 1
+            try:
+                with open(importlib.util.cache_from_source(path), "rb") as file:
+                    header = file.read(16)
+            except FileNotFoundError:
+                missing.append(path)
+                continue
+            by_hash = header[4] & 1
+            stale = not by_hash and header[8:12] != int(os.stat(path).st_mtime).to_bytes(4, "little")
+            if header[:4] != importlib.util.MAGIC_NUMBER or stale:
+                missing.append(path)
+print(count > 1000, missing)
+"""
+    assert run_python(api, image, code) == "True []\n"
+
+
+def test_utf8_everywhere(api: APIClient, image: str) -> None:
+    code = "import sys; print(sys.getfilesystemencoding(), sys.stdout.encoding, '日本語')"
+    assert run_python(api, image, code) == "utf-8 utf-8 日本語\n"
+
+
+def test_plots_in_any_language_without_warning_or_new_font_cache(api: APIClient, image: str) -> None:
+    code = """
+import warnings
+warnings.simplefilter("always")
+import io, os, time
+started = time.time()
+import matplotlib.pyplot as plt
+from matplotlib import font_manager
+with plt.style.context("ggplot"):
+    figure, axes = plt.subplots()
+    axes.plot([1, -2], label="売上、円")
+    axes.set_title("日本語 グラフ 中文图表 한국어", weight="bold")
+    axes.set_xlabel("plain", style="italic", weight=700)
+    axes.legend()
+    figure.savefig(io.BytesIO())
+font = font_manager.findfont(font_manager.FontProperties(family=["sans-serif"]))
+print(plt.get_backend(), os.path.basename(font))
+folder = os.path.expanduser("~/.cache/matplotlib")
+print([name for name in os.listdir(folder) if os.stat(os.path.join(folder, name)).st_mtime > started])
+"""
+    assert run_python(api, image, code) == "agg DejaVuSans.ttf\n[]\n"
+
+
+def test_data_packages(api: APIClient, image: str) -> None:
+    code = "import numpy, pandas; print(pandas.DataFrame({'a': numpy.arange(3)}).a.sum())"
+    assert run_python(api, image, code) == "3\n"
+
+
+def test_the_packages_are_those_that_are_pinned(api: APIClient, image: str) -> None:
+    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    found = {canonicalize_name(name): version for name, version in json.loads(run_python(api, image, code)).items()}
+    pins = _pins()
+    assert run_in_container(api, image, "uv", "--version").split()[1] == pins.pop("uv")
+    assert found == pins
+
+
+def test_fresh_volume_belongs_to_the_installer(api: APIClient, image: str) -> None:
+    from docker.types import Mount
+
+    list_them = ("stat", "-c", "%a %u:%g %n", "/packages")
+    found = run_in_container(
+        api, image, *list_them, user="10002:10002", mounts=[Mount("/packages", None, type="volume")]
+    )
+    assert found.splitlines() == [
+        "711 10002:10002 /packages",
+    ]
+
+
+def test_runner_has_its_code(api: APIClient, image: str) -> None:
+    code = "import sys; sys.path.insert(0, '/opt/agentrun'); import mcp_agentrun.wire.codec, runner.worker; print('ok')"
+    assert run_python(api, image, code) == "ok\n"
+
+
+# How it is built
+
+
+def test_build_leaves_no_credentials(
+    api: APIClient, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the image, its history and the layers left behind, nor in what is reported."""
+    secret = f"s3cret-{uuid.uuid4().hex}"
+    make_wheel(tmp_path / "simple" / "of-the-test", "of-the-test")
+    monkeypatch.setenv("NO_PROXY", f"{os.environ.get('NO_PROXY', '')},{gateway_of(api)},{secret}.example".strip(","))
+    recipe = ImageRecipe(packages=("of-the-test",))
+    _remove(api, recipe.tag, recipe.environment_tag)
+    reports: list[str] = []
+    try:
+        with serve_index(tmp_path, api, credentials=f"{secret}:{secret}") as index:
+            monkeypatch.setenv("UV_INDEX", index)
+            tag = ensure_image(api, recipe, reports.append)
+        assert any("environment: step" in report for report in reports)
+        assert secret not in "\n".join(reports)
+        for layer in api.images(all=True, filters={"label": LABEL_IMAGE}):
+            assert secret not in json.dumps(api.history(layer["Id"]))
+        found = run_in_container(
+            api, tag, "sh", "-c", f"grep -rlF {secret} / --exclude-dir=proc --exclude-dir=sys; true", user="0"
+        )
+        assert found == ""
+        assert run_python(api, tag, "import of_the_test; print(of_the_test.VERSION)") == "1.0\n"
+    finally:
+        _remove(api, recipe.tag, recipe.environment_tag)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_package_whose_hash_is_another_one_is_not_built_in(
+    api: APIClient, image: str, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_right: bool
+) -> None:
+    wheel = make_wheel(tmp_path / "index" / "simple" / "of-the-test", "of-the-test")
+    digest = hashlib.sha256(wheel.read_bytes() if is_right else b"another").hexdigest()
+    with (context / "constraints.txt").open("a") as file:
+        file.write(f'of-the-test==1.0 ; python_version == "3.13" \\\n    --hash=sha256:{digest}\n')
+    monkeypatch.setenv("NO_PROXY", f"{os.environ.get('NO_PROXY', '')},{gateway_of(api)}".strip(","))
+    recipe = ImageRecipe(packages=("of-the-test",))
+    try:
+        with serve_index(tmp_path / "index", api) as index:
+            monkeypatch.setenv("UV_INDEX", index)
+            if is_right:
+                ensure_image(api, recipe, print)
+            else:
+                with pytest.raises(ImageError, match=r"Hash mismatch[^$]*Computed:"):
+                    ensure_image(api, recipe, print)
+    finally:
+        _remove(api, recipe.tag, recipe.environment_tag)
+
+
+def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
+    api: APIClient, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a registry would do is done here; a refresh that fails costs nothing."""
+    base, pulled = f"mcp-agentrun-test-base:{uuid.uuid4().hex}", list[str]()
+    recipe = ImageRecipe(base=base, packages=())
+    known = api.inspect_image(_base_of(api, image))["Id"]
+
+    def pull(client: APIClient, name: str) -> str | None:
+        pulled.append(name)
+        dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex}\n".encode()
+        list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, forcerm=True, decode=True))
+        return None
+
+    try:
+        api.tag(known, base.partition(":")[0], base.partition(":")[2])
+        tag = ensure_image(api, recipe, print)
+        before = api.inspect_image(tag)
+        assert (before["Config"]["Labels"][LABEL_BASE], pulled) == (f"{base}@{known}", [])
+        assert before["Config"]["Labels"][LABEL_DATE] == api.inspect_image(known)["Created"][:10]
+        with pytest.raises(ImageError, match="can't be pulled"):
+            ensure_image(api, recipe, print, refresh=True)
+        assert api.inspect_image(tag)["Id"] == before["Id"]
+        monkeypatch.setattr(image_module, "_pull", pull)
+        assert ensure_image(api, recipe, print, refresh=True) == tag
+        after = api.inspect_image(tag)
+        assert after["Id"] != before["Id"] and pulled == [base]
+        assert after["Config"]["Labels"][LABEL_BASE] == f"{base}@{api.inspect_image(base)['Id']}"
+        assert after["Config"]["Labels"][LABEL_DATE] == datetime.now(timezone.utc).date().isoformat()
+        assert ensure_image(api, recipe, print) == tag and api.inspect_image(tag)["Id"] == after["Id"]
+    finally:
+        _remove(api, recipe.tag, recipe.environment_tag, base)
+
+
+def _base_of(api: APIClient, image: str) -> str:
+    return api.inspect_image(image)["Config"]["Labels"][LABEL_BASE].partition("@")[0]
+
+
+def test_the_age_of_an_image_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def described(days: int | None) -> dict[str, Any]:
+        when = None if days is None else (datetime.now(timezone.utc) - timedelta(days)).date().isoformat()
+        return {"Id": uuid.uuid4().hex, "Config": {"Labels": {LABEL_DATE: when} if when else None}}
+
+    for image in (described(0), described(60), described(None), {"Config": {"Labels": {LABEL_DATE: "?"}}}, {}):
+        warn_if_old(image, "Do so.")
+    assert caplog.messages == []
+    old = described(61)
+    for _ in range(2):
+        warn_if_old(old, "Do so.")
+    assert caplog.messages == ["The runner image has had no security updates for 61 days. Do so."]
+
+
+def test_an_old_image_is_told_at_the_start(api: APIClient, image: str) -> None:
+    old = f"mcp-agentrun-test-old:{uuid.uuid4().hex}"
+    dockerfile = f"FROM {image}\nLABEL {LABEL_DATE}=2020-01-31\n".encode()
+    list(api.build(fileobj=io.BytesIO(dockerfile), tag=old, rm=True, forcerm=True, decode=True))
+    holder = api.create_container(old)["Id"]  # or another process that builds would tidy it up
+    try:
+        command = [sys.executable, "-m", "mcp_agentrun", "build", "--image", old]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert "The runner image has had no security updates for " in said.stderr
+        assert subprocess.run([*command, "--refresh"], capture_output=True, check=False, timeout=60).returncode == 2
+    finally:
+        api.remove_container(holder)
+        _remove(api, old)
+
+
+def test_changed_runner_is_built_once_by_two_and_without_a_new_environment(
+    api: APIClient, image: str, context: Path
+) -> None:
+    (context / "runner" / "unique.py").write_text(f"# {uuid.uuid4().hex}\n")
+    barrier = threading.Barrier(2)
+    reports: list[list[str]] = [[], []]
+    tags: list[str] = []
+
+    def ensure(reported: list[str]) -> None:
+        client, _ = connect()
+        assert client is not None
+        barrier.wait()
+        tags.append(ensure_image(client, RECIPE, reported.append))
+        client.close()
+
+    threads = [threading.Thread(target=ensure, args=(reported,)) for reported in reports]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert tags == [RECIPE.tag] * 2
+        waited, built = sorted(reports, key=len)
+        assert waited == ["waiting for another process that is building the runner image"]
+        assert all(line.startswith("building the runner image: step ") for line in built)
+    finally:
+        _remove(api, RECIPE.tag)
+
+
+def test_failed_build_says_why_and_leaves_nothing(api: APIClient, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = f"s3cret-{uuid.uuid4().hex}"
+    monkeypatch.setenv("UV_INDEX", f"https://user:{secret}@a.example/simple")
+    recipe = ImageRecipe(base=RECIPE.environment_tag)  # it has no ensurepip, so that no venv can be made
+    with pytest.raises(ImageError, match=r"could not be built[^$]*ensurepip") as raised:
+        ensure_image(api, recipe, print)
+    assert secret not in str(raised.value)
+    for layer in api.images(all=True, filters={"label": LABEL_IMAGE}):
+        assert secret not in json.dumps(api.history(layer["Id"]))
+
+
+def test_base_that_can_not_be_had(api: APIClient) -> None:
+    with pytest.raises(ImageError, match="AGENTRUN_IMAGE_BASE") as raised:
+        ensure_image(api, ImageRecipe(base=NO_REGISTRY), print)
+    assert NO_REGISTRY in str(raised.value)
+    assert "mmdebstrap" not in str(raised.value)  # which makes the default base and no other
+
+
+def test_default_base_without_registry_and_mmdebstrap(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(image_module, "_DEFAULT_BASE", NO_REGISTRY)
+    monkeypatch.setattr(image_module, "_DEBIAN_BASE", "mcp-agentrun-base:absent")
+    with pytest.raises(ImageError, match="apt-get install mmdebstrap"):
+        ensure_image(api, ImageRecipe(base=NO_REGISTRY), print)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mmdebstrap is used by root on Linux only")
+def test_mmdebstrap_that_fails(api: APIClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "mmdebstrap"
+    program.write_text("#!/bin/sh\necho 'E: unable to reach https://user:s3cret@a.example/' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(image_module, "_DEFAULT_BASE", NO_REGISTRY)
+    monkeypatch.setattr(image_module, "_DEBIAN_BASE", "mcp-agentrun-base:absent")
+    with pytest.raises(ImageError, match=r"E: unable to reach https://\*\*\*@a\.example/"):
+        ensure_image(api, ImageRecipe(base=NO_REGISTRY), print)
+
+
+def _remove(api: APIClient, *images: str) -> None:
+    import docker.errors
+
+    for name in images:
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            api.remove_image(name, force=True)

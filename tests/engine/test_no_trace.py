@@ -1,0 +1,267 @@
+"""Nothing is left of a server, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from docker import APIClient
+
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.engine.owner import Owner
+from tests.support.clients import server_parameters
+from tests.support.containers import containers_of
+
+REQUESTS = [
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    },
+    {"jsonrpc": "2.0", "method": "notifications/initialized"},
+    {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "run_python", "arguments": {"code": "x=1"}}},
+]
+
+
+class Server:
+    """Our server as a bare process, spoken to by hand, so that it can be killed."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        parameters = server_parameters(*arguments, env=env)
+        self.process = subprocess.Popen(
+            [parameters.command, *parameters.args],
+            env=parameters.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._number = 10
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        self.process.stdin.flush()
+
+    def receive(self, number: int) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            message = json.loads(line)
+            if message.get("id") == number:
+                return message
+        raise EOFError(self.process.stderr.read() if self.process.stderr else b"")
+
+    def start(self) -> Server:
+        """Until a sandbox lives."""
+        self.send(*REQUESTS)
+        self.receive(2)
+        return self
+
+    def call(self, code: str) -> str:
+        self._number += 1
+        self.send(
+            {
+                "jsonrpc": "2.0",
+                "id": self._number,
+                "method": "tools/call",
+                "params": {"name": "run_python", "arguments": {"code": code}},
+            }
+        )
+        return self.receive(self._number)["result"]["content"][0]["text"]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def serve(runner_image: str) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        servers.append(Server(*arguments))
+        return servers[-1].start()
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@contextmanager
+def removals(api: APIClient, containers: list[str]) -> Generator[Callable[[float], None]]:
+    """Wait for the engine's word that all of *containers* have been destroyed."""
+    events = api.events(filters={"type": "container", "event": "destroy"}, decode=True)
+    try:
+
+        def wait(seconds: float) -> None:
+            left = set(containers)
+            with anyio_deadline(seconds, events):
+                for event in events:
+                    left.discard(event["id"])
+                    if not left:
+                        return
+            raise AssertionError(f"still there: {left}")
+
+        yield wait
+    finally:
+        events.close()
+
+
+@contextmanager
+def anyio_deadline(seconds: float, events: Any) -> Generator[None]:
+    import threading
+
+    timer = threading.Timer(seconds, events.close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def anonymous_volumes(api: APIClient) -> set[str]:
+    """Names of volumes that nobody has named, such as other servers have theirs."""
+    found = {volume["Name"] for volume in api.volumes()["Volumes"] or []}
+    return {name for name in found if re.fullmatch("[0-9a-f]{64}", name)}
+
+
+@pytest.mark.parametrize("how", ["eof", "sigterm", "sigint", "eof-in-mid-run", "sigterm-in-mid-run"])
+def test_an_ending_server_leaves_nothing(api: APIClient, serve: Callable[..., Server], how: str) -> None:
+    server = serve()
+    pid = server.process.pid
+    (container,) = containers_of(api, pid)
+    volumes = anonymous_volumes(api)
+    if how.endswith("in-mid-run"):
+        server.send(
+            {
+                "jsonrpc": "2.0",
+                "id": 3,
+                "method": "tools/call",
+                "params": {"name": "run_python", "arguments": {"code": "import time; time.sleep(100)"}},
+            }
+        )
+    if how.startswith("eof"):
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        server.process.stdin = None
+    else:
+        server.process.send_signal(signal.SIGTERM if how.startswith("sigterm") else signal.SIGINT)
+    status = server.process.wait(timeout=20)
+    assert status == {"eof": 0, "sigterm": 143, "sigint": 130}[how.partition("-")[0]]
+    assert container not in [item["Id"] for item in api.containers(all=True)]
+    assert containers_of(api, pid) == []
+    assert anonymous_volumes(api) <= volumes
+
+
+def test_a_killed_server_s_container_ends_by_itself(api: APIClient, serve: Callable[..., Server]) -> None:
+    server = serve()
+    containers = containers_of(api, server.process.pid)
+    with removals(api, containers) as wait:
+        server.process.kill()
+        wait(120)
+
+
+def test_only_what_has_no_living_owner_is_swept(
+    api: APIClient, serve: Callable[..., Server], runner_image: str
+) -> None:
+    first, second = serve(), serve()
+    assert first.call("x") == second.call("x")
+    # A container of a dead owner that does not end by itself: its process knows nothing of us.
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    owner = Owner.current()
+    label = Owner(owner.host, owner.boot, owner.namespace, int(dead.stdout), owner.began).to_label()
+    foreign = Owner("another host", owner.boot, owner.namespace, int(dead.stdout), owner.began).to_label()
+    left: dict[str, str] = {}
+    for name, text in (("dead", label), ("foreign", foreign), ("garbage", "not json")):
+        left[name] = api.create_container(
+            runner_image,
+            entrypoint=["sleep", "1000"],
+            labels={"mcp-agentrun.role": "runner", "mcp-agentrun.owner": text},
+        )["Id"]
+        api.start(left[name])
+    try:
+        with removals(api, [left["dead"]]) as wait:
+            third = serve()
+            wait(20)
+        alive = {item["Id"] for item in api.containers(all=True)}
+        assert left["dead"] not in alive
+        assert {left["foreign"], left["garbage"]} <= alive
+        assert first.call("x += 1; x") == "2\n"
+        assert second.call("x") == "1\n"
+        assert third.call("x") == "1\n"
+    finally:
+        for name in ("foreign", "garbage"):
+            api.remove_container(left[name], force=True)
+
+
+@pytest.mark.anyio
+async def test_a_dead_owner_is_told_from_a_living_one() -> None:
+    owner = Owner.current()
+    assert Owner.from_label(owner.to_label()) == owner
+    assert not owner.is_provably_dead()
+    reused = Owner(owner.host, owner.boot, owner.namespace, os.getpid(), owner.began - 100)
+    assert reused.is_provably_dead()
+    assert not Owner(owner.host, "another boot", owner.namespace, 1 << 22, 0.0).is_provably_dead()
+    assert not Owner(owner.host, owner.boot, "another namespace", 1 << 22, 0.0).is_provably_dead()
+    child = psutil.Popen(["sleep", "100"])
+    other = Owner.of(child.pid)
+    assert not other.is_provably_dead()
+    child.kill()
+    assert other.is_provably_dead() or child.wait() is None or other.is_provably_dead()
+    child.wait()
+    assert other.is_provably_dead()
+    assert Owner.from_label("{}") is None
+
+
+HIDDEN = """
+import os, subprocess
+from mcp_agentrun.engine.owner import Owner
+
+living, dead = processes = [subprocess.Popen(["sleep", "100"]) for _ in range(2)]
+owners = [Owner.of(process.pid) for process in processes]
+dead.kill()
+dead.wait()
+Owner.current()
+os.setgid(65534)
+os.setuid(65534)
+print(os.path.exists(f"/proc/{living.pid}"), *(owner.is_provably_dead() for owner in owners))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to hide processes")
+def test_a_living_owner_that_is_hidden_is_not_taken_for_dead() -> None:
+    # In a pid namespace of its own, since older kernels hide processes in all of one's mounts of /proc.
+    script = 'mount -t proc -o hidepid=2 proc /proc && exec "$0" -c "$1"'
+    said = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, sys.executable, HIDDEN],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False False True\n"
+
+
+@pytest.mark.anyio
+async def test_sweeping_an_engine_twice_is_harmless(runner_image: str) -> None:
+    engine = DockerEngine(recipe=ImageRecipe())
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(engine.sweep)
+    finally:
+        await engine.aclose()

@@ -1,0 +1,225 @@
+"""The server as a client meets it: over stdio, in both protocol eras."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import anyio
+import pytest
+from docker import APIClient
+from mcp import MCPError
+from mcp.types import INVALID_PARAMS
+
+from tests.support.clients import OpenClient, facts_of, run, text_of
+from tests.support.containers import containers_of
+
+pytestmark = pytest.mark.anyio
+
+ERAS = ["legacy", "2026-07-28"]
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_the_main_job(open_client: OpenClient, mode: str) -> None:
+    async with open_client(mode=mode) as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert set(tools) == {"run_python", "install_package", "reset_sandbox"}
+        assert all(tool.output_schema is None for tool in tools.values())
+        assert (await run(client, "x = 41")).is_error is False
+        result = await run(client, "x + 1")
+        assert text_of(result) == "42\n"
+        assert result.structured_content is None
+        facts = facts_of(result)
+        assert facts.pop("duration_ms") > 0
+        assert facts == {
+            "outcome": "ok",
+            "sandbox": None,
+            "error": None,
+            "exit_code": 0,
+            "truncated": None,
+            "files": [],
+            "state": "kept",
+        }
+        failed = await run(client, "def f():\n    1/0\nf()")
+        assert failed.is_error
+        assert text_of(failed).splitlines()[-1] == "ZeroDivisionError: division by zero"
+        assert facts_of(failed)["error"] == {"type": "ZeroDivisionError", "message": "division by zero", "line": 2}
+        reset = await client.call_tool("reset_sandbox", {})
+        assert not reset.is_error
+        gone = await run(client, "x")
+        assert gone.is_error
+        assert text_of(gone) == (
+            'Traceback (most recent call last):\n  File "<run-4>", line 1, in <module>\n    x\n'
+            "NameError: name 'x' is not defined\n"
+        )
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_packages(open_client: OpenClient, mode: str) -> None:
+    async with open_client(mode=mode) as client:
+        heard: list[str | None] = []
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            heard.append(message)
+
+        installed = await client.call_tool("install_package", {"packages": "cowsay"}, progress_callback=on_progress)
+        assert not installed.is_error, text_of(installed)
+        assert text_of(installed).startswith("Installed, ready to import: cowsay ")
+        assert text_of(await run(client, "import cowsay; cowsay.__name__")) == "'cowsay'\n"
+        again = await client.call_tool("install_package", {"packages": ["cowsay", "numpy"]})
+        assert text_of(again).startswith("Was there already: cowsay ")
+        missing = await client.call_tool("install_package", {"packages": "no-such-package-of-that-name-1b7"})
+        assert missing.is_error
+        assert "no-such-package-of-that-name-1b7" in text_of(missing)
+        assert "/packages" not in text_of(missing)
+        url = await client.call_tool("install_package", {"packages": "x @ https://example.org/x.whl"})
+        assert url.is_error
+        assert "names a URL" in text_of(url)
+        assert text_of(await run(client, "cowsay.__name__")) == "'cowsay'\n"
+
+
+async def test_what_is_printed_is_all_that_is_shown(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        assert text_of(await run(client, "print('a', end='')")) == "a"
+        assert text_of(await run(client, "pass")) == "[agentrun] The code ran and printed nothing."
+        long = await run(client, "print('x' * 1_000_000)")
+        assert len(text_of(long)) < 66_000
+        assert facts_of(long)["truncated"] == {"output": {"total": 1_000_001, "shown": 65_536}}
+        odd = await run(client, "import os; os.write(1, b'\\xff\\xfe\\n'); raise ValueError('\\udc80')")
+        assert "\ufffd\ufffd\n" in text_of(odd)
+        late = await run(client, "import time; time.sleep(60)", timeout=0.3)
+        assert late.is_error
+        assert facts_of(late)["outcome"] == "timeout"
+        assert "[agentrun] The code was stopped when its time limit of 0.3 s was over." in text_of(late)
+
+
+async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        assert "NUL" in text_of(await run(client, "\0"))
+        surrogate = await run(client, "1", timeout=1e9)
+        assert surrogate.is_error
+        assert "at most 300 s" in text_of(surrogate)
+        assert (await run(client, "1", timeout="soon")).is_error
+        misspelt = await client.call_tool("reset_sandbox", {"keep_file": True})
+        assert misspelt.is_error
+        assert "there is no argument 'keep_file'; reset_sandbox takes keep_packages, keep_files" in text_of(misspelt)
+        unknown = await run(client, "1", sandbox="nope")
+        assert unknown.is_error
+        assert "No sandbox has the handle 'nope'" in text_of(unknown)
+        assert text_of(await run(client, "1 + 1")) == "2\n"
+
+
+@pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize(
+    ("tool", "arguments", "lines"),
+    [
+        ("run_python", {}, ["`code` must be a text; it is missing."]),
+        ("run_python", {"code": 5}, ["`code` must be a text; 5 was given."]),
+        (
+            "run_python",
+            {"code": "1", "timeout": "abc", "sandbox": 5},
+            [
+                '`timeout` must be a number of seconds, or left out; "abc" was given.',
+                "`sandbox` must be the handle of a sandbox as text, or left out; 5 was given.",
+            ],
+        ),
+        (
+            "run_python",
+            {"code": "1", "timeout": True},
+            ["`timeout` must be a number of seconds, or left out; true was"],
+        ),
+        ("run_python", {"code": "1", "sandbox": "[1]"}, ["`sandbox` must be the handle of a sandbox"]),
+        (
+            "install_package",
+            {"packages": ["six", 5]},
+            ['`packages` must be a text, or a list of texts; ["six", 5] was'],
+        ),
+        ("install_package", {"packages": "[5]"}, ["`packages` must be a text, or a list of texts;"]),
+        ("reset_sandbox", {"keep_files": "perhaps"}, ['`keep_files` must be true or false; "perhaps" was given.']),
+    ],
+)
+async def test_wrong_types_are_told_in_a_line_each(
+    open_client: OpenClient, mode: str, tool: str, arguments: dict[str, Any], lines: list[str]
+) -> None:
+    async with open_client(mode=mode) as client:
+        result = await client.call_tool(tool, arguments)
+        assert result.is_error
+        found = text_of(result).removeprefix("[agentrun] Nothing was done: ").splitlines()
+        assert len(found) == len(lines)
+        assert all(text.strip().startswith(line) for text, line in zip(found, lines, strict=True)), found
+
+
+async def test_arguments_may_be_written_in_other_ways(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        assert text_of(await run(client, "[1]", timeout="5", sandbox=None)) == "[1]\n"
+        listed = await client.call_tool("install_package", {"packages": '["numpy"]'})
+        assert text_of(listed).startswith("Was there already: numpy ")
+        assert not (await client.call_tool("reset_sandbox", {"keep_files": "true"})).is_error
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_prompt_that_does_not_exist_is_a_wrong_parameter(open_client: OpenClient, mode: str) -> None:
+    async with open_client(mode=mode) as client:
+        assert (await client.list_prompts()).prompts == []
+        with pytest.raises(MCPError, match="Unknown prompt: 'no such'") as refused:
+            await client.get_prompt("no such")
+        assert refused.value.code == INVALID_PARAMS
+
+
+async def test_another_sandbox_by_handle(open_client: OpenClient) -> None:
+    async with open_client("--max-sandboxes", "2") as client:
+        await run(client, "x = 'own'")
+        opened = await run(client, "x = 'other'", sandbox="new")
+        handle = facts_of(opened)["sandbox"]
+        assert f'sandbox="{handle}"' in text_of(opened)
+        assert text_of(await run(client, "x", sandbox=handle)) == "'other'\n"
+        assert text_of(await run(client, "x")) == "'own'\n"
+        refused = await run(client, "1", sandbox="new")
+        assert refused.is_error
+        assert "2 sandboxes already" in text_of(refused)
+        await client.call_tool("reset_sandbox", {"sandbox": handle})
+        assert (await run(client, "x", sandbox=handle)).is_error
+        assert text_of(await run(client, "x")) == "'own'\n"
+
+
+async def test_two_calls_at_once_queue_and_two_sandboxes_do_not(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        await run(client, "order = []\nimport time")
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(run, client, f"order.append({number}); time.sleep(0.05); order.append({number})")
+        pairs = text_of(await run(client, "all(a == b for a, b in zip(order[::2], order[1::2]))"))
+        assert pairs == "True\n"
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_cancelled_call_stops_the_code_and_keeps_the_state(open_client: OpenClient, mode: str) -> None:
+    async with open_client(mode=mode) as client:
+        await run(client, "x = 5\nimport time")
+        with anyio.move_on_after(0.5):
+            await run(client, "time.sleep(100)")
+        started = time.monotonic()
+        assert text_of(await run(client, "x")) == "5\n"
+        assert time.monotonic() - started < 50  # it would be 100 if the code still ran
+
+
+async def test_initialize_is_answered_before_the_container_exists(open_client: OpenClient, api: APIClient) -> None:
+    async with open_client(mode="legacy") as client:
+        # The client is open: initialize has been answered. The server's pid is that of the only one that is ours.
+        import psutil
+
+        (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+        assert containers_of(api, server.pid) == []
+        assert text_of(await run(client, "print(1)")) == "1\n"
+        assert len(containers_of(api, server.pid)) == 1
+
+
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_an_open_network_is_warned_of(network: str) -> None:
+    command = [sys.executable, "-m", "mcp_agentrun", "--network", network]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == (network == "bridge")
+    assert ("network is bridge" in ended.stderr) == (network == "bridge")

@@ -1,0 +1,164 @@
+"""The watch from outside: a container that breaks its stream or stops answering is replaced, and that is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from docker import APIClient
+
+from mcp_agentrun.engine import link
+from mcp_agentrun.errors import SandboxLostError
+from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.server.mcp.render import run_answer
+from mcp_agentrun.settings import Settings
+from tests.support.clients import OpenClient, facts_of, run, text_of
+from tests.support.containers import container_of, containers_of
+from tests.support.sandboxes import begin, open_sandbox
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = Settings(preload=())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that pings five times a second and takes two seconds of silence for the end."""
+    monkeypatch.setattr(link, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(link, "SILENCE_SECONDS", 2.0)
+
+
+HITS: dict[str, Callable[[APIClient, str], Any]] = {
+    "killed": lambda api, container: api.kill(container),
+    "paused": lambda api, container: api.pause(container),
+    "removed": lambda api, container: api.remove_container(container, force=True),
+}
+
+
+@pytest.mark.parametrize("when", ["in a run", "between two runs"])
+@pytest.mark.parametrize("hit", HITS)
+async def test_a_sandbox_that_is_lost_is_replaced(
+    runner_image: str, api: APIClient, impatient: None, hit: str, when: str
+) -> None:
+    async with open_sandbox(SETTINGS) as sandbox, open_sandbox(SETTINGS) as sibling:
+        assert (await sandbox.run("x = 1; open('file', 'w').close()")).outcome == "ok"
+        assert (await sibling.run("x = 2")).outcome == "ok"
+        assert sandbox.state == "kept"
+        container = await anyio.to_thread.run_sync(container_of, api, sandbox)
+        with anyio.fail_after(40):
+            if when == "in a run":
+                with pytest.raises(SandboxLostError, match="Variables and files are gone"):
+                    await _hit_in_a_run(sandbox, lambda: HITS[hit](api, container))
+            else:
+                await anyio.to_thread.run_sync(HITS[hit], api, container)
+                while sandbox.is_ready:
+                    await anyio.sleep(0.05)  # that the container is gone is found out by pings
+            assert sandbox.state == "lost"
+            again = await sandbox.run("import os; os.listdir(), 'x' in globals()")
+        assert (again.outcome, again.value, again.replaced) == ("ok", "([], False)", True)
+        assert "The sandbox had to be replaced" in text_of(run_answer(again, SETTINGS, handle=None, new=False))
+        assert not (await sandbox.run("1")).replaced
+        assert sandbox.state == "kept"
+        assert (await sibling.run("x")).value == "2"
+
+
+async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
+    begun = anyio.Event()
+
+    async def on_output(_: bytes) -> None:
+        begun.set()
+
+    async def strike() -> None:
+        await begun.wait()
+        await anyio.to_thread.run_sync(hit)
+
+    error: SandboxLostError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(strike)
+        try:
+            await sandbox.run("print(1, flush=True); import time; time.sleep(60)", on_output=on_output)
+        except SandboxLostError as lost:
+            error = lost
+    assert error is not None
+    raise error
+
+
+async def test_the_deadline_of_a_run_holds_without_pings(
+    runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._OVERHEAD_SECONDS", 1.0)
+    async with open_sandbox(SETTINGS) as sandbox:
+        await sandbox.run("x = 1")
+        container = await anyio.to_thread.run_sync(container_of, api, sandbox)
+        await anyio.to_thread.run_sync(api.pause, container)
+        started = time.monotonic()
+        with pytest.raises(SandboxLostError, match="stopped answering"):
+            await sandbox.run("x", timeout=0.5)
+        assert time.monotonic() - started < 10
+        assert (await sandbox.run("1 + 1")).replaced
+
+
+async def test_cancelling_a_run_of_a_container_that_does_not_answer(
+    runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._CANCEL_SECONDS", 1.0)
+    async with open_sandbox(SETTINGS) as sandbox:
+        await sandbox.run("x = 1")
+        container = await anyio.to_thread.run_sync(container_of, api, sandbox)
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                scope = await begin(tasks, sandbox, "import time; time.sleep(60)")
+                await anyio.to_thread.run_sync(api.pause, container)
+                scope.cancel()
+            assert (await sandbox.run("1 + 1")).replaced
+
+
+async def test_a_reset_of_a_container_that_has_gone(runner_image: str, api: APIClient) -> None:
+    async with open_sandbox(SETTINGS) as sandbox:
+        for keep_files in (False, True):
+            await sandbox.run("x = 1")
+            container = await anyio.to_thread.run_sync(container_of, api, sandbox)
+            await anyio.to_thread.run_sync(api.kill, container)
+            with pytest.raises(SandboxLostError, match="files are gone") if keep_files else nullcontext():
+                await sandbox.reset(keep_files=keep_files)
+            assert (await sandbox.run("'x' in globals()")).value == "False"
+
+
+async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, api: APIClient) -> None:
+    async with open_client("--preload", "", "--safety", "off") as client:
+        pid = int(text_of(await run(client, "import os; os.getpid()")))
+        assert pid > 1
+        lost: Any = None
+        async with anyio.create_task_group() as tasks:
+
+            async def call() -> None:
+                nonlocal lost
+                lost = await run(client, "import subprocess; subprocess.run(['sleep', '61.7'])")
+
+            tasks.start_soon(call)
+            await anyio.to_thread.run_sync(_kill_when_it_runs, api, ["sleep", "61.7"])
+        assert lost.is_error
+        assert (facts_of(lost)["outcome"], facts_of(lost)["state"]) == ("unavailable", "lost")
+        assert "The sandbox was lost during this call" in text_of(lost)
+        again = await run(client, "1 + 1")
+        assert text_of(again).startswith("[agentrun] The sandbox had to be replaced")
+        assert text_of(again).endswith("2\n")
+
+
+def _kill_when_it_runs(api: APIClient, command: list[str]) -> None:
+    import psutil
+
+    deadline = time.monotonic() + 30
+    (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+    while time.monotonic() < deadline:
+        for container in containers_of(api, server.pid):
+            if any(line[-1] == " ".join(command) for line in api.top(container)["Processes"]):
+                api.kill(container)
+                return
+        time.sleep(0.05)
+    raise AssertionError("the call did not begin")

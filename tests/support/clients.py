@@ -1,0 +1,42 @@
+"""Clients of our server, and what they are answered."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from mcp import Client, StdioServerParameters
+from mcp.types import CallToolResult, TextContent
+
+
+class OpenClient(Protocol):
+    def __call__(
+        self, *arguments: str, mode: str = "auto", env: dict[str, str] | None = None
+    ) -> AbstractAsyncContextManager[Client]: ...
+
+
+def server_parameters(*arguments: str, env: dict[str, str] | None = None) -> StdioServerParameters:
+    """How a client starts our server, with this process's environment."""
+    return StdioServerParameters(
+        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **(env or {})}
+    )
+
+
+async def run(client: Client, code: str, **arguments: Any) -> CallToolResult:
+    return await client.call_tool("run_python", {"code": code, **arguments})
+
+
+def text_of(result: CallToolResult) -> str:
+    assert all(isinstance(block, TextContent) for block in result.content)
+    return "".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+def client_text(result: Any) -> str:
+    return "".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+def facts_of(result: CallToolResult) -> dict[str, Any]:
+    assert result.meta is not None
+    return result.meta["agentrun/run"]
