@@ -2,7 +2,7 @@
 
     AgentRunError
      ├── SettingsError           a setting is unknown, malformed or contradicts another
-     ├── ProtocolError           bytes on a stream are not the frames they must be
+     ├── ProtocolError           bytes on a stream are not the messages they must be
      ├── InvalidRequestError     the caller's own argument is wrong (code, requirement, handle)
      ├── FileError               a file of the workspace can't be read
      ├── InstallError            packages could not be installed; the text is the resolver's
@@ -13,6 +13,8 @@
           └── SandboxLostError   the container or its stream went away during a call
 
 The message of each is written for the person or model that reads it: what happened and what to do.
+
+Standard library only, as the runner's image has a copy.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class SettingsError(AgentRunError):
 
 
 class ProtocolError(AgentRunError):
-    """A peer sent bytes that are not valid frames. The stream can't be used any further."""
+    """A peer sent bytes that are not valid messages. The stream can't be used any further."""
 
 
 class InvalidRequestError(AgentRunError):

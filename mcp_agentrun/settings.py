@@ -407,7 +407,7 @@ class Settings(BaseModel):
         """Keyword arguments of `mcp_agentrun.safety.check`, which a sandbox judges code by."""
         return {
             "profile": self.safety,
-            "off": list(self.safety_off),
+            "off": self.safety_off,
             "warn": self.safety_warn,
             "rules": self._own_rules(),
         }

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
 
 from ..engine.link import Link
-from ..errors import FileError, ProtocolError
-from ..wire.codec import Kind
+from ..errors import FileError, SandboxLostError
+from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT, FileData, FilePart, ReadFile
 
-__all__ = ["FileReader", "checked_files", "is_safe_path"]
+__all__ = ["FileReader", "is_safe_path"]
 
-_CHUNK = 1 << 20
-_MOST = 1000
-_NOT_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Surrogates that stand for no byte of a file's name."""
+_FILE_PATH = re.compile(FILE_PATH)
 
 
-def is_safe_path(path: object) -> bool:
+def is_safe_path(path: str) -> bool:
     """Whether *path* stays below the folder that it is relative to."""
-    return (
-        isinstance(path, str)
-        and 0 < len(path) <= 4096
-        and "\0" not in path
-        and not _NOT_BYTES.search(path)
-        and all(part not in ("", ".", "..") for part in path.split("/"))
-    )
-
-
-def checked_files(files: Any, third: type) -> list[tuple[str, int, Any]]:
-    """*files*, if they are a list of path, size and a *third* field.
-
-    :raises ProtocolError: they aren't.
-    """
-    if not isinstance(files, list) or len(files) > _MOST:  # pyright: ignore[reportUnknownArgumentType]
-        raise ProtocolError("a list of files that is none")
-    checked: list[tuple[str, int, Any]] = []
-    for item in files:  # pyright: ignore[reportUnknownVariableType]
-        path, size, other = cast("tuple[Any, Any, Any]", item)
-        if not is_safe_path(path) or not isinstance(size, int) or size < 0 or not isinstance(other, third):
-            raise ProtocolError("a file that is none")
-        checked.append((path, size, other))  # pyright: ignore[reportUnknownArgumentType]
-    return checked
+    return len(path) <= LONGEST_PATH and _FILE_PATH.fullmatch(path) is not None
 
 
 class FileReader:
@@ -55,40 +29,40 @@ class FileReader:
         self._path = path
         self._limit = limit
         self._offset = 0
-        self._stamp: object = None
+        self._stamp: str | None = None
         self.is_complete = False
 
     async def read(self) -> bytes:
         """The next part.
 
         :raises FileError: it can't be read whole, or has too many bytes.
-        :raises ProtocolError: the container broke the protocol.
+        :raises SandboxLostError: the link is broken, or the container does not follow the protocol.
         """
         if not is_safe_path(self._path):
             raise self._error("its path must be relative to /workspace, without .. in it")
-        await self._link.send(Kind.READ, path=self._path, offset=self._offset, length=_CHUNK)
-        about = await self._link.expect(Kind.FILE)
-        if "error" in about:
-            raise self._error(str(about["error"])[:200])
-        size, length = int(about["size"]), int(about["length"])
-        part = await self._part(length) if length else b""
-        if size > self._limit:
-            raise self._error(f"it has {size} bytes, and {self._limit} are allowed")
-        if self._stamp not in (None, about["stamp"]):
+        await self._link.send(ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
+        about = await self._link.expect(FilePart)
+        if about.error is not None:
+            raise self._error(about.error[:200])
+        part = await self._part(about.length) if about.length else b""
+        if about.size > self._limit:
+            raise self._error(f"it has {about.size} bytes, and {self._limit} are allowed")
+        if self._stamp not in (None, about.stamp):
             raise self._error("it changes while it is being read")
-        self._stamp = about["stamp"]
-        part = part[: max(0, size - self._offset)]
+        self._stamp = about.stamp
+        part = part[: max(0, about.size - self._offset)]
         self._offset += len(part)
-        self.is_complete = self._offset >= size
+        self.is_complete = self._offset >= about.size
         if not self.is_complete and not part:
             raise self._error("it became shorter while it was being read")
         return part
 
     async def _part(self, length: int) -> bytes:
-        kind, part = await self._link.receive()
-        if kind is not Kind.FILE_DATA or len(part) != length or length > _CHUNK:
-            raise ProtocolError("a part of a file that is none")
-        return part
+        part = await self._link.expect(FileData)
+        if len(part.data) != length:
+            self._link.abandon("the container sent a part of a file of another length than announced")
+            raise SandboxLostError(self._link.reason)
+        return part.data
 
     def _error(self, why: str) -> FileError:
         return FileError(f"{self._path[:200]!a} can't be read: {why}")

@@ -20,10 +20,8 @@ from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..errors import (
     AgentRunError,
-    FileError,
     InstallError,
     InvalidRequestError,
-    ProtocolError,
     SandboxLostError,
     UnavailableError,
 )
@@ -33,10 +31,9 @@ from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..safety import Finding
 from ..settings import Settings
-from ..wire.codec import FrameError, Kind, decode_json
-from ..wire.reports import STATES, is_result
+from ..wire import messages
 from .causes import Advise, Lacking, explain
-from .files import FileReader, checked_files
+from .files import FileReader
 from .pictures import Pictures
 from .result import KEEPING_RESET, Cause, FileChange, Output, Result, RunError, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
@@ -53,7 +50,7 @@ _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
 _READ_SECONDS = 60.0
-_MOST_NAMES = 50
+_STATES: tuple[State, ...] = ("kept", "restored", "lost")
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 ReadFile = Callable[[str, int], AsyncIterator[bytes]]
@@ -107,22 +104,30 @@ class Sandbox:
     async def __aenter__(self) -> Sandbox:
         tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(tasks.cancel_scope.cancel)
-        self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
+        self._keeper = Keeper(
+            self._engine,
+            tasks,
+            self._prepare,
+            self._hello,
+            messages.SupervisorReady,
+            afterwards=self._engine.sweep,
+        )
         self._keeper.begin()
         tasks.start_soon(contained, self._preinstall)
         return self
 
-    async def _hello(self) -> dict[str, Any]:
-        return {
-            "data": [f"/workspace/{folder.path.name}" for folder in self._settings.data_folders],
-            "preload": list(self._settings.preload),
-            "output_keep": self._settings.output_keep,
-            "checkpoints": self._settings.checkpoints,
-            "installs": self._installer is not None,
-            "user_pids": user_pids(self._settings),
-            "auto_install": self._installer is not None and self._settings.auto_install != "off",
-            "safety": self._settings.safety_options(),
-        }
+    async def _hello(self) -> messages.SupervisorHello:
+        return messages.SupervisorHello(
+            version=messages.VERSION,
+            data=tuple(f"/workspace/{folder.path.name}" for folder in self._settings.data_folders),
+            preload=self._settings.preload,
+            output_keep=self._settings.output_keep,
+            checkpoints=self._settings.checkpoints,
+            installs=self._installer is not None,
+            auto_install=self._installer is not None and self._settings.auto_install != "off",
+            user_pids=user_pids(self._settings),
+            safety=messages.SafetyOptions(**self._settings.safety_options()),
+        )
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         try:
@@ -215,7 +220,8 @@ class Sandbox:
                 self._installed, self._next = self._next, None
             number = next(self._numbers)
             try:
-                await link.send(Kind.RUN, run=number, code=code, timeout=timeout, **self._placed)
+                path, bare = self._placed
+                await link.send(messages.Run(run=number, code=code, timeout=timeout, path=path, bare=bare))
                 result = await self._exchanged(link, number, timeout, on_output, report)
             except SandboxLostError as error:
                 if link.is_alive:  # it is *on_output* that has raised it
@@ -398,11 +404,11 @@ class Sandbox:
         return self._imported if self._seen_starts == self._living.starts else frozenset()
 
     @property
-    def _placed(self) -> dict[str, Any]:
+    def _placed(self) -> tuple[str | None, bool]:
         """Where the sandbox finds its packages, and whether some of them replace the image's."""
         if self._now is None or not self._now.folder:
-            return {"path": None, "bare": False}
-        return {"path": f"{PACKAGES}/{self._now.folder}", "bare": bool(self._now.replaced)}
+            return None, False
+        return f"{PACKAGES}/{self._now.folder}", bool(self._now.replaced)
 
     async def files(self) -> tuple[list[FileChange], int]:
         """The files in the workspace, and how many there are beyond those that are listed. Waits for no other call.
@@ -411,9 +417,8 @@ class Sandbox:
         """
         link = await self._living.connected()
         with _exchange(link):
-            fields = await link.ask(Kind.LIST)
-            found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
-            return found, int(fields["more"])
+            found = await link.ask(messages.ListFiles(), messages.FileList)
+            return [FileChange(file.path, file.size, "") for file in found.files], found.more
 
     async def read_file(self, path: str, *, limit: int | None = None) -> bytes:
         """What is in a file of the workspace.
@@ -478,8 +483,8 @@ class Sandbox:
         """
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
-                await link.send(Kind.RESET, keep_files=keep_files, bare=bare)
-                await link.expect(Kind.RESET_DONE)
+                await link.send(messages.Reset(keep_files=keep_files, bare=bare))
+                await link.expect(messages.ResetDone)
         except (SandboxLostError, TimeoutError):
             link.abandon("it could not be reset")
             return False
@@ -567,68 +572,60 @@ class Sandbox:
         installed: Installed | None = None
         problem: str | None = None
         while True:
-            kind, payload = await link.receive()
-            if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.output_keep:
-                head += payload
-                if on_output is not None:
-                    await on_output(payload)
-            elif kind is Kind.OUTPUT_TAIL and len(payload) <= _TAIL_KEPT:
-                tail = payload
-            elif kind is Kind.LATE and len(late) + len(payload) <= _LATE_KEPT:
-                late += payload
-            elif kind in (Kind.ITEM, Kind.ITEM_DATA) and pictures.add(kind, payload):
-                pass
-            elif kind is Kind.MISSING and self._installer is not None and not asked:
-                asked = True
-                if scope is None:
-                    continue
-                begun = anyio.current_time()
-                scope.deadline = float("inf")  # the installer has a limit of its own
-                patience = min(timeout, PATIENCE_SECONDS)
-                installed, problem = await self._provide(link, number, payload, report, patience)
-                scope.deadline = begun + timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
-            elif kind is Kind.RESULT:
-                break
-            else:
-                link.abandon(f"the container sent an unexpected {kind.name} frame")
-                raise SandboxLostError(link.reason)
-        try:
-            fields = decode_json(payload)
-            if not is_result(fields, number) or fields["written"] < len(head) + len(tail):
-                raise ProtocolError("a result that is not this run's")
-            error = fields["error"]
-            unprotected = fields["unprotected"]
-            if fields["imported"] is not None or fields["state"] == "lost":
-                self._imported = frozenset(fields["imported"] or ())
-            is_news = unprotected != self._unprotected or fields["state"] == "lost"
-            self._unprotected = unprotected
-            run_error = None if error is None else _error(error)
-            return Result(
-                outcome=fields["outcome"],
-                output=Output(bytes(head), tail, int(fields["written"])),
-                duration=float(fields["duration"]),
-                value=fields["value"],
-                error=run_error,
-                exit_code=fields["exit_code"],
-                state=fields["state"],
-                since=fields["since"],
-                unprotected=unprotected if is_news else None,
-                late=Output(bytes(late), b"", len(late)),
-                timeout=timeout,
-                number=number,
-                files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
-                more_files=int(fields["more_files"]),
-                ended=fields["ended"],
-                pictures=pictures.valid(),
-                findings=tuple(_finding(*finding) for finding in fields["findings"]),
-                installed=installed,
-                advice=explain(
-                    fields["outcome"], run_error, bytes(head) + tail, self._settings, self._adviser(link, problem)
-                ),
-            )
-        except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
-            link.abandon("the container sent a malformed result")
-            raise SandboxLostError(link.reason) from error
+            match await link.receive():
+                case messages.Output(data=data) if len(head) + len(data) <= self._settings.output_keep:
+                    head += data
+                    if on_output is not None:
+                        await on_output(data)
+                case messages.OutputTail(data=data):
+                    tail = data
+                case messages.LateOutput(data=data) if len(late) + len(data) <= _LATE_KEPT:
+                    late += data
+                case messages.Picture() | messages.PictureData() as part if pictures.add(part):
+                    pass
+                case messages.MissingPackages() as question if self._installer is not None and not asked:
+                    asked = True
+                    if scope is None:
+                        continue
+                    begun = anyio.current_time()
+                    scope.deadline = float("inf")  # the installer has a limit of its own
+                    patience = min(timeout, PATIENCE_SECONDS)
+                    installed, problem = await self._provide(link, number, question, report, patience)
+                    scope.deadline = begun + timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
+                case messages.Result() as ended:
+                    break
+                case other:
+                    link.abandon(f"the container sent an unexpected {type(other).__name__} message")
+                    raise SandboxLostError(link.reason)
+        if ended.run != number or ended.written < len(head) + len(tail):
+            link.abandon("the container sent the result of another run")
+            raise SandboxLostError(link.reason)
+        if ended.imported is not None or ended.state == "lost":
+            self._imported = frozenset(ended.imported or ())
+        is_news = ended.unprotected != self._unprotected or ended.state == "lost"
+        self._unprotected = ended.unprotected
+        error = None if ended.error is None else _error(ended.error)
+        return Result(
+            outcome=ended.outcome,
+            output=Output(bytes(head), tail, ended.written),
+            duration=ended.duration,
+            value=ended.value,
+            error=error,
+            exit_code=ended.exit_code,
+            state=ended.state,
+            since=ended.since,
+            unprotected=ended.unprotected if is_news else None,
+            late=Output(bytes(late), b"", len(late)),
+            timeout=timeout,
+            number=number,
+            files=tuple(FileChange(**vars(file)) for file in ended.files),
+            more_files=ended.more_files,
+            ended=ended.ended,
+            pictures=pictures.valid(),
+            findings=tuple(Finding(**vars(finding)) for finding in ended.findings),
+            installed=installed,
+            advice=explain(ended.outcome, error, bytes(head) + tail, self._settings, self._adviser(link, problem)),
+        )
 
     def _adviser(self, link: Link, problem: str | None) -> Advise | None:
         """What says how to have what code lacks; *problem* is why it could not be installed for the code's imports."""
@@ -651,21 +648,17 @@ class Sandbox:
         return advise
 
     async def _provide(
-        self, link: Link, number: int, payload: bytes, report: Report | None, patience: float
+        self, link: Link, number: int, question: messages.MissingPackages, report: Report | None, patience: float
     ) -> tuple[Installed | None, str | None]:
         """Install the modules that run *number* imports but that are missing, as far as policy allows. The run waits,
         for its turn to install no longer than *patience* seconds.
         """
         installed, problem = None, None
-        try:
-            fields = decode_json(payload)
-            names = [name for name in fields["names"][:_MOST_NAMES] if isinstance(name, str) and name.isidentifier()]
-            asked = [str(item) for item in fields["requirements"][:_MOST_NAMES]]
-            if fields["run"] != number:
-                raise ValueError
-        except (FrameError, KeyError, TypeError, ValueError):
-            link.abandon("the container sent a malformed question")
-            raise SandboxLostError(link.reason) from None
+        if question.run != number:
+            link.abandon("the container asked for the packages of another run")
+            raise SandboxLostError(link.reason)
+        names = [name for name in question.names if name.isidentifier()]
+        asked = question.requirements
         assert self._installer is not None
         if asked:  # by `pip install` in the code: what is asked for by name is judged as `install_package` does
             try:
@@ -684,14 +677,15 @@ class Sandbox:
                 installed = replace(more, packages=(*before, *more.packages))
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
-        await link.send(Kind.PROCEED, run=number, **self._placed)
+        path, bare = self._placed
+        await link.send(messages.Proceed(run=number, path=path, bare=bare))
         return installed, problem
 
     async def _cancel(self, link: Link, number: int) -> None:
         """Interrupt run *number* and take its result, so that the next run finds the stream in order."""
         with anyio.move_on_after(_CANCEL_SECONDS) as scope:
             try:
-                await link.send(Kind.CANCEL, run=number)
+                await link.send(messages.Cancel(run=number))
                 result = await self._result(link, number, 0.0, None, None)
                 self._owed = _worst(self._owed, result.since, result.state)
             except SandboxLostError:
@@ -700,13 +694,13 @@ class Sandbox:
             link.abandon("a cancelled run did not end")
 
 
-def _error(fields: dict[str, Any]) -> RunError:
-    causes = tuple(Cause(**cause) for cause in fields["causes"])
-    return RunError(fields["type"], fields["message"], fields["line"], causes, tuple(fields["full"]))
+def _error(error: messages.RunError) -> RunError:
+    causes = tuple(Cause(**vars(cause)) for cause in error.causes)
+    return RunError(error.type, error.message, error.line, causes, error.full)
 
 
 def _worst(*states: State) -> State:
-    return max(states, key=STATES.index)
+    return max(states, key=_STATES.index)
 
 
 @contextmanager
@@ -734,11 +728,6 @@ def _exchange(link: Link) -> Generator[None]:
     try:
         with anyio.CancelScope(shield=True), anyio.fail_after(_READ_SECONDS):
             yield
-    except FileError:
-        raise
-    except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
-        link.abandon("the container sent a malformed answer")
-        raise SandboxLostError(link.reason) from error
     except TimeoutError:
         link.abandon("the container did not answer in time")
         raise SandboxLostError(link.reason) from None
@@ -746,14 +735,5 @@ def _exchange(link: Link) -> Generator[None]:
 
 def _image_of(link: Link) -> dict[str, str]:
     """Version by name of the distributions that the container says its image has."""
-    given = link.greeting.get("distributions")
-    try:
-        return {canonicalize_name(str(name)): str(version) for name, version in given}  # pyright: ignore
-    except (TypeError, ValueError):
-        return {}
-
-
-def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Finding:
-    if not all(isinstance(text, str) for text in (rule, reason, remedy)):
-        raise TypeError("a finding is made of text")
-    return Finding(rule, int(line), int(column), reason, remedy)
+    assert isinstance(link.greeting, messages.SupervisorReady)
+    return {canonicalize_name(name): version for name, version in link.greeting.distributions}

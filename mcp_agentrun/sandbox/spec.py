@@ -6,7 +6,7 @@ import random
 
 from ..engine import ContainerSpec
 from ..settings import Settings
-from ..wire.reports import WRITABLE
+from ..wire.messages import WRITABLE
 
 __all__ = ["give_back_uid", "runner_spec", "take_uid", "user_pids"]
 

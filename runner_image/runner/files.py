@@ -12,9 +12,7 @@ import os
 import stat
 import struct
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
-if TYPE_CHECKING:
-    from typing import Any
+from mcp_agentrun.wire.messages import PART_LIMIT, FileChange, FileEntry, FileList, FilePart
 
 WORKSPACE = b"/workspace"
 LISTED = 200
@@ -32,7 +30,6 @@ _CACHES = frozenset(
 _ENTRIES = 20_000
 _DEPTH = 32
 _PATH = 1024
-_PART = 1 << 20
 _WATCHED = 512
 
 # MODIFY, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE and DELETE; of folders only, and no links
@@ -60,49 +57,52 @@ class Workspace:
         self._cut = False
         self._seen = self._scan()
 
-    def changes(self) -> tuple[list[list[Any]], int]:
-        """What has been created or changed since the last call: path, size and ``created`` or ``changed`` of each, and
-        how many more there are.
-        """
+    def changes(self) -> tuple[tuple[FileChange, ...], int]:
+        """What has been created or changed since the last call, and how many more there are."""
         if not self._has_happened():
-            return [], 0
+            return (), 0
         before, self._seen = self._seen, self._scan()
-        found = [
-            [os.fsdecode(path), state[1], "changed" if path in before else "created"]
-            for path, state in sorted(self._seen.items())
-            if before.get(path) != state
-        ]
-        return found[:LISTED], max(0, len(found) - LISTED)
+        found = [path for path, state in sorted(self._seen.items()) if before.get(path) != state]
+        changes = (
+            FileChange(
+                path=os.fsdecode(path), size=self._seen[path][1], change="changed" if path in before else "created"
+            )
+            for path in found[:LISTED]
+        )
+        return tuple(changes), max(0, len(found) - LISTED)
 
     def forget(self) -> None:
         """Take what there is now for what has always been there."""
         self._drain()
         self._seen = self._scan()
 
-    def list(self) -> dict[str, Any]:
-        """The files that there are: path, size and time of change in nanoseconds. They still count as changes."""
-        files = [[os.fsdecode(path), state[1], state[2]] for path, state in sorted(self._scan().items())]
-        return {"files": files[:LISTED], "more": max(0, len(files) - LISTED) + self._cut}
+    def list(self) -> FileList:
+        """The files that there are. They still count as changes."""
+        found = sorted(self._scan().items())
+        files = (FileEntry(path=os.fsdecode(path), size=state[1], changed=state[2]) for path, state in found[:LISTED])
+        return FileList(files=tuple(files), more=max(0, len(found) - LISTED) + self._cut)
 
-    def read(self, path: str, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
-        """A part of a file, and what the file is; or an ``error`` in words."""
+    def read(self, path: str, offset: int, length: int) -> tuple[FilePart, bytes]:
+        """A part of a file, and what the file is or why it can't be read."""
         try:
             descriptor, of_workspace = self._open(os.fsencode(path))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            return {"error": _REASONS.get(getattr(error, "errno", 0) or 0, reason or "it can't be opened")}, b""
+            number = getattr(error, "errno", 0) or 0
+            return FilePart(error=_REASONS.get(number, reason or "it can't be opened")), b""
         try:
             state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
-                return {"error": "it is not a regular file"}, b""
+                return FilePart(error="it is not a regular file"), b""
             if of_workspace and state.st_blocks * 512 < state.st_size:
-                return {"error": "it is sparse: parts of it were never written"}, b""
-            data = os.pread(descriptor, min(max(length, 0), _PART), max(offset, 0))
+                return FilePart(error="it is sparse: parts of it were never written"), b""
+            data = os.pread(descriptor, min(length, PART_LIMIT), offset)
         except OSError as error:
-            return {"error": error.strerror or "it can't be read"}, b""
+            return FilePart(error=error.strerror or "it can't be read"), b""
         finally:
             os.close(descriptor)
-        return {"size": state.st_size, "stamp": f"{state.st_ino}-{state.st_mtime_ns}", "length": len(data)}, data
+        stamp = f"{state.st_ino}-{state.st_mtime_ns}"
+        return FilePart(size=state.st_size, stamp=stamp, length=len(data)), data
 
     @staticmethod
     def _open(path: bytes) -> tuple[int, bool]:

@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mcp_agentrun.wire.codec import VERSION, FrameError, Kind, decode_json, encode, encode_json
-from mcp_agentrun.wire.reports import PROBE, WRITABLE, is_report
+from mcp_agentrun.errors import ProtocolError
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.messages import PICTURE_LIMIT, PROBE, WRITABLE, Picture, PictureData
 
 from . import linux, missing, wipe
 from .checkers import Checkers
@@ -26,9 +27,7 @@ from .workers import Worker, Workers
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-    from .checkers import Verdict
+    from typing import NoReturn
 
 HOST_SILENCE = 120.0
 """Seconds without a word from the server, which pings every 15, after which it is taken for dead."""
@@ -51,13 +50,11 @@ TIGHT = 0.85
 COPY_WORTH = 48 << 20
 """Bytes that dropping a copy must free."""
 
-ITEMS, ITEMS_LIMIT = 16, 8 << 20
-"""Pictures that are forwarded of one run, and their bytes."""
+PICTURES = 16
+"""Pictures that are forwarded of one run."""
 
 _INTERRUPTED = 130
 """Exit code of what ^C has ended."""
-
-_MOST_REQUIREMENTS = 50
 
 WIPE_SECONDS = 20.0
 WARM_SECONDS = 20.0
@@ -91,7 +88,7 @@ class Run:
         self.started = 0.0
         self.deadline = float("inf")
         """When the next step of ending the run is due: interrupt, second interrupt, kill."""
-        self.stopping: str | None = None
+        self.stopping: messages.Outcome | None = None
         """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
         self.interrupts = 0
         self.oom_kills = 0
@@ -99,16 +96,46 @@ class Run:
         """Bytes that processes other than its worker had for themselves soon after it began."""
         self.is_first = False
         """Of its worker: there were no variables yet."""
-        self.items = 0
-        """Pictures forwarded; `items_size` are their bytes, of which `items_missing` are to come."""
-        self.items_size = 0
-        self.items_missing = 0
-        self.verdict: Verdict | None = None
+        self.pictures = 0
+        """Pictures forwarded; `pictures_size` are their bytes, of which `pictures_missing` are to come."""
+        self.pictures_size = 0
+        self.pictures_missing = 0
+        self.verdict: messages.Verdict | None = None
         """What the checker says of the code; nothing runs without."""
         self.is_held = False
         """Until the server has answered what becomes of modules that it imports and that are missing."""
-        self.result: dict[str, Any] | None = None
-        """Set when it has ended."""
+        self.outcome: messages.Outcome | None = None
+        """Set when it has ended, as are those below."""
+        self.duration = 0.0
+        self.exit_code: int | None = None
+        self.report: messages.Report | None = None
+        self.written = 0
+        self.files: tuple[messages.FileChange, ...] = ()
+        self.more_files = 0
+        self.strays = 0
+        """Processes that it has left running."""
+
+    def result(self, state: messages.State, since: messages.State, unprotected: str | None) -> messages.Result:
+        """What the server gets of it, once it has ended."""
+        assert self.outcome is not None
+        report = self.report
+        return messages.Result(
+            run=self.number,
+            outcome=self.outcome,
+            duration=self.duration,
+            exit_code=self.exit_code,
+            error=report and report.error,
+            value=report and report.value,
+            imported=report and report.imported,
+            written=self.written,
+            files=self.files,
+            more_files=self.more_files,
+            ended=self.strays,
+            findings=self.verdict.findings if self.verdict else (),
+            state=state,
+            since=since,
+            unprotected=unprotected,
+        )
 
 
 class Reset:
@@ -130,14 +157,14 @@ class Supervisor:
         self._host = HostStream()
         self._heard = time.monotonic()
         self._output = Output(self._events, self._host)
-        self._workers = Workers(self._events, self._on_report, self._on_item)
+        self._workers = Workers(self._events, self._on_report, self._on_picture)
         self._checkers = Checkers(self._events, self._quieten)
         self._modules = missing.Modules()
         self._installs = self._auto_install = False
         self._memory = linux.Memory()
         self._workspace = Workspace()
-        self._preload: list[str] = []
-        self._data: list[str] = []
+        self._preload: tuple[str, ...] = ()
+        self._data: tuple[str, ...] = ()
         self._checkpoints = False
         self._announced = False
         self._waiting: Run | None = None
@@ -147,7 +174,7 @@ class Supervisor:
         self._reset: Reset | None = None
         self._sweep_due = False
         self._copy_due = False
-        self._since = "kept"
+        self._since: messages.State = "kept"
         """What has become of the variables since the last result."""
         self._nowhere = os.open(os.devnull, os.O_RDONLY)
 
@@ -199,111 +226,104 @@ class Supervisor:
         self._events.watch(read, on_child)
 
     def _on_host(self) -> None:
-        for kind, payload in self._host.receive():
+        for message in self._host.receive():
             self._heard = time.monotonic()
-            if kind is Kind.PING:
-                self._host.send(encode(Kind.PONG))
-            elif kind is Kind.HELLO:
-                self._on_hello(decode_json(payload))
-            elif kind is Kind.RUN:
-                fields = decode_json(payload)
-                timeout, bare = float(fields["timeout"]), bool(fields["bare"])
-                self._on_run(Run(fields["run"], fields["code"], fields["path"], timeout, bare=bare))
-            elif kind is Kind.PROCEED:
-                self._on_proceed(decode_json(payload))
-            elif kind is Kind.CANCEL:
-                self._on_cancel(decode_json(payload)["run"])
-            elif kind is Kind.READ:
-                self._on_read(decode_json(payload))
-            elif kind is Kind.LIST:
-                self._host.send_json(Kind.FILES, **self._workspace.list())
-            elif kind is Kind.RESET:
-                fields = decode_json(payload)
-                self._on_reset(Reset(keep_files=bool(fields["keep_files"]), bare=bool(fields["bare"])))
-            else:
-                raise FrameError(f"a {kind.name} frame is not for a supervisor")
+            match message:
+                case messages.Ping():
+                    self._host.send(messages.Pong())
+                case messages.SupervisorHello():
+                    self._on_hello(message)
+                case messages.Run():
+                    self._on_run(Run(message.run, message.code, message.path, message.timeout, bare=message.bare))
+                case messages.Proceed():
+                    self._on_proceed(message)
+                case messages.Cancel():
+                    self._on_cancel(message.run)
+                case messages.ReadFile():
+                    self._on_read(message)
+                case messages.ListFiles():
+                    self._host.send(self._workspace.list())
+                case messages.Reset():
+                    self._on_reset(Reset(keep_files=message.keep_files, bare=message.bare))
+                case _:
+                    raise ProtocolError(f"unexpected {type(message).__name__} message")
 
-    def _on_read(self, fields: dict[str, Any]) -> None:
-        about, data = self._workspace.read(fields["path"], fields["offset"], fields["length"])
-        self._host.send_json(Kind.FILE, **about)
+    def _on_read(self, request: messages.ReadFile) -> None:
+        part, data = self._workspace.read(request.path, request.offset, request.length)
+        self._host.send(part)
         if data:
-            self._host.send(encode(Kind.FILE_DATA, data))
+            self._host.send(messages.FileData(data=data))
 
-    def _on_hello(self, fields: dict[str, Any]) -> None:
-        if fields["version"] != VERSION:
-            raise FrameError(f"the server speaks version {fields['version']}, this image {VERSION}")
-        self._data = fields["data"]
-        self._preload = fields["preload"]
-        self._output.keep = fields["output_keep"]
-        self._checkpoints = fields["checkpoints"]
-        self._installs, self._auto_install = fields["installs"], fields["auto_install"]
-        linux.user_processes[0] = fields["user_pids"]
-        self._checkers.configure(fields["safety"])
+    def _on_hello(self, hello: messages.SupervisorHello) -> None:
+        self._data = hello.data
+        self._preload = hello.preload
+        self._output.keep = hello.output_keep
+        self._checkpoints = hello.checkpoints
+        self._installs, self._auto_install = hello.installs, hello.auto_install
+        linux.user_processes[0] = hello.user_pids
+        self._checkers.configure(hello.safety)
         self._workers.begin(self._preload)
 
     def _on_run(self, run: Run) -> None:
-        def on_verdict(verdict: Verdict) -> None:
+        def on_verdict(verdict: messages.Verdict) -> None:
             run.verdict = verdict
-            if not verdict["allowed"]:
+            if not verdict.allowed:
                 return
-            names = self._modules.missing(verdict["imports"], run.path) if self._auto_install else []
-            requirements: list[str] = verdict["requirements"][:_MOST_REQUIREMENTS] if self._installs else []
+            names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()
+            requirements = verdict.requirements if self._installs else ()
             if names or requirements:
                 run.is_held = True
-                self._host.send_json(Kind.MISSING, run=run.number, names=names, requirements=requirements)
+                self._host.send(messages.MissingPackages(run=run.number, names=names, requirements=requirements))
 
         self._waiting = run
         self._choose_worker(run)
         self._checkers.check(run.code, on_verdict)
 
-    def _on_proceed(self, fields: dict[str, Any]) -> None:
+    def _on_proceed(self, answer: messages.Proceed) -> None:
         run = self._waiting
-        if run is not None and run.number == fields["run"]:
+        if run is not None and run.number == answer.run:
             run.is_held = False
-            run.path, run.bare = fields["path"], bool(fields["bare"])
+            run.path, run.bare = answer.path, answer.bare
             self._choose_worker(run)
 
     def _choose_worker(self, run: Run) -> None:
         """Have *run* begin in a worker that has what it should have, unless there are variables that it needs."""
         worker = self._workers.current
         if worker is None or not worker.used:
-            self._workers.preload([] if run.bare else self._preload)
+            self._workers.preload(() if run.bare else self._preload)
 
     def _on_cancel(self, number: int) -> None:
         if self._waiting is not None and self._waiting.number == number:
             run, self._waiting = self._waiting, None
             self._checkers.cancel()
-            run.result = _result(run, "cancelled")
+            run.outcome = "cancelled"
             self._answer(run, "kept")
         elif self._run is not None and self._run.number == number and self._run.stopping is None:
             self._interrupt(self._run, "cancelled")
 
     def _on_reset(self, reset: Reset) -> None:
         if self._run is not None or self._ended is not None or self._waiting is not None:
-            raise FrameError("a reset in the middle of a run")
+            raise ProtocolError("a reset in the middle of a run")
         self._reset = reset
         self._modules.forget()
         self._workers.renew()
-        self._workers.preload([] if reset.bare else self._preload)
+        self._workers.preload(() if reset.bare else self._preload)
         self._since = "kept"
         self._sweep_due = True
         self._copy_due = False
 
-    def _on_report(self, worker: Worker, payload: bytes) -> None:
+    def _on_report(self, report: messages.Report) -> None:
         run = self._run
-        if run is None:
-            raise FrameError("out of turn")
-        report = decode_json(payload)
-        if not is_report(report, run.number):
-            raise FrameError("malformed report")
-        outcome = run.stopping or ("ok" if report["ok"] else "error")
+        if run is None or report.run != run.number:
+            raise ProtocolError("out of turn")
+        outcome = run.stopping or ("ok" if report.ok else "error")
         # Code that has caught our interrupt may have gone on to a good end of its own, but not in time.
-        exit_code = report["exit_code"] or (_INTERRUPTED if run.stopping else 0)
+        exit_code = report.exit_code or (_INTERRUPTED if run.stopping else 0)
         self._end_run(run, outcome, report, exit_code=exit_code)
-        if report["left"] and run.result is not None and not self._workers.is_in_birth:
+        if report.left and not self._workers.is_in_birth:
             strays = set(linux.processes()) - self._ours() - self._workers.dying
-            run.result["ended"] = sum(map(linux.is_alive, strays))
-        if not report["changed"] and self._workers.copy is not None:
+            run.strays = sum(map(linux.is_alive, strays))
+        if not report.changed and self._workers.copy is not None:
             self._copy_due = False
         if run.is_probe:
             assert self._ended is not None
@@ -312,26 +332,22 @@ class Supervisor:
         else:
             self._answer(run, "kept")
 
-    def _on_item(self, kind: Kind, payload: bytes) -> None:
+    def _on_picture(self, message: Picture | PictureData) -> None:
         run = self._run
         if run is None:
-            raise FrameError("out of turn")
-        if kind is Kind.ITEM:
-            fields = decode_json(payload)
-            size = fields.get("size")
-            if fields.get("type") != "image/png" or type(size) is not int or run.items_missing or run.items >= ITEMS:
-                raise FrameError("no picture")
-            run.items += 1
-            run.items_size += size
-            run.items_missing = size
-            if not 0 < size <= run.items_size <= ITEMS_LIMIT:
-                raise FrameError("too large a picture")
-        elif 0 < len(payload) <= run.items_missing:
-            run.items_missing -= len(payload)
+            raise ProtocolError("out of turn")
+        if isinstance(message, Picture):
+            run.pictures += 1
+            run.pictures_size += message.size
+            if run.pictures_missing or run.pictures > PICTURES or run.pictures_size > PICTURE_LIMIT:
+                raise ProtocolError("too many or too large pictures")
+            run.pictures_missing = message.size
+        elif 0 < len(message.data) <= run.pictures_missing:
+            run.pictures_missing -= len(message.data)
         else:
-            raise FrameError("more than the picture")
+            raise ProtocolError("more than the picture")
         if not run.is_probe:
-            self._host.send(encode(kind, payload))
+            self._host.send(message)
 
     # -- deadlines
 
@@ -367,7 +383,7 @@ class Supervisor:
             if not linux.is_alive(worker.pid):  # a copy that is not our child ends without a word
                 self._bury([(worker.pid, -signal.SIGKILL)])
 
-    def _interrupt(self, run: Run, outcome: str) -> None:
+    def _interrupt(self, run: Run, outcome: messages.Outcome) -> None:
         """Interrupt as ^C in a terminal does: the worker and everything it has started, at once."""
         run.stopping = outcome
         run.interrupts = 1
@@ -482,12 +498,9 @@ class Supervisor:
             return
         if not self._announced:
             self._announced = True
-            self._host.send_json(
-                Kind.READY,
-                distributions=missing.distributions(),
-                boot=linux.boot_id(),
-                data={path: linux.identity(path) for path in self._data},
-            )
+            data = {path: linux.identity(path) for path in self._data}
+            distributions = tuple(missing.distributions())
+            self._host.send(messages.SupervisorReady(distributions=distributions, boot=linux.boot_id(), data=data))
         if worker.turn is None or self._reset is not None or self._run is not None:
             return
         if self._ended is not None:
@@ -501,10 +514,10 @@ class Supervisor:
                 workers.make_copy()
         if self._waiting is None or self._waiting.verdict is None or self._waiting.is_held:
             return
-        if not self._waiting.verdict["allowed"]:
+        if not self._waiting.verdict.allowed:
             run, self._waiting = self._waiting, None
             workers.signal(worker, signal.SIGCONT)
-            run.result = _result(run, "blocked")
+            run.outcome = "blocked"
             self._answer(run, "kept")
         elif not workers.is_copying and not self._is_worth_warming(worker):
             run, self._waiting = self._waiting, None
@@ -525,7 +538,7 @@ class Supervisor:
             self._output.forget_late()
             if not reset.keep_files:
                 self._workspace.forget()
-            self._host.send_json(Kind.RESET_DONE)
+            self._host.send(messages.ResetDone())
 
     @staticmethod
     def _start_janitor() -> int:
@@ -562,48 +575,32 @@ class Supervisor:
         pipe = self._output.begin(quiet=run.is_probe)
         run.started = time.monotonic()
         run.deadline = run.started + run.timeout
-        request = encode_json(Kind.RUN, run=run.number, code=run.code, path=run.path)
+        request = messages.Execute(run=run.number, code=run.code, path=run.path)
         self._workers.give(request, [self._nowhere, pipe])
         run.oom_kills = self._memory.oom_kills()  # now, while the worker is only waking up
 
     def _end_run(
-        self, run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None
+        self,
+        run: Run,
+        outcome: messages.Outcome,
+        report: messages.Report | None = None,
+        *,
+        exit_code: int | None = None,
     ) -> None:
-        written = self._output.end()
-        run.result = _result(run, outcome, report, exit_code=exit_code, written=written)
+        run.written = self._output.end()
+        run.outcome, run.report, run.exit_code = outcome, report, exit_code
+        run.duration = time.monotonic() - run.started
         if not run.is_probe:
-            run.result["files"], run.result["more_files"] = self._workspace.changes()
+            run.files, run.more_files = self._workspace.changes()
         self._run = None
         self._sweep_due = True
         self._copy_due = self._checkpoints
 
-    def _answer(self, run: Run, state: str) -> None:
+    def _answer(self, run: Run, state: messages.State) -> None:
         """Send the result of *run*: at once, for whatever is to be tidied up can wait."""
-        assert run.result is not None
-        self._host.send_json(
-            Kind.RESULT, **run.result, state=state, since=self._since, unprotected=self._workers.unprotected
-        )
+        self._host.send(run.result(state, self._since, self._workers.unprotected))
         self._host.flush()
         self._since = "kept"
-
-
-def _result(
-    run: Run, outcome: str, report: dict[str, Any] | None = None, *, exit_code: int | None = None, written: int = 0
-) -> dict[str, Any]:
-    return {
-        "run": run.number,
-        "outcome": outcome,
-        "duration": time.monotonic() - run.started if run.started else 0.0,
-        "exit_code": exit_code,
-        "error": report["error"] if report else None,
-        "value": report["value"] if report else None,
-        "imported": report["imported"] if report else None,
-        "written": written,
-        "files": [],
-        "more_files": 0,
-        "ended": 0,
-        "findings": run.verdict["findings"] if run.verdict else [],
-    }
 
 
 def main() -> NoReturn:
@@ -612,6 +609,6 @@ def main() -> NoReturn:
     supervisor = Supervisor()
     try:
         supervisor.serve()
-    except FrameError as error:
+    except ProtocolError as error:
         sys.stderr.write(f"supervisor: {error}\n")
     os._exit(1)

@@ -13,15 +13,23 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from mcp_agentrun.wire.codec import Frame, FrameError, Kind, decode_json, encode
+from mcp_agentrun.errors import ProtocolError
+from mcp_agentrun.wire.messages import (
+    Checkpoint,
+    Execute,
+    Fork,
+    Forked,
+    Message,
+    Picture,
+    PictureData,
+    Report,
+    Started,
+    Warm,
+)
 
 from . import linux, wipe, zygote
 from .events import Events
 from .sockets import Peer
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
-if TYPE_CHECKING:
-    from typing import Any
 
 TURN_PATH = "/run/agentrun/turn"
 """Where workers report. Only the pid of the current worker is listened to."""
@@ -87,12 +95,15 @@ class Birth:
 class Workers:
     """At most one current worker, one spare and one copy.
 
-    :param on_report: given the payload of each `Kind.RESULT` that the current worker sends in its turn.
-    :param on_item: given the frames of pictures that it sends before that.
+    :param on_report: given each report that the current worker sends in its turn.
+    :param on_picture: given the pictures that it sends before that, in parts.
     """
 
     def __init__(
-        self, events: Events, on_report: Callable[[Worker, bytes], None], on_item: Callable[[Kind, bytes], None]
+        self,
+        events: Events,
+        on_report: Callable[[Report], None],
+        on_picture: Callable[[Picture | PictureData], None],
     ) -> None:
         self.current: Worker | None = None
         self.spare: Worker | None = None
@@ -105,7 +116,7 @@ class Workers:
         """Workers killed since the last sweep, which may still be there."""
         self._events = events
         self._on_report = on_report
-        self._on_item = on_item
+        self._on_picture = on_picture
         self._preload: Sequence[str] = ()
         self._warm = False
         self._zygote: Peer | None = None
@@ -170,7 +181,7 @@ class Workers:
         if self._birth is None and self._wants_worker() and time.monotonic() >= self._retry_at:
             self._fork_worker()
 
-    def give(self, request: bytes, descriptors: Sequence[int]) -> None:
+    def give(self, request: Execute, descriptors: Sequence[int]) -> None:
         """Send the current worker, whose turn it is, code to run."""
         worker, turn = self._in_turn()
         worker.turn = None
@@ -190,7 +201,7 @@ class Workers:
             self.drop_copy("hooks")  # an older one would be taken for the last
             return
         worker, turn = self._in_turn()
-        self._copying = self._ask(turn, Kind.CHECKPOINT, COPY_SECONDS)
+        self._copying = self._ask(turn, Checkpoint(), COPY_SECONDS)
         self._copying.warm = worker.warm
 
     def drop_copy(self, reason: str | None) -> None:
@@ -333,14 +344,14 @@ class Workers:
         if self._zygote is not None and self.zygote_pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.zygote_pid, signal.SIGCONT)  # user code can have stopped it
-            self._birth = self._ask(self._zygote, Kind.FORK, BIRTH_SECONDS)
+            self._birth = self._ask(self._zygote, Fork(), BIRTH_SECONDS)
 
-    def _ask(self, maker: Peer, request: Kind, seconds: float) -> Birth:
+    def _ask(self, maker: Peer, request: Fork | Checkpoint, seconds: float) -> Birth:
         """Ask for a process. Its pid is learnt from the kernel, with its first word."""
         ours, theirs = socket.socketpair()
         birth = Birth(Peer(ours, limit=_REPORT_LIMIT, credentials=True), time.monotonic() + seconds)
         self._events.watch(birth.peer, lambda: self._on_birth(birth))
-        maker.send(encode(request), [theirs.fileno()])
+        maker.send(request, [theirs.fileno()])
         theirs.close()
         return birth
 
@@ -348,11 +359,11 @@ class Workers:
         peer = self._zygote
         if peer is None:
             return
-        for kind, payload in peer.receive():
-            if kind is Kind.WARM:
+        for message in peer.receive():
+            if isinstance(message, Warm):
                 self._warm = True
-            elif kind is Kind.FORKED and self._birth is not None:
-                if decode_json(payload)["error"] is not None:
+            elif isinstance(message, Forked) and self._birth is not None:
+                if message.error is not None:
                     self._miscarry()
                 else:
                     self._birth.made = True
@@ -365,10 +376,12 @@ class Workers:
         if birth not in (self._birth, self._copying):
             return
         try:
-            frames = birth.peer.receive()
-            if birth.peer.closed or (frames and (frames[0][0] is not Kind.READY or birth.peer.sender_pid is None)):
-                raise FrameError("stillborn")
-        except FrameError:
+            received = birth.peer.receive()
+            if birth.peer.closed or (
+                received and (not isinstance(received[0], Started) or birth.peer.sender_pid is None)
+            ):
+                raise ProtocolError("stillborn")
+        except ProtocolError:
             if birth is self._birth:
                 self._miscarry()
             elif birth.made:
@@ -451,10 +464,9 @@ class Workers:
 
     def _on_call(self, caller: Peer) -> None:
         """Whoever calls has to be the current worker, by what the kernel says of the sender of the first bytes."""
-        try:
-            frames = caller.receive()
-        except FrameError:
-            frames = []
+        received: list[Message] | None = None
+        with contextlib.suppress(ProtocolError):
+            received = caller.receive()
         if caller.sender_pid is None and not caller.closed:
             return
         self._callers.remove(caller)
@@ -466,7 +478,10 @@ class Workers:
         worker.delivery = None
         worker.turn = caller
         self._events.watch(caller, lambda: self._on_turn(worker, caller))
-        self._take(worker, frames)
+        if received is None:
+            self.end(worker)
+        else:
+            self._take(worker, received)
 
     def _on_delivery(self, worker: Worker) -> None:
         if worker.delivery is not None:
@@ -478,38 +493,40 @@ class Workers:
     def _on_turn(self, worker: Worker, turn: Peer) -> None:
         if worker.turn is turn:
             try:
-                frames = turn.receive()
-            except FrameError:
+                received = turn.receive()
+            except ProtocolError:
                 self.end(worker)
             else:
-                self._take(worker, frames)
+                self._take(worker, received)
                 if turn.closed:
                     self.end(worker)
                     if worker is self.copy:  # it need not be a child of ours, whose end would be told
                         self.drop_copy("died")
 
-    def _take(self, worker: Worker, frames: list[Frame]) -> None:
+    def _take(self, worker: Worker, received: list[Message]) -> None:
         """What a worker says is hostile: one report of its run, or an answer about a copy, or it goes."""
         try:
-            for kind, payload in frames:
-                if kind is Kind.FORKED and worker is self.current:
-                    self._on_copied(decode_json(payload).get("error"))
-                elif kind is Kind.RESULT and worker is self.current:
-                    self._on_report(worker, payload)
-                elif kind in (Kind.ITEM, Kind.ITEM_DATA) and worker is self.current:
-                    self._on_item(kind, payload)
+            for message in received:
+                if worker is not self.current:
+                    raise ProtocolError("out of turn")
+                if isinstance(message, Forked):
+                    self._on_copied(message.error)
+                elif isinstance(message, Report):
+                    self._on_report(message)
+                elif isinstance(message, (Picture, PictureData)):
+                    self._on_picture(message)
                 else:
-                    raise FrameError("out of turn")
+                    raise ProtocolError("out of turn")
         except Exception:  # whatever its words lead to is the end of the worker, and of nobody else
             self.end(worker)
 
-    def _on_copied(self, error: Any) -> None:
+    def _on_copied(self, error: str | None) -> None:
         if self._copying is None:  # it has been given up meanwhile
             return
         if error is None and not self._copying.failed:
             self._copying.made = True
         else:
-            self.drop_copy(error[:40] if isinstance(error, str) else "hooks")
+            self.drop_copy(error or "hooks")
 
     def _disconnect(self, worker: Worker) -> None:
         self._drop(worker.turn)

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -43,7 +42,7 @@ from mcp_agentrun.server.mcp.resources import (
 )
 from mcp_agentrun.settings import Settings, load
 from mcp_agentrun.spoofing import unmarked
-from mcp_agentrun.wire.codec import Kind, encode_json
+from mcp_agentrun.wire import messages
 from tests.support.clients import OpenClient, client_text, facts_of, run, server_parameters
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -271,22 +270,14 @@ def test_only_pngs_are_taken_for_pngs() -> None:
 
 
 def test_frames_of_pictures_are_hostile() -> None:
-    def item(**fields: Any) -> bytes:
-        return encode_json(Kind.ITEM, **fields)[5:]
-
-    assert not Pictures().add(Kind.ITEM_DATA, b"x")
-    for fields in (
-        {},
-        {"type": "image/gif", "size": 1},
-        {"type": "image/png", "size": -1},
-        {"type": "image/png", "size": 1 << 40},
-    ):
-        assert not Pictures().add(Kind.ITEM, item(**fields))
+    picture = messages.Picture(type="image/png", size=3)
+    assert not Pictures().add(messages.PictureData(data=b"x"))
     pictures = Pictures()
-    assert pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM_DATA, b"four")
-    assert pictures.add(Kind.ITEM_DATA, b"xyz")
+    assert pictures.add(picture)
+    assert not pictures.add(picture)
+    assert not pictures.add(messages.PictureData(data=b"four"))
+    assert pictures.add(messages.PictureData(data=b"xyz"))
+    assert not pictures.add(messages.Picture(type="image/png", size=messages.PICTURE_LIMIT - 2)), "too much in all"
     assert pictures.valid() == ()
 
 
