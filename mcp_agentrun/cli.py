@@ -107,9 +107,8 @@ def build(context: click.Context, refresh: bool, config: Path | None, **flags: A
 
     async def run() -> str:
         engine = DockerEngine.from_settings(settings)
-        make = engine.refresh_image if refresh else engine.ensure_image
         try:
-            return await make(lambda stage: click.echo(foreign(stage), err=True))
+            return await engine.ensure_image(lambda stage: click.echo(foreign(stage), err=True), refresh=refresh)
         finally:
             await engine.aclose()
 

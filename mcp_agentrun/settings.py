@@ -204,6 +204,7 @@ class Settings(BaseModel):
     uid_range: Annotated[tuple[int, int], BeforeValidator(_parse_range)] = Field(
         default=(20000, 59999), description="User ids that sandboxes run under, one each, as FIRST-LAST."
     )
+    engine: str = Field(default="docker", description="Where containers live: the name of an engine.")
     image: str | None = Field(default=None, description="Image to run instead of the one built from runner_image.")
     image_base: str = Field(default="python:3.13-slim", description="Base on which the runner image is built.")
     image_packages: Requirements = Field(

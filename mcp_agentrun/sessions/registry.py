@@ -15,12 +15,8 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import contained
-from ..engine import Engine
-from ..engine.network import NetworkSettings
 from ..errors import InvalidRequestError, NotReadyError, UnavailableError
-from ..packages.installer import Installer
-from ..sandbox import Sandbox
-from ..settings import Settings
+from ..sandbox import AsyncRuntime, AsyncSandbox
 from .capacity import Open, Place, Room
 from .pool import WarmPool
 from .readiness import Readiness
@@ -80,7 +76,7 @@ class _Session:
 class Lease:
     """A sandbox for the time of one call, in which it does not expire."""
 
-    sandbox: Sandbox
+    sandbox: AsyncSandbox
     handle: str | None
     """By which it is reached; None for the client's own."""
     is_new: bool = False
@@ -95,13 +91,11 @@ class Sessions:
     :param is_shared: it serves many clients, who may vanish: sandboxes expire, and some are kept ready.
     """
 
-    def __init__(
-        self, engine: Engine, settings: Settings, network: NetworkSettings, *, is_shared: bool = False
-    ) -> None:
-        self.settings = settings
+    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False) -> None:
+        self.settings = settings = runtime.settings
         self.is_shared = is_shared
-        self._engine = engine
-        self._installer = Installer(engine, settings, network)
+        self._runtime = runtime
+        self._engine = engine = runtime.engine
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
         self._keeping: TaskGroup | None = None
@@ -121,8 +115,7 @@ class Sessions:
         self._closing = anyio.Event()
 
     async def __aenter__(self) -> Sessions:
-        self._stack.push_async_callback(self._engine.aclose)
-        await self._stack.enter_async_context(self._installer)
+        await self._stack.enter_async_context(self._runtime)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._closing.set)
         self._keeping = await self._stack.enter_async_context(anyio.create_task_group())
@@ -200,7 +193,7 @@ class Sessions:
                     raise
 
     @contextmanager
-    def reading(self, caller: Caller, handle: str | None) -> Generator[Sandbox | None]:
+    def reading(self, caller: Caller, handle: str | None) -> Generator[AsyncSandbox | None]:
         """The sandbox of *caller* with that handle, or its own one, which does not expire meanwhile; None where there
         is none. To read is to use it.
         """
@@ -212,7 +205,7 @@ class Sessions:
             yield session.opened.sandbox
 
     @contextmanager
-    def listing(self, caller: Caller) -> Generator[dict[str | None, Sandbox]]:
+    def listing(self, caller: Caller) -> Generator[dict[str | None, AsyncSandbox]]:
         """The sandboxes that *caller* has, by handle; the client's own has none. They don't expire meanwhile, but many
         clients list again and again by themselves, so that this is no use of them.
 
@@ -385,7 +378,7 @@ class Sessions:
     async def _keep_open(self, place: Place, *, task_status: TaskStatus[Open]) -> None:
         opened: Open | None = None
         try:
-            async with Sandbox(self._engine, self.settings, installer=self._installer) as sandbox:
+            async with self._runtime.sandbox() as sandbox:
                 opened = Open(sandbox)
                 self._all.add(opened)
                 task_status.started(opened)
@@ -403,7 +396,7 @@ class Sessions:
                 self._all.discard(opened)
             place.leave()
 
-    async def _note_start(self, sandbox: Sandbox, place: Place) -> None:
+    async def _note_start(self, sandbox: AsyncSandbox, place: Place) -> None:
         with contextlib.suppress(Exception):  # whoever uses it is told
             await sandbox.ready()
         place.is_starting = False

@@ -20,7 +20,7 @@ from mcp.client.stdio import stdio_client
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError, SandboxLostError
 from mcp_agentrun.host_folder import HostFolder
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.clients import run, server_parameters, text_of
 from tests.support.containers import container_of
@@ -69,7 +69,7 @@ def working_in(folder: Path) -> Generator[None]:
         os.chdir(before)
 
 
-async def seen(sandbox: Sandbox) -> str:
+async def seen(sandbox: AsyncSandbox) -> str:
     result = await sandbox.run("print(open('numbers/a.csv').read(), end='')")
     assert result.outcome == "ok", result.output.text()
     return result.output.text()
@@ -211,7 +211,7 @@ async def test_a_folder_is_held_to_for_each_container(numbers: Path, secrets: Pa
         assert await seen(sandbox) == "1\n"
 
 
-async def run_after_loss(sandbox: Sandbox) -> None:
+async def run_after_loss(sandbox: AsyncSandbox) -> None:
     with suppress(SandboxLostError):  # the loss of the container may be noticed in a call
         await sandbox.run("1")
     await sandbox.run("1")

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import ipaddress
 import logging
-import os
 import signal
 import socket
 import sys
@@ -25,10 +24,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ...engine.docker.engine import DockerEngine
-from ...engine.network import NetworkSettings
 from ...errors import AgentRunError, SettingsError
 from ...process_exit import INTERRUPTED, exit_at_once
+from ...sandbox import AsyncRuntime
 from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
@@ -142,8 +140,7 @@ def _tell(settings: Settings, text: str) -> None:
 
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, listening: list[socket.socket]) -> int:
     ended_by = 0
-    network = NetworkSettings.from_environment(os.environ)
-    sessions = Sessions(DockerEngine.from_settings(settings), settings, network, is_shared=True)
+    sessions = Sessions(AsyncRuntime(settings), is_shared=True)
     app, drain = build_app(sessions, tokens)
     server = _Server(
         uvicorn.Config(

@@ -19,7 +19,7 @@ from mcp_types.methods import serialize_server_result
 from pydantic import Field
 
 from ...errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ...sandbox import ReadFile, Result, Sandbox
+from ...sandbox import AsyncSandbox, ReadFile, Result
 from ...sessions import NEW, Lease, Sessions
 from ...settings import Settings
 from ...spoofing import foreign, plain_text, unmarked
@@ -87,7 +87,7 @@ class _Call:
         self._doing = doing
         self._told = self.started
         self._has_streamed = False
-        self.sandbox: Sandbox | None = None
+        self.sandbox: AsyncSandbox | None = None
         """Whose stage is told while it is being made ready."""
         self._recent = b""
         self._heard = anyio.Event()
@@ -170,7 +170,7 @@ class _Calls:
         caller_of: CallerOf,
         handle: str | None,
         call: _Call,
-        act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
+        act: Callable[[AsyncSandbox, Lease], Awaitable[CallToolResult]],
     ) -> CallToolResult:
         """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
         outcome = "cancelled"
@@ -198,9 +198,9 @@ class _Calls:
         caller_of: CallerOf,
         handle: str | None,
         call: _Call,
-        act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
+        act: Callable[[AsyncSandbox, Lease], Awaitable[CallToolResult]],
     ) -> CallToolResult:
-        target: Sandbox | None = None
+        target: AsyncSandbox | None = None
         try:
             async with sessions.lease(caller_of(call.ctx.request_context), handle) as lease:
                 target = lease.sandbox
@@ -314,7 +314,7 @@ def build_server(
     ) -> CallToolResult:
         call = _Call(ctx, "run_python", "running")
 
-        async def run(target: Sandbox, lease: Lease) -> CallToolResult:
+        async def run(target: AsyncSandbox, lease: Lease) -> CallToolResult:
             handle = lease.handle
             copied: list[str] = []
 
@@ -324,7 +324,7 @@ def build_server(
                     copied.extend(await out.copy(read, folder, result.files))
 
             result = await target.run(
-                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say, then=copy
+                code, timeout=timeout, on_bytes=call.hear if call.listens else None, report=call.say, then=copy
             )
             if result.output.written > settings.output_show:
                 kept.keep(target.id, output_uri(handle, result.number), result.output)
@@ -359,8 +359,9 @@ def build_server(
     ) -> CallToolResult:
         call = _Call(ctx, "install_package", "installing")
 
-        async def install(target: Sandbox, lease: Lease) -> CallToolResult:
-            return install_answer(await target.install(packages, report=call.say), note=told(lease))
+        async def install(target: AsyncSandbox, lease: Lease) -> CallToolResult:
+            wanted = [packages] if isinstance(packages, str) else packages
+            return install_answer(await target.install(*wanted, report=call.say), note=told(lease))
 
         return await calls.answer(sessions, caller_of, sandbox, call, install)
 
@@ -377,7 +378,7 @@ def build_server(
         keep_files: Annotated[bool, Field(description="Keep the files in the workspace.")] = False,
         sandbox: Handle = None,
     ) -> CallToolResult:
-        async def reset(target: Sandbox, lease: Lease) -> CallToolResult:
+        async def reset(target: AsyncSandbox, lease: Lease) -> CallToolResult:
             await target.reset(keep_packages=keep_packages, keep_files=keep_files)
             kept = [what for what, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
             return text_answer(
