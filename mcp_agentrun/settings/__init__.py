@@ -28,8 +28,8 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import SettingsError
-from .host_folder import HostFolder
+from ..errors import SettingsError
+from ..host_folder import HostFolder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -382,7 +382,7 @@ class Settings(BaseModel):
     def _check_safety(self) -> None:
         if not self.safety_off and self.safety_rules is None:
             return
-        from .safety.rules import built_in_rules, parse_rules
+        from ..safety.rules import built_in_rules, parse_rules
 
         try:
             own = parse_rules(self._own_rules())

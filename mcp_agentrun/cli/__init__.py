@@ -6,15 +6,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from .errors import AgentRunError, SettingsError
-from .settings import Settings, load
-
-if TYPE_CHECKING:
-    pass
+from ..errors import AgentRunError, SettingsError
+from ..settings import Settings, load
 
 __all__ = ["main"]
 
@@ -62,7 +59,7 @@ def main(context: click.Context, config: Path | None, **flags: Any) -> None:
     Each option can be given as AGENTRUN_<OPTION> in the environment, and in a TOML file.
     """
     if context.invoked_subcommand is None:
-        from .server.mcp.stdio import serve_stdio
+        from ..server.mcp.stdio import serve_stdio
 
         serve_stdio(_load(config, flags))
     context.obj = config, flags
@@ -83,7 +80,7 @@ def _effective(
 @click.pass_context
 def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
     """Serve many MCP clients over HTTP: streamable HTTP at /mcp, SSE at /sse."""
-    from .server.http.app import serve_http
+    from ..server.http.app import serve_http
 
     try:
         serve_http(_effective(context, config, flags))
@@ -97,9 +94,9 @@ def serve(context: click.Context, config: Path | None, **flags: Any) -> None:
 @click.pass_context
 def build(context: click.Context, refresh: bool, config: Path | None, **flags: Any) -> None:
     """Build the runner image, unless it is there, and say its name."""
-    from .engine.docker.engine import DockerEngine
-    from .process_exit import run_interruptibly
-    from .spoofing import foreign
+    from ..engine.docker.engine import DockerEngine
+    from ..process_exit import run_interruptibly
+    from ..spoofing import foreign
 
     settings = _effective(context, config, flags)
     if refresh and settings.image is not None:
@@ -148,11 +145,11 @@ def _cache(settings: Settings, *, clear: bool) -> None:
     import os
     import time
 
-    from .engine.docker.engine import DockerEngine
-    from .engine.network import NetworkSettings
-    from .packages.installer import Cache, Installer
-    from .process_exit import run_interruptibly
-    from .spoofing import foreign
+    from ..engine.docker.engine import DockerEngine
+    from ..engine.network import NetworkSettings
+    from ..packages.installer import Cache, Installer
+    from ..process_exit import run_interruptibly
+    from ..spoofing import foreign
 
     async def run() -> Cache | AgentRunError:
         engine = DockerEngine.from_settings(settings)
@@ -197,8 +194,8 @@ def check_files(
     """
     import json
 
-    from .safety import check
-    from .spoofing import foreign
+    from ..safety import check
+    from ..spoofing import foreign
 
     options = _effective(context, config, {**flags, "safety": profile or flags["safety"]}).safety_options()
     status = 0
