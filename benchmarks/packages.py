@@ -98,7 +98,7 @@ class UvAlone:
 def uv_alone(api: APIClient, image: str, volume: str, settings: Settings) -> Generator[UvAlone]:
     config = api.create_host_config(
         cpu_period=100_000,
-        cpu_quota=round(max(1.0, settings.cpus) * 100_000),
+        cpu_quota=round(max(1.0, settings.limits.cpus) * 100_000),
         mem_limit=1 << 30,
         mounts=[Mount("/packages", volume, type="volume")],
         read_only=True,

@@ -16,7 +16,7 @@ def main() -> None:
     from .settings import load
 
     try:
-        settings, _ = load()
+        settings = load()
     except SettingsError as error:
         sys.stderr.write(f"mcp-agentrun: {error}\n")
         sys.exit(2)  # as the command line does where it is given wrong values

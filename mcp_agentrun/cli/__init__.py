@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import AgentRunError, SettingsError
-from ..settings import Settings, load
+from ..settings import SETTINGS, Settings, load
 
 __all__ = ["main"]
 
@@ -20,13 +20,13 @@ _C = TypeVar("_C", bound=Callable[..., Any])
 
 def _settings_options(command: _C) -> _C:
     """One option for each setting, and ``--config``."""
-    for name, field in reversed(Settings.model_fields.items()):
+    for name, setting in reversed(list(SETTINGS.items())):
         flag = name.replace("_", "-")
         command = click.option(
-            f"--{flag}/--no-{flag}" if field.annotation is bool else f"--{flag}",
+            f"--{flag}/--no-{flag}" if setting.is_flag else f"--{flag}",
             name,
             default=None,
-            help=field.description,
+            help=setting.field.description,
             multiple=name == "data",
             callback=_given,
         )(command)
@@ -44,7 +44,7 @@ def _given(_context: click.Context, _option: click.Parameter, value: Any) -> Any
 
 def _load(config: Path | None, flags: dict[str, Any]) -> Settings:
     try:
-        return load(flags, config=config)[0]
+        return load(flags, config=config)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
 
@@ -99,7 +99,7 @@ def build(context: click.Context, refresh: bool, config: Path | None, **flags: A
     from ..spoofing import foreign
 
     settings = _effective(context, config, flags)
-    if refresh and settings.image is not None:
+    if refresh and settings.image.name is not None:
         raise click.UsageError("`image` names an image that is not built here, so that there is none to refresh")
 
     async def run() -> str:
@@ -171,7 +171,7 @@ def _cache(settings: Settings, *, clear: bool) -> None:
         sys.exit(1)
     for name, used in sorted(held.packages, key=lambda package: -package[1]):
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {foreign(name)}")
-    click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.cache_size / (1 << 20):.0f} MiB")
+    click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.packages.cache_size / (1 << 20):.0f} MiB")
 
 
 @main.command("check")
@@ -195,9 +195,14 @@ def check_files(
     import json
 
     from ..safety import check
+    from ..sandbox.host import safety_options
     from ..spoofing import foreign
 
-    options = _effective(context, config, {**flags, "safety": profile or flags["safety"]}).safety_options()
+    settings = _effective(context, config, {**flags, "safety": profile or flags["safety"]})
+    try:
+        options = safety_options(settings)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
     status = 0
     for path in files:
         try:

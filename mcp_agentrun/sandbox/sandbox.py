@@ -37,6 +37,7 @@ from ..wire.codec import FrameError, Kind, decode_json
 from ..wire.reports import STATES, is_result
 from .causes import Advise, Lacking, explain
 from .files import FileReader, checked_files
+from .host import HostResources
 from .pictures import Pictures
 from .result import KEEPING_RESET, Cause, FileChange, Output, Result, RunError, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
@@ -72,22 +73,32 @@ class Sandbox:
     Calls queue; each sees what the ones before it have left.
 
     :param installer: fetches packages; shared by the sandboxes of one engine. Without it `install` is refused.
+    :param host: what the sandbox gets from this machine; by default what *settings* name, as it is now.
+    :raises SettingsError: what *settings* name of this machine is missing or invalid.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, *, installer: Installer | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        *,
+        installer: Installer | None = None,
+        host: HostResources | None = None,
+    ) -> None:
         self.id = secrets.token_hex(16)
         self.principal = ""
         """Whose it is: installations are shared out fairly among principals."""
         self._engine = engine
         self._settings = settings
-        self._uid = take_uid(*settings.uid_range)
+        self._host = host or HostResources.from_settings(settings)
+        self._uid = take_uid(*settings.engine.uid_range)
         self._installer = installer
         self._installed: Installed | None = None
         """The sandbox's own packages; None where it has no more than what all sandboxes share."""
         self._next: Installed | None = None
         """Those that it has from the next reset on, if others."""
         self._base: Installed | None = None
-        self._has_base = installer is None or not settings.preinstall
+        self._has_base = installer is None or not settings.packages.preinstall
         self._basing = anyio.Lock()
         self._lacking: str | None = None
         """What it lacks of what it should have, and why, until that has been told."""
@@ -114,14 +125,14 @@ class Sandbox:
 
     async def _hello(self) -> dict[str, Any]:
         return {
-            "data": [f"/workspace/{folder.path.name}" for folder in self._settings.data_folders],
-            "preload": list(self._settings.preload),
-            "output_keep": self._settings.output_keep,
-            "checkpoints": self._settings.checkpoints,
+            "data": list(self._host.data),
+            "preload": list(self._settings.image.preload),
+            "output_keep": self._settings.limits.output_keep,
+            "checkpoints": self._settings.limits.checkpoints,
             "installs": self._installer is not None,
             "user_pids": user_pids(self._settings),
-            "auto_install": self._installer is not None and self._settings.auto_install != "off",
-            "safety": self._settings.safety_options(),
+            "auto_install": self._installer is not None and self._settings.packages.auto_install != "off",
+            "safety": dict(self._host.safety),
         }
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
@@ -174,7 +185,7 @@ class Sandbox:
         :raises UnavailableError: the engine failed.
         """
         await self.ready()
-        await self.run("".join(f"import {name}\n" for name in self._settings.preload))
+        await self.run("".join(f"import {name}\n" for name in self._settings.image.preload))
         await self.reset()
         self._numbers = itertools.count(1)
 
@@ -294,7 +305,7 @@ class Sandbox:
     ) -> Installed:
         """Install *wanted* together with what there is; the caller has the turn."""
         assert self._installer is not None
-        shared = self._settings.preinstall if self._base is not None else ()
+        shared = self._settings.packages.preinstall if self._base is not None else ()
         everything = combine(self._requirements or shared, wanted)
         image = _image_of(await self._living.connected())
         before = self._versions
@@ -376,7 +387,8 @@ class Sandbox:
                 self._lack(f"{self._should_come_with()} is gone and could not be installed again: {error}")
 
     def _should_come_with(self) -> str:
-        return f"Of the packages that this server's sandboxes should come with, {', '.join(self._settings.preinstall)}"
+        wanted = ", ".join(self._settings.packages.preinstall)
+        return f"Of the packages that this server's sandboxes should come with, {wanted}"
 
     def _lack(self, what: str) -> None:
         logger.warning("%s", what)
@@ -425,7 +437,7 @@ class Sandbox:
         """
         async with self._my_turn():
             link = await self._living.connected()
-            limit = self._settings.workspace_size if limit is None else limit
+            limit = self._settings.limits.workspace_size if limit is None else limit
             return b"".join([chunk async for chunk in self._chunks(link, path, limit)])
 
     @staticmethod
@@ -500,7 +512,7 @@ class Sandbox:
 
     @asynccontextmanager
     async def _my_turn(self):
-        if self._turn.locked() and self._waiting >= self._settings.queue:
+        if self._turn.locked() and self._waiting >= self._settings.limits.queue:
             raise UnavailableError(
                 f"The sandbox is busy: {self._waiting} calls are waiting for it already. Call again later."
             )
@@ -519,19 +531,20 @@ class Sandbox:
 
     def _checked_timeout(self, timeout: float | None) -> float:
         if timeout is None:
-            return self._settings.timeout
+            return self._settings.limits.timeout
         if not timeout > 0:
             raise InvalidRequestError("timeout must be a positive number of seconds")
-        if timeout > self._settings.max_timeout:
+        if timeout > self._settings.limits.max_timeout:
             raise InvalidRequestError(
-                f"timeout is {timeout:g} s, but this server allows at most {self._settings.max_timeout:g} s"
+                f"timeout is {timeout:g} s, but this server allows at most {self._settings.limits.max_timeout:g} s"
             )
         return timeout
 
     def _check_code(self, code: str) -> None:
-        if len(code) > self._settings.code_limit or len(code.encode("utf-8", "replace")) > self._settings.code_limit:
+        limit = self._settings.limits.code_limit
+        if len(code) > limit or len(code.encode("utf-8", "replace")) > limit:
             raise InvalidRequestError(
-                f"the code exceeds the limit of {self._settings.code_limit} bytes; split it over several calls, or "
+                f"the code exceeds the limit of {limit} bytes; split it over several calls, or "
                 "write data to a file in parts"
             )
         if "\0" in code:
@@ -545,7 +558,7 @@ class Sandbox:
 
     async def _prepare(self, report: Report) -> ContainerSpec:
         image = await self._engine.ensure_image(report)
-        return runner_spec(self._settings, image, self.id, self._uid)
+        return runner_spec(self._settings, image, self.id, self._uid, self._host.data)
 
     async def _result(
         self,
@@ -568,7 +581,7 @@ class Sandbox:
         problem: str | None = None
         while True:
             kind, payload = await link.receive()
-            if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.output_keep:
+            if kind is Kind.OUTPUT and len(head) + len(payload) <= self._settings.limits.output_keep:
                 head += payload
                 if on_output is not None:
                     await on_output(payload)
@@ -674,7 +687,7 @@ class Sandbox:
                 installed = await self._install_missing(link, parsed, report, patience=patience)
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._lack(f"{', '.join(asked)} could not be installed: {error}")
-        wanted = self._installer.policy.automatic(names, self._settings.auto_install)
+        wanted = self._installer.policy.automatic(names, self._settings.packages.auto_install)
         have = {**_image_of(link), **self._versions}
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:

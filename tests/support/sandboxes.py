@@ -16,6 +16,7 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 
@@ -31,7 +32,10 @@ async def open_engine() -> AsyncGenerator[DockerEngine]:
 
 @asynccontextmanager
 async def open_sandbox(
-    settings: Settings | None = None, network: NetworkSettings | None = None
+    settings: Settings | None = None,
+    network: NetworkSettings | None = None,
+    *,
+    host: HostResources | None = None,
 ) -> AsyncGenerator[Sandbox]:
     """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
     settings = settings or Settings(safety="off")
@@ -40,7 +44,7 @@ async def open_sandbox(
     try:
         async with (
             Installer(engine, settings, network) as installer,
-            Sandbox(engine, settings, installer=installer) as sandbox,
+            Sandbox(engine, settings, installer=installer, host=host) as sandbox,
         ):
             yield sandbox
     finally:
