@@ -14,7 +14,7 @@ _Url = Annotated[str | None, Metavar("URL")]
 
 
 class ServeSettings(Group):
-    """The server over HTTP (`mcp-agentrun serve`)."""
+    """The server over HTTP, `mcp-agentrun serve`."""
 
     host: Annotated[str, Metavar("ADDRESS")] = Field(default="127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Metavar("PORT")] = Field(
