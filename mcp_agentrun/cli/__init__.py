@@ -22,8 +22,7 @@ __all__ = ["main"]
 @click.version_option(package_name="mcp-agentrun")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """A private Python for AI agents. Without a command: serve one MCP client over
-    stdin and stdout.
+    """A private Python for AI agents. Without a command, serve one MCP client over stdin and stdout.
 
     Each setting can also be given as AGENTRUN_<NAME> in the environment, and in a TOML file. Sizes are in bytes or
     have a unit, as in 256m or 2g.

@@ -27,7 +27,7 @@ def show() -> None:
 
 @cache.command(groups=_GROUPS)
 def clear() -> None:
-    """Remove all downloaded packages, but none that a sandbox has installed."""
+    """Remove all downloaded packages. Sandboxes keep what they have installed."""
     _cache(clear=True)
 
 

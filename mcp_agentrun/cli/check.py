@@ -13,13 +13,12 @@ from .options import SettingsCommand, effective_settings
 __all__ = ["check"]
 
 
-@click.command(cls=SettingsCommand, groups=("safety",))
+@click.command(cls=SettingsCommand, groups=("safety",), short_help="Check Python files without running them.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--profile", type=click.Choice(["strict", "standard", "off"]), help="The same as --safety.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 def check(files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
-    """Check Python FILES as code is checked before it runs, without running them;
-    - is standard input.
+    """Check Python FILES as code is checked before it runs, without running them. Standard input is -.
 
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
     """

@@ -19,7 +19,7 @@ from ..background import contained
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper
 from ..engine.network import NetworkSettings, redact
-from ..errors import InstallError, InvalidRequestError, SandboxLostError, UnavailableError
+from ..errors import InstallError, InvalidRequestError, SandboxLostError, SettingsError, UnavailableError
 from ..settings import Settings
 from ..wire.codec import Kind
 from .answers import Cached, Done, Forgotten, Progress, Resolved
@@ -110,13 +110,20 @@ def policy_of(settings: Settings) -> Policy:
     if settings.packages.wheelhouse is not None and not settings.packages.wheelhouse.is_dir():
         raise settings.error("wheelhouse", f"there is no folder {settings.packages.wheelhouse}")
     return Policy(
-        allow=tuple(Rule.parse(text) for text in settings.packages.allow),
-        deny=tuple(Rule.parse(text) for text in settings.packages.deny),
+        allow=_rules(settings, "packages_allow", settings.packages.allow),
+        deny=_rules(settings, "packages_deny", settings.packages.deny),
         most=settings.packages.most,
         urls=settings.packages.urls,
         constraints=constraints,
         require_hashes=settings.packages.require_hashes,
     )
+
+
+def _rules(settings: Settings, name: str, texts: Iterable[str]) -> tuple[Rule, ...]:
+    try:
+        return tuple(map(Rule.parse, texts))
+    except SettingsError as error:
+        raise settings.error(name, error) from None
 
 
 class Installer:

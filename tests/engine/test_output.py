@@ -637,7 +637,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, 
         arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
     assert refused.returncode == 2
-    assert f"out: the folder {folder} can't be made: " in refused.stderr
+    assert f"out (flag): the folder {folder} can't be made: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.settings import GROUPS, SETTINGS, Settings, load, parse_size
+from tests.support.settings_table import PAGE, with_tables
 
 OAUTH = {
     "AGENTRUN_OAUTH_ISSUER": "https://a.example",
@@ -55,6 +54,12 @@ def test_each_name_is_in_exactly_one_group() -> None:
         assert hasattr(getattr(Settings(), setting.group), setting.attribute)
         prefix = setting.name.removesuffix(setting.attribute)
         assert setting.attribute == setting.name or (setting.group in prefix + setting.name)
+
+
+def test_the_documentation_has_a_table_of_each_group() -> None:
+    page = PAGE.read_text("utf-8")
+    assert with_tables(page) == page, "run `python -m tests.support.settings_table`"
+    assert all(f"<!-- settings: {group} -->" in page for group in GROUPS)
 
 
 def test_keyword_arguments_have_the_names_of_flags() -> None:
@@ -217,51 +222,3 @@ def test_the_users_folder_is_found_without_a_shell(name: str, monkeypatch: pytes
     assert getattr(getattr(settings, setting.group), setting.attribute) == tmp_path / "x"
     with pytest.raises(SettingsError, match=name):
         load({name: "~no-such-user-of-that-name/x"}, environ={})
-
-
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mcp_agentrun", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environ},
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("name", ["timeout", "packages_deny"])
-def test_a_wrong_value_has_one_exit_code_wherever_it_stands(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text(f'{name} = "!"\n')
-    flag = "--" + name.replace("_", "-")
-    for ended in (
-        command(**{f"AGENTRUN_{name.upper()}": "!"}),
-        command(AGENTRUN_CONFIG=str(file)),
-        command("--config", str(file)),
-        command(flag, "!"),
-        command(flag, "!", "cache", "show"),
-    ):
-        assert ended.returncode == 2
-        assert "Traceback" not in ended.stderr
-        assert name in ended.stderr or "'!' is not a package rule" in ended.stderr
-
-
-@pytest.mark.parametrize("action", [("cache", "show"), ("cache", "clear"), ("build",)])
-def test_without_an_engine_commands_say_so_in_a_line(action: tuple[str, ...]) -> None:
-    ended = command(*action, DOCKER_HOST="unix:///no/such.sock")
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("mcp-agentrun: No container engine can be reached.")
-    assert "Traceback" not in ended.stderr
-
-
-def test_settings_stand_before_a_command_or_behind_it(tmp_path: Path) -> None:
-    code = tmp_path / "code.py"
-    code.write_text("import os\n")
-    for arguments in (("--safety", "strict", "check", str(code)), ("check", "--safety", "strict", str(code))):
-        assert command(*arguments).returncode == 1
-    assert command("check", str(code)).returncode == 0
-    assert "timeout" in command("cache", "show", "--timeout", "soon").stderr
-    for arguments in (("cache",), ("cache", "clear", "--cache-size", "1g")):
-        assert "No container engine" in command(*arguments, DOCKER_HOST="unix:///no/such.sock").stderr
