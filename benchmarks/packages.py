@@ -98,7 +98,7 @@ class UvAlone:
 def uv_alone(api: APIClient, image: str, volume: str, settings: Settings) -> Generator[UvAlone]:
     config = api.create_host_config(
         cpu_period=100_000,
-        cpu_quota=round(max(1.0, settings.cpus) * 100_000),
+        cpu_quota=round(max(1.0, settings.limits.cpus) * 100_000),
         mem_limit=1 << 30,
         mounts=[Mount("/packages", volume, type="volume")],
         read_only=True,
@@ -192,7 +192,7 @@ async def main() -> None:
         try:
             with uv_alone(api, image, volume, settings) as alone:
                 begun = time.perf_counter()
-                async with AsyncRuntime(settings, engine=engine, network=network) as runtime:
+                async with AsyncRuntime(settings, engine=engine, package_network=network) as runtime:
                     await runtime.installer.cache()
                     row("start of the installer, once for a server", f"{(time.perf_counter() - begun) * 1000:.0f} ms")
                     await compare(Ours(runtime), alone)

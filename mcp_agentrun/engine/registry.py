@@ -28,11 +28,11 @@ def create_engine(settings: Settings) -> Engine:
 
     :raises SettingsError: there is none of that name.
     """
-    if settings.engine == "docker":  # without a search of all installed packages, which a start would wait for
+    if settings.engine.name == "docker":  # without a search of all installed packages, which a start would wait for
         from .docker.engine import DockerEngine
 
         return DockerEngine.from_settings(settings)
-    found = entry_points(group=ENTRY_POINTS, name=settings.engine)
+    found = entry_points(group=ENTRY_POINTS, name=settings.engine.name)
     if not found:
-        raise SettingsError(f"engine: {settings.engine!r} is not one of {', '.join(engine_names())}")
+        raise SettingsError(f"engine: {settings.engine.name!r} is not one of {', '.join(engine_names())}")
     return cast("EngineFactory", next(iter(found)).load())(settings)

@@ -170,7 +170,7 @@ class Exchange:
 
     async def _keep(self, kind: Kind, payload: bytes) -> bool:
         """Keep a part of the run's output; return whether it is one and not more than was announced."""
-        if kind is Kind.OUTPUT and len(self._head) + len(payload) <= self._settings.output_keep:
+        if kind is Kind.OUTPUT and len(self._head) + len(payload) <= self._settings.limits.output_keep:
             self._head += payload
             if self._on_output is not None:
                 await self._on_output(payload)

@@ -15,18 +15,19 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from ..background import contained
+from ..background import background_tasks, contained
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
 from ..errors import InvalidRequestError, SandboxLostError
-from ..packages.installer import Installed, Installer
+from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
 from ..wire.codec import Kind
 from .exchange import Exchange, OnBytes, Unreported
 from .files import FileReader, checked_files, exchange
+from .host import HostResources
 from .packages import SessionPackages
 from .result import FileChange, Result, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
@@ -54,8 +55,9 @@ class AsyncRuntime:
 
     :param settings: all settings, such as `load` returns them. Without them the defaults hold, and what the environment
         and the user's file say is ignored.
-    :param engine: where containers live; by default the one that the setting ``engine`` names. It is closed at the end.
-    :param network: index, proxies and certificates with which packages are fetched; by default this machine's.
+    :param engine: where containers live, or the name of it; it is closed at the end.
+    :param package_network: index, proxies and certificates with which packages are fetched; by default this machine's.
+    :param host_resources: the folders and rules that the settings name; by default as they are now.
     :param options: single settings, in place of *settings*.
     :raises SettingsError: a setting is unknown or invalid.
     """
@@ -64,15 +66,20 @@ class AsyncRuntime:
         self,
         settings: Settings | None = None,
         *,
-        engine: Engine | None = None,
-        network: NetworkSettings | None = None,
+        engine: Engine | str | None = None,
+        package_network: NetworkSettings | None = None,
+        host_resources: HostResources | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(engine, str):
+            engine, options = None, {**options, "engine": engine}
         if settings is not None and options:
             raise TypeError("give either settings or single options")
         self.settings = settings or Settings(**options)
+        self.host = host_resources or HostResources.from_settings(self.settings)
         self.engine = engine or create_engine(self.settings)
-        self.installer = Installer(self.engine, self.settings, network or NetworkSettings.from_environment(os.environ))
+        package_network = package_network or NetworkSettings.from_environment(os.environ)
+        self.installer = Installer(self.engine, self.settings, package_network)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> AsyncRuntime:
@@ -86,6 +93,22 @@ class AsyncRuntime:
     def sandbox(self) -> AsyncSandbox:
         """A new sandbox, to be used as a context. It must end before the runtime does."""
         return AsyncSandbox(runtime=self)
+
+    async def build(self, report: Report | None = None, *, refresh: bool = False) -> str:
+        """Build the runner image, unless it is there, and return its name. Sandboxes do this by themselves.
+
+        :param report: called with what is being done.
+        :param refresh: build it anew, on the newest base, for its security updates.
+        :raises ImageError: it can't be built; what there was is still there.
+        """
+        return await self.engine.ensure_image(report or (lambda _: None), refresh=refresh)
+
+    async def cache(self, *, clear: bool = False) -> Cache:
+        """What the cache of downloaded packages holds, after clearing it if *clear*.
+
+        :raises UnavailableError: the installer could not be started.
+        """
+        return await self.installer.cache(clear=clear)
 
 
 class AsyncSandbox:
@@ -115,10 +138,11 @@ class AsyncSandbox:
         assert runtime is not None
         self._settings = runtime.settings
         self._engine = runtime.engine
-        self._uid = take_uid(*self._settings.uid_range)
+        self._host = runtime.host
+        self._uid = take_uid(*self._settings.engine.uid_range)
         self._packages = SessionPackages(runtime.installer, self._settings, self.id)
         self._numbers = itertools.count(1)
-        self._turns = Turns(self._settings.queue)
+        self._turns = Turns(self._settings.limits.queue)
         self._unreported = Unreported()
         self._seen_starts = 0
         self._stack = AsyncExitStack()
@@ -127,8 +151,7 @@ class AsyncSandbox:
     async def __aenter__(self) -> AsyncSandbox:
         if self._own_runtime is not None:
             await self._stack.enter_async_context(self._own_runtime)
-        tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._stack.callback(tasks.cancel_scope.cancel)
+        tasks = await self._stack.enter_async_context(background_tasks())
         self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
         self._keeper.begin()
         tasks.start_soon(contained, self._preinstall)
@@ -192,7 +215,7 @@ class AsyncSandbox:
         :raises UnavailableError: the engine failed.
         """
         await self.ready()
-        await self.run("".join(f"import {name}\n" for name in self._settings.preload))
+        await self.run("".join(f"import {name}\n" for name in self._settings.image.preload))
         await self.reset()
         self._numbers = itertools.count(1)
 
@@ -223,7 +246,7 @@ class AsyncSandbox:
         """
         timeout = _checked_timeout(timeout, self._settings)
         code = code.removeprefix("\ufeff")  # as at the start of a file
-        _check_code(code, self._settings.code_limit)
+        _check_code(code, self._settings.limits.code_limit)
         async with self._my_turn(report) as link, _decoded(on_output, on_bytes) as receive:
             self._unreported.is_replaced |= self._note_starts()
             run = Exchange(
@@ -282,7 +305,7 @@ class AsyncSandbox:
         """
         async with self._turns.turn():
             link = await self._living.connected()
-            limit = self._settings.workspace_size if limit is None else limit
+            limit = self._settings.limits.workspace_size if limit is None else limit
             return b"".join([chunk async for chunk in self._chunks(link, path, limit)])
 
     @staticmethod
@@ -357,18 +380,18 @@ class AsyncSandbox:
 
     async def _prepare(self, report: Report) -> ContainerSpec:
         image = await self._engine.ensure_image(report)
-        return runner_spec(self._settings, image, self.id, self._uid)
+        return runner_spec(self._settings, image, self.id, self._uid, self._host.data)
 
     async def _hello(self) -> dict[str, Any]:
         return {
-            "data": [f"/workspace/{folder.path.name}" for folder in self._settings.data_folders],
-            "preload": list(self._settings.preload),
-            "output_keep": self._settings.output_keep,
-            "checkpoints": self._settings.checkpoints,
+            "data": list(self._host.data),
+            "preload": list(self._settings.image.preload),
+            "output_keep": self._settings.limits.output_keep,
+            "checkpoints": self._settings.limits.checkpoints,
             "installs": True,
             "user_pids": user_pids(self._settings),
-            "auto_install": self._settings.auto_install != "off",
-            "safety": self._settings.safety_options(),
+            "auto_install": self._settings.packages.auto_install != "off",
+            "safety": dict(self._host.safety),
         }
 
 
@@ -406,14 +429,14 @@ async def _decoded(on_output: OnOutput | None, on_bytes: OnBytes | None) -> Asyn
 
 def _checked_timeout(timeout: float | None, settings: Settings) -> float:
     if timeout is None:
-        return settings.timeout
+        return settings.limits.timeout
     if not timeout > 0:
         raise InvalidRequestError("timeout must be a positive number of seconds", argument="timeout")
-    if timeout > settings.max_timeout:
+    if timeout > settings.limits.max_timeout:
         raise InvalidRequestError(
-            f"timeout is {timeout:g} s, but this server allows at most {settings.max_timeout:g} s",
+            f"timeout is {timeout:g} s, but this server allows at most {settings.limits.max_timeout:g} s",
             argument="timeout",
-            limit=settings.max_timeout,
+            limit=settings.limits.max_timeout,
         )
     return timeout
 

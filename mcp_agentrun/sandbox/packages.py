@@ -72,7 +72,7 @@ class SessionPackages:
         self._sharing = anyio.Lock()
         self._requirements: tuple[str, ...] = ()
         self._unreported: list[str] = []
-        self.is_preinstalled = not settings.preinstall
+        self.is_preinstalled = not settings.packages.preinstall
 
     @property
     def placement(self) -> Placement:
@@ -143,7 +143,7 @@ class SessionPackages:
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._record_problem(f"{', '.join(requirements)} could not be installed: {error}")
         have = self._versions_with_image()
-        wanted = self.policy.automatic(list(modules), self._settings.auto_install)
+        wanted = self.policy.automatic(list(modules), self._settings.packages.auto_install)
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:
@@ -200,7 +200,7 @@ class SessionPackages:
 
     async def _install(self, wanted: Sequence[str], report: Report | None, patience: float) -> Installed:
         """Install *wanted* together with what there is; return what that changed."""
-        everything = combine(self._requirements or (self._settings.preinstall if self._shared else ()), wanted)
+        everything = combine(self._requirements or (self._settings.packages.preinstall if self._shared else ()), wanted)
         before = dict(self._latest.packages)
         loaded = self.loaded
         with _deferring_errors(report) as tell:
@@ -232,7 +232,8 @@ class SessionPackages:
             self._own, self._pending = self._pending, None
 
     def _preinstalled_names(self) -> str:
-        return f"Of the packages that this server's sandboxes should come with, {', '.join(self._settings.preinstall)}"
+        names = ", ".join(self._settings.packages.preinstall)
+        return f"Of the packages that this server's sandboxes should come with, {names}"
 
     def _record_problem(self, problem: str) -> None:
         logger.warning("%s", problem)

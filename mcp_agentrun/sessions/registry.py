@@ -101,8 +101,9 @@ class Sessions:
         self._keeping: TaskGroup | None = None
         self._readiness = Readiness(engine.sandboxes)
         self._all: set[Open] = set()
-        self._room = Room(settings.max_total if is_shared else settings.max_sandboxes)
-        self._pool = WarmPool(self._spare, self._room, settings.pool, settings.pool_max) if is_shared else None
+        self._room = Room(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
+        ready = settings.serve.pool, settings.serve.pool_max
+        self._pool = WarmPool(self._spare, self._room, *ready) if is_shared else None
         self._own: dict[Hashable, _Session] = {}
         self._by_handle: dict[str, _Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
@@ -331,7 +332,7 @@ class Sessions:
         taken = self._awaited[caller.principal] + sum(
             session.caller.principal == caller.principal for session in (*self._own.values(), *self._by_handle.values())
         )
-        if taken >= self.settings.max_sandboxes:
+        if taken >= self.settings.limits.max_sandboxes:
             self.refused["share"] += 1
             raise UnavailableError(
                 f"You have {taken} sandboxes already, the most that this server allows. Use one of those that you have."
@@ -342,7 +343,7 @@ class Sessions:
         be measured yet.
         """
         free = await self._engine.free_memory() if self.is_shared else None
-        if free is not None and free < self.settings.reserve + NEED * (self._room.starting + 1):
+        if free is not None and free < self.settings.serve.reserve + NEED * (self._room.starting + 1):
             self.refused["memory"] += 1
             raise UnavailableError(
                 "The server is busy: its machine has too little memory left for another sandbox. Call again later."
@@ -350,7 +351,7 @@ class Sessions:
         place.is_starting = True
 
     async def _wait_for_room(self, deadline: float) -> Place | Open:
-        if self._room.waiting >= self.settings.queue:
+        if self._room.waiting >= self.settings.limits.queue:
             self.refused["queue"] += 1
             raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
         with anyio.CancelScope(deadline=deadline):
@@ -417,7 +418,7 @@ class Sessions:
         while True:
             now, due = anyio.current_time(), float("inf")
             for session in (*self._own.values(), *self._by_handle.values()):
-                end = min(session.used + self.settings.idle_ttl, session.began + self.settings.max_ttl)
+                end = min(session.used + self.settings.serve.idle_ttl, session.began + self.settings.serve.max_ttl)
                 if session.calls:
                     continue
                 if end > now:
@@ -431,7 +432,7 @@ class Sessions:
                     self._expired.popitem(last=False)
                 logger.info("a sandbox has expired")
                 self._close(session)
-            await anyio.sleep(max(0.05, min(due - now, self.settings.idle_ttl / 4, RECONCILE_SECONDS)))
+            await anyio.sleep(max(0.05, min(due - now, self.settings.serve.idle_ttl / 4, RECONCILE_SECONDS)))
 
     async def reconcile(self) -> None:
         """Compare what the engine runs with what there should be: containers that nobody knows are removed, and

@@ -239,7 +239,7 @@ def test_names_of_packages_are_read_out_of_messages(text: str) -> None:
 
 
 async def test_with_a_network_nothing_is_said_of_it() -> None:
-    open_ = SMALL.model_copy(update={"network": "bridge"})
+    open_ = Settings(network="bridge")
     error = RunError("gaierror", "[Errno -2] Name or service not known", 1, (Cause("gaierror", "", 101),))
     assert explain("error", error, b"Temporary failure in name resolution\n", open_, None) is None
 

@@ -167,7 +167,7 @@ async def test_a_comment_can_not_hide_code_by_its_encoding(checked: AsyncSandbox
 
 
 async def test_the_largest_code_is_judged(checked: AsyncSandbox) -> None:
-    size = Settings().code_limit
+    size = Settings().limits.code_limit
     assert await ok(checked, "x = '''" + "a" * (size - 30) + "'''\nlen(x)") == f"{size - 30}\n"
     assert (await checked.run("(" * size)).outcome == "blocked"
     assert (await checked.run("x=f'" + "{a}" * (size // 3 - 5) + "'")).outcome == "blocked"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -14,6 +14,7 @@ from mcp_agentrun import (
     AsyncSandbox,
     BusyError,
     InvalidRequestError,
+    Result,
     Runtime,
     Sandbox,
     Settings,
@@ -48,7 +49,7 @@ def test_a_sandbox_in_a_few_lines() -> None:
 def test_output_is_passed_on_as_text_while_it_is_written() -> None:
     with Sandbox(safety="off") as sandbox:
         parts: list[str] = []
-        code = "import sys\nout = sys.stdout.buffer\nfor b in 'aé€🐍\\n'.encode(): out.write(bytes([b])), out.flush(); None"
+        code = "import sys\nfor b in 'aé€🐍\\n'.encode(): sys.stdout.buffer.write(bytes([b])); sys.stdout.flush()"
         result = sandbox.run(code, on_output=parts.append)
         assert "".join(parts) == result.text == "aé€🐍\n"
 
@@ -78,8 +79,7 @@ def test_the_queue_is_bounded_and_errors_carry_what_they_are_about() -> None:
             assert begun.wait(30)
             second = threads.submit(sandbox.run, "1")
             with pytest.raises(BusyError) as busy:
-                while not second.done():  # until it waits, and a third is one too many
-                    sandbox.run("1")
+                run_until(second, sandbox)  # until it waits, and a third is one too many
             assert busy.value.waiting == 1
             assert first.result().outcome == "timeout" and second.result().outcome == "ok"
         with pytest.raises(InvalidRequestError) as refused:
@@ -87,8 +87,13 @@ def test_the_queue_is_bounded_and_errors_carry_what_they_are_about() -> None:
         assert (refused.value.argument, refused.value.limit) == ("timeout", 60)
 
 
+def run_until(ended: Future[Result], sandbox: Sandbox) -> None:
+    while not ended.done():
+        sandbox.run("1")
+
+
 def test_wrong_use_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="memroy"):
+    with pytest.raises(SettingsError, match="did you mean 'memory'"):
         Sandbox(memroy="2g")
     with pytest.raises(SettingsError, match="kubernets"):
         Sandbox(engine="kubernets")
@@ -108,6 +113,12 @@ def test_a_sandbox_without_with() -> None:
     sandbox.start()  # another container
     assert sandbox.run("2").text == "2\n"
     sandbox.close()
+
+
+async def fail_inside() -> None:
+    async with AsyncSandbox(safety="off") as sandbox:
+        await sandbox.ready()
+        raise KeyError
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -132,6 +143,9 @@ def test_coroutines_on_either_event_loop(backend: str) -> None:
             assert (await one.run("x")).outcome == "error"
         async with AsyncSandbox(safety="off") as sandbox:
             assert (await sandbox.run("6 * 7")).text == "42\n"
+
+        with pytest.raises(KeyError):  # as it is, in no group
+            await fail_inside()
 
     anyio.run(use, backend=backend)
 

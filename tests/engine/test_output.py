@@ -34,6 +34,7 @@ from mcp.types import (
 from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
 from mcp_agentrun.sandbox import AsyncSandbox, FileChange, Output, ReadFile, Result
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import (
@@ -41,7 +42,7 @@ from mcp_agentrun.server.mcp.resources import (
     OutFolder,
     _safe_name,  # pyright: ignore[reportPrivateUsage]
 )
-from mcp_agentrun.settings import Settings, load
+from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import unmarked
 from mcp_agentrun.wire.codec import Kind, encode_json
 from tests.support.clients import OpenClient, client_text, facts_of, run, server_parameters
@@ -384,7 +385,7 @@ async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path
 @pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder", "~nobody-of-that-name/data"])
 def test_folders_that_are_no_data(folder: str) -> None:
     with pytest.raises(SettingsError, match="data"):
-        load({"data": folder}, environ={})
+        HostResources.from_settings(Settings(data=(folder,)))
 
 
 # -- the client's side
@@ -566,7 +567,7 @@ async def test_a_copy_is_of_the_files_as_the_run_has_left_them(shared: AsyncSand
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write, "a")
         await held.wait()
-        for _ in range(Settings().queue):
+        for _ in range(Settings().limits.queue):
             tasks.start_soon(write, "b")
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(UnavailableError, match="busy"):
@@ -640,7 +641,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, 
         arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
     assert refused.returncode == 2
-    assert f"out: the folder {folder} can't be made: " in refused.stderr
+    assert f"out (flag): the folder {folder} can't be made: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -204,7 +204,7 @@ async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
     engine = DockerEngine.from_settings(settings)
     try:
         async with (
-            AsyncRuntime(settings, engine=engine, network=NetworkSettings(index_url=index)) as runtime,
+            AsyncRuntime(settings, engine=engine, package_network=NetworkSettings(index_url=index)) as runtime,
             runtime.sandbox() as sandbox,
         ):
             for number in range(3):
@@ -341,7 +341,7 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
     try:
         with serve_index(root, api, is_modern=True, on_half=on_half) as url:
             async with (
-                AsyncRuntime(settings, engine=engine, network=NetworkSettings(index_url=url)) as runtime,
+                AsyncRuntime(settings, engine=engine, package_network=NetworkSettings(index_url=url)) as runtime,
                 runtime.sandbox() as one,
                 runtime.sandbox() as other,
             ):

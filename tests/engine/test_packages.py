@@ -273,7 +273,7 @@ async def test_the_cache_is_shown(runner_image: str, tmp_path: Path) -> None:
     engine = DockerEngine(recipe=ImageRecipe())
     try:
         async with (
-            AsyncRuntime(settings, engine=engine, network=NetworkSettings()) as runtime,
+            AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()) as runtime,
             runtime.sandbox() as sandbox,
         ):
             await sandbox.install("cached-only-here")

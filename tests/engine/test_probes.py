@@ -1316,8 +1316,8 @@ async def test_a10_a_flood_costs_this_process_no_more_than_is_kept(battlefield: 
         code = "import sys\nwhile True: print('x' * 8191); print('y' * 8191, file=sys.stderr)"
         result = await battlefield.victim.run(code, timeout=0.5, on_bytes=slow_reader)
     assert result.outcome == "timeout"
-    assert received == len(result.output.head) <= SETTINGS.output_keep < result.output.written
-    assert process.memory_info().rss - before < 2 * SETTINGS.output_keep + 16 * MIB
+    assert received == len(result.output.head) <= SETTINGS.limits.output_keep < result.output.written
+    assert process.memory_info().rss - before < 2 * SETTINGS.limits.output_keep + 16 * MIB
     answer = run_answer(result, SETTINGS, handle=None, new=False)
     assert answer.meta is not None
     assert answer.meta["agentrun/run"]["truncated"]["output"]["total"] == result.output.written
@@ -1352,7 +1352,7 @@ t = os.times()
 print(t.children_user + t.children_system)
 """
     result = await battlefield.attack(code)
-    assert float(result.output.text()) < 1.5 * SETTINGS.cpus * 1.35
+    assert float(result.output.text()) < 1.5 * SETTINGS.limits.cpus * 1.35
     await battlefield.recover()
 
 
@@ -1476,11 +1476,11 @@ async def test_code_that_is_none_is_refused(battlefield: Field, code: str, told:
 async def test_f08_a_cut_never_goes_through_a_character(battlefield: Field) -> None:
     for offset in range(4):
         result = await battlefield.victim.run(f"print('{'x' * offset}' + '\U0001f600é' * 20000)")
-        assert "\ufffd" not in result.output.text(SETTINGS.output_show)
+        assert "\ufffd" not in result.output.text(SETTINGS.limits.output_show)
         assert "\ufffd" not in text_of(run_answer(result, SETTINGS, handle=None, new=False))
     flood = await battlefield.victim.run("print('\U0001f600' * 1_000_000)")
-    assert isinstance(flood.output, Output) and flood.output.written > SETTINGS.output_keep
-    assert "\ufffd" not in flood.output.text(SETTINGS.output_show)
+    assert isinstance(flood.output, Output) and flood.output.written > SETTINGS.limits.output_keep
+    assert "\ufffd" not in flood.output.text(SETTINGS.limits.output_show)
     await battlefield.recover()
 
 

@@ -310,7 +310,7 @@ async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_resul
             await anyio.lowlevel.checkpoint()
         assert ([file.path for file in found[0]], found[1]) == (["a"], 0)
         async with anyio.create_task_group() as listing:
-            for _ in range(Settings().queue + 8):
+            for _ in range(Settings().limits.queue + 8):
                 listing.start_soon(shared.files)
             listing.start_soon(_run_and_cancel, shared)  # there is a place in the queue nevertheless
         scope.cancel()

@@ -253,11 +253,11 @@ async def test_what_room_user_code_leaves_it_may_see_and_change(shared: AsyncSan
     """Like any soft limit; the container's holds all the same."""
     await shared.reset()
     code = "import resource as r; soft, hard = r.getrlimit(r.RLIMIT_NPROC); print(soft)"
-    assert await text_of(shared, code) == f"{Settings().pids - 8}\n"
+    assert await text_of(shared, code) == f"{Settings().limits.pids - 8}\n"
     child = (
         f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {code!r}], text=True), end='')"
     )
-    assert await text_of(shared, child) == f"{Settings().pids - 8}\n"
+    assert await text_of(shared, child) == f"{Settings().limits.pids - 8}\n"
     await text_of(shared, "r.setrlimit(r.RLIMIT_NPROC, (30, hard))")
     for _ in range(2):
         assert await text_of(shared, "print(r.getrlimit(r.RLIMIT_NPROC)[0])") == "30\n"

@@ -317,14 +317,14 @@ def check_result(result: Result, settings: Settings) -> None:
         assert isinstance(error.errno, int | None)
         assert all(type(folder) is str for folder in error.full)
     assert result.output.written >= 0
-    assert len(result.output.head) <= settings.output_keep
+    assert len(result.output.head) <= settings.limits.output_keep
     assert len(result.output.tail) <= MAX_FRAME
     assert len(result.late.head) <= 1 << 16
     result.output.text()
     answer = run_answer(result, settings, handle=None, new=False)
     answer.model_dump_json(by_alias=True)
     text = cast("Any", answer.content[0]).text
-    assert len(text) <= settings.output_show + TEXT_ALLOWANCE, f"{len(text)} characters for the model"
+    assert len(text) <= settings.limits.output_show + TEXT_ALLOWANCE, f"{len(text)} characters for the model"
 
 
 # -- (b) the host's side

@@ -117,7 +117,7 @@ class Session:
         )
 
     async def begin(self) -> None:
-        result = await self.sandbox.run(SETUP.format(session=self.number), timeout=SETTINGS.max_timeout)
+        result = await self.sandbox.run(SETUP.format(session=self.number), timeout=SETTINGS.limits.max_timeout)
         assert result.outcome == "ok", result
         self.count = self.added = 0
 

@@ -15,6 +15,7 @@ from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 
@@ -30,11 +31,14 @@ async def open_engine() -> AsyncGenerator[DockerEngine]:
 
 @asynccontextmanager
 async def open_sandbox(
-    settings: Settings | None = None, network: NetworkSettings | None = None
+    settings: Settings | None = None, network: NetworkSettings | None = None, *, host: HostResources | None = None
 ) -> AsyncGenerator[AsyncSandbox]:
     """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
     settings = settings or Settings(safety="off")
-    async with AsyncRuntime(settings, network=network) as runtime, runtime.sandbox() as sandbox:
+    async with (
+        AsyncRuntime(settings, package_network=network, host_resources=host) as runtime,
+        runtime.sandbox() as sandbox,
+    ):
         yield sandbox
 
 

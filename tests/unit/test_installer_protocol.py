@@ -131,7 +131,7 @@ async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str
         with anyio.fail_after(20):
             async with (
                 engine.running(),
-                Sessions(AsyncRuntime(settings, engine=engine, network=NetworkSettings())) as sessions,
+                Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
             ):
                 async with sessions.lease(Caller("one"), None) as one, sessions.lease(Caller("two"), None) as two:
                     results = [await each.sandbox.run("1") for each in (one, two, one, two)]

@@ -107,7 +107,8 @@ def guarded(issuer: str) -> httpx2.AsyncClient:
     settings = settings_for(issuer)
     engine, network = DockerEngine.from_settings(settings), NetworkSettings.from_environment(os.environ)
     app, _ = build_app(
-        Sessions(AsyncRuntime(settings, engine=engine, network=network), is_shared=True), resource_server(settings)
+        Sessions(AsyncRuntime(settings, engine=engine, package_network=network), is_shared=True),
+        resource_server(settings),
     )
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="https://python.example")
 

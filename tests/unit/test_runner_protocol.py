@@ -69,7 +69,7 @@ async def test_a_false_frame_costs_one_sandbox_at_most(anyio_backend: str) -> No
     settings = Settings(max_sandboxes=4)
     async with (
         engine.running(),
-        Sessions(AsyncRuntime(settings, engine=engine, network=NetworkSettings())) as sessions,
+        Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
         sessions.lease(Caller("other"), None) as other,
     ):
         await other.sandbox.run("1")
@@ -161,7 +161,9 @@ async def test_a_defect_in_a_background_task_ends_nothing_else(
     with anyio.fail_after(20):
         async with (
             engine.running(),
-            Sessions(AsyncRuntime(settings, engine=engine, network=NetworkSettings()), is_shared=True) as sessions,
+            Sessions(
+                AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True
+            ) as sessions,
         ):
             for event in (*engine.asked.values(), tried):
                 await event.wait()

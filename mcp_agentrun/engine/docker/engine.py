@@ -72,9 +72,9 @@ class DockerEngine:
     def from_settings(cls, settings: Settings) -> DockerEngine:
         """The engine as *settings* want it used."""
         return cls(
-            recipe=ImageRecipe(settings.image_base, settings.image_packages),
-            image=settings.image,
-            accept_weak=settings.accept_weak_engine,
+            recipe=ImageRecipe(settings.image.base, settings.image.packages),
+            image=settings.image.name,
+            accept_weak=settings.engine.accept_weak,
         )
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:

@@ -24,7 +24,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult, Resource, ResourceTemplate
 
-from ...errors import AgentRunError, FileError, SettingsError
+from ...errors import AgentRunError, FileError
 from ...sandbox import AsyncSandbox, FileChange, Output, ReadFile
 from ...sessions import Caller, Sessions
 from ...settings import Settings
@@ -208,13 +208,13 @@ class OutFolder:
     """
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.out is not None
+        assert settings.access.out is not None
         try:
-            self._folder = Path(settings.out).expanduser()
+            self._folder = Path(settings.access.out).expanduser()
             self._folder.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError) as error:  # a home that nobody has is the latter
-            raise SettingsError(f"out: the folder {settings.out} can't be made: {error}") from None
-        self._left = settings.out_size
+            raise settings.error("out", f"the folder {settings.access.out} can't be made: {error}") from None
+        self._left = settings.access.out_size
 
     async def copy(self, read: ReadFile, handle: str | None, files: Sequence[FileChange]) -> list[str]:
         """Copy *files* over the stream, in parts; returns what to say about it."""
