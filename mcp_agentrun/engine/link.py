@@ -6,11 +6,13 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from typing import TypeVar
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
+from packaging.utils import canonicalize_name
 
 from ..errors import AgentRunError, EngineError, ProtocolError, SandboxLostError, UnavailableError
 from ..wire.messages import (
@@ -61,6 +63,12 @@ class Link:
     @property
     def is_alive(self) -> bool:
         return not self._broken.is_set()
+
+    @cached_property
+    def distributions(self) -> dict[str, str]:
+        """Version by canonical name of the distributions that the container says its image has."""
+        found = self.greeting.distributions if isinstance(self.greeting, SupervisorReady) else ()
+        return {canonicalize_name(name): version for name, version in found}
 
     def abandon(self, reason: str) -> None:
         """Declare the link broken: `receive` raises an error with this *reason*."""

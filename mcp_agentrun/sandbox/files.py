@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import anyio
 
 from ..engine.link import Link
 from ..errors import FileError, SandboxLostError
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT, FileData, FilePart, ReadFile
 
-__all__ = ["FileReader", "is_safe_path"]
+__all__ = ["FileReader", "exchange", "is_safe_path"]
+
+_READ_SECONDS = 60.0
 
 _FILE_PATH = re.compile(FILE_PATH)
 
@@ -66,3 +72,17 @@ class FileReader:
 
     def _error(self, why: str) -> FileError:
         return FileError(f"{self._path[:200]!a} can't be read: {why}")
+
+
+@contextmanager
+def exchange(link: Link) -> Generator[None]:
+    """A question and its answer, which is awaited even after cancellation: the next call finds the stream in order.
+
+    :raises SandboxLostError: the container did not answer in time, or the answer is malformed.
+    """
+    try:
+        with anyio.CancelScope(shield=True), anyio.fail_after(_READ_SECONDS):
+            yield
+    except TimeoutError:
+        link.abandon("the container did not answer in time")
+        raise SandboxLostError(link.reason) from None

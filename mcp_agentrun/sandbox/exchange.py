@@ -1,0 +1,239 @@
+"""One run on the wire, from `Run` to `Result`. What comes back is hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import anyio
+
+from ..engine import Report
+from ..engine.link import Link
+from ..errors import SandboxLostError
+from ..packages.installer import PATIENCE_SECONDS
+from ..safety import Finding
+from ..settings import Settings
+from ..wire import messages
+from .causes import explain
+from .packages import Provided, SessionPackages
+from .pictures import Pictures
+from .result import Cause, FileChange, Output, Result, RunError, State
+
+__all__ = ["Exchange", "OnBytes", "Unreported", "worst"]
+
+OnBytes = Callable[[bytes], Awaitable[None]]
+
+_OVERHEAD_SECONDS = 45.0
+"""Longest time between a run's deadline and its result: warming, the grace after an interrupt, sweeping, restoring."""
+
+_CANCEL_SECONDS = 10.0
+_LATE_KEPT = 1 << 16
+_STATES: tuple[State, ...] = ("kept", "restored", "lost")
+
+
+def worst(*states: State) -> State:
+    """The worst of what happened to a session's variables."""
+    return max(states, key=_STATES.index)
+
+
+@dataclass
+class Unreported:
+    """What happened to the session and no result has said yet."""
+
+    state: State = "kept"
+    is_replaced: bool = False
+    """The container was replaced: files are gone too."""
+    unprotected: str | None = None
+    """The reason that the last result gave for there being no checkpoint."""
+
+    def add(self, *states: State) -> None:
+        """Remember these *states*, of runs whose results nobody received."""
+        self.state = worst(self.state, *states)
+
+    def report(self, result: Result) -> Result:
+        """*result* with what is remembered, which is forgotten."""
+        is_news = result.unprotected != self.unprotected or result.state == "lost"
+        reported = replace(
+            result,
+            since=worst(self.state, result.since),
+            replaced=self.is_replaced,
+            unprotected=result.unprotected if is_news else None,
+        )
+        self.state, self.is_replaced, self.unprotected = "kept", False, result.unprotected
+        return reported
+
+
+class Exchange:
+    """A run: it is sent, and messages are received up to its result. Whatever is raised meanwhile, the next run
+    finds the stream in order.
+
+    :param number: of the run.
+    :param timeout: seconds that the code may run.
+    :param on_output: awaited with what the code writes, while it is being written.
+    :param report: told what the installer is doing.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        packages: SessionPackages,
+        settings: Settings,
+        unreported: Unreported,
+        *,
+        number: int,
+        timeout: float,
+        on_output: OnBytes | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self._link = link
+        self._packages = packages
+        self._settings = settings
+        self._unreported = unreported
+        self._number = number
+        self._timeout = timeout
+        self._on_output = on_output
+        self._report = report
+        self._scope: anyio.CancelScope | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._head, self._late, self._tail = bytearray(), bytearray(), b""
+        self._pictures = Pictures()
+        self._provided: Provided | None = None
+
+    async def run(self, code: str) -> Result:
+        """Run *code*.
+
+        :raises SandboxLostError: the container was lost, or broke the protocol.
+        """
+        placement = self._packages.placement
+        try:
+            await self._link.send(
+                messages.Run(
+                    run=self._number,
+                    code=code,
+                    timeout=self._timeout,
+                    path=placement.path,
+                    bare=placement.bare,
+                )
+            )
+            return await self._result_in_time()
+        except SandboxLostError as error:
+            if self._link.is_alive:  # it is *on_output* that has raised it
+                raise
+            raise SandboxLostError(
+                f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
+                "gets a new sandbox."
+            ) from error
+
+    async def _result_in_time(self) -> Result:
+        with anyio.move_on_after(self._timeout + _OVERHEAD_SECONDS) as self._scope:
+            try:
+                return await self._received()
+            except BaseException:
+                if self._scope.cancel_called:
+                    self._link.abandon("it stopped answering")
+                with anyio.CancelScope(shield=True):
+                    await self._cancel()
+                raise
+        raise SandboxLostError(self._link.reason)
+
+    async def _cancel(self) -> None:
+        """Interrupt the run and receive its result, so that the next run finds the stream in order."""
+        self._scope, self._on_output = None, None
+        self._start_over()
+        with anyio.move_on_after(_CANCEL_SECONDS) as scope:
+            try:
+                await self._link.send(messages.Cancel(run=self._number))
+                result = await self._received()
+                self._unreported.add(result.since, result.state)
+            except SandboxLostError:
+                return
+        if scope.cancelled_caught:
+            self._link.abandon("a cancelled run did not end")
+
+    async def _received(self) -> Result:
+        while True:
+            message = await self._link.receive()
+            if isinstance(message, messages.Result):
+                return self._result(message)
+            if isinstance(message, messages.MissingPackages) and self._provided is None:
+                self._provided = Provided()
+                if self._scope is not None:  # for a cancelled run nothing is installed any more
+                    self._provided = await self._provide(self._scope, message)
+            elif not await self._keep(message):
+                self._lose(f"the container sent an unexpected {type(message).__name__} message")
+
+    def _lose(self, reason: str) -> NoReturn:
+        self._link.abandon(reason)
+        raise SandboxLostError(self._link.reason)
+
+    async def _keep(self, message: messages.Message) -> bool:
+        """Keep a part of the run's output; return whether it is one and not more than was announced."""
+        match message:
+            case messages.Output(data=data) if len(self._head) + len(data) <= self._settings.limits.output_keep:
+                self._head += data
+                if self._on_output is not None:
+                    await self._on_output(data)
+            case messages.OutputTail(data=data):
+                self._tail = data
+            case messages.LateOutput(data=data) if len(self._late) + len(data) <= _LATE_KEPT:
+                self._late += data
+            case messages.Picture() | messages.PictureData():
+                return self._pictures.add(message)
+            case _:
+                return False
+        return True
+
+    async def _provide(self, scope: anyio.CancelScope, missing: messages.MissingPackages) -> Provided:
+        """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
+        its deadline is postponed.
+        """
+        if missing.run != self._number:
+            self._lose("the container asked for the packages of another run")
+        names = [name for name in missing.names if name.isidentifier()]
+        begun = anyio.current_time()
+        scope.deadline = float("inf")  # the installer has a limit of its own
+        patience = min(self._timeout, PATIENCE_SECONDS)
+        provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
+        placement = self._packages.placement
+        await self._link.send(messages.Proceed(run=self._number, path=placement.path, bare=placement.bare))
+        scope.deadline = begun + self._timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
+        return provided
+
+    def _result(self, ended: messages.Result) -> Result:
+        if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
+            self._lose("the container sent a result that is not this run's")
+        if ended.imported is not None or ended.state == "lost":
+            self._packages.note_interpreter(frozenset(ended.imported or ()))
+        provided = self._provided or Provided()
+        output = Output(bytes(self._head), self._tail, ended.written)
+        error = None if ended.error is None else _error(ended.error)
+        advise = self._packages.adviser(provided.problem)
+        return Result(
+            outcome=ended.outcome,
+            output=output,
+            duration=ended.duration,
+            value=ended.value,
+            error=error,
+            exit_code=ended.exit_code,
+            state=ended.state,
+            since=ended.since,
+            unprotected=ended.unprotected,
+            late=Output(bytes(self._late), b"", len(self._late)),
+            timeout=self._timeout,
+            number=self._number,
+            files=tuple(FileChange(**vars(file)) for file in ended.files),
+            more_files=ended.more_files,
+            ended=ended.ended,
+            pictures=self._pictures.valid(),
+            findings=tuple(Finding(**vars(finding)) for finding in ended.findings),
+            installed=provided.installed,
+            advice=explain(ended.outcome, error, output.head + output.tail, self._settings, advise),
+        )
+
+
+def _error(error: messages.RunError) -> RunError:
+    causes = tuple(Cause(**vars(cause)) for cause in error.causes)
+    return RunError(error.type, error.message, error.line, causes, error.full)
