@@ -212,7 +212,7 @@ class SupervisorHello(Message, kind=80):
 class Run(Message, kind=10):
     """Execute code, answered by `Result`."""
 
-    run: int
+    run: int = field(low=1)
     code: str = field(length=1 << 19)
     timeout: float = field(low=0, high=1e9)
     """Seconds."""
