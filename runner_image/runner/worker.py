@@ -13,7 +13,6 @@ import contextvars
 import errno
 import io
 import os
-import random
 import signal
 import socket
 import struct
@@ -37,6 +36,7 @@ __builtins__ = dict(vars(builtins))  # of the functions below: user code may cha
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any, NoReturn
 
 _CONNECT_SECONDS = 5.0
@@ -67,11 +67,10 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     """
     linux.set_name("worker")
     birth.sendall(encode(Started()))
-    from .session import (
-        Session,
-        helpers,
-        note_ended,
-    )  # which takes a first worker longer than all else, while its code is on the way
+    # These take a first worker longer than all else, while its code is on the way.
+    import random
+
+    from .session import Session, helpers, note_ended
 
     session = Session()
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
@@ -86,7 +85,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         note_ended(dict(linux.reap()), {connection.fileno(), *descriptors})
         if type(request) is Checkpoint:
             copy = _Socket(fileno=descriptors[0])
-            error = _fork_copy()
+            error = _fork_copy(random)
             if _getpid() == pid:
                 copy.close()
                 connection.sendall(encode(Forked(error=error)))
@@ -136,8 +135,8 @@ def _has_left(helpers: set[int]) -> bool:
         return True
 
 
-def _fork_copy() -> str | None:
-    """Fork a frozen copy of this process, a child of the supervisor's like this one.
+def _fork_copy(random: ModuleType) -> str | None:
+    """Fork a frozen copy of this process, a child of the supervisor's like this one, and with the state of *random*.
 
     :returns: why there is none, or, in the copy and where all is well, None.
     """

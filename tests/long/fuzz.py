@@ -747,13 +747,25 @@ def _copy(chance: random.Random) -> str:
         )
     )
     error = chance.choice(
-        ("real()", "real()", "None", "'x' * 200000", "'memory'", "'\\ud800'", "5", "{}", "[[]] * 1000", "True", "''")
+        (
+            "real(random)",
+            "real(random)",
+            "None",
+            "'x' * 200000",
+            "'memory'",
+            "'\\ud800'",
+            "5",
+            "{}",
+            "[[]] * 1000",
+            "True",
+            "''",
+        )
     )
     return f"""
 import struct
 READY = struct.pack('>IB', 0, {messages.Started.kind})
 real = RUNNER['_fork_copy']
-def lie():
+def lie(random):
     birth = sys._getframe(1).f_locals['copy']
     {before or "pass"}
     return {error}
