@@ -4,7 +4,7 @@
      ├── SettingsError           a setting is unknown, malformed or contradicts another
      ├── ProtocolError           bytes on a stream are not the frames they must be
      ├── InvalidRequestError     the caller's own argument is wrong (code, requirement, handle)
-     ├── FileError               a file of the workspace can't be read
+     ├── FileError               a file of the workspace can't be read, written, listed or removed
      ├── InstallError            packages could not be installed; the text is the resolver's
      └── UnavailableError        ours, not the code's: engine, image, container or queue
           ├── EngineError        the container engine is missing, refused or failed
@@ -17,10 +17,13 @@ The message of each is written for the person or model that reads it: what happe
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
     "AgentRunError",
     "EngineError",
     "FileError",
+    "FileReason",
     "ImageError",
     "InstallError",
     "InvalidRequestError",
@@ -48,8 +51,42 @@ class InvalidRequestError(AgentRunError):
     """The caller's argument is wrong; nothing was done."""
 
 
+FileReason = Literal[
+    "missing",
+    "outside",
+    "name",
+    "link",
+    "folder",
+    "not_a_folder",
+    "not_a_file",
+    "denied",
+    "read_only",
+    "full",
+    "memory",
+    "too_large",
+    "too_many",
+    "sparse",
+    "busy",
+    "changed",
+    "failed",
+]
+"""Why a file can't be accessed. ``outside`` and ``name`` are about its path, ``link`` and ``not_a_folder`` about a part
+of that; ``full`` and ``memory`` are limits of the sandbox; ``busy`` and ``changed`` may be gone at the next try.
+"""
+
+
 class FileError(AgentRunError):
-    """A file of the workspace is missing, too large, or not a plain file."""
+    """A file of the workspace can't be read, written, listed or removed. Nothing has changed."""
+
+    def __init__(
+        self, message: str, *, path: str = "", reason: FileReason = "failed", limit: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        """As it was given."""
+        self.reason: FileReason = reason
+        self.limit = limit
+        """The limit that was reached, in bytes or, for ``too_many``, files."""
 
 
 class InstallError(AgentRunError):

@@ -20,7 +20,6 @@ from ..engine import PACKAGES, ContainerSpec, Engine, Report
 from ..engine.link import Keeper, Link
 from ..errors import (
     AgentRunError,
-    FileError,
     InstallError,
     InvalidRequestError,
     ProtocolError,
@@ -36,7 +35,7 @@ from ..settings import Settings
 from ..wire.codec import FrameError, Kind, decode_json
 from ..wire.reports import STATES, is_result
 from .causes import Advise, Lacking, explain
-from .files import FileReader, checked_files
+from .files import FileReader, Files, checked_files
 from .pictures import Pictures
 from .result import KEEPING_RESET, Cause, FileChange, Output, Result, RunError, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
@@ -52,7 +51,6 @@ _RESET_SECONDS = 60.0
 _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
 _TAIL_KEPT = 1 << 16
-_READ_SECONDS = 60.0
 _MOST_NAMES = 50
 
 OnOutput = Callable[[bytes], Awaitable[None]]
@@ -226,7 +224,7 @@ class Sandbox:
                 ) from error
             if then is not None:
                 try:
-                    await then(result, lambda path, limit: self._chunks(link, path, limit))
+                    await then(result, lambda path, limit: FileReader(path, limit).parts(link))
                 except BaseException:
                     self._owed = _worst(self._owed, result.since, result.state)
                     raise
@@ -409,11 +407,8 @@ class Sandbox:
 
         :raises UnavailableError: the engine failed.
         """
-        link = await self._living.connected()
-        with _exchange(link):
-            fields = await link.ask(Kind.LIST)
-            found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
-            return found, int(fields["more"])
+        page = await self._files.page()
+        return [FileChange(file.path, file.size, "") for file in page.files], page.more
 
     async def read_file(self, path: str, *, limit: int | None = None) -> bytes:
         """What is in a file of the workspace.
@@ -423,19 +418,16 @@ class Sandbox:
         :raises FileError: it is missing, too large, or not a plain file.
         :raises UnavailableError: the engine failed.
         """
-        async with self._my_turn():
-            link = await self._living.connected()
-            limit = self._settings.workspace_size if limit is None else limit
-            return b"".join([chunk async for chunk in self._chunks(link, path, limit)])
+        return await self._files.read(path, limit=limit)
 
-    @staticmethod
-    async def _chunks(link: Link, path: str, limit: int) -> AsyncGenerator[bytes]:
-        """What is in a file, in parts; the caller has the turn. See `read_file`."""
-        file = FileReader(link, path, limit)
-        while not file.is_complete:
-            with _exchange(link):
-                chunk = await file.read()
-            yield chunk
+    @property
+    def _files(self) -> Files:
+        return Files(self._my_link, self._living.connected, size=self._settings.workspace_size)
+
+    @asynccontextmanager
+    async def _my_link(self) -> AsyncGenerator[Link]:
+        async with self._my_turn():
+            yield await self._living.connected()
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -724,24 +716,6 @@ def _reporting(report: Report | None) -> Generator[Report]:
     yield tell
     if problems:
         raise problems[0]
-
-
-@contextmanager
-def _exchange(link: Link) -> Generator[None]:
-    """A question and its answer, which is waited for even where nobody wants it any more: the next call finds the
-    stream in order.
-    """
-    try:
-        with anyio.CancelScope(shield=True), anyio.fail_after(_READ_SECONDS):
-            yield
-    except FileError:
-        raise
-    except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
-        link.abandon("the container sent a malformed answer")
-        raise SandboxLostError(link.reason) from error
-    except TimeoutError:
-        link.abandon("the container did not answer in time")
-        raise SandboxLostError(link.reason) from None
 
 
 def _image_of(link: Link) -> dict[str, str]:

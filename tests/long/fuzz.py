@@ -37,6 +37,7 @@ from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
+from mcp_agentrun.sandbox import files as sandbox_files
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
@@ -44,7 +45,7 @@ from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import MAX_FRAME, VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from mcp_agentrun.wire.reports import OUTCOMES, STATES
 from tests.support.containers import containers_of_ours
-from tests.support.sandboxes import open_engine
+from tests.support.sandboxes import files_of, open_engine
 from tests.support.violations import Violations
 
 HEADER = 5
@@ -338,7 +339,7 @@ WAITS = (
     (sandbox, "_OVERHEAD_SECONDS"),
     (sandbox, "_CANCEL_SECONDS"),
     (sandbox, "_RESET_SECONDS"),
-    (sandbox, "_READ_SECONDS"),
+    (sandbox_files, "_ANSWER_SECONDS"),
     (link, "_START_SECONDS"),
 )
 
@@ -406,7 +407,7 @@ class LyingStream(ByteStream):
     async def send(self, item: bytes) -> None:
         self._decoder.feed(item)
         for kind, payload in self._decoder:
-            for piece in self._answer(kind, decode_json(payload) if payload else {}):
+            for piece in self._answer(kind, decode_json(payload) if payload and kind is not Kind.WRITE_DATA else {}):
                 if piece is None:
                     self._put.close()
                     return
@@ -430,7 +431,9 @@ class LyingEngine:
         self.said: list[bytes] = []
         self.opened = 0
         self._chance = chance
-        self._lies_about = chance.choice(("greeting", *["run"] * 5, "cancel", "reset", "list", "read"))
+        self._lies_about = chance.choice(
+            ("greeting", *["run"] * 5, "cancel", "reset", "list", "read", "write", "remove")
+        )
 
     async def ensure_image(self, report: Report) -> str:
         return "image"
@@ -469,9 +472,13 @@ class LyingEngine:
             case Kind.RESET:
                 return [encode(Kind.RESET_DONE)]
             case Kind.LIST:
-                return [encode_json(Kind.FILES, files=[["a", 1, 1]], more=0)]
+                return [encode_json(Kind.FILES, files=[["a", 1, 1]], more=0, is_cut=False)]
             case Kind.READ:
                 return [encode_json(Kind.FILE, size=1, stamp=1, length=1), encode(Kind.FILE_DATA, b"x")]
+            case Kind.WRITE | Kind.WRITE_DATA | Kind.WRITE_END:
+                return [encode_json(Kind.WRITTEN, error=None, changed=1)]
+            case Kind.REMOVE:
+                return [encode_json(Kind.REMOVED, error=None)]
             case Kind.PING:
                 return [encode(Kind.PONG)]
             case _:
@@ -486,6 +493,8 @@ class LyingEngine:
             Kind.RESET: "reset",
             Kind.LIST: "list",
             Kind.READ: "read",
+            chance.choice((Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END)): "write",
+            Kind.REMOVE: "remove",
         }.get(kind)
         if about == "run" and self._lies_about == "cancel":
             return []
@@ -497,12 +506,17 @@ class LyingEngine:
             parts = [(Kind.RESET_DONE, chance.choice((b"", b"{}", b"{", b"\xff", b"[" * 100_000, chance.randbytes(9))))]
         elif about == "list":
             files = [[chance.choice(PATHS), chance.choice((0, 10, -1)), 5]] * chance.choice((0, 1, 1001))
-            parts = [(Kind.FILES, mutated_json(chance, {"files": files, "more": chance.choice((0, 7))}))]
+            parts = [
+                (Kind.FILES, mutated_json(chance, {"files": files, "more": chance.choice((0, 7)), "is_cut": False}))
+            ]
         elif about == "read":
             data = chance.randbytes(chance.choice((0, 1, 100, 1 << 16)))
             file = {"size": len(data), "stamp": 5, "length": len(data)}
-            file |= chance.choice(({}, {}, {"error": "no such file"}, {"size": 1 << 40}, {"length": 1 << 40}))
+            file |= chance.choice(({}, {}, {"error": "missing"}, {"size": 1 << 40}, {"length": 1 << 40}))
             parts = [(Kind.FILE, mutated_json(chance, file)), (Kind.FILE_DATA, data)]
+        elif about in ("write", "remove"):
+            answer = {"error": chance.choice((None, "full", "no reason")), "changed": 1}
+            parts = [(Kind.WRITTEN if about == "write" else Kind.REMOVED, mutated_json(chance, answer))]
         else:
             size = chance.choice((0, 1, 100, 65_536)) if chance.random() < 0.98 else chance.choice((1 << 20, MAX_FRAME))
             parts = [(Kind.OUTPUT, chance.randbytes(min(size, 1 << 16)) * (max(1, size >> 16)))] * chance.randrange(3)
@@ -540,6 +554,10 @@ async def host_case(name: str, violations: Violations) -> None:
                         assert all(is_safe_path(file.path) for file in found)
                     elif engine.is_about == "read":
                         assert len(await lied_to.read_file("a", limit=1 << 20)) <= 1 << 20
+                    elif engine.is_about == "write":
+                        await files_of(lied_to).write("a", b"x")
+                    elif engine.is_about == "remove":
+                        await files_of(lied_to).remove("a")
                     elif engine.is_about == "cancel":
                         with anyio.move_on_after(0.01):
                             await lied_to.run("print(1 + 1)", timeout=0.05)

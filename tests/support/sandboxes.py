@@ -16,6 +16,7 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox.files import Files
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 
@@ -82,3 +83,7 @@ async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, timeout: float | 
     with anyio.fail_after(30):
         await begun.wait()
     return scope
+
+
+def files_of(sandbox: Sandbox) -> Files:
+    return sandbox._files  # pyright: ignore[reportPrivateUsage]
