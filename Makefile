@@ -2,13 +2,15 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
-	@echo "make lint    linters and type checks only"
+	@echo "make lint    linters and type checks only; needs no container engine"
+	@echo "make test-unit    the tests that need no container engine; seconds"
+	@echo "make test-engine  the tests in real containers"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
@@ -34,14 +36,22 @@ setup:
 demo: setup
 	$(PYTHON) examples/demo.py
 
-lint: setup
+venv:
+	@tools/setup.sh venv
+
+lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
 
-test: lint
-	$(PYTHON) -m pytest
+test: lint test-unit test-engine
+
+test-unit: venv
+	$(PYTHON) -m pytest tests/unit
+
+test-engine: setup
+	$(PYTHON) -m pytest tests/engine
 
 packages: setup
 	$(PYTHON) -m pytest -s tests/long/packages_real.py tests/long/display_real.py

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mcp_agentrun.safety import PROFILES, Profile, check
 from mcp_agentrun.safety.guards import MAX_BYTES
 from mcp_agentrun.safety.rules import built_in_rules, parse_rules
 from tests.support import CHECKOUT
+from tests.support.command_line import command
 
 CORPORA = CHECKOUT.parent / "shared" / "corpora"
 RULES = {rule.id: rule for rule in built_in_rules()}
@@ -248,10 +248,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     bad.write_text("import shutil\nshutil.rmtree('/')\n")
     own.write_text(OWN)
 
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mcp_agentrun", "check", *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-
+    run = functools.partial(command, "check")
     assert run(str(good)).returncode == 0
     refused = run(str(good), str(bad))
     assert refused.returncode == 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.settings import load, parse_size
+from tests.support.command_line import command
 
 OAUTH = {
     "AGENTRUN_OAUTH_ISSUER": "https://a.example",
@@ -169,18 +167,6 @@ def test_the_users_folder_is_found_without_a_shell(name: str, monkeypatch: pytes
         load({name: "~no-such-user-of-that-name/x"}, environ={})
 
 
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mcp_agentrun", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environ},
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("name", ["timeout", "packages_deny"])
 def test_a_wrong_value_has_one_exit_code_wherever_it_stands(name: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
@@ -200,7 +186,7 @@ def test_a_wrong_value_has_one_exit_code_wherever_it_stands(name: str, tmp_path:
 
 @pytest.mark.parametrize("action", [("cache", "show"), ("cache", "clear"), ("build",)])
 def test_without_an_engine_commands_say_so_in_a_line(action: tuple[str, ...]) -> None:
-    ended = command(*action, DOCKER_HOST="unix:///no/such.sock")
+    ended = command(*action, DOCKER_HOST="tcp://127.0.0.1:1")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("mcp-agentrun: No container engine can be reached.")
     assert "Traceback" not in ended.stderr
@@ -214,4 +200,4 @@ def test_settings_stand_before_a_command_or_behind_it(tmp_path: Path) -> None:
     assert command("check", str(code)).returncode == 0
     assert "timeout" in command("cache", "show", "--timeout", "soon").stderr
     for arguments in (("cache",), ("cache", "clear", "--cache-size", "1g")):
-        assert "No container engine" in command(*arguments, DOCKER_HOST="unix:///no/such.sock").stderr
+        assert "No container engine" in command(*arguments, DOCKER_HOST="tcp://127.0.0.1:1").stderr
