@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,11 +15,13 @@ from docker import APIClient
 from mcp import Client
 from mcp.client.stdio import stdio_client
 
+from mcp_agentrun.engine.docker import image as image_module
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
+from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
 from tests.support.containers import volume_of
 from tests.support.own_only import own_only
@@ -79,6 +83,14 @@ def open_client(runner_image: str) -> OpenClient:
             yield client
 
     return open_
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of runner_image, made the one that recipes read."""
+    copy = shutil.copytree(CHECKOUT / "runner_image", tmp_path / "runner_image")
+    monkeypatch.setattr(image_module, "_context_folder", lambda: copy)
+    return copy
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from mcp.types import CallToolResult
 from mcp_agentrun.engine.docker import engine as docker
 from mcp_agentrun.engine.docker import image
 from mcp_agentrun.engine.docker.discovery import connect
-from mcp_agentrun.engine.docker.engine import DockerEngine, weaknesses
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import EngineError
 from mcp_agentrun.settings import Settings
@@ -139,7 +139,7 @@ async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
 async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
     api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = shutil.copytree(Path(image.__file__).parents[3] / "runner_image", tmp_path / "runner_image")
+    context = shutil.copytree(Path(image.__file__).parents[2] / "runner_image", tmp_path / "runner_image")
     (context / "runner" / "more.py").write_text(f"# {tmp_path}")
     monkeypatch.setattr(image, "_context_folder", lambda: context)
     with relay(tmp_path, api) as between:
@@ -168,22 +168,6 @@ async def test_folders_are_not_looked_for_on_another_machine(
     async with open_sandbox(Settings(safety="off", data=(str(tmp_path),))) as sandbox:
         with pytest.raises(EngineError, match="on another machine"):
             await sandbox.run("1")
-
-
-def test_what_engines_say_of_themselves() -> None:
-    strong = {
-        "OSType": "linux",
-        "CgroupDriver": "systemd",
-        "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"],
-        "MemoryLimit": True,
-        "PidsLimit": True,
-        "CpuCfsQuota": True,
-    }
-    assert weaknesses(strong) == []
-    assert weaknesses({**strong, "CgroupDriver": "none"}) == ["it has no cgroups, so that no limit holds"]
-    assert weaknesses({**strong, "SecurityOptions": None}) == ["it has no seccomp"]
-    assert weaknesses({**strong, "MemoryLimit": False}) == ["it does not limit memory"]
-    assert weaknesses({**strong, "OSType": "windows"}) == ["it runs windows containers and not Linux ones"]
 
 
 async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenClient, engine: PrivateEngine) -> None:

@@ -201,3 +201,11 @@ def test_settings_stand_before_a_command_or_behind_it(tmp_path: Path) -> None:
     assert "timeout" in command("cache", "show", "--timeout", "soon").stderr
     for arguments in (("cache",), ("cache", "clear", "--cache-size", "1g")):
         assert "No container engine" in command(*arguments, DOCKER_HOST="tcp://127.0.0.1:1").stderr
+
+
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_an_open_network_is_warned_of(network: str) -> None:
+    ended = command("--network", network, "--out", "/dev/null/x")  # at which it ends
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1 + (network == "bridge")
+    assert ("network is bridge" in ended.stderr) == (network == "bridge")
