@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup venv demo test test-unit test-engine lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check later-python peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -22,6 +22,7 @@ help:
 	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
 	@echo "make probes-runsc  the attacks of tests/engine/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
+	@echo "make corpora     the programs of a folder of corpora (CORPORA=FOLDER): judged, run, and their imports known"
 	@echo "make compare-check  the static check beside those of others"
 	@echo "make later-python   the static check in Python 3.14, whose new syntax it does not know (npm)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
@@ -84,10 +85,13 @@ chaos: setup
 probes-runsc: setup
 	$(PYTHON) -m tests.long.probes_runsc $(PROBES)
 
-fuzz-check: setup
+fuzz-check: venv
 	$(PYTHON) -m tests.long.fuzz_check
 
-compare-check: setup
+corpora: setup
+	CORPORA="$(CORPORA)" $(PYTHON) -m pytest tests/long/corpora.py
+
+compare-check: venv
 	$(PYTHON) -m benchmarks.compare_check
 
 # The pinned packages of a folder's package-lock.json.

@@ -17,6 +17,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
+from tests.support.containers import containers_of
 from tests.support.local_index import make_wheel, serve_index
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -81,7 +82,7 @@ async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: Sandbox, api: APIC
         installed = await sandbox.install(name)
         assert await text_of(sandbox, f"import {name} as it; print(it.VERSION)") == "1.0\n"
         assert installed.packages == ((name, "1.0"),)
-    for container in api.containers(filters={"label": "mcp-agentrun.role=installer"}):
+    for container in containers_of(api, os.getpid(), "installer"):
         # Whatever it has left, and where: nothing outside of the folders of sandboxes and of uv's unpacked archives.
         searched = [
             "find",
@@ -96,7 +97,7 @@ async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: Sandbox, api: APIC
             "-name",
             "linked*",
         ]
-        found = api.exec_start(api.exec_create(container["Id"], searched)["Id"]).decode()
+        found = api.exec_start(api.exec_create(container, searched)["Id"]).decode()
         expected = r"/packages/(sandboxes/[0-9a-f]{32}/[0-9a-f]{16}/|lanes/uv\d/cache/archive-v\d+/[^/]+/)"
         for path in found.splitlines():
             assert re.match(expected, path), path
@@ -141,8 +142,8 @@ async def test_wheels_that_want_to_be_executed(sandbox: Sandbox, api: APIClient)
     await sandbox.reset(keep_packages=True)
     assert await text_of(sandbox, seen) == "False 1.0 1.0\n"
     assert (await sandbox.install("apkg<2")).packages == (("apkg", "1.0"),), "the installer's own tools are its own"
-    for container in api.containers(filters={"label": "mcp-agentrun.role=installer"}):
-        made = api.exec_create(container["Id"], ["find", "/workspace", "/tmp", "-name", "pth"])
+    for container in containers_of(api, os.getpid(), "installer"):
+        made = api.exec_create(container, ["find", "/workspace", "/tmp", "-name", "pth"])
         assert api.exec_start(made["Id"]) == b""
 
 

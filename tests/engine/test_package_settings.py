@@ -25,9 +25,9 @@ from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
 from mcp_agentrun.packages.installer import Installer, policy_of
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
-from tests.support.clients import server_parameters
+from tests.support.clients import server_parameters, server_process
 from tests.support.clients import text_of as answer_text_of
-from tests.support.containers import installer_of, installers_of, run_in_container, volume_of
+from tests.support.containers import containers_of, installer_of, installers_of, run_in_container, volume_of
 from tests.support.local_index import PASSWORD, digest_of, make_source, make_wheel, serve_index
 from tests.support.sandboxes import installing, open_sandbox, text_of
 
@@ -249,8 +249,8 @@ async def test_credentials_are_in_no_log_no_answer_and_no_description(
             for packages in ("aged", "no-such-thing", ["aged==1.0", "aged==2.0"], "sourced", "random-bytes"):
                 said.append(answer_text_of(await client.call_tool("install_package", {"packages": packages})))
             said.append(answer_text_of(await client.call_tool("run_python", {"code": "import aged, os; os.environ"})))
-            ours = api.containers(all=True, filters={"label": "mcp-agentrun.role"})
-            descriptions = [str(api.inspect_container(container["Id"])) for container in ours]
+            ours = containers_of(api, server_process().pid)
+            descriptions = [str(api.inspect_container(container)) for container in ours]
     assert "aged 2.0" in said[1] and "no-such-thing" in said[2]
     assert len(descriptions) >= 2
     for text in (log.read_text(), *said, *descriptions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tarfile
@@ -19,6 +20,7 @@ from mcp_agentrun.errors import InstallError, InvalidRequestError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
+from tests.support.containers import containers_of
 from tests.support.local_index import PASSWORD, gateway_of, make_wheel, serve_index, serve_proxy
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -199,10 +201,10 @@ async def test_what_code_imports_is_installed_if_well_known(sandbox: Sandbox) ->
 async def test_credentials_are_in_no_container_s_description(sandbox: Sandbox, api: APIClient) -> None:
     await sandbox.reset()
     await sandbox.install("apkg")
-    ours = api.containers(all=True, filters={"label": "mcp-agentrun.role"})
+    ours = containers_of(api, os.getpid())
     assert len(ours) >= 2
     for container in ours:
-        assert PASSWORD not in str(api.inspect_container(container["Id"]))
+        assert PASSWORD not in str(api.inspect_container(container))
     seen = await text_of(sandbox, "import os; print(dict(os.environ), open('/proc/self/mountinfo').read())")
     assert PASSWORD not in seen
 

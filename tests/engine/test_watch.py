@@ -17,7 +17,7 @@ from mcp_agentrun.errors import SandboxLostError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
-from tests.support.clients import OpenClient, facts_of, run, text_of
+from tests.support.clients import OpenClient, facts_of, run, server_process, text_of
 from tests.support.containers import container_of, containers_of
 from tests.support.sandboxes import begin, open_sandbox
 
@@ -151,10 +151,8 @@ async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, a
 
 
 def _kill_when_it_runs(api: APIClient, command: list[str]) -> None:
-    import psutil
-
     deadline = time.monotonic() + 30
-    (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+    server = server_process()
     while time.monotonic() < deadline:
         for container in containers_of(api, server.pid):
             if any(line[-1] == " ".join(command) for line in api.top(container)["Processes"]):

@@ -7,6 +7,7 @@ import sys
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+import psutil
 from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
@@ -40,3 +41,9 @@ def client_text(result: Any) -> str:
 def facts_of(result: CallToolResult) -> dict[str, Any]:
     assert result.meta is not None
     return result.meta["agentrun/run"]
+
+
+def server_process() -> psutil.Process:
+    """The one server that a client of this process has started."""
+    (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+    return server

@@ -17,7 +17,6 @@ from mcp_agentrun.safety.rules import built_in_rules, parse_rules
 from tests.support import CHECKOUT
 from tests.support.command_line import command
 
-CORPORA = CHECKOUT.parent / "shared" / "corpora"
 RULES = {rule.id: rule for rule in built_in_rules()}
 HOSTILE = "import shutil; shutil.rmtree('/')"
 
@@ -229,17 +228,6 @@ def test_an_operators_rules_apply_beside_ours() -> None:
 def test_malformed_rules_are_reported(old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_rules(OWN.replace(old, new))
-
-
-def corpus(name: str) -> list[dict[str, Any]]:
-    path = CORPORA / name
-    if not path.exists():
-        pytest.skip("the corpora are not here")
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def test_no_ordinary_program_of_the_corpus_is_refused() -> None:
-    assert [row["id"] for row in corpus("benign.jsonl") if not check(row["code"]).allowed] == []
 
 
 def test_the_command_line(tmp_path: Path) -> None:
