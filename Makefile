@@ -49,13 +49,13 @@ lint: venv
 test: lint test-unit test-engine
 
 test-unit: venv
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest -n 2 tests/unit
 
 test-engine: setup
-	$(PYTHON) -m pytest tests/engine
+	$(PYTHON) -m pytest -n 3 --dist loadscope tests/engine
 
 packages: setup
-	$(PYTHON) -m pytest -s tests/long/packages_real.py tests/long/display_real.py
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/packages_real.py tests/long/display_real.py
 
 known-packages: setup
 	$(PYTHON) -m tests.long.known_packages $(KNOWN)
@@ -80,7 +80,7 @@ load: setup
 	$(PYTHON) -m benchmarks.load $(LOAD)
 
 chaos: setup
-	$(PYTHON) -m pytest -s tests/long/chaos.py
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/chaos.py
 
 probes-runsc: setup
 	$(PYTHON) -m tests.long.probes_runsc $(PROBES)
@@ -89,7 +89,7 @@ fuzz-check: venv
 	$(PYTHON) -m tests.long.fuzz_check
 
 corpora: setup
-	CORPORA="$(CORPORA)" $(PYTHON) -m pytest tests/long/corpora.py
+	CORPORA="$(CORPORA)" $(PYTHON) -m pytest --timeout 0 tests/long/corpora.py
 
 compare-check: venv
 	$(PYTHON) -m benchmarks.compare_check
@@ -104,7 +104,7 @@ conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/co
 	$(PYTHON) -m tests.long.conformance
 
 later-python: setup tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
-	$(PYTHON) -m pytest tests/long/test_later_python.py
+	$(PYTHON) -m pytest --timeout 0 tests/long/test_later_python.py
 
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)

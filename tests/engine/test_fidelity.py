@@ -23,7 +23,8 @@ from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.settings import Settings
 from tests.support.sandboxes import open_sandbox
 
-pytestmark = pytest.mark.anyio
+# All scripts are run for the first test.
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 FOLDER = Path(__file__).parent / "fidelity"
 

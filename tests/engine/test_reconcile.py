@@ -95,3 +95,16 @@ async def test_a_spare_that_is_lost_is_replaced(api: APIClient) -> None:
                     pytest.fail(str(error))
         async with sessions.lease(Caller("one"), None) as lease:
             assert (await lease.sandbox.run("1")).output.text() == "1\n"
+
+
+async def test_a_spare_is_warm_and_as_it_was_made() -> None:
+    async with open_sessions(Settings(pool=1, pool_max=1, reserve=1)) as sessions:
+        with anyio.fail_after(60):
+            while sessions.spares < 1:
+                await anyio.sleep(0.02)
+        async with sessions.lease(Caller("one"), None) as lease:
+            result = await lease.sandbox.run("import sys; 'pandas' in sys.modules, 'pandas' in globals()")
+            assert result.output.text() == "(True, False)\n"
+            assert result.number == 1
+            assert not result.replaced
+            assert await lease.sandbox.files() == ([], 0)

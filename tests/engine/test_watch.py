@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -19,7 +18,7 @@ from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, facts_of, run, server_process, text_of
 from tests.support.containers import container_of, containers_of
-from tests.support.sandboxes import begin, open_sandbox
+from tests.support.sandboxes import open_sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -86,47 +85,6 @@ async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
             error = lost
     assert error is not None
     raise error
-
-
-async def test_the_deadline_of_a_run_holds_without_pings(
-    runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._OVERHEAD_SECONDS", 1.0)
-    async with open_sandbox(SETTINGS) as sandbox:
-        await sandbox.run("x = 1")
-        container = await anyio.to_thread.run_sync(container_of, api, sandbox)
-        await anyio.to_thread.run_sync(api.pause, container)
-        started = time.monotonic()
-        with pytest.raises(SandboxLostError, match="stopped answering"):
-            await sandbox.run("x", timeout=0.5)
-        assert time.monotonic() - started < 10
-        assert (await sandbox.run("1 + 1")).replaced
-
-
-async def test_cancelling_a_run_of_a_container_that_does_not_answer(
-    runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._CANCEL_SECONDS", 1.0)
-    async with open_sandbox(SETTINGS) as sandbox:
-        await sandbox.run("x = 1")
-        container = await anyio.to_thread.run_sync(container_of, api, sandbox)
-        with anyio.fail_after(20):
-            async with anyio.create_task_group() as tasks:
-                scope = await begin(tasks, sandbox, "import time; time.sleep(60)")
-                await anyio.to_thread.run_sync(api.pause, container)
-                scope.cancel()
-            assert (await sandbox.run("1 + 1")).replaced
-
-
-async def test_a_reset_of_a_container_that_has_gone(runner_image: str, api: APIClient) -> None:
-    async with open_sandbox(SETTINGS) as sandbox:
-        for keep_files in (False, True):
-            await sandbox.run("x = 1")
-            container = await anyio.to_thread.run_sync(container_of, api, sandbox)
-            await anyio.to_thread.run_sync(api.kill, container)
-            with pytest.raises(SandboxLostError, match="files are gone") if keep_files else nullcontext():
-                await sandbox.reset(keep_files=keep_files)
-            assert (await sandbox.run("'x' in globals()")).value == "False"
 
 
 async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, api: APIClient) -> None:

@@ -29,7 +29,6 @@ def programs() -> list[dict[str, Any]]:
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(600)
 async def test_programs_of_benchmarks_print_what_they_should(programs: list[dict[str, Any]], runner_image: str) -> None:
     rows = [row for row in programs if row["category"] in ("humaneval", "mbpp") and row["expected_stdout"] is not None]
     assert rows
