@@ -26,6 +26,7 @@ from tests.support.clients import OpenClient, server_parameters
 from tests.support.containers import volume_of
 from tests.support.own_only import own_only
 from tests.support.sandboxes import open_sandbox
+from tests.support.small import SMALL
 
 BACKEND = "asyncio"
 
@@ -70,6 +71,13 @@ def settings() -> Settings:
 async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
     """A sandbox that the tests of a module share; each leaves it usable."""
     async with open_sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+    """A sandbox whose every limit is soon reached, shared by the tests of a module."""
+    async with open_sandbox(SMALL) as sandbox:
         yield sandbox
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from tests.support.clients import client_text
-from tests.support.sandboxes import open_sandbox
 from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
@@ -151,12 +148,6 @@ FAILURES = {
 }
 
 
-@pytest.fixture(scope="module")
-async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
-    async with open_sandbox(SMALL) as sandbox:
-        yield sandbox
-
-
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_failure_is_explained_in_one_line(small: Sandbox, failure: str) -> None:
     code, words = FAILURES[failure]
@@ -187,6 +178,6 @@ UNEXPLAINED = {
 
 @pytest.mark.parametrize("failure", UNEXPLAINED)
 async def test_what_the_sandbox_is_not_behind_is_left_alone(small: Sandbox, failure: str) -> None:
-    result = await small.run(UNEXPLAINED[failure])
+    result = await small.run(UNEXPLAINED[failure], timeout=60)
     assert result.outcome == "error" and result.advice is None, result
     assert result.error is not None and 1 <= len(result.error.causes) <= 10

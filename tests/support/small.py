@@ -16,6 +16,10 @@ SMALL = Settings(
     shm_size=4 * MIB,
     inodes=200,
     pids=32,
+    open_files=64,
+    code_limit=10_000,
+    timeout=1,
+    max_timeout=60,
     preload=(),
     auto_install="off",
 )
