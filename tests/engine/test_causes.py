@@ -151,7 +151,7 @@ FAILURES = {
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_failure_is_explained_in_one_line(small: Sandbox, failure: str) -> None:
     code, words = FAILURES[failure]
-    result = await small.run(code, timeout=60)
+    result = await small.run(code)
     text = client_text(run_answer(result, SMALL, handle=None, new=False))
     assert result.advice is not None and words in result.advice and "\n" not in result.advice, text
     assert text.splitlines().count(f"[agentrun] {result.advice}") == 1
@@ -178,6 +178,6 @@ UNEXPLAINED = {
 
 @pytest.mark.parametrize("failure", UNEXPLAINED)
 async def test_what_the_sandbox_is_not_behind_is_left_alone(small: Sandbox, failure: str) -> None:
-    result = await small.run(UNEXPLAINED[failure], timeout=60)
+    result = await small.run(UNEXPLAINED[failure])
     assert result.outcome == "error" and result.advice is None, result
     assert result.error is not None and 1 <= len(result.error.causes) <= 10

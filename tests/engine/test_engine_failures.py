@@ -25,6 +25,7 @@ from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import EngineError
 from mcp_agentrun.settings import Settings
+from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, facts_of, run, text_of
 from tests.support.local_index import make_wheel
 from tests.support.private_engine import PrivateEngine, private_engine
@@ -139,7 +140,7 @@ async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
 async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
     api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = shutil.copytree(Path(image.__file__).parents[2] / "runner_image", tmp_path / "runner_image")
+    context = shutil.copytree(CHECKOUT / "runner_image", tmp_path / "runner_image")
     (context / "runner" / "more.py").write_text(f"# {tmp_path}")
     monkeypatch.setattr(image, "_context_folder", lambda: context)
     with relay(tmp_path, api) as between:
@@ -175,11 +176,9 @@ async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenCl
     rotated = output_mark[1:] + output_mark[0]
     async with open_client(env={"DOCKER_HOST": engine.url}) as client:
         # The output's mark is in no source: it is put together by the code.
-        code = (
-            f"# {code_mark}\nm = '{rotated}'\nline = m[-1] + m[:-1] + '\\n'\nprint(line * (100_000_000 // len(line)))"
-        )
+        code = f"# {code_mark}\nm = '{rotated}'\nline = m[-1] + m[:-1] + '\\n'\nprint(line * (20_000_000 // len(line)))"
         result = await run(client, code)
-        assert facts_of(result)["truncated"]["output"]["total"] > 99_000_000
+        assert facts_of(result)["truncated"]["output"]["total"] > 19_000_000
         assert output_mark in text_of(result)
         found = await anyio.to_thread.run_sync(
             lambda: [path for mark in (code_mark, output_mark) for path in _files_with(engine.data_root, mark.encode())]

@@ -13,7 +13,7 @@ import tarfile
 import threading
 import warnings
 import zipfile
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -254,18 +254,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, trap: Trap) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(root: Path, api: APIClient) -> Iterator[str]:
-    with serve_index(root, api) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
-    async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
 async def place_of(sandbox: Sandbox, api: APIClient, index: str) -> Callable[[str], Place]:
     """Where the installer unpacks a wheel, which an attacker can find out on an installation of its own."""
     await sandbox.install("probe")
@@ -378,16 +366,10 @@ def lock_files(place: Place) -> Members:
     return [("pylock.toml", lock), ("uv.lock", lock), ("requirements.txt", f"-e {place.folder}\n")]
 
 
-OTHER_FILES = [direct_url, direct_url_of_a_source, installed_by, entry_points, old_links, lock_files]
-
-
-@pytest.mark.parametrize("files", OTHER_FILES)
-async def test_other_files_of_a_wheel(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], files: Callable[[Place], Members]
-) -> None:
-    place = place_of("files" + files.__name__.replace("_", ""))
-    write_wheel(root / "simple" / place.name, place, [*executable(trap, place), *files(place)])
-    await require_harmless(sandbox, trap, place)
+OTHER_FILES: dict[str, Callable[[Place], Members]] = {
+    made.__name__: made
+    for made in (direct_url, direct_url_of_a_source, installed_by, entry_points, old_links, lock_files)
+}
 
 
 RECORDS: dict[str, str] = {
@@ -397,15 +379,6 @@ RECORDS: dict[str, str] = {
     "wrong hashes": "RECORD_payload.py,sha256=AAAA,1\nbackend.py,md5=x,-1\n",
     "not CSV": '"\n-e /packages\n,,,,,\n',
 }
-
-
-@pytest.mark.parametrize("record", RECORDS)
-async def test_records_that_lie(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], record: str
-) -> None:
-    place = place_of("record" + re.sub("[^a-z]", "", record.lower()))
-    write_wheel(root / "simple" / place.name, place, executable(trap, place), record=RECORDS[record])
-    await require_harmless(sandbox, trap, place)
 
 
 NEEDS: dict[str, str] = {
@@ -422,15 +395,26 @@ NEEDS: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("need", NEEDS)
-async def test_dependencies_that_lead_elsewhere(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], need: str
+FAULTS = [
+    *(("file", name) for name in OTHER_FILES),
+    *(("record", name) for name in RECORDS),
+    *(("needs", name) for name in NEEDS),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), FAULTS)
+async def test_wheels_that_lie(
+    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], kind: str, name: str
 ) -> None:
-    place = place_of("needs" + re.sub("[^a-z]", "", need.lower()))
-    about = metadata(place.name, more=NEEDS[need].format(folder=place.folder, url=place.url))
-    write_wheel(
-        root / "simple" / place.name, place, executable(trap, place), replaced={f"{place.info}/METADATA": about}
-    )
+    place = place_of(kind + re.sub("[^a-z]", "", name.lower()))
+    folder, added = root / "simple" / place.name, executable(trap, place)
+    if kind == "file":
+        write_wheel(folder, place, [*added, *OTHER_FILES[name](place)])
+    elif kind == "record":
+        write_wheel(folder, place, added, record=RECORDS[name])
+    else:
+        about = metadata(place.name, more=NEEDS[name].format(folder=place.folder, url=place.url))
+        write_wheel(folder, place, added, replaced={f"{place.info}/METADATA": about})
     await require_harmless(sandbox, trap, place)
 
 

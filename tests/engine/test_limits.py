@@ -16,7 +16,6 @@ FILL = "with open('{}/big', 'wb') as f:\n    while True: f.write(bytes(1 << 20))
 MANY = "for n in range(10_000): open(f'{}/{{n}}', 'w').close()"
 
 LIMITS = {
-    "time": ("while True: pass", "its time limit of 1 s was over. Do less in one call."),
     "memory, killed": ("blocks = [b'x' * (16 << 20) for _ in range(100)]", "more than the sandbox's 320 MiB of memory"),
     "memory, refused": ("bytearray(1 << 45)", "The sandbox has 320 MiB of memory in all."),
     "processes": (
@@ -48,6 +47,15 @@ LIMITS = {
         "killed during the run by SIGSYS: the sandbox does not allow that system call",
     ),
 }
+
+
+async def test_the_time_limit_is_named(small: Sandbox) -> None:
+    result = await small.run("while True: pass", timeout=1)
+    assert result.outcome == "timeout"
+    for ceiling, advice in ((1, "Do less in one call."), (60, "Do less in one call, or pass a larger `timeout`")):
+        settings = SMALL.model_copy(update={"max_timeout": ceiling})
+        answer = text_of(run_answer(result, settings, handle=None, new=False))
+        assert f"its time limit of 1 s was over. {advice}" in answer
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,18 +60,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         simple / "pather", "pather", files={"pather.pth": "import os; open('/workspace/pth', 'w').write('ran')\n"}
     )
     return root
-
-
-@pytest.fixture(scope="module")
-def index(root: Path, api: APIClient) -> Iterator[str]:
-    with serve_index(root, api) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
-    async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as sandbox:
-        yield sandbox
 
 
 @pytest.mark.parametrize("name", [*CLIMBERS, "symlinked"])
