@@ -25,5 +25,5 @@ def index(root: Path, api: APIClient) -> Iterator[str]:
 @pytest.fixture(scope="module")
 async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
     """A sandbox that installs from *index*, shared by the tests of a module."""
-    async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as sandbox:
+    async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as sandbox:
         yield sandbox

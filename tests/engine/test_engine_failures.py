@@ -123,7 +123,7 @@ async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
     api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_wheel(tmp_path / "wheels", "housed")
-    settings = Settings(safety="off", wheelhouse=tmp_path / "wheels", offline=True)
+    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path / "wheels", offline=True)
     with relay(tmp_path, api) as between:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
         async with open_sandbox(settings, NetworkSettings()) as sandbox:
@@ -166,7 +166,7 @@ async def test_folders_are_not_looked_for_on_another_machine(
         return client, tried
 
     monkeypatch.setattr(docker, "connect", by_ssh)
-    async with open_sandbox(Settings(safety="off", data=(str(tmp_path),))) as sandbox:
+    async with open_sandbox(Settings(safety="off", preload=(), data=(str(tmp_path),))) as sandbox:
         with pytest.raises(EngineError, match="on another machine"):
             await sandbox.run("1")
 

@@ -548,7 +548,7 @@ async def test_index_pages_that_lie(runner_image: str, trap: Trap, api: APIClien
     pages = PAGES[lie](wheel, source)
     pages |= served_files(wheel, source, *honest) | {"/simple/honest/": listed("honest", *map(file_of, honest))}
     with serve_pages(api, pages) as url:
-        async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=url)) as sandbox:
+        async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=url)) as sandbox:
             await require_harmless(sandbox, trap, Place("lied", "", ""))
 
 
@@ -583,7 +583,7 @@ async def test_a_wheelhouse_with_hostile_files(runner_image: str, trap: Trap, tm
     if os.name != "nt":
         os.mkfifo(tmp_path / "fifo-1.0-py3-none-any.whl")
     write_source(tmp_path, "evil", trap.payload)
-    settings = Settings(safety="off", wheelhouse=tmp_path, offline=True)
+    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True)
     async with open_sandbox(settings, NetworkSettings()) as sandbox:
         await require_harmless(sandbox, trap, place)
         for name in ("evil", "good", "folder", "gone", "fifo", "a"):
@@ -605,8 +605,8 @@ async def test_an_installation_that_fails_spoils_none_of_its_other_packages(
         (folder / path.name).write_bytes(path.read_bytes())
     with serve_index(tmp_path, api) as url:
         for settings, network in (
-            (Settings(safety="off", wheelhouse=house, offline=True), NetworkSettings()),
-            (Settings(safety="off"), NetworkSettings(index_url=url)),
+            (Settings(safety="off", preload=(), wheelhouse=house, offline=True), NetworkSettings()),
+            (Settings(safety="off", preload=()), NetworkSettings(index_url=url)),
         ):
             async with open_sandbox(settings, network) as sandbox:
                 with pytest.raises(InstallError, match="does not match"):
@@ -733,7 +733,7 @@ async def test_what_a_build_reaches(runner_image: str, api: APIClient, tmp_path:
     make_wheel(tmp_path / "simple" / "honest", "honest", "1.0")
     probing_source(tmp_path / "simple" / "prober", secret)
     write_source(tmp_path / "simple" / "evil", "evil", trap.payload)
-    settings = Settings(safety="off", packages_build=True)
+    settings = Settings(safety="off", preload=(), packages_build=True)
     with serve_index(tmp_path, api, credentials=f"someone:{secret}") as url:
         network = NetworkSettings(index_url=url)
         async with open_sandbox(settings, network) as sandbox, open_sandbox(settings, network) as other:

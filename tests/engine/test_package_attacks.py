@@ -154,8 +154,8 @@ for place in places:
 print(sorted({place for place in left if place.startswith(('/packages', sys.prefix))}), len(left) > 0)
 """
     async with (
-        open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as one,
-        open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as other,
+        open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as one,
+        open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as other,
     ):
         await one.install("apkg<2")
         assert await text_of(one, poison) == "[] True\n"
@@ -243,7 +243,7 @@ async def test_user_code_that_tries_while_an_installation_runs(runner_image: str
 
     with serve_index(root, api, is_modern=True, on_half=on_half) as url:
         host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
-        async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=url)) as sandbox:
+        async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=url)) as sandbox:
             await sandbox.install("apkg")
             await text_of(sandbox, ATTACK.replace("HOST", repr(host)).replace("PORT", port))
             assert ("bulky", "1.0") in (await sandbox.install("bulky")).packages

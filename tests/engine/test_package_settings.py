@@ -192,7 +192,9 @@ async def test_files_of_a_wheelhouse_that_are_no_distributions_are_skipped(
     for name in ("good-1.0-py3-none-any (1).whl", "good.whl", "notes.zip", "good-1.0.tar.gz.part", "\u00e9-1.0.tar.gz"):
         (wheelhouse / name).write_bytes(wheel.read_bytes())
     (wheelhouse / "folder-1.0-py3-none-any.whl").mkdir()
-    async with open_sandbox(Settings(safety="off", wheelhouse=wheelhouse, offline=True), NetworkSettings()) as sandbox:
+    async with open_sandbox(
+        Settings(safety="off", preload=(), wheelhouse=wheelhouse, offline=True), NetworkSettings()
+    ) as sandbox:
         assert (await sandbox.install("good")).packages == (("good", "1.0"),)
     assert "good-1.0-py3-none-any (1).whl" in caplog.text
 
@@ -200,7 +202,7 @@ async def test_files_of_a_wheelhouse_that_are_no_distributions_are_skipped(
 async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
     api: APIClient, index: str, own_image: str
 ) -> None:
-    settings = Settings(safety="off", image=own_image, cache_size=8 << 20)
+    settings = Settings(safety="off", preload=(), image=own_image, cache_size=8 << 20)
     engine = DockerEngine.from_settings(settings)
     try:
         async with (
@@ -336,7 +338,7 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
             asked.set()
             go_on.wait(60)
 
-    settings = Settings(safety="off", image=own_image)
+    settings = Settings(safety="off", preload=(), image=own_image)
     engine = DockerEngine.from_settings(settings)
     try:
         with serve_index(root, api, is_modern=True, on_half=on_half) as url:

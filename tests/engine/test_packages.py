@@ -54,7 +54,11 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
 @pytest.fixture(scope="module")
 async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
     settings = Settings(
-        safety="off", packages_deny=("badpkg", "apkg>2"), packages_size=32 << 20, packages_allow=("*", "allowed")
+        safety="off",
+        preload=(),
+        packages_deny=("badpkg", "apkg>2"),
+        packages_size=32 << 20,
+        packages_allow=("*", "allowed"),
     )
     async with open_sandbox(settings, NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
@@ -226,7 +230,7 @@ async def test_a_cancelled_installation_leaves_a_consistent_state(sandbox: Sandb
 async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "housed", "1.5", needs=("housed-too",))
     make_wheel(tmp_path, "housed-too")
-    settings = Settings(safety="off", wheelhouse=tmp_path, offline=True, preinstall=("housed-too",))
+    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True, preinstall=("housed-too",))
     async with open_sandbox(settings, NetworkSettings()) as sandbox:
         assert await text_of(sandbox, "import housed_too; housed_too.VERSION") == "'1.0'\n"
         assert ("housed", "1.5") in (await sandbox.install("housed")).packages
@@ -272,7 +276,7 @@ async def test_behind_a_proxy_with_its_own_authority(runner_image: str, api: API
 
 async def test_the_cache_is_shown(runner_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "cached-only-here")
-    settings = Settings(safety="off", wheelhouse=tmp_path, offline=True)
+    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True)
     engine = DockerEngine(recipe=ImageRecipe())
     try:
         async with (

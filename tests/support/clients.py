@@ -11,6 +11,8 @@ import psutil
 from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
+from tests.support import BARE
+
 
 class OpenClient(Protocol):
     def __call__(
@@ -21,7 +23,7 @@ class OpenClient(Protocol):
 def server_parameters(*arguments: str, env: dict[str, str] | None = None) -> StdioServerParameters:
     """How a client starts our server, with this process's environment."""
     return StdioServerParameters(
-        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **(env or {})}
+        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **BARE, **(env or {})}
     )
 
 

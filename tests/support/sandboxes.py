@@ -49,7 +49,9 @@ async def open_sandbox(
 
 @asynccontextmanager
 async def installing(index: str, **settings: Any) -> AsyncGenerator[Sandbox]:
-    async with open_sandbox(Settings(safety="off", **settings), NetworkSettings(index_url=index)) as sandbox:
+    async with open_sandbox(
+        Settings(safety="off", preload=(), **settings), NetworkSettings(index_url=index)
+    ) as sandbox:
         yield sandbox
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+
+from tests.support import BARE
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -43,7 +46,11 @@ LIST = {"jsonrpc": "2.0", "method": "tools/list"}
 def impatient_server() -> Generator[subprocess.Popen[bytes]]:
     """One that has shaken hands with its client."""
     server = subprocess.Popen(
-        [sys.executable, "-c", IMPATIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", IMPATIENT],
+        env={**os.environ, **BARE},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         with server:
