@@ -103,7 +103,7 @@ compare-check: venv
 conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.conformance
 
-later-python: setup tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
+later-python: venv tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
 	$(PYTHON) -m pytest --timeout 0 tests/long/test_later_python.py
 
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
