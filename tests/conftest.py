@@ -19,7 +19,7 @@ from mcp_agentrun.engine.docker import image as image_module
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
@@ -68,14 +68,14 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="module")
-async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox that the tests of a module share; each leaves it usable."""
     async with open_sandbox() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
-async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox whose every limit is soon reached, shared by the tests of a module."""
     async with open_sandbox(SMALL) as sandbox:
         yield sandbox

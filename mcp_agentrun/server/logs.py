@@ -82,7 +82,7 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
     """Log from the level on that *settings* name, of libraries at most from ``warning`` on, and begin with what an
     operator should know of the settings.
     """
-    level: int = getattr(logging, settings.log_level.upper())
+    level: int = getattr(logging, settings.mcp.log_level.upper())
     # Below "warning", libraries log what they carry: what tools have answered, and that is the user's.
     logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, level), force=True)
     logging.getLogger(__name__.partition(".")[0]).setLevel(level)
@@ -95,14 +95,14 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
             handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if format_ == "json":
         logging.captureWarnings(True)
-    for folder in settings.data_folders:
+    for folder in settings.access.data:
         logger.warning(
             "data: code in the sandboxes reads %s. It can lock files there (flock), which programs that lock them wait "
             "for, and use sockets and FIFOs that are made there later, where their permissions let others",
-            folder.path,
+            folder,
         )
-    if settings.network != "none":
+    if settings.access.network != "none":
         logger.warning(
             "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
-            settings.network,
+            settings.access.network,
         )

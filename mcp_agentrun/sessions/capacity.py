@@ -6,7 +6,7 @@ from collections import deque
 
 import anyio
 
-from ..sandbox import Sandbox
+from ..sandbox import AsyncSandbox
 
 __all__ = ["Open", "Place", "Room"]
 
@@ -27,7 +27,7 @@ class Place:
 class Open:
     """A sandbox that is kept open until `closing` is set."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: AsyncSandbox) -> None:
         self.sandbox = sandbox
         self.closing = anyio.Event()
 

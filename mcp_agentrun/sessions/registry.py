@@ -15,12 +15,8 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import contained
-from ..engine import Engine
-from ..engine.network import NetworkSettings
 from ..errors import InvalidRequestError, NotReadyError, UnavailableError
-from ..packages.installer import Installer
-from ..sandbox import Sandbox
-from ..settings import Settings
+from ..sandbox import AsyncRuntime, AsyncSandbox
 from .capacity import Open, Place, Room
 from .pool import WarmPool
 from .readiness import Readiness
@@ -80,7 +76,7 @@ class _Session:
 class Lease:
     """A sandbox for the time of one call, in which it does not expire."""
 
-    sandbox: Sandbox
+    sandbox: AsyncSandbox
     handle: str | None
     """By which it is reached; None for the client's own."""
     is_new: bool = False
@@ -95,20 +91,19 @@ class Sessions:
     :param is_shared: it serves many clients, who may vanish: sandboxes expire, and some are kept ready.
     """
 
-    def __init__(
-        self, engine: Engine, settings: Settings, network: NetworkSettings, *, is_shared: bool = False
-    ) -> None:
-        self.settings = settings
+    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False) -> None:
+        self.settings = settings = runtime.settings
         self.is_shared = is_shared
-        self._engine = engine
-        self._installer = Installer(engine, settings, network)
+        self._runtime = runtime
+        self._engine = engine = runtime.engine
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
         self._keeping: TaskGroup | None = None
         self._readiness = Readiness(engine.sandboxes)
         self._all: set[Open] = set()
-        self._room = Room(settings.max_total if is_shared else settings.max_sandboxes)
-        self._pool = WarmPool(self._spare, self._room, settings.pool, settings.pool_max) if is_shared else None
+        self._room = Room(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
+        ready = settings.serve.pool, settings.serve.pool_max
+        self._pool = WarmPool(self._spare, self._room, *ready) if is_shared else None
         self._own: dict[Hashable, _Session] = {}
         self._by_handle: dict[str, _Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
@@ -121,8 +116,7 @@ class Sessions:
         self._closing = anyio.Event()
 
     async def __aenter__(self) -> Sessions:
-        self._stack.push_async_callback(self._engine.aclose)
-        await self._stack.enter_async_context(self._installer)
+        await self._stack.enter_async_context(self._runtime)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._closing.set)
         self._keeping = await self._stack.enter_async_context(anyio.create_task_group())
@@ -200,7 +194,7 @@ class Sessions:
                     raise
 
     @contextmanager
-    def reading(self, caller: Caller, handle: str | None) -> Generator[Sandbox | None]:
+    def reading(self, caller: Caller, handle: str | None) -> Generator[AsyncSandbox | None]:
         """The sandbox of *caller* with that handle, or its own one, which does not expire meanwhile; None where there
         is none. To read is to use it.
         """
@@ -212,7 +206,7 @@ class Sessions:
             yield session.opened.sandbox
 
     @contextmanager
-    def listing(self, caller: Caller) -> Generator[dict[str | None, Sandbox]]:
+    def listing(self, caller: Caller) -> Generator[dict[str | None, AsyncSandbox]]:
         """The sandboxes that *caller* has, by handle; the client's own has none. They don't expire meanwhile, but many
         clients list again and again by themselves, so that this is no use of them.
 
@@ -338,7 +332,7 @@ class Sessions:
         taken = self._awaited[caller.principal] + sum(
             session.caller.principal == caller.principal for session in (*self._own.values(), *self._by_handle.values())
         )
-        if taken >= self.settings.max_sandboxes:
+        if taken >= self.settings.limits.max_sandboxes:
             self.refused["share"] += 1
             raise UnavailableError(
                 f"You have {taken} sandboxes already, the most that this server allows. Use one of those that you have."
@@ -349,7 +343,7 @@ class Sessions:
         be measured yet.
         """
         free = await self._engine.free_memory() if self.is_shared else None
-        if free is not None and free < self.settings.reserve + NEED * (self._room.starting + 1):
+        if free is not None and free < self.settings.serve.reserve + NEED * (self._room.starting + 1):
             self.refused["memory"] += 1
             raise UnavailableError(
                 "The server is busy: its machine has too little memory left for another sandbox. Call again later."
@@ -357,7 +351,7 @@ class Sessions:
         place.is_starting = True
 
     async def _wait_for_room(self, deadline: float) -> Place | Open:
-        if self._room.waiting >= self.settings.queue:
+        if self._room.waiting >= self.settings.limits.queue:
             self.refused["queue"] += 1
             raise UnavailableError("The server is busy: others are waiting for a sandbox already. Call again later.")
         with anyio.CancelScope(deadline=deadline):
@@ -385,7 +379,7 @@ class Sessions:
     async def _keep_open(self, place: Place, *, task_status: TaskStatus[Open]) -> None:
         opened: Open | None = None
         try:
-            async with Sandbox(self._engine, self.settings, installer=self._installer) as sandbox:
+            async with self._runtime.sandbox() as sandbox:
                 opened = Open(sandbox)
                 self._all.add(opened)
                 task_status.started(opened)
@@ -403,7 +397,7 @@ class Sessions:
                 self._all.discard(opened)
             place.leave()
 
-    async def _note_start(self, sandbox: Sandbox, place: Place) -> None:
+    async def _note_start(self, sandbox: AsyncSandbox, place: Place) -> None:
         with contextlib.suppress(Exception):  # whoever uses it is told
             await sandbox.ready()
         place.is_starting = False
@@ -424,7 +418,7 @@ class Sessions:
         while True:
             now, due = anyio.current_time(), float("inf")
             for session in (*self._own.values(), *self._by_handle.values()):
-                end = min(session.used + self.settings.idle_ttl, session.began + self.settings.max_ttl)
+                end = min(session.used + self.settings.serve.idle_ttl, session.began + self.settings.serve.max_ttl)
                 if session.calls:
                     continue
                 if end > now:
@@ -438,7 +432,7 @@ class Sessions:
                     self._expired.popitem(last=False)
                 logger.info("a sandbox has expired")
                 self._close(session)
-            await anyio.sleep(max(0.05, min(due - now, self.settings.idle_ttl / 4, RECONCILE_SECONDS)))
+            await anyio.sleep(max(0.05, min(due - now, self.settings.serve.idle_ttl / 4, RECONCILE_SECONDS)))
 
     async def reconcile(self) -> None:
         """Compare what the engine runs with what there should be: containers that nobody knows are removed, and

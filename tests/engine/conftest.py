@@ -9,7 +9,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.local_index import serve_index
 from tests.support.sandboxes import open_sandbox
@@ -23,7 +23,7 @@ def index(root: Path, api: APIClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox that installs from *index*, shared by the tests of a module."""
     async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as sandbox:
         yield sandbox

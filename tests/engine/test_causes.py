@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from tests.support.clients import client_text
 from tests.support.small import SMALL
@@ -149,7 +149,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_failure_is_explained_in_one_line(small: Sandbox, failure: str) -> None:
+async def test_a_failure_is_explained_in_one_line(small: AsyncSandbox, failure: str) -> None:
     code, words = FAILURES[failure]
     result = await small.run(code)
     text = client_text(run_answer(result, SMALL, handle=None, new=False))
@@ -177,7 +177,7 @@ UNEXPLAINED = {
 
 
 @pytest.mark.parametrize("failure", UNEXPLAINED)
-async def test_what_the_sandbox_is_not_behind_is_left_alone(small: Sandbox, failure: str) -> None:
+async def test_what_the_sandbox_is_not_behind_is_left_alone(small: AsyncSandbox, failure: str) -> None:
     result = await small.run(UNEXPLAINED[failure])
     assert result.outcome == "error" and result.advice is None, result
     assert result.error is not None and 1 <= len(result.error.causes) <= 10

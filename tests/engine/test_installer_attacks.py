@@ -26,7 +26,7 @@ from docker import APIClient
 
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError, InstallError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.local_index import digest_of, gateway_of, make_source, make_wheel, serve_index
@@ -254,7 +254,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, trap: Trap) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def place_of(sandbox: Sandbox, api: APIClient, index: str) -> Callable[[str], Place]:
+async def place_of(sandbox: AsyncSandbox, api: APIClient, index: str) -> Callable[[str], Place]:
     """Where the installer unpacks a wheel, which an attacker can find out on an installation of its own."""
     await sandbox.install("probe")
     found: list[str] = []
@@ -266,7 +266,7 @@ async def place_of(sandbox: Sandbox, api: APIClient, index: str) -> Callable[[st
     return lambda name: Place(name, kept[0].replace("/probe/", f"/{name}/"), f"{index}evil/evil-1.0.tar.gz")
 
 
-async def require_harmless(sandbox: Sandbox, trap: Trap, place: Place) -> None:
+async def require_harmless(sandbox: AsyncSandbox, trap: Trap, place: Place) -> None:
     """Install what *place* names, alone and then again beside another package, and see that nothing was executed, that
     nothing else was installed, and that the other package is right.
     """
@@ -276,7 +276,7 @@ async def require_harmless(sandbox: Sandbox, trap: Trap, place: Place) -> None:
         assert {name for name, _ in (await sandbox.install(place.name)).packages} <= allowed
     await sandbox.reset()
     try:
-        installed = await sandbox.install([place.name, "honest<2"])
+        installed = await sandbox.install(place.name, "honest<2")
     except InstallError:
         installed = await sandbox.install("honest<2")
     assert {name for name, _ in installed.packages} <= allowed
@@ -288,7 +288,7 @@ async def require_harmless(sandbox: Sandbox, trap: Trap, place: Place) -> None:
 
 @pytest.mark.parametrize("liar", LIARS)
 async def test_metadata_of_others_that_a_wheel_carries(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], liar: Callable[..., Members]
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], liar: Callable[..., Members]
 ) -> None:
     """All lines at once in one wheel, and then each in a wheel of its own, by the shape that has worked once."""
     place = place_of(f"liar{liar.__name__.replace('_', '')}")
@@ -303,7 +303,7 @@ async def test_metadata_of_others_that_a_wheel_carries(
 
 @pytest.mark.parametrize("line", LINES)
 async def test_lines_in_place_of_a_version(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], line: str
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], line: str
 ) -> None:
     place = place_of("line" + re.sub("[^a-z]", "", line.lower()))
     version = LINES[line].format(folder=place.folder, url=place.url)
@@ -315,7 +315,7 @@ async def test_lines_in_place_of_a_version(
 @pytest.mark.parametrize("line", ["editable", "carriage return", "URL of a source", "continuation", "requirements"])
 @pytest.mark.parametrize("liar", REPLACING)
 async def test_metadata_of_its_own_that_lies(
-    sandbox: Sandbox,
+    sandbox: AsyncSandbox,
     root: Path,
     trap: Trap,
     place_of: Callable[[str], Place],
@@ -404,7 +404,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("kind", "name"), FAULTS)
 async def test_wheels_that_lie(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], kind: str, name: str
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], kind: str, name: str
 ) -> None:
     place = place_of(kind + re.sub("[^a-z]", "", name.lower()))
     folder, added = root / "simple" / place.name, executable(trap, place)
@@ -610,7 +610,7 @@ async def test_an_installation_that_fails_spoils_none_of_its_other_packages(
         ):
             async with open_sandbox(settings, network) as sandbox:
                 with pytest.raises(InstallError, match="does not match"):
-                    await sandbox.install(["malformed", "honest"])
+                    await sandbox.install("malformed", "honest")
                 for _ in range(2):
                     assert (await sandbox.install("honest")).packages == (("honest", "1.0"),)
                     assert await text_of(sandbox, "import honest; honest.VERSION") == "'1.0'\n"
@@ -648,7 +648,7 @@ async def test_an_installation_that_fails_spoils_none_of_its_other_packages(
     ],
 )
 async def test_requirements_that_are_none(
-    sandbox: Sandbox, trap: Trap, place_of: Callable[[str], Place], asked: str
+    sandbox: AsyncSandbox, trap: Trap, place_of: Callable[[str], Place], asked: str
 ) -> None:
     place = place_of("probe")
     await sandbox.reset()

@@ -13,7 +13,7 @@ from docker import APIClient
 
 from mcp_agentrun.engine import link
 from mcp_agentrun.errors import SandboxLostError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, facts_of, run, server_process, text_of
@@ -66,7 +66,7 @@ async def test_a_sandbox_that_is_lost_is_replaced(
         assert (await sibling.run("x")).value == "2"
 
 
-async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
+async def _hit_in_a_run(sandbox: AsyncSandbox, hit: Callable[[], Any]) -> None:
     begun = anyio.Event()
 
     async def on_output(_: bytes) -> None:
@@ -80,7 +80,7 @@ async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(strike)
         try:
-            await sandbox.run("print(1, flush=True); import time; time.sleep(60)", on_output=on_output)
+            await sandbox.run("print(1, flush=True); import time; time.sleep(60)", on_bytes=on_output)
         except SandboxLostError as lost:
             error = lost
     assert error is not None

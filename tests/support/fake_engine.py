@@ -12,6 +12,7 @@ from anyio.abc import ByteStream
 
 from mcp_agentrun.engine import ContainerSpec, Report
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode, encode_json
@@ -125,7 +126,7 @@ class FakeEngine:
             yield
             self._tasks.cancel_scope.cancel()
 
-    async def ensure_image(self, report: Report) -> str:
+    async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         await self.has_image.wait()
         return "image"
 
@@ -187,7 +188,10 @@ class FakeEngine:
 async def open_sessions(settings: Settings, engine: FakeEngine | None = None) -> AsyncGenerator[Sessions]:
     """The sessions of a server that stands on *engine*."""
     engine = engine or FakeEngine()
-    async with engine.running(), Sessions(engine, settings, NetworkSettings(), is_shared=True) as sessions:
+    async with (
+        engine.running(),
+        Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True) as sessions,
+    ):
         yield sessions
 
 

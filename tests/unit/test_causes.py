@@ -7,6 +7,7 @@ import pytest
 from mcp_agentrun.packages.known import WELL_KNOWN
 from mcp_agentrun.sandbox import Cause, RunError
 from mcp_agentrun.sandbox.causes import Lacking, explain
+from mcp_agentrun.settings import Settings
 from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +42,7 @@ def test_names_of_packages_are_read_out_of_messages(text: str) -> None:
 
 
 async def test_with_a_network_nothing_is_said_of_it() -> None:
-    open_ = SMALL.model_copy(update={"network": "bridge"})
+    open_ = Settings(network="bridge")
     error = RunError("gaierror", "[Errno -2] Name or service not known", 1, (Cause("gaierror", "", 101),))
     assert explain("error", error, b"Temporary failure in name resolution\n", open_, None) is None
 

@@ -16,6 +16,7 @@ import pytest
 from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.sandbox import FileChange, Output, Result
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import (
@@ -23,7 +24,7 @@ from mcp_agentrun.server.mcp.resources import (
     OutFolder,
     _safe_name,  # pyright: ignore[reportPrivateUsage]
 )
-from mcp_agentrun.settings import Settings, load
+from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import unmarked
 from mcp_agentrun.wire.codec import Kind, encode_json
 from tests.support.clients import client_text
@@ -75,7 +76,7 @@ def test_frames_of_pictures_are_hostile() -> None:
 @pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder", "~nobody-of-that-name/data"])
 def test_folders_that_are_no_data(folder: str) -> None:
     with pytest.raises(SettingsError, match="data"):
-        load({"data": folder}, environ={})
+        HostResources.from_settings(Settings(data=(folder,)))
 
 
 # -- the client's side
@@ -125,7 +126,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(before: tuple[str, .
     refused = command(*before, "--out", folder)
     gc.collect()  # the socket that it listened on, which the end of the process would have closed
     assert refused.returncode == 2
-    assert f"out: the folder {folder} can't be made: " in refused.stderr
+    assert f"out (flag): the folder {folder} can't be made: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -8,17 +8,17 @@ import anyio
 import pytest
 
 from mcp_agentrun.errors import SandboxLostError
-from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import FakeEngine
+from tests.support.sandboxes import sandbox_on
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._OVERHEAD_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._OVERHEAD_SECONDS", 0.1)
     engine = FakeEngine()
-    async with engine.running(), Sandbox(engine, Settings()) as sandbox:
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
         await sandbox.run("x = 1")
         engine.frozen.update(engine.containers)
         with anyio.fail_after(30), pytest.raises(SandboxLostError, match="stopped answering"):
@@ -27,9 +27,9 @@ async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.Mon
 
 
 async def test_cancelling_a_run_of_a_container_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._CANCEL_SECONDS", 0.1)
     engine = FakeEngine()
-    async with engine.running(), Sandbox(engine, Settings()) as sandbox:
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
         await sandbox.run("x = 1")
         engine.frozen.update(engine.containers)
         with anyio.fail_after(30):
@@ -43,7 +43,7 @@ async def test_cancelling_a_run_of_a_container_that_does_not_answer(monkeypatch:
 @pytest.mark.parametrize("keep_files", [False, True])
 async def test_a_reset_of_a_container_that_has_gone(keep_files: bool) -> None:
     engine = FakeEngine()
-    async with engine.running(), Sandbox(engine, Settings()) as sandbox:
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
         await sandbox.run("x = 1")
         (container,) = engine.containers
         engine.lose(container)

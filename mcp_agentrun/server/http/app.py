@@ -6,7 +6,6 @@ import contextlib
 import errno
 import ipaddress
 import logging
-import os
 import signal
 import socket
 import sys
@@ -25,10 +24,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ...engine.docker.engine import DockerEngine
-from ...engine.network import NetworkSettings
 from ...errors import AgentRunError, SettingsError
 from ...process_exit import INTERRUPTED, exit_at_once
+from ...sandbox import AsyncRuntime
 from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
@@ -55,23 +53,24 @@ def serve_http(settings: Settings) -> NoReturn:
     :raises SettingsError: it would be open to others without a token, the token file is of no use, or the address is
         taken or not this machine's.
     """
-    configure_logging(settings, settings.log_format)
-    tokens = ResourceServer.from_settings(settings) if settings.auth else None
-    if settings.auth and tokens is None:
+    configure_logging(settings, settings.serve.log_format)
+    tokens = ResourceServer.from_settings(settings) if settings.serve.auth else None
+    if settings.serve.auth and tokens is None:
         where = default_token_file()
-        tokens, new = (Tokens.from_file(named), None) if (named := settings.token_file) else Tokens.generated(where)
+        named = settings.serve.token_file
+        tokens, new = (Tokens.from_file(named), None) if named else Tokens.generated(where)
         if new is not None:
             # Where stderr is for a machine to read, it has no part in secrets.
-            told = sys.stderr if settings.log_format == "text" else sys.stdout
+            told = sys.stderr if settings.serve.log_format == "text" else sys.stdout
             told.write(f"A token was made and is kept in {where}. Clients send it as\n")
             told.write(f"  Authorization: Bearer {new}\n")
             told.flush()
-    elif not settings.auth and not is_loopback(settings.host) and not settings.allow_public_without_auth:
+    elif not (settings.serve.auth or is_loopback(settings.serve.host) or settings.serve.allow_public_without_auth):
         raise SettingsError(
-            f"without a token, everybody who reaches {settings.host} could run code here; leave `auth` on, listen "
-            "on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
+            f"without a token, everybody who reaches {settings.serve.host} could run code here; leave `auth` on, "
+            "listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
-    listening = _listen(settings.host, settings.port)
+    listening = _listen(settings.serve.host, settings.serve.port)
     try:
         code = anyio.run(_serve, settings, tokens, listening)
     except KeyboardInterrupt:  # on Windows, once the sandboxes are gone
@@ -133,7 +132,7 @@ class _Server(uvicorn.Server):
 
 def _tell(settings: Settings, text: str) -> None:
     """Say *text* to whoever has started the server, whatever is logged."""
-    if settings.log_format == "text" and not logger.isEnabledFor(logging.INFO):
+    if settings.serve.log_format == "text" and not logger.isEnabledFor(logging.INFO):
         sys.stderr.write(f"mcp-agentrun: {text}\n")
         sys.stderr.flush()
     else:
@@ -142,8 +141,7 @@ def _tell(settings: Settings, text: str) -> None:
 
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, listening: list[socket.socket]) -> int:
     ended_by = 0
-    network = NetworkSettings.from_environment(os.environ)
-    sessions = Sessions(DockerEngine.from_settings(settings), settings, network, is_shared=True)
+    sessions = Sessions(AsyncRuntime(settings), is_shared=True)
     app, drain = build_app(sessions, tokens)
     server = _Server(
         uvicorn.Config(
@@ -152,8 +150,8 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, lis
             access_log=False,
             server_header=False,
             # Who may say where he comes from would be an address of his own at each request.
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(settings.trusted_proxies),
+            proxy_headers=bool(settings.serve.trusted_proxies),
+            forwarded_allow_ips=list(settings.serve.trusted_proxies),
             timeout_graceful_shutdown=CLOSE_SECONDS,
         )
     )
@@ -170,7 +168,7 @@ async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, lis
                 tasks.start_soon(end_when_drained)
 
     async def end_when_drained() -> None:
-        with anyio.move_on_after(settings.drain):
+        with anyio.move_on_after(settings.serve.drain):
             await sessions.idle()  # on SSE the request of a call ends before the call does
             await drain.drained()
         server.should_exit = True
@@ -202,11 +200,11 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     security = _transport_security(settings)
     streamable = mcp.streamable_http_app(
         transport_security=security,
-        session_idle_timeout=settings.idle_ttl,
-        max_sessions=settings.max_total * 16,
-        max_request_body_size=settings.body_limit,
+        session_idle_timeout=settings.serve.idle_ttl,
+        max_sessions=settings.serve.max_total * 16,
+        max_request_body_size=settings.serve.body_limit,
     )
-    sse = mcp.sse_app(transport_security=security, max_request_body_size=settings.body_limit)
+    sse = mcp.sse_app(transport_security=security, max_request_body_size=settings.serve.body_limit)
 
     async def show_metrics(_: Request) -> Response:
         return PlainTextResponse(metrics.text())
@@ -214,14 +212,14 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     guarded: ASGIApp = RateLimit(
         SessionShare(
             Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", show_metrics)]),
-            most=settings.max_sandboxes * 4,
-            idle=settings.idle_ttl,
+            most=settings.limits.max_sandboxes * 4,
+            idle=settings.serve.idle_ttl,
         ),
-        rate=settings.rate_limit,
+        rate=settings.serve.rate_limit,
         on_refusal=lambda: metrics.limited("principal"),
     )
     drain = Drain(guarded)
-    strangers = StrangerLimit(settings.stranger_limit, on_refusal=lambda: metrics.limited("address"))
+    strangers = StrangerLimit(settings.serve.stranger_limit, on_refusal=lambda: metrics.limited("address"))
     endpoints: ASGIApp = strangers.behind(drain)
     backend: BearerAuthBackend | None = None
     public: list[Route] = []
@@ -263,8 +261,8 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
 def _transport_security(settings: Settings) -> TransportSecuritySettings:
     """Which Host and Origin headers are accepted: a web page must not reach the server by a name of its own."""
     local = ("127.0.0.1", "localhost", "[::1]")
-    named = () if settings.host in ("0.0.0.0", "::") else (_in_url(settings.host),)  # noqa: S104
+    named = () if settings.serve.host in ("0.0.0.0", "::") else (_in_url(settings.serve.host),)  # noqa: S104
     return TransportSecuritySettings(
-        allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.allowed_hosts],
-        allowed_origins=[*(f"http://{host}:*" for host in local), *settings.allowed_origins],
+        allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.serve.allowed_hosts],
+        allowed_origins=[*(f"http://{host}:*" for host in local), *settings.serve.allowed_origins],
     )

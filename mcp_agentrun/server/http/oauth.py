@@ -124,7 +124,7 @@ class ResourceServer:
 
         :raises SettingsError: something is missing or is no address.
         """
-        given = settings.oauth_issuer, settings.oauth_introspection, settings.oauth_resource
+        given = settings.serve.oauth_issuer, settings.serve.oauth_introspection, settings.serve.oauth_resource
         if not any(given):
             return None
         issuer, introspection, address = given
@@ -140,9 +140,9 @@ class ResourceServer:
         if resource.path is None or not resource.path.endswith("/mcp"):
             raise SettingsError(f"oauth_resource is the address for clients, which ends in /mcp, and not {address}")
         credentials = None
-        if settings.oauth_client_id:
-            credentials = settings.oauth_client_id, _secret(settings.oauth_client_secret_file)
-        scopes = list(settings.oauth_scopes)
+        if settings.serve.oauth_client_id:
+            credentials = settings.serve.oauth_client_id, _secret(settings.serve.oauth_client_secret_file)
+        scopes = list(settings.serve.oauth_scopes)
         return cls(
             Introspection(introspection, issuer=issuer, credentials=credentials),
             resource,

@@ -19,7 +19,7 @@ from mcp_types.methods import serialize_server_result
 from pydantic import Field
 
 from ...errors import AgentRunError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ...sandbox import ReadFile, Result, Sandbox
+from ...sandbox import AsyncSandbox, ReadFile, Result
 from ...sessions import NEW, Lease, Sessions
 from ...settings import Settings
 from ...spoofing import foreign, plain_text, unmarked
@@ -87,7 +87,7 @@ class _Call:
         self._doing = doing
         self._told = self.started
         self._has_streamed = False
-        self.sandbox: Sandbox | None = None
+        self.sandbox: AsyncSandbox | None = None
         """Whose stage is told while it is being made ready."""
         self._recent = b""
         self._heard = anyio.Event()
@@ -170,7 +170,7 @@ class _Calls:
         caller_of: CallerOf,
         handle: str | None,
         call: _Call,
-        act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
+        act: Callable[[AsyncSandbox, Lease], Awaitable[CallToolResult]],
     ) -> CallToolResult:
         """Find the sandbox, wait for it as long as a client waits, and act; every error of ours becomes an answer."""
         outcome = "cancelled"
@@ -198,9 +198,9 @@ class _Calls:
         caller_of: CallerOf,
         handle: str | None,
         call: _Call,
-        act: Callable[[Sandbox, Lease], Awaitable[CallToolResult]],
+        act: Callable[[AsyncSandbox, Lease], Awaitable[CallToolResult]],
     ) -> CallToolResult:
-        target: Sandbox | None = None
+        target: AsyncSandbox | None = None
         try:
             async with sessions.lease(caller_of(call.ctx.request_context), handle) as lease:
                 target = lease.sandbox
@@ -278,7 +278,7 @@ def build_server(
         return adapted(ctx.method, ctx.protocol_version, result)
 
     kept = KeptOutput()
-    out = OutFolder(settings) if settings.out else None
+    out = OutFolder(settings) if settings.access.out else None
     server: MCPServer[None] = ServerWithFiles(
         sessions,
         kept,
@@ -292,7 +292,7 @@ def build_server(
         lifespan=lifespan,
     )
     accept_log_levels(server)
-    open_world = settings.network != "none"
+    open_world = settings.access.network != "none"
 
     @server.tool(
         title="Run Python",
@@ -306,15 +306,15 @@ def build_server(
         timeout: Annotated[
             float | None,
             Field(
-                description=f"Seconds the code may run: {settings.timeout:g} if left out, at most "
-                f"{settings.max_timeout:g}.",
+                description=f"Seconds the code may run: {settings.limits.timeout:g} if left out, at most "
+                f"{settings.limits.max_timeout:g}.",
             ),
         ] = None,
         sandbox: Handle = None,
     ) -> CallToolResult:
         call = _Call(ctx, "run_python", "running")
 
-        async def run(target: Sandbox, lease: Lease) -> CallToolResult:
+        async def run(target: AsyncSandbox, lease: Lease) -> CallToolResult:
             handle = lease.handle
             copied: list[str] = []
 
@@ -324,9 +324,9 @@ def build_server(
                     copied.extend(await out.copy(read, folder, result.files))
 
             result = await target.run(
-                code, timeout=timeout, on_output=call.hear if call.listens else None, report=call.say, then=copy
+                code, timeout=timeout, on_bytes=call.hear if call.listens else None, report=call.say, then=copy
             )
-            if result.output.written > settings.output_show:
+            if result.output.written > settings.limits.output_show:
                 kept.keep(target.id, output_uri(handle, result.number), result.output)
             if any(file.change == "created" for file in result.files):
                 await announce_files(ctx)
@@ -359,8 +359,9 @@ def build_server(
     ) -> CallToolResult:
         call = _Call(ctx, "install_package", "installing")
 
-        async def install(target: Sandbox, lease: Lease) -> CallToolResult:
-            return install_answer(await target.install(packages, report=call.say), note=told(lease))
+        async def install(target: AsyncSandbox, lease: Lease) -> CallToolResult:
+            wanted = [packages] if isinstance(packages, str) else packages
+            return install_answer(await target.install(*wanted, report=call.say), note=told(lease))
 
         return await calls.answer(sessions, caller_of, sandbox, call, install)
 
@@ -377,7 +378,7 @@ def build_server(
         keep_files: Annotated[bool, Field(description="Keep the files in the workspace.")] = False,
         sandbox: Handle = None,
     ) -> CallToolResult:
-        async def reset(target: Sandbox, lease: Lease) -> CallToolResult:
+        async def reset(target: AsyncSandbox, lease: Lease) -> CallToolResult:
             await target.reset(keep_packages=keep_packages, keep_files=keep_files)
             kept = [what for what, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
             return text_answer(
@@ -394,8 +395,8 @@ def build_server(
 def _lifetime(sessions: Sessions) -> str:
     if not sessions.is_shared:
         return CONNECTION_LIFETIME
-    settings = sessions.settings
-    return f"it is closed after {_minutes(settings.idle_ttl)} without use, or {_minutes(settings.max_ttl)} in all"
+    serve = sessions.settings.serve
+    return f"it is closed after {_minutes(serve.idle_ttl)} without use, or {_minutes(serve.max_ttl)} in all"
 
 
 def _minutes(seconds: float) -> str:
@@ -406,17 +407,17 @@ def _run_description(settings: Settings, lifetime: str | None) -> str:
     """:param lifetime: of a sandbox, where it ends before the server does."""
     network = (
         "There is no network: data must come with the code, and packages with install_package."
-        if settings.network == "none"
+        if settings.access.network == "none"
         else "The network can be reached."
     )
     return (
         "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
         "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
-        f"of an error. Installed already: {', '.join(settings.image_packages) or 'the standard library only'}; "
+        f"of an error. Installed already: {', '.join(settings.image.packages) or 'the standard library only'}; "
         "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
         f"{network} Processes that a call starts end with it. "
-        f"Limits: {settings.timeout:g} s per call unless `timeout` says otherwise, "
-        f"{settings.memory >> 20} MiB of memory, {settings.workspace_size >> 20} MiB of files."
+        f"Limits: {settings.limits.timeout:g} s per call unless `timeout` says otherwise, "
+        f"{settings.limits.memory >> 20} MiB of memory, {settings.limits.workspace_size >> 20} MiB of files."
         + (
             " If the answer names a handle, pass it as `sandbox` in all further calls, or they begin from nothing. "
             f"Each sandbox is private; {lifetime}."

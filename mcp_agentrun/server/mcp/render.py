@@ -93,13 +93,13 @@ def run_answer(
         blocks.append(_ended(_shown(result.late, _LATE_SHOWN)))
         blocks.append(_MARK + "End of that.\n")
     output = result.output.collapsed()
-    shown = _shown(output, settings.output_show)
+    shown = _shown(output, settings.limits.output_show)
     blocks.append(shown)
     notes = [_MARK + foreign(note, lines=True) for note in _notes(result, settings)]
     if new:
         notes.append(new_sandbox(handle, lifetime))
     notes += [_MARK + foreign(note) for note in (*_things(result), *copied)]
-    truncated = output.written > settings.output_show
+    truncated = output.written > settings.limits.output_show
     if truncated:
         notes.append(f"{_MARK}The output can be read at {output_uri(handle, result.number)}.")
     if not shown and not notes and not result.late.written:
@@ -116,7 +116,9 @@ def run_answer(
         if result.error is None
         else {"type": result.error.type, "message": result.error.message, "line": result.error.line},
         "exit_code": result.exit_code,
-        "truncated": {"output": {"total": result.output.written, "shown": settings.output_show}} if truncated else None,
+        "truncated": {"output": {"total": result.output.written, "shown": settings.limits.output_show}}
+        if truncated
+        else None,
         "files": [
             {
                 "path": file.path,
@@ -226,16 +228,16 @@ def _notes(result: Result, settings: Settings) -> list[str]:
         notes.append(
             f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
             + (
-                f", or pass a larger `timeout`: at most {settings.max_timeout:g}."
-                if result.timeout < settings.max_timeout
+                f", or pass a larger `timeout`: at most {settings.limits.max_timeout:g}."
+                if result.timeout < settings.limits.max_timeout
                 else "."
             )
         )
     elif result.outcome == "memory_limit":
         notes.append(
-            f"The code was killed because it needed more than the sandbox's {_size(settings.memory)} of memory, which "
-            "also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete what you no "
-            "longer need."
+            f"The code was killed because it needed more than the sandbox's {_size(settings.limits.memory)} of memory, "
+            "which also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete what you "
+            "no longer need."
         )
     elif result.outcome == "crashed":
         notes.append(_crash(result.exit_code))

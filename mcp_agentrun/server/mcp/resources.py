@@ -24,8 +24,8 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult, Resource, ResourceTemplate
 
-from ...errors import AgentRunError, FileError, SettingsError
-from ...sandbox import FileChange, Output, ReadFile, Sandbox
+from ...errors import AgentRunError, FileError
+from ...sandbox import AsyncSandbox, FileChange, Output, ReadFile
 from ...sessions import Caller, Sessions
 from ...settings import Settings
 from ...spoofing import foreign, quoted
@@ -108,7 +108,7 @@ class ServerWithFiles(MCPServer[None]):
         with self._sessions.listing(_caller.get()) as sandboxes:
             return [resource for handle, sandbox in sandboxes.items() for resource in await self._of(handle, sandbox)]
 
-    async def _of(self, handle: str | None, sandbox: Sandbox) -> list[Resource]:
+    async def _of(self, handle: str | None, sandbox: AsyncSandbox) -> list[Resource]:
         found = [
             Resource(uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size)
             for uri, size in self._kept.list(sandbox.id)
@@ -155,7 +155,7 @@ class ServerWithFiles(MCPServer[None]):
                 return [self._output(sandbox, str(uri))]
             return [await _file(sandbox, match[2])]
 
-    def _output(self, sandbox: Sandbox, uri: str) -> ReadResourceContents:
+    def _output(self, sandbox: AsyncSandbox, uri: str) -> ReadResourceContents:
         output = self._kept.get(sandbox.id, uri)
         if output is None:
             raise ResourceNotFoundError("That output is not kept: it was short, or the latest runs' have replaced it.")
@@ -168,7 +168,7 @@ class ServerWithFiles(MCPServer[None]):
         raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name[:200]!a}")
 
 
-async def _file(sandbox: Sandbox, name: str) -> ReadResourceContents:
+async def _file(sandbox: AsyncSandbox, name: str) -> ReadResourceContents:
     """The file with that *name* in a URI."""
     path = os.fsdecode(unquote_to_bytes(name)) if os.name != "nt" else _decoded(name)
     try:
@@ -208,13 +208,13 @@ class OutFolder:
     """
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.out is not None
+        assert settings.access.out is not None
         try:
-            self._folder = Path(settings.out).expanduser()
+            self._folder = Path(settings.access.out).expanduser()
             self._folder.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError) as error:  # a home that nobody has is the latter
-            raise SettingsError(f"out: the folder {settings.out} can't be made: {error}") from None
-        self._left = settings.out_size
+            raise settings.error("out", f"the folder {settings.access.out} can't be made: {error}") from None
+        self._left = settings.access.out_size
 
     async def copy(self, read: ReadFile, handle: str | None, files: Sequence[FileChange]) -> list[str]:
         """Copy *files* over the stream, in parts; returns what to say about it."""

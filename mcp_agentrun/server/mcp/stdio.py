@@ -11,9 +11,8 @@ from typing import NoReturn
 import anyio
 from mcp.server.mcpserver import MCPServer
 
-from ...engine.docker.engine import DockerEngine
-from ...engine.network import NetworkSettings
 from ...errors import SettingsError
+from ...sandbox import AsyncRuntime
 from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
@@ -39,7 +38,7 @@ def serve_stdio(settings: Settings) -> NoReturn:
 
 
 async def _serve(settings: Settings) -> int:
-    sessions = Sessions(DockerEngine.from_settings(settings), settings, NetworkSettings.from_environment(os.environ))
+    sessions = Sessions(AsyncRuntime(settings))
     server = build_server(sessions)
     stop, sessions_ended = anyio.Event(), anyio.Event()
 
