@@ -52,7 +52,7 @@ test-unit: venv
 	$(PYTHON) -m pytest -n 2 tests/unit
 
 test-engine: setup
-	$(PYTHON) -m pytest -n 3 --dist loadscope tests/engine
+	$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder tests/engine
 
 packages: setup
 	$(PYTHON) -m pytest --timeout 0 -s tests/long/packages_real.py tests/long/display_real.py

@@ -27,3 +27,12 @@ async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIte
     """A sandbox that installs from *index*, shared by the tests of a module."""
     async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
+
+
+_SLOWEST = ("http", "installer_attacks", "probes", "image", "package_settings", "server", "fidelity", "engine_failures")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest, so that no process is left with one of them at the end."""
+    order = {f"test_{name}": number for number, name in enumerate(_SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
