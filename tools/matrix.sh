@@ -44,6 +44,7 @@ test_in_debian() {
     unshare --mount -- /bin/sh -eu -c '
         root=$1 python=$2
         shift 2
+        mount --bind "$root" "$root" # so that tests can unshare their mounts, the root must be one
         mount --rbind /proc "$root/proc"
         mount --rbind /dev "$root/dev"
         chroot "$root" /src/tools/venv.sh "$python" /venv
