@@ -1,4 +1,4 @@
-"""Clients of our server, and what they are answered."""
+"""MCP clients of the server, and the parts of an answer."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def facts_of(result: CallToolResult) -> dict[str, Any]:
 
 
 def server_process() -> psutil.Process:
-    """The one server that a client of this process has started."""
+    """The server that a client of this process has started; there must be exactly one."""
     (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
     return server
