@@ -13,7 +13,15 @@ from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
 from mcp.types import INVALID_PARAMS
 
-from tests.support.clients import OpenClient, facts_of, run, server_parameters, server_process, text_of
+from tests.support.clients import (
+    OpenClient,
+    facts_of,
+    run,
+    server_parameters,
+    server_process,
+    server_processes,
+    text_of,
+)
 from tests.support.containers import containers_of
 
 pytestmark = pytest.mark.anyio
@@ -206,9 +214,9 @@ async def test_a_cancelled_call_stops_the_code_and_keeps_the_state(open_client: 
 
 
 async def test_initialize_is_answered_before_the_container_exists(open_client: OpenClient, api: APIClient) -> None:
-    async with open_client(mode="legacy") as client:
-        # The client is open: initialize has been answered. The server's pid is that of the only one that is ours.
-        server = server_process()
+    others = server_processes()
+    async with open_client(mode="legacy") as client:  # initialize has been answered
+        server = server_process(others)
         assert containers_of(api, server.pid) == []
         assert text_of(await run(client, "print(1)")) == "1\n"
         assert len(containers_of(api, server.pid)) == 1
