@@ -1,4 +1,4 @@
-"""Sandboxes, and what they stand on, as tests open them without a server."""
+"""Sandboxes, engines and sessions, opened without a server."""
 
 from __future__ import annotations
 
