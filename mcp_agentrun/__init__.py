@@ -27,14 +27,24 @@ if TYPE_CHECKING:
         InstallError,
         InvalidRequestError,
         NotReadyError,
-        ProtocolError,
         SandboxLostError,
         SettingsError,
         UnavailableError,
     )
     from .packages.installer import Installed
     from .safety import Finding
-    from .sandbox import AsyncRuntime, AsyncSandbox, FileChange, Outcome, Output, Picture, Result, RunError, State
+    from .sandbox import (
+        AsyncRuntime,
+        AsyncSandbox,
+        FileChange,
+        FileInfo,
+        Outcome,
+        Output,
+        Picture,
+        Result,
+        RunError,
+        State,
+    )
     from .settings import Settings, load
 
     __version__ = version("mcp-agentrun")
@@ -47,6 +57,7 @@ __all__ = [
     "EngineError",
     "FileChange",
     "FileError",
+    "FileInfo",
     "Finding",
     "ImageError",
     "InstallError",
@@ -56,7 +67,6 @@ __all__ = [
     "Outcome",
     "Output",
     "Picture",
-    "ProtocolError",
     "Result",
     "RunError",
     "Runtime",

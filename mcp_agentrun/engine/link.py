@@ -14,7 +14,8 @@ from anyio.abc import ByteStream, TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 from packaging.utils import canonicalize_name
 
-from ..errors import AgentRunError, EngineError, ProtocolError, SandboxLostError, UnavailableError
+from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
+from ..wire.codec import ProtocolError
 from ..wire.messages import (
     FileList,
     Message,

@@ -12,8 +12,9 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..engine.link import Link
-from ..errors import ProtocolError, SandboxLostError
+from ..errors import SandboxLostError
 from ..wire import messages
+from ..wire.codec import ProtocolError
 from .pins import PinError, validated
 
 __all__ = ["Exchange", "Request"]

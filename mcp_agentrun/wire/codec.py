@@ -12,17 +12,20 @@ import builtins
 import struct
 from collections.abc import Iterator
 
-from ..errors import ProtocolError
-
 __builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
 
-__all__ = ["MAX_FRAME", "Frame", "FrameDecoder", "encode_frame"]
+__all__ = ["MAX_FRAME", "Frame", "FrameDecoder", "ProtocolError", "encode_frame"]
 
 MAX_FRAME = 4 * 1024 * 1024
 """Largest payload in bytes. Bulk data is split by its sender; nothing legitimate comes near."""
 
 _HEADER = struct.Struct(">IB")
 _COMPACT_AT = 1 << 16
+
+
+class ProtocolError(Exception):
+    """A peer sent bytes that are not valid messages. The stream can't be used any further."""
+
 
 Frame = tuple[int, bytes]
 """Kind and payload."""

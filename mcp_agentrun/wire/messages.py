@@ -12,8 +12,7 @@ import builtins
 import json
 from collections.abc import Iterator
 
-from ..errors import ProtocolError
-from .codec import MAX_FRAME, Frame, FrameDecoder, encode_frame
+from .codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
 from .records import Literal, Record, field
 
 __builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 3
+VERSION = 4
 """Of the protocol. A mismatch means that image and server are of different releases."""
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]
@@ -189,7 +188,7 @@ class SafetyOptions(Record):
     """The operator's own rules, in TOML."""
 
 
-class SupervisorHello(Message, kind=80):
+class SupervisorHello(Message, kind=90):
     """First message to a supervisor, answered by `SupervisorReady`."""
 
     version: int = field(low=VERSION, high=VERSION)
@@ -246,13 +245,45 @@ class Reset(Message, kind=20):
 
 
 class ListFiles(Message, kind=55):
-    """List the workspace's files, answered by `FileList`, also in the middle of a run."""
+    """List files of the workspace, answered by `FileList`, also in the middle of a run."""
+
+    folder: str = field(length=LONGEST_PATH)
+    """Files below this folder; empty for the workspace."""
+    after: str = field(length=LONGEST_PATH)
+    """Files whose paths come after this one."""
+
+
+class WriteFile(Message, kind=80):
+    """Begin to write a file. Answered by `Written`, as are the next two; an error ends the writing, and nothing of the
+    file stays.
+    """
+
+    path: str = field(length=LONGEST_PATH)
+
+
+class WriteData(Data, kind=81):
+    """Append to the file that is being written."""
+
+    data: bytes = field(length=PART_LIMIT)
+
+
+class WriteEnd(Message, kind=82):
+    """The end of the file that is being written."""
+
+    keep: bool
+    """It is complete and takes its place. Otherwise it is discarded."""
+
+
+class RemoveFile(Message, kind=84):
+    """Remove a file, answered by `Removed`."""
+
+    path: str = field(length=LONGEST_PATH)
 
 
 class ReadFile(Message, kind=52):
     """Read a part of a file of the workspace, answered by `FilePart`."""
 
-    path: str = field(length=LONGEST_PATH, pattern=FILE_PATH)
+    path: str = field(length=LONGEST_PATH)
     offset: int = field(low=0)
     length: int = field(low=0, high=PART_LIMIT)
     """Bytes."""
@@ -261,7 +292,7 @@ class ReadFile(Message, kind=52):
 # -- supervisor to server
 
 
-class SupervisorReady(Message, kind=81):
+class SupervisorReady(Message, kind=91):
     """A worker waits for code."""
 
     distributions: tuple[tuple[str, str], ...] = field(length=1000)
@@ -351,11 +382,11 @@ class FileEntry(Record):
     path: str = field(length=LONGEST_PATH, pattern=FILE_PATH)
     size: int = field(low=0)
     """Bytes."""
-    changed: int
+    changed: int = field(low=0)
     """Time of the last change, in nanoseconds since the epoch."""
 
 
-class Result(Message, kind=82):
+class Result(Message, kind=92):
     """How a run ended; the last message of a run."""
 
     run: int
@@ -402,9 +433,29 @@ class ResetDone(Message, kind=21):
 class FileList(Message, kind=56):
     """Answer to `ListFiles`."""
 
-    files: tuple[FileEntry, ...] = field(items=MOST_LISTED)
-    more: int = field(low=0)
+    files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
+    more: int = field(default=0, low=0)
     """How many more there are."""
+    is_cut: bool = False
+    """There are too many files for all of them to be listed."""
+    error: str | None = None
+    """Why they can't be listed: one of `mcp_agentrun.errors.FileReason`."""
+
+
+class Written(Message, kind=83):
+    """Answer to `WriteFile`, `WriteData` and `WriteEnd`."""
+
+    error: str | None = None
+    """As in `FileList`."""
+    changed: int = field(default=0, low=0)
+    """Time of the file's last change, in nanoseconds since the epoch, after its end."""
+
+
+class Removed(Message, kind=85):
+    """Answer to `RemoveFile`."""
+
+    error: str | None
+    """As in `FileList`."""
 
 
 class FilePart(Message, kind=53):
@@ -417,7 +468,7 @@ class FilePart(Message, kind=53):
     length: int = field(default=0, low=0, high=PART_LIMIT)
     """Bytes of data that follow."""
     error: str | None = None
-    """Why the file can't be read."""
+    """As in `FileList`."""
 
 
 class FileData(Data, kind=54):
@@ -429,7 +480,7 @@ class FileData(Data, kind=54):
 # -- supervisor and its processes
 
 
-class Started(Message, kind=83):
+class Started(Message, kind=93):
     """First message of a worker or checker: it is ready."""
 
 
@@ -452,7 +503,7 @@ class Warm(Message, kind=42):
     """Zygote to supervisor: the modules to preload are imported."""
 
 
-class Execute(Message, kind=84):
+class Execute(Message, kind=94):
     """Supervisor to worker: execute code. The standard descriptors are sent along."""
 
     run: int
@@ -461,7 +512,7 @@ class Execute(Message, kind=84):
     """Folder of the session's packages."""
 
 
-class Report(Message, kind=85):
+class Report(Message, kind=95):
     """Worker to supervisor: how a run ended."""
 
     run: int
@@ -485,7 +536,7 @@ class Check(Message, kind=70):
     options: SafetyOptions
 
 
-class Verdict(Message, kind=86):
+class Verdict(Message, kind=96):
     """Checker to supervisor: whether code may run."""
 
     allowed: bool
@@ -521,7 +572,7 @@ class Limits(Record):
     cache_size: int
 
 
-class InstallerHello(Message, kind=87):
+class InstallerHello(Message, kind=97):
     """First message to an installer, answered by `InstallerReady`."""
 
     version: int = field(low=VERSION, high=VERSION)
@@ -599,7 +650,7 @@ class Wheel(Request, kind=67):
 # -- installer to server
 
 
-class InstallerReady(Message, kind=88):
+class InstallerReady(Message, kind=98):
     """The volume of packages is usable."""
 
     held: tuple[str, ...] = field(pattern=_ID)
@@ -656,7 +707,7 @@ class Cache(Request, kind=65):
     """Parts that could not be cleared, because an installation was using them."""
 
 
-class Wheelhouse(Request, kind=89):
+class Wheelhouse(Request, kind=99):
     """Answer to `OpenWheelhouse` and the last `Wheel`."""
 
     wanted: bool

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from ..errors import ProtocolError
+from .codec import ProtocolError
 
 __builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
 

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from mcp_agentrun.errors import ProtocolError
+from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Checkpoint, Fork, Forked, Started, Warm
 
 from . import linux, zygote

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from mcp_agentrun.errors import ProtocolError
+from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Check, Finding, Message, SafetyOptions, Started, Verdict
 
 from . import checker, linux

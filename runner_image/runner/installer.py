@@ -26,9 +26,9 @@ from typing import NoReturn
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mcp_agentrun.errors import ProtocolError
 from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
 from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
 from runner import lanes
 from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure

@@ -15,9 +15,9 @@ CHECKPOINT_WORTH = 48 << 20
 class MemoryWatch:
     """Drops the checkpoint where its memory, no longer shared with the worker, is what a run lacks."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, memory: linux.Memory, workers: Workers) -> None:
+        self._memory = memory
         self._workers = workers
-        self._memory = linux.Memory()
         self._oom_kills = 0
         self._not_shared: int | None = None
         """Bytes that processes other than the worker had for themselves soon after the run began."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from mcp_agentrun.errors import ProtocolError
 from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PICTURE_LIMIT, PROBE, Picture, PictureData
 
 PICTURES = 16

@@ -25,13 +25,13 @@ import signal
 import time
 from collections.abc import Callable
 
-from mcp_agentrun.errors import ProtocolError
 from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PROBE, Picture, PictureData
 
 from . import linux
 from .admission import Admission
-from .files import Workspace
+from .changes import Changes
 from .memory import MemoryWatch
 from .output import Output
 from .run import Run
@@ -82,7 +82,8 @@ class Runs:
         output: Output,
         workers: Workers,
         admission: Admission,
-        workspace: Workspace,
+        changes: Changes,
+        memory: MemoryWatch,
         ours: Callable[[Worker | None], set[int]],
     ) -> None:
         self.state = State.IDLE
@@ -93,9 +94,9 @@ class Runs:
         self._output = output
         self._workers = workers
         self._admission = admission
-        self._workspace = workspace
+        self._changes = changes
+        self._memory = memory
         self._ours = ours
-        self._memory = MemoryWatch(workers)
         self._run: Run | None = None
         """The server's, unless the session is idle."""
         self._executing: Run | None = None
@@ -302,7 +303,7 @@ class Runs:
         run.outcome, run.exit_code = outcome, exit_code
         run.duration = time.monotonic() - run.started
         if not run.is_probe:
-            run.files, run.more_files = self._workspace.changes()
+            run.files, run.more_files = self._changes.take()
         self._executing = None
         self.is_sweep_due = True
         self._is_checkpoint_due = self.makes_checkpoints

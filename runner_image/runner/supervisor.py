@@ -14,14 +14,16 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mcp_agentrun.errors import ProtocolError
 from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
 
 from . import linux, missing
 from .admission import Admission
+from .changes import Changes
 from .checkers import Checkers
 from .events import Events
-from .files import Workspace
+from .files import Files
+from .memory import MemoryWatch
 from .output import Output
 from .reset import Reset
 from .runs import Runs
@@ -44,11 +46,14 @@ class Supervisor:
         self._host = HostStream()
         self._last_received_at = time.monotonic()
         self._output = Output(self._events, self._host)
-        self._workspace = Workspace()
+        self._changes = Changes()
+        self._memory = linux.Memory()
+        self._files = Files(self._host, self._changes, self._memory)
         self._workers = Workers(self._events, self._on_report, self._on_picture)
         self._checkers = Checkers(self._events, self._workers.quieten)
+        memory = MemoryWatch(self._memory, self._workers)
         self._admission = Admission(self._host, self._workers, self._checkers)
-        self._runs = Runs(self._host, self._output, self._workers, self._admission, self._workspace, self._ours)
+        self._runs = Runs(self._host, self._output, self._workers, self._admission, self._changes, memory, self._ours)
         self._reset: Reset | None = None
         self._data: tuple[str, ...] = ()
         self._is_announced = False
@@ -103,22 +108,12 @@ class Supervisor:
             case messages.Reset():
                 self._runs.begin_reset(bare=message.bare)
                 self._reset = Reset(keep_files=message.keep_files)
-            case messages.ListFiles():
-                self._host.send(self._workspace.list())
-            case messages.ReadFile():
-                self._on_read(message)
             case messages.Ping():
                 self._host.send(messages.Pong())
             case messages.SupervisorHello():
                 self._on_hello(message)
             case _:
-                raise ProtocolError(f"unexpected {type(message).__name__} message")
-
-    def _on_read(self, request: messages.ReadFile) -> None:
-        part, data = self._workspace.read(request.path, request.offset, request.length)
-        self._host.send(part)
-        if data:
-            self._host.send(messages.FileData(data=data))
+                self._files.handle(message)
 
     def _on_hello(self, hello: messages.SupervisorHello) -> None:
         self._data = hello.data
@@ -211,7 +206,7 @@ class Supervisor:
             self._reset = None
             self._output.forget_late()
             if not reset.keep_files:
-                self._workspace.forget()
+                self._changes.forget()
             self._runs.end_reset()
             self._host.send(messages.ResetDone())
 

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from mcp_agentrun.errors import ProtocolError
+from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Message
 
 from . import wipe

@@ -18,7 +18,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from mcp_agentrun.errors import ProtocolError
+from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, Report
 
 from .births import Birth, CheckpointMaker, Nursery

@@ -9,11 +9,12 @@ import anyio.lowlevel
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.errors import EngineError, InvalidRequestError, ProtocolError, SandboxLostError, UnavailableError
+from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
 from mcp_agentrun.sandbox import AsyncSandbox, ReadFile, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
 from tests.support.fake_engine import result as forged_result
 from tests.support.sandboxes import begin, open_sandbox, text_of
 
@@ -304,12 +305,12 @@ async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_resul
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
     async with anyio.create_task_group() as tasks:
         scope = await begin(tasks, shared, "open('a', 'w').close()\nprint('there')\nimport time; time.sleep(60)")
-        while not (found := await shared.files())[0]:
+        while not (found := await shared.files.list()):
             await anyio.lowlevel.checkpoint()
-        assert ([file.path for file in found[0]], found[1]) == (["a"], 0)
+        assert [file.path for file in found] == ["a"]
         async with anyio.create_task_group() as listing:
             for _ in range(Settings().limits.queue + 8):
-                listing.start_soon(shared.files)
+                listing.start_soon(shared.files.page)
             listing.start_soon(_run_and_cancel, shared)  # there is a place in the queue nevertheless
         scope.cancel()
     assert link.is_alive
@@ -330,7 +331,7 @@ async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(sha
     code = "def late():\n    go.wait(); open('late', 'w').write('x')\nthreading.Thread(target=late).start()\n"
     await shared.run(code + "threading.Timer(0.01, go.set).start();")
     with anyio.fail_after(30):
-        while not (await shared.files())[0]:
+        while not await shared.files.list():
             await anyio.lowlevel.checkpoint()
     assert [file.path for file in (await shared.run("1")).files] == ["late"]
     await shared.reset()
@@ -344,7 +345,7 @@ async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: As
         link._hand_over(messages.FileList(files=(), more=0))  # pyright: ignore[reportPrivateUsage]
     link.abandon("a test")
     with pytest.raises(SandboxLostError, match="a test"):
-        await link.ask(messages.ListFiles(), messages.FileList)
+        await link.ask(messages.ListFiles(folder="", after=""), messages.FileList)
     assert (await shared.run("1")).replaced
 
 
@@ -379,7 +380,7 @@ async def test_runs_at_once_queue_up(shared: AsyncSandbox) -> None:
 
 
 async def test_the_queue_is_bounded(runner_image: str) -> None:
-    async with open_sandbox(Settings(queue=1)) as sandbox:
+    async with open_sandbox(Settings(queue=1, preload=())) as sandbox:
         await sandbox.ready()
         refused: list[Exception] = []
 
@@ -396,7 +397,7 @@ async def test_the_queue_is_bounded(runner_image: str) -> None:
 
 
 async def test_output_beyond_what_is_kept_is_counted_and_the_run_goes_on(runner_image: str) -> None:
-    async with open_sandbox(Settings(output_show=1000, output_keep=100_000)) as sandbox:
+    async with open_sandbox(Settings(output_show=1000, output_keep=100_000, preload=())) as sandbox:
         result = await sandbox.run("print('a' * 3_000_000)\nprint('the end')\ndone = True")
         assert result.outcome == "ok"
         assert result.output.written == 3_000_001 + 8

@@ -35,14 +35,14 @@ from hypothesis import strategies as st
 
 from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
 from mcp_agentrun.engine.docker.discovery import connect
-from mcp_agentrun.errors import AgentRunError, ProtocolError
+from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, exchange, facade, files
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
-from mcp_agentrun.wire.codec import MAX_FRAME, Frame, FrameDecoder, encode_frame
+from mcp_agentrun.wire.codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
 from mcp_agentrun.wire.messages import Message, MessageDecoder, decode, encode
 from tests.support.containers import containers_of_ours
 from tests.support.fake_engine import honest_runner
@@ -333,7 +333,7 @@ WAITS = (
     (exchange, "_OVERHEAD_SECONDS"),
     (exchange, "_CANCEL_SECONDS"),
     (facade, "_RESET_SECONDS"),
-    (files, "_READ_SECONDS"),
+    (files, "_ANSWER_SECONDS"),
     (link, "_START_SECONDS"),
 )
 
@@ -432,6 +432,10 @@ LIES: dict[type[Message], str] = {
     messages.Reset: "reset",
     messages.ListFiles: "list",
     messages.ReadFile: "read",
+    messages.WriteFile: "write",
+    messages.WriteData: "write",
+    messages.WriteEnd: "write",
+    messages.RemoveFile: "remove",
 }
 
 
@@ -442,7 +446,9 @@ class LyingEngine:
         self.said: list[bytes] = []
         self.opened = 0
         self._chance = chance
-        self._lies_about = chance.choice(("greeting", *["run"] * 5, "cancel", "reset", "list", "read"))
+        self._lies_about = chance.choice(
+            ("greeting", *["run"] * 5, "cancel", "reset", "list", "read", "write", "remove")
+        )
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         return "image"
@@ -476,6 +482,8 @@ class LyingEngine:
     def _lie(self, message: Message) -> list[bytes | None]:
         chance = self._chance
         about = LIES.get(type(message))
+        if about == "write" and chance.random() < 0.5:
+            about = None
         if about == "run" and self._lies_about == "cancel":
             return []
         if about != self._lies_about:
@@ -492,12 +500,19 @@ class LyingEngine:
         elif about == "list":
             listed = {"path": chance.choice(("a", *PATHS)), "size": chance.choice((0, 10, -1)), "changed": 5}
             files = [listed] * chance.choice((0, 1, 1001))
-            parts = [(messages.FileList.kind, mutated_json(chance, {"files": files, "more": chance.choice((0, 7))}))]
+            listing = {"files": files, "more": chance.choice((0, 7)), "is_cut": False, "error": None}
+            parts = [(messages.FileList.kind, mutated_json(chance, listing))]
         elif about == "read":
             data = chance.randbytes(chance.choice((0, 1, 100, 1 << 16)))
             file: dict[str, Any] = {"size": len(data), "stamp": "5", "length": len(data), "error": None}
-            file |= chance.choice(({}, {}, {"error": "no such file"}, {"size": 1 << 40}, {"length": 1 << 40}))
+            file |= chance.choice(({}, {}, {"error": "missing"}, {"size": 1 << 40}, {"length": 1 << 40}))
             parts = [(messages.FilePart.kind, mutated_json(chance, file)), (messages.FileData.kind, data)]
+        elif about in ("write", "remove"):
+            answer: dict[str, Any] = {"error": chance.choice((None, "full", "no reason"))}
+            kind = messages.Removed.kind
+            if about == "write":
+                kind, answer["changed"] = messages.Written.kind, 1
+            parts = [(kind, mutated_json(chance, answer))]
         else:
             run = message.run if isinstance(message, (messages.Run, messages.Cancel)) else 1
             size = chance.choice((0, 1, 100, 65_536)) if chance.random() < 0.98 else chance.choice((1 << 20, MAX_FRAME))
@@ -532,11 +547,13 @@ async def host_case(name: str, violations: Violations) -> None:
                     if engine.is_about == "reset":
                         await lied_to.reset(keep_files=True)
                     elif engine.is_about == "list":
-                        found, more = await lied_to.files()
-                        assert type(more) is int
-                        assert all(is_safe_path(file.path) for file in found)
+                        assert all(is_safe_path(file.path) for file in await lied_to.files.list())
                     elif engine.is_about == "read":
-                        assert len(await lied_to.read_file("a", limit=1 << 20)) <= 1 << 20
+                        assert len(await lied_to.files.read("a", limit=1 << 20)) <= 1 << 20
+                    elif engine.is_about == "write":
+                        await lied_to.files.write("a", b"x")
+                    elif engine.is_about == "remove":
+                        await lied_to.files.remove("a")
                     elif engine.is_about == "cancel":
                         with anyio.move_on_after(0.01):
                             await lied_to.run("print(1 + 1)", timeout=0.05)

@@ -1,14 +1,18 @@
-"""Clients of our server, and what they are answered."""
+"""MCP clients of the server, and the parts of an answer."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+import psutil
 from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
+
+from tests.support import BARE
 
 
 class OpenClient(Protocol):
@@ -20,7 +24,7 @@ class OpenClient(Protocol):
 def server_parameters(*arguments: str, env: dict[str, str] | None = None) -> StdioServerParameters:
     """How a client starts our server, with this process's environment."""
     return StdioServerParameters(
-        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **(env or {})}
+        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **BARE, **(env or {})}
     )
 
 
@@ -40,3 +44,14 @@ def client_text(result: Any) -> str:
 def facts_of(result: CallToolResult) -> dict[str, Any]:
     assert result.meta is not None
     return result.meta["agentrun/run"]
+
+
+def server_processes() -> set[psutil.Process]:
+    """The servers that clients of this process have started."""
+    return {child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()}
+
+
+def server_process(besides: Collection[psutil.Process] = ()) -> psutil.Process:
+    """The only server of `server_processes` but for *besides*."""
+    (server,) = server_processes() - set(besides)
+    return server

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_agentrun.errors import ProtocolError
-from mcp_agentrun.wire.codec import MAX_FRAME, encode_frame
+from mcp_agentrun.wire.codec import MAX_FRAME, ProtocolError, encode_frame
 from mcp_agentrun.wire.messages import Data, Message, MessageDecoder, Output, Ping, RunError, decode, encode
 from mcp_agentrun.wire.records import Record, field
 from tests.support.samples import as_json, message_classes, sample, variants

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_agentrun.errors import ProtocolError
-from mcp_agentrun.wire.codec import MAX_FRAME, Frame, FrameDecoder, encode_frame
+from mcp_agentrun.wire.codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
 
 PING, OUTPUT, RESULT = 3, 12, 82
 

@@ -23,7 +23,11 @@ from tests.support.sandboxes import sandbox_on
 
 pytestmark = pytest.mark.anyio
 
-ASKED = (messages.SupervisorHello, messages.Run, messages.Reset, messages.ListFiles, messages.ReadFile)
+WRITING = (messages.WriteFile, messages.WriteData, messages.WriteEnd)
+ASKED = (
+    *(messages.SupervisorHello, messages.Run, messages.Reset, messages.ListFiles, messages.ReadFile),
+    *(*WRITING, messages.RemoveFile),
+)
 """What a runner answers."""
 
 
@@ -40,6 +44,8 @@ def faults() -> Iterator[tuple[type[Message], Answer]]:
     yield messages.Run, messages.MissingPackages(run=2, names=(), requirements=())
     yield messages.Run, messages.PictureData(data=b"x")
     yield messages.ReadFile, messages.FilePart(size=7, stamp="1", length=7)
+    yield from ((asked, messages.Written(error="no reason")) for asked in WRITING)
+    yield messages.RemoveFile, messages.Removed(error="no reason")
 
 
 async def test_a_false_message_costs_one_sandbox_at_most(anyio_backend: str) -> None:
@@ -78,9 +84,13 @@ async def use(sandbox: AsyncSandbox, asked: type[Message]) -> None:
         if asked is messages.SupervisorHello:
             sandbox.lost(sandbox.starts)
         if asked is messages.ListFiles:
-            await sandbox.files()
+            await sandbox.files.page()
         elif asked is messages.ReadFile:
-            await sandbox.read_file("a")
+            await sandbox.files.read("a")
+        elif asked in WRITING:
+            await sandbox.files.write("a", b"x")
+        elif asked is messages.RemoveFile:
+            await sandbox.files.remove("a")
         elif asked is messages.Reset:
             await sandbox.reset()
         else:
