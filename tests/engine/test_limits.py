@@ -26,8 +26,8 @@ SMALL = Settings(
     pids=32,
     open_files=64,
     code_limit=10_000,
-    max_timeout=1,
-    timeout=1,
+    max_timeout=60,
+    timeout=60,
     preload=(),
 )
 
@@ -35,7 +35,7 @@ FILL = "with open('{}/big', 'wb') as f:\n    while True: f.write(bytes(1 << 20))
 MANY = "for n in range(10_000): open(f'{}/{{n}}', 'w').close()"
 
 LIMITS = {
-    "time": ("while True: pass", "its time limit of 1 s was over. Do less in one call."),
+    "time": ("while True: pass", "its time limit of 1 s was over. Do less in one call"),
     "memory, killed": ("blocks = [b'x' * (16 << 20) for _ in range(100)]", "more than the sandbox's 320 MiB of memory"),
     "memory, refused": ("bytearray(1 << 45)", "The sandbox has 320 MiB of memory in all."),
     "processes": (
@@ -78,7 +78,7 @@ async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSan
 @pytest.mark.parametrize("limit", LIMITS)
 async def test_the_limit_is_named(small: AsyncSandbox, limit: str) -> None:
     code, words = LIMITS[limit]
-    result = await small.run(code)
+    result = await small.run(code, timeout=1 if limit == "time" else None)
     text = text_of(run_answer(result, SMALL, handle=None, new=False))
     notes = "".join(line for line in text.splitlines(keepends=True) if line.startswith("[agentrun] "))
     assert words in notes, text
@@ -113,5 +113,5 @@ async def test_code_that_is_too_long_is_refused_with_the_limit(small: AsyncSandb
 
 
 async def test_a_timeout_above_the_ceiling_is_refused_with_the_ceiling(small: AsyncSandbox) -> None:
-    with pytest.raises(InvalidRequestError, match="at most 1 s"):
-        await small.run("1", timeout=1.5)
+    with pytest.raises(InvalidRequestError, match="at most 60 s"):
+        await small.run("1", timeout=60.5)

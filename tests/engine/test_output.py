@@ -33,8 +33,8 @@ from mcp.types import (
 
 from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
+from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import AsyncSandbox, FileChange, Output, ReadFile, Result
-from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import (

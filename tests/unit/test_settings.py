@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_agentrun.errors import SettingsError
-from mcp_agentrun.sandbox.host import HostResources
+from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.settings import GROUPS, SETTINGS, Settings, load, parse_size
 from tests.support.settings_table import PAGE, with_tables
 
