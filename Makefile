@@ -2,13 +2,15 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check later-python peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
-	@echo "make lint    linters and type checks only"
+	@echo "make lint    linters and type checks only; needs no container engine"
+	@echo "make test-unit    the tests that need no container engine; seconds"
+	@echo "make test-engine  the tests in real containers"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
@@ -20,6 +22,7 @@ help:
 	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
 	@echo "make probes-runsc  the attacks of tests/engine/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
+	@echo "make corpora     the programs of a folder of corpora (CORPORA=FOLDER): judged, run, and their imports known"
 	@echo "make compare-check  the static check beside those of others"
 	@echo "make later-python   the static check in Python 3.14, whose new syntax it does not know (npm)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
@@ -34,17 +37,25 @@ setup:
 demo: setup
 	$(PYTHON) examples/demo.py
 
-lint: setup
+venv:
+	@tools/setup.sh venv
+
+lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
 
-test: lint
-	$(PYTHON) -m pytest
+test: lint test-unit test-engine
+
+test-unit: venv
+	$(PYTHON) -m pytest -n 2 tests/unit
+
+test-engine: setup
+	$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder tests/engine
 
 packages: setup
-	$(PYTHON) -m pytest -s tests/long/packages_real.py tests/long/display_real.py
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/packages_real.py tests/long/display_real.py
 
 known-packages: setup
 	$(PYTHON) -m tests.long.known_packages $(KNOWN)
@@ -69,15 +80,18 @@ load: setup
 	$(PYTHON) -m benchmarks.load $(LOAD)
 
 chaos: setup
-	$(PYTHON) -m pytest -s tests/long/chaos.py
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/chaos.py
 
 probes-runsc: setup
 	$(PYTHON) -m tests.long.probes_runsc $(PROBES)
 
-fuzz-check: setup
+fuzz-check: venv
 	$(PYTHON) -m tests.long.fuzz_check
 
-compare-check: setup
+corpora: setup
+	CORPORA="$(CORPORA)" $(PYTHON) -m pytest --timeout 0 tests/long/corpora.py
+
+compare-check: venv
 	$(PYTHON) -m benchmarks.compare_check
 
 # The pinned packages of a folder's package-lock.json.
@@ -89,8 +103,8 @@ compare-check: setup
 conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.conformance
 
-later-python: setup tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
-	$(PYTHON) -m pytest tests/long/test_later_python.py
+later-python: venv tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
+	$(PYTHON) -m pytest --timeout 0 tests/long/test_later_python.py
 
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prepares a checkout for development: the virtual environment .venv, a container engine that answers, and the
-# runner image. What is there already is left alone, so that running it again takes a moment.
+# Prepares a checkout for development: the virtual environment .venv, a container engine that answers, and the runner
+# image; with the argument `venv`, only the first. Running it again takes a moment: what exists is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -150,6 +150,7 @@ ensure_image() {
 }
 
 ensure_venv
+if [ "${1:-}" = venv ]; then exit; fi
 ensure_engine
 ensure_image
 say "ready"

@@ -34,9 +34,9 @@ COUNT = "import time\nfor i in range(10_000):\n    print(i, flush=True); time.sl
 @asynccontextmanager
 async def open_server() -> AsyncGenerator[MCPServer[None]]:
     network = NetworkSettings.from_environment(os.environ)
-    settings = Settings(pool=0, reserve=1)
+    settings = Settings(pool=0, reserve=1, preload=())
     async with Sessions(
-        AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), network=network), is_shared=True
+        AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network), is_shared=True
     ) as sessions:
         yield app.build_server(sessions, by_connection(sessions.disconnect))
 

@@ -385,7 +385,7 @@ async def test_runs_at_once_queue_up(shared: AsyncSandbox) -> None:
 
 
 async def test_the_queue_is_bounded(runner_image: str) -> None:
-    async with open_sandbox(Settings(queue=1)) as sandbox:
+    async with open_sandbox(Settings(queue=1, preload=())) as sandbox:
         await sandbox.ready()
         refused: list[Exception] = []
 
@@ -402,7 +402,7 @@ async def test_the_queue_is_bounded(runner_image: str) -> None:
 
 
 async def test_output_beyond_what_is_kept_is_counted_and_the_run_goes_on(runner_image: str) -> None:
-    async with open_sandbox(Settings(output_show=1000, output_keep=100_000)) as sandbox:
+    async with open_sandbox(Settings(output_show=1000, output_keep=100_000, preload=())) as sandbox:
         result = await sandbox.run("print('a' * 3_000_000)\nprint('the end')\ndone = True")
         assert result.outcome == "ok"
         assert result.output.written == 3_000_001 + 8

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 
-import pytest
-
 from tests.support import CHECKOUT
 from tests.support.nodejs import node_environment
 
 FOLDER = CHECKOUT / "tests" / "long" / "later_python"
 
 
-@pytest.mark.skipif(not (FOLDER / "node_modules" / "pyodide").exists(), reason="run by `make later-python`")
 def test_syntax_of_python_3_14_is_told_as_such() -> None:
     done = subprocess.run(
         ["node", "check.mjs", str(CHECKOUT / "mcp_agentrun" / "safety")],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from mcp_agentrun.safety import PROFILES, Profile, check
 from mcp_agentrun.safety.guards import MAX_BYTES
 from mcp_agentrun.safety.rules import built_in_rules, parse_rules
 from tests.support import CHECKOUT
+from tests.support.command_line import command
 
-CORPORA = CHECKOUT.parent / "shared" / "corpora"
 RULES = {rule.id: rule for rule in built_in_rules()}
 HOSTILE = "import shutil; shutil.rmtree('/')"
 
@@ -231,27 +230,13 @@ def test_malformed_rules_are_reported(old: str, new: str, message: str) -> None:
         parse_rules(OWN.replace(old, new))
 
 
-def corpus(name: str) -> list[dict[str, Any]]:
-    path = CORPORA / name
-    if not path.exists():
-        pytest.skip("the corpora are not here")
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def test_no_ordinary_program_of_the_corpus_is_refused() -> None:
-    assert [row["id"] for row in corpus("benign.jsonl") if not check(row["code"]).allowed] == []
-
-
 def test_the_command_line(tmp_path: Path) -> None:
     good, bad, own = tmp_path / "good.py", tmp_path / "bad.py", tmp_path / "own.toml"
     good.write_text("print(open('private/a.csv').read())\n")
     bad.write_text("import shutil\nshutil.rmtree('/')\n")
     own.write_text(OWN)
 
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mcp_agentrun", "check", *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-
+    run = functools.partial(command, "check")
     assert run(str(good)).returncode == 0
     refused = run(str(good), str(bad))
     assert refused.returncode == 1
