@@ -16,7 +16,8 @@ from mcp_agentrun.engine import Report
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
-from mcp_agentrun.server.mcp import app
+from mcp_agentrun.server.mcp import calls
+from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.sessions import NEW, Caller, registry
 from mcp_agentrun.sessions.registry import NEED
 from mcp_agentrun.settings import Settings
@@ -114,15 +115,17 @@ class NeverReadyEngine(DockerEngine):
 async def test_who_has_waited_for_room_waits_the_less_for_the_sandbox() -> None:
     caller = Caller("one")
 
-    async def act(*_: object) -> CallToolResult:
-        raise AssertionError
-
     async with open_sessions(Settings(pool=0, reserve=1), NeverReadyEngine(recipe=ImageRecipe())) as sessions:
         context: Any = SimpleNamespace(meta={}, session=SimpleNamespace(_connection=SimpleNamespace(state={})))
-        call = app._Call(SimpleNamespace(request_context=context), "run_python", "running")  # pyright: ignore
-        call.started -= app.READY_SECONDS
-        with anyio.fail_after(app.READY_SECONDS / 2):
-            answer = await app._Calls(print).answer(sessions, lambda _: caller, None, call, act)  # pyright: ignore
+        call = Call(Service(sessions, lambda _: caller, ignore_call, None), context, "run_python", "running")
+        call.progress.started -= calls.READY_SECONDS
+
+        async def act() -> CallToolResult:
+            async with call.lease(None):
+                raise AssertionError
+
+        with anyio.fail_after(calls.READY_SECONDS / 2):
+            answer = await calls.answer(call, act)
     assert answer.is_error
     assert "not ready yet: looking for the container engine" in str(answer.content)
 

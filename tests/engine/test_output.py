@@ -35,12 +35,9 @@ from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
 from mcp_agentrun.sandbox import FileChange, Output, ReadFile, Result, Sandbox
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
+from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
-from mcp_agentrun.server.mcp.resources import (
-    KeptOutput,
-    OutFolder,
-    _safe_name,  # pyright: ignore[reportPrivateUsage]
-)
+from mcp_agentrun.server.mcp.resources import KeptOutput
 from mcp_agentrun.settings import Settings, load
 from mcp_agentrun.spoofing import unmarked
 from mcp_agentrun.wire.codec import Kind, encode_json
@@ -636,7 +633,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, 
         arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
     assert refused.returncode == 2
-    assert f"out: the folder {folder} can't be made: " in refused.stderr
+    assert f"out: the folder {folder} can't be created: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

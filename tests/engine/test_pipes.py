@@ -93,7 +93,7 @@ async def test_what_is_nested_too_deep_is_answered_with_its_id(depth: int) -> No
     assert [answer["id"] for answer in found] == ["a", None]
     for answer in found:
         assert answer["error"]["code"] == -32700
-        assert "too many lists and objects inside of each other" in answer["error"]["message"]
+        assert "too many nested lists and objects" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_the_server_lives_on_after_lines_that_are_no_messages() -> None:
 IMPATIENT = """
 import os, pathlib, sys
 from mcp_agentrun.__main__ import main
-from mcp_agentrun.server import pipes
+from mcp_agentrun.server.mcp import pipes
 pipes.PATIENCE_SECONDS = 0.3
 end = os._exit
 def _exit(code):
