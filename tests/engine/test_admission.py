@@ -19,7 +19,7 @@ from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableE
 from mcp_agentrun.server.mcp import calls
 from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.sessions import NEW, Caller, registry
-from mcp_agentrun.sessions.registry import NEED
+from mcp_agentrun.sessions.opening import SANDBOX_MEMORY
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.sandboxes import open_sessions
@@ -54,7 +54,7 @@ async def test_the_queue_for_room_is_bounded_and_served_in_turn() -> None:
             for name in ("second", "third"):
                 tasks.start_soon(call, name)
                 await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(5), pytest.raises(UnavailableError, match="others are waiting"):
+            with anyio.fail_after(5), pytest.raises(UnavailableError, match="other calls are waiting"):
                 await call("late")
             async with sessions.lease(callers["first"], None):
                 pass  # who has a sandbox is not held up by those who wait
@@ -101,7 +101,7 @@ async def test_who_waits_counts_against_the_share_of_the_principal() -> None:
         async with sessions.lease(holder, None), anyio.create_task_group() as tasks:
             tasks.start_soon(call)
             await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(5), pytest.raises(UnavailableError, match="You have 1 sandboxes"):
+            with anyio.fail_after(5), pytest.raises(UnavailableError, match="You already have 1 sandbox,"):
                 await call()
             tasks.cancel_scope.cancel()
 
@@ -150,7 +150,7 @@ async def test_calls_of_one_connection_at_once_share_its_sandbox() -> None:
 async def test_sandboxes_that_are_begun_at_once_are_not_promised_the_same_memory() -> None:
     served: list[str] = []
     # Room for two fresh sandboxes above the reserve, and not for three.
-    engine = MeasuredEngine((512 << 20) + 3 * NEED - 1)
+    engine = MeasuredEngine((512 << 20) + 3 * SANDBOX_MEMORY - 1)
 
     async with open_sessions(Settings(pool=0, reserve=512 << 20), engine) as sessions:
         refused: list[str] = []
@@ -291,8 +291,9 @@ async def test_a_sandbox_does_not_expire_while_its_files_are_read(way: str) -> N
                 while sessions.count > 1:  # until the other one, which was last used later, has expired
                     await anyio.sleep(0.02)
             assert sessions.count == 1
-            used = sessions._own["read"].used  # pyright: ignore[reportPrivateUsage]
-        is_later = sessions._own["read"].used > used  # pyright: ignore[reportPrivateUsage]
+            (session,) = sessions._owners  # pyright: ignore[reportPrivateUsage]
+            used = session.used
+        is_later = session.used > used
         assert is_later == (way == "reading")
         with sessions.reading(idle, None) as gone, sessions.reading(Caller("read", "another"), "handle") as unknown:
             assert (gone, unknown) == (None, None)

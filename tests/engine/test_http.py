@@ -405,7 +405,7 @@ async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_pat
             await talk.run("x = 1")
             refused = await client.call_tool("run_python", {"code": "1"})
             assert refused.is_error
-            assert "You have 1 sandboxes already" in text_of(refused)
+            assert "You already have 1 sandbox," in text_of(refused)
             assert await talk.run("x") == "1\n"
             assert (await Talk(other).run("1 + 1")).startswith("2\n")
 
@@ -682,7 +682,7 @@ async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
     assert "Rejecting request for session ***" in log
     ids = session, path.partition("=")[2]
     assert all(part not in log.lower().replace("-", "") for part in ids)
-    assert not re.search("error|traceback|disconnect", log, re.IGNORECASE), log
+    assert not re.search("error|traceback|ClientDisconnect", log, re.IGNORECASE), log
 
 
 async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:
@@ -714,7 +714,7 @@ async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -
     assert found['agentrun_call_seconds_bucket{le="0.1",tool="run_python"}'] < 4
     assert found["agentrun_pool_hits_total"] == 1
     assert found["agentrun_pool_misses_total"] == 0
-    assert found['agentrun_refused_total{for="share"}'] == 1
+    assert found['agentrun_refused_total{for="quota"}'] == 1
     assert found['agentrun_refused_total{for="queue"}'] == 0
     assert found["agentrun_sandboxes"] == 1
     assert found["agentrun_waiting"] == 0
@@ -751,7 +751,7 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--host", "0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 2
-    assert "everybody who reaches 0.0.0.0 could run code here" in refused.stderr
+    assert "everyone who can reach 0.0.0.0 could run code here" in refused.stderr
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "a.example")] == [
         *[True] * 3,
         *[False] * 3,

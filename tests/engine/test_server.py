@@ -178,7 +178,7 @@ async def test_another_sandbox_by_handle(open_client: OpenClient) -> None:
         assert text_of(await run(client, "x")) == "'own'\n"
         refused = await run(client, "1", sandbox="new")
         assert refused.is_error
-        assert "2 sandboxes already" in text_of(refused)
+        assert "You already have 2 sandboxes" in text_of(refused)
         await client.call_tool("reset_sandbox", {"sandbox": handle})
         assert (await run(client, "x", sandbox=handle)).is_error
         assert text_of(await run(client, "x")) == "'own'\n"
