@@ -15,7 +15,7 @@ from docker import APIClient
 from mcp import Client
 
 from mcp_agentrun.engine.docker.discovery import connect
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.sandboxes import open_engine
 
@@ -178,7 +178,7 @@ async def checkpoints() -> None:
             for sandbox in (with_them, without):
                 assert (await sandbox.run(prepare)).outcome == "ok"
             for code in (CODE, "x = 1"):
-                times: dict[Sandbox, list[float]] = {with_them: [], without: []}
+                times: dict[AsyncSandbox, list[float]] = {with_them: [], without: []}
                 for _ in range(4):
                     for sandbox, found in times.items():
                         found += await times_ms(functools.partial(sandbox.run, code), RUNS // 4, warm_up=5)

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
-from tests.support.sandboxes import open_engine
+from tests.support.sandboxes import open_engine, sandbox_on
 
 __all__ = [
     "client_of",
@@ -51,9 +51,9 @@ async def client_of(*arguments: str, env: Mapping[str, str] | None = None) -> As
 
 
 @asynccontextmanager
-async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[Sandbox]:
+async def open_sandbox(settings: Settings | None = None) -> AsyncGenerator[AsyncSandbox]:
     """A sandbox on an engine client of its own."""
-    async with open_engine() as engine, Sandbox(engine, settings or Settings()) as sandbox:
+    async with open_engine() as engine, sandbox_on(engine, settings or Settings()) as sandbox:
         yield sandbox
 
 

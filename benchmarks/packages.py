@@ -23,8 +23,8 @@ from docker.types import Mount
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.packages.installer import INSTALLER_UID, Installer
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.packages.installer import INSTALLER_UID
+from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.sandboxes import open_engine
 
@@ -98,7 +98,7 @@ class UvAlone:
 def uv_alone(api: APIClient, image: str, volume: str, settings: Settings) -> Generator[UvAlone]:
     config = api.create_host_config(
         cpu_period=100_000,
-        cpu_quota=round(max(1.0, settings.cpus) * 100_000),
+        cpu_quota=round(max(1.0, settings.limits.cpus) * 100_000),
         mem_limit=1 << 30,
         mounts=[Mount("/packages", volume, type="volume")],
         read_only=True,
@@ -130,19 +130,17 @@ def own_name(api: APIClient, image: str) -> Generator[str]:
 class Ours:
     """Sessions of one server; each installation is a session's first."""
 
-    def __init__(self, engine: DockerEngine, settings: Settings, installer: Installer) -> None:
-        self._engine = engine
-        self._settings = settings
-        self._installer = installer
+    def __init__(self, runtime: AsyncRuntime) -> None:
+        self._runtime = runtime
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Sandbox]:
-        async with Sandbox(self._engine, self._settings, installer=self._installer) as sandbox:
+    async def session(self) -> AsyncGenerator[AsyncSandbox]:
+        async with self._runtime.sandbox() as sandbox:
             await sandbox.run("import pandas")  # which the sandbox is still at for a while when it is ready
             yield sandbox
 
     async def forget(self) -> None:
-        await self._installer.cache(clear=True)
+        await self._runtime.installer.cache(clear=True)
 
 
 async def compare(ours: Ours, alone: UvAlone) -> None:
@@ -162,7 +160,7 @@ async def compare(ours: Ours, alone: UvAlone) -> None:
                     if is_ours:
                         sandbox = sessions[len(mine)]
                         begun = time.perf_counter()
-                        await sandbox.install(requirements)
+                        await sandbox.install(*requirements)
                         mine.append(time.perf_counter() - begun)
                     else:
                         theirs.append(await anyio.to_thread.run_sync(alone.install, requirements))
@@ -194,10 +192,10 @@ async def main() -> None:
         try:
             with uv_alone(api, image, volume, settings) as alone:
                 begun = time.perf_counter()
-                async with Installer(engine, settings, network) as installer:
-                    await installer.cache()
+                async with AsyncRuntime(settings, engine=engine, package_network=network) as runtime:
+                    await runtime.installer.cache()
                     row("start of the installer, once for a server", f"{(time.perf_counter() - begun) * 1000:.0f} ms")
-                    await compare(Ours(engine, settings, installer), alone)
+                    await compare(Ours(runtime), alone)
         finally:
             await engine.aclose()
     api.close()

@@ -7,19 +7,24 @@ import sys
 
 def main() -> None:
     """Entry point of the command."""
+    if sys.argv[1:] == ["--version"]:  # with nothing imported that takes time
+        from importlib.metadata import version
+
+        sys.stdout.write(f"mcp-agentrun, version {version('mcp-agentrun')}\n")
+        return
     if len(sys.argv) > 1:
         from .cli import main as command_line
 
-        command_line()
+        command_line(prog_name="mcp-agentrun")
         return
     from .errors import SettingsError
     from .settings import load
 
     try:
-        settings, _ = load()
+        settings = load()
     except SettingsError as error:
         sys.stderr.write(f"mcp-agentrun: {error}\n")
-        sys.exit(2)  # as the command line does where it is given wrong values
+        sys.exit(2)  # as the command line does for invalid values
     from .server.mcp.stdio import serve_stdio
 
     serve_stdio(settings)

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
 
 from .errors import AgentRunError
 
-__all__ = ["contained"]
+__all__ = ["background_tasks", "contained"]
 
 logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def background_tasks() -> AsyncGenerator[TaskGroup]:
+    """A task group that is cancelled at the end of the context. What the body raises is raised as it is: a task group's
+    own context would make it a member of an exception group.
+    """
+    raised: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield tasks
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:
+            raised = error
+        finally:
+            tasks.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
 
 
 async def contained(task: Callable[[], Awaitable[object]]) -> None:

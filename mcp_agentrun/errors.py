@@ -1,24 +1,27 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
     AgentRunError
      ├── SettingsError           a setting is unknown, malformed or contradicts another
      ├── ProtocolError           bytes on a stream are not the frames they must be
-     ├── InvalidRequestError     the caller's own argument is wrong (code, requirement, handle)
-     ├── FileError               a file of the workspace can't be read
-     ├── InstallError            packages could not be installed; the text is the resolver's
-     └── UnavailableError        ours, not the code's: engine, image, container or queue
+     ├── InvalidRequestError     an argument of the call is invalid: change the request
+     ├── FileError               a file of the workspace can't be read or written
+     ├── InstallError            packages could not be installed
+     └── UnavailableError        not the code's fault; the same call may succeed later
+          ├── BusyError          too many calls are waiting for the sandbox
           ├── EngineError        the container engine is missing, refused or failed
           │    └── ImageError    the runner image is missing and could not be built
-          ├── NotReadyError      still preparing; asking again later is right
-          └── SandboxLostError   the container or its stream went away during a call
+          ├── NotReadyError      still starting
+          └── SandboxLostError   the container went away during the call: whether the code ran to its end is unknown
 
-The message of each is written for the person or model that reads it: what happened and what to do.
+The text of each is written for the person or model that reads it: what happened and what to do. What a program needs is
+in attributes. A failure of user code is no error but a `Result`.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "AgentRunError",
+    "BusyError",
     "EngineError",
     "FileError",
     "ImageError",
@@ -45,7 +48,16 @@ class ProtocolError(AgentRunError):
 
 
 class InvalidRequestError(AgentRunError):
-    """The caller's argument is wrong; nothing was done."""
+    """An argument of the call is invalid; nothing was done.
+
+    :ivar argument: its name, or None where that does not apply.
+    :ivar limit: the limit that it exceeds, in the argument's unit (seconds, bytes), or None.
+    """
+
+    def __init__(self, message: str, *, argument: str | None = None, limit: float | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+        self.limit = limit
 
 
 class FileError(AgentRunError):
@@ -53,11 +65,22 @@ class FileError(AgentRunError):
 
 
 class InstallError(AgentRunError):
-    """Packages could not be installed; the environment is as it was before."""
+    """Packages could not be installed; the session's packages are as they were before."""
 
 
 class UnavailableError(AgentRunError):
-    """A call could not be carried out for a reason that is ours and not the code's."""
+    """A call could not be carried out for a reason that is not the code's. The same call may succeed later."""
+
+
+class BusyError(UnavailableError):
+    """Too many calls are waiting for the sandbox.
+
+    :ivar waiting: how many.
+    """
+
+    def __init__(self, message: str, *, waiting: int = 0) -> None:
+        super().__init__(message)
+        self.waiting = waiting
 
 
 class EngineError(UnavailableError):
@@ -73,4 +96,4 @@ class NotReadyError(UnavailableError):
 
 
 class SandboxLostError(UnavailableError):
-    """The container, or the stream to it, ended in the middle of a call."""
+    """The container, or the stream to it, ended in the middle of a call. Its variables and files are gone."""

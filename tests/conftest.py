@@ -16,7 +16,7 @@ from mcp.client.stdio import stdio_client
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, server_parameters
 from tests.support.containers import volume_of
@@ -63,7 +63,7 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="module")
-async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox that the tests of a module share; each leaves it usable."""
     async with open_sandbox() as sandbox:
         yield sandbox

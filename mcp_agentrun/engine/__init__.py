@@ -53,10 +53,11 @@ class ContainerSpec:
 class Engine(Protocol):
     """What the storeys above may ask of an engine. Every method may raise `EngineError`."""
 
-    async def ensure_image(self, report: Report) -> str:
+    async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         """Name of the runner image, built first if it does not exist.
 
-        :raises ImageError: it does not, and can't be built.
+        :param refresh: build it anew in any case, on the newest base, for its security updates.
+        :raises ImageError: it can't be built; what there was is still there.
         """
         ...
 

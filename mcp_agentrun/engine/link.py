@@ -6,11 +6,13 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from typing import Any
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
+from packaging.utils import canonicalize_name
 
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
 from ..wire.codec import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
@@ -51,6 +53,15 @@ class Link:
     @property
     def is_alive(self) -> bool:
         return not self._broken.is_set()
+
+    @cached_property
+    def distributions(self) -> dict[str, str]:
+        """Version by canonical name of the distributions that the container says its image has."""
+        given = self.greeting.get("distributions")
+        try:
+            return {canonicalize_name(str(name)): str(version) for name, version in given}  # pyright: ignore
+        except (TypeError, ValueError):
+            return {}
 
     def abandon(self, reason: str) -> None:
         """Declare the link broken; whoever receives from it is told *reason*."""

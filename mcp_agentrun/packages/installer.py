@@ -15,7 +15,7 @@ import anyio
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ..background import contained
+from ..background import background_tasks, contained
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Keeper
 from ..engine.network import NetworkSettings, redact
@@ -97,26 +97,33 @@ def policy_of(settings: Settings) -> Policy:
     :raises SettingsError: one of them can't be understood, or the constraints file can't be read.
     """
     constraints = Constraints()
-    if settings.packages_constraints is not None:
+    if settings.packages.constraints is not None:
         try:
-            constraints = Constraints.parse(settings.packages_constraints.read_text("utf-8"))
+            constraints = Constraints.parse(settings.packages.constraints.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise SettingsError(f"packages_constraints: the file can't be read: {error}") from None
+            raise settings.error("packages_constraints", f"the file can't be read: {error}") from None
     try:
-        if settings.preinstall:
-            parse_requirements(settings.preinstall, urls=settings.packages_urls)
+        if settings.packages.preinstall:
+            parse_requirements(settings.packages.preinstall, urls=settings.packages.urls)
     except InvalidRequestError as error:
-        raise SettingsError(f"preinstall: {error}") from None
-    if settings.wheelhouse is not None and not settings.wheelhouse.is_dir():
-        raise SettingsError(f"wheelhouse: there is no folder {settings.wheelhouse}")
+        raise settings.error("preinstall", error) from None
+    if settings.packages.wheelhouse is not None and not settings.packages.wheelhouse.is_dir():
+        raise settings.error("wheelhouse", f"there is no folder {settings.packages.wheelhouse}")
     return Policy(
-        allow=tuple(Rule.parse(text) for text in settings.packages_allow),
-        deny=tuple(Rule.parse(text) for text in settings.packages_deny),
-        most=settings.packages_most,
-        urls=settings.packages_urls,
+        allow=_rules(settings, "packages_allow", settings.packages.allow),
+        deny=_rules(settings, "packages_deny", settings.packages.deny),
+        most=settings.packages.most,
+        urls=settings.packages.urls,
         constraints=constraints,
-        require_hashes=settings.packages_require_hashes,
+        require_hashes=settings.packages.require_hashes,
     )
+
+
+def _rules(settings: Settings, name: str, texts: Iterable[str]) -> tuple[Rule, ...]:
+    try:
+        return tuple(map(Rule.parse, texts))
+    except SettingsError as error:
+        raise settings.error(name, error) from None
 
 
 class Installer:
@@ -151,8 +158,7 @@ class Installer:
         self._tasks: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Installer:
-        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._stack.callback(self._tasks.cancel_scope.cancel)
+        self._tasks = await self._stack.enter_async_context(background_tasks())
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
@@ -198,7 +204,7 @@ class Installer:
         :raises InstallError: it can't be resolved or fetched.
         :raises UnavailableError: the installer could not be started, or was lost.
         """
-        wanted = self._settings.preinstall
+        wanted = self._settings.packages.preinstall
         if wanted and not await self._has_shared():
             async with self._sharing:
                 if not await self._has_shared():
@@ -251,7 +257,7 @@ class Installer:
 
     def _asked(self, requirements: Iterable[str]) -> list[str]:
         """Those that the operator has not asked for himself."""
-        return [text for text in requirements if text not in self._settings.preinstall]
+        return [text for text in requirements if text not in self._settings.packages.preinstall]
 
     async def _install(
         self,
@@ -264,7 +270,7 @@ class Installer:
         tell("starting the installer")
         self._served.add(sandbox)
         exchange = await self._connected()
-        limit = self._settings.install_timeout
+        limit = self._settings.packages.install_timeout
         try:
             with anyio.fail_after(limit):
                 await self._provide_wheelhouse(exchange, tell)
@@ -344,13 +350,13 @@ class Installer:
         return {
             "ca_bundle": (self._network.ca_bundle or b"").decode("utf-8", "replace"),
             "options": {
-                "offline": self._settings.offline,
-                "exclude_newer": self._settings.packages_exclude_newer,
-                "build": self._settings.packages_build,
-                "download": self._settings.packages_download,
-                "size": self._settings.packages_size,
-                "files": self._settings.packages_files,
-                "cache_size": self._settings.cache_size,
+                "offline": self._settings.packages.offline,
+                "exclude_newer": self._settings.packages.exclude_newer,
+                "build": self._settings.packages.build,
+                "download": self._settings.packages.download,
+                "size": self._settings.packages.size,
+                "files": self._settings.packages.files,
+                "cache_size": self._settings.packages.cache_size,
             },
             "living": list(await self._engine.sandboxes()),
             "served": list(self._served),
@@ -366,12 +372,12 @@ class Installer:
             user="0:0",
             capabilities=_CAPABILITIES,
             memory=_MEMORY,
-            cpus=max(1.0, self._settings.cpus),
+            cpus=max(1.0, self._settings.limits.cpus),
             pids=512,
             open_files=4096,
-            file_size=self._settings.packages_size,
+            file_size=self._settings.packages.size,
             tmpfs={"/tmp": f"rw,size=256m,nr_inodes=1m,{own}", "/dev/shm": f"rw,size=4k,nr_inodes=2,{own}"},  # noqa: S108
-            network="none" if self._settings.offline else "bridge",
+            network="none" if self._settings.packages.offline else "bridge",
             packages_writable=True,
         )
 
@@ -402,7 +408,7 @@ class Installer:
 
         :raises InstallError: the folder can't be read.
         """
-        folder = self._settings.wheelhouse
+        folder = self._settings.packages.wheelhouse
         if folder is None or self._tasks is None:
             return
         if self._copy is None or self._copy.exchange is not exchange:

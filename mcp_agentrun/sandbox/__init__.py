@@ -1,6 +1,19 @@
-"""One sandbox: a container with one living Python, from its start to its end."""
+"""Sandboxes: each a container with one living Python, from its start to its end."""
 
+from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
 from .result import Cause, FileChange, Outcome, Output, Picture, Result, RunError, State
-from .sandbox import ReadFile, Sandbox
 
-__all__ = ["Cause", "FileChange", "Outcome", "Output", "Picture", "ReadFile", "Result", "RunError", "Sandbox", "State"]
+__all__ = [
+    "AsyncRuntime",
+    "AsyncSandbox",
+    "Cause",
+    "FileChange",
+    "OnOutput",
+    "Outcome",
+    "Output",
+    "Picture",
+    "ReadFile",
+    "Result",
+    "RunError",
+    "State",
+]

@@ -235,7 +235,7 @@ def explain(
 def _refusal(cause: Cause, full: Sequence[str], settings: Settings) -> str | None:
     line = f"{cause.type}: {cause.text}"
     for rule in _RULES:
-        if (rule.offline and settings.network != "none") or (rule.starts and cause.function not in _STARTERS):
+        if (rule.offline and settings.access.network != "none") or (rule.starts and cause.function not in _STARTERS):
             continue
         match = None if rule.text is None else re.search(rule.text, line)
         if (match is None and cause.errno not in rule.errnos) or (rule.full and not full):
@@ -249,7 +249,7 @@ def _refusal(cause: Cause, full: Sequence[str], settings: Settings) -> str | Non
 def _from_output(printed: bytes, settings: Settings) -> str | None:
     text = printed[-_SEARCHED:].decode("utf-8", "replace")
     for rule in _RULES:
-        if rule.output is None or (rule.offline and settings.network != "none"):
+        if rule.output is None or (rule.offline and settings.access.network != "none"):
             continue
         for match in re.finditer(rule.output, text, re.MULTILINE):
             path = _path_of(match)
@@ -264,11 +264,11 @@ def _path_of(match: re.Match[str]) -> str | None:
 
 def _filled(rule: _Rule, path: str | None, full: Sequence[str], settings: Settings) -> str:
     sizes = {
-        "/workspace": settings.workspace_size,
-        "/tmp": settings.tmp_size,  # noqa: S108
-        "/dev/shm": settings.shm_size,  # noqa: S108
+        "/workspace": settings.limits.workspace_size,
+        "/tmp": settings.limits.tmp_size,  # noqa: S108
+        "/dev/shm": settings.limits.shm_size,  # noqa: S108
     }
-    most = f"{settings.inodes} files and folders at most. Delete some."
+    most = f"{settings.limits.inodes} files and folders at most. Delete some."
     folders = " ".join(f"{each} is full: it holds {_size(sizes[each])} and {most}" for each in full if each in sizes)
     path = (path or "").strip()[:_LONGEST]
     name = basename(path.replace("\\", "/").rstrip("/"))
@@ -277,12 +277,12 @@ def _filled(rule: _Rule, path: str | None, full: Sequence[str], settings: Settin
         target=f"/workspace/{name}" if "." in name else "/workspace",
         instead=_INSTEAD.get(path, _ANOTHER),
         full=folders,
-        pids=settings.pids,
-        open_files=settings.open_files,
-        memory=_size(settings.memory),
-        workspace=_size(settings.workspace_size),
-        tmp=_size(settings.tmp_size),
-        shm=_size(settings.shm_size),
+        pids=settings.limits.pids,
+        open_files=settings.limits.open_files,
+        memory=_size(settings.limits.memory),
+        workspace=_size(settings.limits.workspace_size),
+        tmp=_size(settings.limits.tmp_size),
+        shm=_size(settings.limits.shm_size),
     )
 
 

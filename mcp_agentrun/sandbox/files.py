@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, cast
 
+import anyio
+
 from ..engine.link import Link
-from ..errors import FileError, ProtocolError
-from ..wire.codec import Kind
+from ..errors import FileError, ProtocolError, SandboxLostError
+from ..wire.codec import FrameError, Kind
 
-__all__ = ["FileReader", "checked_files", "is_safe_path"]
+__all__ = ["FileReader", "checked_files", "exchange", "is_safe_path"]
 
+_READ_SECONDS = 60.0
 _CHUNK = 1 << 20
 _MOST = 1000
 _NOT_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -92,3 +97,22 @@ class FileReader:
 
     def _error(self, why: str) -> FileError:
         return FileError(f"{self._path[:200]!a} can't be read: {why}")
+
+
+@contextmanager
+def exchange(link: Link) -> Generator[None]:
+    """A question and its answer, which is awaited even after cancellation: the next call finds the stream in order.
+
+    :raises SandboxLostError: the container did not answer in time, or the answer is malformed.
+    """
+    try:
+        with anyio.CancelScope(shield=True), anyio.fail_after(_READ_SECONDS):
+            yield
+    except FileError:
+        raise
+    except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
+        link.abandon("the container sent a malformed answer")
+        raise SandboxLostError(link.reason) from error
+    except TimeoutError:
+        link.abandon("the container did not answer in time")
+        raise SandboxLostError(link.reason) from None

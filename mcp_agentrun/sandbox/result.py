@@ -189,4 +189,9 @@ class Result:
     advice: str | None = None
     """Why the sandbox refused something, such as a module that is missing, and what to do: one line."""
     lacking: str | None = None
-    """What the sandbox lacks of what it should have, and why: in sentences, told once."""
+    """Packages the sandbox should have but could not install, and why. Reported once."""
+
+    @property
+    def text(self) -> str:
+        """What a terminal would have shown: stdout and stderr as they were written, and the last expression's value."""
+        return self.output.text()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from ..engine import ContainerSpec
+from ..host_folder import HostFolder
 from ..settings import Settings
 from ..wire.reports import WRITABLE
 
@@ -37,19 +39,24 @@ def user_pids(settings: Settings) -> int:
     """Processes and threads of a sandbox from which on user code gets no more, so that the runner can go on copying its
     variables; -1 for no such limit. The kernel counts them by user, so each sandbox must have one of its own.
     """
-    first, last = settings.uid_range
+    first, last = settings.engine.uid_range
     if last - first < _MANY_UIDS:
         return -1
-    return settings.pids - min(_RUNNER_PIDS, settings.pids // 4)
+    return settings.limits.pids - min(_RUNNER_PIDS, settings.limits.pids // 4)
 
 
-def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> ContainerSpec:
-    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*."""
-    threads = str(max(1, round(settings.cpus)))
+def runner_spec(
+    settings: Settings, image: str, sandbox: str, uid: int, data: Mapping[str, HostFolder] | None = None
+) -> ContainerSpec:
+    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*.
+
+    :param data: folders of this machine, by where code finds them.
+    """
+    threads = str(max(1, round(settings.limits.cpus)))
     sizes = {
-        "/workspace": settings.workspace_size,
-        "/tmp": settings.tmp_size,  # noqa: S108
-        "/dev/shm": settings.shm_size,  # noqa: S108
+        "/workspace": settings.limits.workspace_size,
+        "/tmp": settings.limits.tmp_size,  # noqa: S108
+        "/dev/shm": settings.limits.shm_size,  # noqa: S108
     }
 
     def tmpfs(size: int, mode: int, inodes: int) -> str:
@@ -60,13 +67,13 @@ def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> Conta
         role="runner",
         sandbox=sandbox,
         user=f"{uid}:{uid}",
-        memory=settings.memory,
-        cpus=settings.cpus,
-        pids=settings.pids,
-        open_files=settings.open_files,
-        file_size=settings.workspace_size,
+        memory=settings.limits.memory,
+        cpus=settings.limits.cpus,
+        pids=settings.limits.pids,
+        open_files=settings.limits.open_files,
+        file_size=settings.limits.workspace_size,
         tmpfs={
-            **{folder: tmpfs(sizes[folder], mode, settings.inodes) for folder, mode in WRITABLE.items()},
+            **{folder: tmpfs(sizes[folder], mode, settings.limits.inodes) for folder, mode in WRITABLE.items()},
             "/run/agentrun": tmpfs(1 << 16, 0o700, 16),
         },
         environment={
@@ -80,7 +87,7 @@ def runner_spec(settings: Settings, image: str, sandbox: str, uid: int) -> Conta
                 ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
             ),
         },
-        network=settings.network,
-        runtime=settings.runtime,
-        data={f"/workspace/{folder.path.name}": folder for folder in settings.data_folders},
+        network=settings.access.network,
+        runtime=settings.engine.runtime,
+        data=data or {},
     )

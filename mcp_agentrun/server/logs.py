@@ -81,7 +81,7 @@ def _raised(record: logging.LogRecord) -> tuple[str, list[str]]:
 
 def configure_logging(settings: Settings, format_: Literal["text", "json"] = "text") -> None:
     """Configure logging as *settings* say, and warn about settings that weaken isolation."""
-    level: int = getattr(logging, settings.log_level.upper())
+    level: int = getattr(logging, settings.mcp.log_level.upper())
     # Below "warning", libraries log the content of messages, which belongs to the user.
     logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, level), force=True)
     logging.getLogger(__name__.partition(".")[0]).setLevel(level)
@@ -94,14 +94,14 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
             handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if format_ == "json":
         logging.captureWarnings(True)
-    for folder in settings.data_folders:
+    for folder in settings.access.data:
         logger.warning(
             "data: code in the sandboxes reads %s. It can lock files there (flock), which programs that lock them wait "
             "for, and use sockets and FIFOs that are made there later, where their permissions let others",
-            folder.path,
+            folder,
         )
-    if settings.network != "none":
+    if settings.access.network != "none":
         logger.warning(
             "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
-            settings.network,
+            settings.access.network,
         )

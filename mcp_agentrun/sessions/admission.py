@@ -58,7 +58,7 @@ class Admission:
 
     def _require_quota(self, caller: Caller) -> None:
         taken = self._expected[caller.principal] + self._owners.count_of(caller.principal)
-        if taken >= self._settings.max_sandboxes:
+        if taken >= self._settings.limits.max_sandboxes:
             self._refused["quota"] += 1
             sandboxes = "1 sandbox" if taken == 1 else f"{taken} sandboxes"
             raise UnavailableError(
@@ -73,7 +73,7 @@ class Admission:
         return await self._open(found) if isinstance(found, Slot) else found
 
     async def _wait(self, deadline: float) -> Slot | OpenSandbox:
-        if self._capacity.waiting >= self._settings.queue:
+        if self._capacity.waiting >= self._settings.limits.queue:
             self._refused["queue"] += 1
             raise UnavailableError("The server is busy: other calls are waiting for a sandbox. Call again later.")
         with anyio.CancelScope(deadline=deadline):

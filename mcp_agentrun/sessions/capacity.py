@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import anyio
 
-from ..sandbox import Sandbox
+from ..sandbox import AsyncSandbox
 
 __all__ = ["REFUSALS", "Capacity", "OpenSandbox", "Refusal", "Slot"]
 
@@ -33,7 +33,7 @@ class Slot:
 class OpenSandbox:
     """A sandbox that stays open until `closing` is set."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: AsyncSandbox) -> None:
         self.sandbox = sandbox
         self.closing = anyio.Event()
 

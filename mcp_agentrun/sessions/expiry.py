@@ -28,7 +28,7 @@ class Expiry:
         """Close sandboxes that are due, until cancelled."""
         while True:
             now = anyio.current_time()
-            pause = min(self._expire(now) - now, self._settings.idle_ttl / 4, _LONGEST_PAUSE)
+            pause = min(self._expire(now) - now, self._settings.serve.idle_ttl / 4, _LONGEST_PAUSE)
             await anyio.sleep(max(_SHORTEST_PAUSE, pause))
 
     def _expire(self, now: float) -> float:
@@ -37,7 +37,7 @@ class Expiry:
         for session in self._owners:
             if session.calls:
                 continue
-            end = min(session.used + self._settings.idle_ttl, session.began + self._settings.max_ttl)
+            end = min(session.used + self._settings.serve.idle_ttl, session.began + self._settings.serve.max_ttl)
             if end > now:
                 due = min(due, end)
             else:

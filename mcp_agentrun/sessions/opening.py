@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from ..errors import UnavailableError
-from ..sandbox import Sandbox
+from ..sandbox import AsyncSandbox
 from .capacity import Capacity, OpenSandbox, Refusal, Slot
 
 __all__ = ["SANDBOX_MEMORY", "MemoryReserve", "Opener"]
@@ -51,7 +51,7 @@ class Opener:
 
     def __init__(
         self,
-        new: Callable[[], Sandbox],
+        new: Callable[[], AsyncSandbox],
         memory: MemoryReserve | None,
         refused: Counter[Refusal],
     ) -> None:
@@ -111,7 +111,7 @@ class Opener:
                 self.sandboxes.discard(opened)
             slot.release()
 
-    async def _note_start(self, sandbox: Sandbox, slot: Slot) -> None:
+    async def _note_start(self, sandbox: AsyncSandbox, slot: Slot) -> None:
         with contextlib.suppress(Exception):  # raised again when the sandbox is used
             await sandbox.ready()
         slot.is_starting = False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from ..sandbox import Sandbox
+from ..sandbox import AsyncSandbox
 from .capacity import OpenSandbox
 
 __all__ = ["NEW", "STDIO", "Caller", "Lease", "Owners", "Session", "in_use"]
@@ -55,7 +55,7 @@ class Session:
 class Lease:
     """A sandbox for the duration of one call, in which it does not expire."""
 
-    sandbox: Sandbox
+    sandbox: AsyncSandbox
     handle: str | None
     """The sandbox's handle; None for the client's own sandbox."""
     is_new: bool = False

@@ -12,12 +12,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..background import contained
-from ..engine import Engine
-from ..engine.network import NetworkSettings
 from ..errors import InvalidRequestError, NotReadyError, UnavailableError
-from ..packages.installer import Installer
-from ..sandbox import Sandbox
-from ..settings import Settings
+from ..sandbox import AsyncRuntime, AsyncSandbox
 from .admission import Admission
 from .capacity import Capacity, OpenSandbox, Refusal
 from .expiry import Expiry
@@ -41,23 +37,26 @@ class Sessions:
     :param is_shared: it serves many clients, which may disappear: sandboxes expire, and some are kept ready.
     """
 
-    def __init__(
-        self, engine: Engine, settings: Settings, network: NetworkSettings, *, is_shared: bool = False
-    ) -> None:
-        self.settings = settings
+    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False) -> None:
+        self.settings = settings = runtime.settings
         self.is_shared = is_shared
         self.refused: Counter[Refusal] = Counter()
         """Number of refused sandboxes by reason."""
-        self._engine = engine
-        self._installer = Installer(engine, settings, network)
-        self._readiness = Readiness(engine.sandboxes)
+        self._runtime = runtime
+        self._readiness = Readiness(runtime.engine.sandboxes)
         self._owners = Owners()
-        self._capacity = Capacity(settings.max_total if is_shared else settings.max_sandboxes)
-        memory = MemoryReserve(engine.free_memory, settings.reserve, self._capacity) if is_shared else None
-        self._opener = Opener(self._new_sandbox, memory, self.refused)
-        self._pool = WarmPool(self._open_spare, self._capacity, settings.pool, settings.pool_max) if is_shared else None
+        self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
+        memory = (
+            MemoryReserve(runtime.engine.free_memory, settings.serve.reserve, self._capacity) if is_shared else None
+        )
+        self._opener = Opener(runtime.sandbox, memory, self.refused)
+        self._pool = (
+            WarmPool(self._open_spare, self._capacity, settings.serve.pool, settings.serve.pool_max)
+            if is_shared
+            else None
+        )
         self._admission = Admission(settings, self._owners, self._capacity, self._pool, self._opener.open, self.refused)
-        self._reconciler = Reconciler(engine, self._opener.sandboxes, self._pool)
+        self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
@@ -65,8 +64,7 @@ class Sessions:
         self._idle = anyio.Event()
 
     async def __aenter__(self) -> Sessions:
-        self._stack.push_async_callback(self._engine.aclose)
-        await self._stack.enter_async_context(self._installer)
+        await self._stack.enter_async_context(self._runtime)
         await self._stack.enter_async_context(self._opener.running())
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._tasks.cancel_scope.cancel)
@@ -77,9 +75,6 @@ class Sessions:
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         return await self._stack.__aexit__(*exc_info)
-
-    def _new_sandbox(self) -> Sandbox:
-        return Sandbox(self._engine, self.settings, installer=self._installer)
 
     @property
     def count(self) -> int:
@@ -147,7 +142,7 @@ class Sessions:
                     raise
 
     @contextmanager
-    def reading(self, caller: Caller, handle: str | None) -> Generator[Sandbox | None]:
+    def reading(self, caller: Caller, handle: str | None) -> Generator[AsyncSandbox | None]:
         """Yield the sandbox of *caller* with that handle, or its own if None; or None if there is no such sandbox.
 
         Reading counts as a use of the sandbox.
@@ -160,7 +155,7 @@ class Sessions:
             yield session.opened.sandbox
 
     @contextmanager
-    def listing(self, caller: Caller) -> Generator[dict[str | None, Sandbox]]:
+    def listing(self, caller: Caller) -> Generator[dict[str | None, AsyncSandbox]]:
         """Yield the sandboxes of *caller* by handle; the key of its own one is None.
 
         Listing does not count as a use, because many clients do it on their own. Without authentication, only the

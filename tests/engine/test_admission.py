@@ -107,7 +107,7 @@ async def test_who_waits_counts_against_the_share_of_the_principal() -> None:
 
 
 class NeverReadyEngine(DockerEngine):
-    async def ensure_image(self, report: Report) -> str:
+    async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         await anyio.sleep_forever()
         raise AssertionError
 

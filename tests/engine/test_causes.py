@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mcp_agentrun.packages.known import WELL_KNOWN
-from mcp_agentrun.sandbox import Cause, RunError, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Cause, RunError
 from mcp_agentrun.sandbox.causes import Lacking, explain
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
@@ -169,13 +169,13 @@ FAILURES = {
 
 
 @pytest.fixture(scope="module")
-async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     async with open_sandbox(SMALL) as sandbox:
         yield sandbox
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_failure_is_explained_in_one_line(small: Sandbox, failure: str) -> None:
+async def test_a_failure_is_explained_in_one_line(small: AsyncSandbox, failure: str) -> None:
     code, words = FAILURES[failure]
     result = await small.run(code, timeout=60)
     text = client_text(run_answer(result, SMALL, handle=None, new=False))
@@ -203,7 +203,7 @@ UNEXPLAINED = {
 
 
 @pytest.mark.parametrize("failure", UNEXPLAINED)
-async def test_what_the_sandbox_is_not_behind_is_left_alone(small: Sandbox, failure: str) -> None:
+async def test_what_the_sandbox_is_not_behind_is_left_alone(small: AsyncSandbox, failure: str) -> None:
     result = await small.run(UNEXPLAINED[failure])
     assert result.outcome == "error" and result.advice is None, result
     assert result.error is not None and 1 <= len(result.error.causes) <= 10
@@ -239,7 +239,7 @@ def test_names_of_packages_are_read_out_of_messages(text: str) -> None:
 
 
 async def test_with_a_network_nothing_is_said_of_it() -> None:
-    open_ = SMALL.model_copy(update={"network": "bridge"})
+    open_ = Settings(network="bridge")
     error = RunError("gaierror", "[Errno -2] Name or service not known", 1, (Cause("gaierror", "", 101),))
     assert explain("error", error, b"Temporary failure in name resolution\n", open_, None) is None
 

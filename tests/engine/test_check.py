@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_agentrun.sandbox import Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
@@ -33,13 +33,13 @@ def checkers():
 
 
 @pytest.fixture(scope="module")
-async def checked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def checked(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     async with open_sandbox(Settings(checkpoints=False)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
-async def attacked(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def attacked(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox whose check lets attacks on the checker pass."""
     async with open_sandbox(Settings(safety_off=("secrets",), checkpoints=False)) as sandbox:
         assert (await sandbox.run(FIND)).outcome == "ok"
@@ -50,13 +50,13 @@ def rules(result: Result) -> list[str]:
     return [finding.rule for finding in result.findings]
 
 
-async def ok(sandbox: Sandbox, code: str) -> str:
+async def ok(sandbox: AsyncSandbox, code: str) -> str:
     result = await sandbox.run(code)
     assert result.outcome == "ok", (result.findings, result.output.text())
     return result.output.text()
 
 
-async def test_refused_code_does_not_run(checked: Sandbox) -> None:
+async def test_refused_code_does_not_run(checked: AsyncSandbox) -> None:
     await ok(checked, "x = 1")
     result = await checked.run(f"x = 2\n{HOSTILE}")
     assert result.outcome == "blocked"
@@ -66,7 +66,7 @@ async def test_refused_code_does_not_run(checked: Sandbox) -> None:
     assert await ok(checked, "x") == "1\n"
 
 
-async def test_a_refusal_tells_the_model_what_to_do(checked: Sandbox) -> None:
+async def test_a_refusal_tells_the_model_what_to_do(checked: AsyncSandbox) -> None:
     answer = run_answer(await checked.run(HOSTILE), Settings(), handle=None, new=False)
     assert answer.is_error
     assert answer.meta is not None
@@ -81,7 +81,7 @@ async def test_a_refusal_tells_the_model_what_to_do(checked: Sandbox) -> None:
     assert "\n".join(lines) in (CHECKOUT / "docs" / "safety.md").read_text("utf-8")
 
 
-async def test_a_syntax_error_is_pythons_own(checked: Sandbox) -> None:
+async def test_a_syntax_error_is_pythons_own(checked: AsyncSandbox) -> None:
     result = await checked.run("def f(:")
     assert result.outcome == "error"
     assert result.error is not None
@@ -89,7 +89,7 @@ async def test_a_syntax_error_is_pythons_own(checked: Sandbox) -> None:
     assert "def f(:" in result.output.text()
 
 
-async def test_code_is_judged_by_itself_and_a_module_has_its_own_name(checked: Sandbox) -> None:
+async def test_code_is_judged_by_itself_and_a_module_has_its_own_name(checked: AsyncSandbox) -> None:
     await checked.reset()
     assert rules(await checked.run("os.system('pip install rich')")) == ["install"]
 
@@ -127,7 +127,7 @@ CLASSES = [
         ),
     ],
 )
-async def test_no_number_of_bindings_locks_a_session(checked: Sandbox, codes: list[str]) -> None:
+async def test_no_number_of_bindings_locks_a_session(checked: AsyncSandbox, codes: list[str]) -> None:
     await ok(checked, "import numpy as np\nx, kept = np.ones(6), 'kept'")
     for code in codes:
         result = await checked.run(code)
@@ -146,7 +146,7 @@ async def test_no_number_of_bindings_locks_a_session(checked: Sandbox, codes: li
         "import os as *",
     ],
 )
-async def test_a_refused_call_leaves_no_trace(checked: Sandbox, code: str) -> None:
+async def test_a_refused_call_leaves_no_trace(checked: AsyncSandbox, code: str) -> None:
     await ok(checked, "x = 'old'")
     for _ in range(12):
         assert (await checked.run(code)).outcome in ("blocked", "error")
@@ -155,44 +155,44 @@ async def test_a_refused_call_leaves_no_trace(checked: Sandbox, code: str) -> No
 
 
 @pytest.mark.parametrize("code", ["print(1)\rprint(2)", "print(1)\r\nprint(2)", "\fprint(1)\nprint(2)"])
-async def test_what_is_executed_is_what_was_checked(checked: Sandbox, code: str) -> None:
+async def test_what_is_executed_is_what_was_checked(checked: AsyncSandbox, code: str) -> None:
     assert await ok(checked, code) == "1\n2\n"
     assert (await checked.run(code + f"\n{HOSTILE}")).outcome == "blocked"
 
 
-async def test_a_comment_can_not_hide_code_by_its_encoding(checked: Sandbox) -> None:
+async def test_a_comment_can_not_hide_code_by_its_encoding(checked: AsyncSandbox) -> None:
     assert rules(await checked.run("# coding: utf-7\n+AGkAbQBwAG8AcgB0- os")) == ["cookie"]
     assert rules(await checked.run("# coding: rot13\nvzcbeg bf")) == ["cookie"]
     assert (await checked.run(f"# coding: utf-8\r{HOSTILE}")).outcome == "blocked"
 
 
-async def test_the_largest_code_is_judged(checked: Sandbox) -> None:
-    size = Settings().code_limit
+async def test_the_largest_code_is_judged(checked: AsyncSandbox) -> None:
+    size = Settings().limits.code_limit
     assert await ok(checked, "x = '''" + "a" * (size - 30) + "'''\nlen(x)") == f"{size - 30}\n"
     assert (await checked.run("(" * size)).outcome == "blocked"
     assert (await checked.run("x=f'" + "{a}" * (size // 3 - 5) + "'")).outcome == "blocked"
     assert await ok(checked, "print('lives')") == "lives\n"
 
 
-async def test_an_input_that_exhausts_the_parser_harms_nothing(checked: Sandbox) -> None:
+async def test_an_input_that_exhausts_the_parser_harms_nothing(checked: AsyncSandbox) -> None:
     for code in ("-" * 200_000 + "1", "a;" * 100_000, "[" * 90 + "]" * 90 + ";" + "x = " + "a." * 60_000 + "b"):
         assert (await checked.run(code)).outcome == "blocked"
     assert await ok(checked, "print('lives')") == "lives\n"
 
 
-async def test_a_killed_checker_is_replaced(attacked: Sandbox) -> None:
+async def test_a_killed_checker_is_replaced(attacked: AsyncSandbox) -> None:
     for _ in range(3):
         await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGKILL)")
         assert rules(await attacked.run(HOSTILE)) == ["destruction"]
 
 
-async def test_a_stopped_checker_goes_on(attacked: Sandbox) -> None:
+async def test_a_stopped_checker_goes_on(attacked: AsyncSandbox) -> None:
     await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGSTOP)")
     assert rules(await attacked.run(HOSTILE)) == ["destruction"]
     await ok(attacked, "print(1)")
 
 
-async def test_while_the_checker_is_being_killed_nothing_runs_unchecked(attacked: Sandbox) -> None:
+async def test_while_the_checker_is_being_killed_nothing_runs_unchecked(attacked: AsyncSandbox) -> None:
     await ok(
         attacked,
         """
@@ -220,7 +220,7 @@ threading.Thread(target=attack, daemon=True).start()
     await ok(attacked, "print(1)")
 
 
-async def test_the_checker_can_not_be_read_or_written(attacked: Sandbox) -> None:
+async def test_the_checker_can_not_be_read_or_written(attacked: AsyncSandbox) -> None:
     code = """
 from pathlib import Path
 for pid in checkers():
@@ -244,7 +244,7 @@ print(len(checkers()) > 0)
     assert await ok(attacked, code) == "True\n"
 
 
-async def test_the_checker_can_not_be_traced_or_reached_by_system_calls(attacked: Sandbox) -> None:
+async def test_the_checker_can_not_be_traced_or_reached_by_system_calls(attacked: AsyncSandbox) -> None:
     code = """
 import ctypes, errno, platform
 libc = ctypes.CDLL(None, use_errno=True)
@@ -263,7 +263,7 @@ print(len(checkers()) > 0)
     assert rules(await attacked.run(HOSTILE)) == ["destruction"]
 
 
-async def test_without_memory_nothing_runs_unchecked(attacked: Sandbox) -> None:
+async def test_without_memory_nothing_runs_unchecked(attacked: AsyncSandbox) -> None:
     result = await attacked.run(
         """
 for pid in checkers(): os.kill(pid, signal.SIGKILL)
@@ -294,7 +294,7 @@ for pid in checkers(): os.kill(pid, signal.SIGKILL)
     await ok(attacked, FIND)
 
 
-async def test_what_the_code_makes_of_its_own_built_ins_changes_no_verdict(attacked: Sandbox) -> None:
+async def test_what_the_code_makes_of_its_own_built_ins_changes_no_verdict(attacked: AsyncSandbox) -> None:
     await ok(
         attacked,
         """
@@ -313,7 +313,7 @@ types.SimpleNamespace = None
     await ok(attacked, FIND)
 
 
-async def test_what_the_code_replaces_is_not_what_the_checker_uses(attacked: Sandbox) -> None:
+async def test_what_the_code_replaces_is_not_what_the_checker_uses(attacked: AsyncSandbox) -> None:
     await ok(
         attacked,
         """
@@ -330,7 +330,7 @@ for pid in checkers(): os.kill(pid, signal.SIGKILL)
     await attacked.run(FIND)
 
 
-async def test_the_pids_limit_does_not_let_code_run_unchecked(attacked: Sandbox) -> None:
+async def test_the_pids_limit_does_not_let_code_run_unchecked(attacked: AsyncSandbox) -> None:
     await ok(
         attacked,
         """

@@ -20,7 +20,8 @@ from mcp.client.stdio import stdio_client
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError, SandboxLostError
 from mcp_agentrun.host_folder import HostFolder
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.settings import Settings
 from tests.support.clients import run, server_parameters, text_of
 from tests.support.containers import container_of
@@ -69,7 +70,7 @@ def working_in(folder: Path) -> Generator[None]:
         os.chdir(before)
 
 
-async def seen(sandbox: Sandbox) -> str:
+async def seen(sandbox: AsyncSandbox) -> str:
     result = await sandbox.run("print(open('numbers/a.csv').read(), end='')")
     assert result.outcome == "ok", result.output.text()
     return result.output.text()
@@ -192,8 +193,9 @@ async def test_a_folder_that_was_exchanged_is_not_shown(
     numbers: Path, secrets: Path, exchange: Callable[[Path, Path], None]
 ) -> None:
     settings = checked(numbers)
+    host = HostResources.from_settings(settings)
     exchange(numbers, secrets)
-    async with open_sandbox(settings) as sandbox:
+    async with open_sandbox(settings, host=host) as sandbox:
         with pytest.raises(EngineError, match="moved or replaced"):
             await sandbox.run("1")
 
@@ -211,7 +213,7 @@ async def test_a_folder_is_held_to_for_each_container(numbers: Path, secrets: Pa
         assert await seen(sandbox) == "1\n"
 
 
-async def run_after_loss(sandbox: Sandbox) -> None:
+async def run_after_loss(sandbox: AsyncSandbox) -> None:
     with suppress(SandboxLostError):  # the loss of the container may be noticed in a call
         await sandbox.run("1")
     await sandbox.run("1")
@@ -243,9 +245,10 @@ async def test_a_link_is_followed_once(numbers: Path, secrets: Path) -> None:
     link = numbers.with_name("link")
     link.symlink_to(numbers)
     settings = checked(link)
+    host = HostResources.from_settings(settings)
     link.unlink()
     link.symlink_to(secrets)
-    async with open_sandbox(settings) as sandbox:
+    async with open_sandbox(settings, host=host) as sandbox:
         assert await seen(sandbox) == "1\n"
 
 

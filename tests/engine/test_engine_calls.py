@@ -12,9 +12,9 @@ import pytest
 from mcp_agentrun.engine.docker import discovery
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError
-from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 from tests.support.hanging_engine import hanging_engine
+from tests.support.sandboxes import sandbox_on
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 
@@ -83,7 +83,7 @@ async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(monkey
     with hanging_engine() as line:
         monkeypatch.setenv("DOCKER_HOST", line.url)
         engine = DockerEngine.from_settings(SETTINGS)
-        async with Sandbox(engine, SETTINGS) as sandbox:
+        async with sandbox_on(engine, SETTINGS) as sandbox:
             await sandbox.run("x = 1")
             line.deaf_to = "/containers/json"
             with pytest.raises(EngineError, match="does not answer"):

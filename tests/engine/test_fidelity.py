@@ -18,7 +18,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sandbox import Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Result
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.settings import Settings
 from tests.support.sandboxes import open_sandbox
@@ -145,7 +145,7 @@ def test_prints_what_python_prints(actual: dict[str, Result | Exception], expect
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the corpus is not here")
-async def test_programs_of_benchmarks_print_what_they_should(fresh: Sandbox) -> None:
+async def test_programs_of_benchmarks_print_what_they_should(fresh: AsyncSandbox) -> None:
     rows = [json.loads(line) for line in SHARED.read_text("utf-8").splitlines()]
     rows = [row for row in rows if row.get("expected_stdout") is not None and row["category"] in ("humaneval", "mbpp")]
     assert rows

@@ -27,6 +27,7 @@ from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.http.app import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.http.limits import AddressLimit, Buckets, SessionQuota
 from mcp_agentrun.server.http.tokens import Tokens
@@ -764,7 +765,9 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
 )
 async def test_the_server_answers_to_the_name_that_it_listens_on(host: str, reached: str) -> None:
     network = NetworkSettings.from_environment(os.environ)
-    sessions = Sessions(DockerEngine(recipe=ImageRecipe()), Settings(host=host), network, is_shared=True)
+    sessions = Sessions(
+        AsyncRuntime(Settings(host=host), engine=DockerEngine(recipe=ImageRecipe()), network=network), is_shared=True
+    )
     transport = httpx2.ASGITransport(build_app(sessions, None)[0])
     async with httpx2.AsyncClient(transport=transport) as http:
         for name, is_ours in ((reached, True), ("[fd00::2]", False), ("10.0.0.2", False)):

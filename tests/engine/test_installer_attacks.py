@@ -26,7 +26,7 @@ from docker import APIClient
 
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError, InstallError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.local_index import digest_of, gateway_of, make_source, make_wheel, serve_index
@@ -260,13 +260,13 @@ def index(root: Path, api: APIClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
-async def place_of(sandbox: Sandbox, api: APIClient, index: str) -> Callable[[str], Place]:
+async def place_of(sandbox: AsyncSandbox, api: APIClient, index: str) -> Callable[[str], Place]:
     """Where the installer unpacks a wheel, which an attacker can find out on an installation of its own."""
     await sandbox.install("probe")
     found: list[str] = []
@@ -278,14 +278,14 @@ async def place_of(sandbox: Sandbox, api: APIClient, index: str) -> Callable[[st
     return lambda name: Place(name, kept[0].replace("/probe/", f"/{name}/"), f"{index}evil/evil-1.0.tar.gz")
 
 
-async def require_harmless(sandbox: Sandbox, trap: Trap, place: Place) -> None:
+async def require_harmless(sandbox: AsyncSandbox, trap: Trap, place: Place) -> None:
     """Install what *place* names, again and beside others, and see that nothing was executed, nothing else was
     installed, and the next installation is right.
     """
     await sandbox.reset()
     for requirements in ([place.name], [place.name], [place.name, "honest<2"]):
         with contextlib.suppress(InstallError):
-            installed = await sandbox.install(requirements)
+            installed = await sandbox.install(*requirements)
             assert {name for name, _ in installed.packages} <= {place.name, "honest"}
         await sandbox.reset()
     assert (await sandbox.install("honest<2")).packages == (("honest", "1.0"),)
@@ -297,7 +297,7 @@ async def require_harmless(sandbox: Sandbox, trap: Trap, place: Place) -> None:
 
 @pytest.mark.parametrize("liar", LIARS)
 async def test_metadata_of_others_that_a_wheel_carries(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], liar: Callable[..., Members]
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], liar: Callable[..., Members]
 ) -> None:
     """All lines at once in one wheel, and then each in a wheel of its own, by the shape that has worked once."""
     place = place_of(f"liar{liar.__name__.replace('_', '')}")
@@ -312,7 +312,7 @@ async def test_metadata_of_others_that_a_wheel_carries(
 
 @pytest.mark.parametrize("line", LINES)
 async def test_lines_in_place_of_a_version(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], line: str
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], line: str
 ) -> None:
     place = place_of("line" + re.sub("[^a-z]", "", line.lower()))
     version = LINES[line].format(folder=place.folder, url=place.url)
@@ -324,7 +324,7 @@ async def test_lines_in_place_of_a_version(
 @pytest.mark.parametrize("line", ["editable", "carriage return", "URL of a source", "continuation", "requirements"])
 @pytest.mark.parametrize("liar", REPLACING)
 async def test_metadata_of_its_own_that_lies(
-    sandbox: Sandbox,
+    sandbox: AsyncSandbox,
     root: Path,
     trap: Trap,
     place_of: Callable[[str], Place],
@@ -380,7 +380,7 @@ OTHER_FILES = [direct_url, direct_url_of_a_source, installed_by, entry_points, o
 
 @pytest.mark.parametrize("files", OTHER_FILES)
 async def test_other_files_of_a_wheel(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], files: Callable[[Place], Members]
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], files: Callable[[Place], Members]
 ) -> None:
     place = place_of("files" + files.__name__.replace("_", ""))
     write_wheel(root / "simple" / place.name, place, [*executable(trap, place), *files(place)])
@@ -398,7 +398,7 @@ RECORDS: dict[str, str] = {
 
 @pytest.mark.parametrize("record", RECORDS)
 async def test_records_that_lie(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], record: str
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], record: str
 ) -> None:
     place = place_of("record" + re.sub("[^a-z]", "", record.lower()))
     write_wheel(root / "simple" / place.name, place, executable(trap, place), record=RECORDS[record])
@@ -421,7 +421,7 @@ NEEDS: dict[str, str] = {
 
 @pytest.mark.parametrize("need", NEEDS)
 async def test_dependencies_that_lead_elsewhere(
-    sandbox: Sandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], need: str
+    sandbox: AsyncSandbox, root: Path, trap: Trap, place_of: Callable[[str], Place], need: str
 ) -> None:
     place = place_of("needs" + re.sub("[^a-z]", "", need.lower()))
     about = metadata(place.name, more=NEEDS[need].format(folder=place.folder, url=place.url))
@@ -623,7 +623,7 @@ async def test_an_installation_that_fails_spoils_none_of_its_other_packages(
         ):
             async with open_sandbox(settings, network) as sandbox:
                 with pytest.raises(InstallError, match="does not match"):
-                    await sandbox.install(["malformed", "honest"])
+                    await sandbox.install("malformed", "honest")
                 for _ in range(2):
                     assert (await sandbox.install("honest")).packages == (("honest", "1.0"),)
                     assert await text_of(sandbox, "import honest; honest.VERSION") == "'1.0'\n"
@@ -661,7 +661,7 @@ async def test_an_installation_that_fails_spoils_none_of_its_other_packages(
     ],
 )
 async def test_requirements_that_are_none(
-    sandbox: Sandbox, trap: Trap, place_of: Callable[[str], Place], asked: str
+    sandbox: AsyncSandbox, trap: Trap, place_of: Callable[[str], Place], asked: str
 ) -> None:
     place = place_of("probe")
     await sandbox.reset()

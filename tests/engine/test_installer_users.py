@@ -123,7 +123,7 @@ async def test_each_user_writes_its_own_and_nothing_else(
     with serve_index(root, api, on_half=look) as url:
         async with installing(url, image=own_image) as one, installing(url, image=own_image) as other:
             for sandbox in (one, other):
-                await sandbox.install(["first", "second"])
+                await sandbox.install("first", "second")
             await one.install("slow")
     for uid, writable, listable, secrets in found:
         assert writable <= WRITABLE[uid], uid
@@ -265,11 +265,11 @@ async def test_a_hostile_server_s_package_changes_nothing_of_another_server_s(
     )
     with serve_index(root, api) as url:
         async with installing(url, image=own_image) as one, installing(url, image=own_image) as other:
-            await other.install(["first", "second"])
+            await other.install("first", "second")
             before = await text_of(other, digest)
             for _ in range(2):
                 with contextlib.suppress(InstallError):
-                    await one.install(["first", "overwriter"])
+                    await one.install("first", "overwriter")
                 await one.reset()
             code = EXPLOIT.replace("FOLDER", repr(before.partition("/first")[0]))
             for container in installers_of(api, own_image):

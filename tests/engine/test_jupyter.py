@@ -9,7 +9,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.local_index import make_wheel, serve_index
 from tests.support.sandboxes import open_sandbox, text_of
@@ -35,14 +35,14 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("what", SHOWN)
-async def test_what_ipython_displays_is_shown(shared: Sandbox, what: str) -> None:
+async def test_what_ipython_displays_is_shown(shared: AsyncSandbox, what: str) -> None:
     code, text, files = SHOWN[what]
     result = await shared.run("from IPython.display import *\n" + code)
     assert text is None or result.output.text() == text
     assert (result.outcome, len(result.files)) == ("ok", files), result
 
 
-async def test_images_of_ipython_and_of_pil_are_pictures(shared: Sandbox) -> None:
+async def test_images_of_ipython_and_of_pil_are_pictures(shared: AsyncSandbox) -> None:
     code = (
         "import PIL.Image, io\nfrom IPython.display import display, Image\nimage = PIL.Image.new('RGB', (30, 20))\n"
         "for kind in ('png', 'jpeg', 'gif', 'webp'):\n"
@@ -81,12 +81,12 @@ PRINTS = {
 
 
 @pytest.mark.parametrize("what", PRINTS)
-async def test_idioms(shared: Sandbox, what: str) -> None:
+async def test_idioms(shared: AsyncSandbox, what: str) -> None:
     code, text = PRINTS[what]
     assert await text_of(shared, code) == text
 
 
-async def test_a_written_file_runs_and_what_it_defines_stays(shared: Sandbox) -> None:
+async def test_a_written_file_runs_and_what_it_defines_stays(shared: AsyncSandbox) -> None:
     await text_of(shared, "%%writefile defines.py\nimport sys\nhabit = sys.argv")
     assert await text_of(shared, "%run defines.py 1\nhabit") == "['defines.py', '1']\n"
 
@@ -102,7 +102,7 @@ PYTHON = [
 
 
 @pytest.mark.parametrize("code", PYTHON)
-async def test_python_is_never_rewritten(shared: Sandbox, code: str) -> None:
+async def test_python_is_never_rewritten(shared: AsyncSandbox, code: str) -> None:
     result = await shared.run(code)
     assert result.outcome == "ok", result.output.text()
     mixed = await shared.run(code + ";\n%matplotlib inline\nprint('end')")
@@ -121,7 +121,7 @@ async def test_python_is_never_rewritten(shared: Sandbox, code: str) -> None:
         ("```python\nx = 1\n1 / 0\n```", 3, "    1 / 0\n    ~~^~~\n"),
     ],
 )
-async def test_tracebacks_are_of_what_was_written(shared: Sandbox, code: str, line: int, shown: str) -> None:
+async def test_tracebacks_are_of_what_was_written(shared: AsyncSandbox, code: str, line: int, shown: str) -> None:
     result = await shared.run(code)
     assert result.error is not None
     assert (result.error.type, result.error.line) == ("ZeroDivisionError", line)
@@ -139,13 +139,13 @@ async def test_tracebacks_are_of_what_was_written(shared: Sandbox, code: str, li
         "%time 5",
     ],
 )
-async def test_time_is_told(shared: Sandbox, code: str) -> None:
+async def test_time_is_told(shared: AsyncSandbox, code: str) -> None:
     text = await text_of(shared, code)
     assert "Wall time: " in text and text.count("\n") == 3 and "5\n" in text
 
 
 @pytest.mark.parametrize("code", ["%timeit -n 3 -r 2 sum(range(9))", "%%timeit -n 3 -r 2\ny = '''\n'''\ny * 2"])
-async def test_loops_are_timed(shared: Sandbox, code: str) -> None:
+async def test_loops_are_timed(shared: AsyncSandbox, code: str) -> None:
     text = await text_of(shared, code)
     assert text.endswith(" per loop (mean ± std. dev. of 2 runs, 3 loops each)\n"), text
     assert await text_of(shared, "'_timeit' in globals()") == "False\n"
@@ -163,7 +163,7 @@ async def test_loops_are_timed(shared: Sandbox, code: str) -> None:
         ("%%script perl\nprint 1", "subprocess.run"),
     ],
 )
-async def test_other_magics_say_what_to_write(shared: Sandbox, code: str, hint: str) -> None:
+async def test_other_magics_say_what_to_write(shared: AsyncSandbox, code: str, hint: str) -> None:
     result = await shared.run(code)
     printed = result.output.text()
     assert hint in printed.splitlines()[-1] and printed.splitlines()[-1].startswith("SyntaxError: ")
@@ -185,7 +185,7 @@ PIP = [
 @pytest.fixture(scope="module")
 async def habits(
     runner_image: str, anyio_backend: str, api: APIClient, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Sandbox]:
+) -> AsyncIterator[AsyncSandbox]:
     root = tmp_path_factory.mktemp("index")
     for number in range(len(PIP)):
         make_wheel(root / "simple" / f"habitual{number}", f"habitual{number}")
@@ -195,7 +195,7 @@ async def habits(
 
 
 @pytest.mark.parametrize("number", range(len(PIP)))
-async def test_pip_installs_as_install_package_does(habits: Sandbox, number: int) -> None:
+async def test_pip_installs_as_install_package_does(habits: AsyncSandbox, number: int) -> None:
     name = f"habitual{number}"
     result = await habits.run(f"{PIP[number].format(name)}\nimport {name}\nprint({name}.VERSION)")
     assert result.output.text() == "1.0\n", result
@@ -205,7 +205,9 @@ async def test_pip_installs_as_install_package_does(habits: Sandbox, number: int
 @pytest.mark.parametrize(
     ("what", "reason"), [("denied", "denied"), ("no-such-habit", "not found"), ("./folder", "package index only")]
 )
-async def test_what_pip_can_not_install_is_told_and_the_code_is_run(habits: Sandbox, what: str, reason: str) -> None:
+async def test_what_pip_can_not_install_is_told_and_the_code_is_run(
+    habits: AsyncSandbox, what: str, reason: str
+) -> None:
     result = await habits.run(f"!pip install {what}\nprint('on')")
     assert result.output.text() == "on\n"
     assert result.lacking is not None and what in result.lacking and reason in result.lacking, result.lacking

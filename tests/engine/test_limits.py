@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mcp_agentrun.errors import InvalidRequestError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text as text_of
@@ -70,13 +70,13 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     async with open_sandbox(SMALL) as sandbox:
         yield sandbox
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-async def test_the_limit_is_named(small: Sandbox, limit: str) -> None:
+async def test_the_limit_is_named(small: AsyncSandbox, limit: str) -> None:
     code, words = LIMITS[limit]
     result = await small.run(code)
     text = text_of(run_answer(result, SMALL, handle=None, new=False))
@@ -89,7 +89,7 @@ async def test_the_limit_is_named(small: Sandbox, limit: str) -> None:
 
 
 @pytest.mark.parametrize("free", range(5))
-async def test_open_files_at_the_limit_are_in_nobody_s_way(small: Sandbox, free: int) -> None:
+async def test_open_files_at_the_limit_are_in_nobody_s_way(small: AsyncSandbox, free: int) -> None:
     fill = "import os\nheld = []\ntry:\n    while True: held.append(os.dup(0))\nexcept OSError: pass\n"
     result = await small.run(f"{fill}for n in held[{-free or 99}:]: os.close(n)")
     assert (result.outcome, result.state) == ("ok", "kept")
@@ -99,7 +99,7 @@ async def test_open_files_at_the_limit_are_in_nobody_s_way(small: Sandbox, free:
     await small.reset()
 
 
-async def test_errors_that_are_no_limit_are_left_alone(small: Sandbox) -> None:
+async def test_errors_that_are_no_limit_are_left_alone(small: AsyncSandbox) -> None:
     nothing_to_read = "import os\nr, w = os.pipe()\nos.set_blocking(r, False)\nos.read(r, 1)"  # EAGAIN, as of a fork
     odd = ("1 / 0", "open('missing')", "raise OSError(10**9, 'odd')", "print(1); raise SystemExit(2)")
     for code in (*odd, nothing_to_read):
@@ -107,11 +107,11 @@ async def test_errors_that_are_no_limit_are_left_alone(small: Sandbox) -> None:
         assert "[agentrun]" not in text_of(run_answer(result, SMALL, handle=None, new=False))
 
 
-async def test_code_that_is_too_long_is_refused_with_the_limit(small: Sandbox) -> None:
+async def test_code_that_is_too_long_is_refused_with_the_limit(small: AsyncSandbox) -> None:
     with pytest.raises(InvalidRequestError, match="the limit of 10000 bytes"):
         await small.run("#" * 10_001)
 
 
-async def test_a_timeout_above_the_ceiling_is_refused_with_the_ceiling(small: Sandbox) -> None:
+async def test_a_timeout_above_the_ceiling_is_refused_with_the_ceiling(small: AsyncSandbox) -> None:
     with pytest.raises(InvalidRequestError, match="at most 1 s"):
         await small.run("1", timeout=1.5)

@@ -33,12 +33,13 @@ from mcp.types import (
 
 from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
-from mcp_agentrun.sandbox import FileChange, Output, ReadFile, Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, FileChange, Output, ReadFile, Result
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import KeptOutput
-from mcp_agentrun.settings import Settings, load
+from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import unmarked
 from mcp_agentrun.wire.codec import Kind, encode_json
 from tests.support.clients import OpenClient, client_text, facts_of, run, server_parameters
@@ -56,7 +57,7 @@ class Rich:
 # -- values
 
 
-async def test_a_value_is_silenced_by_a_semicolon(shared: Sandbox) -> None:
+async def test_a_value_is_silenced_by_a_semicolon(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "5;") == ""
     assert await text_of(shared, "'é日' ; # not shown") == ""
     assert await text_of(shared, "(5\n);") == ""
@@ -64,7 +65,7 @@ async def test_a_value_is_silenced_by_a_semicolon(shared: Sandbox) -> None:
     assert await text_of(shared, "5 # ;") == "5\n"
 
 
-async def test_a_frame_is_a_compact_table_with_its_shape_where_it_is_cut(shared: Sandbox) -> None:
+async def test_a_frame_is_a_compact_table_with_its_shape_where_it_is_cut(shared: AsyncSandbox) -> None:
     await text_of(shared, "import pandas as pd\ndf = pd.DataFrame({'a': range(100_000), 'b': 'x'})")
     lines = (await text_of(shared, "df")).splitlines()
     assert len(lines) == 14
@@ -78,7 +79,7 @@ async def test_a_frame_is_a_compact_table_with_its_shape_where_it_is_cut(shared:
     await text_of(shared, "pd.reset_option('display.max_rows')")
 
 
-async def test_display_shows_as_a_last_expression_does(shared: Sandbox) -> None:
+async def test_display_shows_as_a_last_expression_does(shared: AsyncSandbox) -> None:
     await text_of(shared, OBJECT.format(form="markdown", value="'# Title'"))
     assert await text_of(shared, "display(1, Rich())\nRich()") == "1\n# Title\n# Title\n"
     await text_of(shared, OBJECT.format(form="html", value="1 / 0"))
@@ -89,7 +90,7 @@ async def test_display_shows_as_a_last_expression_does(shared: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(("form", "suffix"), [("html", "html"), ("svg", "svg")])
-async def test_documents_become_files(shared: Sandbox, form: str, suffix: str) -> None:
+async def test_documents_become_files(shared: AsyncSandbox, form: str, suffix: str) -> None:
     await text_of(shared, OBJECT.format(form=form, value="'<p>héllo</p>'"))
     result = await shared.run("Rich()")
     (file,) = result.files
@@ -97,7 +98,7 @@ async def test_documents_become_files(shared: Sandbox, form: str, suffix: str) -
     assert await shared.read_file(file.path) == "<p>héllo</p>".encode()
 
 
-async def test_top_level_await_and_its_tasks_go_on(shared: Sandbox) -> None:
+async def test_top_level_await_and_its_tasks_go_on(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "import asyncio\nasync def f(): return 5\nawait f()") == "5\n"
     await text_of(shared, "t = asyncio.create_task(asyncio.sleep(0.01, 'late'))\nawait asyncio.sleep(0)")
     assert await text_of(shared, "x = await t\nx") == "'late'\n"
@@ -110,7 +111,7 @@ async def test_top_level_await_and_its_tasks_go_on(shared: Sandbox) -> None:
     assert await text_of(shared, "await f() + y") == "6\n"
 
 
-async def test_sources_of_earlier_runs(shared: Sandbox) -> None:
+async def test_sources_of_earlier_runs(shared: AsyncSandbox) -> None:
     await text_of(shared, "class Early:\n    x = 1  # here\n\ndef early():\n    raise KeyError('k')\n")
     assert await text_of(shared, "import inspect; print(inspect.getsource(Early))") == (
         "class Early:\n    x = 1  # here\n\n"
@@ -118,14 +119,14 @@ async def test_sources_of_earlier_runs(shared: Sandbox) -> None:
     assert "    raise KeyError('k')\n" in (await shared.run("early()")).output.text()
 
 
-async def test_spawned_processes_find_what_earlier_runs_have_defined(shared: Sandbox) -> None:
+async def test_spawned_processes_find_what_earlier_runs_have_defined(shared: AsyncSandbox) -> None:
     await text_of(shared, "print('once')\ndef double(x): return 2 * x\nTEN = 10")
     code = "import multiprocessing as m\nwith m.get_context('spawn').Pool(1) as p: print(p.map(double, [TEN]))"
     guarded = "if __name__ == '__main__':\n    " + code.replace("\n", "\n    ")
     assert await text_of(shared, guarded) == "[20]\n"
 
 
-async def test_warnings_of_each_run_are_its_own(shared: Sandbox) -> None:
+async def test_warnings_of_each_run_are_its_own(shared: AsyncSandbox) -> None:
     code = "import warnings\nwarnings.warn('again')"
     assert (await text_of(shared, code)).endswith("UserWarning: again\n  warnings.warn('again')\n")
     assert (await text_of(shared, code)).endswith("UserWarning: again\n  warnings.warn('again')\n")
@@ -134,7 +135,7 @@ async def test_warnings_of_each_run_are_its_own(shared: Sandbox) -> None:
 # -- pictures
 
 
-async def test_each_open_figure_comes_back_once(shared: Sandbox) -> None:
+async def test_each_open_figure_comes_back_once(shared: AsyncSandbox) -> None:
     code = "import matplotlib.pyplot as plt\nfor i in range(2):\n    plt.figure(); plt.plot([i, 1])\nplt.show()"
     result = await shared.run(code)
     assert result.output.text() == ""
@@ -145,7 +146,7 @@ async def test_each_open_figure_comes_back_once(shared: Sandbox) -> None:
     assert len((await shared.run("fig")).pictures) == 1
 
 
-async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: Sandbox) -> None:
+async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: AsyncSandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(30, 15)); plt.plot([1])\nNone")
     (picture,), (file,) = result.pictures, result.files
     assert picture.width <= 1200
@@ -154,26 +155,26 @@ async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: Sandbox) -> 
 
 
 @pytest.mark.parametrize("inches", [120, 500, 700])
-async def test_a_figure_that_is_too_large_to_be_drawn_is_drawn_smaller(shared: Sandbox, inches: int) -> None:
+async def test_a_figure_that_is_too_large_to_be_drawn_is_drawn_smaller(shared: AsyncSandbox, inches: int) -> None:
     code = f"import matplotlib.pyplot as plt\nplt.figure(figsize=({inches}, {inches})); plt.plot([1])\nNone"
     result = await shared.run(code)
     (picture,) = result.pictures
     assert 200 < picture.width <= 1200
 
 
-async def test_a_figure_that_can_not_be_drawn_says_so(shared: Sandbox) -> None:
+async def test_a_figure_that_can_not_be_drawn_says_so(shared: AsyncSandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(9000, 9)); plt.plot([1])\nNone")
     assert result.output.text() == "ValueError: 9000 x 9 inches are too many (a figure could not be drawn)\n"
 
 
-async def test_a_figure_that_takes_too_long_is_not_drawn_again(shared: Sandbox) -> None:
+async def test_a_figure_that_takes_too_long_is_not_drawn_again(shared: AsyncSandbox) -> None:
     slow = "import time, matplotlib.pyplot as plt\nplt.plot([1])\nplt.gcf().draw = lambda *_: time.sleep(60)\nNone"
     late = await shared.run(slow, timeout=1)
     assert (late.outcome, late.state) == ("timeout", "kept")
     assert (await shared.run("print('after')")).output.text() == "after\n"
 
 
-async def test_drawing_takes_no_stream_away_from_a_thread(shared: Sandbox) -> None:
+async def test_drawing_takes_no_stream_away_from_a_thread(shared: AsyncSandbox) -> None:
     code = (
         "import contextlib, io, threading, matplotlib.pyplot as plt\n"
         "begun, inside, leave = threading.Event(), threading.Event(), threading.Event()\n"
@@ -192,7 +193,7 @@ async def test_drawing_takes_no_stream_away_from_a_thread(shared: Sandbox) -> No
     assert await text_of(shared, "print('heard')") == "heard\n"
 
 
-async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared: Sandbox) -> None:
+async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared: AsyncSandbox) -> None:
     code = "import matplotlib.pyplot as plt\nfor i in range(20): plt.figure(figsize=(1, 1)); plt.plot([i])\nNone"
     result = await shared.run(code)
     assert (len(result.pictures), len(result.files)) == (16, 4)
@@ -204,7 +205,7 @@ async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared
     assert whole is not None and whole.width == 500
 
 
-async def test_a_value_that_can_not_be_shown_fails_where_it_stands(shared: Sandbox) -> None:
+async def test_a_value_that_can_not_be_shown_fails_where_it_stands(shared: AsyncSandbox) -> None:
     code = "class Bad:\n    def __repr__(self): raise KeyError('no')\n"
     result = await shared.run(f"{code}\nBad()")
     printed = result.output.text()
@@ -222,13 +223,13 @@ async def test_a_value_that_can_not_be_shown_fails_where_it_stands(shared: Sandb
     assert await text_of(shared, "import sys; sys.last_traceback.tb_frame.f_back") == ""
 
 
-async def test_japanese_labels_render_without_a_warning(shared: Sandbox) -> None:
+async def test_japanese_labels_render_without_a_warning(shared: AsyncSandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.title('日本語のグラフ')\nNone")
     assert result.output.text() == ""
     assert len(result.pictures) == 1
 
 
-async def test_images(shared: Sandbox) -> None:
+async def test_images(shared: AsyncSandbox) -> None:
     result = await shared.run("from PIL import Image\nImage.new('RGB', (30, 20), 'red')")
     assert [(picture.width, picture.height) for picture in result.pictures] == [(30, 20)]
     await text_of(shared, OBJECT.format(form="png", value="b'not a picture'"))
@@ -236,7 +237,7 @@ async def test_images(shared: Sandbox) -> None:
     assert (lying.output.text(), lying.pictures) == ("<Rich>\n", ())
 
 
-async def test_a_figure_that_fails_is_no_failure_of_the_run(shared: Sandbox) -> None:
+async def test_a_figure_that_fails_is_no_failure_of_the_run(shared: AsyncSandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.title('$\\\\bad{$')\nx = 7;")
     assert result.outcome == "ok"
     assert "a figure could not be drawn" in result.output.text()
@@ -290,7 +291,7 @@ def test_frames_of_pictures_are_hostile() -> None:
 # -- files
 
 
-async def test_what_a_run_does_to_files_is_listed(shared: Sandbox) -> None:
+async def test_what_a_run_does_to_files_is_listed(shared: AsyncSandbox) -> None:
     await shared.reset()
     result = await shared.run(
         "import os\nos.makedirs('d/e')\nfor p in ('a.txt', 'd/e/é.csv'): open(p, 'w').write('1');"
@@ -334,21 +335,21 @@ async def test_what_a_run_does_to_files_is_listed(shared: Sandbox) -> None:
         ("import socket; socket.socket(socket.AF_UNIX).bind('socket')", "socket", "not a regular file"),
     ],
 )
-async def test_what_is_no_plain_file_is_refused(shared: Sandbox, make: str, path: str, reason: str) -> None:
+async def test_what_is_no_plain_file_is_refused(shared: AsyncSandbox, make: str, path: str, reason: str) -> None:
     await text_of(shared, f"import os\n{make};")
     with pytest.raises(FileError, match=reason):
         await shared.read_file(path, limit=4096)
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_large_and_odd_files_come_whole(shared: Sandbox) -> None:
+async def test_large_and_odd_files_come_whole(shared: AsyncSandbox) -> None:
     code = "data = bytes(range(256)) * 20_000\nopen('big', 'wb').write(data)\nopen(b'\\xff', 'wb').write(b'odd');"
     await text_of(shared, code)
     assert await shared.read_file("big") == bytes(range(256)) * 20_000
     assert await shared.read_file(os.fsdecode(b"\xff")) == b"odd"
 
 
-async def test_a_hostile_tree_does_not_hold_up_the_answer(shared: Sandbox) -> None:
+async def test_a_hostile_tree_does_not_hold_up_the_answer(shared: AsyncSandbox) -> None:
     await shared.reset()
     deep = "import os\nfor _ in range(2000):\n    os.mkdir('d'); os.chdir('d')\nos.chdir('/workspace')"
     wide = "for i in range(10_000): os.mkdir(f'w{i}')"
@@ -381,13 +382,13 @@ async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path
 @pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder", "~nobody-of-that-name/data"])
 def test_folders_that_are_no_data(folder: str) -> None:
     with pytest.raises(SettingsError, match="data"):
-        load({"data": folder}, environ={})
+        HostResources.from_settings(Settings(data=(folder,)))
 
 
 # -- the client's side
 
 
-async def copied(sandbox: Sandbox, code: str, out: OutFolder) -> list[str]:
+async def copied(sandbox: AsyncSandbox, code: str, out: OutFolder) -> list[str]:
     """What is said of the copies of the files that *code* has written."""
     notes: list[str] = []
 
@@ -402,7 +403,9 @@ def _names_by_text(folder: Path) -> dict[str, str]:
     return {path.read_text(): path.name for path in folder.iterdir()}
 
 
-async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(shared: Sandbox, tmp_path: Path) -> None:
+async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(
+    shared: AsyncSandbox, tmp_path: Path
+) -> None:
     code = "for n in ('CON', '_CON', 'a:b?.txt', 'a_b_.txt', 'A.txt'): open(n, 'w').write(n)"
     (note,) = await copied(shared, code, OutFolder(Settings(out=str(tmp_path))))
     names = _names_by_text(tmp_path)
@@ -428,7 +431,7 @@ def test_names_of_copies_fit_and_are_no_other_file_s() -> None:
     assert made["a:b.txt"].endswith(".txt")
 
 
-async def test_no_link_in_the_folder_for_copies_is_followed(shared: Sandbox, tmp_path: Path) -> None:
+async def test_no_link_in_the_folder_for_copies_is_followed(shared: AsyncSandbox, tmp_path: Path) -> None:
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
     elsewhere.mkdir()
     out.mkdir()
@@ -532,7 +535,9 @@ async def test_what_is_copied_to_out_at_once_is_bounded_in_all(tmp_path: Path) -
     assert sum("had all that it may get" in note for note in notes) == 6
 
 
-async def test_what_could_not_be_written_takes_nothing_of_what_out_may_get(shared: Sandbox, tmp_path: Path) -> None:
+async def test_what_could_not_be_written_takes_nothing_of_what_out_may_get(
+    shared: AsyncSandbox, tmp_path: Path
+) -> None:
     await shared.reset()
     (tmp_path / "f").mkdir()
     code = "for name in 'f', 'g': open(name, 'wb').write(bytes(1000));"
@@ -542,7 +547,7 @@ async def test_what_could_not_be_written_takes_nothing_of_what_out_may_get(share
     assert _sizes(tmp_path) == {"g": 1000}
 
 
-async def test_a_copy_is_of_the_files_as_the_run_has_left_them(shared: Sandbox, tmp_path: Path) -> None:
+async def test_a_copy_is_of_the_files_as_the_run_has_left_them(shared: AsyncSandbox, tmp_path: Path) -> None:
     """Another call waits meanwhile, and so many do that none more is accepted."""
     await shared.reset()
     out = OutFolder(Settings(out=str(tmp_path)))
@@ -559,7 +564,7 @@ async def test_a_copy_is_of_the_files_as_the_run_has_left_them(shared: Sandbox, 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write, "a")
         await held.wait()
-        for _ in range(Settings().queue):
+        for _ in range(Settings().limits.queue):
             tasks.start_soon(write, "b")
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(UnavailableError, match="busy"):
@@ -569,7 +574,7 @@ async def test_a_copy_is_of_the_files_as_the_run_has_left_them(shared: Sandbox, 
     assert set((tmp_path / "f").read_bytes()) == {ord("a")}
 
 
-async def test_a_copy_takes_no_more_memory_than_a_part_of_it(shared: Sandbox, tmp_path: Path) -> None:
+async def test_a_copy_takes_no_more_memory_than_a_part_of_it(shared: AsyncSandbox, tmp_path: Path) -> None:
     await shared.reset()
     tracemalloc.start()
     try:
@@ -581,7 +586,7 @@ async def test_a_copy_takes_no_more_memory_than_a_part_of_it(shared: Sandbox, tm
     assert _sizes(tmp_path) == {"f": 60 << 20}
 
 
-async def test_what_is_not_copied_whole_leaves_nothing(shared: Sandbox, tmp_path: Path) -> None:
+async def test_what_is_not_copied_whole_leaves_nothing(shared: AsyncSandbox, tmp_path: Path) -> None:
     """Cancelled in the middle, and of a container that goes; the run's outcome is known all the same."""
     await shared.reset()
     out = OutFolder(Settings(out=str(tmp_path), out_size=5 << 20))
@@ -633,7 +638,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, 
         arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
     assert refused.returncode == 2
-    assert f"out: the folder {folder} can't be created: " in refused.stderr
+    assert f"out (flag): the folder {folder} can't be created: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -15,7 +15,7 @@ from docker import APIClient
 from mcp_agentrun.engine import LABEL_SANDBOX
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.local_index import make_wheel, serve_index
 from tests.support.sandboxes import open_sandbox, text_of
@@ -69,13 +69,13 @@ def index(root: Path, api: APIClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
 
 
 @pytest.mark.parametrize("name", [*CLIMBERS, "symlinked"])
-async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: Sandbox, api: APIClient, name: str) -> None:
+async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: AsyncSandbox, api: APIClient, name: str) -> None:
     await sandbox.reset()
     with contextlib.suppress(InstallError):
         installed = await sandbox.install(name)
@@ -122,7 +122,7 @@ BOMBS = {
     "member", ["bombed-1.0.dist-info/METADATA", "bombed.egg-info/PKG-INFO", "x.dist-info/METADATA"]
 )
 @pytest.mark.parametrize("bomb", BOMBS)
-async def test_metadata_that_is_hard_to_parse(sandbox: Sandbox, root: Path, bomb: str, member: str) -> None:
+async def test_metadata_that_is_hard_to_parse(sandbox: AsyncSandbox, root: Path, bomb: str, member: str) -> None:
     """It is installed or refused, and nothing else suffers: only uv parses what a package has."""
     about = "Metadata-Version: 2.1\nName: bombed\nVersion: 1.0\n" if "bombed-" in member else ""
     make_wheel(root / "simple" / "bombed", "bombed", files={member: about + BOMBS[bomb]})
@@ -132,10 +132,10 @@ async def test_metadata_that_is_hard_to_parse(sandbox: Sandbox, root: Path, bomb
     assert (await sandbox.install("tabulate")).packages == (("tabulate", "1.0"),)
 
 
-async def test_wheels_that_want_to_be_executed(sandbox: Sandbox, api: APIClient) -> None:
+async def test_wheels_that_want_to_be_executed(sandbox: AsyncSandbox, api: APIClient) -> None:
     """``.pth`` files, scripts with names that the installer calls, and ``sitecustomize``: none runs by being there."""
     await sandbox.reset()
-    await sandbox.install(["pather", "scripted"])
+    await sandbox.install("pather", "scripted")
     seen = "import os, pather, scripted; print(os.path.exists('/workspace/pth'), pather.VERSION, scripted.VERSION)"
     assert await text_of(sandbox, seen) == "False 1.0 1.0\n"
     await sandbox.reset(keep_packages=True)
@@ -180,7 +180,7 @@ print(sorted({place for place in left if place.startswith(('/packages', sys.pref
         assert await text_of(one, "import apkg; apkg.VERSION") == "'1.0'\n"
 
 
-async def test_user_code_reaches_neither_folder_nor_cache(sandbox: Sandbox) -> None:
+async def test_user_code_reaches_neither_folder_nor_cache(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await sandbox.install("apkg")
     code = """

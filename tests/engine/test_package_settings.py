@@ -22,8 +22,8 @@ from mcp_agentrun.engine import LABEL_SANDBOX
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
-from mcp_agentrun.packages.installer import Installer, policy_of
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.packages.installer import policy_of
+from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.clients import server_parameters
 from tests.support.clients import text_of as answer_text_of
@@ -82,7 +82,7 @@ async def test_only_files_with_a_known_hash(runner_image: str, index: str, root:
         assert (await sandbox.run("import forged")).outcome == "error"
     async with installing(index, packages_constraints=constraints, packages_require_hashes=True) as sandbox:
         with pytest.raises(InstallError, match=r"no hash for unhashed 1\.0"):
-            await sandbox.install(["hashed", "unhashed"])
+            await sandbox.install("hashed", "unhashed")
         assert (await sandbox.install("hashed")).packages == (("hashed", "1.0"),)
 
 
@@ -204,19 +204,19 @@ async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
     engine = DockerEngine.from_settings(settings)
     try:
         async with (
-            Installer(engine, settings, NetworkSettings(index_url=index)) as installer,
-            Sandbox(engine, settings, installer=installer) as sandbox,
+            AsyncRuntime(settings, engine=engine, package_network=NetworkSettings(index_url=index)) as runtime,
+            runtime.sandbox() as sandbox,
         ):
             for number in range(3):
                 await sandbox.install(f"bulky-{number}")
             # As if another server trimmed the cache just now, and one of another release had used it.
             in_volume(api, own_image, "cd /packages/used; ln -s /gone uv0/gone; mkdir other; touch other/other")
-            held = await installer.cache()
+            held = await runtime.installer.cache()
             assert [name for name, _ in held.packages] == ["bulky-1", "bulky-2"]
             assert 6 << 20 <= held.size <= 8 << 20
             assert "bulky-2\n" in await cache_command(own_image, index, "show")
             assert "bulky" not in await cache_command(own_image, index, "clear")
-            assert (await installer.cache()).size < 1 << 20
+            assert (await runtime.installer.cache()).size < 1 << 20
             assert await text_of(sandbox, "import bulky_0, bulky_1, bulky_2; bulky_0.VERSION") == "'1.0'\n"
             assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
         assert "aged\n" in await cache_command(own_image, index, "show")
@@ -315,14 +315,14 @@ async def test_cancelled_in_the_middle_of_a_download(api: APIClient, root: Path,
         async with installing(url, image=own_image) as sandbox:
             await text_of(sandbox, "kept = 41")
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(sandbox.install, ["bulky-1", "aged"])
+                tasks.start_soon(sandbox.install, "bulky-1", "aged")
                 await anyio.to_thread.run_sync(asked.wait, 60)
                 tasks.cancel_scope.cancel()
             assert (await sandbox.run("import bulky_1")).outcome == "error"
             listed = api.exec_create(installer_of(api, own_image), ["ls", "/packages/staging", "/packages/sandboxes"])
             assert api.exec_start(listed["Id"]) == b"/packages/sandboxes:\n\n/packages/staging:\n"
             go_on.set()
-            assert (await sandbox.install(["bulky-1", "aged"])).packages == (("aged", "2.0"), ("bulky-1", "1.0"))
+            assert (await sandbox.install("bulky-1", "aged")).packages == (("aged", "2.0"), ("bulky-1", "1.0"))
             assert await text_of(sandbox, "import bulky_1; print(bulky_1.VERSION, kept)") == "1.0 41\n"
 
 
@@ -341,13 +341,13 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
     try:
         with serve_index(root, api, is_modern=True, on_half=on_half) as url:
             async with (
-                Installer(engine, settings, NetworkSettings(index_url=url)) as installer,
-                Sandbox(engine, settings, installer=installer) as one,
-                Sandbox(engine, settings, installer=installer) as other,
+                AsyncRuntime(settings, engine=engine, package_network=NetworkSettings(index_url=url)) as runtime,
+                runtime.sandbox() as one,
+                runtime.sandbox() as other,
             ):
                 await one.install("aged")
                 async with anyio.create_task_group() as tasks:
-                    async with Sandbox(engine, settings, installer=installer) as short:
+                    async with runtime.sandbox() as short:
                         await short.install("aged")
                         assert folders_in(api, own_image) == {one.id, short.id}
                         tasks.start_soon(other.install, "bulky-1")
@@ -360,7 +360,7 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
                 assert folders_in(api, own_image) == {one.id, other.id}
                 assert await text_of(one, "import aged; aged.VERSION") == "'1.0'\n"
                 remove(api, installer_of(api, own_image))
-                keeper = installer._keeper  # pyright: ignore[reportPrivateUsage]
+                keeper = runtime.installer._keeper  # pyright: ignore[reportPrivateUsage]
                 with anyio.fail_after(60):
                     while keeper is not None and keeper.is_ready:
                         await anyio.sleep(0.02)  # it tells nobody
@@ -484,8 +484,8 @@ async def test_two_servers_install_the_same_at_once(index: str, own_image: str) 
     found: list[tuple[tuple[str, str], ...]] = []
     async with installing(index, image=own_image) as one, installing(index, image=own_image) as other:
 
-        async def install(sandbox: Sandbox) -> None:
-            found.append((await sandbox.install(["bulky-0", "bulky-1", "aged"])).packages)
+        async def install(sandbox: AsyncSandbox) -> None:
+            found.append((await sandbox.install("bulky-0", "bulky-1", "aged")).packages)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(install, one)

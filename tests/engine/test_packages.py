@@ -16,8 +16,7 @@ from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError
-from mcp_agentrun.packages.installer import Installer
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.local_index import PASSWORD, gateway_of, make_wheel, serve_index, serve_proxy
 from tests.support.sandboxes import open_sandbox, text_of
@@ -50,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     settings = Settings(
         safety="off", packages_deny=("badpkg", "apkg>2"), packages_size=32 << 20, packages_allow=("*", "allowed")
     )
@@ -58,7 +57,7 @@ async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIte
         yield sandbox
 
 
-async def test_versions_change_and_variables_stay(sandbox: Sandbox) -> None:
+async def test_versions_change_and_variables_stay(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await text_of(sandbox, "kept = 41")
     told: list[str] = []
@@ -76,7 +75,7 @@ async def test_versions_change_and_variables_stay(sandbox: Sandbox) -> None:
     assert await text_of(sandbox, "import apkg; print(apkg.VERSION)") == "2.0\n"
 
 
-async def test_a_reset_is_needed_only_after_an_import(sandbox: Sandbox) -> None:
+async def test_a_reset_is_needed_only_after_an_import(sandbox: AsyncSandbox) -> None:
     async def change(to: str) -> tuple[str, ...]:
         installed = await sandbox.install(f"apkg=={to}")
         assert [(name, now) for name, _, now in installed.changed] == [("apkg", to)]
@@ -100,7 +99,7 @@ async def test_a_reset_is_needed_only_after_an_import(sandbox: Sandbox) -> None:
     assert await change("2.0") == ("apkg",)
 
 
-async def test_what_is_there_keeps_its_version_where_it_can(sandbox: Sandbox) -> None:
+async def test_what_is_there_keeps_its_version_where_it_can(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     assert ("apkg", "1.0") in (await sandbox.install("wants-one")).packages
     await sandbox.reset()
@@ -108,10 +107,10 @@ async def test_what_is_there_keeps_its_version_where_it_can(sandbox: Sandbox) ->
     assert (await sandbox.install("wants-one")).changed == (("apkg", "2.0", "1.0"),)
     await sandbox.reset()
     await sandbox.install("apkg<2")
-    assert not (await sandbox.install(["apkg>=1", "tabulate"])).changed
+    assert not (await sandbox.install("apkg>=1", "tabulate")).changed
 
 
-async def test_a_marker_that_does_not_apply_takes_nothing_away(sandbox: Sandbox) -> None:
+async def test_a_marker_that_does_not_apply_takes_nothing_away(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     skipped = await sandbox.install("apkg; sys_platform == 'win32'")
     assert (skipped.packages, skipped.skipped) == ((), ("apkg",))
@@ -121,26 +120,26 @@ async def test_a_marker_that_does_not_apply_takes_nothing_away(sandbox: Sandbox)
     assert await text_of(sandbox, "import apkg; apkg.VERSION") == "'1.0'\n"
 
 
-async def test_what_is_not_needed_any_more_is_told(sandbox: Sandbox) -> None:
+async def test_what_is_not_needed_any_more_is_told(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await sandbox.install("sheds==1.0")
     assert (await sandbox.install("sheds==2.0")).removed == (("tabulate", "1.0"),)
 
 
-async def test_a_missing_submodule_is_no_missing_package(sandbox: Sandbox) -> None:
+async def test_a_missing_submodule_is_no_missing_package(sandbox: AsyncSandbox) -> None:
     for code, advised in (("import numpy.nosuch", False), ("import nosuchmodule.part", True)):
         result = await sandbox.run(code)
         assert result.error is not None and result.error.type == "ModuleNotFoundError"
         assert (result.advice is not None) is advised
 
 
-async def test_satisfied_without_an_installer(sandbox: Sandbox) -> None:
-    installed = await sandbox.install(["numpy>1", "pandas"])
+async def test_satisfied_without_an_installer(sandbox: AsyncSandbox) -> None:
+    installed = await sandbox.install("numpy>1", "pandas")
     assert [name for name, _ in installed.satisfied] == ["numpy", "pandas"]
     assert not installed.packages
 
 
-async def test_a_denial_holds_for_dependencies(sandbox: Sandbox) -> None:
+async def test_a_denial_holds_for_dependencies(sandbox: AsyncSandbox) -> None:
     with pytest.raises(InvalidRequestError, match="denied by this server's rule 'badpkg'"):
         await sandbox.install("BadPkg")
     with pytest.raises(InstallError, match=r"badpkg 1\.0, which what you asked for depends on, is denied"):
@@ -148,10 +147,10 @@ async def test_a_denial_holds_for_dependencies(sandbox: Sandbox) -> None:
     assert (await sandbox.run("import needs_bad")).outcome == "error"
 
 
-async def test_refusals_are_the_resolver_s_own_without_plumbing_or_credentials(sandbox: Sandbox) -> None:
+async def test_refusals_are_the_resolver_s_own_without_plumbing_or_credentials(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     with pytest.raises(InstallError, match="wants-one") as conflict:
-        await sandbox.install(["wants-one", "wants-two"])
+        await sandbox.install("wants-one", "wants-two")
     with pytest.raises(InstallError, match="no-such-thing") as absent:
         await sandbox.install("no-such-thing")
     with pytest.raises(InstallError, match="sourced") as source:
@@ -164,7 +163,7 @@ async def test_refusals_are_the_resolver_s_own_without_plumbing_or_credentials(s
         assert not re.search("[\u2500-\u257f\u00d7]", text)
 
 
-async def test_a_look_alike_gets_a_suggestion(sandbox: Sandbox) -> None:
+async def test_a_look_alike_gets_a_suggestion(sandbox: AsyncSandbox) -> None:
     with pytest.raises(InvalidRequestError, match="Did you mean 'requests'"):
         await sandbox.install("reqeusts")
     result = await sandbox.run("import reqeusts")
@@ -172,13 +171,13 @@ async def test_a_look_alike_gets_a_suggestion(sandbox: Sandbox) -> None:
     assert result.advice is not None and "'requests'" in result.advice
 
 
-async def test_too_large_a_package_leaves_nothing(sandbox: Sandbox) -> None:
+async def test_too_large_a_package_leaves_nothing(sandbox: AsyncSandbox) -> None:
     with pytest.raises(InstallError, match=r"MiB|large"):
         await sandbox.install("heavy")
     assert (await sandbox.run("import heavy")).outcome == "error"
 
 
-async def test_what_code_imports_is_installed_if_well_known(sandbox: Sandbox) -> None:
+async def test_what_code_imports_is_installed_if_well_known(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     result = await sandbox.run("import tabulate; print(tabulate.VERSION)")
     assert result.output.text() == "1.0\n", result
@@ -196,7 +195,7 @@ async def test_what_code_imports_is_installed_if_well_known(sandbox: Sandbox) ->
     assert await text_of(sandbox, "open('mine.py', 'w').write('A = 1'); import mine; mine.A") == "1\n"
 
 
-async def test_credentials_are_in_no_container_s_description(sandbox: Sandbox, api: APIClient) -> None:
+async def test_credentials_are_in_no_container_s_description(sandbox: AsyncSandbox, api: APIClient) -> None:
     await sandbox.reset()
     await sandbox.install("apkg")
     ours = api.containers(all=True, filters={"label": "mcp-agentrun.role"})
@@ -207,7 +206,7 @@ async def test_credentials_are_in_no_container_s_description(sandbox: Sandbox, a
     assert PASSWORD not in seen
 
 
-async def test_a_cancelled_installation_leaves_a_consistent_state(sandbox: Sandbox) -> None:
+async def test_a_cancelled_installation_leaves_a_consistent_state(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     scope = anyio.CancelScope()
 
@@ -274,10 +273,10 @@ async def test_the_cache_is_shown(runner_image: str, tmp_path: Path) -> None:
     engine = DockerEngine(recipe=ImageRecipe())
     try:
         async with (
-            Installer(engine, settings, NetworkSettings()) as installer,
-            Sandbox(engine, settings, installer=installer) as sandbox,
+            AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()) as runtime,
+            runtime.sandbox() as sandbox,
         ):
             await sandbox.install("cached-only-here")
-            assert "cached-only-here" in [name for name, _ in (await installer.cache()).packages]
+            assert "cached-only-here" in [name for name, _ in (await runtime.installer.cache()).packages]
     finally:
         await engine.aclose()

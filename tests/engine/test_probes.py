@@ -27,13 +27,13 @@ from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
-from mcp_agentrun.sandbox import Output, Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Output, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import Kind
 from mcp_agentrun.wire.reports import is_report
 from tests.support.clients import text_of
-from tests.support.sandboxes import begin
+from tests.support.sandboxes import begin, sandbox_on
 
 pytestmark = pytest.mark.anyio
 
@@ -1171,7 +1171,7 @@ print(_json.dumps([len(_found), len(_os.listdir('/proc/self/fd')), _usage]))
 class Field:
     """A session to be attacked, its sibling, and what both and this process were like before."""
 
-    def __init__(self, api: APIClient, victim: Sandbox, sibling: Sandbox) -> None:
+    def __init__(self, api: APIClient, victim: AsyncSandbox, sibling: AsyncSandbox) -> None:
         self.api = api
         self.victim = victim
         self.sibling = sibling
@@ -1275,8 +1275,8 @@ async def battlefield(api: APIClient, runner_image: str, anyio_backend: str) -> 
     engine = DockerEngine(recipe=ImageRecipe())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.aclose)
-        victim = await stack.enter_async_context(Sandbox(engine, SETTINGS))
-        sibling = await stack.enter_async_context(Sandbox(engine, SETTINGS))
+        victim = await stack.enter_async_context(sandbox_on(engine, SETTINGS))
+        sibling = await stack.enter_async_context(sandbox_on(engine, SETTINGS))
         yield Field(api, victim, sibling)
 
 
@@ -1314,10 +1314,10 @@ async def test_a10_a_flood_costs_this_process_no_more_than_is_kept(battlefield: 
 
     with anyio.fail_after(30):
         code = "import sys\nwhile True: print('x' * 8191); print('y' * 8191, file=sys.stderr)"
-        result = await battlefield.victim.run(code, timeout=0.5, on_output=slow_reader)
+        result = await battlefield.victim.run(code, timeout=0.5, on_bytes=slow_reader)
     assert result.outcome == "timeout"
-    assert received == len(result.output.head) <= SETTINGS.output_keep < result.output.written
-    assert process.memory_info().rss - before < 2 * SETTINGS.output_keep + 16 * MIB
+    assert received == len(result.output.head) <= SETTINGS.limits.output_keep < result.output.written
+    assert process.memory_info().rss - before < 2 * SETTINGS.limits.output_keep + 16 * MIB
     answer = run_answer(result, SETTINGS, handle=None, new=False)
     assert answer.meta is not None
     assert answer.meta["agentrun/run"]["truncated"]["output"]["total"] == result.output.written
@@ -1352,7 +1352,7 @@ t = os.times()
 print(t.children_user + t.children_system)
 """
     result = await battlefield.attack(code)
-    assert float(result.output.text()) < 1.5 * SETTINGS.cpus * 1.35
+    assert float(result.output.text()) < 1.5 * SETTINGS.limits.cpus * 1.35
     await battlefield.recover()
 
 
@@ -1378,7 +1378,7 @@ threading.Thread(target=beat, daemon=True).start()
 async def test_b11_of_two_calls_at_once_only_the_killed_one_dies(battlefield: Field) -> None:
     ended: dict[str, Result] = {}
 
-    async def run(name: str, sandbox: Sandbox, code: str) -> None:
+    async def run(name: str, sandbox: AsyncSandbox, code: str) -> None:
         ended[name] = await sandbox.run(code)
 
     async with anyio.create_task_group() as tasks:
@@ -1476,11 +1476,11 @@ async def test_code_that_is_none_is_refused(battlefield: Field, code: str, told:
 async def test_f08_a_cut_never_goes_through_a_character(battlefield: Field) -> None:
     for offset in range(4):
         result = await battlefield.victim.run(f"print('{'x' * offset}' + '\U0001f600é' * 20000)")
-        assert "\ufffd" not in result.output.text(SETTINGS.output_show)
+        assert "\ufffd" not in result.output.text(SETTINGS.limits.output_show)
         assert "\ufffd" not in text_of(run_answer(result, SETTINGS, handle=None, new=False))
     flood = await battlefield.victim.run("print('\U0001f600' * 1_000_000)")
-    assert isinstance(flood.output, Output) and flood.output.written > SETTINGS.output_keep
-    assert "\ufffd" not in flood.output.text(SETTINGS.output_show)
+    assert isinstance(flood.output, Output) and flood.output.written > SETTINGS.limits.output_keep
+    assert "\ufffd" not in flood.output.text(SETTINGS.limits.output_show)
     await battlefield.recover()
 
 

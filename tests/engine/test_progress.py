@@ -19,6 +19,7 @@ from mcp.types import jsonrpc_message_adapter
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.mcp import progress
 from mcp_agentrun.server.mcp.app import AgentRunServer, build_server
 from mcp_agentrun.server.mcp.connections import by_connection
@@ -34,7 +35,8 @@ COUNT = "import time\nfor i in range(10_000):\n    print(i, flush=True); time.sl
 async def open_server() -> AsyncGenerator[AgentRunServer]:
     network = NetworkSettings.from_environment(os.environ)
     settings = Settings(pool=0, reserve=1)
-    async with Sessions(DockerEngine(recipe=ImageRecipe()), settings, network, is_shared=True) as sessions:
+    runtime = AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network)
+    async with Sessions(runtime, is_shared=True) as sessions:
         yield build_server(sessions, by_connection(sessions.disconnect))
 
 

@@ -12,7 +12,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostError, UnavailableError
-from mcp_agentrun.sandbox import ReadFile, Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, ReadFile, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import FrameError, Kind
@@ -22,21 +22,21 @@ from tests.support.sandboxes import begin, open_sandbox, text_of
 pytestmark = pytest.mark.anyio
 
 
-async def test_state_lives_from_run_to_run(shared: Sandbox) -> None:
+async def test_state_lives_from_run_to_run(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 41\ndef f(): return x + 1")
     result = await shared.run("x + 1")
     assert (result.output.text(), result.value) == ("42\n", "42")
     assert await text_of(shared, "f(); print(_)") == "42\n"
 
 
-async def test_last_expression_is_shown_as_the_repl_shows_it(shared: Sandbox) -> None:
+async def test_last_expression_is_shown_as_the_repl_shows_it(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "None") == ""
     assert await text_of(shared, "'é'") == "'é'\n"
     assert await text_of(shared, "if True:\n    5\n") == ""
     assert await text_of(shared, "import sys; print(1, file=sys.stderr); print(2); 3") == "1\n2\n3\n"
 
 
-async def test_streams_keep_the_order_of_writing(shared: Sandbox) -> None:
+async def test_streams_keep_the_order_of_writing(shared: AsyncSandbox) -> None:
     code = (
         "import os, sys, subprocess\n"
         "for i in range(200):\n"
@@ -49,7 +49,7 @@ async def test_streams_keep_the_order_of_writing(shared: Sandbox) -> None:
     assert await text_of(shared, code) == expected
 
 
-async def test_traceback_has_no_frame_of_ours_and_shows_source_of_earlier_runs(shared: Sandbox) -> None:
+async def test_traceback_has_no_frame_of_ours_and_shows_source_of_earlier_runs(shared: AsyncSandbox) -> None:
     await text_of(shared, "def outer():\n    return inner()\n\ndef inner():\n    raise ValueError('no')\n")
     result = await shared.run("outer()")
     lines = result.output.text().splitlines()
@@ -65,7 +65,7 @@ async def test_traceback_has_no_frame_of_ours_and_shows_source_of_earlier_runs(s
     assert "worker.py" not in result.output.text()
 
 
-async def test_syntax_error_is_printed_as_python_prints_it(shared: Sandbox) -> None:
+async def test_syntax_error_is_printed_as_python_prints_it(shared: AsyncSandbox) -> None:
     result = await shared.run("print('before')\nx = = 1\n")
     assert result.outcome == "error"
     assert result.error is not None
@@ -91,13 +91,13 @@ async def test_syntax_error_is_printed_as_python_prints_it(shared: Sandbox) -> N
         ("import ctypes; ctypes.string_at(0)", "crashed", -11, ""),
     ],
 )
-async def test_exits(shared: Sandbox, code: str, outcome: str, exit_code: int, printed: str) -> None:
+async def test_exits(shared: AsyncSandbox, code: str, outcome: str, exit_code: int, printed: str) -> None:
     result = await shared.run(code)
     assert (result.outcome, result.exit_code, result.output.text()) == (outcome, exit_code, printed)
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_hostile_exceptions_are_only_exceptions(shared: Sandbox) -> None:
+async def test_hostile_exceptions_are_only_exceptions(shared: AsyncSandbox) -> None:
     code = """
 class Meta(type):
     __name__ = property(lambda self: 1 / 0)
@@ -115,7 +115,7 @@ raise Evil
     assert surrogate.error.message == "\ud800"
 
 
-async def test_code_finds_three_descriptors_and_may_close_them_all(shared: Sandbox) -> None:
+async def test_code_finds_three_descriptors_and_may_close_them_all(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))") == "[0, 1, 2, 3]\n"
     result = await shared.run("x = 'kept'\nos.closerange(0, 256)")
     assert (result.outcome, result.output.text()) == ("ok", "")
@@ -124,7 +124,7 @@ async def test_code_finds_three_descriptors_and_may_close_them_all(shared: Sandb
     assert await text_of(shared, "print(x); print('err', file=sys.stderr)") == "kept\nerr\n"
 
 
-async def test_what_code_does_to_the_interpreter_is_the_end_of_nothing(shared: Sandbox) -> None:
+async def test_what_code_does_to_the_interpreter_is_the_end_of_nothing(shared: AsyncSandbox) -> None:
     for code in ("import sys; del sys.argv", "import builtins; del builtins.len, builtins.open, builtins.repr"):
         assert (await shared.run(code)).outcome == "ok"
         assert await text_of(shared, "1 + 1") == "2\n"
@@ -172,7 +172,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_odd_code_does_no_harm_to_later_runs(shared: Sandbox, name: str) -> None:
+async def test_odd_code_does_no_harm_to_later_runs(shared: AsyncSandbox, name: str) -> None:
     first, second, value = ODD[name]
     await shared.run(first)
     result = await shared.run(second)
@@ -183,33 +183,33 @@ async def test_odd_code_does_no_harm_to_later_runs(shared: Sandbox, name: str) -
     await shared.reset()
 
 
-async def test_streams_that_can_not_be_flushed_end_a_run_as_they_end_python(shared: Sandbox) -> None:
+async def test_streams_that_can_not_be_flushed_end_a_run_as_they_end_python(shared: AsyncSandbox) -> None:
     result = await shared.run("import sys\nsys.stdout = open('/dev/full', 'w'); print(1); sys.stderr = None")
     assert (result.outcome, result.exit_code) == ("error", 120)
     await shared.reset()
 
 
-async def test_stdin_is_at_its_end(shared: Sandbox) -> None:
+async def test_stdin_is_at_its_end(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "import sys; sys.stdin.read()") == "''\n"
     result = await shared.run("input()")
     assert result.error is not None
     assert result.error.type == "EOFError"
 
 
-async def test_a_forked_child_does_not_answer_for_its_parent(shared: Sandbox) -> None:
+async def test_a_forked_child_does_not_answer_for_its_parent(shared: AsyncSandbox) -> None:
     code = "import os\nif os.fork() == 0:\n    print('child')\nelse:\n    os.wait()\n    print('parent')\n"
     for _ in range(3):
         assert await text_of(shared, code) == "child\nparent\n"
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_removing_the_socket_of_the_turns_costs_nothing_but_time(shared: Sandbox) -> None:
+async def test_removing_the_socket_of_the_turns_costs_nothing_but_time(shared: AsyncSandbox) -> None:
     await text_of(shared, "y = 7")
     assert (await shared.run("import shutil; shutil.rmtree('/run/agentrun', ignore_errors=True)")).outcome == "ok"
     assert await text_of(shared, "y") == "7\n"
 
 
-async def test_what_a_run_started_ends_with_it_but_threads(shared: Sandbox) -> None:
+async def test_what_a_run_started_ends_with_it_but_threads(shared: AsyncSandbox) -> None:
     code = """
 import subprocess, threading, time, os
 child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -231,7 +231,7 @@ threading.Thread(target=lambda: (go.wait(), print("thread")), daemon=True).start
     await text_of(shared, "go.set(); [thread.join() for thread in threading.enumerate()[1:]]")
 
 
-async def test_what_threads_print_between_runs_comes_apart_from_the_next_output(shared: Sandbox) -> None:
+async def test_what_threads_print_between_runs_comes_apart_from_the_next_output(shared: AsyncSandbox) -> None:
     await text_of(shared, "import threading, time\ndef late():\n    time.sleep(0.2)\n    print('from a thread')")
     with anyio.fail_after(30):
         result = await shared.run("threading.Thread(target=late).start()")
@@ -244,7 +244,7 @@ async def test_what_threads_print_between_runs_comes_apart_from_the_next_output(
     assert result.output.text() == "from the run\n"
 
 
-async def test_a_timeout_interrupts_shows_where_and_keeps_the_state(shared: Sandbox) -> None:
+async def test_a_timeout_interrupts_shows_where_and_keeps_the_state(shared: AsyncSandbox) -> None:
     result = await shared.run("z = 1\nprint('begun')\nimport time\ntime.sleep(60)", timeout=0.4)
     assert (result.outcome, result.state, result.timeout) == ("timeout", "kept", 0.4)
     assert result.output.text().startswith("begun\nTraceback")
@@ -252,20 +252,20 @@ async def test_a_timeout_interrupts_shows_where_and_keeps_the_state(shared: Sand
     assert await text_of(shared, "z") == "1\n"
 
 
-async def test_code_that_swallows_the_interrupt_is_killed_and_says_so(shared: Sandbox) -> None:
+async def test_code_that_swallows_the_interrupt_is_killed_and_says_so(shared: AsyncSandbox) -> None:
     code = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass"
     result = await shared.run(code, timeout=0.3)
     assert (result.outcome, result.state) == ("timeout", "restored")
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_memory_limit_is_named(shared: Sandbox) -> None:
+async def test_memory_limit_is_named(shared: AsyncSandbox) -> None:
     result = await shared.run("blocks = []\nwhile True:\n    blocks.append(bytearray(16 << 20))")
     assert (result.outcome, result.state) == ("memory_limit", "restored")
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: Sandbox) -> None:
+async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: AsyncSandbox) -> None:
     await text_of(shared, "import time, os\nkept = 5")
     async with anyio.create_task_group() as tasks:
         (await begin(tasks, shared, "time.sleep(60)")).cancel()
@@ -276,7 +276,7 @@ async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: Sandbo
 
 @pytest.mark.parametrize("error", [ValueError("ours"), TimeoutError("ours"), SandboxLostError("ours")])
 async def test_what_is_raised_while_a_run_is_watched_interrupts_the_code_and_keeps_the_state(
-    shared: Sandbox, error: Exception
+    shared: AsyncSandbox, error: Exception
 ) -> None:
     await text_of(shared, "import time\nkept = 5")
     starts = shared.starts
@@ -285,12 +285,12 @@ async def test_what_is_raised_while_a_run_is_watched_interrupts_the_code_and_kee
         raise error
 
     with pytest.raises(type(error), match="ours"):
-        await shared.run("print('now', flush=True); time.sleep(60)", on_output=on_output)
+        await shared.run("print('now', flush=True); time.sleep(60)", on_bytes=on_output)
     result = await shared.run("kept")
     assert (result.output.text(), result.since, result.replaced, shared.starts) == ("5\n", "kept", False, starts)
 
 
-async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(shared: Sandbox) -> None:
+async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(shared: AsyncSandbox) -> None:
     async def then(result: Result, read: ReadFile) -> None:
         raise ValueError("ours")
 
@@ -301,7 +301,7 @@ async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(sha
     assert (result.output.text(), result.since) == ("5\n", "restored")
 
 
-async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_result(shared: Sandbox) -> None:
+async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_result(shared: AsyncSandbox) -> None:
     await shared.reset()
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
     async with anyio.create_task_group() as tasks:
@@ -310,7 +310,7 @@ async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_resul
             await anyio.lowlevel.checkpoint()
         assert ([file.path for file in found[0]], found[1]) == (["a"], 0)
         async with anyio.create_task_group() as listing:
-            for _ in range(Settings().queue + 8):
+            for _ in range(Settings().limits.queue + 8):
                 listing.start_soon(shared.files)
             listing.start_soon(_run_and_cancel, shared)  # there is a place in the queue nevertheless
         scope.cancel()
@@ -318,7 +318,7 @@ async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_resul
     await shared.reset()
 
 
-async def _run_and_cancel(sandbox: Sandbox) -> None:
+async def _run_and_cancel(sandbox: AsyncSandbox) -> None:
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sandbox.run, "1")
@@ -326,7 +326,7 @@ async def _run_and_cancel(sandbox: Sandbox) -> None:
             scope.cancel()
 
 
-async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(shared: Sandbox) -> None:
+async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(shared: AsyncSandbox) -> None:
     await shared.reset()
     await shared.run("import threading\ngo = threading.Event()")
     code = "def late():\n    go.wait(); open('late', 'w').write('x')\nthreading.Thread(target=late).start()\n"
@@ -338,7 +338,7 @@ async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(sha
     await shared.reset()
 
 
-async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: Sandbox) -> None:
+async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: AsyncSandbox) -> None:
     """Or it would be the answer to the next question, and that one's to the one after it."""
     await text_of(shared, "1")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
@@ -350,7 +350,7 @@ async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: Sa
     assert (await shared.run("1")).replaced
 
 
-async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: Sandbox) -> None:
+async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: AsyncSandbox) -> None:
     await text_of(shared, "kept = 6")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
     async with link._sending, anyio.create_task_group() as tasks:  # pyright: ignore[reportPrivateUsage]
@@ -361,7 +361,7 @@ async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(s
     assert (result.since, result.replaced, result.output.text()) == ("kept", False, "6\n")
 
 
-async def test_a_container_that_breaks_the_protocol_is_not_believed_afterwards(shared: Sandbox) -> None:
+async def test_a_container_that_breaks_the_protocol_is_not_believed_afterwards(shared: AsyncSandbox) -> None:
     await text_of(shared, "1")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
     number = int((await text_of(shared, "import sys; sys._getframe().f_code.co_filename"))[6:-3]) + 1
@@ -376,7 +376,7 @@ async def test_a_container_that_breaks_the_protocol_is_not_believed_afterwards(s
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_runs_at_once_queue_up(shared: Sandbox) -> None:
+async def test_runs_at_once_queue_up(shared: AsyncSandbox) -> None:
     await text_of(shared, "order = []")
     async with anyio.create_task_group() as tasks:
         for number in range(8):
@@ -414,7 +414,7 @@ async def test_output_beyond_what_is_kept_is_counted_and_the_run_goes_on(runner_
         assert (await sandbox.run("done")).output.text() == "True\n"
 
 
-async def test_output_is_forwarded_while_the_run_goes_on(shared: Sandbox) -> None:
+async def test_output_is_forwarded_while_the_run_goes_on(shared: AsyncSandbox) -> None:
     first = anyio.Event()
     seen: list[bytes] = []
 
@@ -425,7 +425,7 @@ async def test_output_is_forwarded_while_the_run_goes_on(shared: Sandbox) -> Non
     async with anyio.create_task_group() as tasks:
 
         async def run() -> None:
-            await shared.run("print('now')\nimport time; time.sleep(60)", on_output=on_output)
+            await shared.run("print('now')\nimport time; time.sleep(60)", on_bytes=on_output)
 
         tasks.start_soon(run)
         with anyio.fail_after(10):
@@ -443,19 +443,19 @@ async def test_output_is_forwarded_while_the_run_goes_on(shared: Sandbox) -> Non
         ("#" + "日" * 100_000, "exceeds the limit"),
     ],
 )
-async def test_code_that_can_not_be_accepted_is_refused(shared: Sandbox, code: str, message: str) -> None:
+async def test_code_that_can_not_be_accepted_is_refused(shared: AsyncSandbox, code: str, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         await shared.run(code)
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 301, float("nan"), float("inf")])
-async def test_timeouts_that_can_not_be_accepted_are_refused(shared: Sandbox, timeout: float) -> None:
+async def test_timeouts_that_can_not_be_accepted_are_refused(shared: AsyncSandbox, timeout: float) -> None:
     with pytest.raises(InvalidRequestError):
         await shared.run("1", timeout=timeout)
 
 
-async def test_reset_forgets_variables_and_files(shared: Sandbox) -> None:
+async def test_reset_forgets_variables_and_files(shared: AsyncSandbox) -> None:
     await text_of(
         shared,
         "import os\nq = 1\nos.makedirs('/workspace/a/b'); open('/workspace/a/b/c', 'w').write('x')\n"
@@ -474,7 +474,7 @@ async def test_reset_forgets_variables_and_files(shared: Sandbox) -> None:
     assert await text_of(shared, "os.listdir('/tmp')") == "['home']\n"
 
 
-async def test_reset_can_keep_files(shared: Sandbox) -> None:
+async def test_reset_can_keep_files(shared: AsyncSandbox) -> None:
     await text_of(shared, "r = 1; open('kept.txt', 'w').write('kept')")
     await shared.reset(keep_files=True)
     assert (await shared.run("r")).outcome == "error"
@@ -482,7 +482,7 @@ async def test_reset_can_keep_files(shared: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("keep_files", [True, False])
-async def test_a_reset_that_is_cancelled_is_done_and_told(shared: Sandbox, keep_files: bool) -> None:
+async def test_a_reset_that_is_cancelled_is_done_and_told(shared: AsyncSandbox, keep_files: bool) -> None:
     await text_of(shared, "r = 1; open('kept.txt', 'w').write('kept')")
     starts = shared.starts
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
@@ -497,7 +497,7 @@ async def test_a_reset_that_is_cancelled_is_done_and_told(shared: Sandbox, keep_
     await shared.reset()
 
 
-async def test_random_numbers_differ_after_a_reset(shared: Sandbox) -> None:
+async def test_random_numbers_differ_after_a_reset(shared: AsyncSandbox) -> None:
     code = "import random, numpy; print(random.random(), numpy.random.rand())"
     first = await text_of(shared, code)
     await shared.reset()
@@ -505,13 +505,13 @@ async def test_random_numbers_differ_after_a_reset(shared: Sandbox) -> None:
     assert not set(first.split()) & set(second.split())
 
 
-async def test_data_packages_are_there(shared: Sandbox) -> None:
+async def test_data_packages_are_there(shared: AsyncSandbox) -> None:
     await shared.reset()
     assert await text_of(shared, "import sys; print('pandas' in sys.modules)") == "True\n"
     assert await text_of(shared, "import pandas as pd; pd.DataFrame({'a': [1, 2]}).a.sum()") == "np.int64(3)\n"
 
 
-async def test_packages_are_installed_seen_and_forgotten(shared: Sandbox) -> None:
+async def test_packages_are_installed_seen_and_forgotten(shared: AsyncSandbox) -> None:
     await text_of(shared, "before = 1")
     assert (await shared.run("import cowsay")).outcome == "error"
     installed = await shared.install("cowsay")
@@ -527,7 +527,7 @@ async def test_packages_are_installed_seen_and_forgotten(shared: Sandbox) -> Non
     assert (await shared.run("import cowsay")).outcome == "error"
 
 
-async def test_two_sandboxes_see_nothing_of_each_other(shared: Sandbox) -> None:
+async def test_two_sandboxes_see_nothing_of_each_other(shared: AsyncSandbox) -> None:
     await text_of(shared, "mine = 1; open('mine.txt', 'w').write('x'); open('/tmp/mine', 'w')")
     await shared.install("cowsay")
     async with open_sandbox() as other:
@@ -548,7 +548,7 @@ async def test_a_container_that_is_gone_is_replaced_and_the_loss_told(runner_ima
 
             async def run() -> None:
                 with pytest.raises(UnavailableError, match="lost during this call"):
-                    await sandbox.run("print('begun', flush=True); import time; time.sleep(60)", on_output=on_output)
+                    await sandbox.run("print('begun', flush=True); import time; time.sleep(60)", on_bytes=on_output)
 
             async def on_output(_: bytes) -> None:
                 begun.set()
@@ -564,7 +564,7 @@ async def test_a_container_that_is_gone_is_replaced_and_the_loss_told(runner_ima
 
 
 @pytest.mark.parametrize(("count", "told"), [(0, None), (1, "1 process was still"), (3, "3 processes were still")])
-async def test_what_a_run_leaves_running_is_named(shared: Sandbox, count: int, told: str | None) -> None:
+async def test_what_a_run_leaves_running_is_named(shared: AsyncSandbox, count: int, told: str | None) -> None:
     code = f"import subprocess\nkept = [subprocess.Popen(['sleep', '1000']) for _ in range({count})]\n"
     result = await shared.run(code + "subprocess.Popen(['true']).wait(); None")
     assert result.ended == count
@@ -574,7 +574,7 @@ async def test_what_a_run_leaves_running_is_named(shared: Sandbox, count: int, t
     assert ("ended with the call" in text) == (told is not None)
 
 
-async def test_code_that_caught_its_interrupt_was_not_successful(shared: Sandbox) -> None:
+async def test_code_that_caught_its_interrupt_was_not_successful(shared: AsyncSandbox) -> None:
     result = await shared.run(
         "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('caught')", timeout=0.5
     )

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from mcp_agentrun.engine.docker.seccomp import ALLOWED, FALLBACKS, profile
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 
 FORBIDDEN = """
     acct add_key adjtimex bpf chroot clock_adjtime clock_settime clone3 delete_module fanotify_init fanotify_mark
@@ -157,7 +157,7 @@ def test_only_the_native_table_is_open() -> None:
 
 
 @pytest.mark.anyio
-async def test_attacks_are_refused(shared: Sandbox) -> None:
+async def test_attacks_are_refused(shared: AsyncSandbox) -> None:
     result = await shared.run(ATTACKS)
     assert result.outcome == "ok", result.output.text()
     refused, allowed = json.loads(result.output.text())
@@ -187,12 +187,12 @@ print(found)
 
 
 @pytest.mark.anyio
-async def test_code_may_pin_its_own_threads(shared: Sandbox) -> None:
+async def test_code_may_pin_its_own_threads(shared: AsyncSandbox) -> None:
     assert (await shared.run(AFFINITY)).output.text() == "[0, True, True, True]\n"
 
 
 @pytest.mark.anyio
-async def test_what_code_has_pinned_of_the_runner_s_lets_go_of_it(shared: Sandbox) -> None:
+async def test_what_code_has_pinned_of_the_runner_s_lets_go_of_it(shared: AsyncSandbox) -> None:
     await shared.reset()
     pin = """
 import os
@@ -211,7 +211,7 @@ print(len(os.sched_getaffinity(1)) == len(all_of_them))
 
 
 @pytest.mark.anyio
-async def test_other_system_call_tables_are_closed(shared: Sandbox) -> None:
+async def test_other_system_call_tables_are_closed(shared: AsyncSandbox) -> None:
     import platform
 
     if platform.machine() != "x86_64":
@@ -221,7 +221,7 @@ async def test_other_system_call_tables_are_closed(shared: Sandbox) -> None:
 
 
 @pytest.mark.anyio
-async def test_ordinary_python_is_not_hindered(shared: Sandbox) -> None:
+async def test_ordinary_python_is_not_hindered(shared: AsyncSandbox) -> None:
     result = await shared.run(ORDINARY_LIFE)
     assert result.outcome == "ok", result.output.text()
     assert result.output.text() == "True 15\n"

@@ -6,7 +6,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from tests.support.local_index import make_wheel, serve_index
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -34,21 +34,21 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("what", FIGURES)
-async def test_each_state_of_a_figure_is_shown_once(shared: Sandbox, what: str) -> None:
+async def test_each_state_of_a_figure_is_shown_once(shared: AsyncSandbox, what: str) -> None:
     code, count = FIGURES[what]
     result = await shared.run(PLT + code)
     assert len(result.pictures) == count, result.output.text()
     assert (await shared.run("None")).pictures == ()
 
 
-async def test_a_shown_figure_has_what_was_drawn_before_and_is_not_drawn_over(shared: Sandbox) -> None:
+async def test_a_shown_figure_has_what_was_drawn_before_and_is_not_drawn_over(shared: AsyncSandbox) -> None:
     code = PLT + "plt.plot([1, 2]); plt.show()\nplt.plot([2, 1]); plt.show()\nplt.plot([1, 2]); plt.show()"
     first, second, third = (await shared.run(code)).pictures
     assert first.data == third.data != second.data
     assert len(first.data) > 5000
 
 
-async def test_a_figure_is_saved_after_it_was_shown(shared: Sandbox) -> None:
+async def test_a_figure_is_saved_after_it_was_shown(shared: AsyncSandbox) -> None:
     code = PLT + "plt.plot([1, 2]); plt.savefig('before.png'); plt.show(); plt.savefig('after.png')"
     await text_of(shared, code)
     assert await text_of(shared, "open('before.png', 'rb').read() == open('after.png', 'rb').read()") == "True\n"
@@ -70,14 +70,14 @@ TEXT = "日本語 中文 한국어 $x^2$"
 @pytest.mark.parametrize("what", ASKED)
 @pytest.mark.parametrize("text", ["日本語 中文 한국어", TEXT])
 async def test_east_asian_characters_are_found_whatever_font_is_asked_for(
-    shared: Sandbox, what: str, text: str
+    shared: AsyncSandbox, what: str, text: str
 ) -> None:
     code = f"{PLT}with plt.rc_context():\n    {ASKED[what]}\n    plt.title({text!r}, fontweight='bold'); plt.show()"
     result = await shared.run(code)
     assert (result.output.text(), len(result.pictures)) == ("", 1)
 
 
-async def test_a_font_by_name_has_them_as_well(shared: Sandbox) -> None:
+async def test_a_font_by_name_has_them_as_well(shared: AsyncSandbox) -> None:
     await shared.reset()
     result = await shared.run(PLT + "plt.title('日本語', fontname='Arial'); plt.show()")
     assert "Glyph" not in result.output.text()
@@ -85,14 +85,14 @@ async def test_a_font_by_name_has_them_as_well(shared: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("show", ["plt.show()", "display(plt.gcf()); plt.close()", "plt.gcf().show()", "None"])
-async def test_what_drawing_warns_of_is_passed_on(shared: Sandbox, show: str) -> None:
+async def test_what_drawing_warns_of_is_passed_on(shared: AsyncSandbox, show: str) -> None:
     result = await shared.run(f"{PLT}plt.title('\\u0e01'); plt.plot([1])\n{show}")
     warnings = [line for line in result.output.text().splitlines() if "Warning" in line]
     assert warnings[0].startswith(f"<run-{result.number}>:3: UserWarning: Glyph 3585 ") and len(warnings) == 1
     assert "/opt/agentrun" not in result.output.text()
 
 
-async def test_errors_of_drawing_are_passed_on_and_the_code_goes_on(shared: Sandbox) -> None:
+async def test_errors_of_drawing_are_passed_on_and_the_code_goes_on(shared: AsyncSandbox) -> None:
     result = await shared.run(f"{PLT}plt.title('$\\\\nonsense$'); plt.show()\nprint('on')")
     assert "a figure could not be drawn" in result.output.text() and result.output.text().endswith("on\n")
 
@@ -159,12 +159,12 @@ async def libraries(runner_image: str, anyio_backend: str, api: APIClient, tmp_p
         make_wheel(root / "simple" / f"fake-{name}", f"fake-{name}", files=files)
     with serve_index(root, api) as index:
         async with open_sandbox(network=NetworkSettings(index_url=index)) as sandbox:
-            await sandbox.install([f"fake-{name}" for name in FAKES])
+            await sandbox.install(*(f"fake-{name}" for name in FAKES))
             yield sandbox
 
 
 @pytest.mark.parametrize("what", SHOWS)
-async def test_a_library_s_own_show_shows_it(libraries: Sandbox, what: str) -> None:
+async def test_a_library_s_own_show_shows_it(libraries: AsyncSandbox, what: str) -> None:
     result = await libraries.run(SHOWS[what] + "\nNone")
     assert result.outcome == "ok", result.output.text()
     (file,) = result.files
@@ -173,12 +173,12 @@ async def test_a_library_s_own_show_shows_it(libraries: Sandbox, what: str) -> N
 
 
 @pytest.mark.parametrize("name", ["plotly.graph_objects.Figure()", "altair.Chart()", "bokeh.plotting.figure()"])
-async def test_it_shows_what_a_last_expression_does(libraries: Sandbox, name: str) -> None:
+async def test_it_shows_what_a_last_expression_does(libraries: AsyncSandbox, name: str) -> None:
     result = await libraries.run(f"import {name.rpartition('.')[0]}\n{name}")
     assert len(result.files) == 1, result.output.text()
 
 
-async def test_windows_of_opencv_are_pictures(libraries: Sandbox) -> None:
+async def test_windows_of_opencv_are_pictures(libraries: AsyncSandbox) -> None:
     code = (
         "import cv2, numpy\ncv2.namedWindow('w'); cv2.imshow('w', numpy.zeros((20, 30, 3), 'uint8'))\n"
         "cv2.imshow('w', numpy.ones((20, 30, 3)))\nassert cv2.waitKey(0) == -1; cv2.destroyAllWindows()"
@@ -187,12 +187,12 @@ async def test_windows_of_opencv_are_pictures(libraries: Sandbox) -> None:
     assert [(picture.width, picture.height) for picture in result.pictures] == [(30, 20)] * 2, result.output.text()
 
 
-async def test_pages_elsewhere_can_not_be_opened_and_that_is_said(shared: Sandbox) -> None:
+async def test_pages_elsewhere_can_not_be_opened_and_that_is_said(shared: AsyncSandbox) -> None:
     code = "import webbrowser\nwebbrowser.open('https://example.com/')"
     assert await text_of(shared, code) == "No browser is available here to open https://example.com/\nFalse\n"
 
 
-async def test_modules_are_changed_without_a_trace(shared: Sandbox) -> None:
+async def test_modules_are_changed_without_a_trace(shared: AsyncSandbox) -> None:
     code = "import sys, webbrowser\nprint(webbrowser.__spec__.loader.exec_module.__self__ is webbrowser.__loader__)"
     assert await text_of(shared, code + "\nsum('Six' not in repr(each) for each in sys.meta_path)") == "True\n3\n"
     await text_of(shared, "open('cv2.py', 'w').write('1 / 0');")
@@ -218,7 +218,7 @@ REPRS = {
 
 
 @pytest.mark.parametrize("what", REPRS)
-async def test_html_needs_a_file_only_where_the_repr_says_nothing(shared: Sandbox, what: str) -> None:
+async def test_html_needs_a_file_only_where_the_repr_says_nothing(shared: AsyncSandbox, what: str) -> None:
     text, files = REPRS[what]
     code = (
         f"class Model:\n    def __repr__(self): return '{text}'\n    def _repr_html_(self): return 'x' * 5000\nModel()"
@@ -236,7 +236,7 @@ CACHES = [
 
 
 @pytest.mark.parametrize("folder", CACHES)
-async def test_caches_are_no_results(shared: Sandbox, folder: str) -> None:
+async def test_caches_are_no_results(shared: AsyncSandbox, folder: str) -> None:
     code = (
         f"import os; os.makedirs({folder!r}); open({folder + '/x'!r}, 'w').write('x'); open('result', 'w').write('x');"
     )

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.sandboxes import begin, open_sandbox, text_of
 
@@ -41,7 +41,7 @@ HITS = {
 
 
 @pytest.mark.parametrize("hit", HITS)
-async def test_variables_survive(shared: Sandbox, hit: str) -> None:
+async def test_variables_survive(shared: AsyncSandbox, hit: str) -> None:
     code, outcome, state = HITS[hit]
     await text_of(
         shared,
@@ -61,7 +61,7 @@ async def test_variables_survive(shared: Sandbox, hit: str) -> None:
     assert await text_of(shared, "'changed' in globals()") == f"{result.state == 'kept'}\n"
 
 
-async def test_a_chain_of_failures_loses_nothing(shared: Sandbox) -> None:
+async def test_a_chain_of_failures_loses_nothing(shared: AsyncSandbox) -> None:
     await text_of(shared, "count = 0")
     for code, outcome in ((SEGFAULT, "crashed"), (SWALLOW, "timeout"), ("import os; os._exit(1)", "crashed")) * 2:
         result = await shared.run(code, timeout=0.3)
@@ -71,14 +71,14 @@ async def test_a_chain_of_failures_loses_nothing(shared: Sandbox) -> None:
     assert await text_of(shared, "count += 1; count") == "2\n"
 
 
-async def test_cancelling_code_that_swallows_interrupts_restores(shared: Sandbox) -> None:
+async def test_cancelling_code_that_swallows_interrupts_restores(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 5")
     async with anyio.create_task_group() as tasks:
         (await begin(tasks, shared, SWALLOW)).cancel()
     assert await text_of(shared, "x") == "5\n"
 
 
-async def test_cancelling_code_that_can_be_interrupted_keeps(shared: Sandbox) -> None:
+async def test_cancelling_code_that_can_be_interrupted_keeps(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 5")
     async with anyio.create_task_group() as tasks:
         (await begin(tasks, shared, "x = 6; import time; time.sleep(60)")).cancel()
@@ -127,7 +127,7 @@ async def test_native_threads_are_not_copied_and_that_is_said(runner_image: str)
         assert (await sandbox.run("f")).outcome == "error"
 
 
-async def test_python_threads_end_with_their_interpreter_and_variables_come_back(shared: Sandbox) -> None:
+async def test_python_threads_end_with_their_interpreter_and_variables_come_back(shared: AsyncSandbox) -> None:
     await text_of(
         shared, "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait).start()\nx = 3"
     )
@@ -135,7 +135,7 @@ async def test_python_threads_end_with_their_interpreter_and_variables_come_back
     assert await text_of(shared, "x, threading.active_count()") == "(3, 1)\n"
 
 
-async def test_a_killed_copy_loses_the_variables_and_that_is_said(shared: Sandbox) -> None:
+async def test_a_killed_copy_loses_the_variables_and_that_is_said(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 1")
     result = await shared.run("import os, signal; os.kill(-1, signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)")
     assert (result.outcome, result.state, result.unprotected) == ("crashed", "lost", "died")
@@ -166,7 +166,7 @@ POISONS = {
 
 
 @pytest.mark.parametrize("poison", POISONS)
-async def test_a_poisoned_copy_is_never_tried_again(shared: Sandbox, poison: str) -> None:
+async def test_a_poisoned_copy_is_never_tried_again(shared: AsyncSandbox, poison: str) -> None:
     code, since, state, unprotected = POISONS[poison]
     await shared.reset()
     await text_of(shared, "x = 1")
@@ -178,7 +178,7 @@ async def test_a_poisoned_copy_is_never_tried_again(shared: Sandbox, poison: str
         assert await text_of(shared, "1 + 1") == "2\n"
 
 
-async def test_an_interpreter_that_ends_between_runs(shared: Sandbox) -> None:
+async def test_an_interpreter_that_ends_between_runs(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 1")
     start = "import threading, time, os; threading.Timer(0.1, os._exit, [1]).start(); y = 2"
     await text_of(shared, start)
@@ -191,7 +191,7 @@ async def test_an_interpreter_that_ends_between_runs(shared: Sandbox) -> None:
     assert result.output.text() == "(True, 1)\n"
 
 
-async def test_signal_handlers_of_the_user_s_wait_for_the_next_run(shared: Sandbox) -> None:
+async def test_signal_handlers_of_the_user_s_wait_for_the_next_run(shared: AsyncSandbox) -> None:
     await text_of(
         shared,
         "import signal, time\nhits = []\nsignal.signal(signal.SIGALRM, lambda *_: hits.append(1))\n"
@@ -202,7 +202,7 @@ async def test_signal_handlers_of_the_user_s_wait_for_the_next_run(shared: Sandb
             await anyio.sleep(0.02)  # the signal is to come between two runs
 
 
-async def test_sandboxes_do_not_feel_each_other(shared: Sandbox, api: APIClient) -> None:
+async def test_sandboxes_do_not_feel_each_other(shared: AsyncSandbox, api: APIClient) -> None:
     async with open_sandbox() as other:
         await text_of(other, "x = 9")
         async with anyio.create_task_group() as tasks:
@@ -222,7 +222,7 @@ FORKS = "for _ in range(100):\n    if os.fork() == 0: time.sleep(100); os._exit(
     "fill", [THREADS, f"threading.Thread(target=lambda: [0 for _ in iter(go.wait, 1)]).start()\n{THREADS}"]
 )
 @pytest.mark.parametrize("is_first", [True, False])
-async def test_threads_leave_room_for_a_copy(shared: Sandbox, fill: str, is_first: bool) -> None:
+async def test_threads_leave_room_for_a_copy(shared: AsyncSandbox, fill: str, is_first: bool) -> None:
     await shared.reset()
     prepare = "precious = 42; import threading, time, os; go = threading.Event()\n"
     started = await shared.run(prepare + fill) if is_first else await shared.run(prepare)
@@ -239,7 +239,7 @@ async def test_threads_leave_room_for_a_copy(shared: Sandbox, fill: str, is_firs
 
 
 @pytest.mark.parametrize("fill", [PROCESSES, FORKS])
-async def test_processes_at_the_limit_leave_room_for_a_copy(shared: Sandbox, fill: str) -> None:
+async def test_processes_at_the_limit_leave_room_for_a_copy(shared: AsyncSandbox, fill: str) -> None:
     await shared.reset()
     await text_of(shared, "precious = 42; import subprocess, os, time")
     filled = await shared.run(fill)
@@ -249,15 +249,15 @@ async def test_processes_at_the_limit_leave_room_for_a_copy(shared: Sandbox, fil
     assert await text_of(shared, "precious") == "42\n"
 
 
-async def test_what_room_user_code_leaves_it_may_see_and_change(shared: Sandbox) -> None:
+async def test_what_room_user_code_leaves_it_may_see_and_change(shared: AsyncSandbox) -> None:
     """Like any soft limit; the container's holds all the same."""
     await shared.reset()
     code = "import resource as r; soft, hard = r.getrlimit(r.RLIMIT_NPROC); print(soft)"
-    assert await text_of(shared, code) == f"{Settings().pids - 8}\n"
+    assert await text_of(shared, code) == f"{Settings().limits.pids - 8}\n"
     child = (
         f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {code!r}], text=True), end='')"
     )
-    assert await text_of(shared, child) == f"{Settings().pids - 8}\n"
+    assert await text_of(shared, child) == f"{Settings().limits.pids - 8}\n"
     await text_of(shared, "r.setrlimit(r.RLIMIT_NPROC, (30, hard))")
     for _ in range(2):
         assert await text_of(shared, "print(r.getrlimit(r.RLIMIT_NPROC)[0])") == "30\n"
@@ -265,7 +265,7 @@ async def test_what_room_user_code_leaves_it_may_see_and_change(shared: Sandbox)
     await shared.reset()
 
 
-async def test_threads_beyond_the_soft_limit_cost_no_variables(shared: Sandbox) -> None:
+async def test_threads_beyond_the_soft_limit_cost_no_variables(shared: AsyncSandbox) -> None:
     await shared.reset()
     await text_of(
         shared,
@@ -280,12 +280,12 @@ async def test_threads_beyond_the_soft_limit_cost_no_variables(shared: Sandbox) 
     await text_of(shared, "go.set(); [thread.join() for thread in threading.enumerate()[1:]]")
 
 
-async def test_children_that_were_ended_with_their_run_have_not_succeeded(shared: Sandbox) -> None:
+async def test_children_that_were_ended_with_their_run_have_not_succeeded(shared: AsyncSandbox) -> None:
     await text_of(shared, "import subprocess; child = subprocess.Popen(['sleep', '100'])")
     assert await text_of(shared, "child.poll()") == "-9\n"
 
 
-async def test_processes_that_have_ended_between_two_runs_are_told_to_multiprocessing(shared: Sandbox) -> None:
+async def test_processes_that_have_ended_between_two_runs_are_told_to_multiprocessing(shared: AsyncSandbox) -> None:
     start = (
         "import multiprocessing, time\n"
         "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[100])\nchild.start()"
@@ -295,7 +295,7 @@ async def test_processes_that_have_ended_between_two_runs_are_told_to_multiproce
 
 
 async def test_helpers_of_multiprocessing_are_nothing_left_running_and_come_back_without_a_word(
-    shared: Sandbox,
+    shared: AsyncSandbox,
 ) -> None:
     code = (
         "import multiprocessing\nfrom multiprocessing import shared_memory\n"
@@ -342,7 +342,7 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-async def test_a_forged_report_is_the_end_of_its_worker_alone(shared: Sandbox, forgery: str) -> None:
+async def test_a_forged_report_is_the_end_of_its_worker_alone(shared: AsyncSandbox, forgery: str) -> None:
     await text_of(shared, "precious = 42")
     sound = {"line": "1", "causes": "[]", "full": "[]", "value": "None", "imported": "[]", "frames": "[(13, None)]"}
     fields = sound | FORGERIES[forgery]

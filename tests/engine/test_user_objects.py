@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from mcp_agentrun.sandbox import Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Result
 from tests.support.sandboxes import text_of
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ def assert_clean(result: Result) -> str:
 # -- asyncio
 
 
-async def test_tasks_begin_without_an_await_and_go_on(shared: Sandbox) -> None:
+async def test_tasks_begin_without_an_await_and_go_on(shared: AsyncSandbox) -> None:
     code = (
         "import asyncio\nasync def f(n):\n    print('begun', n)\n    await asyncio.sleep(0)\n    print('stepped')\n"
         "    await ready.wait()\n    print('ended')\nready = asyncio.Event()\n"
@@ -47,7 +47,7 @@ ASYNC = {
 
 
 @pytest.mark.parametrize("way", ASYNC)
-async def test_tasks_run_however_they_are_made(shared: Sandbox, way: str) -> None:
+async def test_tasks_run_however_they_are_made(shared: AsyncSandbox, way: str) -> None:
     await text_of(shared, "import asyncio\nasync def f(): print('ran')")
     result = await shared.run(ASYNC[way])
     assert assert_clean(result).count("ran\n") == 1, result.output.text()
@@ -55,7 +55,7 @@ async def test_tasks_run_however_they_are_made(shared: Sandbox, way: str) -> Non
     assert assert_clean(await shared.run("1")) == "1\n"
 
 
-async def test_in_other_threads_there_is_no_loop(shared: Sandbox) -> None:
+async def test_in_other_threads_there_is_no_loop(shared: AsyncSandbox) -> None:
     code = (
         "import asyncio, threading\ndef f():\n    c = asyncio.sleep(0)\n    try: asyncio.create_task(c)\n"
         "    except RuntimeError as e: print(e)\n    c.close()\nt = threading.Thread(target=f); t.start(); t.join()"
@@ -63,7 +63,7 @@ async def test_in_other_threads_there_is_no_loop(shared: Sandbox) -> None:
     assert await text_of(shared, code) == "no running event loop\n"
 
 
-async def test_an_error_in_a_task_is_the_task_s(shared: Sandbox) -> None:
+async def test_an_error_in_a_task_is_the_task_s(shared: AsyncSandbox) -> None:
     code = "import asyncio\nasync def bad(): raise KeyError('in a task')\ntask = asyncio.create_task(bad())"
     await text_of(shared, code)
     result = await shared.run("await task")
@@ -71,7 +71,7 @@ async def test_an_error_in_a_task_is_the_task_s(shared: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("code", ["f()", "x = f()\ndel x", "f();", "[f()]"])
-async def test_a_coroutine_that_nobody_awaits(shared: Sandbox, code: str) -> None:
+async def test_a_coroutine_that_nobody_awaits(shared: AsyncSandbox, code: str) -> None:
     await text_of(shared, "async def f(): pass")
     texts = [assert_clean(await shared.run(code)), assert_clean(await shared.run("7"))]
     assert "".join(texts).count("RuntimeWarning: coroutine 'f' was never awaited") == 1, texts
@@ -83,7 +83,7 @@ async def test_a_coroutine_that_nobody_awaits(shared: Sandbox, code: str) -> Non
 ALARM = "import signal\ndef alarm(*_): raise ValueError('from a handler')\nsignal.signal(signal.SIGALRM, alarm)\n"
 
 
-async def test_what_a_signal_handler_raises_between_runs_is_shown(shared: Sandbox) -> None:
+async def test_what_a_signal_handler_raises_between_runs_is_shown(shared: AsyncSandbox) -> None:
     await text_of(shared, ALARM + "signal.setitimer(signal.ITIMER_REAL, 0.02);")
     with anyio.fail_after(20):
         while (result := await shared.run("1")).outcome == "ok":
@@ -96,7 +96,7 @@ async def test_what_a_signal_handler_raises_between_runs_is_shown(shared: Sandbo
     assert await text_of(shared, "1") == "1\n"
 
 
-async def test_what_one_raises_while_a_figure_is_drawn_is_shown(shared: Sandbox) -> None:
+async def test_what_one_raises_while_a_figure_is_drawn_is_shown(shared: AsyncSandbox) -> None:
     code = (
         "import matplotlib.pyplot as plt\nplt.plot([1])\nfigure = plt.gcf()\n"
         "figure.draw = lambda *_: signal.raise_signal(signal.SIGALRM)\nNone"
@@ -119,7 +119,7 @@ EVENTS = [
 
 
 @pytest.mark.parametrize("event", [*EVENTS, ""])
-async def test_audit_hooks_do_not_hear_the_runner(shared: Sandbox, event: str) -> None:
+async def test_audit_hooks_do_not_hear_the_runner(shared: AsyncSandbox, event: str) -> None:
     await shared.reset()
     await text_of(shared, "x = 41")
     condition = f"event == {event!r}" if event else "armed"
@@ -138,7 +138,7 @@ async def test_audit_hooks_do_not_hear_the_runner(shared: Sandbox, event: str) -
     await shared.reset()
 
 
-async def test_an_audit_hook_sees_the_code_s_own_frame(shared: Sandbox) -> None:
+async def test_an_audit_hook_sees_the_code_s_own_frame(shared: AsyncSandbox) -> None:
     code = (
         "import sys\ndef hook(event, _):\n"
         "    if event == 'mine': print(sys._getframe(1).f_lineno, sys._getframe(1).f_code.co_name)\n"
@@ -149,7 +149,7 @@ async def test_an_audit_hook_sees_the_code_s_own_frame(shared: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("method", ["__repr__", "_repr_html_", "_repr_mimebundle_", "__del__", "write", "flush"])
-async def test_stacks_that_objects_print_are_theirs(shared: Sandbox, method: str) -> None:
+async def test_stacks_that_objects_print_are_theirs(shared: AsyncSandbox, method: str) -> None:
     code = (
         "import sys, traceback\nclass Mine:\n    def write(self, text): sys.__stdout__.write(text)\n"
         "    def flush(self): pass\n"
@@ -180,7 +180,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-async def test_streams_that_hang_lose_no_variables(shared: Sandbox, wait: str) -> None:
+async def test_streams_that_hang_lose_no_variables(shared: AsyncSandbox, wait: str) -> None:
     """Those of the copy hang as well."""
     await shared.reset()
     await text_of(shared, "precious = 42")
@@ -196,7 +196,7 @@ async def test_streams_that_hang_lose_no_variables(shared: Sandbox, wait: str) -
 
 
 @pytest.mark.parametrize(("when", "tries"), [("after_in_child", 1), ("before", 1)])
-async def test_a_fork_hook_that_hangs_delays_one_call_and_not_each(shared: Sandbox, when: str, tries: int) -> None:
+async def test_a_fork_hook_that_hangs_delays_one_call_and_not_each(shared: AsyncSandbox, when: str, tries: int) -> None:
     await shared.reset()
     code = (
         "import os, time\nprecious = 42\ndef count():\n    if os.path.exists('/tmp/hang'): os.write(counter, b'x')\n"

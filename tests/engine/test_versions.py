@@ -11,7 +11,7 @@ from docker import APIClient
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
 from mcp_agentrun.packages.installer import Installed
-from mcp_agentrun.sandbox import Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Result
 from mcp_agentrun.server.mcp.render import install_answer, run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import text_of as text_of_answer
@@ -49,12 +49,12 @@ async def network(index: str) -> NetworkSettings:
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, network: NetworkSettings, anyio_backend: str) -> AsyncIterator[Sandbox]:
+async def sandbox(runner_image: str, network: NetworkSettings, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     async with open_sandbox(Settings(safety="off"), network) as sandbox:
         yield sandbox
 
 
-async def crash(sandbox: Sandbox) -> Result:
+async def crash(sandbox: AsyncSandbox) -> Result:
     return await sandbox.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
 
@@ -62,7 +62,7 @@ def said(installed: Installed) -> str:
     return text_of_answer(install_answer(installed))
 
 
-async def test_a_version_holds_at_once_where_nothing_has_run(sandbox: Sandbox) -> None:
+async def test_a_version_holds_at_once_where_nothing_has_run(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     installed = await sandbox.install("cycler==0.11")
     assert (installed.packages, installed.waiting) == ((("cycler", "0.11"),), ())
@@ -77,10 +77,10 @@ async def test_a_version_holds_at_once_where_nothing_has_run(sandbox: Sandbox) -
     assert await text_of(sandbox, code) == "0.11\n", "in other processes, too"
 
 
-async def test_variables_are_kept_until_a_reset(sandbox: Sandbox) -> None:
+async def test_variables_are_kept_until_a_reset(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await text_of(sandbox, "import cycler, pandas; kept = 41; open('kept.txt', 'w').close()")
-    installed = await sandbox.install(["cycler==0.11", "rich"])
+    installed = await sandbox.install("cycler==0.11", "rich")
     assert installed.waiting == ("cycler",) and RESET in said(installed) and "ready to import" not in said(installed)
     assert await text_of(sandbox, "import cycler; print(hasattr(cycler, 'VERSION'), kept)") == "False 41\n"
     missing = await sandbox.run("import rich")
@@ -98,7 +98,7 @@ async def test_variables_are_kept_until_a_reset(sandbox: Sandbox) -> None:
     assert await text_of(sandbox, "import cycler; hasattr(cycler, 'VERSION')") == "False\n"
 
 
-async def test_what_waits_takes_effect_when_the_variables_are_lost_anyway(sandbox: Sandbox) -> None:
+async def test_what_waits_takes_effect_when_the_variables_are_lost_anyway(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await text_of(sandbox, "import matplotlib.pyplot")
     assert (await sandbox.install("cycler==0.11")).waiting == ("cycler",)
@@ -109,7 +109,7 @@ async def test_what_waits_takes_effect_when_the_variables_are_lost_anyway(sandbo
 
 
 async def test_sessions_have_different_versions_at_the_same_time(
-    sandbox: Sandbox, network: NetworkSettings, runner_image: str
+    sandbox: AsyncSandbox, network: NetworkSettings, runner_image: str
 ) -> None:
     await sandbox.reset()
     await sandbox.install("cycler==0.11")
@@ -121,7 +121,7 @@ async def test_sessions_have_different_versions_at_the_same_time(
             assert await text_of(each, "x, cycler.VERSION") == f"({version!r}, {version!r})\n"
 
 
-async def test_an_import_installs_and_replaces_before_anything_has_run(sandbox: Sandbox) -> None:
+async def test_an_import_installs_and_replaces_before_anything_has_run(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     result = await sandbox.run("import sktime, cycler; print(cycler.VERSION)")
     assert result.output.text() == "0.12.0\n", result
@@ -135,14 +135,14 @@ async def test_an_import_installs_and_replaces_before_anything_has_run(sandbox: 
     assert await text_of(sandbox, "import sktime, cycler; cycler.VERSION") == "'0.12.0'\n"
 
 
-async def test_what_does_not_go_with_a_version_is_resolved_anew(sandbox: Sandbox) -> None:
+async def test_what_does_not_go_with_a_version_is_resolved_anew(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     installed = await sandbox.install("cycler==0.9")  # the image's matplotlib needs at least 0.10
     assert installed.packages == (("cycler", "0.9"), ("matplotlib", "3.0"))
     assert await text_of(sandbox, "import matplotlib; matplotlib.VERSION") == "'3.0'\n"
 
 
-async def test_an_old_version_is_explained(sandbox: Sandbox) -> None:
+async def test_an_old_version_is_explained(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     installed = await sandbox.install("climbs")
     assert ("climbs", "2.0") in installed.packages
@@ -157,7 +157,7 @@ async def test_an_old_version_is_explained(sandbox: Sandbox) -> None:
         assert not (await sandbox.install(newest)).notes
 
 
-async def test_a_version_without_a_wheel_is_explained(sandbox: Sandbox) -> None:
+async def test_a_version_without_a_wheel_is_explained(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     for wanted, name, versions in (
         ("sourced>=2", "sourced", "1.0 to 1.0"),
@@ -165,10 +165,10 @@ async def test_a_version_without_a_wheel_is_explained(sandbox: Sandbox) -> None:
         ("climbs==7", "climbs", "1.0 to 3.0"),
     ):
         with pytest.raises(InstallError, match=rf"No wheel of {name} for Python 3\.\d+ fits .*; there are {versions}"):
-            await sandbox.install(["rich", wanted])
+            await sandbox.install("rich", wanted)
 
 
-async def test_nothing_is_remembered_of_the_packages_before_a_reset(sandbox: Sandbox) -> None:
+async def test_nothing_is_remembered_of_the_packages_before_a_reset(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     assert (await sandbox.run("import tqdm")).installed is not None
     await text_of(sandbox, "import numpy")
@@ -178,7 +178,7 @@ async def test_nothing_is_remembered_of_the_packages_before_a_reset(sandbox: San
     assert (await sandbox.run("import rich, tqdm")).outcome == "ok"
 
 
-async def test_sessions_that_replace_nothing_stay_preloaded(sandbox: Sandbox) -> None:
+async def test_sessions_that_replace_nothing_stay_preloaded(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await sandbox.install("rich")
     assert await text_of(sandbox, "import pandas\n" + LOADED) != "set()\n"

@@ -14,7 +14,7 @@ from docker import APIClient
 
 from mcp_agentrun.engine import link
 from mcp_agentrun.errors import SandboxLostError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, facts_of, run, text_of
@@ -67,7 +67,7 @@ async def test_a_sandbox_that_is_lost_is_replaced(
         assert (await sibling.run("x")).value == "2"
 
 
-async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
+async def _hit_in_a_run(sandbox: AsyncSandbox, hit: Callable[[], Any]) -> None:
     begun = anyio.Event()
 
     async def on_output(_: bytes) -> None:
@@ -81,7 +81,7 @@ async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(strike)
         try:
-            await sandbox.run("print(1, flush=True); import time; time.sleep(60)", on_output=on_output)
+            await sandbox.run("print(1, flush=True); import time; time.sleep(60)", on_bytes=on_output)
         except SandboxLostError as lost:
             error = lost
     assert error is not None
@@ -91,7 +91,7 @@ async def _hit_in_a_run(sandbox: Sandbox, hit: Callable[[], Any]) -> None:
 async def test_the_deadline_of_a_run_holds_without_pings(
     runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._OVERHEAD_SECONDS", 1.0)
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._OVERHEAD_SECONDS", 1.0)
     async with open_sandbox(SETTINGS) as sandbox:
         await sandbox.run("x = 1")
         container = await anyio.to_thread.run_sync(container_of, api, sandbox)
@@ -106,7 +106,7 @@ async def test_the_deadline_of_a_run_holds_without_pings(
 async def test_cancelling_a_run_of_a_container_that_does_not_answer(
     runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.sandbox._CANCEL_SECONDS", 1.0)
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._CANCEL_SECONDS", 1.0)
     async with open_sandbox(SETTINGS) as sandbox:
         await sandbox.run("x = 1")
         container = await anyio.to_thread.run_sync(container_of, api, sandbox)

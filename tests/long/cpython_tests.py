@@ -21,10 +21,10 @@ from docker import APIClient
 
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import FileError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of_ours
-from tests.support.sandboxes import open_engine
+from tests.support.sandboxes import open_engine, sandbox_on
 
 MODULES = ("test_textwrap", "test_fractions", "test_thread", "test_subprocess", "test_pickle")
 """Text, numbers, threads, subprocesses, pickling."""
@@ -93,7 +93,7 @@ def results(report: bytes) -> Results:
     return found
 
 
-async def both_ways(api: APIClient, sandbox: Sandbox, module: str) -> bool:
+async def both_ways(api: APIClient, sandbox: AsyncSandbox, module: str) -> bool:
     """Whether *module* has the same result both ways."""
     started = time.perf_counter()
     run = await sandbox.run(RUN.format(folder=FOLDER, module=module), timeout=SECONDS)
@@ -148,7 +148,7 @@ async def main() -> int:
             )
             good = True
             for module in modules:
-                async with Sandbox(engine, settings) as sandbox:
+                async with sandbox_on(engine, settings) as sandbox:
                     good &= await both_ways(api, sandbox, module)
     api.close()
     return 0 if good else 1

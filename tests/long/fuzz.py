@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sandbox import Result, RunError, Sandbox, sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, exchange, facade, files
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
@@ -44,7 +44,7 @@ from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import MAX_FRAME, VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
 from mcp_agentrun.wire.reports import OUTCOMES, STATES
 from tests.support.containers import containers_of_ours
-from tests.support.sandboxes import open_engine
+from tests.support.sandboxes import open_engine, sandbox_on
 from tests.support.violations import Violations
 
 HEADER = 5
@@ -317,14 +317,14 @@ def check_result(result: Result, settings: Settings) -> None:
         assert isinstance(error.errno, int | None)
         assert all(type(folder) is str for folder in error.full)
     assert result.output.written >= 0
-    assert len(result.output.head) <= settings.output_keep
+    assert len(result.output.head) <= settings.limits.output_keep
     assert len(result.output.tail) <= MAX_FRAME
     assert len(result.late.head) <= 1 << 16
     result.output.text()
     answer = run_answer(result, settings, handle=None, new=False)
     answer.model_dump_json(by_alias=True)
     text = cast("Any", answer.content[0]).text
-    assert len(text) <= settings.output_show + TEXT_ALLOWANCE, f"{len(text)} characters for the model"
+    assert len(text) <= settings.limits.output_show + TEXT_ALLOWANCE, f"{len(text)} characters for the model"
 
 
 # -- (b) the host's side
@@ -335,10 +335,10 @@ HOST_SECONDS = 10.0
 
 HOST_GROWTH = 128 << 20
 WAITS = (
-    (sandbox, "_OVERHEAD_SECONDS"),
-    (sandbox, "_CANCEL_SECONDS"),
-    (sandbox, "_RESET_SECONDS"),
-    (sandbox, "_READ_SECONDS"),
+    (exchange, "_OVERHEAD_SECONDS"),
+    (exchange, "_CANCEL_SECONDS"),
+    (facade, "_RESET_SECONDS"),
+    (files, "_READ_SECONDS"),
     (link, "_START_SECONDS"),
 )
 
@@ -432,7 +432,7 @@ class LyingEngine:
         self._chance = chance
         self._lies_about = chance.choice(("greeting", *["run"] * 5, "cancel", "reset", "list", "read"))
 
-    async def ensure_image(self, report: Report) -> str:
+    async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         return "image"
 
     async def allocate(self, spec: ContainerSpec) -> str:
@@ -529,7 +529,7 @@ async def host_case(name: str, violations: Violations) -> None:
         pass
 
     try:
-        async with Sandbox(cast("Engine", engine), HOST_SETTINGS) as lied_to:
+        async with sandbox_on(cast("Engine", engine), HOST_SETTINGS) as lied_to:
             try:
                 with anyio.fail_after(HOST_SECONDS):
                     if engine.is_about == "reset":
@@ -544,7 +544,7 @@ async def host_case(name: str, violations: Violations) -> None:
                         with anyio.move_on_after(0.01):
                             await lied_to.run("print(1 + 1)", timeout=0.05)
                     else:
-                        check_result(await lied_to.run("print(1 + 1)", timeout=0.05, on_output=silent), HOST_SETTINGS)
+                        check_result(await lied_to.run("print(1 + 1)", timeout=0.05, on_bytes=silent), HOST_SETTINGS)
             except AgentRunError:
                 pass
             with anyio.fail_after(HOST_SECONDS):
@@ -846,7 +846,7 @@ class LastWords(logging.Handler):
             self.words.append(record.getMessage())
 
 
-async def container_case(name: str, victim: Sandbox, number: int, violations: Violations, words: LastWords) -> int:
+async def container_case(name: str, victim: AsyncSandbox, number: int, violations: Violations, words: LastWords) -> int:
     """One attack, what follows it, and a reset; returns how many runs that took."""
     code = attack(random.Random(name), number)
     runs = 1
@@ -891,7 +891,7 @@ async def fuzz_container(seconds: float, seed: int, violations: Violations, api:
     async def one(engine: Engine) -> None:
         nonlocal cases
         while time.monotonic() < deadline:
-            async with Sandbox(engine, RUNNER_SETTINGS) as victim:
+            async with sandbox_on(engine, RUNNER_SETTINGS) as victim:
                 run = 1
                 before = sum(violations.counts.values())
                 while time.monotonic() < deadline and before == sum(violations.counts.values()):

@@ -28,10 +28,10 @@ from docker import APIClient
 
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import UnavailableError
-from mcp_agentrun.sandbox import Result, Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Result
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of_ours
-from tests.support.sandboxes import open_engine
+from tests.support.sandboxes import open_engine, sandbox_on
 from tests.support.violations import Violations
 
 SANDBOXES = 4
@@ -98,7 +98,7 @@ class Tally:
 class Session:
     """One sandbox, and what must be true of it."""
 
-    def __init__(self, sandbox: Sandbox, number: int, tally: Tally, chance: random.Random, share: float) -> None:
+    def __init__(self, sandbox: AsyncSandbox, number: int, tally: Tally, chance: random.Random, share: float) -> None:
         self.sandbox = sandbox
         self.number = number
         self.count = 0
@@ -117,7 +117,7 @@ class Session:
         )
 
     async def begin(self) -> None:
-        result = await self.sandbox.run(SETUP.format(session=self.number), timeout=SETTINGS.max_timeout)
+        result = await self.sandbox.run(SETUP.format(session=self.number), timeout=SETTINGS.limits.max_timeout)
         assert result.outcome == "ok", result
         self.count = self.added = 0
 
@@ -220,7 +220,7 @@ class Session:
             async def cancel(_: bytes) -> None:
                 scope.cancel()
 
-            await self.sandbox.run(code, on_output=cancel)
+            await self.sandbox.run(code, on_bytes=cancel)
             self._tally.violations.note("a run was not cancelled", code)
         # The answer has gone with the call. An interrupt keeps the variables, a kill brings them back.
         result = await self.sandbox.run("count")
@@ -306,7 +306,7 @@ async def soak(runs: int, seed: int, share: float, api: APIClient) -> Tally:
     async with open_engine() as engine, AsyncExitStack() as stack:
         sessions = [
             Session(
-                await stack.enter_async_context(Sandbox(engine, SETTINGS)),
+                await stack.enter_async_context(sandbox_on(engine, SETTINGS)),
                 number,
                 tally,
                 random.Random(seed * 1000 + number),

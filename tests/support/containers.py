@@ -8,7 +8,7 @@ from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX
 from mcp_agentrun.engine.owner import Owner
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 
 
 def containers_of(api: APIClient, pid: int) -> list[str]:
@@ -24,7 +24,7 @@ def containers_of_ours(api: APIClient) -> list[str]:
     return [item["Id"] for item in found if item["Labels"].get(LABEL_OWNER) == owner]
 
 
-def container_of(api: APIClient, sandbox: Sandbox) -> str:
+def container_of(api: APIClient, sandbox: AsyncSandbox) -> str:
     (found,) = api.containers(filters={"label": f"{LABEL_SANDBOX}={sandbox.id}"})
     return found["Id"]
 

@@ -102,7 +102,7 @@ class FakeEngine:
             yield
             self._tasks.cancel_scope.cancel()
 
-    async def ensure_image(self, report: Report) -> str:
+    async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         return "image"
 
     async def allocate(self, spec: ContainerSpec) -> str:

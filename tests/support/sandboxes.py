@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,11 +10,12 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
+from mcp_agentrun.engine import Engine
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.packages.installer import Installer
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
+from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 
@@ -31,24 +31,26 @@ async def open_engine() -> AsyncGenerator[DockerEngine]:
 
 @asynccontextmanager
 async def open_sandbox(
-    settings: Settings | None = None, network: NetworkSettings | None = None
-) -> AsyncGenerator[Sandbox]:
+    settings: Settings | None = None, network: NetworkSettings | None = None, *, host: HostResources | None = None
+) -> AsyncGenerator[AsyncSandbox]:
     """A sandbox with an installer, on an engine client of its own; unchecked, unless *settings* say so."""
     settings = settings or Settings(safety="off")
-    engine = DockerEngine.from_settings(settings)
-    network = network or NetworkSettings.from_environment(os.environ)
-    try:
-        async with (
-            Installer(engine, settings, network) as installer,
-            Sandbox(engine, settings, installer=installer) as sandbox,
-        ):
-            yield sandbox
-    finally:
-        await engine.aclose()
+    async with (
+        AsyncRuntime(settings, package_network=network, host_resources=host) as runtime,
+        runtime.sandbox() as sandbox,
+    ):
+        yield sandbox
 
 
 @asynccontextmanager
-async def installing(index: str, **settings: Any) -> AsyncGenerator[Sandbox]:
+async def sandbox_on(engine: Engine, settings: Settings) -> AsyncGenerator[AsyncSandbox]:
+    """A sandbox on *engine*, which is closed with it."""
+    async with AsyncRuntime(settings, engine=engine) as runtime, runtime.sandbox() as sandbox:
+        yield sandbox
+
+
+@asynccontextmanager
+async def installing(index: str, **settings: Any) -> AsyncGenerator[AsyncSandbox]:
     async with open_sandbox(Settings(safety="off", **settings), NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
 
@@ -56,18 +58,17 @@ async def installing(index: str, **settings: Any) -> AsyncGenerator[Sandbox]:
 @asynccontextmanager
 async def open_sessions(settings: Settings, engine: DockerEngine | None = None) -> AsyncGenerator[Sessions]:
     engine = engine or DockerEngine(recipe=ImageRecipe())
-    network = NetworkSettings.from_environment(os.environ)
-    async with Sessions(engine, settings, network, is_shared=True) as sessions:
+    async with Sessions(AsyncRuntime(settings, engine=engine), is_shared=True) as sessions:
         yield sessions
 
 
-async def text_of(sandbox: Sandbox, code: str) -> str:
+async def text_of(sandbox: AsyncSandbox, code: str) -> str:
     result = await sandbox.run(code)
     assert result.outcome == "ok", result.output.text()
     return result.output.text()
 
 
-async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, timeout: float | None = None) -> CancelScope:
+async def begin(tasks: TaskGroup, sandbox: AsyncSandbox, code: str, timeout: float | None = None) -> CancelScope:
     """Run *code* in the background, and return when it has begun to run. Cancelling the scope cancels the run."""
     begun, scope = anyio.Event(), CancelScope()
 
@@ -76,7 +77,7 @@ async def begin(tasks: TaskGroup, sandbox: Sandbox, code: str, timeout: float | 
 
     async def run() -> None:
         with scope:
-            await sandbox.run("print('begun', flush=True)\n" + code, on_output=on_output, timeout=timeout)
+            await sandbox.run("print('begun', flush=True)\n" + code, on_bytes=on_output, timeout=timeout)
 
     tasks.start_soon(run)
     with anyio.fail_after(30):

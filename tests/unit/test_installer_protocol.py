@@ -16,6 +16,7 @@ from mcp_agentrun.errors import InstallError, SandboxLostError, UnavailableError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
 from mcp_agentrun.packages.turns import Turns
+from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import Kind
@@ -128,7 +129,10 @@ async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str
         engine = FakeEngine([lie, honest_installer], [honest_runner])
         settings = Settings(preinstall=("x",))
         with anyio.fail_after(20):
-            async with engine.running(), Sessions(engine, settings, NetworkSettings()) as sessions:
+            async with (
+                engine.running(),
+                Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
+            ):
                 async with sessions.lease(Caller("one"), None) as one, sessions.lease(Caller("two"), None) as two:
                     results = [await each.sandbox.run("1") for each in (one, two, one, two)]
                 assert [result.outcome for result in results] == ["ok"] * 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.http import oauth
 from mcp_agentrun.server.http.app import build_app
 from mcp_agentrun.server.http.oauth import Introspection, ResourceServer
@@ -104,8 +102,7 @@ def resource_server(settings: Settings) -> ResourceServer:
 def guarded(issuer: str) -> httpx2.AsyncClient:
     """A client of the whole server, as `serve` builds it."""
     settings = settings_for(issuer)
-    engine, network = DockerEngine.from_settings(settings), NetworkSettings.from_environment(os.environ)
-    app, _ = build_app(Sessions(engine, settings, network, is_shared=True), resource_server(settings))
+    app, _ = build_app(Sessions(AsyncRuntime(settings), is_shared=True), resource_server(settings))
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="https://python.example")
 
 

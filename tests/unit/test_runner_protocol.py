@@ -11,11 +11,12 @@ import pytest
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.packages.installer import Installer
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import MAX_FRAME, Kind
 from tests.support.fake_engine import READY, RESULT, WRONG, Answer, FakeEngine, honest_installer, honest_runner
+from tests.support.sandboxes import sandbox_on
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +69,7 @@ async def test_a_false_frame_costs_one_sandbox_at_most(anyio_backend: str) -> No
     settings = Settings(max_sandboxes=4)
     async with (
         engine.running(),
-        Sessions(engine, settings, NetworkSettings()) as sessions,
+        Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
         sessions.lease(Caller("other"), None) as other,
     ):
         await other.sandbox.run("1")
@@ -84,7 +85,7 @@ async def test_a_false_frame_costs_one_sandbox_at_most(anyio_backend: str) -> No
         assert engine.started["runner"] > 100, "most of them are noticed"
 
 
-async def use(sandbox: Sandbox, asked: Kind) -> None:
+async def use(sandbox: AsyncSandbox, asked: Kind) -> None:
     """Ask the container for what it is to lie about. All that may come of it is an answer or an error of ours."""
     try:
         if asked is Kind.HELLO:
@@ -101,7 +102,7 @@ async def use(sandbox: Sandbox, asked: Kind) -> None:
         pass
 
 
-async def answer(sandbox: Sandbox) -> Any:
+async def answer(sandbox: AsyncSandbox) -> Any:
     """The result of a run: by the second or third try, where the lie was still on its way."""
     for _ in range(2):
         try:
@@ -118,7 +119,7 @@ async def test_a_reset_ends_what_was_said_of_the_session_before(anyio_backend: s
         return [(Kind.RESULT, {**RESULT, "run": given["run"], "unprotected": "threads"})]
 
     engine = FakeEngine(runners=[unprotected])
-    async with engine.running(), Sandbox(engine, Settings()) as sandbox:
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
         assert [(await sandbox.run("1")).unprotected for _ in range(2)] == ["threads", None]
         await sandbox.reset()
         assert (await sandbox.run("1")).unprotected == "threads"
@@ -158,7 +159,12 @@ async def test_a_defect_in_a_background_task_ends_nothing_else(
     engine = Defective()
     settings = Settings(preinstall=("x",), pool=1)
     with anyio.fail_after(20):
-        async with engine.running(), Sessions(engine, settings, NetworkSettings(), is_shared=True) as sessions:
+        async with (
+            engine.running(),
+            Sessions(
+                AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True
+            ) as sessions,
+        ):
             for event in (*engine.asked.values(), tried):
                 await event.wait()
             await anyio.wait_all_tasks_blocked()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mcp_agentrun.errors import SettingsError
-from mcp_agentrun.settings import load, parse_size
+from mcp_agentrun.sandbox.host import HostResources
+from mcp_agentrun.settings import GROUPS, SETTINGS, Settings, load, parse_size
+from tests.support.settings_table import PAGE, with_tables
 
 OAUTH = {
     "AGENTRUN_OAUTH_ISSUER": "https://a.example",
@@ -24,25 +24,60 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
 
 
-def test_defaults_are_those_of_the_table() -> None:
-    settings, origins = load(environ={})
-    assert (settings.timeout, settings.max_timeout) == (30, 300)
-    assert (settings.memory, settings.cpus, settings.pids, settings.open_files) == (1 << 30, 1.0, 64, 256)
-    assert (settings.workspace_size, settings.tmp_size, settings.shm_size) == (256 << 20, 64 << 20, 64 << 20)
-    assert (settings.output_show, settings.output_keep, settings.code_limit) == (64 << 10, 8 << 20, 256 << 10)
-    assert settings.network == "none"
-    assert set(origins.values()) == {"default"}
+def test_defaults() -> None:
+    settings = load(environ={})
+    limits = settings.limits
+    assert (limits.timeout, limits.max_timeout) == (30, 300)
+    assert (limits.memory, limits.cpus, limits.pids, limits.open_files) == (1 << 30, 1.0, 64, 256)
+    assert (limits.workspace_size, limits.tmp_size, limits.shm_size) == (256 << 20, 64 << 20, 64 << 20)
+    assert (limits.output_show, limits.output_keep, limits.code_limit) == (64 << 10, 8 << 20, 256 << 10)
+    assert settings.access.network == "none"
+    assert (settings.engine.name, settings.mcp.tools) == ("docker", ())
+    assert settings == Settings()
+    assert settings.origins == {}
 
 
-def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
+def test_a_flag_overrides_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('timeout = 5\npids = 100\nmemory = "2g"\n')
-    settings, origins = load(
+    settings = load(
         {"timeout": "7", "cpus": None}, environ={"AGENTRUN_TIMEOUT": "6", "AGENTRUN_PIDS": "90"}, config=file
     )
-    assert (settings.timeout, settings.pids, settings.memory) == (7, 90, 2 << 30)
-    assert (origins["timeout"], origins["pids"], origins["memory"]) == ("flag", "environment", str(file))
-    assert origins["cpus"] == "default"
+    assert (settings.limits.timeout, settings.limits.pids, settings.limits.memory) == (7, 90, 2 << 30)
+    assert settings.origins == {"timeout": "flag", "pids": "environment", "memory": str(file)}
+
+
+def test_each_name_is_in_exactly_one_group() -> None:
+    names = [info.alias or name for model in GROUPS.values() for name, info in model.model_fields.items()]
+    assert len(names) == len(set(names)) == len(SETTINGS)
+    for setting in SETTINGS.values():
+        assert hasattr(getattr(Settings(), setting.group), setting.attribute)
+        prefix = setting.name.removesuffix(setting.attribute)
+        assert setting.attribute == setting.name or (setting.group in prefix + setting.name)
+
+
+def test_the_documentation_has_a_table_of_each_group() -> None:
+    page = PAGE.read_text("utf-8")
+    assert with_tables(page) == page, "run `python -m tests.support.settings_table`"
+    assert all(f"<!-- settings: {group} -->" in page for group in GROUPS)
+
+
+def test_keyword_arguments_have_the_names_of_flags() -> None:
+    settings = Settings(memory="2g", network="bridge", packages_allow="numpy,pandas", tools=("read_file",))
+    assert (settings.limits.memory, settings.access.network) == (2 << 30, "bridge")
+    assert settings.packages.allow == ("numpy", "pandas")
+    assert settings.mcp.tools == ("read_file",)
+    with pytest.raises(SettingsError, match=r"^unknown setting 'memroy'; did you mean 'memory'\?$"):
+        Settings(memroy="2g")
+    with pytest.raises(SettingsError, match=r"^unknown setting 'allow'"):  # within the group only
+        Settings(allow="numpy")
+    with pytest.raises(SettingsError, match=r"^memory: a size is a number"):
+        Settings(memory="lots")
+
+
+def test_every_wrong_value_is_reported_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"timeout: .*; memory: .*; port: "):
+        Settings(timeout=-1, memory="lots", port=-1)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +103,7 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_UID_RANGE": "many"}, "a range is two numbers"),
         ({"AGENTRUN_MAX_TIMEUOT": "5"}, "unknown setting 'max_timeuot' .*; did you mean 'max_timeout'"),
         ({"AGENTRUN_OUTPUT_SHOW": "1"}, r"output_show \(environment\): .* 256"),
-        ({"AGENTRUN_SAFETY_OFF": "foo"}, "safety_off: there is no rule 'foo'"),
-        ({"AGENTRUN_SAFETY_OFF": "secrets,size"}, "there is no rule 'size' that can be left out; there are install, "),
-        ({"AGENTRUN_SAFETY_RULES": "/no/such/rules.toml"}, "safety_rules: /no/such/rules.toml can't be read"),
+        ({"AGENTRUN_TOOLS": "run_python"}, "'run_python' is not one of write_file, read_file, list_files"),
         ({"AGENTRUN_PRELOAD": "numpy,no module"}, "'no module' is not the name of a module"),
         ({"AGENTRUN_IMAGE_PACKAGES": "http://x"}, "'http://x' is not a package's name"),
         ({"AGENTRUN_IMAGE_PACKAGES": "http://me:secret@x"}, r"'http://\*\*\*@x' is not a package's name"),
@@ -88,11 +121,11 @@ def test_sizes(text: str, size: int) -> None:
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-01-31Tgarbage"}, "give a date, such as 2026-01-31, or an age"),
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-01-31T25:00:00Z"}, "give a date, such as 2026-01-31, or an age"),
         ({"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "2026-13-01"}, "give a date, such as 2026-01-31, or an age"),
-        ({"AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id means nothing without oauth_issuer"),
-        ({**OAUTH, "AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id and oauth_client_secret_file go together"),
+        ({"AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id requires oauth_issuer"),
+        ({**OAUTH, "AGENTRUN_OAUTH_CLIENT_ID": "x"}, "oauth_client_id and oauth_client_secret_file require each other"),
         ({**OAUTH, "AGENTRUN_AUTH": "false"}, "auth is off"),
-        ({"AGENTRUN_TOKEN_FILE": "/x", "AGENTRUN_AUTH": "false"}, "auth is off, so that token_file would mean nothing"),
-        ({**OAUTH, "AGENTRUN_TOKEN_FILE": "/x"}, "tokens are those of token_file or of an authorization server"),
+        ({"AGENTRUN_TOKEN_FILE": "/x", "AGENTRUN_AUTH": "false"}, "auth is off, so token_file has no effect"),
+        ({**OAUTH, "AGENTRUN_TOKEN_FILE": "/x"}, "token_file and oauth_introspection exclude each other"),
         ({"AGENTRUN_CONFIG": "/nonexistent/x.toml"}, "there is no settings file"),
     ],
 )
@@ -101,18 +134,39 @@ def test_wrong_values_are_named(environ: dict[str, str], message: str) -> None:
         load(environ=environ)
 
 
-def test_an_empty_variable_is_an_empty_list_and_otherwise_none_at_all() -> None:
+def checked_on_this_machine(**environ: str) -> HostResources:
+    return HostResources.from_settings(load(environ=environ))
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"AGENTRUN_SAFETY_OFF": "foo"}, r"safety_off \(environment\): there is no rule 'foo'"),
+        ({"AGENTRUN_SAFETY_OFF": "secrets,size"}, "no rule 'size' that can be disabled; there are install, "),
+        ({"AGENTRUN_SAFETY_RULES": "/no/such/rules.toml"}, r"safety_rules \(environment\): /no/such/rules.toml can't"),
+        ({"AGENTRUN_SAFETY_RULES": os.devnull, "AGENTRUN_SAFETY_OFF": "foo"}, "there is no rule 'foo'"),
+        ({"AGENTRUN_DATA": "/no/such/folder"}, r"data \(environment\): there is no folder /no/such/folder"),
+        ({"AGENTRUN_DATA": "/etc"}, r"data \(environment\): /etc belongs to the system"),
+    ],
+)
+def test_what_is_wrong_on_this_machine_is_named_where_it_is_used(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        checked_on_this_machine(**environ)
+
+
+def test_an_empty_variable_is_an_empty_list_and_otherwise_ignored() -> None:
     lists = ("PACKAGES_ALLOW", "IMAGE_PACKAGES", "PRELOAD", "DATA")
-    settings, origins = load(environ={f"AGENTRUN_{name}": "" for name in (*lists, "MEMORY", "IMAGE", "UID_RANGE")})
-    assert (settings.packages_allow, settings.image_packages, settings.preload, settings.data) == ((), (), (), ())
-    assert (settings.memory, settings.image, settings.uid_range) == (1 << 30, None, (20000, 59999))
-    assert (origins["packages_allow"], origins["memory"]) == ("environment", "default")
+    settings = load(environ={f"AGENTRUN_{name}": "" for name in (*lists, "MEMORY", "IMAGE", "UID_RANGE")})
+    image = settings.image
+    assert (settings.packages.allow, image.packages, image.preload, settings.access.data) == ((), (), (), ())
+    assert (settings.limits.memory, image.name, settings.engine.uid_range) == (1 << 30, None, (20000, 59999))
+    assert settings.origins == {name.lower(): "environment" for name in lists}
 
 
-def test_a_default_gives_way_to_a_limit_that_is_set() -> None:
+def test_the_pool_is_no_larger_than_its_maximum() -> None:
     for most, least in (("0", 0), ("1", 1), ("5", 2)):
-        settings, origins = load(environ={"AGENTRUN_POOL_MAX": most})
-        assert (settings.pool, settings.pool_max, origins["pool"]) == (least, int(most), "default")
+        settings = load(environ={"AGENTRUN_POOL_MAX": most})
+        assert (settings.serve.pool, settings.serve.pool_max) == (least, int(most))
     with pytest.raises(SettingsError, match=r"pool_max \(environment\)"):
         load(environ={"AGENTRUN_POOL_MAX": "few"})
 
@@ -125,21 +179,21 @@ def test_malformed_file_is_named(tmp_path: Path) -> None:
 
 
 def test_gvisor_gets_the_processes_that_it_needs() -> None:
-    assert load(environ={"AGENTRUN_RUNTIME": "runsc"})[0].pids == 1024
-    assert load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "2000"})[0].pids == 2000
-    with pytest.raises(SettingsError, match="pids must be 1024 or more with runsc"):
+    assert load(environ={"AGENTRUN_RUNTIME": "runsc"}).limits.pids == 1024
+    assert load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "2000"}).limits.pids == 2000
+    with pytest.raises(SettingsError, match=r"pids \(environment\): must be 1024 or more with runsc"):
         load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "64"})
 
 
 @pytest.mark.parametrize("name", ["timeout", "pids", "memory", "rate_limit"])
-def test_true_is_no_number(name: str, tmp_path: Path) -> None:
+def test_true_is_not_a_number(name: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(f"{name} = true\n")
-    with pytest.raises(SettingsError, match=rf"{name} \(.*\): a number is wanted, and not true"):
+    with pytest.raises(SettingsError, match=rf"{name} \(.*\): expected a number, got true"):
         load(environ={}, config=file)
 
 
-def test_right_values_are_taken() -> None:
+def test_valid_values_are_accepted() -> None:
     values = {
         "safety_off": "secrets,too-large",
         "preload": "numpy,matplotlib.pyplot",
@@ -151,11 +205,11 @@ def test_right_values_are_taken() -> None:
         "packages_exclude_newer": "7 days",
         "max_total": "1",
     }
-    settings, _ = load(values, environ={})
-    assert settings.image_packages == ("numpy>=2,<3", "pandas[excel]")
+    settings = load(values, environ={})
+    assert settings.image.packages == ("numpy>=2,<3", "pandas[excel]")
     for time in ("", "T10", "T10:00", "T10:00:00", "T10:00:00Z", "T10:00:00.5+01:00"):
-        assert load({"packages_exclude_newer": f"2026-01-31{time}"}, environ={})[0].packages_exclude_newer
-    assert load(environ=OAUTH)[0].oauth_issuer == "https://a.example"
+        assert load({"packages_exclude_newer": f"2026-01-31{time}"}, environ={}).packages.exclude_newer
+    assert load(environ=OAUTH).serve.oauth_issuer == "https://a.example"
 
 
 @pytest.mark.parametrize("name", ["wheelhouse", "token_file", "packages_constraints"])
@@ -163,55 +217,8 @@ def test_the_users_folder_is_found_without_a_shell(name: str, monkeypatch: pytes
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "settings.toml").write_text(f'{name} = "~/x"\n')
-    settings, _ = load(environ={"AGENTRUN_CONFIG": "~/settings.toml"})
-    assert getattr(settings, name) == tmp_path / "x"
+    settings = load(environ={"AGENTRUN_CONFIG": "~/settings.toml"})
+    setting = SETTINGS[name]
+    assert getattr(getattr(settings, setting.group), setting.attribute) == tmp_path / "x"
     with pytest.raises(SettingsError, match=name):
         load({name: "~no-such-user-of-that-name/x"}, environ={})
-
-
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mcp_agentrun", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environ},
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("name", ["timeout", "packages_deny"])
-def test_a_wrong_value_has_one_exit_code_wherever_it_stands(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text(f'{name} = "!"\n')
-    flag = "--" + name.replace("_", "-")
-    for ended in (
-        command(**{f"AGENTRUN_{name.upper()}": "!"}),
-        command(AGENTRUN_CONFIG=str(file)),
-        command("--config", str(file)),
-        command(flag, "!"),
-        command(flag, "!", "cache", "show"),
-    ):
-        assert ended.returncode == 2
-        assert "Traceback" not in ended.stderr
-        assert name in ended.stderr or "'!' is not a package rule" in ended.stderr
-
-
-@pytest.mark.parametrize("action", [("cache", "show"), ("cache", "clear"), ("build",)])
-def test_without_an_engine_commands_say_so_in_a_line(action: tuple[str, ...]) -> None:
-    ended = command(*action, DOCKER_HOST="unix:///no/such.sock")
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("mcp-agentrun: No container engine can be reached.")
-    assert "Traceback" not in ended.stderr
-
-
-def test_settings_stand_before_a_command_or_behind_it(tmp_path: Path) -> None:
-    code = tmp_path / "code.py"
-    code.write_text("import os\n")
-    for arguments in (("--safety", "strict", "check", str(code)), ("check", "--safety", "strict", str(code))):
-        assert command(*arguments).returncode == 1
-    assert command("check", str(code)).returncode == 0
-    assert "timeout" in command("cache", "show", "--timeout", "soon").stderr
-    for arguments in (("cache",), ("cache", "clear", "--cache-size", "1g")):
-        assert "No container engine" in command(*arguments, DOCKER_HOST="unix:///no/such.sock").stderr

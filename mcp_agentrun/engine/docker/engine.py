@@ -72,22 +72,12 @@ class DockerEngine:
     def from_settings(cls, settings: Settings) -> DockerEngine:
         """The engine as *settings* want it used."""
         return cls(
-            recipe=ImageRecipe(settings.image_base, settings.image_packages),
-            image=settings.image,
-            accept_weak=settings.accept_weak_engine,
+            recipe=ImageRecipe(settings.image.base, settings.image.packages),
+            image=settings.image.name,
+            accept_weak=settings.engine.accept_weak,
         )
 
-    async def ensure_image(self, report: Report) -> str:
-        return await self._image_made(report, refresh=False)
-
-    async def refresh_image(self, report: Report) -> str:
-        """Build the runner image anew, on the newest base there is, and say its name.
-
-        :raises ImageError: it can't be built; what there was is still there.
-        """
-        return await self._image_made(report, refresh=True)
-
-    async def _image_made(self, report: Report, *, refresh: bool) -> str:
+    async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         report("looking for the container engine")
         await self._connected()
         async with self._building:

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import ipaddress
 import logging
-import os
 import signal
 import socket
 import sys
@@ -27,10 +26,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...engine.docker.engine import DockerEngine
-from ...engine.network import NetworkSettings
 from ...errors import AgentRunError, SettingsError
 from ...process_exit import INTERRUPTED, exit_at_once
+from ...sandbox import AsyncRuntime
 from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
@@ -58,9 +56,9 @@ def serve_http(settings: Settings) -> NoReturn:
     :raises SettingsError: the server would be public without authentication, the token file is invalid, or the address
         is in use or does not belong to this machine.
     """
-    configure_logging(settings, settings.log_format)
+    configure_logging(settings, settings.serve.log_format)
     tokens = _verifier(settings)
-    sockets = _listen(settings.host, settings.port)
+    sockets = _listen(settings.serve.host, settings.serve.port)
     try:
         code = anyio.run(_serve, settings, tokens, sockets)
     except KeyboardInterrupt:  # on Windows, after the sandboxes are removed
@@ -73,22 +71,22 @@ def _verifier(settings: Settings) -> Tokens | ResourceServer | None:
 
     :raises SettingsError: see `serve_http`.
     """
-    if not settings.auth:
-        if is_loopback(settings.host) or settings.allow_public_without_auth:
+    if not settings.serve.auth:
+        if is_loopback(settings.serve.host) or settings.serve.allow_public_without_auth:
             return None
         raise SettingsError(
-            f"without authentication, everyone who can reach {settings.host} could run code here. Keep `auth` on, "
-            "listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
+            f"without authentication, everyone who can reach {settings.serve.host} could run code here. Keep "
+            "`auth` on, listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
         )
     if (resource_server := ResourceServer.from_settings(settings)) is not None:
         return resource_server
-    if settings.token_file:
-        return Tokens.from_file(settings.token_file)
+    if settings.serve.token_file:
+        return Tokens.from_file(settings.serve.token_file)
     path = default_token_file()
     tokens, new = Tokens.generated(path)
     if new is not None:
         # With log_format=json, a program reads stderr and may store it.
-        stream = sys.stderr if settings.log_format == "text" else sys.stdout
+        stream = sys.stderr if settings.serve.log_format == "text" else sys.stdout
         stream.write(f"A new token was saved in {path}. Clients send it as\n")
         stream.write(f"  Authorization: Bearer {new}\n")
         stream.flush()
@@ -149,7 +147,7 @@ class _Server(uvicorn.Server):
 
 def _announce(settings: Settings, text: str) -> None:
     """Show *text* to the person who started the server, at every log level."""
-    if settings.log_format == "text" and not logger.isEnabledFor(logging.INFO):
+    if settings.serve.log_format == "text" and not logger.isEnabledFor(logging.INFO):
         sys.stderr.write(f"mcp-agentrun: {text}\n")
         sys.stderr.flush()
     else:
@@ -157,8 +155,7 @@ def _announce(settings: Settings, text: str) -> None:
 
 
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket]) -> int:
-    network = NetworkSettings.from_environment(os.environ)
-    sessions = Sessions(DockerEngine.from_settings(settings), settings, network, is_shared=True)
+    sessions = Sessions(AsyncRuntime(settings), is_shared=True)
     app, drain = build_app(sessions, tokens)
     process = _Process(sessions, drain, _Server(_config(app, settings)))
     # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
@@ -181,8 +178,8 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         # Otherwise every client could choose the address that it is limited by.
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=bool(settings.serve.trusted_proxies),
+        forwarded_allow_ips=list(settings.serve.trusted_proxies),
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
 
@@ -214,7 +211,7 @@ class _Process:
                 tasks.start_soon(self._end_when_drained)
 
     async def _end_when_drained(self) -> None:
-        with anyio.move_on_after(self._sessions.settings.drain):
+        with anyio.move_on_after(self._sessions.settings.serve.drain):
             await self._sessions.idle()  # over SSE, the request of a call ends before the call does
             await self._drain.drained()
         self.server.should_exit = True
@@ -229,7 +226,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.called, lifespan=streams(ended))
     drain = Drain(_endpoints(mcp, sessions, metrics))
-    addresses = AddressLimit(sessions.settings.stranger_limit, on_refusal=lambda: metrics.limited("address"))
+    addresses = AddressLimit(sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.limited("address"))
     endpoints, middleware, public = _authenticated(addresses.after(drain), tokens)
     health = _Health(sessions, drain)
     app = Starlette(
@@ -251,11 +248,11 @@ def _endpoints(mcp: AgentRunServer, sessions: Sessions, metrics: Metrics) -> ASG
     security = _transport_security(settings)
     streamable = mcp.streamable_http_app(
         transport_security=security,
-        session_idle_timeout=settings.idle_ttl,
-        max_sessions=settings.max_total * 16,
-        max_request_body_size=settings.body_limit,
+        session_idle_timeout=settings.serve.idle_ttl,
+        max_sessions=settings.serve.max_total * 16,
+        max_request_body_size=settings.serve.body_limit,
     )
-    sse = SseServerTransport(_MESSAGES, security_settings=security, max_request_body_size=settings.body_limit)
+    sse = SseServerTransport(_MESSAGES, security_settings=security, max_request_body_size=settings.serve.body_limit)
 
     async def show_metrics(_: Request) -> Response:
         return PlainTextResponse(metrics.text())
@@ -266,8 +263,8 @@ def _endpoints(mcp: AgentRunServer, sessions: Sessions, metrics: Metrics) -> ASG
         Mount(_MESSAGES, sse.handle_post_message),
         Route("/metrics", show_metrics),
     ]
-    quota = SessionQuota(Starlette(routes=routes), most=settings.max_sandboxes * 4, idle=settings.idle_ttl)
-    return RateLimit(quota, rate=settings.rate_limit, on_refusal=lambda: metrics.limited("principal"))
+    quota = SessionQuota(Starlette(routes=routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
+    return RateLimit(quota, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.limited("principal"))
 
 
 _MESSAGES = "/messages/"
@@ -324,8 +321,8 @@ class _Health:
 def _transport_security(settings: Settings) -> TransportSecuritySettings:
     """Return the accepted Host and Origin headers, which protect against DNS rebinding by web pages."""
     local = ("127.0.0.1", "localhost", "[::1]")
-    named = () if settings.host in ("0.0.0.0", "::") else (_in_url(settings.host),)  # noqa: S104
+    named = () if settings.serve.host in ("0.0.0.0", "::") else (_in_url(settings.serve.host),)  # noqa: S104
     return TransportSecuritySettings(
-        allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.allowed_hosts],
-        allowed_origins=[*(f"http://{host}:*" for host in local), *settings.allowed_origins],
+        allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.serve.allowed_hosts],
+        allowed_origins=[*(f"http://{host}:*" for host in local), *settings.serve.allowed_origins],
     )

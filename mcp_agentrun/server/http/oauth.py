@@ -127,7 +127,7 @@ class ResourceServer:
 
         :raises SettingsError: a setting is missing or not a valid URL.
         """
-        given = settings.oauth_issuer, settings.oauth_introspection, settings.oauth_resource
+        given = settings.serve.oauth_issuer, settings.serve.oauth_introspection, settings.serve.oauth_resource
         if not any(given):
             return None
         issuer, introspection, address = given
@@ -143,9 +143,9 @@ class ResourceServer:
         if resource.path is None or not resource.path.endswith("/mcp"):
             raise SettingsError(f"oauth_resource must be the URL for clients, which ends in /mcp, not {address}")
         credentials = None
-        if settings.oauth_client_id:
-            credentials = settings.oauth_client_id, _secret(settings.oauth_client_secret_file)
-        scopes = list(settings.oauth_scopes)
+        if settings.serve.oauth_client_id:
+            credentials = settings.serve.oauth_client_id, _secret(settings.serve.oauth_client_secret_file)
+        scopes = list(settings.serve.oauth_scopes)
         return cls(
             Introspection(introspection, issuer=issuer, credentials=credentials),
             resource,

@@ -70,7 +70,7 @@ def build_server(
     :param lifespan: entered for each stream to a client.
     :raises SettingsError: the folder for copies of files can't be created.
     """
-    out = OutFolder(sessions.settings) if sessions.settings.out else None
+    out = OutFolder(sessions.settings) if sessions.settings.access.out else None
     service = Service(sessions, caller_of, on_call, out)
     tools = _Tools(service, [TOOLS[name] for name in DEFAULT_TOOLS])
     resources = Resources(sessions, caller_of, service.outputs)

@@ -31,7 +31,7 @@ class Arguments:
         self._tool = function.__name__
         self._model: type[BaseModel] = create_model(f"{self._tool}Arguments", **fields)
         self.schema: dict[str, Any] = self._model.model_json_schema()
-        """JSON schema of the arguments. Descriptions may contain ``{settings.name}``."""
+        """JSON schema of the arguments. Descriptions may contain ``{limits.name}``."""
         self._types = {name: _alternatives(found) for name, found in self.schema["properties"].items()}
 
     def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:

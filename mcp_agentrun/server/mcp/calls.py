@@ -12,7 +12,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, SubscriptionBus
 from mcp.types import CallToolResult
 
 from ...errors import AgentRunError, FileError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ...sandbox import Sandbox
+from ...sandbox import AsyncSandbox
 from ...sessions import Lease, Sessions
 from ...settings import Settings
 from .connections import CallerOf
@@ -73,7 +73,7 @@ class Call:
         self.ctx = ctx
         self.tool = tool
         self.progress = Progress(ctx, tool, stage)
-        self.found: Sandbox | None = None
+        self.found: AsyncSandbox | None = None
         """The call's sandbox, once it has one."""
 
     @asynccontextmanager

@@ -83,16 +83,16 @@ def run_notes(result: Result, settings: Settings) -> list[str]:
 def _outcome_notes(result: Result, settings: Settings) -> list[str]:
     note = ""
     if result.outcome == "timeout":
-        larger = f", or pass a larger `timeout`: at most {settings.max_timeout:g}"
+        larger = f", or pass a larger `timeout`: at most {settings.limits.max_timeout:g}"
         note = (
             f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
-            f"{larger if result.timeout < settings.max_timeout else ''}."
+            f"{larger if result.timeout < settings.limits.max_timeout else ''}."
         )
     elif result.outcome == "memory_limit":
         note = (
-            f"The code was killed because it needed more than the sandbox's {_mebibytes(settings.memory)} of memory, "
-            "which also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete what you "
-            "no longer need."
+            f"The code was killed because it needed more than the sandbox's {_mebibytes(settings.limits.memory)} of "
+            "memory, which also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete "
+            "what you no longer need."
         )
     elif result.outcome == "crashed":
         note = _crash(result.exit_code)

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from ...errors import AgentRunError, FileError, SettingsError
+from ...errors import AgentRunError, FileError
 from ...sandbox import FileChange, ReadFile, Result
 from ...settings import Settings
 from ...spoofing import quoted
@@ -29,13 +29,13 @@ class OutFolder:
     """
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.out is not None
+        assert settings.access.out is not None
         try:
-            self._folder = Path(settings.out).expanduser()
+            self._folder = Path(settings.access.out).expanduser()
             self._folder.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError) as error:  # the latter if there is no home
-            raise SettingsError(f"out: the folder {settings.out} can't be created: {error}") from None
-        self._left = settings.out_size
+            raise settings.error("out", f"the folder {settings.access.out} can't be created: {error}") from None
+        self._left = settings.access.out_size
 
     async def copy(self, read: ReadFile, folder: str | None, files: Sequence[FileChange]) -> list[str]:
         """Copy *files* into *folder*, or the top of the user's folder. Return notes for the model."""

@@ -56,9 +56,9 @@ def run_answer(
     :param lifetime: how long the sandbox lives, as text.
     """
     output = result.output.collapsed()
-    truncated = output.written > settings.output_show
+    truncated = output.written > settings.limits.output_show
     pictures = _pictures_that_fit(result.pictures)
-    shown = _shown(output, settings.output_show)
+    shown = _shown(output, settings.limits.output_show)
     notes = [_MARK + foreign(note, lines=True) for note in run_notes(result, settings)]
     if new:
         notes.append(new_sandbox(handle, lifetime))
@@ -70,7 +70,7 @@ def run_answer(
         notes.append(f"{_MARK}{end} and printed nothing.")
     before = _before(result, expired=expired)
     text = _with_newline(before + shown) + "\n".join(notes) if notes else before + shown
-    meta = _facts(result, handle, settings.output_show if truncated else None)
+    meta = _facts(result, handle, settings.limits.output_show if truncated else None)
     answer = text_answer(text, is_error=result.outcome != "ok", meta=meta)
     answer.content += [*map(_image, pictures), *_links(result, handle)]
     return answer
@@ -170,7 +170,8 @@ def lifetime_of(settings: Settings | None) -> str:
     """Say how long a sandbox lives: by *settings*, or as long as its connection if None."""
     if settings is None:
         return CONNECTION_LIFETIME
-    return f"it is closed after {_minutes(settings.idle_ttl)} without use, or {_minutes(settings.max_ttl)} in all"
+    unused, total = _minutes(settings.serve.idle_ttl), _minutes(settings.serve.max_ttl)
+    return f"it is closed after {unused} without use, or {total} in all"
 
 
 def _minutes(seconds: float) -> str:

@@ -12,9 +12,8 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.stdio import stdio_server
 
-from ...engine.docker.engine import DockerEngine
-from ...engine.network import NetworkSettings
 from ...errors import SettingsError
+from ...sandbox import AsyncRuntime
 from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
@@ -40,7 +39,7 @@ def serve_stdio(settings: Settings) -> NoReturn:
 
 
 async def _serve(settings: Settings) -> None:
-    sessions = Sessions(DockerEngine.from_settings(settings), settings, NetworkSettings.from_environment(os.environ))
+    sessions = Sessions(AsyncRuntime(settings))
     process = _Process(sessions)
     server = build_server(sessions)
     async with anyio.create_task_group() as tasks:

@@ -62,9 +62,9 @@ class Tool:
 
 
 def _with_settings(schema: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return *schema* with values of *settings* in the descriptions of its properties."""
+    """Return *schema* with the limits of *settings* in the descriptions of its properties."""
     properties = {
-        name: {**found, "description": found["description"].format(settings=settings)}
+        name: {**found, "description": found["description"].format(limits=settings.limits)}
         for name, found in schema["properties"].items()
     }
     return {**schema, "properties": properties}
@@ -94,7 +94,7 @@ def _tool(
 
 
 def _has_network(settings: Settings) -> bool:
-    return settings.network != "none"
+    return settings.access.network != "none"
 
 
 def _always(_: Settings) -> bool:
@@ -115,11 +115,11 @@ def _describe_run_python(service: Service) -> str:
     description = (
         "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
         "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
-        f"of an error. Installed already: {', '.join(settings.image_packages) or 'the standard library only'}; "
+        f"of an error. Installed already: {', '.join(settings.image.packages) or 'the standard library only'}; "
         "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
         f"{network} Processes that a call starts end with it. "
-        f"Limits: {settings.timeout:g} s per call unless `timeout` says otherwise, "
-        f"{settings.memory >> 20} MiB of memory, {settings.workspace_size >> 20} MiB of files."
+        f"Limits: {settings.limits.timeout:g} s per call unless `timeout` says otherwise, "
+        f"{settings.limits.memory >> 20} MiB of memory, {settings.limits.workspace_size >> 20} MiB of files."
     )
     if not service.sessions.is_shared:
         return description
@@ -151,9 +151,7 @@ async def run_python(
     code: Annotated[str, Field(description="Python source to execute.")],
     timeout: Annotated[
         float | None,
-        Field(
-            description="Seconds the code may run: {settings.timeout:g} if left out, at most {settings.max_timeout:g}."
-        ),
+        Field(description="Seconds the code may run: {limits.timeout:g} if left out, at most {limits.max_timeout:g}."),
     ] = None,
     sandbox: Handle = None,
 ) -> CallToolResult:
@@ -165,7 +163,7 @@ async def run_python(
         result = await lease.sandbox.run(
             code,
             timeout=timeout,
-            on_output=progress.add_output if progress.is_wanted else None,
+            on_bytes=progress.add_output if progress.is_wanted else None,
             report=progress.set_stage,
             then=copies,
         )
@@ -183,7 +181,7 @@ async def run_python(
 
 async def _publish(call: Call, lease: Lease, result: Result) -> None:
     """Make a long output available as a resource, and tell clients of new files."""
-    if result.output.written > call.service.settings.output_show:
+    if result.output.written > call.service.settings.limits.output_show:
         uri = output_uri(lease.handle, result.number)
         call.service.outputs.keep(lease.sandbox.id, uri, result.output)
     if any(file.change == "created" for file in result.files):
@@ -207,7 +205,8 @@ async def install_package(
     stay; import the packages in the next run_python call.
     """
     async with call.lease(sandbox) as lease:
-        installed = await lease.sandbox.install(packages, report=call.progress.set_stage)
+        requirements = [packages] if isinstance(packages, str) else packages
+        installed = await lease.sandbox.install(*requirements, report=call.progress.set_stage)
         return install_answer(installed, note=_handle_note(call, lease))
 
 

@@ -1,0 +1,37 @@
+"""The command line: a module for each command."""
+
+from __future__ import annotations
+
+import click
+
+from .build import build
+from .cache import cache
+from .check import check
+from .options import ALL_GROUPS, SettingsGroup, effective_settings
+from .serve import serve
+
+__all__ = ["main"]
+
+
+@click.group(
+    cls=SettingsGroup,
+    groups=[group for group in ALL_GROUPS if group != "serve"],
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="mcp-agentrun")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """A private Python for AI agents. Without a command, serve one MCP client over stdin and stdout.
+
+    Each setting can also be given as AGENTRUN_<NAME> in the environment, and in a TOML file. Sizes are in bytes or
+    have a unit, as in 256m or 2g.
+    """
+    if context.invoked_subcommand is None:
+        from ..server.mcp.stdio import serve_stdio
+
+        serve_stdio(effective_settings())
+
+
+for _command in (serve, build, cache, check):
+    main.add_command(_command)

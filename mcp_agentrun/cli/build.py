@@ -1,0 +1,28 @@
+"""``mcp-agentrun build``."""
+
+from __future__ import annotations
+
+import click
+
+from .options import SettingsCommand, effective_settings
+
+__all__ = ["build"]
+
+
+@click.command(cls=SettingsCommand, groups=("image", "engine"))
+@click.option("--refresh", is_flag=True, help="Rebuild it on the newest base image, for its security updates.")
+def build(refresh: bool) -> None:
+    """Build the runner image, unless it exists, and print its name."""
+    from ..process_exit import run_interruptibly
+    from ..sandbox import AsyncRuntime
+    from ..spoofing import foreign
+
+    settings = effective_settings()
+    if refresh and settings.image.name is not None:
+        raise settings.error("image", "this image is not built here, so it can't be refreshed")
+
+    async def run() -> str:
+        async with AsyncRuntime(settings) as runtime:
+            return await runtime.build(lambda stage: click.echo(foreign(stage), err=True), refresh=refresh)
+
+    click.echo(run_interruptibly(run))

@@ -1,0 +1,51 @@
+"""``mcp-agentrun cache``: what has been downloaded for installations."""
+
+from __future__ import annotations
+
+import click
+
+from .options import SettingsGroup, effective_settings
+
+__all__ = ["cache"]
+
+_GROUPS = ("packages", "image", "engine")
+
+
+@click.group(cls=SettingsGroup, groups=_GROUPS, invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Show or clear the cache of downloaded packages."""
+    if context.invoked_subcommand is None:
+        context.invoke(show)
+
+
+@cache.command(groups=_GROUPS)
+def show() -> None:
+    """Show what the cache holds, and when it was last used."""
+    _cache(clear=False)
+
+
+@cache.command(groups=_GROUPS)
+def clear() -> None:
+    """Remove all downloaded packages. Sandboxes keep what they have installed."""
+    _cache(clear=True)
+
+
+def _cache(*, clear: bool) -> None:
+    import time
+
+    from ..packages.installer import Cache
+    from ..process_exit import run_interruptibly
+    from ..sandbox import AsyncRuntime
+    from ..spoofing import foreign
+
+    settings = effective_settings()
+
+    async def run() -> Cache:
+        async with AsyncRuntime(settings) as runtime:
+            return await runtime.cache(clear=clear)
+
+    held = run_interruptibly(run)
+    for name, used in sorted(held.packages, key=lambda package: -package[1]):
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {foreign(name)}")
+    click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.packages.cache_size / (1 << 20):.0f} MiB")

@@ -1,0 +1,127 @@
+"""Options made from the settings, and commands that offer those of some groups."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import AgentRunError, SettingsError
+from ..settings import GROUPS, SETTINGS, Setting, Settings, load
+
+__all__ = ["ALL_GROUPS", "SettingOption", "SettingsCommand", "SettingsGroup", "effective_settings"]
+
+ALL_GROUPS = tuple(GROUPS)
+
+_FLAGS, _CONFIG = "mcp_agentrun.flags", "mcp_agentrun.config"
+"""Where a command keeps what it was given, together with what stood before its name."""
+
+
+class SettingOption(click.Option):
+    """An option that gives one setting. Its value is checked with those of all other sources, by `load`."""
+
+    def __init__(self, setting: Setting) -> None:
+        flag = setting.name.replace("_", "-")
+        super().__init__(
+            [f"--{flag}/--no-{flag}" if setting.is_flag else f"--{flag}", setting.name],
+            type=click.Choice(setting.choices) if setting.choices else None,
+            metavar=None if setting.is_flag or setting.choices else setting.metavar,
+            multiple=setting.name == "data",
+            default=None,
+            help=setting.field.description,
+            expose_value=False,
+            callback=_keep_flag,
+        )
+        self.setting = setting
+
+
+def _keep_flag(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if value is not None and value != ():
+        context.meta.setdefault(_FLAGS, {})[option.name] = value
+
+
+def _keep_config(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.meta[_CONFIG] = value
+
+
+def _config_option() -> click.Option:
+    return click.Option(
+        ["--config"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="TOML file with settings. Defaults to AGENTRUN_CONFIG or the user's own.",
+        expose_value=False,
+        callback=_keep_config,
+    )
+
+
+def effective_settings(**overrides: Any) -> Settings:
+    """Load the settings of the command that is running; *overrides* count as flags unless they are None.
+
+    :raises SettingsError: one of them is wrong, wherever it came from.
+    """
+    meta = click.get_current_context().meta
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
+
+
+class SettingsCommand(click.Command):
+    """A command that offers the settings of some groups, and reports errors in one line.
+
+    The exit code is 2 if a setting is wrong, and 1 if the command fails.
+
+    :param groups: names of the groups, in the order of its help.
+    """
+
+    def __init__(self, *args: Any, groups: Sequence[str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.params.append(_config_option())
+        for group in groups:
+            self.params += [SettingOption(setting) for setting in SETTINGS.values() if setting.group == group]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise click.UsageError(str(error), ctx) from None
+        except AgentRunError as error:
+            from ..spoofing import foreign
+
+            click.echo(f"mcp-agentrun: {foreign(str(error), lines=True)}", err=True)
+            sys.exit(1)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options by group: one line for what is written, and one for what it means."""
+        sections: dict[str, list[click.Option]] = {}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option):
+                sections.setdefault(_title(option), []).append(option)
+        for title, options in sections.items():
+            with formatter.section(title):
+                for option in options:
+                    names, meaning = option.get_help_record(ctx) or ("", "")
+                    default = option.setting.default if isinstance(option, SettingOption) else ""
+                    formatter.write(f"  {names}  [default: {default}]\n" if default else f"  {names}\n")
+                    formatter.write(f"      {meaning}\n")
+
+
+class SettingsGroup(SettingsCommand, click.Group):
+    """A group of such commands. Its own settings may stand before a command's name."""
+
+    command_class = SettingsCommand
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options, and then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def _title(option: click.Option) -> str:
+    if not isinstance(option, SettingOption):
+        return "Options"
+    return (GROUPS[option.setting.group].__doc__ or "").rstrip(".")

@@ -1,0 +1,54 @@
+"""Limits of each sandbox and of each call."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from .fields import GIB, KIB, MIB, Group, Seconds, Size
+
+__all__ = ["LimitSettings"]
+
+_MEMORY_FOR_PYTHON = 150 * MIB
+
+
+class LimitSettings(Group):
+    """Limits of each sandbox and each call."""
+
+    timeout: Seconds = Field(default=30.0, description="Run time of a call that sets no `timeout`.")
+    max_timeout: Seconds = Field(default=300.0, description="Longest run time that a call may ask for.")
+    memory: Size = Field(default=GIB, description="Memory of a sandbox, including the files it holds. No swap.")
+    cpus: float = Field(default=1.0, ge=0.01, le=1024, description="CPU cores of a sandbox.")
+    pids: int = Field(
+        default=64, ge=16, description="Processes and threads of a sandbox; at least 1024 with runsc (gVisor)."
+    )
+    open_files: int = Field(default=256, ge=64, description="Open files per process.")
+    workspace_size: Size = Field(
+        default=256 * MIB, description="Size of /workspace, and the largest size of a single file."
+    )
+    tmp_size: Size = Field(default=64 * MIB, description="Size of /tmp.")
+    shm_size: Size = Field(default=64 * MIB, description="Size of /dev/shm.")
+    inodes: int = Field(default=16384, ge=64, description="Files and folders in each of /workspace, /tmp and /dev/shm.")
+    output_show: Size = Field(
+        default=64 * KIB, ge=256, description="Output shown in an answer; of longer output, its beginning and end."
+    )
+    output_keep: Size = Field(default=8 * MIB, description="Output kept of a run; the rest is counted and discarded.")
+    code_limit: Size = Field(default=256 * KIB, le=512 * KIB, description="Longest code accepted, in UTF-8.")
+    checkpoints: bool = Field(
+        default=True, description="Keep a copy of the variables, so that a session survives a crash."
+    )
+    queue: int = Field(default=16, ge=1, description="Calls that may wait for one sandbox.")
+    max_sandboxes: int = Field(default=16, ge=1, description="Maximum number of sandboxes per client.")
+
+    @model_validator(mode="after")
+    def _check(self) -> LimitSettings:
+        folders = self.workspace_size + self.tmp_size + self.shm_size
+        if folders > self.memory - _MEMORY_FOR_PYTHON:
+            raise ValueError(
+                f"workspace_size + tmp_size + shm_size ({folders // MIB} MiB) must not exceed memory less 150 MiB "
+                f"({(self.memory - _MEMORY_FOR_PYTHON) // MIB} MiB), because these folders are kept in memory"
+            )
+        if self.timeout > self.max_timeout:
+            raise ValueError(f"timeout ({self.timeout:g} s) exceeds max_timeout ({self.max_timeout:g} s)")
+        if self.output_show > self.output_keep:
+            raise ValueError("output_show exceeds output_keep")
+        return self

@@ -1,0 +1,157 @@
+"""The library, as a developer of an agent uses it: with and without coroutines, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import anyio
+import pytest
+
+import mcp_agentrun
+from mcp_agentrun import (
+    AsyncRuntime,
+    AsyncSandbox,
+    BusyError,
+    InvalidRequestError,
+    Result,
+    Runtime,
+    Sandbox,
+    Settings,
+    SettingsError,
+)
+
+pytestmark = pytest.mark.usefixtures("runner_image")
+
+
+def test_a_sandbox_in_a_few_lines() -> None:
+    with Sandbox(memory="600m", safety="off") as sandbox:
+        assert sandbox.run("x = 41").text == ""
+        result = sandbox.run("x + 1")
+        assert (result.text, result.outcome, result.exit_code, result.state) == ("42\n", "ok", 0, "kept")
+        assert result.error is None and result.duration > 0
+
+        failed = sandbox.run("def f():\n    return 1 / 0\nf()")
+        assert failed.outcome == "error" and failed.error is not None
+        assert (failed.error.type, failed.error.message, failed.error.line) == (
+            "ZeroDivisionError",
+            "division by zero",
+            2,
+        )
+        assert "Traceback" in failed.text
+
+        assert sandbox.run("while True: pass", timeout=0.5).outcome == "timeout"
+        assert sandbox.run("x").text == "41\n"
+        sandbox.reset()
+        assert sandbox.run("x").outcome == "error"
+
+
+def test_output_is_passed_on_as_text_while_it_is_written() -> None:
+    with Sandbox(safety="off") as sandbox:
+        parts: list[str] = []
+        code = "import sys\nfor b in 'aé€🐍\\n'.encode(): sys.stdout.buffer.write(bytes([b])); sys.stdout.flush()"
+        result = sandbox.run(code, on_output=parts.append)
+        assert "".join(parts) == result.text == "aé€🐍\n"
+
+        def refuse(_: str) -> None:
+            raise KeyError("not wanted")
+
+        with pytest.raises(KeyError, match="not wanted"):
+            sandbox.run("y = 1\nprint(y, flush=True)\nimport time; time.sleep(60)", on_output=refuse)
+        assert sandbox.run("y").text == "1\n"  # the run was interrupted, and the session lives
+
+
+def test_many_threads_use_one_sandbox_and_several_of_one_runtime() -> None:
+    with Runtime(Settings(safety="off", queue=32)) as runtime, runtime.sandbox() as one, runtime.sandbox() as other:
+        other.run("total = -1")
+        one.run("total = 0")
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(one.run, ["total += 1"] * 24))
+        assert (one.run("total").text, other.run("total").text) == ("24\n", "-1\n")
+
+
+def test_the_queue_is_bounded_and_errors_carry_what_they_are_about() -> None:
+    with Sandbox(safety="off", queue=1, max_timeout=60) as sandbox:
+        begun = threading.Event()
+        with ThreadPoolExecutor(2) as threads:
+            code = "print('begun', flush=True)\nimport time; time.sleep(30)"
+            first = threads.submit(sandbox.run, code, timeout=2, on_output=lambda _: begun.set())
+            assert begun.wait(30)
+            second = threads.submit(sandbox.run, "1")
+            with pytest.raises(BusyError) as busy:
+                run_until(second, sandbox)  # until it waits, and a third is one too many
+            assert busy.value.waiting == 1
+            assert first.result().outcome == "timeout" and second.result().outcome == "ok"
+        with pytest.raises(InvalidRequestError) as refused:
+            sandbox.run("1", timeout=61)
+        assert (refused.value.argument, refused.value.limit) == ("timeout", 60)
+
+
+def run_until(ended: Future[Result], sandbox: Sandbox) -> None:
+    while not ended.done():
+        sandbox.run("1")
+
+
+def test_wrong_use_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'memory'"):
+        Sandbox(memroy="2g")
+    with pytest.raises(SettingsError, match="kubernets"):
+        Sandbox(engine="kubernets")
+    with pytest.raises(RuntimeError, match="with"):
+        Sandbox().run("1")
+    with Runtime() as runtime, pytest.raises(TypeError, match="runtime"):
+        Sandbox(runtime=runtime, memory="2g")
+
+
+def test_a_sandbox_without_with() -> None:
+    sandbox = Sandbox(safety="off")
+    sandbox.start()
+    sandbox.start()
+    assert sandbox.run("1").text == "1\n"
+    sandbox.close()
+    sandbox.close()
+    sandbox.start()  # another container
+    assert sandbox.run("2").text == "2\n"
+    sandbox.close()
+
+
+async def fail_inside() -> None:
+    async with AsyncSandbox(safety="off") as sandbox:
+        await sandbox.ready()
+        raise KeyError
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_coroutines_on_either_event_loop(backend: str) -> None:
+    async def use() -> None:
+        async with AsyncRuntime(safety="off") as runtime, runtime.sandbox() as one, runtime.sandbox() as other:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(one.run, "x = 'one'")
+                tasks.start_soon(other.run, "x = 'other'")
+            assert ((await one.run("x")).text, (await other.run("x")).text) == ("'one'\n", "'other'\n")
+            parts: list[str] = []
+
+            async def receive(text: str) -> None:
+                parts.append(text)
+
+            await one.run("print('a', flush=True); print('b')", on_output=receive)
+            assert "".join(parts) == "a\nb\n"
+            with anyio.move_on_after(0.5):
+                await one.run("y = 1\nimport time; time.sleep(60)")
+            assert (await one.run("y")).text == "1\n"
+            await one.reset()
+            assert (await one.run("x")).outcome == "error"
+        async with AsyncSandbox(safety="off") as sandbox:
+            assert (await sandbox.run("6 * 7")).text == "42\n"
+
+        with pytest.raises(KeyError):  # as it is, in no group
+            await fail_inside()
+
+    anyio.run(use, backend=backend)
+
+
+def test_everything_named_is_there() -> None:
+    assert mcp_agentrun.__all__ == sorted(mcp_agentrun.__all__)
+    assert all(getattr(mcp_agentrun, name) for name in mcp_agentrun.__all__)
+    with pytest.raises(AttributeError):
+        mcp_agentrun.nothing  # noqa: B018
