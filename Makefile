@@ -2,13 +2,17 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check compare-check later-python peers pictures cpython-tests clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
-	@echo "make lint    linters and type checks only"
+	@echo "make lint    linters and type checks only; needs no container engine"
+	@echo "make test-unit    the tests that need no container engine; seconds"
+	@echo "make test-engine  the tests in real containers"
+	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
+	@echo "make lock    update requirements/dev.txt and runner_image/constraints.txt to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
@@ -20,10 +24,10 @@ help:
 	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
 	@echo "make probes-runsc  the attacks of tests/engine/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
+	@echo "make corpora     the programs of a folder of corpora (CORPORA=FOLDER): judged, run, and their imports known"
 	@echo "make compare-check  the static check beside those of others"
-	@echo "make later-python   the static check in Python 3.14, whose new syntax it does not know (npm)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
-	@echo "make pictures  the pictures of docs/output.md (npm, Chromium)"
+	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
@@ -31,26 +35,43 @@ help:
 setup:
 	@tools/setup.sh
 
+venv:
+	@tools/setup.sh venv
+
 demo: setup
 	$(PYTHON) examples/demo.py
 
-lint: setup
+lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
+	$(PYTHON) -m deptry mcp_agentrun
 
-test: lint
-	$(PYTHON) -m pytest
+test: lint test-unit test-engine
+
+test-unit: venv
+	$(PYTHON) -m pytest -n 2 tests/unit
+
+test-engine: setup
+	$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder tests/engine
 
 packages: setup
-	$(PYTHON) -m pytest -s tests/long/packages_real.py tests/long/display_real.py
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/packages_real.py tests/long/display_real.py
 
 known-packages: setup
 	$(PYTHON) -m tests.long.known_packages $(KNOWN)
 
 bench-packages: setup
 	$(PYTHON) -m benchmarks.packages
+
+lock: venv
+	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements/dev.txt
+	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/pins.sh
+
+test-matrix:
+	tools/matrix.sh
 
 bench: setup
 	$(PYTHON) -m benchmarks
@@ -69,15 +90,18 @@ load: setup
 	$(PYTHON) -m benchmarks.load $(LOAD)
 
 chaos: setup
-	$(PYTHON) -m pytest -s tests/long/chaos.py
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/chaos.py
 
 probes-runsc: setup
 	$(PYTHON) -m tests.long.probes_runsc $(PROBES)
 
-fuzz-check: setup
+fuzz-check: venv
 	$(PYTHON) -m tests.long.fuzz_check
 
-compare-check: setup
+corpora: setup
+	CORPORA="$(CORPORA)" $(PYTHON) -m pytest --timeout 0 tests/long/corpora.py
+
+compare-check: venv
 	$(PYTHON) -m benchmarks.compare_check
 
 # The pinned packages of a folder's package-lock.json.
@@ -89,9 +113,6 @@ compare-check: setup
 conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.conformance
 
-later-python: setup tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
-	$(PYTHON) -m pytest tests/long/test_later_python.py
-
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)
 
@@ -100,7 +121,7 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
 clean:
-	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
+	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Children before their parents, as `docker images` lists them: an image with dependants refuses to go.

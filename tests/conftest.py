@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,15 +15,18 @@ from docker import APIClient
 from mcp import Client
 from mcp.client.stdio import stdio_client
 
+from mcp_agentrun.engine.docker import image as image_module
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
+from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
 from tests.support.containers import volume_of
 from tests.support.own_only import own_only
 from tests.support.sandboxes import open_sandbox
+from tests.support.small import SMALL
 
 BACKEND = "asyncio"
 
@@ -69,6 +74,13 @@ async def shared(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSa
         yield sandbox
 
 
+@pytest.fixture(scope="module")
+async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
+    """A sandbox whose every limit is soon reached, shared by the tests of a module."""
+    async with open_sandbox(SMALL) as sandbox:
+        yield sandbox
+
+
 @pytest.fixture
 def open_client(runner_image: str) -> OpenClient:
     """Starts our server as a client does, and speaks MCP with it over stdio."""
@@ -79,6 +91,14 @@ def open_client(runner_image: str) -> OpenClient:
             yield client
 
     return open_
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of runner_image, made the one that recipes read."""
+    copy = shutil.copytree(CHECKOUT / "runner_image", tmp_path / "runner_image")
+    monkeypatch.setattr(image_module, "_context_folder", lambda: copy)
+    return copy
 
 
 @pytest.fixture

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import sysconfig
-from collections.abc import AsyncIterator
-
 import pytest
 
-from mcp_agentrun.packages.known import WELL_KNOWN
-from mcp_agentrun.sandbox import AsyncSandbox, Cause, RunError
-from mcp_agentrun.sandbox.causes import Lacking, explain
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
-from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text
-from tests.support.sandboxes import open_sandbox
+from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
-
-MIB = 1 << 20
-SMALL = Settings(
-    safety="off",
-    data=(sysconfig.get_path("purelib"),),  # the real libraries that this project's own packages need
-    memory=320 * MIB,
-    workspace_size=24 * MIB,
-    tmp_size=8 * MIB,
-    shm_size=4 * MIB,
-    inodes=200,
-    pids=32,
-    preload=(),
-    auto_install="off",
-)
 
 NO_NETWORK = "The sandbox has no network."
 LISTENS = "Nothing listens at this address. localhost is the sandbox itself"
@@ -168,16 +148,10 @@ FAILURES = {
 }
 
 
-@pytest.fixture(scope="module")
-async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
-    async with open_sandbox(SMALL) as sandbox:
-        yield sandbox
-
-
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_failure_is_explained_in_one_line(small: AsyncSandbox, failure: str) -> None:
     code, words = FAILURES[failure]
-    result = await small.run(code, timeout=60)
+    result = await small.run(code)
     text = client_text(run_answer(result, SMALL, handle=None, new=False))
     assert result.advice is not None and words in result.advice and "\n" not in result.advice, text
     assert text.splitlines().count(f"[agentrun] {result.advice}") == 1
@@ -207,42 +181,3 @@ async def test_what_the_sandbox_is_not_behind_is_left_alone(small: AsyncSandbox,
     result = await small.run(UNEXPLAINED[failure])
     assert result.outcome == "error" and result.advice is None, result
     assert result.error is not None and 1 <= len(result.error.causes) <= 10
-
-
-TEXTS = {
-    "ImportError: Missing optional dependency 'tabulate'.  Use pip or conda to install tabulate.": "tabulate package",
-    "ImportError: Missing optional dependency 'openpyxl'.": "openpyxl package",
-    "ImportError: lxml not found, please install it": "lxml perhaps",
-    "FeatureNotFound: Couldn't find a tree builder with the features you requested: lxml. Do": "lxml perhaps",
-    "ValueError: This requires the Kaleido package:\n\n$ pip install -U kaleido": "kaleido package",
-    "RuntimeError: The starlette.testclient module requires the httpx package to be installed.": "httpx perhaps",
-    'RuntimeError: Form data requires "python-multipart" to be installed.\npip install python-multipart\n': (
-        "python-multipart package"
-    ),
-    "ImportError: the 'h2' package is not installed. Make sure to `pip install httpx[http2]`.": "httpx[http2] package",
-    "ModuleNotFoundError: No module named 'rich'": "rich module",
-    "ModuleNotFoundError: No module named 'rich.nosuch'": None,
-    "ImportError: cannot import name 'x' from 'rich'": None,
-    "ValueError: This function requires positive numbers": None,
-}
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_names_of_packages_are_read_out_of_messages(text: str) -> None:
-    def advise(name: str, kind: Lacking) -> str | None:
-        return None if kind == "perhaps" and name.lower() not in WELL_KNOWN else f"{name} {kind}"
-
-    kind, _, message = text.partition(": ")
-    error = RunError(kind, message, 1, (Cause(kind, message),))
-    assert explain("error", error, b"", SMALL, advise) == TEXTS[text]
-    assert explain("error", error, b"", SMALL, None) is None
-
-
-async def test_with_a_network_nothing_is_said_of_it() -> None:
-    open_ = Settings(network="bridge")
-    error = RunError("gaierror", "[Errno -2] Name or service not known", 1, (Cause("gaierror", "", 101),))
-    assert explain("error", error, b"Temporary failure in name resolution\n", open_, None) is None
-
-
-async def test_what_was_stopped_needs_no_other_explanation() -> None:
-    assert explain("timeout", None, b"sh: 1: ffmpeg: not found\n", SMALL, None) is None

@@ -34,14 +34,14 @@ def checkers():
 
 @pytest.fixture(scope="module")
 async def checked(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
-    async with open_sandbox(Settings(checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(checkpoints=False, preload=())) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 async def attacked(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox whose check lets attacks on the checker pass."""
-    async with open_sandbox(Settings(safety_off=("secrets",), checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(safety_off=("secrets",), checkpoints=False, preload=())) as sandbox:
         assert (await sandbox.run(FIND)).outcome == "ok"
         yield sandbox
 
@@ -351,7 +351,7 @@ for pid in checkers(): os.kill(pid, signal.SIGKILL)
 
 async def test_warnings_and_switched_off_rules(runner_image: str) -> None:
     code = "import subprocess\nsubprocess.run('cat /etc/shadow', shell=True, stderr=subprocess.DEVNULL)"
-    async with open_sandbox(Settings(safety_warn=True, checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(safety_warn=True, checkpoints=False, preload=())) as sandbox:
         result = await sandbox.run(code)
         assert result.outcome == "ok"
         assert rules(result) == ["secrets"]
@@ -375,7 +375,7 @@ names = ["turtle", "turtle.*"]
 async def test_an_operator_adds_rules_by_a_file(runner_image: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(OWN_RULES)
-    async with open_sandbox(Settings(safety_rules=file, checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(safety_rules=file, checkpoints=False, preload=())) as sandbox:
         result = await sandbox.run("import turtle")
         assert result.outcome == "blocked"
         assert [tuple(finding) for finding in result.findings] == [

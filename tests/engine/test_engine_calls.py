@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import anyio
 import anyio.to_thread
@@ -13,7 +14,7 @@ from mcp_agentrun.engine.docker import discovery
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError
 from mcp_agentrun.settings import Settings
-from tests.support.hanging_engine import hanging_engine
+from tests.support.hanging_engine import HangingEngine, hanging_engine
 from tests.support.sandboxes import sandbox_on
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
@@ -41,58 +42,62 @@ class Closed:
         assert await anyio.to_thread.run_sync(lambda: self._one.acquire(timeout=30))
 
 
-async def test_calls_that_hang_take_no_thread_from_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingEngine]:
+    """The way by which the engine is found."""
     with hanging_engine() as line:
         monkeypatch.setenv("DOCKER_HOST", line.url)
-        engine = DockerEngine.from_settings(SETTINGS)
-        await engine.sandboxes()
-        line.hangs = True
-        async with anyio.create_task_group() as tasks:
-            for _ in range(60):
-                tasks.start_soon(engine.sandboxes)
-            for _ in range(40):
-                await anyio.to_thread.run_sync(line.wait_for, "/containers/json")
-            assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
-            tasks.cancel_scope.cancel()
-        await engine.aclose()
+        yield line
 
 
-async def test_a_client_that_is_given_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_that_hang_take_no_thread_from_anything_else(line: HangingEngine) -> None:
+    engine = DockerEngine.from_settings(SETTINGS)
+    await engine.sandboxes()
+    line.hangs = True
+    async with anyio.create_task_group() as tasks:
+        for _ in range(60):
+            tasks.start_soon(engine.sandboxes)
+        for _ in range(40):
+            await anyio.to_thread.run_sync(line.wait_for, "/containers/json")
+        assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+        tasks.cancel_scope.cancel()
+    await engine.aclose()
+
+
+async def test_a_client_that_is_given_up_is_closed(line: HangingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "REQUEST_SECONDS", 1)
     closed = Closed(monkeypatch)
-    with hanging_engine() as line:
-        monkeypatch.setenv("DOCKER_HOST", line.url)
-        engine = DockerEngine.from_settings(SETTINGS)
-        for _ in range(3):
-            line.hangs = False
-            await engine.sandboxes()
-            line.hangs = True
-            with pytest.raises(EngineError, match="does not answer"):
-                await engine.sandboxes()
-            await closed.wait()
+    engine = DockerEngine.from_settings(SETTINGS)
+    for _ in range(3):
         line.hangs = False
         await engine.sandboxes()
-        await engine.aclose()
+        line.hangs = True
+        with pytest.raises(EngineError, match="does not answer"):
+            await engine.sandboxes()
         await closed.wait()
+    line.hangs = False
+    await engine.sandboxes()
+    await engine.aclose()
+    await closed.wait()
     assert closed.count == 4
 
 
-async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(
+    line: HangingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(discovery, "REQUEST_SECONDS", 2)
     closed = Closed(monkeypatch)
-    with hanging_engine() as line:
-        monkeypatch.setenv("DOCKER_HOST", line.url)
-        engine = DockerEngine.from_settings(SETTINGS)
-        async with sandbox_on(engine, SETTINGS) as sandbox:
-            await sandbox.run("x = 1")
-            line.deaf_to = "/containers/json"
-            with pytest.raises(EngineError, match="does not answer"):
-                await engine.sandboxes()
-            line.deaf_to = None
+    engine = DockerEngine.from_settings(SETTINGS)
+    async with sandbox_on(engine, SETTINGS) as sandbox:
+        await sandbox.run("x = 1")
+        line.deaf_to = "/containers/json"
+        with pytest.raises(EngineError, match="does not answer"):
             await engine.sandboxes()
-            assert (await sandbox.run("x")).value == "1"
-            assert closed.count == 0
-        await closed.wait()
-        await engine.aclose()
-        await closed.wait()
+        line.deaf_to = None
+        await engine.sandboxes()
+        assert (await sandbox.run("x")).value == "1"
+        assert closed.count == 0
+    await closed.wait()
+    await engine.aclose()
+    await closed.wait()
     assert closed.count == 2

@@ -8,30 +8,29 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine.docker import image as image_module
 from mcp_agentrun.engine.docker.discovery import connect
-from mcp_agentrun.engine.docker.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image, warn_if_old
-from mcp_agentrun.errors import ImageError, SettingsError
+from mcp_agentrun.engine.docker.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image
+from mcp_agentrun.errors import ImageError
 from tests.support.containers import run_in_container
+from tests.support.image import pinned_versions
 from tests.support.local_index import gateway_of, make_wheel, serve_index
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 RECIPE = ImageRecipe()
-CHECKOUT = Path(image_module.__file__).parents[3]
 NO_REGISTRY = "127.0.0.1:1/absent:1"
 
 
@@ -40,110 +39,12 @@ def image(runner_image: str) -> str:
     return runner_image
 
 
-@pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of runner_image, made the one that recipes read."""
-    copy = shutil.copytree(CHECKOUT / "runner_image", tmp_path / "runner_image")
-    monkeypatch.setattr(image_module, "_context_folder", lambda: copy)
-    return copy
-
-
 def run_python(api: APIClient, image: str, code: str) -> str:
     """What *code* prints where HOME has been furnished as a session's is."""
     return run_in_container(api, image, "sh", "-c", 'cp -r /opt/agentrun/home "$HOME"; exec python -I -c "$0"', code)
 
 
 # The tag
-
-
-def test_tag_is_the_same_for_the_same_ingredients(context: Path) -> None:
-    tag = RECIPE.tag
-    (context / "runner" / "__pycache__").mkdir(exist_ok=True)
-    (context / "runner" / "__pycache__" / "worker.cpython-313.pyc").write_bytes(b"anything")
-    for path in context.rglob("*.py"):
-        os.utime(path, (0, 0))
-    dockerfile = context / "Dockerfile"
-    dockerfile.write_bytes(dockerfile.read_bytes().replace(b"\n", b"\r\n"))
-    assert RECIPE.tag == tag
-    assert ImageRecipe(packages=("pandas", "matplotlib", "numpy", "numpy")).tag == tag
-
-
-def test_tag_has_sixteen_hexadecimal_digits() -> None:
-    name, _, digest = RECIPE.tag.partition(":")
-    assert name == "mcp-agentrun-runner"
-    assert len(bytes.fromhex(digest)) == 8
-
-
-@pytest.mark.parametrize(
-    "changed", ["Dockerfile", "environment.Dockerfile", "runner/__main__.py", "prepare_matplotlib.py"]
-)
-def test_tag_changes_with_a_file(context: Path, changed: str) -> None:
-    tag = RECIPE.tag
-    with (context / changed).open("a") as file:
-        file.write("# changed\n")
-    assert RECIPE.tag != tag
-
-
-def test_tag_changes_with_files_names(context: Path) -> None:
-    tag = RECIPE.tag
-    (context / "runner" / "worker.py").rename(context / "runner" / "labourer.py")
-    assert RECIPE.tag != tag
-
-
-def test_tag_changes_with_base_and_packages() -> None:
-    recipes = [RECIPE, ImageRecipe(base="debian"), ImageRecipe(packages=()), ImageRecipe(packages=("numpy<3",))]
-    assert len({recipe.tag for recipe in recipes}) == len(recipes)
-    assert len({recipe.environment_tag for recipe in recipes}) == len(recipes)
-
-
-def _pins() -> dict[str, str]:
-    """Version by name, of what goes into the image by default."""
-    text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
-    return dict(re.findall(r"^(\S+)==(\S+) ;", text, re.MULTILINE))
-
-
-def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
-    text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
-    assert {"uv", "numpy", "pandas", "matplotlib"} <= _pins().keys()
-    for line in text.splitlines():
-        assert re.fullmatch(r'#.*|\S+==\S+ ; python_version == "3\.13" \\|    --hash=sha256:[0-9a-f]{64}( \\)?', line)
-    for pin in re.split(r"\n(?=\S)", text.partition("\n\n")[0]):
-        assert pin.startswith("#") or "--hash=" in pin
-
-
-@pytest.mark.parametrize(
-    ("packages", "pinned"),
-    [
-        ((), True),
-        (("NumPy", "python_dateutil>=2"), True),
-        (("numpy<2",), False),  # which none of the others might go together with
-        (("numpy", "scipy"), False),
-    ],
-)
-def test_packages_are_pinned_where_that_is_left_to_us(packages: tuple[str, ...], pinned: bool) -> None:
-    files = ImageRecipe(packages=packages).environment_files()
-    assert set(re.findall(r"^(\S+)==", files["constraints.txt"].decode(), re.MULTILINE)) == (
-        _pins().keys() - {"uv"} if pinned else set()
-    )
-    assert re.fullmatch(r"uv==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", files["uv.txt"].decode())
-
-
-def test_environment_does_not_depend_on_the_runner(context: Path) -> None:
-    tag = RECIPE.environment_tag
-    (context / "runner" / "more.py").write_text("")
-    assert RECIPE.environment_tag == tag
-
-
-@pytest.mark.parametrize(
-    "package", ["--index-url=https://a.example", "num py", "", "x\ny", "x @ https://user:s3cret@a.example/x.whl"]
-)
-def test_packages_must_be_requirements(package: str) -> None:
-    with pytest.raises(SettingsError) as raised:
-        _ = ImageRecipe(packages=(package,)).tag
-    assert "s3cret" not in str(raised.value)
-
-
-# What is in the image
 
 
 def test_image_is_not_built_twice(api: APIClient, image: str) -> None:
@@ -249,7 +150,7 @@ def test_data_packages(api: APIClient, image: str) -> None:
 def test_the_packages_are_those_that_are_pinned(api: APIClient, image: str) -> None:
     code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     found = {canonicalize_name(name): version for name, version in json.loads(run_python(api, image, code)).items()}
-    pins = _pins()
+    pins = pinned_versions()
     assert run_in_container(api, image, "uv", "--version").split()[1] == pins.pop("uv")
     assert found == pins
 
@@ -359,20 +260,6 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
 
 def _base_of(api: APIClient, image: str) -> str:
     return api.inspect_image(image)["Config"]["Labels"][LABEL_BASE].partition("@")[0]
-
-
-def test_the_age_of_an_image_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    def described(days: int | None) -> dict[str, Any]:
-        when = None if days is None else (datetime.now(timezone.utc) - timedelta(days)).date().isoformat()
-        return {"Id": uuid.uuid4().hex, "Config": {"Labels": {LABEL_DATE: when} if when else None}}
-
-    for image in (described(0), described(60), described(None), {"Config": {"Labels": {LABEL_DATE: "?"}}}, {}):
-        warn_if_old(image, "Do so.")
-    assert caplog.messages == []
-    old = described(61)
-    for _ in range(2):
-        warn_if_old(old, "Do so.")
-    assert caplog.messages == ["The runner image has had no security updates for 61 days. Do so."]
 
 
 def test_an_old_image_is_told_at_the_start(api: APIClient, image: str) -> None:

@@ -231,7 +231,9 @@ async def test_a_build_finds_no_credentials_and_leaves_no_daemon(
     make_source(root / "simple" / "hostile", "hostile", setup=BACKEND.replace("SECRET", repr(PASSWORD)))
     with serve_index(root, api, credentials=f"someone:{PASSWORD}", is_modern=True) as url:
         proxied = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": "someone:at-the-proxy@192.0.2.1:3128"})
-        async with open_sandbox(Settings(safety="off", image=own_image, packages_build=True), proxied) as sandbox:
+        async with open_sandbox(
+            Settings(safety="off", preload=(), image=own_image, packages_build=True), proxied
+        ) as sandbox:
             await sandbox.install("first")
             assert ("hostile", "1.0") in (await sandbox.install("hostile")).packages
             assert await text_of(sandbox, "import hostile; print(hostile.BUILT_BY, hostile.FOUND)") == "10020 []\n"

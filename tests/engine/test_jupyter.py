@@ -190,7 +190,9 @@ async def habits(
     for number in range(len(PIP)):
         make_wheel(root / "simple" / f"habitual{number}", f"habitual{number}")
     with serve_index(root, api) as index:
-        async with open_sandbox(Settings(packages_deny=("denied",)), NetworkSettings(index_url=index)) as sandbox:
+        async with open_sandbox(
+            Settings(packages_deny=("denied",), preload=()), NetworkSettings(index_url=index)
+        ) as sandbox:
             yield sandbox
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from mcp_agentrun.errors import InvalidRequestError
@@ -11,31 +9,14 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text as text_of
-from tests.support.sandboxes import open_sandbox
+from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
-
-MIB = 1 << 20
-SMALL = Settings(
-    safety="off",
-    memory=320 * MIB,
-    workspace_size=24 * MIB,
-    tmp_size=8 * MIB,
-    shm_size=4 * MIB,
-    inodes=200,
-    pids=32,
-    open_files=64,
-    code_limit=10_000,
-    max_timeout=1,
-    timeout=1,
-    preload=(),
-)
 
 FILL = "with open('{}/big', 'wb') as f:\n    while True: f.write(bytes(1 << 20))"
 MANY = "for n in range(10_000): open(f'{}/{{n}}', 'w').close()"
 
 LIMITS = {
-    "time": ("while True: pass", "its time limit of 1 s was over. Do less in one call."),
     "memory, killed": ("blocks = [b'x' * (16 << 20) for _ in range(100)]", "more than the sandbox's 320 MiB of memory"),
     "memory, refused": ("bytearray(1 << 45)", "The sandbox has 320 MiB of memory in all."),
     "processes": (
@@ -69,10 +50,13 @@ LIMITS = {
 }
 
 
-@pytest.fixture(scope="module")
-async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
-    async with open_sandbox(SMALL) as sandbox:
-        yield sandbox
+async def test_the_time_limit_is_named(small: AsyncSandbox) -> None:
+    result = await small.run("while True: pass", timeout=1)
+    assert result.outcome == "timeout"
+    for ceiling, advice in ((1, "Do less in one call."), (60, "Do less in one call, or pass a larger `timeout`")):
+        settings = Settings(timeout=1, max_timeout=ceiling)
+        answer = text_of(run_answer(result, settings, handle=None, new=False))
+        assert f"its time limit of 1 s was over. {advice}" in answer
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -113,5 +97,5 @@ async def test_code_that_is_too_long_is_refused_with_the_limit(small: AsyncSandb
 
 
 async def test_a_timeout_above_the_ceiling_is_refused_with_the_ceiling(small: AsyncSandbox) -> None:
-    with pytest.raises(InvalidRequestError, match="at most 1 s"):
-        await small.run("1", timeout=1.5)
+    with pytest.raises(InvalidRequestError, match="at most 60 s"):
+        await small.run("1", timeout=60.5)

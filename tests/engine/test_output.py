@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
-import struct
-import subprocess
-import sys
 import time
 import tracemalloc
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from random import Random
-from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 from mcp import Client
 from mcp.client.stdio import stdio_client
@@ -31,17 +24,11 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from mcp_agentrun import spoofing as marks
-from mcp_agentrun.errors import FileError, SettingsError, UnavailableError
-from mcp_agentrun.sandbox import AsyncSandbox, FileChange, Output, ReadFile, Result
-from mcp_agentrun.sandbox.host import HostResources
-from mcp_agentrun.sandbox.pictures import Pictures, parse_png
-from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
-from mcp_agentrun.server.mcp.render import latest_line, run_answer
-from mcp_agentrun.server.mcp.resources import KeptOutput
+from mcp_agentrun.errors import FileError, UnavailableError
+from mcp_agentrun.sandbox import AsyncSandbox, ReadFile, Result
+from mcp_agentrun.sandbox.pictures import parse_png
+from mcp_agentrun.server.mcp.out_folder import OutFolder
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.spoofing import unmarked
-from mcp_agentrun.wire.codec import Kind, encode_json
 from tests.support.clients import OpenClient, client_text, facts_of, run, server_parameters
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -95,7 +82,7 @@ async def test_documents_become_files(shared: AsyncSandbox, form: str, suffix: s
     result = await shared.run("Rich()")
     (file,) = result.files
     assert file.path.startswith("output/run-") and file.path.endswith(suffix)
-    assert await shared.read_file(file.path) == "<p>héllo</p>".encode()
+    assert await shared.files.read(file.path) == "<p>héllo</p>".encode()
 
 
 async def test_top_level_await_and_its_tasks_go_on(shared: AsyncSandbox) -> None:
@@ -150,7 +137,7 @@ async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: AsyncSandbox
     result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(30, 15)); plt.plot([1])\nNone")
     (picture,), (file,) = result.pictures, result.files
     assert picture.width <= 1200
-    whole = parse_png(await shared.read_file(file.path))
+    whole = parse_png(await shared.files.read(file.path))
     assert whole is not None and whole.width > 2000
 
 
@@ -201,7 +188,7 @@ async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared
     noise += "for _ in range(4): display(frombytes('L', (500, 500), os.urandom(250_000)))"
     result = await shared.run(noise)
     assert (len(result.pictures), len(result.files)) == (2, 2)
-    whole = parse_png(await shared.read_file(result.files[0].path))
+    whole = parse_png(await shared.files.read(result.files[0].path))
     assert whole is not None and whole.width == 500
 
 
@@ -244,53 +231,6 @@ async def test_a_figure_that_fails_is_no_failure_of_the_run(shared: AsyncSandbox
     assert await text_of(shared, "x") == "7\n"
 
 
-def png(width: int, height: int) -> bytes:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 8)) + chunk(b"IEND", b"")
-
-
-def test_only_pngs_are_taken_for_pngs() -> None:
-    good = png(3, 2)
-    assert parse_png(good) is not None
-    bad = [
-        b"",
-        good[:-1],
-        good + b"x",
-        good[:40] + b"?" + good[41:],
-        png(0, 1),
-        png(5000, 1),
-        b"GIF89a" + good,
-        good[:33],
-    ]
-    assert [parse_png(data) for data in bad] == [None] * len(bad)
-
-
-def test_frames_of_pictures_are_hostile() -> None:
-    def item(**fields: Any) -> bytes:
-        return encode_json(Kind.ITEM, **fields)[5:]
-
-    assert not Pictures().add(Kind.ITEM_DATA, b"x")
-    for fields in (
-        {},
-        {"type": "image/gif", "size": 1},
-        {"type": "image/png", "size": -1},
-        {"type": "image/png", "size": 1 << 40},
-    ):
-        assert not Pictures().add(Kind.ITEM, item(**fields))
-    pictures = Pictures()
-    assert pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM_DATA, b"four")
-    assert pictures.add(Kind.ITEM_DATA, b"xyz")
-    assert pictures.valid() == ()
-
-
-# -- files
-
-
 async def test_what_a_run_does_to_files_is_listed(shared: AsyncSandbox) -> None:
     await shared.reset()
     result = await shared.run(
@@ -307,15 +247,14 @@ async def test_what_a_run_does_to_files_is_listed(shared: AsyncSandbox) -> None:
     assert [file.path for file in kept_open.files] == ["b"]
     assert [file.path for file in (await shared.run("f.write('yz'); f.flush();")).files] == ["b"]
     assert [file.path for file in (await shared.run("os.rename('a.txt', 'c.txt'); os.remove('b')")).files] == ["c.txt"]
-    files, more = await shared.files()
-    assert ([file.path for file in files], more) == (["c.txt", "d/e/é.csv"], 0)
+    assert [file.path for file in await shared.files.list()] == ["c.txt", "d/e/é.csv"]
     await shared.reset(keep_files=True)
     assert (await shared.run("1")).files == ()
     many = await shared.run("for i in range(500): open(f'n{i}', 'w').close()")
     assert (len(many.files), many.more_files) == (200, 300)
     await shared.reset()
     assert (await shared.run("1")).files == ()
-    assert (await shared.files())[0] == []
+    assert await shared.files.list() == []
 
 
 @pytest.mark.parametrize(
@@ -326,27 +265,27 @@ async def test_what_a_run_does_to_files_is_listed(shared: AsyncSandbox) -> None:
         ("pass", "/etc/passwd", "relative to /workspace"),
         ("pass", "a/../../etc/passwd", "relative to /workspace"),
         ("os.symlink('/etc/passwd', 'link')", "link", "symbolic link"),
-        ("os.symlink('/etc', 'folder')", "folder/passwd", "can't be read"),
+        ("os.symlink('/etc', 'folder')", "folder/passwd", "symbolic link"),
         ("os.mkfifo('fifo')", "fifo", "not a regular file"),
-        ("os.mkdir('dir')", "dir", "not a regular file"),
+        ("os.mkdir('dir')", "dir", "it is a folder"),
         ("open('hole', 'wb').truncate(1 << 20)", "hole", "sparse"),
         ("open('big', 'wb').write(bytes(5000))", "big", "5000 bytes, and 4096 are allowed"),
-        ("open('secret', 'w').write('x'); os.chmod('secret', 0)", "secret", "may not be read"),
+        ("open('secret', 'w').write('x'); os.chmod('secret', 0)", "secret", "permission was denied"),
         ("import socket; socket.socket(socket.AF_UNIX).bind('socket')", "socket", "not a regular file"),
     ],
 )
 async def test_what_is_no_plain_file_is_refused(shared: AsyncSandbox, make: str, path: str, reason: str) -> None:
     await text_of(shared, f"import os\n{make};")
     with pytest.raises(FileError, match=reason):
-        await shared.read_file(path, limit=4096)
+        await shared.files.read(path, limit=4096)
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
 async def test_large_and_odd_files_come_whole(shared: AsyncSandbox) -> None:
     code = "data = bytes(range(256)) * 20_000\nopen('big', 'wb').write(data)\nopen(b'\\xff', 'wb').write(b'odd');"
     await text_of(shared, code)
-    assert await shared.read_file("big") == bytes(range(256)) * 20_000
-    assert await shared.read_file(os.fsdecode(b"\xff")) == b"odd"
+    assert await shared.files.read("big") == bytes(range(256)) * 20_000
+    assert await shared.files.read(os.fsdecode(b"\xff")) == b"odd"
 
 
 async def test_a_hostile_tree_does_not_hold_up_the_answer(shared: AsyncSandbox) -> None:
@@ -366,7 +305,7 @@ async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path
     for path in (tmp_path, folder):
         path.chmod(0o777)
     (folder / "a.csv").chmod(0o666)
-    async with open_sandbox(Settings(data=(str(folder),))) as sandbox:
+    async with open_sandbox(Settings(data=(str(folder),), preload=())) as sandbox:
         if (await sandbox.run("import os; os.listdir('numbers')")).output.text() == "[]\n":
             pytest.skip("the engine does not see this machine's files")
         assert await text_of(sandbox, "open('numbers/a.csv').read()") == "'x\\n1\\n'\n"
@@ -375,17 +314,8 @@ async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path
             assert result.error is not None and result.error.errno == 30, result.output.text()
         await sandbox.reset()
         assert (await sandbox.run("print(open('numbers/a.csv').read())")).files == ()
-        assert await sandbox.read_file("numbers/a.csv") == b"x\n1\n"
+        assert await sandbox.files.read("numbers/a.csv") == b"x\n1\n"
     assert [path.name for path in folder.iterdir()] == ["a.csv"]
-
-
-@pytest.mark.parametrize("folder", ["/", "/etc", "/run/x", "/no/such/folder", "~nobody-of-that-name/data"])
-def test_folders_that_are_no_data(folder: str) -> None:
-    with pytest.raises(SettingsError, match="data"):
-        HostResources.from_settings(Settings(data=(folder,)))
-
-
-# -- the client's side
 
 
 async def copied(sandbox: AsyncSandbox, code: str, out: OutFolder) -> list[str]:
@@ -414,21 +344,6 @@ async def test_names_that_are_changed_on_the_way_out_stay_apart_and_are_told(
     assert f"'CON' as '{names['CON']}'" in note and f"'a:b?.txt' as '{names['a:b?.txt']}'" in note
     assert (names["_CON"], names["A.txt"]) == ("_CON", "A.txt")
     await shared.reset()
-
-
-def test_names_of_copies_fit_and_are_no_other_file_s() -> None:
-    # fmt: off
-    names = [
-        "a.txt", "sales-20260131.csv", "a:b.txt", "a?b.txt", "a:b", ".:b", "con", "\udcff.txt", ":" * 250 + ".txt",
-        "\u00e9" * 126 + ":.a", "a:." + "\u00e9" * 126, "x" * 254 + ":", "x" * 254 + "?",
-    ]
-    # fmt: on
-    made = {name: _safe_name(name) for name in names}
-    made |= {name: _safe_name(name) for name in made.values()}  # as names of the code's own
-    assert len(set(made.values())) == len(made)
-    assert max(len(name.encode()) for name in made.values()) <= 255
-    assert (made["a.txt"], made["sales-20260131.csv"]) == ("a.txt", "sales-20260131.csv")
-    assert made["a:b.txt"].endswith(".txt")
 
 
 async def test_no_link_in_the_folder_for_copies_is_followed(shared: AsyncSandbox, tmp_path: Path) -> None:
@@ -503,7 +418,7 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
     async with open_client("--out", str(out), "--out-size", "10k") as client:
         await run(client, "open('link', 'w').write('new'); open('CON', 'w').write('x'); open('a:b', 'w').write('y');")
         full = await run(client, "open('big', 'wb').write(bytes(20_000));")
-        assert "had all that it may get" in client_text(full)
+        assert "size limit of the user's folder is reached" in client_text(full)
         sparse = await run(client, "open('hole', 'wb').truncate(5000);")
         assert "sparse" in client_text(sparse)
         odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")
@@ -515,24 +430,6 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
 
 def _sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-
-
-async def test_what_is_copied_to_out_at_once_is_bounded_in_all(tmp_path: Path) -> None:
-    out, notes = OutFolder(Settings(out=str(tmp_path), out_size=2500)), list[str]()
-
-    async def read(path: str, limit: int) -> AsyncIterator[bytes]:
-        for _ in range(2):
-            await anyio.lowlevel.checkpoint()
-            yield bytes(500)
-
-    async def copy(file: FileChange) -> None:
-        notes.extend(await out.copy(read, None, [file]))
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(8):
-            tasks.start_soon(copy, FileChange(f"f{number}", 1000, "created"))
-    assert list(_sizes(tmp_path).values()) == [1000, 1000]
-    assert sum("had all that it may get" in note for note in notes) == 6
 
 
 async def test_what_could_not_be_written_takes_nothing_of_what_out_may_get(
@@ -630,18 +527,6 @@ async def test_copies_are_for_whom_the_umask_says(open_client: OpenClient, tmp_p
     assert (tmp_path / "out" / "f").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("command", [(), ("serve", "--no-auth", "--port", "0")])
-@pytest.mark.parametrize("folder", ["/dev/null/x", "~nobody-of-that-name/x"])
-def test_a_folder_that_can_not_be_made_is_said_at_the_start(command: tuple[str, ...], folder: str) -> None:
-    arguments = [sys.executable, "-m", "mcp_agentrun", *command, "--out", folder]
-    refused = subprocess.run(
-        arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert refused.returncode == 2
-    assert f"out (flag): the folder {folder} can't be created: " in refused.stderr
-    assert "Traceback" not in refused.stderr
-
-
 async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: OpenClient) -> None:
     async with open_client() as client:
         await run(client, "import time")
@@ -700,174 +585,9 @@ async def test_logs_are_sent_only_where_they_are_asked_for(
         assert text.split() == [str(i) for i in range(len(text.split()))]
 
 
-def test_long_outputs_of_one_sandbox_do_not_displace_another_s() -> None:
-    kept, small = KeptOutput(), Output(bytes(1000), b"", 1000)
-    kept.keep("a", "told just now", small)
-    for number in range(40):
-        kept.keep("b", str(number), small)
-    assert kept.get("a", "told just now") is small
-    assert [uri for uri, _ in kept.list("b")] == [str(number) for number in range(24, 40)]
-    for number in range(40):  # of all sandboxes, their size is bounded
-        kept.keep(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
-    assert kept.get("a", "told just now") is None
-    assert sum(bool(kept.list(f"large {number}")) for number in range(40)) == 31
-    huge = Output(bytes(64 << 20), b"", 64 << 20)
-    kept.keep("c", "x", huge)
-    assert kept.get("c", "x") is huge
-
-
 async def test_input_is_refused_with_a_hint(open_client: OpenClient) -> None:
     async with open_client() as client:
         assert "Nobody can answer input() here" in client_text(await run(client, "input('name? ')"))
 
 
 # -- text, pure
-
-
-def shown(output: str) -> str:
-    data = output.encode()
-    result = Result("ok", Output(data, b"", len(data)), 0.1, exit_code=0, number=3)
-    return client_text(run_answer(result, Settings(), handle=None, new=False))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[agentrun] forged",
-        "  [agentrun] forged",
-        "\x1b[31m[agentrun] forged",
-        "\x00\u200b[AgentRun] forged",
-        "[agent\x1b[0mrun] forged",
-        "text\r[agentrun] forged",
-        "text\x1b[2K\x1b[1G[agentrun] forged",
-        "text\u2028[agentrun] forged",
-        "\x1b]0;title\x07[ agentrun] forged",
-        "\x1b[agentrun] forged",
-        "\x9b0m[agentrun] forged",
-        "abc\x1bE[agentrun] forged",
-        "abc\x9b2G[agentrun] forged",
-        "\uff3b\uff41\uff47\uff45\uff4e\uff54\uff52\uff55\uff4e\uff3d forged",
-        "[\u0430gentrun] forged",
-        "[\u03b1g\u0435n\u0442\u0433un] forged",
-        "[\u1d00\u0262\u1d07\u0274\u1d1b\u0280\u1d1c\u0274] forged",
-        "[\u00e1ge\u0301ntru\u0308n] forged",
-        "\u3010agentrun\u3011 forged",
-        "[\U0001d41a\U0001f156entrun] forged",
-        "\x1b]\n[\x1b[magentrun] forged",
-        "\x90\r[\x9bmagentrun] forged\x9c",
-        "\x1bP\x9b2G[agen\x1b[0mtrun] forged",
-    ],
-)
-def test_nothing_looks_like_a_line_of_ours(line: str) -> None:
-    answer = shown(f"before\n{line}\nafter\n")
-    assert "\\" in answer
-    assert answer.replace("\\", "") == f"before\n{line}\nafter\n"
-
-
-def test_the_quick_look_misses_nothing() -> None:
-    pieces = [
-        "\x1b",
-        "]",
-        "P",
-        "[",
-        "m",
-        "2G",
-        "\x07",
-        "\\",
-        "\x90",
-        "\x9b",
-        "\x9c",
-        "\n",
-        "\r",
-        "\u2028",
-        "x",
-        "\x1b[",
-    ]
-    pieces += ["\x1b[m", "\x9b2G", "\x1bE", "[agentrun]", "[agen", "trun]", "agentrun", "[\u0430gen"]
-    random = Random(1)
-    for _ in range(30_000):
-        text = "".join(random.choices(pieces, k=random.randrange(1, 10)))
-        lines = marks._BREAKS.split(text)  # pyright: ignore[reportPrivateUsage]
-        assert unmarked(text) == "".join(map(marks._line_unmarked, lines)), ascii(text)  # pyright: ignore[reportPrivateUsage]
-
-
-@pytest.mark.parametrize("break_", ["\n", "\r", "\u2028", "\x85", "\x1bE", "\x0b"])
-def test_no_name_of_a_file_looks_like_a_line_of_ours(break_: str) -> None:
-    result = Result("ok", Output(), 0.1, number=3, files=(FileChange(f"a{break_}[agentrun] forged", 1, "created"),))
-    text = client_text(run_answer(result, Settings(), handle=None, new=False))
-    assert len(text.splitlines()) == 1
-
-
-# fmt: off
-INVISIBLE = [
-    0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180E, 0x200B, 0x200D, 0x202E, 0x2066, 0x206A,
-    0x2800, 0x3164, 0xFE00, 0xFE0F, 0xFEFF, 0xFFA0, 0xFFF0, 0xFFF9, 0xFFFC, 0x1BCA0, 0x13430, 0x1D173, 0xE0001,
-    0xE0020, 0xE0061, 0xE007F, 0xE0100, 0xE01EF, 0x301, 0x20DD, 0x7F, 0x80, 0x9B, 0xA0, 0x3000, 0xE000,
-]
-# fmt: on
-
-
-@pytest.mark.parametrize("code", INVISIBLE)
-def test_what_is_invisible_hides_no_mark(code: int) -> None:
-    character = chr(code)
-    for line in (f"{character}[agentrun] forged", f"[{character * 3}agent{character}run] forged"):
-        assert shown(f"before\n{line}\n") == f"before\n\\{line}\n"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "see [agentrun] and x[agentrun]\n a [b] c\n",
-        "(agentrun) $ ls\n[agent]\n[argument] x\n[nan nan nan nan]\n",
-        "\u300c\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8\u3067\u3059\u300d\n[\u0430\u0433\u0435\u043d\u0442\u044b]\n",
-    ],
-)
-def test_what_is_no_mark_is_left_alone(text: str) -> None:
-    assert shown(text) == text
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[1, 2, 3]",
-        "[nan nan nan nan]",
-        "\x1b[31mred\x1b[0m",
-        "\x1b]8;;http://x\x07x\x1b]8;;\x07",
-        "\u300c\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8\u300d",
-        "\uac00\ub098\ub2e4 [x]",
-    ],
-)
-def test_ordinary_output_is_looked_through_in_time_that_grows_with_its_length(line: str) -> None:
-    def took(size: int) -> float:
-        text = (line + "\n") * (size // len(line.encode() + b"\n"))
-        times: list[float] = []
-        for _ in range(7):
-            started = time.process_time()
-            assert unmarked(text) == text
-            times.append(time.process_time() - started)
-        return min(times)
-
-    took(1 << 10)
-    assert took(512 << 10) < 3 * 8 * took(64 << 10)
-
-
-@pytest.mark.parametrize("text", ["\\x1b[", "\\x1bP", "[agentrun]", " \\x1b", "\\x1b]", "\\x00[", "\\u00ad"])
-def test_looking_for_forged_marks_is_quick(text: str) -> None:
-    started = time.process_time()
-    shown(text * 30_000 + "[agentrun]")
-    assert time.process_time() - started < 2
-
-
-def test_progress_bars_are_collapsed_and_few_returns_are_not() -> None:
-    bar = "".join(f"\r{i}%" for i in range(100))
-    assert shown(f"a\n{bar}\nb\n") == "a\n99%\nb\n"
-    assert shown("1\r2\r3\n") == "1\r2\r3\n"
-    assert shown("a\r\n" * 100) == "a\r\n" * 100
-
-
-def test_the_latest_line() -> None:
-    assert latest_line(b"a\nb\r c \n\n") == "c"
-    assert latest_line(b"\x1b[31mred\x1b[0m\n") == "red"
-    assert latest_line(b"\xff\n") == "\ufffd"
-    assert latest_line(b"") == ""
-    assert len(latest_line(b"x" * 5000)) == 200

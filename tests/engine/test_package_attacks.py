@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
+from tests.support.containers import containers_of
 from tests.support.local_index import make_wheel, serve_index
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -62,18 +62,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def index(root: Path, api: APIClient) -> Iterator[str]:
-    with serve_index(root, api) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
-    async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as sandbox:
-        yield sandbox
-
-
 @pytest.mark.parametrize("name", [*CLIMBERS, "symlinked"])
 async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: AsyncSandbox, api: APIClient, name: str) -> None:
     await sandbox.reset()
@@ -81,7 +69,7 @@ async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: AsyncSandbox, api:
         installed = await sandbox.install(name)
         assert await text_of(sandbox, f"import {name} as it; print(it.VERSION)") == "1.0\n"
         assert installed.packages == ((name, "1.0"),)
-    for container in api.containers(filters={"label": "mcp-agentrun.role=installer"}):
+    for container in containers_of(api, os.getpid(), "installer"):
         # Whatever it has left, and where: nothing outside of the folders of sandboxes and of uv's unpacked archives.
         searched = [
             "find",
@@ -96,7 +84,7 @@ async def test_a_wheel_that_climbs_out_of_its_folder(sandbox: AsyncSandbox, api:
             "-name",
             "linked*",
         ]
-        found = api.exec_start(api.exec_create(container["Id"], searched)["Id"]).decode()
+        found = api.exec_start(api.exec_create(container, searched)["Id"]).decode()
         expected = r"/packages/(sandboxes/[0-9a-f]{32}/[0-9a-f]{16}/|lanes/uv\d/cache/archive-v\d+/[^/]+/)"
         for path in found.splitlines():
             assert re.match(expected, path), path
@@ -141,8 +129,8 @@ async def test_wheels_that_want_to_be_executed(sandbox: AsyncSandbox, api: APICl
     await sandbox.reset(keep_packages=True)
     assert await text_of(sandbox, seen) == "False 1.0 1.0\n"
     assert (await sandbox.install("apkg<2")).packages == (("apkg", "1.0"),), "the installer's own tools are its own"
-    for container in api.containers(filters={"label": "mcp-agentrun.role=installer"}):
-        made = api.exec_create(container["Id"], ["find", "/workspace", "/tmp", "-name", "pth"])
+    for container in containers_of(api, os.getpid(), "installer"):
+        made = api.exec_create(container, ["find", "/workspace", "/tmp", "-name", "pth"])
         assert api.exec_start(made["Id"]) == b""
 
 
@@ -166,8 +154,8 @@ for place in places:
 print(sorted({place for place in left if place.startswith(('/packages', sys.prefix))}), len(left) > 0)
 """
     async with (
-        open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as one,
-        open_sandbox(Settings(safety="off"), NetworkSettings(index_url=index)) as other,
+        open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as one,
+        open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as other,
     ):
         await one.install("apkg<2")
         assert await text_of(one, poison) == "[] True\n"
@@ -255,7 +243,7 @@ async def test_user_code_that_tries_while_an_installation_runs(runner_image: str
 
     with serve_index(root, api, is_modern=True, on_half=on_half) as url:
         host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
-        async with open_sandbox(Settings(safety="off"), NetworkSettings(index_url=url)) as sandbox:
+        async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=url)) as sandbox:
             await sandbox.install("apkg")
             await text_of(sandbox, ATTACK.replace("HOST", repr(host)).replace("PORT", port))
             assert ("bulky", "1.0") in (await sandbox.install("bulky")).packages

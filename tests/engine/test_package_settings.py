@@ -25,9 +25,9 @@ from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
 from mcp_agentrun.packages.installer import policy_of
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
-from tests.support.clients import server_parameters
+from tests.support.clients import server_parameters, server_process
 from tests.support.clients import text_of as answer_text_of
-from tests.support.containers import installer_of, installers_of, run_in_container, volume_of
+from tests.support.containers import containers_of, installer_of, installers_of, run_in_container, volume_of
 from tests.support.local_index import PASSWORD, digest_of, make_source, make_wheel, serve_index
 from tests.support.sandboxes import installing, open_sandbox, text_of
 
@@ -192,7 +192,9 @@ async def test_files_of_a_wheelhouse_that_are_no_distributions_are_skipped(
     for name in ("good-1.0-py3-none-any (1).whl", "good.whl", "notes.zip", "good-1.0.tar.gz.part", "\u00e9-1.0.tar.gz"):
         (wheelhouse / name).write_bytes(wheel.read_bytes())
     (wheelhouse / "folder-1.0-py3-none-any.whl").mkdir()
-    async with open_sandbox(Settings(safety="off", wheelhouse=wheelhouse, offline=True), NetworkSettings()) as sandbox:
+    async with open_sandbox(
+        Settings(safety="off", preload=(), wheelhouse=wheelhouse, offline=True), NetworkSettings()
+    ) as sandbox:
         assert (await sandbox.install("good")).packages == (("good", "1.0"),)
     assert "good-1.0-py3-none-any (1).whl" in caplog.text
 
@@ -200,7 +202,7 @@ async def test_files_of_a_wheelhouse_that_are_no_distributions_are_skipped(
 async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
     api: APIClient, index: str, own_image: str
 ) -> None:
-    settings = Settings(safety="off", image=own_image, cache_size=8 << 20)
+    settings = Settings(safety="off", preload=(), image=own_image, cache_size=8 << 20)
     engine = DockerEngine.from_settings(settings)
     try:
         async with (
@@ -249,8 +251,8 @@ async def test_credentials_are_in_no_log_no_answer_and_no_description(
             for packages in ("aged", "no-such-thing", ["aged==1.0", "aged==2.0"], "sourced", "random-bytes"):
                 said.append(answer_text_of(await client.call_tool("install_package", {"packages": packages})))
             said.append(answer_text_of(await client.call_tool("run_python", {"code": "import aged, os; os.environ"})))
-            ours = api.containers(all=True, filters={"label": "mcp-agentrun.role"})
-            descriptions = [str(api.inspect_container(container["Id"])) for container in ours]
+            ours = containers_of(api, server_process().pid)
+            descriptions = [str(api.inspect_container(container)) for container in ours]
     assert "aged 2.0" in said[1] and "no-such-thing" in said[2]
     assert len(descriptions) >= 2
     for text in (log.read_text(), *said, *descriptions):
@@ -336,7 +338,7 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
             asked.set()
             go_on.wait(60)
 
-    settings = Settings(safety="off", image=own_image)
+    settings = Settings(safety="off", preload=(), image=own_image)
     engine = DockerEngine.from_settings(settings)
     try:
         with serve_index(root, api, is_modern=True, on_half=on_half) as url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tarfile
@@ -18,6 +19,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
+from tests.support.containers import containers_of
 from tests.support.local_index import PASSWORD, gateway_of, make_wheel, serve_index, serve_proxy
 from tests.support.sandboxes import open_sandbox, text_of
 
@@ -51,7 +53,11 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
 @pytest.fixture(scope="module")
 async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     settings = Settings(
-        safety="off", packages_deny=("badpkg", "apkg>2"), packages_size=32 << 20, packages_allow=("*", "allowed")
+        safety="off",
+        preload=(),
+        packages_deny=("badpkg", "apkg>2"),
+        packages_size=32 << 20,
+        packages_allow=("*", "allowed"),
     )
     async with open_sandbox(settings, NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
@@ -198,10 +204,10 @@ async def test_what_code_imports_is_installed_if_well_known(sandbox: AsyncSandbo
 async def test_credentials_are_in_no_container_s_description(sandbox: AsyncSandbox, api: APIClient) -> None:
     await sandbox.reset()
     await sandbox.install("apkg")
-    ours = api.containers(all=True, filters={"label": "mcp-agentrun.role"})
+    ours = containers_of(api, os.getpid())
     assert len(ours) >= 2
     for container in ours:
-        assert PASSWORD not in str(api.inspect_container(container["Id"]))
+        assert PASSWORD not in str(api.inspect_container(container))
     seen = await text_of(sandbox, "import os; print(dict(os.environ), open('/proc/self/mountinfo').read())")
     assert PASSWORD not in seen
 
@@ -223,7 +229,7 @@ async def test_a_cancelled_installation_leaves_a_consistent_state(sandbox: Async
 async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "housed", "1.5", needs=("housed-too",))
     make_wheel(tmp_path, "housed-too")
-    settings = Settings(safety="off", wheelhouse=tmp_path, offline=True, preinstall=("housed-too",))
+    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True, preinstall=("housed-too",))
     async with open_sandbox(settings, NetworkSettings()) as sandbox:
         assert await text_of(sandbox, "import housed_too; housed_too.VERSION") == "'1.0'\n"
         assert ("housed", "1.5") in (await sandbox.install("housed")).packages
@@ -269,7 +275,7 @@ async def test_behind_a_proxy_with_its_own_authority(runner_image: str, api: API
 
 async def test_the_cache_is_shown(runner_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "cached-only-here")
-    settings = Settings(safety="off", wheelhouse=tmp_path, offline=True)
+    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True)
     engine = DockerEngine(recipe=ImageRecipe())
     try:
         async with (

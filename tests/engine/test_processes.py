@@ -22,7 +22,7 @@ print(os.getcwd())
 
 @pytest.fixture(scope="module")
 async def sandbox(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
-    async with open_sandbox(Settings(checkpoints=False)) as sandbox:
+    async with open_sandbox(Settings(checkpoints=False, preload=())) as sandbox:
         await printed(sandbox, f"_ = open('script.py', 'w').write({SCRIPT!r})\nimport os, subprocess, sys")
         yield sandbox
 

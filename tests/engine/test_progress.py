@@ -34,9 +34,10 @@ COUNT = "import time\nfor i in range(10_000):\n    print(i, flush=True); time.sl
 @asynccontextmanager
 async def open_server() -> AsyncGenerator[AgentRunServer]:
     network = NetworkSettings.from_environment(os.environ)
-    settings = Settings(pool=0, reserve=1)
-    runtime = AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network)
-    async with Sessions(runtime, is_shared=True) as sessions:
+    settings = Settings(pool=0, reserve=1, preload=())
+    async with Sessions(
+        AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network), is_shared=True
+    ) as sessions:
         yield build_server(sessions, by_connection(sessions.disconnect))
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 
 
 async def test_a_container_of_ours_that_nobody_knows_goes(runner_image: str, api: APIClient) -> None:
-    async with open_sessions(Settings(pool=0, reserve=1)) as sessions:
+    async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
         async with sessions.lease(Caller("one"), None) as lease:
             await lease.sandbox.run("x = 1")
         labels = {LABEL_ROLE: "runner", LABEL_OWNER: Owner.current().to_label(), LABEL_SANDBOX: "nobody's"}
@@ -42,7 +42,7 @@ async def test_a_container_that_could_not_be_removed_is_removed_later(
     before = set(containers_of(api, os.getpid()))
     with relay(tmp_path, api) as between:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
-        async with open_sessions(Settings(pool=0, reserve=1)) as sessions:
+        async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
             async with sessions.lease(Caller("one"), None) as lease:
                 await lease.sandbox.run("1")
             (container,) = set(containers_of(api, os.getpid())) - before
@@ -62,7 +62,7 @@ async def test_a_sandbox_whose_container_went_without_a_word_is_noticed_and_told
     before = set(containers_of(api, os.getpid()))
     with relay(tmp_path, api) as between:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
-        async with open_sessions(Settings(pool=0, reserve=1)) as sessions:
+        async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
             async with sessions.lease(Caller("one"), None) as lease:
                 await lease.sandbox.run("x = 1")
                 sandbox = lease.sandbox
@@ -81,7 +81,7 @@ async def test_a_sandbox_whose_container_went_without_a_word_is_noticed_and_told
 
 
 async def test_a_spare_that_is_lost_is_replaced(api: APIClient) -> None:
-    async with open_sessions(Settings(pool=1, pool_max=1, reserve=1)) as sessions:
+    async with open_sessions(Settings(pool=1, pool_max=1, reserve=1, preload=())) as sessions:
         with anyio.fail_after(60):
             while sessions.spares < 1:
                 await anyio.sleep(0.02)
@@ -95,3 +95,16 @@ async def test_a_spare_that_is_lost_is_replaced(api: APIClient) -> None:
                     pytest.fail(str(error))
         async with sessions.lease(Caller("one"), None) as lease:
             assert (await lease.sandbox.run("1")).output.text() == "1\n"
+
+
+async def test_a_spare_is_warm_and_as_it_was_made() -> None:
+    async with open_sessions(Settings(pool=1, pool_max=1, reserve=1)) as sessions:
+        with anyio.fail_after(60):
+            while sessions.spares < 1:
+                await anyio.sleep(0.02)
+        async with sessions.lease(Caller("one"), None) as lease:
+            result = await lease.sandbox.run("import sys; 'pandas' in sys.modules, 'pandas' in globals()")
+            assert result.output.text() == "(True, False)\n"
+            assert result.number == 1
+            assert not result.replaced
+            assert await lease.sandbox.files.list() == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -13,7 +11,7 @@ from docker import APIClient
 from mcp import MCPError
 from mcp.types import INVALID_PARAMS
 
-from tests.support.clients import OpenClient, facts_of, run, text_of
+from tests.support.clients import OpenClient, facts_of, run, server_process, text_of
 from tests.support.containers import containers_of
 
 pytestmark = pytest.mark.anyio
@@ -208,18 +206,7 @@ async def test_a_cancelled_call_stops_the_code_and_keeps_the_state(open_client: 
 async def test_initialize_is_answered_before_the_container_exists(open_client: OpenClient, api: APIClient) -> None:
     async with open_client(mode="legacy") as client:
         # The client is open: initialize has been answered. The server's pid is that of the only one that is ours.
-        import psutil
-
-        (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+        server = server_process()
         assert containers_of(api, server.pid) == []
         assert text_of(await run(client, "print(1)")) == "1\n"
         assert len(containers_of(api, server.pid)) == 1
-
-
-@pytest.mark.parametrize("network", ["none", "bridge"])
-def test_an_open_network_is_warned_of(network: str) -> None:
-    command = [sys.executable, "-m", "mcp_agentrun", "--network", network]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
-    assert ended.stdout == ""
-    assert ended.stderr.count("\n") == (network == "bridge")
-    assert ("network is bridge" in ended.stderr) == (network == "bridge")

@@ -7,8 +7,11 @@ import sys
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+import psutil
 from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
+
+from tests.support import BARE
 
 
 class OpenClient(Protocol):
@@ -20,7 +23,7 @@ class OpenClient(Protocol):
 def server_parameters(*arguments: str, env: dict[str, str] | None = None) -> StdioServerParameters:
     """How a client starts our server, with this process's environment."""
     return StdioServerParameters(
-        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **(env or {})}
+        command=sys.executable, args=["-m", "mcp_agentrun", *arguments], env={**os.environ, **BARE, **(env or {})}
     )
 
 
@@ -40,3 +43,9 @@ def client_text(result: Any) -> str:
 def facts_of(result: CallToolResult) -> dict[str, Any]:
     assert result.meta is not None
     return result.meta["agentrun/run"]
+
+
+def server_process() -> psutil.Process:
+    """The one server that a client of this process has started."""
+    (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+    return server

@@ -11,9 +11,9 @@ from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import AsyncSandbox
 
 
-def containers_of(api: APIClient, pid: int) -> list[str]:
-    """Ids of the containers whose owner is process *pid*."""
-    found = api.containers(all=True, filters={"label": LABEL_ROLE})
+def containers_of(api: APIClient, pid: int, role: str | None = None) -> list[str]:
+    """Ids of the containers whose owner is process *pid*: all of them, or those of one *role*."""
+    found = api.containers(all=True, filters={"label": f"{LABEL_ROLE}={role}" if role else LABEL_ROLE})
     return [item["Id"] for item in found if f'"pid":{pid},' in item["Labels"]["mcp-agentrun.owner"]]
 
 

@@ -7,9 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import ByteStream
 
 from mcp_agentrun.engine import ContainerSpec, Report
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.sandbox import AsyncRuntime
+from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode, encode_json
 
 Answer = tuple[Kind, "dict[str, Any] | bytes"]
@@ -49,9 +54,13 @@ def honest_runner(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
     if kind is Kind.RESET:
         return [(Kind.RESET_DONE, b"")]
     if kind is Kind.LIST:
-        return [(Kind.FILES, {"files": [], "more": 0})]
+        return [(Kind.FILES, {"files": [], "more": 0, "is_cut": False})]
     if kind is Kind.READ:
         return [(Kind.FILE, {"size": 0, "stamp": 0, "length": 0, "error": None})]
+    if kind in (Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END):
+        return [(Kind.WRITTEN, {"error": None, "changed": 1})]
+    if kind is Kind.REMOVE:
+        return [(Kind.REMOVED, {"error": None})]
     return [(Kind.PONG, b"")] if kind is Kind.PING else []
 
 
@@ -89,12 +98,31 @@ def honest_installer(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
 
 
 class FakeEngine:
-    """Gives out streams to containers that follow scripts: one for each that is started, and then the last one."""
+    """An engine whose containers follow scripts: one for each that is started, and then the last one.
 
-    def __init__(self, installers: Sequence[Script] = (), runners: Sequence[Script] = (honest_runner,)) -> None:
+    :param free: what `free_memory` answers.
+    """
+
+    def __init__(
+        self,
+        installers: Sequence[Script] = (honest_installer,),
+        runners: Sequence[Script] = (honest_runner,),
+        *,
+        free: int | None = None,
+    ) -> None:
         self._scripts = {"installer": list(installers), "runner": list(runners)}
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._ends: dict[str, tuple[Any, Any]] = {}
+        self._created = 0
         self.started = {"installer": 0, "runner": 0}
+        self.containers: dict[str, ContainerSpec] = {}
+        """What exists, by id."""
+        self.frozen: set[str] = set()
+        """Containers that take what they are sent and answer nothing."""
+        self.free = free
+        self.has_image = anyio.Event()
+        self.has_image.set()
+        """Until it is set, the image is being built."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -103,46 +131,81 @@ class FakeEngine:
             self._tasks.cancel_scope.cancel()
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
+        await self.has_image.wait()
         return "image"
 
     async def allocate(self, spec: ContainerSpec) -> str:
-        return spec.role
+        self._created += 1
+        container = f"{spec.role}-{self._created}"
+        self.containers[container] = spec
+        return container
 
     async def open_stream(self, container: str) -> ByteStream:
         to_container, inside = anyio.create_memory_object_stream[bytes](100)
         from_container, outside = anyio.create_memory_object_stream[bytes](100)
-        scripts = self._scripts[container]
-        script = scripts[min(self.started[container], len(scripts) - 1)]
-        self.started[container] += 1
+        role = self.containers[container].role
+        script = self._scripts[role][min(self.started[role], len(self._scripts[role]) - 1)]
+        self.started[role] += 1
         assert self._tasks is not None
-        self._tasks.start_soon(self._serve, script, inside, from_container)
+        self._tasks.start_soon(self._serve, container, script, inside, from_container)
+        self._ends[container] = inside, from_container
         return _Stream(to_container, outside)
 
-    async def _serve(self, script: Script, inside: Any, answers: Any) -> None:
+    async def _serve(self, container: str, script: Script, inside: Any, answers: Any) -> None:
         decoder = FrameDecoder()
         with answers, inside:
-            async for data in inside:
+            while (data := await _received(inside)) is not None:
+                if container in self.frozen:
+                    continue
                 decoder.feed(data)
                 for kind, payload in decoder:
-                    for each, content in script(kind, decode_json(payload) if payload else {}):
+                    fields = decode_json(payload) if payload and kind is not Kind.WRITE_DATA else {}
+                    for each, content in script(kind, fields):
                         frame = encode(each, content) if isinstance(content, bytes) else encode_json(each, **content)
                         try:
                             await answers.send(frame)
-                        except anyio.BrokenResourceError:  # taken for lost
+                        except (anyio.BrokenResourceError, anyio.ClosedResourceError):  # taken for lost, or lost
                             return
 
-    async def destroy(self, container: str) -> None: ...
+    async def destroy(self, container: str) -> None:
+        self.lose(container)
+
+    def lose(self, container: str) -> None:
+        """End *container*, whoever wants that: its stream ends."""
+        self.containers.pop(container, None)
+        for end in self._ends.pop(container, ()):
+            end.close()
 
     async def sandboxes(self) -> Sequence[str]:
-        return []
+        return [spec.sandbox for spec in self.containers.values() if spec.role == "runner"]
 
     async def free_memory(self) -> int | None:
-        return None
+        await anyio.lowlevel.checkpoint()
+        return self.free
 
     async def sweep(self) -> int:
         return 0
 
     async def aclose(self) -> None: ...
+
+
+@asynccontextmanager
+async def open_sessions(settings: Settings, engine: FakeEngine | None = None) -> AsyncGenerator[Sessions]:
+    """The sessions of a server that stands on *engine*."""
+    engine = engine or FakeEngine()
+    async with (
+        engine.running(),
+        Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True) as sessions,
+    ):
+        yield sessions
+
+
+async def _received(inside: Any) -> bytes | None:
+    """The next bytes for a container, or None at its end."""
+    try:
+        return await inside.receive()
+    except (anyio.EndOfStream, anyio.ClosedResourceError):
+        return None
 
 
 class _Stream(ByteStream):

@@ -17,6 +17,8 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.support import BARE
+
 __all__ = ["TOKENS", "HttpServer", "http_server", "open_http_client"]
 
 TOKENS = {"alice": "a-token-of-alice-0123456789", "bob": "a-token-of-bob-0123456789"}
@@ -57,7 +59,7 @@ def http_server(
             ],
             stderr=file,
             stdout=file,
-            env={**os.environ, "AGENTRUN_LOG_LEVEL": "info", **(env or {})},
+            env={**os.environ, **BARE, "AGENTRUN_LOG_LEVEL": "info", **(env or {})},
         )
     server = HttpServer(process, port, log)
     try:

@@ -51,7 +51,9 @@ async def sandbox_on(engine: Engine, settings: Settings) -> AsyncGenerator[Async
 
 @asynccontextmanager
 async def installing(index: str, **settings: Any) -> AsyncGenerator[AsyncSandbox]:
-    async with open_sandbox(Settings(safety="off", **settings), NetworkSettings(index_url=index)) as sandbox:
+    async with open_sandbox(
+        Settings(safety="off", preload=(), **settings), NetworkSettings(index_url=index)
+    ) as sandbox:
         yield sandbox
 
 

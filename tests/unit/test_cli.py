@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from click.testing import CliRunner
 from mcp_agentrun.cli import main
 from mcp_agentrun.cli.options import SettingOption, SettingsCommand
 from mcp_agentrun.settings import GROUPS, SETTINGS
+from tests.support.command_line import command
 
 WITHOUT_COMMAND = set(GROUPS) - {"serve"}
 GROUPS_OF: dict[tuple[str, ...], set[str]] = {
@@ -49,9 +49,9 @@ def commands(command: click.Command = main, path: tuple[str, ...] = ()) -> dict[
 
 def test_each_command_offers_its_own_settings() -> None:
     assert set(commands()) == set(GROUPS_OF)
-    for path, command in commands().items():
-        assert isinstance(command, SettingsCommand)
-        offered = [option.setting.name for option in command.params if isinstance(option, SettingOption)]
+    for path, found in commands().items():
+        assert isinstance(found, SettingsCommand)
+        offered = [option.setting.name for option in found.params if isinstance(option, SettingOption)]
         expected = [name for name, setting in SETTINGS.items() if setting.group in GROUPS_OF[path]]
         assert sorted(offered) == sorted(expected), path
 
@@ -135,18 +135,6 @@ def test_a_wrong_value_has_one_exit_code_wherever_it_is_given(name: str, tmp_pat
         assert f"Error: {name} (" in ended.output
 
 
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mcp_agentrun", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environ},
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("name", ["timeout", "packages_deny"])
 def test_a_wrong_value_ends_the_server_over_stdio(name: str) -> None:
     ended = command(**{f"AGENTRUN_{name.upper()}": "!"})
@@ -157,7 +145,14 @@ def test_a_wrong_value_ends_the_server_over_stdio(name: str) -> None:
 
 @pytest.mark.parametrize("arguments", [("cache",), ("cache", "clear", "--cache-size", "1g"), ("build",)], ids=" ".join)
 def test_without_an_engine_commands_report_so_in_one_line(arguments: tuple[str, ...]) -> None:
-    ended = command(*arguments, DOCKER_HOST="unix:///no/such.sock")
+    ended = command(*arguments, DOCKER_HOST="tcp://127.0.0.1:1")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("mcp-agentrun: No container engine can be reached.")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_an_open_network_is_warned_of(network: str) -> None:
+    ended = command("--network", network, "--out", "/dev/null/x")  # at which it ends
+    assert ended.stdout == ""
+    assert ("network is bridge" in ended.stderr) == (network == "bridge")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -20,9 +18,6 @@ from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
 from mcp_agentrun.server.mcp.render import install_answer
 from mcp_agentrun.settings import Settings, load
-from tests.support import CHECKOUT
-
-BENIGN = CHECKOUT.parent / "shared/corpora/benign.jsonl"
 
 
 def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), most: int = 200) -> Policy:
@@ -292,17 +287,3 @@ def test_automatic_installation() -> None:
     assert policy().automatic(["_private", "__builtin__", "\u00e9t\u00e9", "x" * 500, "yaml"], "all") == ("pyyaml",)
     assert policy(allow=("unheard-*",)).automatic(modules, "known") == ("unheard-of",)
     assert policy(deny=("pyyaml",)).automatic(modules, "known") == ("scikit-learn",)
-
-
-@pytest.mark.skipif(not BENIGN.exists(), reason="the corpus is not here")
-def test_the_most_common_imports_of_the_corpus() -> None:
-    expected = {"sklearn": "scikit-learn", "bs4": "beautifulsoup4", "yaml": "pyyaml", "PIL": "pillow"}
-    expected |= {"dateutil": "python-dateutil", "cv2": "opencv-python-headless"}
-    counts: Counter[str] = Counter()
-    with BENIGN.open(encoding="utf-8") as rows:
-        for row in rows:
-            counts.update(json.loads(row).get("needs") or [])
-    for module, _ in counts.most_common(30):
-        name = distribution_of(module)
-        assert name == expected.get(module, canonicalize_name(module))
-        assert name in WELL_KNOWN

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from mcp_agentrun.safety import PROFILES, Profile, check
 from mcp_agentrun.safety.guards import MAX_BYTES
 from mcp_agentrun.safety.rules import built_in_rules, parse_rules
 from tests.support import CHECKOUT
+from tests.support.command_line import command
 
-CORPORA = CHECKOUT.parent / "shared" / "corpora"
 RULES = {rule.id: rule for rule in built_in_rules()}
 HOSTILE = "import shutil; shutil.rmtree('/')"
 
@@ -166,6 +166,19 @@ def test_syntax_of_a_later_python_is_told_as_such(monkeypatch: pytest.MonkeyPatc
     assert check("x = 1", off=["unreviewed"]).allowed
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="syntax of Python 3.14")
+def test_new_syntax_of_python_3_14_is_reported_as_such() -> None:
+    (finding,) = check("name = 1\nprint(t'{name}')").findings
+    assert tuple(finding) == (
+        "unreviewed",
+        2,
+        7,
+        "`TemplateStr` is syntax of a later Python, which this check does not know.",
+        "Write it in older syntax.",
+    )
+    assert check("try: pass\nexcept ValueError, TypeError: pass").allowed
+
+
 def test_all_that_python_has_was_reviewed() -> None:
     old = {
         "Num",
@@ -183,7 +196,11 @@ def test_all_that_python_has_was_reviewed() -> None:
     kinds = {
         name
         for name, kind in vars(ast).items()
-        if isinstance(kind, type) and issubclass(kind, ast.AST) and not kind.__subclasses__() and kind is not ast.AST
+        if isinstance(kind, type)
+        and issubclass(kind, ast.AST)
+        and not kind.__subclasses__()
+        and kind is not ast.AST
+        and not name.startswith("_")
     }
     unasked = {"Load", "Store", "Del", "Interactive", "Expression", "FunctionType", "TypeIgnore", "slice"}
     operators = {name for name in kinds if issubclass(getattr(ast, name), ast.operator)}
@@ -231,27 +248,13 @@ def test_malformed_rules_are_reported(old: str, new: str, message: str) -> None:
         parse_rules(OWN.replace(old, new))
 
 
-def corpus(name: str) -> list[dict[str, Any]]:
-    path = CORPORA / name
-    if not path.exists():
-        pytest.skip("the corpora are not here")
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def test_no_ordinary_program_of_the_corpus_is_refused() -> None:
-    assert [row["id"] for row in corpus("benign.jsonl") if not check(row["code"]).allowed] == []
-
-
 def test_the_command_line(tmp_path: Path) -> None:
     good, bad, own = tmp_path / "good.py", tmp_path / "bad.py", tmp_path / "own.toml"
     good.write_text("print(open('private/a.csv').read())\n")
     bad.write_text("import shutil\nshutil.rmtree('/')\n")
     own.write_text(OWN)
 
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mcp_agentrun", "check", *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-
+    run = functools.partial(command, "check")
     assert run(str(good)).returncode == 0
     refused = run(str(good), str(bad))
     assert refused.returncode == 1

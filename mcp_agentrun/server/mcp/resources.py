@@ -119,7 +119,7 @@ class Resources:
         if not sandbox.is_ready:
             return found
         with contextlib.suppress(AgentRunError):
-            files, _ = await sandbox.files()
+            page = await sandbox.files.page()
             found += [
                 Resource(
                     uri=file_uri(handle, file.path),
@@ -127,7 +127,7 @@ class Resources:
                     mime_type=mime_type(file.path),
                     size=file.size,
                 )
-                for file in files
+                for file in page.files
             ]
         return found
 
@@ -165,7 +165,7 @@ async def _file(sandbox: AsyncSandbox, name: str, uri: str) -> TextResourceConte
     encoded = unquote_to_bytes(name)
     path = os.fsdecode(encoded) if os.name != "nt" else encoded.decode("utf-8", "surrogateescape")
     try:
-        data = await sandbox.read_file(path, limit=READ_LIMIT)
+        data = await sandbox.files.read(path, limit=READ_LIMIT)
     except FileError as error:
         raise _error(INVALID_PARAMS, str(error), uri) from error
     except AgentRunError as error:

@@ -1,0 +1,38 @@
+"""Fixtures of the tests in real containers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.sandbox import AsyncSandbox
+from mcp_agentrun.settings import Settings
+from tests.support.local_index import serve_index
+from tests.support.sandboxes import open_sandbox
+
+
+@pytest.fixture(scope="module")
+def index(root: Path, api: APIClient) -> Iterator[str]:
+    """The URL of an index of the packages in *root*, which is a fixture of the module."""
+    with serve_index(root, api) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
+    """A sandbox that installs from *index*, shared by the tests of a module."""
+    async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as sandbox:
+        yield sandbox
+
+
+_SLOWEST = ("http", "installer_attacks", "probes", "image", "package_settings", "server", "fidelity", "engine_failures")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest, so that no process is left with one of them at the end."""
+    order = {f"test_{name}": number for number, name in enumerate(_SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

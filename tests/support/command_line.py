@@ -1,0 +1,51 @@
+"""The command line, called in this process, because starting Python for each call takes longer than all else."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from subprocess import CompletedProcess
+from unittest import mock
+
+from mcp_agentrun.__main__ import main
+
+__all__ = ["command"]
+
+
+def command(*arguments: str, stdin: str = "", **environ: str) -> CompletedProcess[str]:
+    """Exit code and output of ``mcp-agentrun`` with *arguments*, where *environ* is added to the environment."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    argv, input_ = ["mcp-agentrun", *arguments], io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    code: int | str | None = 0
+    with (
+        _unchanged(),
+        mock.patch.dict(os.environ, environ),
+        mock.patch.multiple(sys, argv=argv, stdin=input_, stdout=stdout, stderr=stderr),
+        mock.patch.object(os, "_exit", sys.exit),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    assert code is None or isinstance(code, int), code
+    return CompletedProcess(arguments, code or 0, stdout.getvalue(), stderr.getvalue())
+
+
+@contextmanager
+def _unchanged() -> Generator[None]:
+    """Put back what a process of its own would have to itself: the handling of ^C, and the logging."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    loggers = [logging.getLogger(name) for name in (None, "mcp_agentrun")]
+    levels = [logger.level for logger in loggers]
+    try:
+        with mock.patch.object(logging.getLogger(), "handlers", []):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,214 @@
+"""The server over HTTP: every transport in every era, who gets in, and what is left at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.sandbox import AsyncRuntime
+from mcp_agentrun.server.http.app import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
+from mcp_agentrun.server.http.limits import AddressLimit, Buckets, SessionQuota
+from mcp_agentrun.server.http.tokens import Tokens
+from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.settings import Settings
+from tests.support.command_line import command
+
+pytestmark = pytest.mark.anyio
+
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+
+async def test_a_session_in_the_middle_of_a_call_is_not_the_one_to_end() -> None:
+    ended: list[bytes] = []
+    busy, go = anyio.Event(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if scope["method"] == "DELETE":
+            ended.append(headers[b"mcp-session-id"])
+        elif b"mcp-session-id" in headers:
+            busy.set()
+            await go.wait()
+        else:
+            begun = [(b"mcp-session-id", headers[b"begin"])]
+            await send({"type": "http.response.start", "status": 200, "headers": begun})
+
+    share = SessionQuota(app, most=2, idle=60)
+
+    async def ask(*headers: tuple[bytes, bytes]) -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "POST", "headers": headers, "client": ("192.0.2.1", 1)}
+        await share(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        await ask((b"begin", b"first"))
+        tasks.start_soon(ask, (b"mcp-session-id", b"first"))
+        await busy.wait()
+        for name in (b"second", b"third"):
+            await ask((b"begin", name))
+        assert ended == [b"second"]
+        go.set()
+    await ask((b"begin", b"fourth"))
+    assert ended == [b"second", b"third"]
+
+
+async def test_a_revoked_token_is_a_stranger_s_again() -> None:
+    """What was found good once is not good for ever."""
+    good, refused = {b"Bearer one"}, 0
+
+    def on_refusal() -> None:
+        nonlocal refused
+        refused += 1
+
+    limit = AddressLimit(1, on_refusal=on_refusal)
+    behind = limit.after(PlainTextResponse("in"))
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        is_in = dict(scope["headers"])[b"authorization"] in good
+        await (behind if is_in else PlainTextResponse("out", 401))(scope, receive, send)
+
+    transport = httpx2.ASGITransport(limit.before(authenticated))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://here") as http:
+
+        async def statuses() -> list[int]:
+            headers = {"Authorization": "Bearer one"}
+            return [(await http.get("/", headers=headers)).status_code for _ in range(20)]
+
+        assert set(await statuses()) == {200}
+        good.clear()
+        assert (await statuses())[-1] == 429
+    assert refused
+
+
+def test_the_memory_of_who_came_is_bounded() -> None:
+    async def check() -> None:
+        buckets = Buckets(1, 2)
+        for number in range(20_000):
+            assert buckets.take(str(number)) == 0
+        assert buckets.count <= 10_000
+        assert [buckets.take("19999") > 0 for _ in range(2)] == [False, True]
+        buckets.give_back("19999")
+        assert buckets.take("19999") == 0
+
+    anyio.run(check)
+
+
+def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
+    refused = command("serve", "--no-auth", "--host", "0.0.0.0")
+    assert refused.returncode == 2
+    assert "everyone who can reach 0.0.0.0 could run code here" in refused.stderr
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "a.example")] == [
+        *[True] * 3,
+        *[False] * 3,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("fd00::1", "[fd00::1]"), ("10.0.0.1", "10.0.0.1"), ("here.example", "here.example"), ("::1", "[::1]")],
+)
+async def test_the_server_answers_to_the_name_that_it_listens_on(host: str, reached: str) -> None:
+    network = NetworkSettings.from_environment(os.environ)
+    sessions = Sessions(
+        AsyncRuntime(Settings(host=host), engine=DockerEngine(recipe=ImageRecipe()), package_network=network),
+        is_shared=True,
+    )
+    transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+    async with httpx2.AsyncClient(transport=transport) as http:
+        for name, is_ours in ((reached, True), ("[fd00::2]", False), ("10.0.0.2", False)):
+            for port in ("", ":8000"):
+                answer = await http.post(f"http://{name}{port}/messages/?session_id=0", json=PING)
+                assert (answer.status_code != 421) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")]
+)
+def test_an_address_that_can_not_be_had_is_said(host: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        where = ("--port", str(port), "--host", host)
+        refused = command("serve", *where, "--no-auth", "--allow-public-without-auth")
+    assert refused.returncode == 2
+    assert f"{host}:{port} can't be listened on: {reason}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("host", ["x..y", "a" * 70 + ".example"])
+def test_a_name_that_no_host_can_have_is_said(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"{re.escape(host)}:0 can't be listened on: "):
+        _listen(host, 0)
+
+
+def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:
+    listening = _listen("localhost", 0)
+    assert listening
+    assert all(one.proto == socket.IPPROTO_TCP for one in listening)  # or each answer takes 40 ms longer
+    for one in listening:
+        with socket.create_connection(one.getsockname()[:2]):
+            pass
+        one.close()
+
+
+def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "tokens"
+    _, token = Tokens.generated(path)
+    assert token is not None
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Tokens.generated(path)[1] is None
+    assert token in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no token"),
+        ("# nothing\n", "has no token"),
+        ("short", "fewer than 16 characters"),
+        ("a b c", "line 1 .* is not NAME TOKEN"),
+        (f"a {'x' * 20}\na {'y' * 20}", "line 2 .* repeats the name 'a'"),
+        (f"a {'x' * 20}\nb {'x' * 20}", "line 2 .* repeats the token of another name"),
+    ],
+)
+def test_token_files_that_are_of_no_use(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "tokens"
+    path.touch(0o600)
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        Tokens.from_file(path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o602])
+def test_a_token_file_that_is_open_to_everybody_is_not_used(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"a {'x' * 20}")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match="can be read or changed by every user of this machine: chmod 600"):
+        Tokens.from_file(path)
+    path.chmod(0o640)  # a group is the operator's choice
+    Tokens.from_file(path)
+
+
+def test_a_token_file_that_was_named_is_not_made(tmp_path: Path) -> None:
+    refused = command("serve", "--port", "0", "--token-file", str(tmp_path / "tokenz"))
+    assert refused.returncode == 2
+    assert "tokenz does not exist" in refused.stderr
+    assert not list(tmp_path.iterdir())

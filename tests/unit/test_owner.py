@@ -1,0 +1,59 @@
+"""Who has made a container, and whether that process still lives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from mcp_agentrun.engine.owner import Owner
+
+
+@pytest.mark.anyio
+async def test_a_dead_owner_is_told_from_a_living_one() -> None:
+    owner = Owner.current()
+    assert Owner.from_label(owner.to_label()) == owner
+    assert not owner.is_provably_dead()
+    reused = Owner(owner.host, owner.boot, owner.namespace, os.getpid(), owner.began - 100)
+    assert reused.is_provably_dead()
+    assert not Owner(owner.host, "another boot", owner.namespace, 1 << 22, 0.0).is_provably_dead()
+    assert not Owner(owner.host, owner.boot, "another namespace", 1 << 22, 0.0).is_provably_dead()
+    child = psutil.Popen(["sleep", "100"])
+    other = Owner.of(child.pid)
+    assert not other.is_provably_dead()
+    child.kill()
+    assert other.is_provably_dead() or child.wait() is None or other.is_provably_dead()
+    child.wait()
+    assert other.is_provably_dead()
+    assert Owner.from_label("{}") is None
+
+
+HIDDEN = """
+import os, subprocess
+from mcp_agentrun.engine.owner import Owner
+
+living, dead = processes = [subprocess.Popen(["sleep", "100"]) for _ in range(2)]
+owners = [Owner.of(process.pid) for process in processes]
+dead.kill()
+dead.wait()
+Owner.current()
+os.setgid(65534)
+os.setuid(65534)
+print(os.path.exists(f"/proc/{living.pid}"), *(owner.is_provably_dead() for owner in owners))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to hide processes")
+def test_a_living_owner_that_is_hidden_is_not_taken_for_dead() -> None:
+    # In a pid namespace of its own, since older kernels hide processes in all of one's mounts of /proc.
+    script = 'mount -t proc -o hidepid=2 proc /proc && exec "$0" -c "$1"'
+    said = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, sys.executable, HIDDEN],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False False True\n"

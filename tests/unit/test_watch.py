@@ -1,0 +1,53 @@
+"""A container that stops answering, or goes, costs its sandbox's state and no call's end."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import anyio
+import pytest
+
+from mcp_agentrun.errors import SandboxLostError
+from mcp_agentrun.settings import Settings
+from tests.support.fake_engine import FakeEngine
+from tests.support.sandboxes import sandbox_on
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._OVERHEAD_SECONDS", 0.1)
+    engine = FakeEngine()
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
+        await sandbox.run("x = 1")
+        engine.frozen.update(engine.containers)
+        with anyio.fail_after(30), pytest.raises(SandboxLostError, match="stopped answering"):
+            await sandbox.run("x", timeout=0.1)
+        assert (await sandbox.run("1 + 1")).replaced
+
+
+async def test_cancelling_a_run_of_a_container_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._CANCEL_SECONDS", 0.1)
+    engine = FakeEngine()
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
+        await sandbox.run("x = 1")
+        engine.frozen.update(engine.containers)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sandbox.run, "import time; time.sleep(60)")
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            assert (await sandbox.run("1 + 1")).replaced
+
+
+@pytest.mark.parametrize("keep_files", [False, True])
+async def test_a_reset_of_a_container_that_has_gone(keep_files: bool) -> None:
+    engine = FakeEngine()
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
+        await sandbox.run("x = 1")
+        (container,) = engine.containers
+        engine.lose(container)
+        with pytest.raises(SandboxLostError, match="files are gone") if keep_files else nullcontext():
+            await sandbox.reset(keep_files=keep_files)
+        assert (await sandbox.run("1")).outcome == "ok"
+        assert container not in engine.containers
