@@ -34,7 +34,18 @@ if TYPE_CHECKING:
     )
     from .packages.installer import Installed
     from .safety import Finding
-    from .sandbox import AsyncRuntime, AsyncSandbox, FileChange, Outcome, Output, Picture, Result, RunError, State
+    from .sandbox import (
+        AsyncRuntime,
+        AsyncSandbox,
+        FileChange,
+        FileInfo,
+        Outcome,
+        Output,
+        Picture,
+        Result,
+        RunError,
+        State,
+    )
     from .settings import Settings, load
 
     __version__ = version("mcp-agentrun")
@@ -47,6 +58,7 @@ __all__ = [
     "EngineError",
     "FileChange",
     "FileError",
+    "FileInfo",
     "Finding",
     "ImageError",
     "InstallError",

@@ -4,7 +4,7 @@
      ├── SettingsError           a setting is unknown, malformed or contradicts another
      ├── ProtocolError           bytes on a stream are not the frames they must be
      ├── InvalidRequestError     an argument of the call is invalid: change the request
-     ├── FileError               a file of the workspace can't be read or written
+     ├── FileError               a file of the workspace can't be read, written, listed or removed
      ├── InstallError            packages could not be installed
      └── UnavailableError        not the code's fault; the same call may succeed later
           ├── BusyError          too many calls are waiting for the sandbox
@@ -19,11 +19,14 @@ in attributes. A failure of user code is no error but a `Result`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
     "AgentRunError",
     "BusyError",
     "EngineError",
     "FileError",
+    "FileReason",
     "ImageError",
     "InstallError",
     "InvalidRequestError",
@@ -60,8 +63,42 @@ class InvalidRequestError(AgentRunError):
         self.limit = limit
 
 
+FileReason = Literal[
+    "missing",
+    "outside",
+    "name",
+    "link",
+    "folder",
+    "not_a_folder",
+    "not_a_file",
+    "denied",
+    "read_only",
+    "full",
+    "memory",
+    "too_large",
+    "too_many",
+    "sparse",
+    "busy",
+    "changed",
+    "failed",
+]
+"""Why a file can't be accessed. ``outside`` and ``name`` are about its path, ``link`` and ``not_a_folder`` about a part
+of that; ``full`` and ``memory`` are limits of the sandbox; ``busy`` and ``changed`` may be gone at the next try.
+"""
+
+
 class FileError(AgentRunError):
-    """A file of the workspace is missing, too large, or not a plain file."""
+    """A file of the workspace can't be read, written, listed or removed. Nothing has changed."""
+
+    def __init__(
+        self, message: str, *, path: str = "", reason: FileReason = "failed", limit: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        """As it was given."""
+        self.reason: FileReason = reason
+        self.limit = limit
+        """The limit that was reached, in bytes or, for ``too_many``, files."""
 
 
 class InstallError(AgentRunError):

@@ -85,7 +85,16 @@ class Link:
 
         :raises SandboxLostError: the link is broken.
         """
-        frame = encode_json(kind, **fields) if fields else encode(kind)
+        await self._send(encode_json(kind, **fields) if fields else encode(kind))
+
+    async def send_data(self, kind: Kind, data: bytes) -> None:
+        """Send one frame of raw bytes, as `send` does.
+
+        :raises SandboxLostError: the link is broken.
+        """
+        await self._send(encode(kind, data))
+
+    async def _send(self, frame: bytes) -> None:
         try:
             # A frame that is cut in the middle ends the stream: once begun, it is sent whole.
             async with self._sending:
@@ -126,7 +135,7 @@ class Link:
             self.abandon(f"the container broke the protocol ({error})")
             raise SandboxLostError(self.reason) from None
 
-    async def ask(self, kind: Kind) -> dict[str, Any]:
+    async def ask(self, kind: Kind, **fields: Any) -> dict[str, Any]:
         """The answer to a question of *kind*, one of `ASIDE`, which the container answers whatever else goes on. Not to
         be cancelled: the answer would be that to the next question.
 
@@ -140,7 +149,7 @@ class Link:
             with put, answers:
                 self._aside = put
                 try:
-                    await self.send(kind)
+                    await self.send(kind, **fields)
                     _, payload = await answers.receive()
                 except anyio.EndOfStream:
                     raise SandboxLostError(self.reason) from None

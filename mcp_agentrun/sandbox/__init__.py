@@ -1,6 +1,7 @@
 """Sandboxes: each a container with one living Python, from its start to its end."""
 
 from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
+from .files import FileInfo, FilePage, Files, FileSource
 from .result import Cause, FileChange, Outcome, Output, Picture, Result, RunError, State
 
 __all__ = [
@@ -8,6 +9,10 @@ __all__ = [
     "AsyncSandbox",
     "Cause",
     "FileChange",
+    "FileInfo",
+    "FilePage",
+    "FileSource",
+    "Files",
     "OnOutput",
     "Outcome",
     "Output",

@@ -21,15 +21,15 @@ from ..engine.link import Keeper, Link
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
 from ..errors import InvalidRequestError, SandboxLostError
+from ..host_resources import HostResources
 from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
 from ..wire.codec import Kind
 from .exchange import Exchange, OnBytes, Unreported
-from .files import FileReader, checked_files, exchange
-from .host import HostResources
+from .files import FileReader, Files
 from .packages import SessionPackages
-from .result import FileChange, Result, State
+from .result import Result, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
 from .turns import Turns
 
@@ -262,7 +262,7 @@ class AsyncSandbox:
             result = await run.run(code)
             if then is not None:
                 try:
-                    await then(result, lambda path, limit: self._chunks(link, path, limit))
+                    await then(result, lambda path, limit: FileReader(path, limit).parts(link))
                 except BaseException:
                     self._unreported.add(result.since, result.state)
                     raise
@@ -284,38 +284,10 @@ class AsyncSandbox:
             installed = await self._packages.install(wanted, report)
             return replace(installed, lacking=self._packages.take_problems())
 
-    async def files(self) -> tuple[list[FileChange], int]:
-        """The files in the workspace, and how many there are beyond those that are listed. Waits for no other call.
-
-        :raises UnavailableError: the engine failed.
-        """
-        link = await self._living.connected()
-        with exchange(link):
-            fields = await link.ask(Kind.LIST)
-            found = [FileChange(path, size, "") for path, size, _ in checked_files(fields["files"], int)]
-            return found, int(fields["more"])
-
-    async def read_file(self, path: str, *, limit: int | None = None) -> bytes:
-        """What is in a file of the workspace.
-
-        :param path: relative to the workspace.
-        :param limit: largest size accepted, in bytes; the setting ``workspace_size`` if None.
-        :raises FileError: it is missing, too large, or not a plain file.
-        :raises UnavailableError: the engine failed.
-        """
-        async with self._turns.turn():
-            link = await self._living.connected()
-            limit = self._settings.limits.workspace_size if limit is None else limit
-            return b"".join([chunk async for chunk in self._chunks(link, path, limit)])
-
-    @staticmethod
-    async def _chunks(link: Link, path: str, limit: int) -> AsyncGenerator[bytes]:
-        """What is in a file, in parts; the caller has the turn. See `read_file`."""
-        file = FileReader(link, path, limit)
-        while not file.is_complete:
-            with exchange(link):
-                chunk = await file.read()
-            yield chunk
+    @property
+    def files(self) -> Files:
+        """The files of the workspace: write, read, list and remove them."""
+        return Files(self._turn_with_link, self._living.connected, size=self._settings.limits.workspace_size)
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -361,6 +333,11 @@ class AsyncSandbox:
             await self._preinstall()
             await self._packages.restore(report)
             yield link
+
+    @asynccontextmanager
+    async def _turn_with_link(self) -> AsyncGenerator[Link]:
+        async with self._turns.turn():
+            yield await self._living.connected()
 
     async def _connected(self) -> Link:
         link = await self._living.connected()

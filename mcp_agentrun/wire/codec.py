@@ -34,7 +34,7 @@ __all__ = [
     "encode_json",
 ]
 
-VERSION = 2
+VERSION = 3
 """Spoken in the first frame by both ends; a mismatch means image and server are of different releases."""
 
 MAX_FRAME = 4 * 1024 * 1024
@@ -105,13 +105,27 @@ class Kind(enum.IntEnum):
     READ = 52
     """Supervisor: read a part of a file of the workspace: ``path``, ``offset``, ``length``."""
     FILE = 53
-    """What the file is: ``size``, ``stamp``, ``length`` of the data that follows; or ``error``."""
+    """What the file is: ``size``, ``stamp``, ``length`` of the data that follows; or ``error``, a reason's code."""
     FILE_DATA = 54
     """Raw bytes: the part that was asked for, in one frame."""
     LIST = 55
-    """Supervisor: list the workspace's files."""
+    """Supervisor: list the files below ``folder`` whose paths come after ``after``; both are empty for all files."""
     FILES = 56
-    """The ``files``, each path, size and time; ``more`` where there are more than are listed."""
+    """The first of the ``files``, each path, size and time; how many ``more`` there are; whether the list ``is_cut``
+    because there are too many files to read. Or ``error``."""
+    WRITE = 80
+    """Supervisor: begin to write a file at ``path``. Answered by `WRITTEN`, as are the next two; an ``error`` ends the
+    writing, and nothing of the file stays."""
+    WRITE_DATA = 81
+    """Raw bytes: append them to the file that is being written."""
+    WRITE_END = 82
+    """Supervisor: the file is complete and takes its place, or is discarded, depending on ``keep``."""
+    WRITTEN = 83
+    """Whether that succeeded: ``error`` or null; after the end, when the file was ``changed``, in nanoseconds."""
+    REMOVE = 84
+    """Supervisor: remove the file at ``path``."""
+    REMOVED = 85
+    """Whether that succeeded: ``error`` or null."""
     MISSING = 60
     """Supervisor: run ``run``, held back meanwhile, imports ``names`` that can't be found."""
     PROCEED = 61

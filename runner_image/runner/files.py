@@ -1,210 +1,328 @@
-"""The workspace as the supervisor sees it: what has changed in it, and reading from it. User code is hostile.
+"""Reading, writing, listing and removing files of the workspace for the server. User code is hostile.
 
-No call here waits for anybody: folders are looked at without following links, files opened without waiting, and what
-is read or listed at a time is limited.
+Nothing here waits for user code. Each folder of a path is opened from within the one before and no link is followed,
+so that code which exchanges folders for links meanwhile can't lead anything elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import os
 import stat
-import struct
+from collections.abc import Callable, Generator, Sequence
+
+from mcp_agentrun.wire.codec import FrameError, Kind, decode_json, encode
+
+from .changes import DEPTH, OPEN_FOLDER, PARTIAL, PATH_LENGTH, WORKSPACE, Changes, Scan, file_state
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
-WORKSPACE = b"/workspace"
-LISTED = 200
-"""Changed files that a result names."""
+    from .linux import Memory
+    from .sockets import HostStream
 
-_CACHES = frozenset(
-    (
-        *(b"__pycache__", b".pytest_cache", b".mypy_cache", b".ruff_cache", b".hypothesis", b".ipynb_checkpoints"),
-        *(b".cache", b".eggs", b".git", b".nox", b".tox", b".venv", b"node_modules", b".pytype", b".numba_cache"),
-        *(b".virtual_documents", b".jupyter", b".ipython"),
-    )
-)
-"""Folders that tools keep for themselves: what is in them is no result."""
+KINDS = frozenset((Kind.READ, Kind.LIST, Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END, Kind.REMOVE))
+"""Requests that `Files` answers."""
 
-_ENTRIES = 20_000
-_DEPTH = 32
-_PATH = 1024
+MEMORY_FULL = 0.95
+"""Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
+
+_LISTED = 500
+"""Files in one answer: they fit into a frame, whatever their names."""
+
 _PART = 1 << 20
-_WATCHED = 512
-
-# MODIFY, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE and DELETE; of folders only, and no links
-_EVENTS = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x01000000 | 0x02000000
-_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-_Seen = dict[bytes, tuple[int, int, int]]
-
-
-class Workspace:
-    """What files there are, by path, and what has been done to them since the last look.
-
-    A look at a workspace in which nothing has happened is one read of an inotify descriptor.
-    """
-
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._watch: int = self._libc.inotify_init1(_NONBLOCK_CLOEXEC)
-        self._watched: dict[int, int] = {}
-        """By inode of a folder, its watch."""
-        self._is_blind = False
-        """There are folders that are not watched."""
-        self._cut = False
-        self._seen = self._scan()
-
-    def changes(self) -> tuple[list[list[Any]], int]:
-        """What has been created or changed since the last call: path, size and ``created`` or ``changed`` of each, and
-        how many more there are.
-        """
-        if not self._has_happened():
-            return [], 0
-        before, self._seen = self._seen, self._scan()
-        found = [
-            [os.fsdecode(path), state[1], "changed" if path in before else "created"]
-            for path, state in sorted(self._seen.items())
-            if before.get(path) != state
-        ]
-        return found[:LISTED], max(0, len(found) - LISTED)
-
-    def forget(self) -> None:
-        """Take what there is now for what has always been there."""
-        self._drain()
-        self._seen = self._scan()
-
-    def list(self) -> dict[str, Any]:
-        """The files that there are: path, size and time of change in nanoseconds. They still count as changes."""
-        files = [[os.fsdecode(path), state[1], state[2]] for path, state in sorted(self._scan().items())]
-        return {"files": files[:LISTED], "more": max(0, len(files) - LISTED) + self._cut}
-
-    def read(self, path: str, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
-        """A part of a file, and what the file is; or an ``error`` in words."""
-        try:
-            descriptor, of_workspace = self._open(os.fsencode(path))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            return {"error": _REASONS.get(getattr(error, "errno", 0) or 0, reason or "it can't be opened")}, b""
-        try:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
-                return {"error": "it is not a regular file"}, b""
-            if of_workspace and state.st_blocks * 512 < state.st_size:
-                return {"error": "it is sparse: parts of it were never written"}, b""
-            data = os.pread(descriptor, min(max(length, 0), _PART), max(offset, 0))
-        except OSError as error:
-            return {"error": error.strerror or "it can't be read"}, b""
-        finally:
-            os.close(descriptor)
-        return {"size": state.st_size, "stamp": f"{state.st_ino}-{state.st_mtime_ns}", "length": len(data)}, data
-
-    @staticmethod
-    def _open(path: bytes) -> tuple[int, bool]:
-        """Open *path*, each part of it beneath the last and none of them a link; and whether it is of the workspace
-        itself rather than of a folder mounted into it.
-        """
-        parts = path.split(b"/")
-        if not path or len(path) > 4096 or b"\0" in path or any(part in (b"", b".", b"..") for part in parts):
-            raise ValueError("its path must be relative to /workspace, without .. in it")
-        folder = os.open(WORKSPACE, _FOLDER)
-        device = os.fstat(folder).st_dev
-        try:
-            for part in parts[:-1]:
-                inner = os.open(part, _FOLDER, dir_fd=folder)
-                os.close(folder)
-                folder = inner
-            # Not opened before it is known to be a file: opening a device or a pipe can do something.
-            state = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISLNK(state.st_mode):
-                raise ValueError("it is a symbolic link")
-            if not stat.S_ISREG(state.st_mode):
-                raise ValueError("it is not a regular file")
-            return os.open(parts[-1], _FILE, dir_fd=folder), state.st_dev == device
-        finally:
-            os.close(folder)
-
-    # -- looking
-
-    def _has_happened(self) -> bool:
-        return self._drain() or self._is_blind
-
-    def _drain(self) -> bool:
-        """Take the events that there are; whether there were any."""
-        found = False
-        for _ in range(64):
-            try:
-                events = os.read(self._watch, 1 << 16)
-            except OSError:
-                return found
-            found = True
-            at = 0
-            while at + 16 <= len(events):
-                watch, mask, _, length = struct.unpack_from("iIII", events, at)
-                if mask & 0x8000:  # IN_IGNORED: the folder is gone
-                    self._watched = {inode: known for inode, known in self._watched.items() if known != watch}
-                at += 16 + length
-        return found
-
-    def _scan(self) -> _Seen:
-        """Look at every file, and watch every folder."""
-        self._is_blind = self._watch < 0
-        self._cut = False
-        seen: _Seen = {}
-        with contextlib.suppress(OSError):
-            top = os.open(WORKSPACE, _FOLDER)
-            self._look(top, b"", os.fstat(top).st_dev, 0, seen)
-        return seen
-
-    def _look(self, folder: int, prefix: bytes, device: int, depth: int, seen: _Seen) -> None:
-        """Add the files beneath the open *folder*, which is closed."""
-        folders: list[bytes] = []
-        try:
-            self._watch_folder(folder)
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if len(seen) >= _ENTRIES:
-                        self._cut = True
-                        break
-                    name = os.fsencode(entry.name)
-                    with contextlib.suppress(OSError):
-                        state = entry.stat(follow_symlinks=False)
-                        if state.st_dev != device or len(prefix) + len(name) > _PATH:
-                            continue  # a folder of the host's, shown here
-                        if stat.S_ISREG(state.st_mode):
-                            seen[prefix + name] = state.st_ino, state.st_size, state.st_ctime_ns
-                        elif stat.S_ISDIR(state.st_mode) and name not in _CACHES:
-                            folders.append(name)
-            for name in folders if depth < _DEPTH else ():
-                with contextlib.suppress(OSError):
-                    inner = os.open(name, _FOLDER, dir_fd=folder)
-                    self._look(inner, prefix + name + b"/", device, depth + 1, seen)
-        finally:
-            os.close(folder)
-
-    def _watch_folder(self, folder: int) -> None:
-        inode = os.fstat(folder).st_ino
-        if inode in self._watched or self._watch < 0:
-            return
-        if len(self._watched) >= _WATCHED:
-            self._is_blind = True
-            return
-        watch = self._libc.inotify_add_watch(self._watch, b"/proc/self/fd/%d/." % folder, _EVENTS)
-        if watch < 0:
-            self._is_blind = True
-        else:
-            self._watched[inode] = watch
-
+_READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _REASONS = {
-    2: "there is no such file",
-    13: "it may not be read",
-    20: "a part of its path is not a folder",
-    40: "a part of its path is a symbolic link",
-    11: "it is in use",
+    errno.ENOENT: "missing",
+    errno.ENAMETOOLONG: "name",
+    errno.ELOOP: "link",
+    errno.EISDIR: "folder",
+    errno.ENOTDIR: "not_a_folder",
+    errno.EACCES: "denied",
+    errno.EPERM: "denied",
+    errno.EROFS: "read_only",
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.EFBIG: "full",
+    errno.EAGAIN: "busy",
+    errno.EBUSY: "busy",
+    errno.ENOMEM: "memory",
 }
+
+
+class RefusedError(Exception):
+    """A request can't be carried out; the message is the reason's code."""
+
+
+class Files:
+    """Answers the server's requests about files.
+
+    :param changes: is informed of what is written and removed, since no run has changed it.
+    """
+
+    def __init__(self, host: HostStream, changes: Changes, memory: Memory) -> None:
+        self._host = host
+        self._changes = changes
+        self._memory = memory
+        self._upload: Upload | None = None
+
+    def handle(self, kind: Kind, payload: bytes) -> None:
+        """Answer one request of `KINDS`.
+
+        :raises FrameError: it is malformed or out of turn.
+        """
+        if kind is Kind.WRITE_DATA:
+            self._answer_writing(lambda: self._write(payload))
+            return
+        fields = decode_json(payload)
+        if kind is Kind.WRITE:
+            self._answer_writing(lambda: self._begin(fields["path"]))
+        elif kind is Kind.WRITE_END:
+            self._answer_writing(lambda: self._end(keep=bool(fields["keep"])))
+        elif kind is Kind.READ:
+            about, data = read(fields["path"], fields["offset"], fields["length"])
+            self._host.send_json(Kind.FILE, **about)
+            if data:
+                self._host.send(encode(Kind.FILE_DATA, data))
+        elif kind is Kind.LIST:
+            self._host.send_json(Kind.FILES, **list_files(fields["folder"], fields["after"]))
+        else:
+            self._host.send_json(Kind.REMOVED, error=self._remove(fields["path"]))
+
+    def _answer_writing(self, step: Callable[[], int]) -> None:
+        """Carry out a *step* of writing a file. Where one fails, nothing of the file stays."""
+        try:
+            self._host.send_json(Kind.WRITTEN, error=None, changed=step())
+        except (OSError, RefusedError) as error:
+            upload, self._upload = self._upload, None
+            if upload is not None:
+                upload.abandon()
+            self._host.send_json(Kind.WRITTEN, error=_reason(error), changed=0)
+
+    def _begin(self, path: str) -> int:
+        if self._upload is not None:
+            raise FrameError("a file is being written already")
+        self._upload = Upload(path)
+        return 0
+
+    def _write(self, data: bytes) -> int:
+        if self._memory.share() > MEMORY_FULL:
+            raise RefusedError("memory")
+        self._current.write(data)
+        return 0
+
+    def _end(self, *, keep: bool) -> int:
+        upload = self._current
+        if keep:
+            state = upload.commit()
+            self._changes.exclude(upload.path, state)
+        else:
+            upload.abandon()
+            state = 0, 0, 0
+        self._upload = None
+        return state[2]
+
+    @property
+    def _current(self) -> Upload:
+        if self._upload is None:
+            raise FrameError("no file is being written")
+        return self._upload
+
+    def _remove(self, path: str) -> str | None:
+        try:
+            with _parent(path) as (folder, name):
+                if stat.S_ISDIR(_state(name, folder).st_mode):
+                    raise RefusedError("folder")
+                os.unlink(name, dir_fd=folder)
+        except (OSError, RefusedError) as error:
+            return _reason(error)
+        self._changes.exclude(os.fsencode(path), None)
+        return None
+
+
+class Upload:
+    """A file that is being written: a temporary one beside *path*, which takes its place when it is complete.
+
+    :raises RefusedError, OSError: it can't be written there; nothing has changed.
+    """
+
+    def __init__(self, path: str) -> None:
+        parts = _split(path)
+        self.path = b"/".join(parts)
+        if len(parts) > DEPTH or len(self.path) > PATH_LENGTH:
+            raise RefusedError("name")  # it could not be listed
+        self._folders, self._name = parts[:-1], parts[-1]
+        self._temporary = PARTIAL + os.urandom(8).hex().encode()
+        self._created: list[int] = []
+        """How long the paths of the folders are that were created for it, in parts."""
+        self._folder = self._file = -1
+        try:
+            self._folder = _walk(self._folders, self._create)
+            self._require_replaceable()
+            self._file = os.open(self._temporary, _NEW_FILE, 0o666, dir_fd=self._folder)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, data: bytes) -> None:
+        """Append *data*."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+
+    def commit(self) -> tuple[int, int, int]:
+        """Put the file in its place; returns its state, as `file_state` does."""
+        self._require_replaceable()
+        try:
+            os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except FileNotFoundError:
+            raise RefusedError("changed") from None
+        state = file_state(os.fstat(self._file))
+        self._close()
+        return state
+
+    def abandon(self) -> None:
+        """Remove all of it, the folders that were created for it included."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, 0)  # code may have moved it away
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary, dir_fd=self._folder)
+        self._close()
+        for length in reversed(self._created):
+            with contextlib.suppress(OSError, RefusedError), _parent_of(self._folders[:length]) as (parent, name):
+                os.rmdir(name, dir_fd=parent)
+
+    def _create(self, name: bytes, parent: int, depth: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=parent)
+            self._created.append(depth)
+
+    def _require_replaceable(self) -> None:
+        """
+        :raises RefusedError: what is there can't be replaced by a file.
+        """
+        if os.fstat(self._folder).st_dev != os.stat(WORKSPACE, follow_symlinks=False).st_dev:
+            raise RefusedError("read_only")
+        with contextlib.suppress(FileNotFoundError):
+            _require_file(_state(self._name, self._folder))
+
+    def _close(self) -> None:
+        for descriptor in (self._file, self._folder):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._folder = -1
+
+
+def read(path: str, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
+    """A part of a file, and what the file is; or the ``error``."""
+    try:
+        with _parent(path) as (folder, name):
+            # Not opened before it is known to be a file: opening a device or a pipe can do something.
+            _require_file(_state(name, folder))
+            descriptor = os.open(name, _READ_FILE, dir_fd=folder)
+        try:
+            state = os.fstat(descriptor)
+            _require_file(state)
+            if state.st_blocks * 512 < state.st_size and state.st_dev == os.stat(WORKSPACE).st_dev:
+                raise RefusedError("sparse")
+            data = os.pread(descriptor, min(max(length, 0), _PART), max(offset, 0))
+        finally:
+            os.close(descriptor)
+    except (OSError, RefusedError) as error:
+        return {"error": _reason(error)}, b""
+    return {"size": state.st_size, "stamp": f"{state.st_ino}-{state.st_mtime_ns}", "length": len(data)}, data
+
+
+def list_files(folder: str, after: str) -> dict[str, Any]:
+    """The files below *folder*, empty for the workspace: path, size and time of the last change in nanoseconds of the
+    first ones behind the path *after*; how many ``more`` there are; and whether it ``is_cut``, having too many files.
+    """
+    try:
+        parts = _split(folder) if folder else []
+        prefix = b"".join(part + b"/" for part in parts)
+        scan = Scan(_walk(parts), prefix)
+    except (OSError, RefusedError) as error:
+        return {"error": _reason(error)}
+    first = os.fsencode(after)
+    paths = sorted(path for path in scan.files if path > first)
+    files = [[os.fsdecode(path), *scan.files[path][1:]] for path in paths[:_LISTED]]
+    return {"files": files, "more": len(paths) - len(files), "is_cut": scan.is_cut}
+
+
+def _split(path: str) -> list[bytes]:
+    """The parts of *path*, which is relative to the workspace.
+
+    :raises RefusedError: it is not.
+    """
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise RefusedError("name") from None
+    parts = encoded.split(b"/")
+    if len(encoded) > 4096 or b"\0" in encoded or any(part in (b"", b".", b"..") for part in parts):
+        raise RefusedError("name")
+    return parts
+
+
+@contextlib.contextmanager
+def _parent(path: str) -> Generator[tuple[int, bytes]]:
+    """Descriptor of the folder that *path* is in, and the name there."""
+    with _parent_of(_split(path)) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _parent_of(parts: Sequence[bytes]) -> Generator[tuple[int, bytes]]:
+    folder = _walk(parts[:-1])
+    try:
+        yield folder, parts[-1]
+    finally:
+        os.close(folder)
+
+
+def _walk(parts: Sequence[bytes], create: Callable[[bytes, int, int], object] | None = None) -> int:
+    """Open the folder *parts*, each from within the one before.
+
+    :param create: called for one that is missing, with its name, a descriptor of its parent, and its depth.
+    """
+    folder = os.open(WORKSPACE, OPEN_FOLDER)
+    try:
+        for depth, part in enumerate(parts, 1):
+            try:
+                inner = os.open(part, OPEN_FOLDER, dir_fd=folder)
+            except FileNotFoundError:
+                if create is None:
+                    raise
+                create(part, folder, depth)
+                inner = os.open(part, OPEN_FOLDER, dir_fd=folder)
+            except NotADirectoryError:
+                raise RefusedError("link" if stat.S_ISLNK(_state(part, folder).st_mode) else "not_a_folder") from None
+            os.close(folder)
+            folder = inner
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _state(name: bytes, folder: int) -> os.stat_result:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def _require_file(state: os.stat_result) -> None:
+    """
+    :raises RefusedError: *state* is not that of a regular file.
+    """
+    if not stat.S_ISREG(state.st_mode):
+        is_link, is_folder = stat.S_ISLNK(state.st_mode), stat.S_ISDIR(state.st_mode)
+        raise RefusedError("link" if is_link else "folder" if is_folder else "not_a_file")
+
+
+def _reason(error: OSError | RefusedError) -> str:
+    """Code of the reason for *error*."""
+    return str(error) if isinstance(error, RefusedError) else _REASONS.get(error.errno or 0, "failed")

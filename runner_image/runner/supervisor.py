@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from mcp_agentrun.wire.codec import VERSION, FrameError, Kind, decode_json, encode, encode_json
 from mcp_agentrun.wire.reports import PROBE, WRITABLE, is_report
 
-from . import linux, missing, wipe
+from . import files, linux, missing, wipe
+from .changes import Changes
 from .checkers import Checkers
 from .events import Events
-from .files import Workspace
 from .output import Output
 from .sockets import HostStream
 from .workers import Worker, Workers
@@ -135,7 +135,8 @@ class Supervisor:
         self._modules = missing.Modules()
         self._installs = self._auto_install = False
         self._memory = linux.Memory()
-        self._workspace = Workspace()
+        self._changes = Changes()
+        self._files = files.Files(self._host, self._changes, self._memory)
         self._preload: list[str] = []
         self._data: list[str] = []
         self._checkpoints = False
@@ -213,21 +214,13 @@ class Supervisor:
                 self._on_proceed(decode_json(payload))
             elif kind is Kind.CANCEL:
                 self._on_cancel(decode_json(payload)["run"])
-            elif kind is Kind.READ:
-                self._on_read(decode_json(payload))
-            elif kind is Kind.LIST:
-                self._host.send_json(Kind.FILES, **self._workspace.list())
+            elif kind in files.KINDS:
+                self._files.handle(kind, payload)
             elif kind is Kind.RESET:
                 fields = decode_json(payload)
                 self._on_reset(Reset(keep_files=bool(fields["keep_files"]), bare=bool(fields["bare"])))
             else:
                 raise FrameError(f"a {kind.name} frame is not for a supervisor")
-
-    def _on_read(self, fields: dict[str, Any]) -> None:
-        about, data = self._workspace.read(fields["path"], fields["offset"], fields["length"])
-        self._host.send_json(Kind.FILE, **about)
-        if data:
-            self._host.send(encode(Kind.FILE_DATA, data))
 
     def _on_hello(self, fields: dict[str, Any]) -> None:
         if fields["version"] != VERSION:
@@ -524,7 +517,7 @@ class Supervisor:
             self._reset = None
             self._output.forget_late()
             if not reset.keep_files:
-                self._workspace.forget()
+                self._changes.forget()
             self._host.send_json(Kind.RESET_DONE)
 
     @staticmethod
@@ -572,7 +565,7 @@ class Supervisor:
         written = self._output.end()
         run.result = _result(run, outcome, report, exit_code=exit_code, written=written)
         if not run.is_probe:
-            run.result["files"], run.result["more_files"] = self._workspace.changes()
+            run.result["files"], run.result["more_files"] = self._changes.take()
         self._run = None
         self._sweep_due = True
         self._copy_due = self._checkpoints

@@ -84,7 +84,7 @@ async def test_documents_become_files(shared: AsyncSandbox, form: str, suffix: s
     result = await shared.run("Rich()")
     (file,) = result.files
     assert file.path.startswith("output/run-") and file.path.endswith(suffix)
-    assert await shared.read_file(file.path) == "<p>héllo</p>".encode()
+    assert await shared.files.read(file.path) == "<p>héllo</p>".encode()
 
 
 async def test_top_level_await_and_its_tasks_go_on(shared: AsyncSandbox) -> None:
@@ -139,7 +139,7 @@ async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: AsyncSandbox
     result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(30, 15)); plt.plot([1])\nNone")
     (picture,), (file,) = result.pictures, result.files
     assert picture.width <= 1200
-    whole = parse_png(await shared.read_file(file.path))
+    whole = parse_png(await shared.files.read(file.path))
     assert whole is not None and whole.width > 2000
 
 
@@ -190,7 +190,7 @@ async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared
     noise += "for _ in range(4): display(frombytes('L', (500, 500), os.urandom(250_000)))"
     result = await shared.run(noise)
     assert (len(result.pictures), len(result.files)) == (2, 2)
-    whole = parse_png(await shared.read_file(result.files[0].path))
+    whole = parse_png(await shared.files.read(result.files[0].path))
     assert whole is not None and whole.width == 500
 
 
@@ -249,15 +249,14 @@ async def test_what_a_run_does_to_files_is_listed(shared: AsyncSandbox) -> None:
     assert [file.path for file in kept_open.files] == ["b"]
     assert [file.path for file in (await shared.run("f.write('yz'); f.flush();")).files] == ["b"]
     assert [file.path for file in (await shared.run("os.rename('a.txt', 'c.txt'); os.remove('b')")).files] == ["c.txt"]
-    files, more = await shared.files()
-    assert ([file.path for file in files], more) == (["c.txt", "d/e/é.csv"], 0)
+    assert [file.path for file in await shared.files.list()] == ["c.txt", "d/e/é.csv"]
     await shared.reset(keep_files=True)
     assert (await shared.run("1")).files == ()
     many = await shared.run("for i in range(500): open(f'n{i}', 'w').close()")
     assert (len(many.files), many.more_files) == (200, 300)
     await shared.reset()
     assert (await shared.run("1")).files == ()
-    assert (await shared.files())[0] == []
+    assert await shared.files.list() == []
 
 
 @pytest.mark.parametrize(
@@ -268,27 +267,27 @@ async def test_what_a_run_does_to_files_is_listed(shared: AsyncSandbox) -> None:
         ("pass", "/etc/passwd", "relative to /workspace"),
         ("pass", "a/../../etc/passwd", "relative to /workspace"),
         ("os.symlink('/etc/passwd', 'link')", "link", "symbolic link"),
-        ("os.symlink('/etc', 'folder')", "folder/passwd", "can't be read"),
+        ("os.symlink('/etc', 'folder')", "folder/passwd", "symbolic link"),
         ("os.mkfifo('fifo')", "fifo", "not a regular file"),
-        ("os.mkdir('dir')", "dir", "not a regular file"),
+        ("os.mkdir('dir')", "dir", "it is a folder"),
         ("open('hole', 'wb').truncate(1 << 20)", "hole", "sparse"),
         ("open('big', 'wb').write(bytes(5000))", "big", "5000 bytes, and 4096 are allowed"),
-        ("open('secret', 'w').write('x'); os.chmod('secret', 0)", "secret", "may not be read"),
+        ("open('secret', 'w').write('x'); os.chmod('secret', 0)", "secret", "permission was denied"),
         ("import socket; socket.socket(socket.AF_UNIX).bind('socket')", "socket", "not a regular file"),
     ],
 )
 async def test_what_is_no_plain_file_is_refused(shared: AsyncSandbox, make: str, path: str, reason: str) -> None:
     await text_of(shared, f"import os\n{make};")
     with pytest.raises(FileError, match=reason):
-        await shared.read_file(path, limit=4096)
+        await shared.files.read(path, limit=4096)
     assert await text_of(shared, "1 + 1") == "2\n"
 
 
 async def test_large_and_odd_files_come_whole(shared: AsyncSandbox) -> None:
     code = "data = bytes(range(256)) * 20_000\nopen('big', 'wb').write(data)\nopen(b'\\xff', 'wb').write(b'odd');"
     await text_of(shared, code)
-    assert await shared.read_file("big") == bytes(range(256)) * 20_000
-    assert await shared.read_file(os.fsdecode(b"\xff")) == b"odd"
+    assert await shared.files.read("big") == bytes(range(256)) * 20_000
+    assert await shared.files.read(os.fsdecode(b"\xff")) == b"odd"
 
 
 async def test_a_hostile_tree_does_not_hold_up_the_answer(shared: AsyncSandbox) -> None:
@@ -317,7 +316,7 @@ async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path
             assert result.error is not None and result.error.errno == 30, result.output.text()
         await sandbox.reset()
         assert (await sandbox.run("print(open('numbers/a.csv').read())")).files == ()
-        assert await sandbox.read_file("numbers/a.csv") == b"x\n1\n"
+        assert await sandbox.files.read("numbers/a.csv") == b"x\n1\n"
     assert [path.name for path in folder.iterdir()] == ["a.csv"]
 
 
@@ -542,7 +541,7 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
             "for i in range(200):\n    print(f'\\r\\x1b[31m{i} of 200\\x1b[0m', end='', flush=True); time.sleep(0.005)"
         )
         started = time.monotonic()
-        result = await run(client, code, progress_callback=on_progress)
+        result = await client.call_tool("run_python", {"code": code}, progress_callback=on_progress)
         assert client_text(result) == "\x1b[31m199 of 200\x1b[0m"
         assert 1 <= len(heard) <= 3 + 4 * (time.monotonic() - started)
         assert all(" of 200 (" in message and "\x1b" not in message for message in heard)
@@ -554,7 +553,9 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
             seen.set()
 
         with anyio.fail_after(20):
-            await run(client, "print('early', flush=True); time.sleep(1)", progress_callback=on_first)
+            await client.call_tool(
+                "run_python", {"code": "print('early', flush=True); time.sleep(1)"}, progress_callback=on_first
+            )
         assert heard[0].startswith("early (0.")
 
 

@@ -107,4 +107,4 @@ async def test_a_spare_is_warm_and_as_it_was_made() -> None:
             assert result.output.text() == "(True, False)\n"
             assert result.number == 1
             assert not result.replaced
-            assert await lease.sandbox.files() == ([], 0)
+            assert await lease.sandbox.files.list() == []

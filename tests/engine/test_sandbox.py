@@ -306,12 +306,12 @@ async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_resul
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
     async with anyio.create_task_group() as tasks:
         scope = await begin(tasks, shared, "open('a', 'w').close()\nprint('there')\nimport time; time.sleep(60)")
-        while not (found := await shared.files())[0]:
+        while not (found := await shared.files.list()):
             await anyio.lowlevel.checkpoint()
-        assert ([file.path for file in found[0]], found[1]) == (["a"], 0)
+        assert [file.path for file in found] == ["a"]
         async with anyio.create_task_group() as listing:
             for _ in range(Settings().limits.queue + 8):
-                listing.start_soon(shared.files)
+                listing.start_soon(shared.files.page)
             listing.start_soon(_run_and_cancel, shared)  # there is a place in the queue nevertheless
         scope.cancel()
     assert link.is_alive
@@ -332,7 +332,7 @@ async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(sha
     code = "def late():\n    go.wait(); open('late', 'w').write('x')\nthreading.Thread(target=late).start()\n"
     await shared.run(code + "threading.Timer(0.01, go.set).start();")
     with anyio.fail_after(30):
-        while not (await shared.files())[0]:
+        while not await shared.files.list():
             await anyio.lowlevel.checkpoint()
     assert [file.path for file in (await shared.run("1")).files] == ["late"]
     await shared.reset()

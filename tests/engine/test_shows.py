@@ -169,7 +169,7 @@ async def test_a_library_s_own_show_shows_it(libraries: AsyncSandbox, what: str)
     assert result.outcome == "ok", result.output.text()
     (file,) = result.files
     assert file.path.startswith("output/run-")
-    assert (await libraries.read_file(file.path)).decode() == f"<html>{what.split()[0]}</html>"
+    assert (await libraries.files.read(file.path)).decode() == f"<html>{what.split()[0]}</html>"
 
 
 @pytest.mark.parametrize("name", ["plotly.graph_objects.Figure()", "altair.Chart()", "bokeh.plotting.figure()"])

@@ -101,14 +101,14 @@ async def both_ways(api: APIClient, sandbox: AsyncSandbox, module: str) -> bool:
     if run.exit_code is None or not any(file.path == "ours.xml" for file in run.files):
         print(f"{module}: {run.outcome}\n{run.output.text(4000)}")
         return False
-    ours = results(await sandbox.read_file("ours.xml"))
+    ours = results(await sandbox.files.read("ours.xml"))
     await sandbox.reset(keep_files=True)  # or what the tests have left would need memory while they run again
     (container,) = containers_of_ours(api)
     started = time.perf_counter()
     exit_code = await anyio.to_thread.run_sync(by_python, api, container, module)
     theirs_took = time.perf_counter() - started
     try:
-        theirs = results(await sandbox.read_file("theirs.xml"))
+        theirs = results(await sandbox.files.read("theirs.xml"))
     except FileError as error:
         print(f"{module}: {error}; exit code {exit_code}")
         return False

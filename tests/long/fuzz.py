@@ -338,7 +338,7 @@ WAITS = (
     (exchange, "_OVERHEAD_SECONDS"),
     (exchange, "_CANCEL_SECONDS"),
     (facade, "_RESET_SECONDS"),
-    (files, "_READ_SECONDS"),
+    (files, "_ANSWER_SECONDS"),
     (link, "_START_SECONDS"),
 )
 
@@ -406,7 +406,7 @@ class LyingStream(ByteStream):
     async def send(self, item: bytes) -> None:
         self._decoder.feed(item)
         for kind, payload in self._decoder:
-            for piece in self._answer(kind, decode_json(payload) if payload else {}):
+            for piece in self._answer(kind, decode_json(payload) if payload and kind is not Kind.WRITE_DATA else {}):
                 if piece is None:
                     self._put.close()
                     return
@@ -430,7 +430,9 @@ class LyingEngine:
         self.said: list[bytes] = []
         self.opened = 0
         self._chance = chance
-        self._lies_about = chance.choice(("greeting", *["run"] * 5, "cancel", "reset", "list", "read"))
+        self._lies_about = chance.choice(
+            ("greeting", *["run"] * 5, "cancel", "reset", "list", "read", "write", "remove")
+        )
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         return "image"
@@ -469,9 +471,13 @@ class LyingEngine:
             case Kind.RESET:
                 return [encode(Kind.RESET_DONE)]
             case Kind.LIST:
-                return [encode_json(Kind.FILES, files=[["a", 1, 1]], more=0)]
+                return [encode_json(Kind.FILES, files=[["a", 1, 1]], more=0, is_cut=False)]
             case Kind.READ:
                 return [encode_json(Kind.FILE, size=1, stamp=1, length=1), encode(Kind.FILE_DATA, b"x")]
+            case Kind.WRITE | Kind.WRITE_DATA | Kind.WRITE_END:
+                return [encode_json(Kind.WRITTEN, error=None, changed=1)]
+            case Kind.REMOVE:
+                return [encode_json(Kind.REMOVED, error=None)]
             case Kind.PING:
                 return [encode(Kind.PONG)]
             case _:
@@ -486,6 +492,8 @@ class LyingEngine:
             Kind.RESET: "reset",
             Kind.LIST: "list",
             Kind.READ: "read",
+            chance.choice((Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END)): "write",
+            Kind.REMOVE: "remove",
         }.get(kind)
         if about == "run" and self._lies_about == "cancel":
             return []
@@ -497,12 +505,17 @@ class LyingEngine:
             parts = [(Kind.RESET_DONE, chance.choice((b"", b"{}", b"{", b"\xff", b"[" * 100_000, chance.randbytes(9))))]
         elif about == "list":
             files = [[chance.choice(PATHS), chance.choice((0, 10, -1)), 5]] * chance.choice((0, 1, 1001))
-            parts = [(Kind.FILES, mutated_json(chance, {"files": files, "more": chance.choice((0, 7))}))]
+            parts = [
+                (Kind.FILES, mutated_json(chance, {"files": files, "more": chance.choice((0, 7)), "is_cut": False}))
+            ]
         elif about == "read":
             data = chance.randbytes(chance.choice((0, 1, 100, 1 << 16)))
             file = {"size": len(data), "stamp": 5, "length": len(data)}
-            file |= chance.choice(({}, {}, {"error": "no such file"}, {"size": 1 << 40}, {"length": 1 << 40}))
+            file |= chance.choice(({}, {}, {"error": "missing"}, {"size": 1 << 40}, {"length": 1 << 40}))
             parts = [(Kind.FILE, mutated_json(chance, file)), (Kind.FILE_DATA, data)]
+        elif about in ("write", "remove"):
+            answer = {"error": chance.choice((None, "full", "no reason")), "changed": 1}
+            parts = [(Kind.WRITTEN if about == "write" else Kind.REMOVED, mutated_json(chance, answer))]
         else:
             size = chance.choice((0, 1, 100, 65_536)) if chance.random() < 0.98 else chance.choice((1 << 20, MAX_FRAME))
             parts = [(Kind.OUTPUT, chance.randbytes(min(size, 1 << 16)) * (max(1, size >> 16)))] * chance.randrange(3)
@@ -535,11 +548,13 @@ async def host_case(name: str, violations: Violations) -> None:
                     if engine.is_about == "reset":
                         await lied_to.reset(keep_files=True)
                     elif engine.is_about == "list":
-                        found, more = await lied_to.files()
-                        assert type(more) is int
-                        assert all(is_safe_path(file.path) for file in found)
+                        assert all(is_safe_path(file.path) for file in await lied_to.files.list())
                     elif engine.is_about == "read":
-                        assert len(await lied_to.read_file("a", limit=1 << 20)) <= 1 << 20
+                        assert len(await lied_to.files.read("a", limit=1 << 20)) <= 1 << 20
+                    elif engine.is_about == "write":
+                        await lied_to.files.write("a", b"x")
+                    elif engine.is_about == "remove":
+                        await lied_to.files.remove("a")
                     elif engine.is_about == "cancel":
                         with anyio.move_on_after(0.01):
                             await lied_to.run("print(1 + 1)", timeout=0.05)

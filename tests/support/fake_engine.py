@@ -54,9 +54,13 @@ def honest_runner(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
     if kind is Kind.RESET:
         return [(Kind.RESET_DONE, b"")]
     if kind is Kind.LIST:
-        return [(Kind.FILES, {"files": [], "more": 0})]
+        return [(Kind.FILES, {"files": [], "more": 0, "is_cut": False})]
     if kind is Kind.READ:
         return [(Kind.FILE, {"size": 0, "stamp": 0, "length": 0, "error": None})]
+    if kind in (Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END):
+        return [(Kind.WRITTEN, {"error": None, "changed": 1})]
+    if kind is Kind.REMOVE:
+        return [(Kind.REMOVED, {"error": None})]
     return [(Kind.PONG, b"")] if kind is Kind.PING else []
 
 
@@ -155,7 +159,8 @@ class FakeEngine:
                     continue
                 decoder.feed(data)
                 for kind, payload in decoder:
-                    for each, content in script(kind, decode_json(payload) if payload else {}):
+                    fields = decode_json(payload) if payload and kind is not Kind.WRITE_DATA else {}
+                    for each, content in script(kind, fields):
                         frame = encode(each, content) if isinstance(content, bytes) else encode_json(each, **content)
                         try:
                             await answers.send(frame)

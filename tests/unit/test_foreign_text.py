@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from mcp_agentrun.packages.answers import Answer, Done, Progress
 from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.policy import Policy, parse_requirements
 from mcp_agentrun.safety import Finding
-from mcp_agentrun.sandbox import FileChange, Output, Result, RunError
+from mcp_agentrun.sandbox import FileChange, FileInfo, FilePage, Output, Result, RunError
 from mcp_agentrun.server.logs import configure_logging
 from mcp_agentrun.server.mcp import app
 from mcp_agentrun.server.mcp.arguments import wrong_arguments
@@ -317,10 +318,14 @@ class Files:
     def reading(self, *_: object) -> Generator[Files]:
         yield self
 
-    async def files(self) -> tuple[list[FileChange], int]:
-        return [FileChange(self.name, 1, "")], 0
+    @property
+    def files(self) -> Files:
+        return self
 
-    async def read_file(self, path: str, *, limit: int) -> bytes:
+    async def page(self) -> FilePage:
+        return FilePage([FileInfo(self.name, 1, datetime.now(timezone.utc))], 0, is_cut=False)
+
+    async def read(self, path: str, *, limit: int) -> bytes:
         raise FileError(f"{path!a} can't be read: {self.name}") if path == "a" else UnavailableError(self.name)
 
 

@@ -27,11 +27,20 @@ GOOD: dict[Kind, dict[str, Any]] = {
     Kind.RESULT: {**RESULT, "error": ERROR, "outcome": "error"},
     Kind.MISSING: {"run": 1, "names": ["x"], "requirements": ["y"]},
     Kind.ITEM: {"type": "image/png", "size": 7},
-    Kind.FILES: {"files": [["a", 1, 1]], "more": 0},
+    Kind.FILES: {"files": [["a", 1, 1]], "more": 0, "is_cut": False},
     Kind.FILE: {"size": 7, "stamp": "1", "length": 7},
+    Kind.WRITTEN: {"error": None, "changed": 1},
+    Kind.REMOVED: {"error": None},
     Kind.RESET_DONE: {},
 }
-ASKED = {Kind.READY: Kind.HELLO, Kind.FILES: Kind.LIST, Kind.FILE: Kind.READ, Kind.RESET_DONE: Kind.RESET}
+ASKED = {
+    Kind.READY: Kind.HELLO,
+    Kind.FILES: Kind.LIST,
+    Kind.FILE: Kind.READ,
+    Kind.WRITTEN: Kind.WRITE_END,
+    Kind.REMOVED: Kind.REMOVE,
+    Kind.RESET_DONE: Kind.RESET,
+}
 """What each is an answer to; a run's is to a run."""
 
 HUGE = (b"[" * MAX_FRAME, b"0" * MAX_FRAME, b'{"run":' + b"1" * (MAX_FRAME - 8) + b"}", b"\xff" * MAX_FRAME)
@@ -52,7 +61,7 @@ def faults() -> Iterator[tuple[Kind, Answer]]:
         causes = [{key: CAUSE[key] for key in CAUSE if key != name}, *({**CAUSE, name: wrong} for wrong in WRONG)]
         yield from ((Kind.RUN, (Kind.RESULT, {**RESULT, "error": {**ERROR, "causes": [cause]}})) for cause in causes)
     for kind in Kind:
-        yield from ((asked, (kind, b"x")) for asked in (Kind.HELLO, Kind.RUN, Kind.RESET, Kind.LIST, Kind.READ))
+        yield from ((asked, (kind, b"x")) for asked in (Kind.RUN, *ASKED.values(), Kind.WRITE, Kind.WRITE_DATA))
 
 
 async def test_a_false_frame_costs_one_sandbox_at_most(anyio_backend: str) -> None:
@@ -91,9 +100,13 @@ async def use(sandbox: AsyncSandbox, asked: Kind) -> None:
         if asked is Kind.HELLO:
             sandbox.lost(sandbox.starts)
         if asked is Kind.LIST:
-            await sandbox.files()
+            await sandbox.files.page()
         elif asked is Kind.READ:
-            await sandbox.read_file("a")
+            await sandbox.files.read("a")
+        elif asked in (Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END):
+            await sandbox.files.write("a", b"x")
+        elif asked is Kind.REMOVE:
+            await sandbox.files.remove("a")
         elif asked is Kind.RESET:
             await sandbox.reset()
         else:

@@ -116,7 +116,7 @@ class ServerWithFiles(MCPServer[None]):
         if not sandbox.is_ready:
             return found
         with contextlib.suppress(AgentRunError):
-            files, _ = await sandbox.files()
+            page = await sandbox.files.page()
             found += [
                 Resource(
                     uri=file_uri(handle, file.path),
@@ -124,7 +124,7 @@ class ServerWithFiles(MCPServer[None]):
                     mime_type=mime_type(file.path),
                     size=file.size,
                 )
-                for file in files
+                for file in page.files
             ]
         return found
 
@@ -172,7 +172,7 @@ async def _file(sandbox: AsyncSandbox, name: str) -> ReadResourceContents:
     """The file with that *name* in a URI."""
     path = os.fsdecode(unquote_to_bytes(name)) if os.name != "nt" else _decoded(name)
     try:
-        data = await sandbox.read_file(path, limit=READ_LIMIT)
+        data = await sandbox.files.read(path, limit=READ_LIMIT)
     except FileError as error:
         raise ResourceNotFoundError(foreign(str(error))) from error
     except AgentRunError as error:
