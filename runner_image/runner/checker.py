@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MEMORY = 192 << 20
 """Bytes that judging one input may take; an input that needs more is refused."""
 
+WORKSPACE = "/workspace"
+
 IDLE_SECONDS = 0.05
 """How long a new checker has nothing to do before it imports all that it may need."""
 
@@ -30,9 +32,8 @@ def main(connection: socket.socket) -> None:
     """Serve checks until the supervisor goes."""
     linux.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    from mcp_agentrun.notebook import as_python
     from mcp_agentrun.safety import check, prepare
-
-    from . import jupyter
 
     connection.sendall(encode(Kind.READY))
     decoder = FrameDecoder()
@@ -50,7 +51,7 @@ def main(connection: socket.socket) -> None:
             request = decode_json(payload)
             linux.use_all_processors()
             try:
-                code, requirements = jupyter.as_python(request["code"])
+                code, requirements = as_python(request["code"], WORKSPACE)
                 verdict = check(code, **request["options"])
             except MemoryError:
                 os._exit(1)

@@ -21,6 +21,7 @@ import types
 from _operator import is_
 from _thread import get_ident
 
+from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.reports import LONGEST_NAME, MOST_NAMES, PROBE
 
 from . import failures, imports, interpreter_frames, jupyter, linux, shows
@@ -258,7 +259,7 @@ class Session:
         sys.__dict__.pop("__warningregistry__", None)
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
 
-    def _parse(self, code: str, filename: str, lines: list[str]) -> tuple[Any, jupyter.Cell | None]:
+    def _parse(self, code: str, filename: str, lines: list[str]) -> tuple[Any, Cell | None]:
         """The tree of *code*; and the cell that it is, where it is Python only as such."""
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
         try:
@@ -266,7 +267,7 @@ class Session:
         except SyntaxError as error:
             failure = error
         try:
-            cell = jupyter.translate(code)
+            cell = translate(code, WORKSPACE)
             if cell is not None:
                 return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
         except SyntaxError as error:
