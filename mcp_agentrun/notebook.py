@@ -15,13 +15,14 @@ import stat
 
 __builtins__ = dict(vars(builtins))  # of the functions below: in the sandbox, user code may change the real ones
 
-_HINT = r"(?m)^\s*(?:[%!?`~]|>>>|In \[\d+\]:|[\w.]+\?)|=\s*[!%]"
+_HINT = r"(?m)^\s*(?:[%!?`~$]|>>>|In ?\[\d+\]:|(?:uv )?pip3? |[\w.]+\?)|=\s*[!%]"
 _FENCE = r"\s*(```+|~~~+)\s*(?:\{?\.?(?:i?python[\d.]*|py[\d.]*|jupyter)\b[^`]*|(bash|sh|shell))?\s*$"
 _ASSIGNMENT = r"(\s*)([\w.,\[\]'\" ()*]+?\s*=\s*)([!%].*)$"
 _HELP = r"(\s*)\?{0,2}([A-Za-z_][\w.]*)\?{0,2}\s*$"
 _MAGIC = r"%{1,2}\s*([A-Za-z_][\w.]*)\s*(.*)$"
 _PIP = r"(?:sudo\s+)?(?:(?:\{sys\.executable\}|\S*python[\d.]*)\s+-m\s+|uv\s+)?pip[\d.]*(?:\s+(.*))?$"
-_PROMPT = r"\s*(?:>>>|In \[\d+\]:)(?: |$)"
+_PROMPT = r"\s*(?:>>>|In ?\[\d+\]:)(?: |$)"
+_TERMINAL = r"\s*(?:\$\s+(?=\w)|(?=(?:uv )?pip3? (?:install|list|show|freeze|uninstall)\b))"
 _CONTINUATION = r"\s*(?:\.\.\.+:?)(?: |$)"
 _FIELD = r"(?<![$\\])\{([^{}]+)\}"
 # fmt: off
@@ -231,6 +232,8 @@ class Cell:
         indent = line[: len(line) - len(line.lstrip())]
         if line.lstrip().startswith(("%", "!")):
             self._replace(at, *self._special(at, indent, self._continued(at).strip()))
+        elif match := re.match(_TERMINAL, line):
+            self._replace(at, indent + self._command(at, self._continued(at)[match.end() :].strip()), None)
         elif "?" in line and (match := re.match(_HELP, line)):
             self._replace(at, f"{match[1]}help({match[2]})", None)
         elif match := re.match(_ASSIGNMENT, line):

@@ -43,6 +43,7 @@ _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __futur
 # User code may replace any of these where they come from; the runner goes on with its own.
 _print = print
 _get_thread = get_ident
+_getpid = os.getpid
 _compile = compile
 _compile_tree: Any = compile
 _eval = eval
@@ -129,6 +130,7 @@ class Session:
         self._sources: list[tuple[str, str]] = []
         self._loop: Any = None
         self._thread = get_ident()
+        self._process = _getpid()
         self._is_level = False
         self._note_imported()  # here, where nobody waits for it
         linux.no_more_processes()  # what was refused until now is nothing of this session's
@@ -143,6 +145,7 @@ class Session:
             shown beside text is in `items`.
         """
         filename = f"<run-{number}>"
+        self._process = _getpid()  # a copy goes on in another one
         self._value = None
         self._changed = True
         self.items.begin(number, filename, code.count("\n") + 1)
@@ -357,18 +360,33 @@ class Session:
         return self._loop
 
     def _change_tasks(self, tasks: Any) -> None:
-        """Let `asyncio.create_task` work outside of coroutines, too: as in a notebook, on the session's own loop."""
+        """Let `asyncio.create_task`, and whatever asks for the current loop, work outside of coroutines, too: as in a
+        notebook, on the session's own loop.
+        """
         original: Any = tasks.create_task
+        policy: Any = getattr(tasks.events, "BaseDefaultEventLoopPolicy", None)  # until Python 3.13
 
         @_wraps(original)
         def create_task(coro: Any, **options: Any) -> Any:
-            if tasks.events._get_running_loop() is not None or _get_thread() != self._thread:
+            if tasks.events._get_running_loop() is not None or not self._is_main():
                 return original(coro, **options)
             return self._event_loop().create_task(coro, **options)
 
+        if policy is not None:
+            current: Any = policy.get_event_loop
+
+            @_wraps(current)
+            def get_event_loop(policy: Any) -> Any:
+                return self._event_loop() if policy._local._loop is None and self._is_main() else current(policy)
+
+            policy.get_event_loop = get_event_loop
         tasks.create_task = create_task
         if (package := sys.modules.get("asyncio")) is not None:
             package.__dict__["create_task"] = create_task
+
+    def _is_main(self) -> bool:
+        """Whether this is the thread of the runs, and no process that the code has forked."""
+        return _get_thread() == self._thread and _getpid() == self._process
 
     def _step_tasks(self) -> None:
         """Let the tasks of the session's loop begin, or go on as far as they can without waiting."""

@@ -76,11 +76,12 @@ PRINTS = {
     "a shell's block": ("```bash\necho 1\n```", "1\n"),
     "one in another": ("%%capture out\n%%bash\necho 1", "1\n"),
     "by import": ("import IPython\nIPython.get_ipython().magic('pwd')", "'/workspace'\n"),
+    "a terminal's prompt": ("$ echo 1\nprint(2)\n$  echo 3 \\\n  4", "1\n2\n3 4\n"),
     "prompts": (
         ">>> def f(x):\n...     return x * 2\n...\n>>> for i in range(2):\n...     print(f(i))\n0\n2\n>>> f(21)\n42",
         "0\n2\n42\n",
     ),
-    "IPython's prompts": ("In [1]: x = 3\n   ...: y = x * 14\n\nIn [2]: !true\nOut[2]: 0\n\nIn [3]: y", "42\n"),
+    "IPython's prompts": ("In[1]: x = 3\n   ...: y = x * 14\n\nIn [2]: !true\nOut[2]: 0\n\nIn [3]: y", "42\n"),
     "prompts in a fence": ("```python\n>>> print(1)\n1\n>>> !echo 2\n```", "1\n2\n"),
     "html cell": ("%%markdown\n# T", "# T\n"),
 }
@@ -185,6 +186,9 @@ PIP = [
     "get_ipython().system('pip install {}')",
     "get_ipython().run_line_magic('pip', 'install {}')",
     "if True:\n    !pip install {} > /dev/null",
+    "pip install {}",
+    "$ pip3 install {} --quiet",
+    "if True:\n    uv pip install {}",
     "!pip install -q -r {0}.txt",
     "%pip install --requirement=./{0}.txt",
     "get_ipython().run_line_magic('pip', 'install -r/workspace/{0}.txt')",
