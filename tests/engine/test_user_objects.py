@@ -60,7 +60,7 @@ async def test_a_task_may_be_the_first_of_a_session(shared: AsyncSandbox, way: s
     ways = {
         **ASYNC,
         "from a loop": "t = asyncio.get_event_loop().create_task(f())",
-        "after a future": "t = asyncio.Future()\nt.set_result(0)\nasyncio.run(f())\nasyncio.gather()",
+        "after a future": "t = asyncio.Future()\nt.set_result(0)\nasyncio.run(f())\n_ = asyncio.gather()",
     }
     await shared.reset()
     await text_of(shared, "import asyncio\nasync def f(): print('ran')")
