@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ if "matplotlib" in sys.modules:  # imported by it as a backend
         for manager in Gcf.get_all_fig_managers():
             figure = manager.canvas.figure
             if len(figure.get_children()) > 1:  # its background is one
+                figure.canvas.draw()
                 _shown[id(figure)] = figure
 
     class FigureManager(FigureManagerBase):
@@ -115,6 +117,7 @@ def in_kernel(cells: list[str], timeout: float, seconds: float) -> list[dict[str
 
 def main() -> None:
     asked = json.load(sys.stdin)
+    os.chdir(tempfile.mkdtemp())
     if asked["kernel"]:
         found = in_kernel(asked["cells"], asked["timeout"], asked["seconds"])
     else:
