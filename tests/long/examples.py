@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 import anyio
 from docker import APIClient
 
-from mcp_agentrun.engine.discovery import connect
-from mcp_agentrun.engine.docker import PACKAGES
+from mcp_agentrun.engine import PACKAGES
+from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import UnavailableError
 from mcp_agentrun.sandbox import Sandbox
 from mcp_agentrun.settings import Settings
 
-from ..conftest import open_sandbox
+from ..support.sandboxes import open_sandbox
 
 SOURCES = ("matplotlib", "scikit-learn", "scikit-image", "networkx", "statsmodels", "bokeh")
 PACKAGES_USED = (*SOURCES, "seaborn", "scipy", "sympy", "plotly", "requests")
