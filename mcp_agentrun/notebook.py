@@ -293,6 +293,10 @@ class Cell:
 
     def _simple(self, at: int, name: str, rest: str) -> str:
         """Python for a magic that has none in it."""
+        import re
+
+        if name == "config" and (match := re.match(r"\w+\.(ast_node_interactivity)\s*=\s*(.+)", rest)):
+            return f"get_ipython().{match[1]} = {match[2]}"
         if name in _HARMLESS or (name == "time" and not rest):
             return "pass"
         if name in ("pip", "pip3", "uv"):

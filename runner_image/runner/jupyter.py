@@ -52,11 +52,24 @@ class Shell:
         self.display_pub = self.events = self.display_formatter = self
         self.formatters: dict[str, Any] = _Registry()
         self.publish = items.publish
+        self._items = items
         self._timed: tuple[float, float, float] | None = None
         self._captured: tuple[str, Any, Any, io.StringIO, io.StringIO] | None = None
 
     def get_ipython(self) -> Shell:
         return self
+
+    def show(self, value: object) -> None:
+        """Show the value of an expression that is not the last one."""
+        if value is not None:
+            self._items.display(value)
+
+    def shows_all(self) -> bool:
+        """Whether each expression's value is shown, and not only that of the last one."""
+        module = sys.modules.get("IPython.core.interactiveshell")
+        shell = getattr(module, "InteractiveShell", None)
+        settings = (each.__dict__.get("ast_node_interactivity") for each in (self, shell) if each is not None)
+        return any(type(each) is str and each == "all" for each in settings)
 
     def register(self, *_: Any, **__: Any) -> None:
         """Accept a callback for an event of IPython's, none of which happens here."""

@@ -213,6 +213,11 @@ class Session:
         if self._changed:
             self._note_definitions(tree, code, filename)
         last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if self._shell.shows_all():
+            namespace.setdefault("get_ipython", self._shell.get_ipython)
+            for statement in tree.body[:-1]:
+                if isinstance(statement, ast.Expr) and not _is_silenced(statement, lines):
+                    statement.value = _shown(statement.value)
         is_shown = last is not None and not _is_silenced(last, lines) and not self._is_print(last.value)
         if cell is not None:
             cell.restore_columns(tree)
@@ -637,6 +642,13 @@ async def _run_awaiting(body: types.CodeType, expression: Any, namespace: dict[s
         return None
     value = _eval(expression, namespace)
     return await value if expression.co_flags & _CO_COROUTINE else value
+
+
+def _shown(value: ast.expr) -> ast.expr:
+    """An expression that shows *value*."""
+    place = {name: getattr(value, name) for name in value._attributes}
+    shell = ast.Call(ast.Name("get_ipython", ast.Load(), **place), [], [], **place)
+    return ast.Call(ast.Attribute(shell, "show", ast.Load(), **place), [value], [], **place)
 
 
 def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:

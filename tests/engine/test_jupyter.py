@@ -93,6 +93,29 @@ async def test_idioms(shared: AsyncSandbox, what: str) -> None:
     assert await text_of(shared, code) == text
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "from IPython.core.interactiveshell import InteractiveShell\nInteractiveShell.ast_node_interactivity = 'all'",
+        "get_ipython().ast_node_interactivity = 'all'",
+        "%config InteractiveShell.ast_node_interactivity = 'all'",
+    ],
+)
+async def test_each_expression_is_shown_where_that_is_asked_for(shared: AsyncSandbox, setting: str) -> None:
+    await shared.reset()
+    assert await text_of(shared, setting) == ""
+    assert await text_of(
+        shared, "1\nx = 2\nx\n3;\n[].append(1)\nprint(4)\nawait __import__('asyncio').sleep(0, 5)\n'end'"
+    ) == ("1\n2\n4\n5\n'end'\n")
+    failed = await shared.run("7\n1 / 0\n8")
+    assert failed.output.text().endswith(
+        "line 2, in <module>\n    1 / 0\n    ~~^~~\nZeroDivisionError: division by zero\n"
+    )
+    assert failed.output.text().startswith("7\nTraceback")
+    await shared.reset()
+    assert await text_of(shared, "1\n2") == "2\n"
+
+
 async def test_a_written_file_runs_and_what_it_defines_stays(shared: AsyncSandbox) -> None:
     await text_of(shared, "%%writefile defines.py\nimport sys\nhabit = sys.argv")
     assert await text_of(shared, "%run defines.py 1\nhabit") == "['defines.py', '1']\n"
@@ -232,7 +255,7 @@ async def test_what_pip_can_not_install_is_told_and_the_code_is_run(
 
 
 @pytest.mark.parametrize("path", ["none.txt", "/etc/hosts", "link", "pipe", "."])
-async def test_only_files_of_the_workspace_are_lists_of_requirements(habits: Sandbox, path: str) -> None:
+async def test_only_files_of_the_workspace_are_lists_of_requirements(habits: AsyncSandbox, path: str) -> None:
     await habits.run("import os; os.path.lexists('link') or [os.symlink('/etc/hosts', 'link'), os.mkfifo('pipe')]")
     result = await habits.run(f"%pip install -r {path}\nprint('on')")
     assert result.output.text() == f"There was no file {path} in /workspace when this call began: write it first.\non\n"
