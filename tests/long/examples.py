@@ -84,7 +84,7 @@ def fetch(name: str) -> Path:
 def spread(paths: Iterable[Path], most: int) -> list[Path]:
     """At most *most* of *paths*, from all over."""
     sorted_ = sorted(paths)
-    step = max(1.0, len(sorted_) / most)
+    step = max(1.0, len(sorted_) / max(1, most))
     return [sorted_[int(at * step)] for at in range(min(most, len(sorted_)))]
 
 
@@ -93,7 +93,8 @@ def examples_of(folder: Path, label: str, most: int) -> Iterator[Unit]:
     found = (
         path
         for path in folder.rglob("*.py")
-        if {"examples", "galleries"} & set(path.relative_to(folder).parts)
+        if {"examples", "galleries"} & set(path.parts[len(folder.parts) :])
+        and "archive" not in path.parts  # for which no current version is meant
         and not path.name.startswith(("_", "test_", "conf"))
     )
     for path in spread(found, most):
