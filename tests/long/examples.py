@@ -43,6 +43,7 @@ NOTEBOOK = 300.0
 
 NOISE = (
     (r"\x1b\[[0-9;]*[A-Za-z]", ""),
+    (r"(?: object)? at 0x[0-9a-fA-F]{4,}", " at 0x"),  # IPython leaves the word out
     (r"\b0x[0-9a-fA-F]{4,}\b", "0x"),
     (r"(?m)^\S*(?:<run-\d+>|<cell>|\.py):(\d+): (?=\w*Warning|\w+: )", r"\1: "),
     (r"/tmp/(?:ipykernel_\d+|home|tmp\w+)\S*", "/tmp"),

@@ -18,6 +18,14 @@ from pathlib import Path
 from typing import Any
 
 COUNT = Path("/tmp/figures")
+SETTINGS = """
+import pandas as _pandas
+def _table(frame, printer, cycle):
+    with _pandas.option_context("display.width", 120, "display.max_rows", 20, "display.max_columns", 20):
+        printer.text(repr(frame))
+get_ipython().display_formatter.formatters["text/plain"].for_type(_pandas.DataFrame, _table)
+"""
+"""A table that is displayed has as many rows and columns as in a sandbox."""
 
 if "matplotlib" in sys.modules:  # imported by it as a backend
     from matplotlib._pylab_helpers import Gcf
@@ -84,6 +92,7 @@ def in_kernel(cells: list[str], timeout: float, seconds: float) -> list[dict[str
 
     os.environ.pop("MPLBACKEND", None)
     manager, client = start_new_kernel()
+    client.execute_interactive(SETTINGS, timeout=60, output_hook=lambda _: None)
     found: list[dict[str, Any]] = []
     end = time.monotonic() + seconds
     for cell in cells:
