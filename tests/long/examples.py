@@ -27,7 +27,7 @@ from docker import APIClient
 from mcp_agentrun.engine import PACKAGES
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import UnavailableError
-from mcp_agentrun.sandbox import Sandbox
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 
 from ..support.sandboxes import open_sandbox
@@ -45,6 +45,7 @@ NOISE = (
     (r"\x1b\[[0-9;]*[A-Za-z]", ""),
     (r"(?: object)? at 0x[0-9a-fA-F]{4,}", " at 0x"),  # IPython leaves the word out
     (r"\b0x[0-9a-fA-F]{4,}\b", "0x"),
+    (r"(?m)^<Figure size \S+ with \d+ Axes>$", ""),  # beside the picture
     (r"(?m)^\S*(?:<run-\d+>|<cell>|\.py):(\d+): (?=\w*Warning|\w+: )", r"\1: "),
     (r"/tmp/(?:ipykernel_\d+|home|tmp\w+)\S*", "/tmp"),
     (r"\s*[\w.]*\d+%\|.*", ""),  # tqdm
@@ -128,17 +129,17 @@ def units(folders: list[Path], count: int, notebooks: int) -> list[Unit]:
 
 
 @asynccontextmanager
-async def open_sides(engine: APIClient) -> AsyncGenerator[tuple[Sandbox, list[str]]]:
+async def open_sides(engine: APIClient) -> AsyncGenerator[tuple[AsyncSandbox, list[str]]]:
     """A sandbox with the packages, and the command that starts the reference with the same files of them."""
     settings = Settings(max_timeout=TIMEOUT, auto_install="off", install_timeout=900)
     async with open_sandbox(settings) as sandbox, open_sandbox(settings) as other:
         while True:
             try:
-                folder = (await sandbox.install(PACKAGES_USED)).folder
+                folder = (await sandbox.install(*PACKAGES_USED)).folder
                 break
             except UnavailableError:  # until the image is built
                 await anyio.sleep(1)
-        kernel = (await other.install((*PACKAGES_USED, "ipykernel"))).folder
+        kernel = (await other.install(*PACKAGES_USED, "ipykernel")).folder
         container = engine.containers(filters={"label": f"mcp-agentrun.sandbox={sandbox.id}"})[0]
         volume = next(mount["Name"] for mount in container["Mounts"] if mount["Destination"] == PACKAGES)
         path = f"{PACKAGES}/{folder}:{PACKAGES}/{kernel}:/reference"
@@ -161,7 +162,7 @@ async def in_reference(command: list[str], unit: Unit) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-async def in_sandbox(sandbox: Sandbox, unit: Unit) -> list[dict[str, Any]]:
+async def in_sandbox(sandbox: AsyncSandbox, unit: Unit) -> list[dict[str, Any]]:
     """What a sandbox makes of *unit*."""
     await sandbox.reset(keep_packages=True)
     found: list[dict[str, Any]] = []
@@ -241,7 +242,7 @@ def compare(mine: dict[str, Any], other: dict[str, Any], *, notebook: bool) -> D
     return found._replace(verdict="fails on both sides") if mine["error"] and found.verdict == "same" else found
 
 
-async def differences(sandbox: Sandbox, command: list[str], unit: Unit) -> list[Difference]:
+async def differences(sandbox: AsyncSandbox, command: list[str], unit: Unit) -> list[Difference]:
     """What differs in *unit*, by cell. A difference that two runs of the reference have as well is none of ours."""
     mine, other = await in_sandbox(sandbox, unit), await in_reference(command, unit)
     again: list[dict[str, Any]] | None = None

@@ -81,8 +81,9 @@ def plain(code: str, timeout: float) -> dict[str, Any]:
     text = done.stdout.decode(errors="replace")
     error = None
     if done.returncode:
-        named = re.search(r"\n([A-Za-z_][\w.]*)(?::.*)?\Z", "\n" + text.rstrip())
-        error = named[1] if named and "Traceback" in text else "SystemExit"
+        _, traceback, rest = text.rpartition("Traceback (most recent call last)")
+        named = re.search(r"(?m)^([A-Za-z_][\w.]*)(?::|$)", rest)  # the lines of the stack are indented
+        error = named[1] if named and traceback else "SystemExit"
     return {"text": text, "error": error, "pictures": int(COUNT.read_text())}
 
 
