@@ -100,15 +100,16 @@ def in_kernel(cells: list[str], timeout: float, seconds: float) -> list[dict[str
         if time.monotonic() > end:
             break
         result: dict[str, Any] = {"text": "", "error": None, "pictures": 0}
+        failure: list[str] = []
 
-        def hear(message: dict[str, Any], result: dict[str, Any] = result) -> None:
+        def hear(message: dict[str, Any], result: dict[str, Any] = result, failure: list[str] = failure) -> None:
             content = message["content"]
             data = content.get("data", {})
             if message["msg_type"] == "stream":
                 result["text"] += content["text"]
             elif message["msg_type"] == "error":
                 result["error"] = content["ename"]
-                result["text"] += f"{content['ename']}: {content['evalue']}\n"
+                failure.append(f"{content['ename']}: {content['evalue']}\n")
             elif "image/png" in data or "image/jpeg" in data:
                 result["pictures"] += 1
             elif "text/plain" in data:
@@ -120,6 +121,7 @@ def in_kernel(cells: list[str], timeout: float, seconds: float) -> list[dict[str
             result["error"] = "timeout"
             manager.interrupt_kernel()
             client.get_shell_msg(timeout=timeout)
+        result["text"] += "".join(failure)  # figures that are open come after it
         found.append(result)
     manager.shutdown_kernel(now=True)
     return found
