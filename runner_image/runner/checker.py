@@ -32,7 +32,7 @@ def main(connection: socket.socket) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.safety import check, prepare
 
-    from . import jupyter
+    from . import notebook_cells
 
     connection.sendall(encode(Kind.READY))
     decoder = FrameDecoder()
@@ -50,7 +50,7 @@ def main(connection: socket.socket) -> None:
             request = decode_json(payload)
             linux.use_all_processors()
             try:
-                code, requirements = jupyter.as_python(request["code"])
+                code, requirements = notebook_cells.as_python(request["code"])
                 verdict = check(code, **request["options"])
             except MemoryError:
                 os._exit(1)

@@ -58,11 +58,8 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     """
     linux.set_name("worker")
     birth.sendall(encode_json(Kind.READY))
-    from .session import (
-        Session,
-        helpers,
-        note_ended,
-    )  # which takes a first worker longer than all else, while its code is on the way
+    from .children import helper_pids, note_ended
+    from .session import Session  # which takes a first worker longer than all else, while its code is on the way
 
     session = Session()
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
@@ -101,7 +98,8 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         result = context.run(session.run, run["run"], run["code"], run["path"])
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _end_child(result)
-        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_left(helpers()), **result)
+        left = _has_left(helper_pids())
+        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=left, **result)
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         _make_room(connection)
         connection.sendall(report)
