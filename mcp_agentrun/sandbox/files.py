@@ -398,9 +398,10 @@ def _relative(path: str, done: str) -> str:
 
 
 def _raise_error(answer: dict[str, Any], path: str, done: str, *, limit: int | None = None) -> None:
-    """
-    :raises FileError: the container's *answer* is one.
-    :raises ProtocolError: it is a reason that does not exist.
+    """Check that the container's *answer* is not an error.
+
+    :raises FileError: it is.
+    :raises ProtocolError: its reason does not exist.
     """
     reason = answer.get("error")
     if reason is not None:
