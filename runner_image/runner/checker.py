@@ -71,7 +71,7 @@ def start() -> tuple[int, socket.socket]:
 
 
 def is_verdict(fields: dict[str, Any]) -> bool:
-    """Whether *fields* are what a sound checker says: hostile code may have got the better of it."""
+    """Whether *fields* are a valid verdict: hostile code may have compromised the checker."""
     findings = fields.get("findings")
     return (
         isinstance(fields.get("allowed"), bool)

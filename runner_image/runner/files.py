@@ -30,7 +30,7 @@ MEMORY_FULL = 0.95
 """Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
 
 _LISTED = 500
-"""Files in one answer: they fit into a frame, whatever their names."""
+"""Files in one answer, which fit into a frame even with the longest names."""
 
 _PART = 1 << 20
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -185,7 +185,7 @@ class Session:
             self._is_level = True
             interpreter_frames.discount(interpreter_frames.depth() + 1)
             interpreter_frames.alone(_getframe(), id)  # which finds out once how that is done
-            gc.freeze()  # or a collection of the code's would find what is ours
+            gc.freeze()  # or the code's garbage collections would find the runner's objects
         namespace = self._main.namespace
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         body = _compile(tree, filename, "exec", flags, dont_inherit=True)

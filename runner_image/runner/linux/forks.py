@@ -87,7 +87,7 @@ def _made(pid: int) -> int:
     """
     try:
         _, status = os.waitpid(pid, 0)
-    except ChildProcessError:  # a sibling; or SIGCHLD is ignored: whoever needs the process will hear from it, or not
+    except ChildProcessError:  # a sibling; or SIGCHLD is ignored, and the supervisor finds out whether it lives
         return pid
     if code := os.waitstatus_to_exitcode(status):
         raise OSError(max(code, 1), "fork")
@@ -95,7 +95,7 @@ def _made(pid: int) -> int:
 
 
 def start_helper(serve: Callable[[socket.socket], object]) -> tuple[int, socket.socket]:
-    """Fork a helper from PID 1, with nothing of PID 1's but one end of a connection, over which *serve* serves.
+    """Fork a helper from PID 1, which inherits nothing but one end of a connection, over which *serve* serves.
 
     :returns: its pid and PID 1's end.
     :raises OSError: no more processes.

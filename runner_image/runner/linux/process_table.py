@@ -41,7 +41,7 @@ def reap() -> Iterator[tuple[int, int]]:
 
 
 def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int]]:
-    """End every process but PID 1 and *keep*, however fast they fork, and reap those that are ours.
+    """End every process but PID 1 and *keep*, however fast they fork, and reap those that are children.
 
     Strays are first stopped, in passes over ``/proc`` until one finds nobody new, so that nothing can fork away
     from the kill that follows.
