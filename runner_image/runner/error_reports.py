@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 
-from mcp_agentrun.wire.reports import MOST_CAUSES, PIDS, WRITABLE
+from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
 from . import linux
 from .silence import silence

@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 
-from mcp_agentrun.wire.reports import PROBE
+from mcp_agentrun.wire.messages import PROBE
 
 from . import error_reports, imports, interpreter_frames, linux, notebook_shell, shows, tracebacks
 from .children import SpawnedProcesses

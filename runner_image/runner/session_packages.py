@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-from mcp_agentrun.wire.reports import LONGEST_NAME, MOST_NAMES
+from mcp_agentrun.wire.messages import LONGEST_NAME, MOST_NAMES
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
