@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup venv demo test test-unit test-engine lint conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check later-python peers pictures cpython-tests clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -11,6 +11,8 @@ help:
 	@echo "make lint    linters and type checks only; needs no container engine"
 	@echo "make test-unit    the tests that need no container engine; seconds"
 	@echo "make test-engine  the tests in real containers"
+	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
+	@echo "make lock    update requirements/dev.txt and runner_image/constraints.txt to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
@@ -24,9 +26,8 @@ help:
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make corpora     the programs of a folder of corpora (CORPORA=FOLDER): judged, run, and their imports known"
 	@echo "make compare-check  the static check beside those of others"
-	@echo "make later-python   the static check in Python 3.14, whose new syntax it does not know (npm)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
-	@echo "make pictures  the pictures of docs/output.md (npm, Chromium)"
+	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
@@ -34,17 +35,18 @@ help:
 setup:
 	@tools/setup.sh
 
-demo: setup
-	$(PYTHON) examples/demo.py
-
 venv:
 	@tools/setup.sh venv
+
+demo: setup
+	$(PYTHON) examples/demo.py
 
 lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
+	$(PYTHON) -m deptry mcp_agentrun
 
 test: lint test-unit test-engine
 
@@ -62,6 +64,14 @@ known-packages: setup
 
 bench-packages: setup
 	$(PYTHON) -m benchmarks.packages
+
+lock: venv
+	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements/dev.txt
+	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/pins.sh
+
+test-matrix:
+	tools/matrix.sh
 
 bench: setup
 	$(PYTHON) -m benchmarks
@@ -103,9 +113,6 @@ compare-check: venv
 conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.conformance
 
-later-python: venv tests/long/node/node_modules/.package-lock.json tests/long/later_python/node_modules/.package-lock.json
-	$(PYTHON) -m pytest --timeout 0 tests/long/test_later_python.py
-
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)
 
@@ -114,7 +121,7 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
 clean:
-	rm -rf .venv .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
+	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Children before their parents, as `docker images` lists them: an image with dependants refuses to go.

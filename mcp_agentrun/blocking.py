@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import builtins
+import os
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
+import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .packages.installer import Installed
-from .sandbox import AsyncRuntime, AsyncSandbox, OnOutput, Result
+from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, OnOutput, Result
 from .settings import Settings
 
-__all__ = ["Runtime", "Sandbox"]
+__all__ = ["Runtime", "Sandbox", "SandboxFiles"]
 
 _T = TypeVar("_T")
 
@@ -122,7 +125,12 @@ class Sandbox:
         """Forget all variables; files and installed packages too, unless kept."""
         self._call(lambda sandbox: sandbox.reset(keep_packages=keep_packages, keep_files=keep_files))
 
-    def _call(self, method: Callable[[AsyncSandbox], Awaitable[_T]]) -> _T:
+    @property
+    def files(self) -> SandboxFiles:
+        """The files of the workspace: write, read, list and remove them."""
+        return SandboxFiles(self._call)
+
+    def _call(self, method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]]) -> _T:
         sandbox, portal = self._sandbox, self._portal
         if sandbox is None or portal is None:
             raise RuntimeError("a sandbox is used inside `with`, or between `start` and `close`")
@@ -132,3 +140,56 @@ class Sandbox:
         except BaseException:  # such as KeyboardInterrupt: the call is cancelled, which keeps the session
             future.cancel()
             raise
+
+
+class _Call(Protocol):
+    def __call__(self, method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]], /) -> _T: ...
+
+
+class SandboxFiles:
+    """The files in a sandbox's workspace::
+
+        sandbox.files.write("data/in.csv", b"x,y\\n1,2\\n")
+        sandbox.files.read("out.csv")
+        [file.path for file in sandbox.files.list()]
+
+    Paths are relative to ``/workspace``. This is the twin of `mcp_agentrun.sandbox.Files`: every method raises
+    `FileError` for what is wrong with the file, and `UnavailableError` if the engine failed.
+    """
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+
+    def write(self, path: str, data: bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes]) -> FileInfo:
+        """Create or replace the file *path*, and create the folders that it is in.
+
+        :param data: the content, the path of a local file, or a file open for reading bytes. Large files are streamed.
+        """
+        return self._call(lambda sandbox: sandbox.files.write(path, data))
+
+    def read(self, path: str, *, limit: int | None = None) -> bytes:
+        """The content of the file *path*.
+
+        :param limit: largest size accepted, in bytes; the size of the workspace if None.
+        """
+        return self._call(lambda sandbox: sandbox.files.read(path, limit=limit))
+
+    def save(self, path: str, target: str | os.PathLike[str]) -> int:
+        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes."""
+
+        async def copy(sandbox: AsyncSandbox) -> int:
+            size = 0
+            async with await anyio.open_file(target, "wb") as local:
+                async for part in sandbox.files.stream(path):
+                    size += await local.write(part)
+            return size
+
+        return self._call(copy)
+
+    def list(self, folder: str = ".") -> builtins.list[FileInfo]:
+        """All files in *folder* and the folders below it, sorted by path."""
+        return self._call(lambda sandbox: sandbox.files.list(folder))
+
+    def remove(self, path: str) -> None:
+        """Remove the file *path*."""
+        self._call(lambda sandbox: sandbox.files.remove(path))

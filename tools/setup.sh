@@ -39,36 +39,14 @@ find_python() {
     fail "Python 3.10 or later is needed and none was found on PATH"
 }
 
-# uv does not read pip's settings; take over what decides whether an index can be reached at all.
-use_pip_settings() {
-    local python=$1 index
-    index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || true)}
-    if [ -z "${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-}}" ] && [ -n "$index" ]; then export UV_DEFAULT_INDEX=$index; fi
-    local bundle=${SSL_CERT_FILE:-${REQUESTS_CA_BUNDLE:-${PIP_CERT:-${CURL_CA_BUNDLE:-}}}}
-    if [ -n "$bundle" ]; then export SSL_CERT_FILE=$bundle; fi
-}
-
 ensure_venv() {
-    if [ .venv/installed -nt pyproject.toml ] && .venv/bin/python -c '' 2>/dev/null; then return; fi
-    local python uv
+    local python
     python=$(find_python)
-    use_pip_settings "$python"
-    if uv=$(command -v uv); then
-        [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
-    else
-        if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-            if ! "$python" -c 'import ensurepip' 2>/dev/null; then
-                can_apt || fail "$python lacks ensurepip: install python3-venv"
-                apt_install python3-venv
-            fi
-            "$python" -m venv --clear .venv
-        fi
-        [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-        uv=.venv/bin/uv
+    if [ ! -d .venv ] && ! "$python" -c 'import ensurepip' 2>/dev/null; then
+        can_apt || fail "$python lacks ensurepip: install python3-venv"
+        apt_install python3-venv
     fi
-    say "installing the project into .venv"
-    "$uv" pip install --quiet --python .venv/bin/python --editable . --group dev
-    touch .venv/installed
+    tools/venv.sh "$python" .venv
 }
 
 # Whether a container engine answers, tried for so many seconds while process $2, if given, lives.

@@ -22,7 +22,7 @@ def check(files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
 
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
     """
-    from ..sandbox.host import safety_options
+    from ..host_resources import safety_options
 
     options = safety_options(effective_settings(safety=profile))
     status = 0

@@ -21,13 +21,13 @@ from ..engine.link import Keeper, Link
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
 from ..errors import InvalidRequestError, SandboxLostError
+from ..host_resources import HostResources
 from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
 from ..wire.codec import Kind
 from .exchange import Exchange, OnBytes, Unreported
 from .files import FileReader, Files
-from .host import HostResources
 from .packages import SessionPackages
 from .result import Result, State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids

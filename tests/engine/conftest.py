@@ -1,4 +1,4 @@
-"""Fixtures of the tests in real containers."""
+"""Fixtures and order of the tests in real containers."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ _SLOWEST = ("http", "installer_attacks", "probes", "image", "package_settings", 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that take longest, so that no process is left with one of them at the end."""
+    """Start with the slowest modules, so that no worker is left with one of them at the end."""
     order = {f"test_{name}": number for number, name in enumerate(_SLOWEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))

@@ -46,7 +46,7 @@ DIFFERENT: dict[str, str] = {
     ),
     "stranger_breakpoint_env": "the interpreter was started without regard to PYTHON... variables",
 }
-"""Scripts whose output is not Python's, and why; each is in docs/output.md."""
+"""Scripts whose output is not Python's, and why; each is in docs/tools.md."""
 
 
 SCRIPTS = {path.stem: path.read_bytes().decode() for path in sorted((FOLDER / "scripts").glob("*/*.py"))}

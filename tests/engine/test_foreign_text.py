@@ -1,4 +1,4 @@
-"""Text of others on its way from a sandbox to a client."""
+"""Hostile text from a sandbox is harmless when it reaches a client."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from mcp_agentrun import (
     AsyncRuntime,
     AsyncSandbox,
     BusyError,
+    FileError,
     InvalidRequestError,
     Result,
     Runtime,
@@ -155,3 +157,20 @@ def test_everything_named_is_there() -> None:
     assert all(getattr(mcp_agentrun, name) for name in mcp_agentrun.__all__)
     with pytest.raises(AttributeError):
         mcp_agentrun.nothing  # noqa: B018
+
+
+def test_files_go_in_and_out(tmp_path: Path) -> None:
+    with Sandbox(safety="off") as sandbox:
+        sandbox.files.write("data/in.csv", b"x,y\n1,2\n")
+        result = sandbox.run("import shutil; shutil.copy('data/in.csv', 'out.csv'); open('empty', 'w').close()")
+        assert [(file.path, file.change) for file in result.files] == [("empty", "created"), ("out.csv", "created")]
+        assert sandbox.files.read("out.csv") == b"x,y\n1,2\n"
+        assert sandbox.files.save("out.csv", tmp_path / "copy.csv") == 8
+        sandbox.files.write("copy.csv", tmp_path / "copy.csv")
+        assert [file.path for file in sandbox.files.list()] == ["copy.csv", "data/in.csv", "empty", "out.csv"]
+        sandbox.files.remove("out.csv")
+        with pytest.raises(FileError) as missing:
+            sandbox.files.read("out.csv")
+        assert (missing.value.reason, missing.value.path) == ("missing", "out.csv")
+        sandbox.reset(keep_files=True)
+        assert sandbox.files.read("copy.csv") == b"x,y\n1,2\n"

@@ -541,7 +541,7 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
             "for i in range(200):\n    print(f'\\r\\x1b[31m{i} of 200\\x1b[0m', end='', flush=True); time.sleep(0.005)"
         )
         started = time.monotonic()
-        result = await run(client, code, progress_callback=on_progress)
+        result = await client.call_tool("run_python", {"code": code}, progress_callback=on_progress)
         assert client_text(result) == "\x1b[31m199 of 200\x1b[0m"
         assert 1 <= len(heard) <= 3 + 4 * (time.monotonic() - started)
         assert all(" of 200 (" in message and "\x1b" not in message for message in heard)
@@ -553,7 +553,9 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
             seen.set()
 
         with anyio.fail_after(20):
-            await run(client, "print('early', flush=True); time.sleep(1)", progress_callback=on_first)
+            await client.call_tool(
+                "run_python", {"code": "print('early', flush=True); time.sleep(1)"}, progress_callback=on_first
+            )
         assert heard[0].startswith("early (0.")
 
 

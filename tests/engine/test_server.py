@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 from docker import APIClient
-from mcp import MCPError
+from mcp import Client, MCPError
+from mcp.client.stdio import stdio_client
 from mcp.types import INVALID_PARAMS
 
-from tests.support.clients import OpenClient, facts_of, run, server_process, text_of
+from tests.support.clients import (
+    OpenClient,
+    facts_of,
+    run,
+    server_parameters,
+    server_process,
+    server_processes,
+    text_of,
+)
 from tests.support.containers import containers_of
 
 pytestmark = pytest.mark.anyio
 
 ERAS = ["legacy", "2026-07-28"]
+
+
+@pytest.fixture(scope="module", params=ERAS)
+async def client(request: pytest.FixtureRequest, runner_image: str, anyio_backend: str) -> AsyncIterator[Client]:
+    """A client of each era, shared by the tests that leave nothing behind."""
+    async with Client(stdio_client(server_parameters()), mode=request.param) as client:
+        yield client
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -78,38 +95,35 @@ async def test_packages(open_client: OpenClient, mode: str) -> None:
         assert text_of(await run(client, "cowsay.__name__")) == "'cowsay'\n"
 
 
-async def test_what_is_printed_is_all_that_is_shown(open_client: OpenClient) -> None:
-    async with open_client() as client:
-        assert text_of(await run(client, "print('a', end='')")) == "a"
-        assert text_of(await run(client, "pass")) == "[agentrun] The code ran and printed nothing."
-        long = await run(client, "print('x' * 1_000_000)")
-        assert len(text_of(long)) < 66_000
-        assert facts_of(long)["truncated"] == {"output": {"total": 1_000_001, "shown": 65_536}}
-        odd = await run(client, "import os; os.write(1, b'\\xff\\xfe\\n'); raise ValueError('\\udc80')")
-        assert "\ufffd\ufffd\n" in text_of(odd)
-        late = await run(client, "import time; time.sleep(60)", timeout=0.3)
-        assert late.is_error
-        assert facts_of(late)["outcome"] == "timeout"
-        assert "[agentrun] The code was stopped when its time limit of 0.3 s was over." in text_of(late)
+async def test_what_is_printed_is_all_that_is_shown(client: Client) -> None:
+    assert text_of(await run(client, "print('a', end='')")) == "a"
+    assert text_of(await run(client, "pass")) == "[agentrun] The code ran and printed nothing."
+    long = await run(client, "print('x' * 1_000_000)")
+    assert len(text_of(long)) < 66_000
+    assert facts_of(long)["truncated"] == {"output": {"total": 1_000_001, "shown": 65_536}}
+    odd = await run(client, "import os; os.write(1, b'\\xff\\xfe\\n'); raise ValueError('\\udc80')")
+    assert "\ufffd\ufffd\n" in text_of(odd)
+    late = await run(client, "import time; time.sleep(60)", timeout=0.3)
+    assert late.is_error
+    assert facts_of(late)["outcome"] == "timeout"
+    assert "[agentrun] The code was stopped when its time limit of 0.3 s was over." in text_of(late)
 
 
-async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
-    async with open_client() as client:
-        assert "NUL" in text_of(await run(client, "\0"))
-        surrogate = await run(client, "1", timeout=1e9)
-        assert surrogate.is_error
-        assert "at most 300 s" in text_of(surrogate)
-        assert (await run(client, "1", timeout="soon")).is_error
-        misspelt = await client.call_tool("reset_sandbox", {"keep_file": True})
-        assert misspelt.is_error
-        assert "there is no argument 'keep_file'; reset_sandbox takes keep_packages, keep_files" in text_of(misspelt)
-        unknown = await run(client, "1", sandbox="nope")
-        assert unknown.is_error
-        assert "No sandbox has the handle 'nope'" in text_of(unknown)
-        assert text_of(await run(client, "1 + 1")) == "2\n"
+async def test_wrong_arguments_say_what_to_do(client: Client) -> None:
+    assert "NUL" in text_of(await run(client, "\0"))
+    surrogate = await run(client, "1", timeout=1e9)
+    assert surrogate.is_error
+    assert "at most 300 s" in text_of(surrogate)
+    assert (await run(client, "1", timeout="soon")).is_error
+    misspelt = await client.call_tool("reset_sandbox", {"keep_file": True})
+    assert misspelt.is_error
+    assert "there is no argument 'keep_file'; reset_sandbox takes keep_packages, keep_files" in text_of(misspelt)
+    unknown = await run(client, "1", sandbox="nope")
+    assert unknown.is_error
+    assert "No sandbox has the handle 'nope'" in text_of(unknown)
+    assert text_of(await run(client, "1 + 1")) == "2\n"
 
 
-@pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize(
     ("tool", "arguments", "lines"),
     [
@@ -139,31 +153,27 @@ async def test_wrong_arguments_say_what_to_do(open_client: OpenClient) -> None:
     ],
 )
 async def test_wrong_types_are_told_in_a_line_each(
-    open_client: OpenClient, mode: str, tool: str, arguments: dict[str, Any], lines: list[str]
+    client: Client, tool: str, arguments: dict[str, Any], lines: list[str]
 ) -> None:
-    async with open_client(mode=mode) as client:
-        result = await client.call_tool(tool, arguments)
-        assert result.is_error
-        found = text_of(result).removeprefix("[agentrun] Nothing was done: ").splitlines()
-        assert len(found) == len(lines)
-        assert all(text.strip().startswith(line) for text, line in zip(found, lines, strict=True)), found
+    result = await client.call_tool(tool, arguments)
+    assert result.is_error
+    found = text_of(result).removeprefix("[agentrun] Nothing was done: ").splitlines()
+    assert len(found) == len(lines)
+    assert all(text.strip().startswith(line) for text, line in zip(found, lines, strict=True)), found
 
 
-async def test_arguments_may_be_written_in_other_ways(open_client: OpenClient) -> None:
-    async with open_client() as client:
-        assert text_of(await run(client, "[1]", timeout="5", sandbox=None)) == "[1]\n"
-        listed = await client.call_tool("install_package", {"packages": '["numpy"]'})
-        assert text_of(listed).startswith("Was there already: numpy ")
-        assert not (await client.call_tool("reset_sandbox", {"keep_files": "true"})).is_error
+async def test_arguments_may_be_written_in_other_ways(client: Client) -> None:
+    assert text_of(await run(client, "[1]", timeout="5", sandbox=None)) == "[1]\n"
+    listed = await client.call_tool("install_package", {"packages": '["numpy"]'})
+    assert text_of(listed).startswith("Was there already: numpy ")
+    assert not (await client.call_tool("reset_sandbox", {"keep_files": "true"})).is_error
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_a_prompt_that_does_not_exist_is_a_wrong_parameter(open_client: OpenClient, mode: str) -> None:
-    async with open_client(mode=mode) as client:
-        assert (await client.list_prompts()).prompts == []
-        with pytest.raises(MCPError, match="Unknown prompt: 'no such'") as refused:
-            await client.get_prompt("no such")
-        assert refused.value.code == INVALID_PARAMS
+async def test_a_prompt_that_does_not_exist_is_a_wrong_parameter(client: Client) -> None:
+    assert (await client.list_prompts()).prompts == []
+    with pytest.raises(MCPError, match="Unknown prompt: 'no such'") as refused:
+        await client.get_prompt("no such")
+    assert refused.value.code == INVALID_PARAMS
 
 
 async def test_another_sandbox_by_handle(open_client: OpenClient) -> None:
@@ -204,9 +214,9 @@ async def test_a_cancelled_call_stops_the_code_and_keeps_the_state(open_client: 
 
 
 async def test_initialize_is_answered_before_the_container_exists(open_client: OpenClient, api: APIClient) -> None:
-    async with open_client(mode="legacy") as client:
-        # The client is open: initialize has been answered. The server's pid is that of the only one that is ours.
-        server = server_process()
+    others = server_processes()
+    async with open_client(mode="legacy") as client:  # initialize has been answered
+        server = server_process(others)
         assert containers_of(api, server.pid) == []
         assert text_of(await run(client, "print(1)")) == "1\n"
         assert len(containers_of(api, server.pid)) == 1

@@ -1,4 +1,4 @@
-"""Programs of others, which are not in this repository: ``make corpora CORPORA=FOLDER``.
+"""Corpora of programs that are not in this repository: ``make corpora CORPORA=FOLDER``.
 
 The folder has ``benign.jsonl``, a JSON object on each line: ``id``, ``code``, ``category``, ``needs`` (modules),
 ``expected_stdout`` and ``expected_exit``.

@@ -1,8 +1,8 @@
-"""What the tests share, and none of them is."""
+"""Helpers shared by the tests and the benchmarks."""
 
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 
 BARE = {"AGENTRUN_PRELOAD": ""}
-"""Makes servers whose sandboxes import nothing in advance: that takes longer than most tests, and few are about it."""
+"""Environment of servers whose sandboxes preload no packages, which takes longer than most tests do."""

@@ -1,9 +1,10 @@
-"""Clients of our server, and what they are answered."""
+"""MCP clients of the server, and the parts of an answer."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -45,7 +46,12 @@ def facts_of(result: CallToolResult) -> dict[str, Any]:
     return result.meta["agentrun/run"]
 
 
-def server_process() -> psutil.Process:
-    """The one server that a client of this process has started."""
-    (server,) = [child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()]
+def server_processes() -> set[psutil.Process]:
+    """The servers that clients of this process have started."""
+    return {child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()}
+
+
+def server_process(besides: Collection[psutil.Process] = ()) -> psutil.Process:
+    """The only server of `server_processes` but for *besides*."""
+    (server,) = server_processes() - set(besides)
     return server

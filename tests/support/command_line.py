@@ -1,4 +1,4 @@
-"""The command line, called in this process, because starting Python for each call takes longer than all else."""
+"""The command line, called in this process: starting Python for each call would dominate the unit tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 
 def command(*arguments: str, stdin: str = "", **environ: str) -> CompletedProcess[str]:
-    """Exit code and output of ``mcp-agentrun`` with *arguments*, where *environ* is added to the environment."""
+    """Run ``mcp-agentrun`` with *arguments*; *environ* is added to the environment."""
     stdout, stderr = io.StringIO(), io.StringIO()
     argv, input_ = ["mcp-agentrun", *arguments], io.TextIOWrapper(io.BytesIO(stdin.encode()))
     code: int | str | None = 0
@@ -38,7 +38,7 @@ def command(*arguments: str, stdin: str = "", **environ: str) -> CompletedProces
 
 @contextmanager
 def _unchanged() -> Generator[None]:
-    """Put back what a process of its own would have to itself: the handling of ^C, and the logging."""
+    """Restore the handler of SIGINT and the logging configuration."""
     interrupt = signal.getsignal(signal.SIGINT)
     loggers = [logging.getLogger(name) for name in (None, "mcp_agentrun")]
     levels = [logger.level for logger in loggers]

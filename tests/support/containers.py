@@ -1,4 +1,4 @@
-"""The engine's containers, as they are seen from outside."""
+"""Containers, as the engine reports them."""
 
 from __future__ import annotations
 

@@ -116,13 +116,13 @@ class FakeEngine:
         self._created = 0
         self.started = {"installer": 0, "runner": 0}
         self.containers: dict[str, ContainerSpec] = {}
-        """What exists, by id."""
+        """Existing containers, by id."""
         self.frozen: set[str] = set()
-        """Containers that take what they are sent and answer nothing."""
+        """Containers that read what they are sent and never answer."""
         self.free = free
         self.has_image = anyio.Event()
         self.has_image.set()
-        """Until it is set, the image is being built."""
+        """While it is not set, the image is being built."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -171,7 +171,7 @@ class FakeEngine:
         self.lose(container)
 
     def lose(self, container: str) -> None:
-        """End *container*, whoever wants that: its stream ends."""
+        """End *container* and its stream, as if somebody else had removed it."""
         self.containers.pop(container, None)
         for end in self._ends.pop(container, ()):
             end.close()
@@ -191,7 +191,7 @@ class FakeEngine:
 
 @asynccontextmanager
 async def open_sessions(settings: Settings, engine: FakeEngine | None = None) -> AsyncGenerator[Sessions]:
-    """The sessions of a server that stands on *engine*."""
+    """The sessions of a server on *engine*."""
     engine = engine or FakeEngine()
     async with (
         engine.running(),

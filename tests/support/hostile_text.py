@@ -1,4 +1,4 @@
-"""Text that is written to deceive its reader, and what shows in an answer that it has been made harmless."""
+"""Text that tries to deceive its reader, and patterns that no answer may contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runner image is made of."""
+"""The packages pinned for the runner image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tests.support import CHECKOUT
 
 
 def pinned_versions() -> dict[str, str]:
-    """Version by name, of each package that the image has by default."""
+    """Version of each package that the image has by default, by name."""
     text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
     return dict(re.findall(r"^(\S+)==(\S+) ;", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Pictures made by hand."""
+"""Minimal pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG that says that it has this size; its data are one byte."""
+    """A PNG whose header states this size and whose image data is a single byte."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -1,4 +1,4 @@
-"""A way to the engine that loses, on demand, what is asked or answered."""
+"""A proxy between the server and the engine that drops requests or answers on demand."""
 
 from __future__ import annotations
 

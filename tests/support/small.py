@@ -1,4 +1,4 @@
-"""A sandbox whose every limit is soon reached."""
+"""Settings with limits low enough to reach in a test."""
 
 from __future__ import annotations
 

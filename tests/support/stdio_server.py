@@ -1,4 +1,4 @@
-"""Our server over stdio, spoken to line by line."""
+"""A server over stdio, addressed line by line."""
 
 from __future__ import annotations
 

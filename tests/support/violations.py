@@ -1,4 +1,4 @@
-"""The bounds that a long proof found broken."""
+"""Counts of what a long test found wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for all unit tests."""
+"""Fixtures of the unit tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_engine() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
-    """No container engine can be reached: a test that needs one belongs in tests/engine."""
+    """Make every container engine unreachable. A test that needs one belongs in tests/engine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
         yield

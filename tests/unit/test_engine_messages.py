@@ -1,4 +1,4 @@
-"""What an engine says that it lacks."""
+"""Capabilities that an engine reports as missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By what an image is named, what is pinned, and when its age is reported."""
+"""Names of images, pinned packages, and the warning about old images."""
 
 from __future__ import annotations
 

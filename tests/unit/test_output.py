@@ -15,8 +15,8 @@ import pytest
 
 from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import FileChange, Output, Result
-from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import (

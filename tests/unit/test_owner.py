@@ -1,4 +1,4 @@
-"""Who has made a container, and whether that process still lives."""
+"""The process that made a container, and whether it is still alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the seccomp profile says."""
+"""The contents of the seccomp profile."""
 
 from __future__ import annotations
 

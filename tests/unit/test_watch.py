@@ -1,4 +1,4 @@
-"""A container that stops answering, or goes, costs its sandbox's state and no call's end."""
+"""A container that stops responding or disappears: calls end, and the state is reported as lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// Takes two pictures for docs/output.md: a plot as it arrives in a client, and as MCP Inspector's web page shows it in a
+// Takes two pictures for docs/tools.md: a plot as it arrives in a client, and as MCP Inspector's web page shows it in a
 // real browser, Chromium (CHROMIUM names its program).
 
 import assert from "node:assert/strict";

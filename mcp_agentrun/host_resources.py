@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..host_folder import HostFolder
-from ..settings import Settings
+from .host_folder import HostFolder
+from .settings import Settings
 
 __all__ = ["HostResources", "safety_options"]
 
@@ -73,7 +73,7 @@ def safety_options(settings: Settings) -> dict[str, Any]:
 
 
 def _check_rules(settings: Settings, text: str) -> None:
-    from ..safety.rules import built_in_rules, parse_rules
+    from .safety.rules import built_in_rules, parse_rules
 
     try:
         own = parse_rules(text)
