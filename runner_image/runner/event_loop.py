@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
+import os
 import sys
 from _thread import get_ident
 
@@ -22,6 +23,7 @@ _CO_COROUTINE = 0x80  # of `inspect`
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _get_thread = get_ident
+_getpid = os.getpid
 _eval = eval
 _wraps: Any = functools.wraps
 _suppress = contextlib.suppress
@@ -34,6 +36,11 @@ class EventLoop:
         self._calls = calls
         self._loop: Any = None
         self._thread = get_ident()
+        self._process = _getpid()
+
+    def note_process(self) -> None:
+        """Note that the session goes on in this process: a checkpoint that was restored is another one."""
+        self._process = _getpid()
 
     def run(self, coroutine: Any) -> Any:
         """Run *coroutine* to its end; the other tasks of the loop go on meanwhile."""
@@ -61,18 +68,33 @@ class EventLoop:
                 self.run(asyncio.sleep(0))
 
     def change_tasks(self, tasks: Any) -> None:
-        """Let `asyncio.create_task`, of the module *tasks*, work outside of coroutines as well."""
+        """Let `asyncio.create_task`, of the module *tasks*, and requests for the current loop work outside of
+        coroutines as well.
+        """
         original: Any = tasks.create_task
+        policy: Any = getattr(tasks.events, "BaseDefaultEventLoopPolicy", None)  # until Python 3.13
 
         @_wraps(original)
         def create_task(coro: Any, **options: Any) -> Any:
-            if tasks.events._get_running_loop() is not None or _get_thread() != self._thread:
+            if tasks.events._get_running_loop() is not None or not self._is_main():
                 return original(coro, **options)
             return self._current().create_task(coro, **options)
 
+        if policy is not None:
+            current: Any = policy.get_event_loop
+
+            @_wraps(current)
+            def get_event_loop(policy: Any) -> Any:
+                return self._current() if policy._local._loop is None and self._is_main() else current(policy)
+
+            policy.get_event_loop = get_event_loop
         tasks.create_task = create_task
         if (package := sys.modules.get("asyncio")) is not None:
             package.__dict__["create_task"] = create_task
+
+    def _is_main(self) -> bool:
+        """Whether this is the thread of the runs, in no process that user code has forked."""
+        return _get_thread() == self._thread and _getpid() == self._process
 
     def _current(self) -> Any:
         import asyncio

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from .notebook_cells import Cell, is_expression
+from mcp_agentrun.notebook import Cell, is_expression
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .display import Items
 
+WORKSPACE = "/workspace"
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 10.0  # that %timeit measures for
 
 
@@ -52,11 +53,24 @@ class Shell:
         self.display_pub = self.events = self.display_formatter = self
         self.formatters: dict[str, Any] = _Registry()
         self.publish = items.publish
+        self._items = items
         self._timed: tuple[float, float, float] | None = None
         self._captured: tuple[str, Any, Any, io.StringIO, io.StringIO] | None = None
 
     def get_ipython(self) -> Shell:
         return self
+
+    def show(self, value: object) -> None:
+        """Show the value of an expression that is not the last one."""
+        if value is not None:
+            self._items.display(value)
+
+    def shows_all(self) -> bool:
+        """Whether each expression's value is shown, and not only that of the last one."""
+        module = sys.modules.get("IPython.core.interactiveshell")
+        shell = getattr(module, "InteractiveShell", None)
+        settings = (each.__dict__.get("ast_node_interactivity") for each in (self, shell) if each is not None)
+        return any(type(each) is str and each == "all" for each in settings)
 
     def register(self, *_: Any, **__: Any) -> None:
         """Accept a callback for an event of IPython's, none of which happens here."""
@@ -65,24 +79,24 @@ class Shell:
 
     # -- magics and commands
 
-    def _run(self, cell: Cell) -> Any:
-        code = cell.text.strip().removesuffix(";")
+    def _run(self, cell: str) -> Any:
+        code = Cell(cell, WORKSPACE).text.strip().removesuffix(";")
         if is_expression(code):
             return eval(code, self.user_ns)
         exec(code, self.user_ns)
         return None
 
     def run_line_magic(self, magic_name: str, line: str = "", *_: Any, **__: Any) -> Any:
-        return self._run(Cell(f"%{magic_name} {line}"))
+        return self._run(f"%{magic_name} {line}")
 
     def magic(self, line: str) -> Any:
-        return self._run(Cell("%" + line))
+        return self._run("%" + line)
 
     def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
-        return self._run(Cell(f"%%{magic_name} {line}\n{cell}"))
+        return self._run(f"%%{magic_name} {line}\n{cell}")
 
     def system(self, command: str) -> None:
-        self._run(Cell("!" + command))
+        self._run("!" + command)
 
     def getoutput(self, command: str, *_: Any, **__: Any) -> list[str]:
         import subprocess
@@ -90,7 +104,7 @@ class Shell:
         return subprocess.getoutput(command).splitlines()
 
     def run_cell(self, raw_cell: str, *_: Any, **__: Any) -> Any:
-        return self._run(Cell(raw_cell))
+        return self._run(raw_cell)
 
     ex = ev = run_cell
 
@@ -109,6 +123,7 @@ class Shell:
     def pip(self, arguments: list[str]) -> None:
         """Execute a pip command. Packages to install have been installed before the code was run."""
         from importlib import metadata
+        from itertools import pairwise
 
         command = arguments[0] if arguments else ""
         if command in ("list", "freeze"):
@@ -118,7 +133,13 @@ class Shell:
         elif command == "show":
             for name in arguments[1:]:
                 print(f"Name: {name}\nVersion: {metadata.version(name)}")  # noqa: T201
-        elif command != "install":
+        elif command == "install":
+            for option, value in pairwise(arguments):
+                if option == "-r":
+                    print(f"There was no file {value} in {WORKSPACE} when this call began: write it first.")  # noqa: T201
+                elif option in ("-e", "--editable"):
+                    print(f"pip install {option} is not available here")  # noqa: T201
+        else:
             print(f"pip {command} is not available here; packages come in with install_package")  # noqa: T201
 
     # -- time

@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 
+from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.messages import PROBE
 
 from . import error_reports, imports, interpreter_frames, linux, notebook_shell, shows, tracebacks
@@ -22,7 +23,6 @@ from .children import SpawnedProcesses
 from .display import Items
 from .event_loop import EventLoop, evaluate, is_coroutine
 from .main_module import MainModule, pretend_plain_start
-from .notebook_cells import Cell, translate
 from .session_packages import SessionPackages
 from .user_calls import UserCalls
 
@@ -103,6 +103,7 @@ class Session:
             shown beside text is in `items`.
         """
         filename = f"<run-{number}>"
+        self._loop.note_process()
         self._value = None
         self._changed = True
         self.items.begin(number, filename, code.count("\n") + 1)
@@ -168,6 +169,8 @@ class Session:
         if self._changed:
             self._note_definitions(tree, code, filename)
         last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if self._shell.shows_all():
+            self._show_all(tree, lines)
         if last is not None and (_is_silenced(last, lines) or self._is_print(last.value)):
             last = None
         if cell is not None:
@@ -225,6 +228,13 @@ class Session:
         self._value = text[: error_reports.CLIP]
         builtins.__dict__["_"] = value
 
+    def _show_all(self, tree: ast.Module, lines: list[str]) -> None:
+        """Have each expression of *tree* show its value; the last one does so anyway."""
+        self._main.namespace.setdefault("get_ipython", self._shell.get_ipython)
+        for statement in tree.body[:-1]:
+            if isinstance(statement, ast.Expr) and not _is_silenced(statement, lines):
+                statement.value = _shown(statement.value)
+
     def _note_definitions(self, tree: ast.Module, code: str, filename: str) -> None:
         for statement in tree.body:
             if isinstance(statement, ast.ClassDef):
@@ -275,7 +285,7 @@ def _parse(code: str, filename: str, lines: list[str]) -> tuple[Any, Cell | None
     except SyntaxError as error:
         failure = error
     try:
-        cell = translate(code)
+        cell = translate(code, WORKSPACE)
         if cell is not None:
             return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
     except SyntaxError as error:
@@ -284,6 +294,13 @@ def _parse(code: str, filename: str, lines: list[str]) -> tuple[Any, Cell | None
     if failure.end_offset == -1 and failure.lineno == len(lines) and failure.msg.startswith(_MISSING_AT_THE_END):
         failure.offset = 0  # in a file, the parser does not point at it
     raise failure.with_traceback(None)
+
+
+def _shown(value: ast.expr) -> ast.expr:
+    """An expression that shows *value*."""
+    place = {name: getattr(value, name) for name in value._attributes}
+    shell = ast.Call(ast.Name("get_ipython", ast.Load(), **place), [], [], **place)
+    return ast.Call(ast.Attribute(shell, "show", ast.Load(), **place), [value], [], **place)
 
 
 def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:

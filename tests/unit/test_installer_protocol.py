@@ -17,7 +17,7 @@ from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
 from mcp_agentrun.packages.turns import Turns
 from mcp_agentrun.sandbox import AsyncRuntime
-from mcp_agentrun.sessions.registry import Caller, Sessions
+from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import encode_frame

@@ -17,12 +17,9 @@ from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import FileChange, Output, Result
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
+from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
-from mcp_agentrun.server.mcp.resources import (
-    KeptOutput,
-    OutFolder,
-    _safe_name,  # pyright: ignore[reportPrivateUsage]
-)
+from mcp_agentrun.server.mcp.resources import KeptOutput
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import unmarked
 from mcp_agentrun.wire import messages
@@ -107,7 +104,7 @@ async def test_what_is_copied_to_out_at_once_is_bounded_in_all(tmp_path: Path) -
         for number in range(8):
             tasks.start_soon(copy, FileChange(f"f{number}", 1000, "created"))
     assert list(_sizes(tmp_path).values()) == [1000, 1000]
-    assert sum("had all that it may get" in note for note in notes) == 6
+    assert sum("size limit of the user's folder is reached" in note for note in notes) == 6
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -117,7 +114,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(before: tuple[str, .
     refused = command(*before, "--out", folder)
     gc.collect()  # the socket that it listened on, which the end of the process would have closed
     assert refused.returncode == 2
-    assert f"out (flag): the folder {folder} can't be made: " in refused.stderr
+    assert f"out (flag): the folder {folder} can't be created: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -13,7 +13,7 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from tests.support import CHECKOUT
 
 FOLDER = CHECKOUT / "runner_image" / "runner"
-SHARED = ("mcp_agentrun.wire", "mcp_agentrun.safety", "mcp_agentrun.packages.pins")
+SHARED = ("mcp_agentrun.wire", "mcp_agentrun.notebook", "mcp_agentrun.safety", "mcp_agentrun.packages.pins")
 INSTALLER = ("installer.py", "installation.py", "resolution.py")
 """What runs in the installer alone, which has packaging as well."""
 

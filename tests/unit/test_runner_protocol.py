@@ -12,7 +12,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
-from mcp_agentrun.sessions.registry import Caller, Sessions
+from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import encode_frame
@@ -143,7 +143,7 @@ class Defective(FakeEngine):
 async def test_a_defect_in_a_background_task_ends_nothing_else(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_agentrun.sessions.registry.RECONCILE_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_agentrun.sessions.reconcile.RECONCILE_SECONDS", 0.01)
     monkeypatch.setattr("mcp_agentrun.sessions.pool._RETRY_SECONDS", 0.01)
     tried = anyio.Event()
 

@@ -1,25 +1,40 @@
-"""Translating what a notebook accepts beyond Python, such as magics, ``!commands`` and fenced blocks, to Python.
+"""What a notebook accepts beyond Python, as Python: magics, ``!commands``, a fenced block, prompts.
 
-Valid Python is never changed. Other code is rewritten line by line, so that each line stays where it is, and the static
-check and the interpreter get the same text. What can't be translated is a `SyntaxError` that says what to write.
+Code that is Python is never changed. Other code is rewritten line by line, so that each line stays where it is. The
+static check, here and in the sandbox, and the interpreter are given the same text. What has no counterpart is a
+`SyntaxError` that says what to write.
 """
 
 from __future__ import annotations
 
 import _ast as ast
 import builtins
+import io
+import os
+import stat
 
-from . import pip_commands
+__builtins__ = dict(vars(builtins))  # of the functions below: in the sandbox, user code may change the real ones
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-_HINT = r"(?m)^\s*(?:[%!?`~]|[\w.]+\?)|=\s*[!%]"
+_HINT = r"(?m)^\s*(?:[%!?`~$]|>>>|In ?\[\d+\]:|(?:uv )?pip3? |[\w.]+\?)|=\s*[!%]"
 _FENCE = r"\s*(```+|~~~+)\s*(?:\{?\.?(?:i?python[\d.]*|py[\d.]*|jupyter)\b[^`]*|(bash|sh|shell))?\s*$"
 _ASSIGNMENT = r"(\s*)([\w.,\[\]'\" ()*]+?\s*=\s*)([!%].*)$"
 _HELP = r"(\s*)\?{0,2}([A-Za-z_][\w.]*)\?{0,2}\s*$"
 _MAGIC = r"%{1,2}\s*([A-Za-z_][\w.]*)\s*(.*)$"
+_PIP = r"(?:sudo\s+)?(?:(?:\{sys\.executable\}|\S*python[\d.]*)\s+-m\s+|uv\s+)?pip[\d.]*(?:\s+(.*))?$"
+_PROMPT = r"\s*(?:>>>|In ?\[\d+\]:)(?: |$)"
+_TERMINAL = r"\s*(?:\$\s+(?=\w)|(?=(?:uv )?pip3? (?:install|list|show|freeze|uninstall)\b))"
+_CONTINUATION = r"\s*(?:\.\.\.+:?)(?: |$)"
 _FIELD = r"(?<![$\\])\{([^{}]+)\}"
+# fmt: off
+_VALUES = (
+    "-i", "-f", "-c", "-t", "-p", "--index-url", "--extra-index-url", "--find-links", "--constraint", "--target",
+    "--timeout", "--retries", "--proxy", "--trusted-host", "--progress-bar", "--python", "--prefix",
+    "-r", "-e", "--editable",
+)
+# fmt: on
 _CELL = "<cell>"
+_LONGEST_FILE = 1 << 16
+"""Bytes of a file of requirements that are read."""
 _COMPILED = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 # fmt: off
@@ -64,22 +79,21 @@ _DOCUMENTS = {
 
 
 class Cell:
-    """Code of a notebook, rewritten as Python.
+    """Code of a notebook as Python: see `translate`."""
 
-    :raises SyntaxError: a part of it can't be translated.
-    """
-
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, folder: str | None = None) -> None:
+        self._folder = folder
         self.lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self.requirements: list[str] = []
         """What ``pip install`` in it asks for."""
         self._written = list(self.lines)
         self._moved: dict[int, int | None] = {}
-        """By number of a rewritten line: how far its columns are shifted to the right, or None if none corresponds."""
+        """By number of a rewritten line: how far its columns lie behind those that were written; None if none does."""
         self._indent = ""
         """What goes before each statement, where the magic of the cell makes it a block."""
         self._first = -1
         first = self._open_fence()
+        self._strip_prompts(first)
         if first < len(self.lines) and self.lines[first].startswith("%%"):
             self._first = first
             self._rewrite_cell(first)
@@ -107,7 +121,7 @@ class Cell:
     # -- the cell as a whole
 
     def _open_fence(self) -> int:
-        """Blank the lines of a fence around the code; returns the index of the first line that is not empty."""
+        """Blank the lines of a fence around the code; returns the index of the first line that says something."""
         import re
 
         filled = [at for at, line in enumerate(self.lines) if line.strip()]
@@ -118,6 +132,18 @@ class Cell:
                 self.lines[filled.pop()] = ""
             filled = filled[0 if match[2] else 1 :]
         return next((at for at in filled if not self.lines[at].lstrip().startswith("#")), len(self.lines))
+
+    def _strip_prompts(self, first: int) -> None:
+        """Where line *first* has an interpreter's prompt, remove all prompts, and what was printed between them."""
+        import re
+
+        if first == len(self.lines) or not re.match(_PROMPT, self.lines[first]):
+            return
+        is_input = False
+        for at in range(first, len(self.lines)):
+            match = re.match(_PROMPT, self.lines[at]) or (is_input and re.match(_CONTINUATION, self.lines[at])) or None
+            is_input = match is not None
+            self._replace(at, self.lines[at][match.end() :] if match else "", -match.end() if match else None)
 
     def _rewrite_cell(self, first: int) -> None:
         """Replace the magic of the whole cell that line *first* is."""
@@ -149,7 +175,7 @@ class Cell:
             self._rewrite_cell(inner)
 
     def _foreign(self, first: int, name: str, rest: str, body: str) -> str:
-        """A statement for a cell whose *body* is not Python."""
+        """A statement for a cell whose *body* is no Python."""
         import shlex
 
         if name in ("bash", "sh", "script", "system", "sx", "!"):
@@ -169,11 +195,11 @@ class Cell:
     # -- line by line
 
     def _rewrite_lines(self) -> None:
-        """Replace each line that begins a statement and is not Python, as the tokenizer reaches it."""
+        """Replace each line that begins a statement and is none of Python's, as its tokenizer comes to it."""
         import tokenize
 
         ended, depth, at = 0, 0, -1
-        refused: list[SyntaxError] = []  # raised here, they would be mistaken for the tokenizer's
+        refused: list[SyntaxError] = []  # which the tokenizer would take for its own
 
         def read_line() -> str:
             nonlocal at
@@ -194,7 +220,7 @@ class Cell:
                     depth += (token.string in "([{") - (token.string in ")]}")
                 elif token.type in (tokenize.NEWLINE, tokenize.NL):
                     ended = token.start[0]
-        except (SyntaxError, tokenize.TokenError):  # the compiler's message is better
+        except (SyntaxError, tokenize.TokenError):  # the compiler says it better
             pass
         if refused:
             raise refused[0]
@@ -206,6 +232,8 @@ class Cell:
         indent = line[: len(line) - len(line.lstrip())]
         if line.lstrip().startswith(("%", "!")):
             self._replace(at, *self._special(at, indent, self._continued(at).strip()))
+        elif match := re.match(_TERMINAL, line):
+            self._replace(at, indent + self._command(at, self._continued(at)[match.end() :].strip()), None)
         elif "?" in line and (match := re.match(_HELP, line)):
             self._replace(at, f"{match[1]}help({match[2]})", None)
         elif match := re.match(_ASSIGNMENT, line):
@@ -264,7 +292,11 @@ class Cell:
         return new + code + after, len(new) - written if written >= 0 else None
 
     def _simple(self, at: int, name: str, rest: str) -> str:
-        """Python for a magic that contains none."""
+        """Python for a magic that has none in it."""
+        import re
+
+        if name == "config" and (match := re.match(r"\w+\.(ast_node_interactivity)\s*=\s*(.+)", rest)):
+            return f"get_ipython().{match[1]} = {match[2]}"
         if name in _HARMLESS or (name == "time" and not rest):
             return "pass"
         if name in ("pip", "pip3", "uv"):
@@ -292,14 +324,11 @@ class Cell:
         """Python for a command of the shell."""
         import re
 
-        if (match := re.match(pip_commands.PATTERN, command)) is None:
+        if (match := re.match(_PIP, command)) is None:
             return f"__import__('subprocess').run({_text(command)}, shell=True);"
-        arguments, rest = pip_commands.split(match[1] or "")
-        if arguments[:1] == ["install"]:
-            requirements = pip_commands.requirements(arguments[1:])
-            if requirements is None:
-                raise self._refusal(at, 'name the packages, as in install_package("name")', "pip install -r")
-            self.requirements += requirements
+        arguments, rest = _until_operator(match[1] or "")
+        arguments = _with_files(arguments, self._folder)
+        self.requirements += _requirements(arguments)
         new = f"get_ipython().pip({arguments!r});"
         return f"{new} {self._command(at, rest)}" if rest else new
 
@@ -309,36 +338,125 @@ class Cell:
         return SyntaxError(text, (_CELL, at + 1, 1, line + "\n", at + 1, len(line) + 1))
 
 
-def translate(code: str) -> Cell | None:
-    """*code*, which is not valid Python, as a cell of a notebook; None if there is nothing of a notebook in it.
+def translate(code: str, folder: str | None = None) -> Cell | None:
+    """*code*, which is not Python, as that of a notebook; None if there is nothing of a notebook in it.
 
-    :raises SyntaxError: a part of it can't be translated.
+    :param folder: where the files of ``pip install -r`` are, if they are to be read.
+    :raises SyntaxError: there is something in it that has no counterpart.
     """
     import re
 
-    return Cell(code) if re.search(_HINT, code) else None
+    return Cell(code, folder) if re.search(_HINT, code) else None
 
 
-def as_python(code: str) -> tuple[str, list[str]]:
-    """*code* as Python, for the static check, and the requirements that ``pip install`` in it asks for.
+def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
+    """*code* as Python, for whoever judges it, and the requirements that ``pip install`` in it asks for.
 
     What can't be translated is returned as it is.
+
+    :param folder: as in `translate`.
     """
     import re
 
     if not re.search(_HINT, code):
-        return code, pip_commands.called(code)
+        return code, _called_pip(code, folder)
     try:
         compile(code, _CELL, "exec", _COMPILED, dont_inherit=True)
     except SyntaxError:
         try:
-            cell = Cell(code)
+            cell = Cell(code, folder)
         except SyntaxError:
             return code, []
         return cell.text, cell.requirements
     except (ValueError, MemoryError, RecursionError):
         pass
-    return code, pip_commands.called(code)
+    return code, _called_pip(code, folder)
+
+
+def _called_pip(code: str, folder: str | None) -> list[str]:
+    """What ``get_ipython().system('pip install ...')`` asks for, as notebooks that were exported have it."""
+    import re
+
+    if "get_ipython" not in code or "pip" not in code:
+        return []
+    calls = re.findall(
+        r"get_ipython\(\)\.(?:system|run_line_magic)\((['\"])(?:pip\1,\s*(['\"]))?(.*?)(?:\1|\2)\)", code
+    )
+    found: list[str] = []
+    for _, is_magic, line in calls:
+        match = re.match(_PIP, f"pip {line}" if is_magic else line)
+        arguments = _until_operator((match[1] if match else "") or "")[0]
+        found += _requirements(_with_files(arguments, folder))
+    return found
+
+
+def _until_operator(command: str) -> tuple[list[str], str]:
+    """The words of a command, and the command that follows it, if one does."""
+    import re
+    import shlex
+
+    stream = io.StringIO(command)
+    lexer = shlex.shlex(stream, posix=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    try:
+        for word in lexer:
+            if re.match(r"(?:[12&]?>|[|<&;])", word):
+                return words, stream.read().strip() if word in ("&&", ";") else ""
+            words.append(word.removesuffix(";"))
+            if word.endswith(";"):
+                return words, stream.read().strip()
+    except ValueError:  # a quotation mark that stands alone
+        pass
+    return words, ""
+
+
+def _requirements(arguments: list[str]) -> list[str]:
+    """The requirements among *arguments* of pip, if those are of ``pip install``."""
+    found: list[str] = []
+    skip = arguments[:1] != ["install"]
+    for word in arguments[1:] if not skip else ():
+        if not skip and not word.startswith("-"):
+            found.append(word)
+        skip = word in _VALUES
+    return found
+
+
+def _with_files(arguments: list[str], folder: str | None) -> list[str]:
+    """*arguments* of pip with requirements in the place of the files that ``-r`` names, as far as those can be read."""
+    import re
+
+    if arguments[:1] != ["install"] or folder is None:
+        return arguments
+    found: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        match = re.match(r"(-r|--requirement)(?:=?(.+))?$", word)
+        path = (match[2] or next(words, "")) if match else ""
+        listed = _listed(folder, path) if match else [word]
+        found += ["-r", path] if listed is None else listed
+    return found
+
+
+def _listed(folder: str, path: str) -> list[str] | None:
+    """The requirements in the file at *path* in *folder*; None if there is no such file, or it is no list of them."""
+    import re
+
+    try:
+        descriptor = os.open(os.path.join(folder, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        # What links lead to elsewhere is not the code's to send to an index.
+        within = os.readlink(f"/proc/self/fd/{descriptor}").startswith(folder + "/")
+        if not within or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        text = os.read(descriptor, _LONGEST_FILE).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+    lines = re.sub(r"\\\n", " ", text).splitlines()
+    stripped = (re.sub(r"(?:^|\s)(?:#|--hash=).*", "", line).strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("-")]
 
 
 def _timeit_options(rest: str) -> tuple[str, str]:
@@ -350,7 +468,7 @@ def _timeit_options(rest: str) -> tuple[str, str]:
 
 
 def is_expression(code: str) -> bool:
-    """Whether *code* is a single expression."""
+    """Whether *code* is an expression, which may have ``await`` in it."""
     try:
         compile(code, _CELL, "eval", _COMPILED, dont_inherit=True)
     except (SyntaxError, ValueError):
@@ -359,7 +477,7 @@ def is_expression(code: str) -> bool:
 
 
 def _text(command: str) -> str:
-    """An expression for *command*, in which ``{expressions}`` and ``$names`` are replaced by their values."""
+    """A literal for *command*, in which ``{expressions}`` and ``$names`` of Python's are to be replaced."""
     import re
 
     parts: list[str] = []
