@@ -365,8 +365,9 @@ def _relative(path: str, done: str) -> str:
 
 
 def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit: int | None = None) -> None:
-    """
-    :raises FileError: the container has given a *reason*.
+    """Check that the container has given no *reason* for an error.
+
+    :raises FileError: it has.
     :raises SandboxLostError: that reason does not exist.
     """
     if reason is not None:

@@ -32,7 +32,7 @@ from mcp_agentrun.wire.codec import ProtocolError
 from runner import lanes
 from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
-from runner.linux import become, set_dumpable
+from runner.linux.privileges import become, set_dumpable
 from runner.publish import Publisher, PublishError
 from runner.resolution import InstallError, Resolution
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from runner.linux import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, is_alive, processes
+from runner.linux import is_alive, processes
+from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
 
 VOLUME = Path("/packages")
 LANES = VOLUME / "lanes"

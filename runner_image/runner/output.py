@@ -22,7 +22,7 @@ _DRAIN_LIMIT = 1 << 20
 class Output:
     """Forwards what comes out of the current run's pipe, and keeps what comes between runs for the next one.
 
-    A congested host stream pauses it, and with it whoever writes. Beyond *keep* bytes of one run, output is only
+    A congested host stream pauses it, and thereby the writers. Beyond *keep* bytes of one run, output is only
     counted, but for the last ones.
     """
 

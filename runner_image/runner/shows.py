@@ -1,4 +1,4 @@
-"""What libraries do to show something to whoever sits at a screen, led to `display`.
+"""Redirecting what libraries show on a screen to `display`.
 
 Each function changes one module when it is imported. A version of the library that lacks what is changed stays as it
 is.
@@ -71,7 +71,7 @@ def _figure_manager(items: Items, module: Any) -> None:
 
 
 def _fonts(module: Any) -> None:
-    """Take characters that a font lacks from those that have them, whatever font is asked for."""
+    """Take characters that the requested font does not have from fonts that do."""
     fallbacks = _fallbacks()
     find = module.FontManager._find_fonts_by_props
 
@@ -157,7 +157,7 @@ def _no_key(*_args: Any, **_kwargs: Any) -> int:
 
 
 def _browser(items: Items, webbrowser: Any) -> None:
-    """A browser that shows files; of other addresses it says that there is none."""
+    """A browser that shows files, and opens no other addresses."""
 
     class Browser(webbrowser.BaseBrowser):
         def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:

@@ -70,7 +70,8 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     # These take a first worker longer than all else, while its code is on the way.
     import random
 
-    from .session import Session, helpers, note_ended
+    from .children import helper_pids, note_ended
+    from .session import Session
 
     session = Session()
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
@@ -109,7 +110,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         result = context.run(session.run, request.run, request.code, request.path)
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _end_child(result)
-        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helpers()), **result))
+        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helper_pids()), **result))
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         _make_room(connection)
         connection.sendall(report)
