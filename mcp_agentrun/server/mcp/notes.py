@@ -15,7 +15,7 @@ from ...settings import Settings
 from ...spoofing import foreign, quoted
 from .uris import mime_type
 
-__all__ = ["FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes"]
+__all__ = ["FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes", "size_text"]
 
 FILES_SHOWN = 20
 _FINDINGS_SHOWN = 5
@@ -149,7 +149,7 @@ def content_notes(result: Result, pictures: int) -> list[str]:
     for change in ("created", "changed"):
         files = [file for file in result.files if file.change == change]
         if files:
-            names = [f"{quoted(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
+            names = [f"{quoted(file.path)} ({size_text(file.size)}, {mime_type(file.path)})" for file in files]
             more = len(files) - FILES_SHOWN
             notes.append(
                 f"{change.capitalize()}: {', '.join(names[:FILES_SHOWN])}{f' and {more} more' if more > 0 else ''}."
@@ -208,5 +208,6 @@ def _mebibytes(size: int) -> str:
     return f"{size / (1 << 20):.4g} MiB"
 
 
-def _amount(size: int) -> str:
+def size_text(size: int) -> str:
+    """Return *size* in bytes with a unit."""
     return f"{size} B" if size < 1 << 10 else f"{size / (1 << 10):.3g} KiB" if size < 1 << 20 else _mebibytes(size)
