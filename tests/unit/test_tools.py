@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -11,12 +12,15 @@ from mcp_agentrun.errors import InvalidRequestError, SettingsError
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.mcp import tools
 from mcp_agentrun.server.mcp.arguments import Arguments
-from mcp_agentrun.server.mcp.calls import Service, ignore_call
+from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.server.mcp.connections import on_stdio
 from mcp_agentrun.server.mcp.tools import DEFAULT_TOOLS, TOOLS
-from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
-from tests.support.fake_engine import FakeEngine
+from tests.support.clients import text_of
+from tests.support.fake_engine import FakeEngine, open_sessions
+
+pytestmark = pytest.mark.anyio
 
 
 async def example(
@@ -87,6 +91,21 @@ def test_definitions_show_the_limits_that_hold() -> None:
         assert found.description
         assert "{" not in str(found.description)
         assert all(item["description"] for item in found.input_schema["properties"].values())
+
+
+async def test_every_tool_says_that_the_sandbox_has_expired() -> None:
+    caller = Caller("one")
+    async with open_sessions(Settings(pool=0, reserve=1)) as sessions:
+        service = Service(sessions, lambda _: caller, ignore_call, None)
+        context: Any = SimpleNamespace(meta={}, session=SimpleNamespace(_connection=SimpleNamespace(state={})))
+        async with sessions.lease(caller, None):
+            pass
+        (session,) = sessions._owners  # pyright: ignore[reportPrivateUsage]
+        sessions._owners.expire(session)  # pyright: ignore[reportPrivateUsage]
+        told = [
+            text_of(await tools.reset_sandbox(Call(service, context, "reset_sandbox", "resetting"))) for _ in range(2)
+        ]
+    assert ["Your sandbox was closed" in text for text in told] == [True, False]
 
 
 def test_only_tools_that_exist_can_be_switched_on() -> None:

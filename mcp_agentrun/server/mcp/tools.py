@@ -20,8 +20,9 @@ from ...settings import Settings
 from .arguments import Arguments
 from .calls import Call, Service
 from .file_answers import file_answer, file_list, file_written
+from .notes import EXPIRED
 from .out_folder import RunCopies
-from .render import install_answer, new_sandbox, run_answer, text_answer
+from .render import MARK, install_answer, new_sandbox, run_answer, text_answer
 from .resources import READ_LIMIT
 from .uris import output_uri
 
@@ -229,7 +230,7 @@ async def install_package(
     async with call.lease(sandbox) as lease:
         requirements = [packages] if isinstance(packages, str) else packages
         installed = await lease.sandbox.install(*requirements, report=call.progress.set_stage)
-        return install_answer(installed, note=_handle_note(call, lease))
+        return install_answer(installed, note=_lease_note(call, lease))
 
 
 @_tool(title="Reset the sandbox", stage="resetting", destructive=True, idempotent=True, open_world=_never)
@@ -246,7 +247,7 @@ async def reset_sandbox(
         await lease.sandbox.reset(keep_packages=keep_packages, keep_files=keep_files)
         kept = [name for name, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
         text = "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
-        note = _handle_note(call, lease)
+        note = _lease_note(call, lease)
         return text_answer(f"{text}\n{note}" if note else text)
 
 
@@ -267,7 +268,7 @@ async def write_file(
     async with call.lease(sandbox) as lease:
         file = await lease.sandbox.files.write(path, data)
         await _announce_files(call)
-        return file_written(file, note=_handle_note(call, lease))
+        return file_written(file, note=_lease_note(call, lease))
 
 
 def _decoded(content: str, encoding: Literal["text", "base64"]) -> bytes:
@@ -296,7 +297,7 @@ async def read_file(
     async with call.lease(sandbox) as lease:
         data = await lease.sandbox.files.read(path, limit=READ_LIMIT)
         length = call.service.settings.limits.output_show if length is None else length
-        return file_answer(path, data, offset, length, handle=lease.handle, note=_handle_note(call, lease))
+        return file_answer(path, data, offset, length, handle=lease.handle, note=_lease_note(call, lease))
 
 
 @_tool(title="List files", stage="listing", destructive=False, idempotent=True, open_world=_never, read_only=True)
@@ -308,8 +309,12 @@ async def list_files(
     """List the files in a folder of the sandbox and in the folders below it, with their sizes."""
     async with call.lease(sandbox) as lease:
         page = await lease.sandbox.files.page(folder)
-        return file_list(folder, page, note=_handle_note(call, lease))
+        return file_list(folder, page, note=_lease_note(call, lease))
 
 
-def _handle_note(call: Call, lease: Lease) -> str | None:
-    return new_sandbox(lease.handle, call.service.lifetime) if lease.is_new else None
+def _lease_note(call: Call, lease: Lease) -> str | None:
+    """Return what the model has to know of its sandbox: that it is not the one before, and its handle."""
+    notes = [MARK + EXPIRED] if lease.expired else []
+    if lease.is_new:
+        notes.append(new_sandbox(lease.handle, call.service.lifetime))
+    return "\n".join(notes) or None
