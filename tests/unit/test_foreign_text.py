@@ -19,7 +19,6 @@ from mcp.types import ReadResourceRequestParams
 
 from mcp_agentrun.engine.network import NetworkSettings, redact
 from mcp_agentrun.errors import AgentRunError, FileError, InstallError, InvalidRequestError, UnavailableError
-from mcp_agentrun.packages.answers import Answer, Done, Progress
 from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.policy import Policy, parse_requirements
 from mcp_agentrun.safety import Finding
@@ -33,6 +32,7 @@ from mcp_agentrun.server.mcp.tools import TOOLS
 from mcp_agentrun.sessions import STDIO
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import foreign, quoted
+from mcp_agentrun.wire import messages
 from tests.support.hostile_text import HOSTILE, LOGGED, LOOKS_LIKE_OURS, MARK, SECRET, UNSEEN, reaching, strings
 
 pytestmark = pytest.mark.anyio
@@ -278,12 +278,12 @@ async def _(text: str) -> list[str]:
 async def installing(error: str, *, progress: str = "", report: Callable[[str], None] = lambda _: None) -> object:
     """The error by which a call fails when the installer says *error*."""
     told = [
-        Progress.model_construct(request=1, text=progress),
-        Done.model_construct(request=1, sandbox="a", folder="", packages=(), satisfied=(), modules={}, error=error),
+        messages.InstallProgress(request=1, text=progress),
+        messages.InstallDone(request=1, sandbox="a", error=error),
     ]
 
     class Request:
-        async def receive(self) -> Answer:
+        async def receive(self) -> messages.Request:
             return told.pop(0)
 
     engine: Any = None

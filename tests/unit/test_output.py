@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -23,7 +22,7 @@ from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import KeptOutput
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import unmarked
-from mcp_agentrun.wire.codec import Kind, encode_json
+from mcp_agentrun.wire import messages
 from tests.support.clients import client_text
 from tests.support.command_line import command
 from tests.support.png import png
@@ -48,22 +47,14 @@ def test_only_pngs_are_taken_for_pngs() -> None:
 
 
 def test_frames_of_pictures_are_hostile() -> None:
-    def item(**fields: Any) -> bytes:
-        return encode_json(Kind.ITEM, **fields)[5:]
-
-    assert not Pictures().add(Kind.ITEM_DATA, b"x")
-    for fields in (
-        {},
-        {"type": "image/gif", "size": 1},
-        {"type": "image/png", "size": -1},
-        {"type": "image/png", "size": 1 << 40},
-    ):
-        assert not Pictures().add(Kind.ITEM, item(**fields))
+    picture = messages.Picture(type="image/png", size=3)
+    assert not Pictures().add(messages.PictureData(data=b"x"))
     pictures = Pictures()
-    assert pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM_DATA, b"four")
-    assert pictures.add(Kind.ITEM_DATA, b"xyz")
+    assert pictures.add(picture)
+    assert not pictures.add(picture)
+    assert not pictures.add(messages.PictureData(data=b"four"))
+    assert pictures.add(messages.PictureData(data=b"xyz"))
+    assert not pictures.add(messages.Picture(type="image/png", size=messages.PICTURE_LIMIT - 2)), "too much in all"
     assert pictures.valid() == ()
 
 
