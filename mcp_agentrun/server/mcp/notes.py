@@ -15,8 +15,12 @@ from ...settings import Settings
 from ...spoofing import foreign, quoted
 from .uris import mime_type
 
-__all__ = ["FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes"]
+__all__ = ["EXPIRED", "FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes", "size_text"]
 
+EXPIRED = (
+    "Your sandbox was closed, because it was not used or its time was over. This is a new one: all variables, files "
+    "and packages are gone. Define again what you need."
+)
 FILES_SHOWN = 20
 _FINDINGS_SHOWN = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{,99}")
@@ -37,12 +41,7 @@ def history_notes(result: Result, *, expired: bool) -> list[str]:
 
     :param expired: the client's sandbox has expired, and this is a new one.
     """
-    notes: list[str] = []
-    if expired:
-        notes.append(
-            "Your sandbox was closed, because it was not used or its time was over. This is a new one: all variables, "
-            "files and packages are gone. Define again what you need."
-        )
+    notes = [EXPIRED] if expired else []
     if result.replaced:
         notes.append(
             "The sandbox had to be replaced since your last call: all variables, imports and files are gone, installed "
@@ -149,7 +148,7 @@ def content_notes(result: Result, pictures: int) -> list[str]:
     for change in ("created", "changed"):
         files = [file for file in result.files if file.change == change]
         if files:
-            names = [f"{quoted(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
+            names = [f"{quoted(file.path)} ({size_text(file.size)}, {mime_type(file.path)})" for file in files]
             more = len(files) - FILES_SHOWN
             notes.append(
                 f"{change.capitalize()}: {', '.join(names[:FILES_SHOWN])}{f' and {more} more' if more > 0 else ''}."
@@ -208,5 +207,6 @@ def _mebibytes(size: int) -> str:
     return f"{size / (1 << 20):.4g} MiB"
 
 
-def _amount(size: int) -> str:
+def size_text(size: int) -> str:
+    """Return *size* in bytes with a unit."""
     return f"{size} B" if size < 1 << 10 else f"{size / (1 << 10):.3g} KiB" if size < 1 << 20 else _mebibytes(size)
