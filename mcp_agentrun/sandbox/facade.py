@@ -177,7 +177,7 @@ class AsyncSandbox:
 
     @property
     def starts(self) -> int:
-        """How many containers it has had so far."""
+        """Number of containers so far."""
         return self._container.keeper.starts
 
     def lost(self, start: int) -> None:

@@ -58,7 +58,7 @@ class Figures(Pictures):
             self._shown = {}
 
     def show_figures(self, *, close: bool = False) -> None:
-        """Show every figure that is open."""
+        """Show all open figures."""
         helpers = _modules.get("matplotlib._pylab_helpers")
         if helpers is None or not helpers.Gcf.figs:
             return
@@ -72,7 +72,7 @@ class Figures(Pictures):
                 _modules["matplotlib.pyplot"].close("all")
 
     def show_figure(self, figure: Any) -> None:
-        """Show *figure*, unless there is nothing in it, or it was shown as it is now."""
+        """Show *figure*, unless it is empty or was already shown in its current state."""
         if len(figure.get_children()) <= 1:  # its background
             return
         with warnings.catch_warnings(record=True) as caught, _each_record_once():

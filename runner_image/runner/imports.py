@@ -1,4 +1,4 @@
-"""Changes to modules of others, each made as soon as the code has imported that module.
+"""Patches for third-party modules, applied when they are imported.
 
 The loader of such a module gets a method of the runner's for one call. `sys.meta_path` stays as it is, and tracebacks
 treat the method as a part of the import system, whose frames Python leaves out.

@@ -44,7 +44,7 @@ class Pictures:
         self._files = 0
 
     def start(self, run: int) -> None:
-        """Forget the last run's."""
+        """Forget those of the last run."""
         self._run = run
         self._files = 0
         if self._pictures:

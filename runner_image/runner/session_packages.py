@@ -67,7 +67,7 @@ class SessionPackages:
 
 
 def _modules_at(folder: str | None) -> frozenset[str]:
-    """The names that can be imported from *folder*, and some more."""
+    """Return names that may be importable from *folder*, possibly too many."""
     with _suppress(OSError):
         return frozenset([_top_level(entry) for entry in _listdir(folder)] if folder is not None else ())
     return frozenset()

@@ -125,13 +125,13 @@ def _bokeh(items: Items, showing: Any) -> None:
 
 def _bokeh_output(output: Any) -> None:
     def output_notebook(*_args: Any, **_kwargs: Any) -> None:
-        """Nothing has to be loaded."""
+        """Do nothing: nothing needs to be loaded."""
 
     output.output_notebook = wraps(output.output_notebook)(output_notebook)
 
 
 def _cv2(items: Items, cv2: Any) -> None:
-    """Its windows: none is there, and no key is ever pressed."""
+    """Report that there are no windows and that no key was pressed."""
 
     def imshow(winname: str, mat: Any) -> None:
         numpy = sys.modules["numpy"]

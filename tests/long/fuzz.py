@@ -302,7 +302,7 @@ def check_result(result: Result, settings: Settings) -> None:
     assert type(result.more_files) is int
     assert type(result.ended) is int
     assert all(is_safe_path(file.path) and file.size >= 0 for file in result.files)
-    assert len(result.pictures) <= 16
+    assert len(result.images) <= 16
     error = result.error
     if error is not None:
         assert type(error) is RunError

@@ -10,7 +10,7 @@ from typing import Any, cast
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from ...packages.installer import Installed
-from ...sandbox import Outcome, Output, Picture, Result, State
+from ...sandbox import Image, Outcome, Output, Result, State
 from ...settings import Settings
 from ...spoofing import foreign, plain_text, unmarked
 from .notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
@@ -63,7 +63,7 @@ def run_answer(
     """
     output = result.output.collapsed()
     truncated = output.written > settings.limits.output_show
-    pictures = _pictures_that_fit(result.pictures)
+    pictures = _pictures_that_fit(result.images)
     shown = _shown(output, settings.limits.output_show)
     notes = [MARK + foreign(note, lines=True) for note in run_notes(result, settings)]
     if new:
@@ -121,7 +121,7 @@ def _facts(result: Result, handle: str | None, shown: int | None) -> dict[str, A
     }
 
 
-def _pictures_that_fit(pictures: Sequence[Picture]) -> Sequence[Picture]:
+def _pictures_that_fit(pictures: Sequence[Image]) -> Sequence[Image]:
     """Return as many of *pictures* as clients accept in one answer."""
     total = 0
     for count, picture in enumerate(pictures):
@@ -131,7 +131,7 @@ def _pictures_that_fit(pictures: Sequence[Picture]) -> Sequence[Picture]:
     return pictures
 
 
-def _image(picture: Picture) -> ContentBlock:
+def _image(picture: Image) -> ContentBlock:
     return ImageContent(type="image", data=base64.b64encode(picture.data).decode(), mime_type="image/png")
 
 

@@ -132,7 +132,7 @@ def _describe_run_python(service: Service) -> str:
         else "There is no network: data must come with the code, and packages with install_package."
     )
     description = (
-        "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
+        "Execute Python in a private sandbox. Variables, imports, functions and files persist from call to call. "
         "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
         f"of an error. Installed already: {', '.join(settings.image.packages) or 'the standard library only'}; "
         "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
@@ -246,7 +246,7 @@ async def reset_sandbox(
     async with call.lease(sandbox) as lease:
         await lease.sandbox.reset(keep_packages=keep_packages, keep_files=keep_files)
         kept = [name for name, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
-        text = "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
+        text = "The sandbox was reset: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
         note = _lease_note(call, lease)
         return text_answer(f"{text}\n{note}" if note else text)
 

@@ -18,7 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """Open or close this process to its own uid: a non-dumpable one can't be traced, nor its memory,
+    """Set whether this process is accessible to its own uid: a non-dumpable one can't be traced, nor its memory,
     descriptors or environment read through ``/proc``. Forked children inherit it.
     """
     if _libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0) != 0:
@@ -26,7 +26,7 @@ def set_dumpable(dumpable: bool) -> None:
 
 
 def set_name(name: str) -> None:
-    """Name this process, as ``ps`` shows it."""
+    """Set the name of this process, as shown by ``ps``."""
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
