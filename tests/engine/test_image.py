@@ -1,4 +1,3 @@
-# (the docker SDK is not typed)
 from __future__ import annotations
 
 import contextlib
