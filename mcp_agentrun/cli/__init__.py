@@ -7,6 +7,7 @@ import click
 from .build import build
 from .cache import cache
 from .check import check
+from .client import client
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
 from .serve import serve
 
@@ -22,7 +23,9 @@ __all__ = ["main"]
 @click.version_option(package_name="mcp-agentrun")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """A private Python for AI agents. Without a command, serve one MCP client over stdin and stdout.
+    """Example: mcp-agentrun client add claude-code
+
+    A private Python for AI agents. Without a command, serve one MCP client over stdin and stdout.
 
     Each setting can also be given as AGENTRUN_<NAME> in the environment, and in a TOML file. Sizes are in bytes or
     have a unit, as in 256m or 2g.
@@ -33,5 +36,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check):
+for _command in (serve, build, cache, check, client):
     main.add_command(_command)

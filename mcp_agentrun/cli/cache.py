@@ -11,23 +11,34 @@ __all__ = ["cache"]
 _GROUPS = ("packages", "image", "engine")
 
 
-@click.group(cls=SettingsGroup, groups=_GROUPS, invoke_without_command=True)
+@click.group(
+    cls=SettingsGroup, groups=_GROUPS, invoke_without_command=True, short_help="Show or clear the package cache."
+)
 @click.pass_context
 def cache(context: click.Context) -> None:
-    """Show or clear the cache of downloaded packages."""
+    """Example: mcp-agentrun cache clear
+
+    Show or clear the cache of downloaded packages.
+    """
     if context.invoked_subcommand is None:
         context.invoke(show)
 
 
-@cache.command(groups=_GROUPS)
+@cache.command(groups=_GROUPS, short_help="Show what the cache holds.")
 def show() -> None:
-    """Show what the cache holds, and when it was last used."""
+    """Example: mcp-agentrun cache show
+
+    Show what the cache holds, and when it was last used.
+    """
     _cache(clear=False)
 
 
-@cache.command(groups=_GROUPS)
+@cache.command(groups=_GROUPS, short_help="Remove all downloaded packages.")
 def clear() -> None:
-    """Remove all downloaded packages. Sandboxes keep what they have installed."""
+    """Example: mcp-agentrun cache clear
+
+    Remove all downloaded packages. Sandboxes keep what they have installed.
+    """
     _cache(clear=True)
 
 

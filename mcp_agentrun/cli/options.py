@@ -79,7 +79,8 @@ class SettingsCommand(click.Command):
 
     def __init__(self, *args: Any, groups: Sequence[str], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params.append(_config_option())
+        if groups:
+            self.params.append(_config_option())
         for group in groups:
             self.params += [SettingOption(setting) for setting in SETTINGS.values() if setting.group == group]
 
