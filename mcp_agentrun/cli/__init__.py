@@ -8,8 +8,10 @@ from .build import build
 from .cache import cache
 from .check import check
 from .client import client
+from .config import config
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
 from .serve import serve
+from .tools import tools
 
 __all__ = ["main"]
 
@@ -36,5 +38,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check, client):
+for _command in (serve, build, cache, check, client, config, tools):
     main.add_command(_command)

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..errors import AgentRunError, SettingsError
-from ..settings import GROUPS, SETTINGS, Setting, Settings, load
+from ..settings import GROUPS, SETTINGS, Setting, Settings, load, settings_file
 
-__all__ = ["ALL_GROUPS", "SettingOption", "SettingsCommand", "SettingsGroup", "effective_settings"]
+__all__ = ["ALL_GROUPS", "SettingOption", "SettingsCommand", "SettingsGroup", "effective_settings", "settings_path"]
 
 ALL_GROUPS = tuple(GROUPS)
 
@@ -67,6 +67,11 @@ def effective_settings(**overrides: Any) -> Settings:
     meta = click.get_current_context().meta
     given = {name: value for name, value in overrides.items() if value is not None}
     return load({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
+
+
+def settings_path() -> Path:
+    """The settings file of the command that is running; it need not exist."""
+    return settings_file(click.get_current_context().meta.get(_CONFIG))[0]
 
 
 class SettingsCommand(click.Command):
