@@ -9,6 +9,7 @@ from .cache import cache
 from .check import check
 from .client import client
 from .config import config
+from .doctor import doctor
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
 from .serve import serve
 from .tools import tools
@@ -38,5 +39,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check, client, config, tools):
+for _command in (serve, build, cache, check, client, config, doctor, tools):
     main.add_command(_command)

@@ -55,14 +55,15 @@ def tools(format_: str) -> None:
 
     Print the tools as JSON for function calling, in the form in which an API takes them.
     """
-    import anyio
-
     from ..sandbox import AsyncRuntime
-    from ..server.mcp.app import build_server
+    from ..server.mcp.calls import Service, ignore_call
+    from ..server.mcp.connections import on_stdio
+    from ..server.mcp.tools import DEFAULT_TOOLS, TOOLS
     from ..sessions import Sessions
 
-    server = build_server(Sessions(AsyncRuntime(effective_settings()), is_shared=False))
-    found = anyio.run(server.list_tools)
+    sessions = Sessions(AsyncRuntime(effective_settings()), is_shared=False)
+    service = Service(sessions, on_stdio, ignore_call, out=None)
+    found = [TOOLS[name].definition(service) for name in DEFAULT_TOOLS]
     click.echo(json.dumps(FORMATS[format_](found), indent=2, ensure_ascii=False))
 
 

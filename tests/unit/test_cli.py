@@ -28,6 +28,7 @@ GROUPS_OF: dict[tuple[str, ...], set[str]] = {
     ("cache", "show"): {"packages", "image", "engine"},
     ("cache", "clear"): {"packages", "image", "engine"},
     ("check",): {"safety"},
+    ("doctor",): {"engine", "image", "limits", "packages"},
     ("config",): set(GROUPS),
     ("config", "init"): set(),
     ("tools",): {"limits", "image", "packages", "access"},
