@@ -8,11 +8,15 @@ from .build import build
 from .cache import cache
 from .check import check
 from .client import client
+from .completion import completion
 from .config import config
+from .containers import prune, ps
 from .doctor import doctor
+from .image import image
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
 from .serve import serve
 from .tools import tools
+from .uninstall import uninstall
 
 __all__ = ["main"]
 
@@ -39,5 +43,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check, client, config, doctor, tools):
+for _command in (serve, build, cache, check, client, config, doctor, tools, image, ps, prune, uninstall, completion):
     main.add_command(_command)

@@ -6,14 +6,21 @@ import difflib
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..errors import EngineError
 from ..spoofing import foreign
 
-__all__ = ["age_of", "agreed", "colored", "print_diff", "print_table", "size_of"]
+if TYPE_CHECKING:
+    from ..engine import Engine, Stored
+    from ..settings import Settings
+
+__all__ = ["age_of", "agreed", "colored", "on_engine", "print_diff", "print_table", "removed_all", "size_of"]
+
+_T = TypeVar("_T")
 
 
 def colored(text: str, color: str, **styles: Any) -> str:
@@ -64,7 +71,7 @@ def print_table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> 
 def size_of(size: float | None) -> str:
     """*size* in bytes, for people."""
     if size is None:
-        return "?"
+        return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":
             break
@@ -79,3 +86,32 @@ def age_of(moment: float) -> str:
         if seconds >= 2 * length or (unit == "d" and seconds >= length):
             return f"{seconds // length} {unit}"
     return f"{seconds} s"
+
+
+def on_engine(settings: Settings, work: Callable[[Engine], Awaitable[_T]]) -> _T:
+    """What *work* returns, done with the engine that the settings name."""
+    from ..engine.registry import create_engine
+    from ..process_exit import run_interruptibly
+
+    async def run() -> _T:
+        engine = create_engine(settings)
+        try:
+            return await work(engine)
+        finally:
+            await engine.aclose()
+
+    return run_interruptibly(run)
+
+
+async def removed_all(engine: Engine, items: Iterable[Stored]) -> bool:
+    """Remove *items*, and say what was; returns whether all could be."""
+    is_complete = True
+    for item in items:
+        try:
+            await engine.remove(item)
+        except EngineError as error:
+            is_complete = False
+            click.echo(f"mcp-agentrun: {item.name} stays: {foreign(str(error))}", err=True)
+        else:
+            click.echo(f"removed {item.name}")
+    return is_complete
