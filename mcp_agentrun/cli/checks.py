@@ -229,7 +229,9 @@ async def _index(settings: Settings, engine: Engine, network: NetworkSettings, *
         return Finding("index", "error", f"the installer can't be started: {error}", "See the checks above.")
     except AgentRunError as error:
         text = " ".join(str(error).split())
-        return Finding("index", "error", text[-300:], _index_remedy(text, network))
+        first, *causes = text.split(" cause: ")
+        shown = f"{first}: {causes[-1]}" if causes else text
+        return Finding("index", "error", shown[:400], _index_remedy(text, network))
     return Finding("index", "ok", "the installer reached it")
 
 
