@@ -15,7 +15,7 @@ from ..engine import Container, Engine, EngineStatus
 from ..engine.network import CA_VARIABLES, NetworkSettings, redact
 from ..errors import AgentRunError, EngineError, UnavailableError
 from ..settings import Settings
-from .terminal import size_of
+from .terminal import counted, size_of
 
 __all__ = ["Finding", "check_all", "check_network"]
 
@@ -161,9 +161,9 @@ def _leftovers(found: Sequence[Container]) -> Finding:
         text = f"not made by this program although named so: {', '.join(foreign)}"
         return Finding("leftovers", "warning", text, f"Rename or remove it: `docker rm {foreign[0]}`.")
     if dead:
-        text = f"{len(dead)} containers of servers that have ended"
+        text = f"{counted(len(dead), 'container')} without a server, which has ended"
         return Finding("leftovers", "warning", text, "Run `mcp-agentrun prune`.")
-    return Finding("leftovers", "ok", f"none among {len(found)} containers")
+    return Finding("leftovers", "ok", f"none among {counted(len(found), 'container')}")
 
 
 def check_network(network: NetworkSettings, environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -39,19 +39,18 @@ def ps(as_json: bool) -> None:
     elif found:
         rows = [
             (
-                each.name,
+                each.id[:12],
                 _kind(each),
                 _owner(each),
                 age_of(each.created),
-                size_of(each.memory) if each.is_running else "-",
-                "-" if each.cpu is None else f"{each.cpu:.0%}",
+                size_of(each.memory),
                 "-" if each.processes is None else str(each.processes),
                 _activity(each),
             )
             for each in found
         ]
-        head = ("container", "kind", "owner", "age", "memory", "cpu", "processes", "activity")
-        print_table([head, *rows], right=(3, 4, 5, 6))
+        head = ("container", "kind", "owner", "age", "memory", "procs", "activity")
+        print_table([head, *rows], right=(3, 4, 5))
     else:
         click.echo("No sandboxes.")
 
@@ -74,7 +73,7 @@ def prune(dry_run: bool) -> None:
     found = on_engine(effective_settings(), run)
     for each in found:
         click.echo(
-            f"{'would remove' if dry_run else 'removed'} {each.name} ({_kind(each)}, {age_of(each.created)} old)"
+            f"{'would remove' if dry_run else 'removed'} {each.id[:12]} ({_kind(each)}, {age_of(each.created)} old)"
         )
     if not found:
         click.echo("Nothing to remove: every container has a server that may be running.")
@@ -93,23 +92,24 @@ def _owner(container: Container) -> str:
     if owner is None:
         return "unknown"
     if not owner.is_on_this_system:
-        return f"pid {owner.pid}, elsewhere"
+        return f"elsewhere {owner.pid}"
     if owner.is_provably_dead():
-        return f"pid {owner.pid}, has ended"
+        return f"ended {owner.pid}"
     import psutil
 
     try:
-        return f"pid {owner.pid}, {psutil.Process(owner.pid).name()}"
+        return f"{psutil.Process(owner.pid).name()} {owner.pid}"
     except psutil.Error:
-        return f"pid {owner.pid}"
+        return str(owner.pid)
 
 
 def _activity(container: Container) -> str:
+    """What it does, as far as that can be seen from outside."""
     if not container.is_running:
         return "starting"
     if container.cpu is None:
         return "unknown"
-    return "busy" if container.cpu >= _BUSY else "idle"
+    return f"busy {container.cpu:.0%}" if container.cpu >= _BUSY else "idle"
 
 
 def _as_json(container: Container) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ _MARKS = {
     "error": ("FAIL", "red"),
     "skipped": ("-", "bright_black"),
 }
+
+_MARGIN = " " * 20
 
 
 @click.command(
@@ -79,6 +83,17 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     from ..spoofing import foreign
 
     mark, color = _MARKS[finding.level]
-    click.echo(f"{colored(f'{mark:<5}', color, bold=True)} {finding.name:<13} {foreign(finding.text)}")
-    if finding.remedy:
-        click.echo(f"{'':<20}{colored(foreign(finding.remedy), 'cyan')}")
+    first, *more = _wrapped(foreign(finding.text))
+    click.echo(f"{colored(f'{mark:<5}', color, bold=True)} {finding.name:<13} {first}")
+    for line in more:
+        click.echo(_MARGIN + line)
+    for line in _wrapped(foreign(finding.remedy)):
+        click.echo(_MARGIN + colored(line, "cyan"))
+
+
+def _wrapped(text: str) -> list[str]:
+    """*text* in lines that fit the terminal; elsewhere it stays one line."""
+    if not sys.stdout.isatty():
+        return [text] if text else []
+    columns = shutil.get_terminal_size().columns - len(_MARGIN)
+    return textwrap.wrap(text, max(columns, 30), break_long_words=False, break_on_hyphens=False)

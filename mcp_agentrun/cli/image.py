@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import SettingsGroup, effective_settings
-from .terminal import age_of, agreed, on_engine, print_table, removed_all, size_of
+from .terminal import age_of, agreed, counted, on_engine, print_table, removed_all, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +51,8 @@ def list_(as_json: bool) -> None:
             }
             click.echo(json.dumps(fields))
     elif found:
-        rows = [(each.name, size_of(each.size), _age(each), "yes" if each.is_used else "no") for each in found]
-        print_table([("image", "size", "age", "needed"), *rows], right=(1, 2))
+        rows = [(size_of(each.size), _age(each), "yes" if each.is_used else "no", each.name) for each in found]
+        print_table([("size", "age", "needed", "image"), *rows], right=(0, 1))
     else:
         click.echo("No images. `mcp-agentrun build` makes them.")
 
@@ -70,10 +70,9 @@ def prune_(yes: bool, dry_run: bool) -> None:
     if not found:
         click.echo("Nothing to remove: every image is needed.")
         return
-    print_table(
-        [("image", "size", "age"), *((each.name, size_of(each.size), _age(each)) for each in found)], right=(1, 2)
-    )
-    if not dry_run and agreed(f"Remove {len(found)} images?", yes=yes):
+    rows = [(size_of(each.size), _age(each), each.name) for each in found]
+    print_table([("size", "age", "image"), *rows], right=(0, 1))
+    if not dry_run and agreed(f"Remove {counted(len(found), 'image')}?", yes=yes, default=False):
 
         async def remove(engine: Engine) -> bool:
             return await removed_all(engine, found)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..engine import Engine, Stored
     from ..settings import Settings
 
-__all__ = ["age_of", "agreed", "colored", "on_engine", "print_diff", "print_table", "removed_all", "size_of"]
+__all__ = ["age_of", "agreed", "colored", "counted", "on_engine", "print_diff", "print_table", "removed_all", "size_of"]
 
 _T = TypeVar("_T")
 
@@ -30,14 +30,14 @@ def colored(text: str, color: str, **styles: Any) -> str:
     return click.style(text, fg=color, **styles)
 
 
-def agreed(question: str, *, yes: bool) -> bool:
+def agreed(question: str, *, yes: bool, default: bool = True) -> bool:
     """Whether the user agrees. Nobody is asked if *yes*, or where nobody could answer."""
     if yes:
         return True
     if not sys.stdin.isatty():
         click.echo("Nothing was changed. Give --yes to go on without being asked.", err=True)
         sys.exit(1)
-    return click.confirm(question, default=True)
+    return click.confirm(question, default=default)
 
 
 def print_diff(before: str, after: str, path: str, *, secrets: Sequence[str] = ()) -> None:
@@ -66,6 +66,11 @@ def print_table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> 
         ]
         line = "  ".join(cells).rstrip()
         click.echo(colored(line, "bright_black") if number == 0 else line)
+
+
+def counted(number: int, noun: str) -> str:
+    """*number* and *noun*, in the plural unless there is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def size_of(size: float | None) -> str:

@@ -33,10 +33,10 @@ class _Traces:
     clients: list[tuple[str, ClientFile]] = field(default_factory=list[tuple[str, "ClientFile"]])
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        yield from (("container", each.name, "") for each in self.containers)
-        yield from ((each.kind, each.name, size_of(each.size)) for each in self.stored)
-        yield from ((what, str(path), size_of(_size(path))) for what, path in self.folders)
-        yield from (("client entry", str(file.path), "") for _, file in self.clients)
+        yield from (("container", "", each.name) for each in self.containers)
+        yield from ((each.kind, size_of(each.size), each.name) for each in self.stored)
+        yield from ((what, size_of(_size(path)), str(path)) for what, path in self.folders)
+        yield from (("client entry", "", str(file.path)) for _, file in self.clients)
 
 
 @click.command(
@@ -67,11 +67,11 @@ def uninstall(yes: bool, dry_run: bool) -> None:
     if not rows:
         click.echo("There is nothing to remove.")
         sys.exit(0 if is_complete else 1)
-    print_table([("kind", "what", "size"), *rows], right=(2,))
+    print_table([("kind", "size", "name"), *rows], right=(1,))
     living = sum(1 for each in traces.containers if each.owner is None or not each.owner.is_provably_dead())
     if living:
         click.echo(f"{living} of the containers may belong to servers that are running; they lose their sandboxes.")
-    if dry_run or not agreed("Remove all this?", yes=yes):
+    if dry_run or not agreed("Remove all this?", yes=yes, default=False):
         return
 
     async def remove(engine: Engine) -> bool:

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mcp_agentrun.cli.clients import CLIENTS, Server
+from mcp_agentrun.cli.clients import CLIENTS, Server, jsonc
 from tests.support.command_line import command
 
 JSON_PLAIN = """{
@@ -160,6 +162,7 @@ def test_a_file_that_does_not_exist_is_made(name: str) -> None:
         ("codex", '[mcp_servers]\n\n[mcp_servers."a.b"]\ncommand = "x"\n\n\n# end\n'),
         ("goose", "GOOSE_MODEL: x"),
         ("goose", "extensions: {}\nz: 1\n"),
+        ("goose", "extensions:  # none\n\n  # more\n  a: {}"),
         ("goose", "extensions: {a: {type: builtin}, b: {}}\nz: 1\n"),
         ("goose", "extensions:\n    a:\n        type: builtin\n"),
     ],
@@ -298,3 +301,39 @@ def test_where_files_are(platform: str, home: Path) -> None:
         "darwin": home / "Library/Application Support/Code/User/mcp.json",
         "win32": Path("/data/Code/User/mcp.json"),
     }[platform]  # fmt: skip
+
+
+_SPACE = st.sampled_from(["", " ", "\n", "\n\t", "  ", ' // a, {b}: "c\n', "/* } */", "\n  /* [\n */ "])
+_SCALAR = st.sampled_from(["1", "-2.50", "true", "null", '"x"', '"a\\"b // c"', '"ü"', "[]", "{}"])
+
+
+@st.composite
+def documents(draw: st.DrawFn, keys: tuple[str, ...] = ("a", "b", "mcpServers"), depth: int = 2) -> str:
+    """An object of JSON with comments, trailing commas and whatever white space."""
+    members: list[str] = []
+    for key in draw(st.lists(st.sampled_from(keys), unique=True, max_size=3)):
+        is_object = key == "mcpServers" or (depth and draw(st.booleans()))
+        value = draw(documents(("x", "y", "é"), depth - 1)) if is_object else draw(_SCALAR)
+        before, between, after, end = (draw(_SPACE) for _ in range(4))
+        members.append(f'{before}"{key}"{between}:{after}{value}{end}')
+    trailing = "," if members and draw(st.booleans()) else ""
+    return "{" + ",".join(members) + trailing + draw(_SPACE) + "}"
+
+
+@given(documents())
+@settings(max_examples=600, deadline=None, derandomize=True)
+def test_no_form_of_json_changes_but_for_the_entry(text: str) -> None:
+    path = ("mcpServers", "agentrun")
+    entry = {"command": "/bin/x", "args": ["-a"]}
+    before = jsonc.parse(text)
+    added = jsonc.put(text, path, entry)
+    data = jsonc.parse(added)
+    servers = before.get("mcpServers", {})
+    assert data == {**before, "mcpServers": {**servers, "agentrun": entry}}
+    rest = iter(added)
+    assert all(char in rest for char in text)  # nothing is lost, and the order stays
+    assert jsonc.parse(jsonc.put(added, path, {})) == {**before, "mcpServers": {**servers, "agentrun": {}}}
+    removed = jsonc.remove(added, path)
+    assert jsonc.parse(removed) == {**before, "mcpServers": servers}
+    if servers:
+        assert removed == text

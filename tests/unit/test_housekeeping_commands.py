@@ -76,18 +76,19 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
 
 def test_ps() -> None:
     lines = command("ps").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line for line in lines}
-    assert lines[0].split() == ["container", "kind", "owner", "age", "memory", "cpu", "processes", "activity"]
+    assert lines[0].split() == ["container", "kind", "owner", "age", "memory", "procs", "activity"]
     for name, texts in {
-        "busy": ("sandbox", f"pid {os.getpid()}", "3 min", "100 MiB", "97%", "busy"),
+        "busy": ("sandbox", f" {os.getpid()} ", "3 min", "100 MiB", "busy 97%"),
         "idle": ("installer", "20.0 MiB", "idle"),
-        "dead": ("has ended", "starting"),
+        "dead": ("ended", "starting"),
         "other": ("elsewhere",),
         "foreign": ("not ours", "unknown"),
     }.items():
-        assert all(text in rows[f"mcp-agentrun-{name}"] for text in texts), name
+        assert all(text in rows[name] for text in texts), name
     found = [json.loads(line) for line in command("ps", "--json").stdout.splitlines()]
-    assert {each["name"]: each["activity"] for each in found}["mcp-agentrun-busy"] == "busy"
+    assert {each["name"]: each["activity"] for each in found}["mcp-agentrun-busy"] == "busy 97%"
     assert {each["id"] for each in found if (each["owner"] or {}).get("ended")} == {"dead"}
 
 
@@ -98,16 +99,16 @@ def test_ps_of_an_empty_engine(engine: FakeEngine) -> None:
 
 
 def test_prune_removes_only_what_has_no_living_owner(engine: FakeEngine) -> None:
-    assert "would remove mcp-agentrun-dead" in command("prune", "--dry-run").stdout
+    assert "would remove dead" in command("prune", "--dry-run").stdout
     assert len(engine.listed) == 5
-    assert command("prune").stdout == "removed mcp-agentrun-dead (sandbox, 3 min old)\n"
+    assert command("prune").stdout == "removed dead (sandbox, 3 min old)\n"
     assert [each.id for each in engine.listed] == ["busy", "idle", "other", "foreign"]
     assert "Nothing to remove" in command("prune").stdout
 
 
 def test_images(engine: FakeEngine) -> None:
     listed = command("image", "list").stdout.splitlines()
-    assert listed[1].split() == ["runner:new", "355", "MiB", "2", "h", "yes"]
+    assert listed[1].split() == ["355", "MiB", "2", "h", "yes", "runner:new"]
     assert [json.loads(line)["used"] for line in command("image", "list", "--json").stdout.splitlines()] == [
         True,
         False,

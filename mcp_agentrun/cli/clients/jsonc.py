@@ -166,10 +166,8 @@ def remove(text: str, path: Sequence[str]) -> str:
     before = text[:start].rstrip(" \t")
     if before.endswith("\n"):
         start = len(before.removesuffix("\n").removesuffix("\r"))
-    elif member.comma is None:  # the last one of its line
-        start, end = len(before), member.end
     else:
-        end = member.end + len(text[member.end :]) - len(text[member.end :].lstrip(" \t"))
+        start, end = len(before), member.end
     left = text[:start]
     comma = node.members[index - 1].comma if index else None
     if member.comma is None and comma is not None:
@@ -183,8 +181,9 @@ def _insert(text: str, node: _Value, key: str, value: Mapping[str, Any], unit: s
     at = node.start + 1 if last is None else last.end
     if "\n" not in (text[node.start : node.end] if members else text.strip()):
         entry = f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-        lead = "" if last is None else ", " if last.comma is None else " "
-        return text[:at] + lead + entry + text[at:]
+        if last is not None:
+            entry = f", {entry}" if last.comma is None else f" {entry},"
+        return text[:at] + entry + text[at:]
     newline = _newline(text)
     base = _line_indent(text, node.start)
     indent = _member_indent(text, node, base, unit)

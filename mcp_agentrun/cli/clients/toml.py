@@ -47,7 +47,7 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
     table = [line + newline for line in _table(path, value)]
     if not spans:
         lines = lines if text.endswith("\n") or not text else [text + newline]
-        return "".join([*lines, *([newline] if text.strip() else []), *table])
+        return "".join([*lines, *([newline] if lines else []), *table])
     start, end = spans[0]
     _delete(lines, spans[1:])
     del lines[start:end]

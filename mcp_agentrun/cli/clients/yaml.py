@@ -34,20 +34,21 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
             continue
         key, node = found
         entry = nested(path[depth:], value)
-        if node.tag.endswith(":null") or (node.tag.endswith(":map") and not node.value):
-            block = newline + _rendered(entry, key.start_mark.column + 2, newline).rstrip("\r\n")
-            start = (
-                node.start_mark.index if text[node.start_mark.index : node.end_mark.index] else key.end_mark.index + 1
-            )
-            return text[:start].rstrip(" ") + block + text[max(start, node.end_mark.index) :]
-        if not node.tag.endswith(":map"):
-            raise UnreadableError(text, node.start_mark.index, f"{'.'.join(path[:depth])} is not a mapping")
-        if node.flow_style:
-            at = node.start_mark.index + 1
-            return text[:at] + json.dumps(entry, ensure_ascii=False)[1:-1] + ", " + text[at:]
-        # Right behind the key: what ends a mapping can't be told from what follows it as easily.
+        column = key.start_mark.column + 2
+        is_empty = node.tag.endswith(":null") or (node.tag.endswith(":map") and not node.value)
+        start, end = node.start_mark.index, node.end_mark.index
+        if is_empty and text[start:end].strip():  # "{}", "null" or "~"
+            block = _rendered(entry, column, newline).rstrip("\r\n")
+            return text[:start].rstrip(" ") + newline + block + text[end:]
+        if not is_empty and not node.tag.endswith(":map"):
+            raise UnreadableError(text, start, f"{'.'.join(path[:depth])} is not a mapping")
+        if not is_empty and node.flow_style:
+            return text[: start + 1] + json.dumps(entry, ensure_ascii=False)[1:-1] + ", " + text[start + 1 :]
+        # Right behind the line of the key: what ends a mapping can't be told from what follows it as easily.
+        text += "" if "\n" in text[key.end_mark.index :] else newline
         at = text.index("\n", key.end_mark.index) + 1
-        column = node.value[0][0].start_mark.column
+        if not is_empty:
+            column = node.value[0][0].start_mark.column
         return text[:at] + _rendered(entry, column, newline) + text[at:]
     text += "" if text.endswith("\n") or not text else newline
     return text + _rendered(nested(path, value), 0, newline)
