@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import secrets
 import shutil
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Literal
 
 import anyio
 import pytest
 from docker import APIClient
 
 from mcp_agentrun.cli.checks import Finding, check_all
+from mcp_agentrun.engine import LABEL_ROLE
 from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import LABEL_IMAGE
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import AsyncSandbox
@@ -30,7 +36,7 @@ async def engine(anyio_backend: str) -> AsyncIterator[DockerEngine]:
         yield opened
 
 
-async def findings(engine: DockerEngine, network: NetworkSettings, **settings: object) -> dict[str, Finding]:
+async def findings(engine: DockerEngine, network: NetworkSettings, **settings: Any) -> dict[str, Finding]:
     found = check_all(Settings(**settings), engine, network)
     return {finding.name: finding async for finding in found}
 
@@ -52,6 +58,21 @@ async def test_the_image_is_listed_and_needed(runner_image: str, engine: DockerE
     status = await engine.status()
     assert (status.image, status.image_architecture) == (runner_image, status.architecture)
     assert not status.is_outdated
+
+
+async def test_what_nothing_uses_can_be_removed(engine: DockerEngine, api: APIClient) -> None:
+    name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
+    empty = io.BytesIO()
+    tarfile.open(fileobj=empty, mode="w").close()
+    api.import_image_from_data(empty.getvalue(), *name.split(":"), changes=[f"LABEL {LABEL_IMAGE}=runner"])
+    volume = api.create_volume(name.replace(":", "-"), labels={LABEL_ROLE: "cache"})["Name"]
+    created: tuple[tuple[Literal["image", "volume"], str], ...] = (("image", name), ("volume", volume))
+    for kind, wanted in created:
+        found = {each.name: each for each in await engine.stored(kind)}[wanted]
+        assert not found.is_used
+        await engine.remove(found)
+        await engine.remove(found)  # it is gone already
+        assert wanted not in {each.name for each in await engine.stored(kind)}
 
 
 async def test_an_image_that_no_registry_has_is_reported(runner_image: str, engine: DockerEngine) -> None:
