@@ -72,48 +72,51 @@ class _Parser:
         opening = self._next()
         value = _Value(self._at)
         if opening == "{":
-            value.members = []
-            for key, start in self._items("}"):
-                if self._next() != ":":
-                    raise self._error("expected a colon")
-                self._at += 1
-                value.members.append(_Member(key, start, self._value(), self._comma()))
+            value.members = self._members()
             value.data = {each.key: each.value.data for each in value.members}
-        elif opening == "[":
-            value.data = []
-            for _ in self._items("]"):
-                value.data.append(self._value().data)
-                self._comma()
         else:
-            value.data = self._scalar()
+            value.data = self._items() if opening == "[" else self._scalar()
         value.end = self._at
         return value
 
-    def _items(self, closing: str) -> Any:
-        """Stand before each item in turn; of an object, behind its key, which is yielded with its offset."""
+    def _members(self) -> list[_Member]:
+        members: list[_Member] = []
         self._at += 1
-        is_first = True
-        while (char := self._next()) != closing:
-            if not is_first and not self._had_comma:
+        while (char := self._next()) != "}":
+            if members and members[-1].comma is None:
                 raise self._error("expected a comma")
-            start = self._at
-            if closing == "}" and char != '"':
+            if char != '"':
                 raise self._error("expected a key in double quotes")
-            yield (self._scalar() if closing == "}" else ""), start
-            is_first = False
-        if not is_first and self._had_comma and not self._relaxed:
-            raise self._error("unexpected comma before this")
-        self._at += 1
-        self._had_comma = False
+            start, key = self._at, self._scalar()
+            if self._next() != ":":
+                raise self._error("expected a colon")
+            self._at += 1
+            members.append(_Member(key, start, self._value(), self._comma()))
+        self._end(members[-1].comma if members else None)
+        return members
 
-    _had_comma = False
+    def _items(self) -> list[Any]:
+        items: list[Any] = []
+        comma = None
+        self._at += 1
+        while self._next() != "]":
+            if items and comma is None:
+                raise self._error("expected a comma")
+            items.append(self._value().data)
+            comma = self._comma()
+        self._end(comma)
+        return items
 
     def _comma(self) -> int | None:
-        self._had_comma = self._next() == ","
-        if not self._had_comma:
+        if self._next() != ",":
             return None
         self._at += 1
         return self._at - 1
+
+    def _end(self, last_comma: int | None) -> None:
+        if last_comma is not None and not self._relaxed:
+            raise self._error("unexpected comma before this")
+        self._at += 1
 
     def _scalar(self) -> Any:
         try:
