@@ -1,7 +1,5 @@
 PYTHON := .venv/bin/python
 
-DOCKER ?= docker
-
 .PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
 
 help:
@@ -31,7 +29,7 @@ help:
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
-	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
+	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
 setup:
 	@tools/setup.sh
@@ -128,12 +126,5 @@ clean:
 	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Children before their parents, as `docker images` lists them: an image with dependants refuses to go.
-uninstall:
-	@command -v $(firstword $(DOCKER)) >/dev/null || { echo "make uninstall needs the docker command line" >&2; exit 1; }
-	@$(DOCKER) version >/dev/null
-	@ids=$$($(DOCKER) ps --all --quiet --filter label=mcp-agentrun.role); [ -z "$$ids" ] || $(DOCKER) rm --force $$ids
-	@ids=$$($(DOCKER) volume ls --quiet --filter label=mcp-agentrun.role); [ -z "$$ids" ] || $(DOCKER) volume rm $$ids
-	@ids=$$($(DOCKER) network ls --quiet --filter label=mcp-agentrun.role); [ -z "$$ids" ] || $(DOCKER) network rm $$ids
-	@ids=$$($(DOCKER) images --quiet --filter label=mcp-agentrun.image | uniq); [ -z "$$ids" ] || $(DOCKER) rmi --force $$ids
-	@ids=$$($(DOCKER) images --quiet mcp-agentrun-base:trixie); [ -z "$$ids" ] || $(DOCKER) rmi --force $$ids
+uninstall: venv
+	$(PYTHON) -m mcp_agentrun uninstall

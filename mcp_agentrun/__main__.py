@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -12,7 +13,7 @@ def main() -> None:
 
         sys.stdout.write(f"mcp-agentrun, version {version('mcp-agentrun')}\n")
         return
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 1 or "_MCP_AGENTRUN_COMPLETE" in os.environ:  # a shell asks for completions
         from .cli import main as command_line
 
         command_line(prog_name="mcp-agentrun")

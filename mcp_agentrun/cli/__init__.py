@@ -7,8 +7,16 @@ import click
 from .build import build
 from .cache import cache
 from .check import check
+from .client import client
+from .completion import completion
+from .config import config
+from .containers import prune, ps
+from .doctor import doctor
+from .image import image
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
 from .serve import serve
+from .tools import tools
+from .uninstall import uninstall
 
 __all__ = ["main"]
 
@@ -22,7 +30,9 @@ __all__ = ["main"]
 @click.version_option(package_name="mcp-agentrun")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """A private Python for AI agents. Without a command, serve one MCP client over stdin and stdout.
+    """Example: mcp-agentrun client add claude-code
+
+    A private Python for AI agents. Without a command, serve one MCP client over stdin and stdout.
 
     Each setting can also be given as AGENTRUN_<NAME> in the environment, and in a TOML file. Sizes are in bytes or
     have a unit, as in 256m or 2g.
@@ -33,5 +43,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check):
+for _command in (serve, build, cache, check, client, config, doctor, tools, image, ps, prune, uninstall, completion):
     main.add_command(_command)

@@ -9,10 +9,13 @@ from .options import SettingsCommand, effective_settings
 __all__ = ["build"]
 
 
-@click.command(cls=SettingsCommand, groups=("image", "engine"))
+@click.command(cls=SettingsCommand, groups=("image", "engine"), short_help="Build the runner image.")
 @click.option("--refresh", is_flag=True, help="Rebuild it on the newest base image, for its security updates.")
 def build(refresh: bool) -> None:
-    """Build the runner image, unless it exists, and print its name."""
+    """Example: mcp-agentrun build --refresh
+
+    Build the runner image, unless it exists, and print its name.
+    """
     from ..process_exit import run_interruptibly
     from ..sandbox import AsyncRuntime
     from ..spoofing import foreign

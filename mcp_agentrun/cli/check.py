@@ -18,7 +18,9 @@ __all__ = ["check"]
 @click.option("--profile", type=click.Choice(["strict", "standard", "off"]), help="The same as --safety.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 def check(files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
-    """Check Python FILES as code is checked before it runs, without running them. Standard input is -.
+    """Example: mcp-agentrun check script.py
+
+    Check Python FILES as code is checked before it runs, without running them. Standard input is -.
 
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
     """

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..errors import AgentRunError, SettingsError
-from ..settings import GROUPS, SETTINGS, Setting, Settings, load
+from ..settings import GROUPS, SETTINGS, Setting, Settings, load, settings_file
 
-__all__ = ["ALL_GROUPS", "SettingOption", "SettingsCommand", "SettingsGroup", "effective_settings"]
+__all__ = ["ALL_GROUPS", "SettingOption", "SettingsCommand", "SettingsGroup", "effective_settings", "settings_path"]
 
 ALL_GROUPS = tuple(GROUPS)
 
@@ -69,6 +69,11 @@ def effective_settings(**overrides: Any) -> Settings:
     return load({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
 
 
+def settings_path() -> Path:
+    """The settings file of the command that is running; it need not exist."""
+    return settings_file(click.get_current_context().meta.get(_CONFIG))[0]
+
+
 class SettingsCommand(click.Command):
     """A command that offers the settings of some groups, and reports errors in one line.
 
@@ -79,7 +84,8 @@ class SettingsCommand(click.Command):
 
     def __init__(self, *args: Any, groups: Sequence[str], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params.append(_config_option())
+        if groups:
+            self.params.append(_config_option())
         for group in groups:
             self.params += [SettingOption(setting) for setting in SETTINGS.values() if setting.group == group]
 

@@ -9,8 +9,21 @@ from typing import Literal, Protocol
 from anyio.abc import ByteStream
 
 from ..host_folder import HostFolder
+from .owner import Owner
 
-__all__ = ["LABEL_OWNER", "LABEL_ROLE", "LABEL_SANDBOX", "PACKAGES", "ContainerSpec", "Engine", "Report", "Role"]
+__all__ = [
+    "LABEL_OWNER",
+    "LABEL_ROLE",
+    "LABEL_SANDBOX",
+    "PACKAGES",
+    "Container",
+    "ContainerSpec",
+    "Engine",
+    "EngineStatus",
+    "Report",
+    "Role",
+    "Stored",
+]
 
 LABEL_ROLE = "mcp-agentrun.role"
 LABEL_OWNER = "mcp-agentrun.owner"
@@ -50,6 +63,68 @@ class ContainerSpec:
     """Folders of the host to be seen read-only, each by where in the container."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineStatus:
+    """What an engine can do, as far as it can be known. Sizes are bytes."""
+
+    address: str
+    version: str
+    """Name and version of the product, and of its API."""
+    is_outdated: bool
+    weaknesses: tuple[str, ...]
+    """What it can't enforce, of what a sandbox is promised."""
+    architecture: str
+    """In the words of the kernel, such as ``x86_64``."""
+    image: str
+    """Name of the runner image."""
+    image_architecture: str | None
+    """None if the image does not exist."""
+    image_obstacle: str | None
+    """Why the image, which does not exist, can't be built or pulled; None if nothing is known to prevent it."""
+    is_building: bool
+    """Whether another process builds the image."""
+    memory: int
+    """Of its machine."""
+    free_disk: int | None
+    time: float
+    """Of its clock, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container on the engine, of any owner."""
+
+    id: str
+    name: str
+    role: str | None
+    """None for one that is not ours although its name looks like it."""
+    sandbox: str
+    owner: Owner | None
+    """None if the label is missing or from another release."""
+    created: float
+    """In seconds since the epoch."""
+    is_running: bool
+    memory: int | None = None
+    """Bytes in use."""
+    cpu: float | None = None
+    """Cores in use."""
+    processes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An image or a volume of ours on the engine."""
+
+    kind: Literal["image", "volume"]
+    id: str
+    name: str
+    size: int | None
+    """Bytes; images share layers, so that several take less than their sum."""
+    created: float | None
+    is_used: bool
+    """A container needs it, or the next sandbox with these settings."""
+
+
 class Engine(Protocol):
     """A container engine. Every method may raise `EngineError`."""
 
@@ -85,6 +160,25 @@ class Engine(Protocol):
         """Destroy the containers of owners that have provably ended, and those that this process has made but does not
         know any more, because the engine was away when they were to go; returns how many.
         """
+        ...
+
+    async def status(self) -> EngineStatus:
+        """What the engine can do. Nothing is built or pulled for it."""
+        ...
+
+    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
+        """The containers of all owners, and those of others whose names look like ours.
+
+        :param usage: measure the memory and processor time of those that run, which takes seconds.
+        """
+        ...
+
+    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+        """The images or volumes of ours, in an order in which they can be removed."""
+        ...
+
+    async def remove(self, item: Stored) -> None:
+        """Remove an image or a volume that nothing uses; one that is gone already is no error."""
         ...
 
     async def aclose(self) -> None:

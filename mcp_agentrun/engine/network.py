@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["NetworkSettings", "redact"]
+__all__ = ["CA_VARIABLES", "NetworkSettings", "redact"]
 
-_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
 _SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
@@ -61,7 +61,7 @@ class NetworkSettings:
         indexes = [*_values(environ, _INDEX_VARIABLES), pip.get("index-url", "")]
         extra_indexes = [*_values(environ, _EXTRA_INDEX_VARIABLES), pip.get("extra-index-url", "")]
         return cls(
-            ca_bundle=_first_bundle([*_values(environ, _CA_VARIABLES), pip.get("cert", ""), *_SYSTEM_BUNDLES]),
+            ca_bundle=_first_bundle([*_values(environ, CA_VARIABLES), pip.get("cert", ""), *_SYSTEM_BUNDLES]),
             proxies=_proxies(environ, pip.get("proxy", "")),
             index_url=next(_web_urls(indexes), None),
             extra_index_urls=tuple(dict.fromkeys(_web_urls(extra_indexes))),

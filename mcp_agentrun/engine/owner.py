@@ -64,10 +64,15 @@ class Owner:
     def to_label(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
 
+    @property
+    def is_on_this_system(self) -> bool:
+        """Whether its pid means the same process here: same host, boot and pid namespace."""
+        here = Owner.current()
+        return (self.host, self.boot, self.namespace) == (here.host, here.boot, here.namespace)
+
     def is_provably_dead(self) -> bool:
         """Whether this owner has certainly ended. Of another host, boot or pid namespace nothing is certain."""
-        here = Owner.current()
-        if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
+        if not self.is_on_this_system:
             return False
         import psutil
 

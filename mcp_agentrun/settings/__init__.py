@@ -5,7 +5,7 @@ file (``max_timeout = 60``) and as a keyword argument (``Settings(max_timeout=60
 """
 
 from .fields import parse_size
-from .loading import CONFIG_VARIABLE, load
+from .loading import CONFIG_VARIABLE, load, settings_file
 from .model import GROUPS, SETTINGS, Setting, Settings
 
-__all__ = ["CONFIG_VARIABLE", "GROUPS", "SETTINGS", "Setting", "Settings", "load", "parse_size"]
+__all__ = ["CONFIG_VARIABLE", "GROUPS", "SETTINGS", "Setting", "Settings", "load", "parse_size", "settings_file"]

@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore
 
-__all__ = ["CONFIG_VARIABLE", "load"]
+__all__ = ["CONFIG_VARIABLE", "load", "settings_file"]
 
 PREFIX = "AGENTRUN_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
@@ -60,13 +60,20 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if value or (name in SETTINGS and SETTINGS[name].is_list)}
 
 
+def settings_file(config: Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[Path, bool]:
+    """The settings file, and whether it was named, by *config* or in the environment. It need not exist."""
+    variable = (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
+    if config or variable:
+        return (config or Path(str(variable))).expanduser(), True
+    return user_config_path("mcp-agentrun", appauthor=False) / "config.toml", False
+
+
 def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    path = named.expanduser() if named else user_config_path("mcp-agentrun", appauthor=False) / "config.toml"
+    path, is_named = settings_file(config, environ)
     try:
         return str(path), cast("dict[str, Any]", tomllib.loads(path.read_text("utf-8")))  # pyright: ignore
     except FileNotFoundError:
-        if named is None:
+        if not is_named:
             return str(path), {}
         raise SettingsError(f"there is no settings file {path}") from None
     except (OSError, ValueError) as error:

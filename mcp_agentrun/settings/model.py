@@ -120,7 +120,15 @@ class Setting(NamedTuple):
     @property
     def default(self) -> str:
         """Its default, as a user would write it; empty where there is none."""
-        value = self.field.get_default(call_default_factory=True, validated_data={})
+        return self.text_of(self.default_value)
+
+    @property
+    def default_value(self) -> Any:
+        """Its default; None where there is none."""
+        return self.field.get_default(call_default_factory=True, validated_data={})
+
+    def text_of(self, value: Any) -> str:
+        """*value* as a user would write it; empty for None."""
         if value is None:
             return ""
         if isinstance(value, bool):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream
 
-from mcp_agentrun.engine import ContainerSpec, Report
+from mcp_agentrun.engine import Container, ContainerSpec, EngineStatus, Report, Stored
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Sessions
@@ -27,6 +27,22 @@ ME, OTHER = "a" * 32, "b" * 32
 FOLDER = "f" * 16
 SUPERVISOR_READY = messages.SupervisorReady(distributions=(("numpy", "2.0"),), boot="", data={})
 INSTALLER_READY = messages.InstallerReady(held=())
+
+STATUS = EngineStatus(
+    address="unix:///engine.sock",
+    version="Engine 27.0.1, API 1.46",
+    is_outdated=False,
+    weaknesses=(),
+    architecture="x86_64",
+    image="mcp-agentrun-runner:1",
+    image_architecture="x86_64",
+    image_obstacle=None,
+    is_building=False,
+    memory=16 << 30,
+    free_disk=100 << 30,
+    time=0.0,
+)
+"""Of an engine without faults, apart from its clock."""
 
 INSTALLED_FOR: dict[int, str] = {}
 
@@ -122,6 +138,10 @@ class FakeEngine:
         self.frozen: set[str] = set()
         """Containers that read what they are sent and never answer."""
         self.free = free
+        self.reported = STATUS
+        """What `status` answers."""
+        self.listed: list[Container] = []
+        self.items: list[Stored] = []
         self.has_image = anyio.Event()
         self.has_image.set()
         """While it is not set, the image is being built."""
@@ -168,6 +188,7 @@ class FakeEngine:
                             return
 
     async def destroy(self, container: str) -> None:
+        self.listed = [each for each in self.listed if each.id != container]
         self.lose(container)
 
     def lose(self, container: str) -> None:
@@ -185,6 +206,18 @@ class FakeEngine:
 
     async def sweep(self) -> int:
         return 0
+
+    async def status(self) -> EngineStatus:
+        return self.reported
+
+    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
+        return self.listed
+
+    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+        return [item for item in self.items if item.kind == kind]
+
+    async def remove(self, item: Stored) -> None:
+        self.items.remove(item)
 
     async def aclose(self) -> None: ...
 

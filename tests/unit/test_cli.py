@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,21 @@ GROUPS_OF: dict[tuple[str, ...], set[str]] = {
     ("cache", "show"): {"packages", "image", "engine"},
     ("cache", "clear"): {"packages", "image", "engine"},
     ("check",): {"safety"},
+    ("ps",): {"engine"},
+    ("prune",): {"engine"},
+    ("image",): {"image", "engine"},
+    ("image", "list"): {"image", "engine"},
+    ("image", "prune"): {"image", "engine"},
+    ("uninstall",): {"engine"},
+    ("completion",): set(),
+    ("doctor",): {"engine", "image", "limits", "packages"},
+    ("config",): set(GROUPS),
+    ("config", "init"): set(),
+    ("tools",): {"limits", "image", "packages", "access"},
+    ("client",): set(),
+    ("client", "add"): set(),
+    ("client", "remove"): set(),
+    ("client", "list"): set(),
 }
 
 
@@ -59,6 +75,7 @@ def test_each_command_offers_its_own_settings() -> None:
 @pytest.mark.parametrize("path", GROUPS_OF, ids=" ".join)
 def test_help_fits_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
     text = CliRunner().invoke(main, [*path, "--help"]).output
+    assert re.match(r"  Examples?: mcp-agentrun [\w ]+", text.splitlines()[2])
     assert max(map(len, text.splitlines())) <= 80
     assert "..." not in text.partition("Commands:")[2]
     for name, setting in SETTINGS.items():

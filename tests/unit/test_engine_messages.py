@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_agentrun.engine.docker.engine import weaknesses
+from mcp_agentrun.engine.docker.inventory import weaknesses
 
 
 def test_what_engines_say_of_themselves() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,24 +15,32 @@ from anyio.abc import ByteStream
 
 from ...errors import EngineError, ImageError
 from ...settings import Settings
-from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec, Report
+from .. import (
+    LABEL_OWNER,
+    LABEL_ROLE,
+    LABEL_SANDBOX,
+    PACKAGES,
+    Container,
+    ContainerSpec,
+    EngineStatus,
+    Report,
+    Stored,
+)
 from ..owner import Owner
 from .discovery import connect
 from .image import ImageRecipe, ensure_image, warn_if_old
+from .inventory import containers, is_local, remove, status, stored, weaknesses
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
 
 if TYPE_CHECKING:
     from .api import DockerApi
 
-__all__ = ["DockerEngine", "weaknesses"]
+__all__ = ["DockerEngine"]
 
 _T = TypeVar("_T")
 _named: set[str] = set()
 """Names of the containers that this process has made, or is making, and has not given up."""
-
-_LOCAL = ("http+docker://localhost", "http+docker://localnpipe")
-"""What the SDK calls an engine at a socket or pipe of this machine; one that is reached by ssh is ``http+docker://ssh``."""
 
 _THREADS = 40
 """Calls that may be under way at a time. They have threads of their own: no call that hangs holds up anything else."""
@@ -134,7 +141,7 @@ class DockerEngine:
 
         client = (await self._connected()).client
         # An engine elsewhere, or in a virtual machine of this one, has a memory of its own.
-        is_here = sys.platform == "linux" and client.base_url in _LOCAL
+        is_here = is_local(client)
         return psutil.virtual_memory().available if is_here else None
 
     async def sweep(self) -> int:
@@ -148,6 +155,20 @@ class DockerEngine:
                 await self.destroy(container["Id"])
                 removed += 1
         return removed
+
+    async def status(self) -> EngineStatus:
+        return await self._call(lambda client: status(client, self._recipe, self._image), abandon=True)
+
+    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
+        return await self._call(lambda client: containers(client, usage=usage), abandon=True)
+
+    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+        environment = self._image or self._recipe.environment_tag
+        needed = {self._image or self._recipe.tag, environment, _package_volume(environment)}
+        return await self._call(lambda client: stored(client, kind, needed), abandon=True)
+
+    async def remove(self, item: Stored) -> None:
+        await self._call(lambda client: remove(client, item))
 
     async def aclose(self) -> None:
         if self._connection is not None:
@@ -263,21 +284,6 @@ def _in_thread(work: Callable[[], _T]) -> Future[_T]:
         executor.shutdown(wait=False)
 
 
-def weaknesses(info: dict[str, Any]) -> list[str]:
-    """What the engine that describes itself by *info* can't do, of what sandboxes need."""
-    if info.get("OSType", "linux") != "linux":
-        return [f"it runs {info['OSType']} containers and not Linux ones"]
-    options = [option.partition(",")[0] for option in info.get("SecurityOptions") or ()]
-    found = [] if "name=seccomp" in options else ["it has no seccomp"]
-    if info.get("CgroupDriver") == "none":
-        return [*found, "it has no cgroups, so that no limit holds"]
-    return found + [
-        f"it does not limit {what}"
-        for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes"), ("CpuCfsQuota", "CPU"))
-        if not info.get(key)
-    ]
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:500]
 
@@ -323,7 +329,7 @@ def _data_mounts(client: DockerApi, spec: ContainerSpec) -> list[dict[str, Any]]
     """
     from docker.types import Mount
 
-    if spec.data and client.base_url not in _LOCAL:
+    if spec.data and not is_local(client, same_system=False):
         raise EngineError("The container engine is on another machine: `data` needs one on this machine.")
     mounts: list[dict[str, Any]] = []
     for target, folder in spec.data.items():

@@ -39,7 +39,17 @@ if TYPE_CHECKING:
 
     from .api import DockerApi
 
-__all__ = ["LABEL_BASE", "LABEL_DATE", "LABEL_IMAGE", "ImageRecipe", "ensure_image", "warn_if_old"]
+__all__ = [
+    "LABEL_BASE",
+    "LABEL_DATE",
+    "LABEL_IMAGE",
+    "ImageRecipe",
+    "build_obstacle",
+    "ensure_image",
+    "is_build_locked",
+    "registry_obstacle",
+    "warn_if_old",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +187,45 @@ def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], No
                 found = _inspect(api, tag) or {}
     warn_if_old(found, "Run `mcp-agentrun build --refresh`.")
     return tag
+
+
+def build_obstacle(api: DockerApi, base: str, environment: str) -> str | None:
+    """What would prevent a build, as far as that can be known without beginning one; None if nothing would.
+
+    :param base: what the image is built on.
+    :param environment: name of the image that needs no more than seconds, and no network.
+    """
+    images = (environment, base, *((_DEBIAN_BASE,) if base == _DEFAULT_BASE else ()))
+    if any(_inspect(api, image) is not None for image in images) or (base == _DEFAULT_BASE and _can_bootstrap()):
+        return None
+    return registry_obstacle(api, base)
+
+
+def registry_obstacle(api: DockerApi, image: str) -> str | None:
+    """Why the engine can't pull *image*; None if the registry has it."""
+    import requests
+
+    try:
+        answer = api.get(f"{api.base_url}/v{api.api_version}/distribution/{image}/json", timeout=_PULL_SILENCE_SECONDS)
+    except requests.exceptions.RequestException:
+        return "the registry does not answer"
+    if answer.ok:
+        return None
+    try:
+        return redact(_shortened(str(answer.json()["message"])))
+    except (ValueError, KeyError, TypeError):
+        return f"the engine answered {answer.status_code}"
+
+
+def is_build_locked() -> bool:
+    """Whether another process of this user builds the image."""
+    import platformdirs
+
+    try:
+        with (platformdirs.user_cache_path("mcp-agentrun", appauthor=False) / "build.lock").open("r+b") as file:
+            return not _lock(file.fileno())
+    except OSError:
+        return False
 
 
 def warn_if_old(image: Mapping[str, Any], remedy: str) -> None:

@@ -1,7 +1,8 @@
 """Clients that nobody here wrote, each against our server over stdio and HTTP: `make peers [PEERS="NAME ..."]`.
 
 Each runs code and is held to its results, in all the ways that are listed here and no fewer; the agents at the end can
-do no more without a model than say that they are connected. Exits with 1 where a client fails or can't be installed.
+do no more without a model than list the server, which `mcp-agentrun client add` has added. Exits with 1 where a client
+fails or can't be installed.
 """
 
 from __future__ import annotations
@@ -109,10 +110,18 @@ def python(name: str, *cases: str) -> Callable[[Site], str]:
     return use
 
 
-def agent(name: str, *command: str, settings: Mapping[str, object] | None = None) -> Callable[[Site], str]:
-    """An agent's command line: it is told of the server in each of three ways, and must list them as connected.
+def agent(
+    name: str,
+    *command: str,
+    settings: Mapping[str, object] | None = None,
+    adds_sse: bool = False,
+    is_connected: str = r"^\W*{}: .* Connected$",
+) -> Callable[[Site], str]:
+    """An agent's command line, which must list our server, as ``mcp-agentrun client add NAME`` has added it.
 
     :param settings: what its ``settings.json`` says, by its folder.
+    :param adds_sse: whether it can itself add a server over SSE, which must be listed as well.
+    :param is_connected: the line for a server that works, with its name to be filled in.
     """
 
     def use(site: Site) -> str:
@@ -133,20 +142,23 @@ def agent(name: str, *command: str, settings: Mapping[str, object] | None = None
         def said(*arguments: str) -> str:
             return run([*command, *arguments], environment, cwd=home)
 
+        def add(transport: str, *arguments: str) -> None:
+            entry = ("--entry", f"by-{transport}")
+            run([*site.command, "client", "add", name, "--yes", *entry, *arguments], environment, cwd=home)
+
         header = ("--header", f"Authorization: Bearer {site.token}")
-        program, *rest = site.command
-        remote = {"http": site.url, "sse": site.url.replace("/mcp", "/sse")}
-        # One of them takes a command's options only behind the command, the other only behind a dash.
-        stdio = (program, "--", *rest) if name == "gemini" else ("--", program, *rest)
-        said("mcp", "add", "--scope", "user", "by-stdio", *stdio)
-        for transport, url in remote.items():
-            said("mcp", "add", "--scope", "user", "--transport", transport, f"by-{transport}", url, *header)
+        add("stdio")
+        add("http", "--url", site.url, *header)
+        if adds_sse:
+            url = site.url.replace("/mcp", "/sse")
+            said("mcp", "add", "--scope", "user", "--transport", "sse", "by-sse", url, *header)
+        transports = ("stdio", "http", *(("sse",) if adds_sse else ()))
         listed = said("mcp", "list")
-        for transport in ("stdio", *remote):
-            if not re.search(rf"^\W*by-{transport}: .* Connected$", listed, re.MULTILINE):
+        for transport in transports:
+            if not re.search(is_connected.format(f"by-{transport}"), listed, re.MULTILINE):
                 raise PeerError(f"by-{transport} is not connected:\n{listed}")
-        version = said("--version").split()[0]
-        return f"{name} {version}: {', '.join(('stdio', *remote))}; connected, no code run"
+        version = next(word for word in said("--version").split() if word[0].isdigit())
+        return f"{name} {version}: {', '.join(transports)}; no code run"
 
     return use
 
@@ -161,7 +173,9 @@ PEERS: dict[str, Callable[[Site], str]] = {
     "pydantic-ai": python("pydantic_ai", f"stdio {NEW}", f"http {NEW}"),
     "openai-agents": python("openai_agents", *EVERYWHERE_NEW),
     "langchain": python("langchain", *EVERYWHERE),
-    "claude": agent("claude", "node", str(MODULES / "@anthropic-ai" / "claude-code" / "cli-wrapper.cjs")),
+    "claude-code": agent(
+        "claude-code", "node", str(MODULES / "@anthropic-ai" / "claude-code" / "cli-wrapper.cjs"), adds_sse=True
+    ),
     "gemini": agent(
         "gemini",
         *("node", str(MODULES / "@google" / "gemini-cli" / "bundle" / "gemini.js")),
@@ -172,6 +186,14 @@ PEERS: dict[str, Callable[[Site], str]] = {
                 "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False},
             }
         },
+        adds_sse=True,
+    ),
+    # It lists what it would connect to.
+    "codex": agent(
+        "codex", "node", str(MODULES / "@openai" / "codex" / "bin" / "codex.js"), is_connected=r"^{} .*enabled"
+    ),
+    "opencode": agent(
+        "opencode", str(MODULES / "opencode-linux-x64" / "bin" / "opencode"), is_connected=r"✓ {} .*connected"
     ),
 }
 

@@ -1,0 +1,213 @@
+"""``mcp-agentrun client``: the server's entry in the files of MCP clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import AgentRunError
+from .options import SettingsGroup
+from .terminal import agreed, print_diff
+
+if TYPE_CHECKING:
+    from .clients import Client, ClientFile
+
+__all__ = ["client", "client_entries"]
+
+ENTRY = "agentrun"
+
+_FILE = click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Another file, e.g. a project's.")
+_ENTRY = click.option("--entry", default=ENTRY, show_default=True, help="Name of the entry.")
+_YES = click.option("--yes", "-y", is_flag=True, help="Write without asking.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
+
+
+class _ClientName(click.ParamType[str]):
+    name = "client"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from .clients import CLIENTS
+
+        return click.Choice(tuple(CLIENTS)).convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from .clients import CLIENTS
+
+        return [CompletionItem(name, help=each.title) for name, each in CLIENTS.items() if name.startswith(incomplete)]
+
+
+@click.group(cls=SettingsGroup, groups=(), short_help="Add this server to an MCP client.")
+def client() -> None:
+    """Example: mcp-agentrun client add claude-code
+
+    Add the server to the files of MCP clients, or remove it.
+
+    \b
+    Clients: claude-desktop, claude-code, cursor, vscode, gemini, codex, windsurf,
+    zed, lmstudio, cline, goose, opencode.
+    """
+
+
+@client.command(groups=(), short_help="Add the server to a client's file.")
+@click.argument("name", type=_ClientName())
+@click.argument("arguments", nargs=-1)
+@click.option("--url", help="Have the client connect to a server over HTTP instead of starting one.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header for --url; may be repeated.")
+@click.option(
+    "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the server; may be repeated."
+)
+@_FILE
+@_ENTRY
+@_YES
+@_DRY_RUN
+def add(
+    name: str,
+    arguments: tuple[str, ...],
+    url: str | None,
+    headers: tuple[str, ...],
+    variables: tuple[str, ...],
+    file: Path | None,
+    entry: str,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """\b
+    Examples: mcp-agentrun client add cursor -- --memory 2g
+              mcp-agentrun client add gemini --url http://127.0.0.1:8000/mcp
+
+    Add the server to the file of client NAME, or update it there.
+
+    ARGUMENTS are passed to the server. The difference is shown first, and the file as it was is kept beside it.
+    """
+    from .clients import CLIENTS, Server
+
+    if url is None and headers:
+        raise click.UsageError("--header requires --url")
+    if url is not None and (arguments or variables):
+        raise click.UsageError("--url excludes arguments and --env: the client does not start that server")
+    found = CLIENTS[name]
+    server = Server(
+        name=entry,
+        command=() if url else (*server_command(), *arguments),
+        environment=dict(_pair(text, "=", "--env") for text in variables),
+        url=url,
+        headers=dict(_pair(text, ":", "--header") for text in headers),
+    )
+    shape = found.http if url else found.stdio
+    if shape is None:
+        raise AgentRunError(
+            f"{found.title} reads only servers that it starts from its file. Add the URL in its settings, under "
+            "Connectors, or leave out --url."
+        )
+    opened = _open(found, file)
+    wanted = shape(server)
+    if opened.entry(entry) == wanted:
+        click.echo(f"{opened.path} has this entry already.")
+        return
+    text = opened.with_entry(entry, wanted)
+    secrets = [*server.headers.values(), *server.environment.values()]
+    if _written(opened, text, yes=yes, dry_run=dry_run, secrets=secrets):
+        click.echo(f"{found.title} has the server {entry!r} now. {found.restart}")
+
+
+@client.command(groups=(), short_help="Remove the server from a client's file.")
+@click.argument("name", type=_ClientName())
+@_FILE
+@_ENTRY
+@_YES
+@_DRY_RUN
+def remove(name: str, file: Path | None, entry: str, yes: bool, dry_run: bool) -> None:
+    """Example: mcp-agentrun client remove cursor
+
+    Remove the server from the file of client NAME.
+    """
+    from .clients import CLIENTS
+
+    opened = _open(CLIENTS[name], file)
+    if opened.entry(entry) is None:
+        click.echo(f"{opened.path} has no entry {entry!r}.")
+    elif _written(opened, opened.without_entry(entry), yes=yes, dry_run=dry_run):
+        click.echo(f"{CLIENTS[name].title} does not have the server {entry!r} any more.")
+
+
+@client.command("list", groups=(), short_help="List the clients, and which have the server.")
+@click.argument("name", type=_ClientName(), required=False)
+@_ENTRY
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per client.")
+def list_(name: str | None, entry: str, as_json: bool) -> None:
+    """Example: mcp-agentrun client list
+
+    List the clients, their files, and which have the server.
+    """
+    from .clients import CLIENTS
+
+    for each, found in CLIENTS.items():
+        if name not in (None, each):
+            continue
+        path, problem, present = found.file(), None, None
+        try:
+            present = _open(found, None).entry(entry)
+        except AgentRunError as error:
+            problem = str(error)
+        state = "unreadable" if problem else "added" if present else "no entry" if path.exists() else "no file"
+        if as_json:
+            fields = {"client": each, "file": str(path), "state": state, "entry": present, "problem": problem}
+            click.echo(json.dumps(fields))
+        else:
+            click.echo(f"{each:<15} {state:<10} {path}" + (f"\n{'':<15} {problem}" if problem else ""))
+
+
+def client_entries() -> Iterator[tuple[str, ClientFile]]:
+    """The clients whose own files have the server, by name."""
+    from .clients import CLIENTS
+
+    for name, found in CLIENTS.items():
+        if found.file().exists():
+            try:
+                opened = _open(found, None)
+            except AgentRunError as error:
+                click.echo(f"mcp-agentrun: {error}", err=True)
+                continue
+            if opened.entry(ENTRY) is not None:
+                yield name, opened
+
+
+def server_command() -> Sequence[str]:
+    """What starts this server from anywhere, with absolute paths."""
+    if "archive-v0" in Path(sys.prefix).parts and (uvx := shutil.which("uvx")):
+        return [os.path.abspath(uvx), "mcp-agentrun"]  # this environment is in a cache, and will be gone
+    script = Path(sys.executable).with_name("mcp-agentrun.exe" if sys.platform == "win32" else "mcp-agentrun")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "mcp_agentrun"]
+
+
+def _open(found: Client, file: Path | None) -> ClientFile:
+    from .clients import ClientFile
+
+    return ClientFile(found, file.expanduser().absolute() if file else found.file())
+
+
+def _written(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Sequence[str] = ()) -> bool:
+    """Show the difference, and write it if that is wanted."""
+    print_diff(opened.text, text, str(opened.path), secrets=secrets)
+    if dry_run or not agreed(f"Write {opened.path}?", yes=yes):
+        return False
+    backup = opened.write(text)
+    if backup is not None:
+        click.echo(f"The file as it was: {backup}")
+    return True
+
+
+def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
+    name, found, value = text.partition(separator)
+    if not (found and name.strip()):
+        raise click.UsageError(f"{option}: {text!r} is not NAME{separator}VALUE")
+    return name.strip(), value.strip() if separator == ":" else value

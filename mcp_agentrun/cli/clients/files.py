@@ -1,0 +1,146 @@
+"""Reading and writing a client's file: nothing but the entry changes, or nothing at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+from ...errors import AgentRunError
+from . import jsonc, toml, yaml
+from .errors import UnreadableError
+from .table import Client, Format
+
+__all__ = ["ClientFile"]
+
+_BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class _Editor:
+    parse: Callable[[str], dict[str, Any]]
+    put: Callable[..., str]
+    remove: Callable[..., str]
+
+
+_EDITORS: Mapping[Format, _Editor] = MappingProxyType(
+    {
+        "json": _Editor(partial(jsonc.parse, relaxed=False), jsonc.put, jsonc.remove),
+        "jsonc": _Editor(jsonc.parse, jsonc.put, jsonc.remove),
+        "toml": _Editor(toml.parse, toml.put, toml.remove),
+        "yaml": _Editor(yaml.parse, yaml.put, yaml.remove),
+    }
+)
+
+
+class ClientFile:
+    """The file of a client, as it was when it was read.
+
+    :raises AgentRunError: it can't be read, or is not valid; the message says where.
+    """
+
+    def __init__(self, client: Client, path: Path) -> None:
+        self.client = client
+        self.path = path
+        self.existed = path.exists()
+        self._editor = _EDITORS[client.format]
+        try:
+            self._bytes = path.read_bytes() if self.existed else b""
+            self.text = self._bytes.decode("utf-8")
+        except OSError as error:
+            raise AgentRunError(f"{path} can't be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise AgentRunError(f"{path} was left alone because it is not valid UTF-8 (byte {error.start})") from None
+        self._data = self._parsed(self.text)
+
+    def entry(self, name: str) -> Mapping[str, Any] | None:
+        """The entry of server *name*, or None."""
+        found = self._servers(self._data).get(name)
+        return cast("Mapping[str, Any]", found) if isinstance(found, dict) else None
+
+    def with_entry(self, name: str, entry: Mapping[str, Any]) -> str:
+        """The file's text with *entry* as server *name*."""
+        return self._edited(self._editor.put, name, entry)
+
+    def without_entry(self, name: str) -> str:
+        """The file's text without server *name*, which must be in it."""
+        return self._edited(self._editor.remove, name)
+
+    def write(self, text: str) -> Path | None:
+        """Replace the file's content; returns the backup of what it was.
+
+        :raises AgentRunError: it can't be written, or has changed since it was read.
+        """
+        target = self.path.resolve()  # a link stays one
+        backup = target.with_name(target.name + ".agentrun-backup") if self.existed else None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if backup is not None:
+                if target.read_bytes() != self._bytes:
+                    raise AgentRunError(f"{self.path} has changed meanwhile. Nothing was written; try again.")
+                _replace(backup, self._bytes, like=target)
+            _replace(target, text.encode("utf-8"), like=target)
+        except OSError as error:
+            raise AgentRunError(f"{self.path} can't be written: {error.strerror}") from None
+        return backup
+
+    def _parsed(self, text: str) -> dict[str, Any]:
+        try:
+            return self._editor.parse(text.removeprefix(_BOM))
+        except UnreadableError as error:
+            raise AgentRunError(f"{self.path} was left alone because it is not valid: {error}") from None
+
+    def _servers(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        servers: Any = data
+        for key in self.client.section:
+            servers = cast("dict[str, Any]", servers).get(key) if isinstance(servers, dict) else None
+        return cast("dict[str, Any]", servers) if isinstance(servers, dict) else {}
+
+    def _edited(self, edit: Callable[..., str], name: str, *entry: Mapping[str, Any]) -> str:
+        """The text after *edit*, which must have changed the entry and nothing else."""
+        bom = _BOM if self.text.startswith(_BOM) else ""
+        try:
+            text = edit(self.text.removeprefix(_BOM), (*self.client.section, name), *entry)
+        except UnreadableError as error:
+            raise AgentRunError(f"{self.path} was left alone: {error}") from None
+        data: dict[str, Any] = {}
+        with contextlib.suppress(UnreadableError):
+            data = self._editor.parse(text)
+        servers = {key: value for key, value in self._servers(self._data).items() if key != name}
+        others = {key: value for key, value in self._data.items() if key != self.client.section[0]}
+        is_right = (
+            self._servers(data) == {**servers, **({name: entry[0]} if entry else {})}
+            and {key: value for key, value in data.items() if key != self.client.section[0]} == others
+        )
+        if not is_right:
+            raise AgentRunError(
+                f"{self.path} was left alone because it has a form that can't be edited safely. Edit it manually: the "
+                f"entry is {name!r} in {'.'.join(self.client.section)}."
+            )
+        return bom + text
+
+
+def _replace(path: Path, content: bytes, *, like: Path) -> None:
+    """Write *content* to *path* in one step, with the permissions of *like* or, if that does not exist, the usual."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        if like.exists():
+            shutil.copymode(like, temporary)
+        elif os.name != "nt":
+            temporary.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

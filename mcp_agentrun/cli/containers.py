@@ -1,0 +1,127 @@
+"""``mcp-agentrun ps`` and ``prune``: the containers on the engine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import SettingsCommand, effective_settings
+from .terminal import age_of, on_engine, print_table, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..engine import Container, Engine
+
+__all__ = ["prune", "ps"]
+
+_BUSY = 0.05
+"""Cores in use from which a container counts as busy: a runner that waits still answers pings."""
+
+
+@click.command(cls=SettingsCommand, groups=("engine",), short_help="List the sandboxes on the engine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per container.")
+def ps(as_json: bool) -> None:
+    """Example: mcp-agentrun ps
+
+    List the sandboxes and installers of all servers: their owner, age, memory, and whether they are at work.
+    """
+
+    async def run(engine: Engine) -> Sequence[Container]:
+        return await engine.list_containers(usage=True)
+
+    found = sorted(on_engine(effective_settings(), run), key=lambda each: each.created)
+    if as_json:
+        for each in found:
+            click.echo(json.dumps(_as_json(each)))
+    elif found:
+        rows = [
+            (
+                each.id[:12],
+                _kind(each),
+                _owner(each),
+                age_of(each.created),
+                size_of(each.memory),
+                "-" if each.processes is None else str(each.processes),
+                _activity(each),
+            )
+            for each in found
+        ]
+        head = ("container", "kind", "owner", "age", "memory", "procs", "activity")
+        print_table([head, *rows], right=(3, 4, 5))
+    else:
+        click.echo("No sandboxes.")
+
+
+@click.command(cls=SettingsCommand, groups=("engine",), short_help="Remove sandboxes of servers that have ended.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed.")
+def prune(dry_run: bool) -> None:
+    """Example: mcp-agentrun prune --dry-run
+
+    Remove the containers whose server has certainly ended. Servers do this themselves whenever they start one.
+    """
+
+    async def run(engine: Engine) -> list[Container]:
+        found = [each for each in await engine.list_containers() if _is_dead(each)]
+        for each in found:
+            if not dry_run:
+                await engine.destroy(each.id)
+        return found
+
+    found = on_engine(effective_settings(), run)
+    for each in found:
+        click.echo(
+            f"{'would remove' if dry_run else 'removed'} {each.id[:12]} ({_kind(each)}, {age_of(each.created)} old)"
+        )
+    if not found:
+        click.echo("Nothing to remove: every container has a server that may be running.")
+
+
+def _is_dead(container: Container) -> bool:
+    return container.role is not None and container.owner is not None and container.owner.is_provably_dead()
+
+
+def _kind(container: Container) -> str:
+    return {"runner": "sandbox", None: "not ours"}.get(container.role, container.role or "")
+
+
+def _owner(container: Container) -> str:
+    owner = container.owner
+    if owner is None:
+        return "unknown"
+    if not owner.is_on_this_system:
+        return f"elsewhere {owner.pid}"
+    if owner.is_provably_dead():
+        return f"ended {owner.pid}"
+    import psutil
+
+    try:
+        return f"{psutil.Process(owner.pid).name()} {owner.pid}"
+    except psutil.Error:
+        return str(owner.pid)
+
+
+def _activity(container: Container) -> str:
+    """What it does, as far as that can be seen from outside."""
+    if not container.is_running:
+        return "starting"
+    if container.cpu is None:
+        return "unknown"
+    return f"busy {container.cpu:.0%}" if container.cpu >= _BUSY else "idle"
+
+
+def _as_json(container: Container) -> dict[str, Any]:
+    owner = container.owner
+    return {
+        "id": container.id,
+        "name": container.name,
+        "kind": _kind(container),
+        "owner": None if owner is None else {"pid": owner.pid, "host": owner.host, "ended": owner.is_provably_dead()},
+        "created": container.created,
+        "memory": container.memory,
+        "cpu": container.cpu,
+        "processes": container.processes,
+        "activity": _activity(container),
+    }

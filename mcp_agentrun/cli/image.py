@@ -1,0 +1,85 @@
+"""``mcp-agentrun image``: the images on the engine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import SettingsGroup, effective_settings
+from .terminal import age_of, agreed, counted, on_engine, print_table, removed_all, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..engine import Engine, Stored
+
+__all__ = ["image"]
+
+_GROUPS = ("image", "engine")
+
+
+@click.group(cls=SettingsGroup, groups=_GROUPS, short_help="List images, or remove old ones.")
+def image() -> None:
+    """Example: mcp-agentrun image prune
+
+    List the images that were built for sandboxes, or remove those that nothing needs. `build` makes them.
+    """
+
+
+async def _images(engine: Engine) -> Sequence[Stored]:
+    return await engine.stored("image")
+
+
+@image.command("list", groups=_GROUPS, short_help="List the images.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+def list_(as_json: bool) -> None:
+    """Example: mcp-agentrun image list
+
+    List the images that were built for sandboxes. They share layers: together they take less than their sum.
+    """
+    found = on_engine(effective_settings(), _images)
+    if as_json:
+        for each in found:
+            fields = {
+                "id": each.id,
+                "name": each.name,
+                "size": each.size,
+                "created": each.created,
+                "used": each.is_used,
+            }
+            click.echo(json.dumps(fields))
+    elif found:
+        rows = [(size_of(each.size), _age(each), "yes" if each.is_used else "no", each.name) for each in found]
+        print_table([("size", "age", "needed", "image"), *rows], right=(0, 1))
+    else:
+        click.echo("No images. `mcp-agentrun build` makes them.")
+
+
+@image.command("prune", groups=_GROUPS, short_help="Remove images that nothing needs.")
+@click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed.")
+def prune_(yes: bool, dry_run: bool) -> None:
+    """Example: mcp-agentrun image prune --yes
+
+    Remove the images of other releases and settings that no container uses. They are built again when needed.
+    """
+    settings = effective_settings()
+    found = [each for each in on_engine(settings, _images) if not each.is_used]
+    if not found:
+        click.echo("Nothing to remove: every image is needed.")
+        return
+    rows = [(size_of(each.size), _age(each), each.name) for each in found]
+    print_table([("size", "age", "image"), *rows], right=(0, 1))
+    if not dry_run and agreed(f"Remove {counted(len(found), 'image')}?", yes=yes, default=False):
+
+        async def remove(engine: Engine) -> bool:
+            return await removed_all(engine, found)
+
+        if not on_engine(settings, remove):
+            raise SystemExit(1)
+
+
+def _age(item: Stored) -> str:
+    return "-" if item.created is None else age_of(item.created)

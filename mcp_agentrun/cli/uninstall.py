@@ -1,0 +1,127 @@
+"""``mcp-agentrun uninstall``: removes what this program has left on the machine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import AgentRunError, EngineError
+from .client import ENTRY, client_entries
+from .options import SettingsCommand, effective_settings
+from .terminal import agreed, on_engine, print_table, removed_all, size_of
+
+if TYPE_CHECKING:
+    from ..engine import Container, Engine, Stored
+    from .clients import ClientFile
+
+__all__ = ["uninstall"]
+
+
+@dataclass
+class _Traces:
+    """What there is to remove."""
+
+    containers: list[Container] = field(default_factory=list["Container"])
+    stored: list[Stored] = field(default_factory=list["Stored"])
+    folders: list[tuple[str, Path]] = field(default_factory=list[tuple[str, Path]])
+    clients: list[tuple[str, ClientFile]] = field(default_factory=list[tuple[str, "ClientFile"]])
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        yield from (("container", "", each.name) for each in self.containers)
+        yield from ((each.kind, size_of(each.size), each.name) for each in self.stored)
+        yield from ((what, size_of(_size(path)), str(path)) for what, path in self.folders)
+        yield from (("client entry", "", str(file.path)) for _, file in self.clients)
+
+
+@click.command(
+    cls=SettingsCommand, groups=("engine",), short_help="Remove images, volumes, cache, entries, tokens, settings."
+)
+@click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed.")
+def uninstall(yes: bool, dry_run: bool) -> None:
+    """Example: mcp-agentrun uninstall --dry-run
+
+    Remove what this program has made: containers, images and volumes on the engine, its cache, tokens and settings,
+    and its entries in the files of clients. Shows it with sizes, and asks first.
+    """
+    settings = effective_settings()
+    traces = _Traces(folders=list(_folders()), clients=list(client_entries()))
+    is_complete = True
+
+    async def look(engine: Engine) -> None:
+        traces.containers = [each for each in await engine.list_containers() if each.role is not None]
+        traces.stored = [*await engine.stored("image"), *await engine.stored("volume")]
+
+    try:
+        on_engine(settings, look)
+    except EngineError as error:
+        click.echo(f"mcp-agentrun: {error}\nWhat is on the engine stays.", err=True)
+        is_complete = False
+    rows = list(traces.rows())
+    if not rows:
+        click.echo("There is nothing to remove.")
+        sys.exit(0 if is_complete else 1)
+    print_table([("kind", "size", "name"), *rows], right=(1,))
+    living = sum(1 for each in traces.containers if each.owner is None or not each.owner.is_provably_dead())
+    if living:
+        click.echo(f"{living} of the containers may belong to servers that are running; they lose their sandboxes.")
+    if dry_run or not agreed("Remove all this?", yes=yes, default=False):
+        return
+
+    async def remove(engine: Engine) -> bool:
+        for each in traces.containers:
+            await engine.destroy(each.id)
+        return await removed_all(engine, traces.stored)
+
+    if traces.containers or traces.stored:
+        is_complete = on_engine(settings, remove) and is_complete
+    is_complete = _remove_files(traces) and is_complete
+    click.echo("Removed. The program itself goes with `pip uninstall mcp-agentrun`, or the way it was installed.")
+    sys.exit(0 if is_complete else 1)
+
+
+def _folders() -> Iterator[tuple[str, Path]]:
+    """The folders of this program's own, by what they hold."""
+    import platformdirs
+
+    found: dict[Path, str] = {}
+    for what, locate in (
+        ("settings", platformdirs.user_config_path),
+        ("tokens", platformdirs.user_data_path),
+        ("state", platformdirs.user_state_path),
+        ("cache", platformdirs.user_cache_path),
+    ):
+        path = locate("mcp-agentrun", appauthor=False)
+        found[path] = f"{found[path]}, {what}" if path in found else what  # some systems have one folder for several
+    return ((what, path) for path, what in found.items() if path.exists())
+
+
+def _remove_files(traces: _Traces) -> bool:
+    problems: list[str] = []
+    for _, file in traces.clients:
+        try:
+            file.write(file.without_entry(ENTRY))
+        except AgentRunError as error:
+            problems.append(str(error))
+    for _, path in traces.folders:
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            problems.append(f"{path} can't be removed: {error.strerror}")
+    _report(problems)
+    return not problems
+
+
+def _report(problems: Sequence[str]) -> None:
+    for problem in problems:
+        click.echo(f"mcp-agentrun: {problem}", err=True)
+
+
+def _size(path: Path) -> int:
+    return sum(each.stat(follow_symlinks=False).st_size for each in path.rglob("*") if each.is_file())

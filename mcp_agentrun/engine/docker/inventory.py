@@ -1,0 +1,213 @@
+"""What there is on a Docker engine, and what the engine can do.
+
+Everything here blocks: call it in a thread.
+"""
+
+# The docker SDK is not typed.
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, Container, EngineStatus, Stored
+from ..owner import Owner
+from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, is_build_locked, registry_obstacle
+
+if TYPE_CHECKING:
+    from .api import DockerApi
+
+__all__ = ["containers", "is_local", "remove", "status", "stored", "weaknesses"]
+
+_LOCAL = ("http+docker://localhost", "http+docker://localnpipe")
+"""What the SDK calls an engine at a socket or pipe of this machine; one that is reached by ssh is ``http+docker://ssh``."""
+
+_OLDEST_API = (1, 41)
+_NAME = "mcp-agentrun-"
+_SAMPLES = 32
+"""Containers whose use is measured at a time: the engine takes a second or two for each."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686"}
+
+
+def is_local(client: DockerApi, *, same_system: bool = True) -> bool:
+    """Whether the engine is on this machine.
+
+    :param same_system: and not in a virtual machine of it.
+    """
+    return client.base_url in _LOCAL and (sys.platform == "linux" or not same_system)
+
+
+def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineStatus:
+    """See `mcp_agentrun.engine.Engine.status`.
+
+    :param image: an image to be used in place of that of *recipe*.
+    """
+    import docker.errors
+
+    info, version = client.info(), client.version()
+    name = image or recipe.tag
+    built_for = obstacle = None
+    try:
+        built_for = _architecture(client.inspect_image(name))
+    except docker.errors.ImageNotFound:
+        if image is not None:
+            obstacle = registry_obstacle(client, image)
+        else:
+            obstacle = build_obstacle(client, recipe.base, recipe.environment_tag)
+    free_disk = None
+    if is_local(client):
+        with contextlib.suppress(OSError, KeyError):
+            free_disk = shutil.disk_usage(info["DockerRootDir"]).free
+    platform: dict[str, str] = version.get("Platform") or {}
+    product = platform.get("Name") or version["Components"][0]["Name"]
+    return EngineStatus(
+        address=client.base_url,
+        version=f"{product} {version['Version']}, API {version['ApiVersion']}",
+        is_outdated=tuple(map(int, version["ApiVersion"].split("."))) < _OLDEST_API,
+        weaknesses=tuple(weaknesses(info)),
+        architecture=_architecture(info),
+        image=name,
+        image_architecture=built_for,
+        image_obstacle=obstacle,
+        is_building=is_build_locked(),
+        memory=info["MemTotal"],
+        free_disk=free_disk,
+        time=_seconds(info["SystemTime"]),
+    )
+
+
+def _architecture(described: Mapping[str, Any]) -> str:
+    name = str(described["Architecture"])
+    return _ARCHITECTURES.get(name, name)
+
+
+def weaknesses(info: dict[str, Any]) -> list[str]:
+    """What the engine that describes itself by *info* can't do, of what sandboxes need."""
+    if info.get("OSType", "linux") != "linux":
+        return [f"it runs {info['OSType']} containers and not Linux ones"]
+    options = [option.partition(",")[0] for option in info.get("SecurityOptions") or ()]
+    found = [] if "name=seccomp" in options else ["it has no seccomp"]
+    if info.get("CgroupDriver") == "none":
+        return [*found, "it has no cgroups, so that no limit holds"]
+    return found + [
+        f"it does not limit {what}"
+        for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes"), ("CpuCfsQuota", "CPU"))
+        if not info.get(key)
+    ]
+
+
+def containers(client: DockerApi, *, usage: bool) -> list[Container]:
+    """See `mcp_agentrun.engine.Engine.list_containers`."""
+    listed: dict[str, dict[str, Any]] = {}
+    for filters in ({"label": LABEL_ROLE}, {"name": _NAME}):
+        listed.update((each["Id"], each) for each in client.containers(all=True, filters=filters))
+    running: list[str] = [id_ for id_, each in listed.items() if usage and each["State"] == "running"]
+    with ThreadPoolExecutor(_SAMPLES) as threads:
+        measured = dict(zip(running, threads.map(partial(_usage, client), running), strict=True))
+    return [_container(each, measured.get(id_, {})) for id_, each in listed.items()]
+
+
+def _container(listed: dict[str, Any], usage: dict[str, Any]) -> Container:
+    labels: dict[str, str] = listed["Labels"] or {}
+    return Container(
+        id=listed["Id"],
+        name=(listed["Names"] or ["?"])[0].strip("/"),
+        role=labels.get(LABEL_ROLE),
+        sandbox=labels.get(LABEL_SANDBOX, ""),
+        owner=Owner.from_label(labels.get(LABEL_OWNER, "")),
+        created=listed["Created"],
+        is_running=listed["State"] == "running",
+        **usage,
+    )
+
+
+def _usage(client: DockerApi, container: str) -> dict[str, Any]:
+    """What a running container uses; empty if it has ended meanwhile, or the engine can't measure it."""
+    import docker.errors
+
+    # ValueError: the answer is empty if the container ends while it is measured.
+    with contextlib.suppress(docker.errors.APIError, KeyError, ValueError, ZeroDivisionError):
+        now: dict[str, Any] = client.stats(container, stream=False)
+        memory, cpu, before = now["memory_stats"], now["cpu_stats"], now["precpu_stats"]
+        details: dict[str, int] = memory.get("stats") or {}
+        cached = details.get("inactive_file", details.get("total_inactive_file", 0))
+        used = cpu["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
+        passed = cpu["system_cpu_usage"] - before["system_cpu_usage"]
+        return {
+            "memory": memory["usage"] - cached,
+            "cpu": used / passed * cpu["online_cpus"],
+            "processes": now["pids_stats"].get("current"),
+        }
+    return {}
+
+
+def stored(client: DockerApi, kind: Literal["image", "volume"], needed: Collection[str]) -> list[Stored]:
+    """See `mcp_agentrun.engine.Engine.stored`.
+
+    :param needed: names of what the next sandbox uses.
+    """
+    return list(_images(client, needed) if kind == "image" else _volumes(client, needed))
+
+
+def _images(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
+    found = client.images(filters={"label": LABEL_IMAGE})
+    in_use = {container["ImageID"] for container in client.containers(all=True)}
+    for image in sorted(found, key=lambda image: image["Created"], reverse=True):  # children before their parents
+        tags: Sequence[str] = [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
+        yield Stored(
+            kind="image",
+            id=image["Id"],
+            name=", ".join(tags) or image["Id"].removeprefix("sha256:")[:12],
+            size=image["Size"],
+            created=image["Created"],
+            # The base is what the next build needs where no registry can be reached.
+            is_used=image["Id"] in in_use or not set(tags).isdisjoint(needed) or image["Labels"][LABEL_IMAGE] == "base",
+        )
+
+
+def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
+    volumes = client.volumes(filters={"label": LABEL_ROLE})["Volumes"] or ()
+    sizes: dict[str, dict[str, int]] = (
+        {each["Name"]: each.get("UsageData") or {} for each in client.df()["Volumes"] or ()} if volumes else {}
+    )
+    for volume in volumes:
+        usage = sizes.get(volume["Name"], {})
+        yield Stored(
+            kind="volume",
+            id=volume["Name"],
+            name=volume["Name"],
+            size=size if (size := usage.get("Size", -1)) >= 0 else None,
+            created=_seconds(volume["CreatedAt"]) if volume.get("CreatedAt") else None,
+            is_used=volume["Name"] in needed or usage.get("RefCount", 0) > 0,
+        )
+
+
+def remove(client: DockerApi, item: Stored) -> None:
+    """See `mcp_agentrun.engine.Engine.remove`."""
+    import docker.errors
+
+    with contextlib.suppress(docker.errors.NotFound):
+        if item.kind == "volume":
+            client.remove_volume(item.id)
+            return
+        for tag in client.inspect_image(item.id)["RepoTags"] or ():
+            client.remove_image(tag)
+        client.remove_image(item.id)  # if it had no name, or was not removed with the last one
+
+
+def _seconds(text: str) -> float:
+    """A time of the engine's in seconds since the epoch."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return 0.0
+    zone = "+00:00" if match[2] == "Z" else match[2]
+    return datetime.fromisoformat(match[1] + zone).astimezone(timezone.utc).timestamp()
