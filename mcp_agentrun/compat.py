@@ -256,7 +256,10 @@ class AgentRun:
             self.uninstall_dependencies(container, dependencies)
 
     def _open(self) -> None:
-        memory = parse_size(self.memory_limit)
+        try:
+            memory = parse_size(self.memory_limit)
+        except ValueError as error:
+            raise ValueError(f"memory_limit: {error}") from None
         if not isinstance(memory, int) or memory < _LEAST_MEMORY:
             logger.warning("memory_limit is %s; raised to 256m, which the sandbox needs", self.memory_limit)
             memory = _LEAST_MEMORY
