@@ -153,8 +153,8 @@ class SandboxFiles:
         sandbox.files.read("out.csv")
         [file.path for file in sandbox.files.list()]
 
-    Paths are relative to ``/workspace``. This is the twin of `mcp_agentrun.sandbox.Files`: every method raises `FileError`
-    for what is wrong with the file, and `UnavailableError` if the engine failed.
+    Paths are relative to ``/workspace``. This is the twin of `mcp_agentrun.sandbox.Files`: every method raises
+    `FileError` for what is wrong with the file, and `UnavailableError` if the engine failed.
     """
 
     def __init__(self, call: _Call) -> None:

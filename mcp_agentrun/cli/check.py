@@ -22,7 +22,7 @@ def check(files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
 
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
     """
-    from ..sandbox.host import safety_options
+    from ..host_resources import safety_options
 
     options = safety_options(effective_settings(safety=profile))
     status = 0
@@ -44,10 +44,11 @@ def _is_allowed(path: Path, code: str, options: dict[str, Any], *, as_json: bool
     """Check *code*, and print what was found."""
     import json
 
+    from ..notebook import as_python
     from ..safety import check as judge
     from ..spoofing import foreign
 
-    verdict = judge(code, **options)
+    verdict = judge(as_python(code)[0], **options)
     if as_json:
         findings = [finding._asdict() for finding in verdict.findings]
         click.echo(json.dumps({"file": str(path), "allowed": verdict.allowed, "findings": findings}))

@@ -195,3 +195,6 @@ class Result:
     def text(self) -> str:
         """What a terminal would have shown: stdout and stderr as they were written, and the last expression's value."""
         return self.output.text()
+
+    def __str__(self) -> str:
+        return self.text

@@ -20,8 +20,8 @@ from mcp.client.stdio import stdio_client
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.errors import EngineError, SandboxLostError
 from mcp_agentrun.host_folder import HostFolder
+from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import AsyncSandbox
-from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.settings import Settings
 from tests.support.clients import run, server_parameters, text_of
 from tests.support.containers import container_of

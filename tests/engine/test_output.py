@@ -27,9 +27,7 @@ from mcp.types import (
 from mcp_agentrun.errors import FileError, UnavailableError
 from mcp_agentrun.sandbox import AsyncSandbox, ReadFile, Result
 from mcp_agentrun.sandbox.pictures import parse_png
-from mcp_agentrun.server.mcp.resources import (
-    OutFolder,  # pyright: ignore[reportPrivateUsage]
-)
+from mcp_agentrun.server.mcp.out_folder import OutFolder
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, client_text, facts_of, run, server_parameters
 from tests.support.sandboxes import open_sandbox, text_of
@@ -420,7 +418,7 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
     async with open_client("--out", str(out), "--out-size", "10k") as client:
         await run(client, "open('link', 'w').write('new'); open('CON', 'w').write('x'); open('a:b', 'w').write('y');")
         full = await run(client, "open('big', 'wb').write(bytes(20_000));")
-        assert "had all that it may get" in client_text(full)
+        assert "size limit of the user's folder is reached" in client_text(full)
         sparse = await run(client, "open('hole', 'wb').truncate(5000);")
         assert "sparse" in client_text(sparse)
         odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")
@@ -541,7 +539,7 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
             "for i in range(200):\n    print(f'\\r\\x1b[31m{i} of 200\\x1b[0m', end='', flush=True); time.sleep(0.005)"
         )
         started = time.monotonic()
-        result = await run(client, code, progress_callback=on_progress)
+        result = await client.call_tool("run_python", {"code": code}, progress_callback=on_progress)
         assert client_text(result) == "\x1b[31m199 of 200\x1b[0m"
         assert 1 <= len(heard) <= 3 + 4 * (time.monotonic() - started)
         assert all(" of 200 (" in message and "\x1b" not in message for message in heard)
@@ -553,7 +551,9 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
             seen.set()
 
         with anyio.fail_after(20):
-            await run(client, "print('early', flush=True); time.sleep(1)", progress_callback=on_first)
+            await client.call_tool(
+                "run_python", {"code": "print('early', flush=True); time.sleep(1)"}, progress_callback=on_first
+            )
         assert heard[0].startswith("early (0.")
 
 

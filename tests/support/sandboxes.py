@@ -14,8 +14,8 @@ from mcp_agentrun.engine import Engine
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
-from mcp_agentrun.sandbox.host import HostResources
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
 

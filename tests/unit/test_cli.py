@@ -81,6 +81,16 @@ def test_the_version_is_printed_without_importing_what_takes_time() -> None:
     assert CliRunner().invoke(main, ["--version"], prog_name="mcp-agentrun").output == printed.stdout[:-3]
 
 
+def test_the_check_does_not_import_the_engine_or_mcp() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from mcp_agentrun.cli import main;"
+        "assert CliRunner().invoke(main, ['check', '-'], input='import os').exit_code == 0;"
+        "print(sorted({'docker', 'mcp', 'requests', 'psutil'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert printed.stdout == "[]\n"
+
+
 def test_settings_of_another_command_are_accepted_where_they_are_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTRUN_PORT", "9000")
     assert CliRunner().invoke(main, ["check", "-"], input="x = 1\n").exit_code == 0

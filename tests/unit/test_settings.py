@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcp_agentrun.errors import SettingsError
-from mcp_agentrun.sandbox.host import HostResources
-from mcp_agentrun.settings import GROUPS, SETTINGS, Settings, load, parse_size
+from mcp_agentrun.host_resources import HostResources
+from mcp_agentrun.settings import GROUPS, SETTINGS, Setting, Settings, load, parse_size
 from tests.support.settings_table import PAGE, with_tables
 
 OAUTH = {
@@ -60,6 +60,14 @@ def test_the_documentation_has_a_table_of_each_group() -> None:
     page = PAGE.read_text("utf-8")
     assert with_tables(page) == page, "run `python -m tests.support.settings_table`"
     assert all(f"<!-- settings: {group} -->" in page for group in GROUPS)
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_the_default_that_is_documented_is_the_default(setting: Setting) -> None:
+    if setting.default:
+        assert Settings(**{setting.name: setting.default}) == Settings()
+    else:
+        assert getattr(getattr(Settings(), setting.group), setting.attribute) in (None, ())
 
 
 def test_keyword_arguments_have_the_names_of_flags() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..host_folder import HostFolder
-from ..settings import Settings
+from .host_folder import HostFolder
+from .settings import Settings
 
 __all__ = ["HostResources", "safety_options"]
 
@@ -69,11 +69,11 @@ def safety_options(settings: Settings) -> dict[str, Any]:
             raise settings.error("safety_rules", f"{safety.rules} can't be read: {error}") from None
     if text or safety.off:
         _check_rules(settings, text)
-    return {"profile": safety.profile, "off": list(safety.off), "warn": safety.warn, "rules": text}
+    return {"profile": safety.profile, "off": tuple(safety.off), "warn": safety.warn, "rules": text}
 
 
 def _check_rules(settings: Settings, text: str) -> None:
-    from ..safety.rules import built_in_rules, parse_rules
+    from .safety.rules import built_in_rules, parse_rules
 
     try:
         own = parse_rules(text)
