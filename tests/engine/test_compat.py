@@ -13,7 +13,7 @@ from docker import APIClient
 from mcp_agentrun.compat import AgentRun
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
 from mcp_agentrun.engine.owner import Owner
-from tests.support.agentrun_examples import EXAMPLES, SAFETY_CHECKS, Example
+from tests.support.agentrun_examples import DIFFERENCES, EXAMPLES, SAFETY_CHECKS, Example
 from tests.support.local_index import make_wheel
 
 ARROW = """
@@ -62,13 +62,12 @@ def test_the_safety_checks(runner: AgentRun, example: Example) -> None:
         assert runner.execute_code_in_container(example.code) == example.expected
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+@pytest.mark.parametrize("example", EXAMPLES + DIFFERENCES, ids=lambda example: example.name)
 def test_the_examples(runner: AgentRun, example: Example) -> None:
-    options = {**example.options, **example.ours_only}
-    if not options:
+    if not example.options:
         assert runner.execute_code_in_container(python_code=example.code) == example.expected
         return
-    with AgentRun(container_name="my_container", **options) as other:
+    with AgentRun(container_name="my_container", **example.options) as other:
         assert other.execute_code_in_container(python_code=example.code) == example.expected
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EXAMPLES", "SAFETY_CHECKS", "Example"]
+__all__ = ["DIFFERENCES", "EXAMPLES", "SAFETY_CHECKS", "Example"]
 
 _SAFE = "The code is safe to execute."
 
@@ -28,8 +28,6 @@ class Example:
     """The reason for the difference."""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Arguments of the constructor."""
-    ours_only: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Further ones that our class needs for it."""
 
     @property
     def expected(self) -> str:
@@ -132,3 +130,43 @@ EXAMPLES = (
     ),
     Example("the README's arithmetic", "print(12345 * 54321)", "670592745\n"),
 )
+
+DIFFERENCES = (
+    Example(
+        "a method called compile",
+        "import re\nprint(bool(re.compile('a').match('a')))",
+        "Unsafe function call: compile",
+        ours="True\n",
+        why="only the built-in is dangerous",
+    ),
+    Example(
+        "a whitelist given as a string",
+        "import arrow\nprint('imported')",
+        "imported\n",
+        ours="Dependency: arrow is not in the whitelist.",
+        why="a part of a name is not the name",
+        options={"dependencies_whitelist": "broken-arrow"},
+    ),
+    Example(
+        "a module whose package has another name",
+        "import PIL\nprint('imported')",
+        "Failed to install dependency PIL",
+        ours="imported\n",
+        why="the package is pillow",
+    ),
+    Example(
+        "a relative import",
+        "try:\n    from .nosuchhelpers import x\nexcept ImportError:\n    print('no helpers')",
+        "Failed to install dependency nosuchhelpers",
+        ours="no helpers\n",
+        why="it names no package",
+    ),
+    Example(
+        "too much memory",
+        "x = bytearray(2_000_000_000)\nprint(len(x))",
+        "",
+        ours="Memory limit exceeded.\n",
+        why="a limit that fires is named",
+    ),
+)
+"""Where AgentRun's behaviour is a defect."""
