@@ -28,7 +28,7 @@ from .errors import AgentRunError, FileError, ImageError, InstallError, InvalidR
 from .packages.names import PYTHONS_OWN, distribution_of
 from .safety import Finding, Profile, check
 from .sandbox import Result
-from .settings import load
+from .settings import Settings, load
 from .settings.fields import MIB, parse_size
 
 __all__ = ["AgentRun"]
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 _LEAST_MEMORY = 256 * MIB
 _FOLDERS = {"workspace_size": "64m", "tmp_size": "32m", "shm_size": "8m"}
 """Kept in memory, and as large as the least memory permits."""
+
+_PRELOADED = Settings().image.preload
+"""Imported before code needs them if they are cached: half a core takes long to copy a process that has them."""
 
 _AT_A_TIME = 4
 _NO_LIMIT = 1e6
@@ -272,6 +275,7 @@ class AgentRun:
                 "code_limit": "512k",
                 "network": self.network,
                 "preinstall": tuple(map(_requirement, self.cached_dependencies)),
+                "preload": tuple(each for each in _PRELOADED if each.partition(".")[0] in self.cached_dependencies),
                 "auto_install": "off",
                 "checkpoints": False,
                 "safety": "off",  # code is judged here, and commands not at all

@@ -153,7 +153,7 @@ def test_arguments_by_position_become_attributes_and_settings() -> None:
     )
     settings = FakeRuntime.made.settings
     assert (settings.limits.cpus, settings.limits.memory, settings.access.network) == (0.25, 1 << 30, "none")
-    assert settings.packages.preinstall == ("numpy",)
+    assert settings.packages.preinstall == settings.image.preload == ("numpy",)
     runner.execute_code_in_container("x")
     assert FakeRuntime.made.timeout == 7
 
