@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import pytest
 from docker import APIClient
+from docker.errors import NotFound
 
 from mcp_agentrun.compat import AgentRun
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
@@ -147,8 +151,8 @@ def test_no_network_unless_asked_for(unchecked: AgentRun, index: str) -> None:
         assert runner.execute_code_in_container(fetch) == "200\n"
 
 
-def _containers(api: APIClient) -> dict[str, dict[str, Any]]:
-    labels = {"label": f"{LABEL_OWNER}={Owner.current().to_label()}"}
+def _containers(api: APIClient, owner: Owner | None = None) -> dict[str, dict[str, Any]]:
+    labels = {"label": f"{LABEL_OWNER}={(owner or Owner.current()).to_label()}"}
     return {each["Id"]: each for each in api.containers(filters=labels)}
 
 
@@ -176,3 +180,18 @@ def test_a_forgotten_runner_is_destroyed(api: APIClient) -> None:
         if thread.name == "mcp-agentrun-close":
             thread.join()
     assert not _new_runners(api, before)
+
+
+def test_the_process_ends_though_nobody_closes_the_runner(api: APIClient) -> None:
+    code = "from mcp_agentrun.compat import AgentRun\nrunner = AgentRun()\nprint('ready', flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "ready\n"
+        made = _containers(api, Owner.of(other.pid))
+        assert made
+        other.communicate("\n", timeout=60)
+    assert other.returncode == 0
+    for container in made:
+        with contextlib.suppress(NotFound):
+            api.wait(container, condition="removed")
