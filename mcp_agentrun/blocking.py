@@ -5,11 +5,13 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import ExitStack
+from threading import Thread
 from typing import IO, Any, Protocol, TypeVar
 
 import anyio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from .packages.installer import Installed
 from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, OnOutput, Result
@@ -18,6 +20,26 @@ from .settings import Settings
 __all__ = ["Runtime", "Sandbox", "SandboxFiles"]
 
 _T = TypeVar("_T")
+
+
+def _start_portal(stack: ExitStack) -> BlockingPortal:
+    """Start an event loop in a thread of its own, which ends with *stack*; return the way into it.
+
+    Unlike `anyio.from_thread.start_blocking_portal`, it does not keep the process from ending where nobody closes it.
+    """
+    ready: Future[BlockingPortal] = Future()
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    thread = Thread(target=anyio.run, args=(serve,), name="mcp-agentrun", daemon=True)
+    thread.start()
+    portal = ready.result()
+    stack.callback(thread.join)
+    stack.callback(portal.call, portal.stop)
+    return portal
 
 
 class Runtime:
@@ -47,7 +69,7 @@ class Runtime:
     def start(self) -> None:
         """Start its thread, for those who can't use `with`: `close` is theirs to call."""
         if self._portal is None:
-            self._portal = self._stack.enter_context(start_blocking_portal())
+            self._portal = _start_portal(self._stack)
             self._stack.enter_context(self._portal.wrap_async_context_manager(self._runtime))
 
     def close(self) -> None:

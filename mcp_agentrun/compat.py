@@ -1,0 +1,394 @@
+"""AgentRun's class on this package's sandboxes: change the import, and leave the rest of the program as it is::
+
+    from mcp_agentrun.compat import AgentRun
+
+    runner = AgentRun()
+    print(runner.execute_code_in_container("print('Hello, world!')"))
+
+`docs/agentrun.md` compares the two, and says where AgentRun's behaviour is a defect that this class does not repeat.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import os
+import re
+import shlex
+import threading
+import uuid
+import weakref
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from queue import LifoQueue
+from typing import Any, Literal
+
+from .blocking import Runtime, Sandbox
+from .errors import AgentRunError, FileError, ImageError, InstallError, InvalidRequestError, UnavailableError
+from .packages.names import PYTHONS_OWN, distribution_of
+from .safety import Finding, Profile, check
+from .sandbox import Result
+from .settings import Settings, load
+from .settings.fields import MIB, parse_size
+
+__all__ = ["AgentRun"]
+
+logger = logging.getLogger(__name__)
+
+_LEAST_MEMORY = 256 * MIB
+_FOLDERS = {"workspace_size": "64m", "tmp_size": "32m", "shm_size": "8m"}
+"""Kept in memory, and as large as the least memory permits."""
+
+_PRELOADED = Settings().image.preload
+"""Imported before code needs them if they are cached: half a core takes long to copy a process that has them."""
+
+_AT_A_TIME = 4
+_NO_LIMIT = 1e6
+
+_SAFE = "The code is safe to execute."
+_INSTALLED = "Dependencies installed successfully."
+
+_REFUSED_MODULES = frozenset(("os", "sys", "subprocess", "builtins"))
+_DANGEROUS = frozenset(("exec", "eval", "compile", "globals", "locals", "vars", "dir"))
+"""What AgentRun calls a dangerous built-in function where it is called by its name."""
+
+_END = """
+import atexit, threading
+for thread in threading.enumerate():
+    if thread is not threading.current_thread() and not thread.daemon:
+        thread.join()
+atexit._run_exitfuncs()
+"""
+"""What Python does at the end of a script. Also, the value of the last expression is not shown."""
+
+_COMMAND = """
+import subprocess
+try:
+    code = subprocess.run({!r}, stdin=subprocess.DEVNULL).returncode
+except OSError as error:
+    print(error)
+    code = 127
+raise SystemExit(code if code >= 0 else 128 - code)
+"""
+
+
+class AgentRun:
+    """Run Python code in containers, each call in a fresh interpreter. Safe to use from several threads.
+
+    Ends with `close`, as a context, or when it is garbage; its containers never outlive the process.
+
+    :param container_name: not needed and not looked up: the containers are created, locked down and destroyed here.
+    :param dependencies_whitelist: packages that code may import, by either name; ``["*"]`` for all.
+    :param cached_dependencies: packages that are installed once, for all calls.
+    :param cpu_quota: microseconds of processor time in each tenth of a second; 0 or less for no limit.
+    :param default_timeout: seconds that code may run.
+    :param memory_limit: memory of a container; raised to 256 MiB if it is less, which is logged.
+    :param memswap_limit: not used: sandboxes have no swap.
+    :param client: a docker client of the engine that the environment names; it is only pinged.
+    :param safety: profile of the static check; ``standard`` permits what the container prevents anyway.
+    :param network: ``bridge`` for code that may reach everything the host can.
+    :raises ValueError: a parameter is invalid, or the cached dependencies can't be installed.
+    :raises RuntimeError: there is no container engine.
+    """
+
+    class CommandTimeout(Exception):  # noqa: N818
+        """A command did not end in time, and was ended."""
+
+    def __init__(
+        self,
+        container_name: str | None = None,
+        dependencies_whitelist: str | Iterable[str] = ("*",),
+        cached_dependencies: str | Iterable[str] = (),
+        cpu_quota: int = 50000,
+        default_timeout: float = 20,
+        memory_limit: str | int = "100m",
+        memswap_limit: str | int = "512m",
+        client: Any = None,
+        *,
+        safety: Profile = "strict",
+        network: Literal["none", "bridge"] = "none",
+    ) -> None:
+        self.container_name = container_name
+        self.dependencies_whitelist = _listed(dependencies_whitelist)
+        self.cached_dependencies = _listed(cached_dependencies)
+        self.cpu_quota = cpu_quota
+        self.default_timeout = default_timeout
+        self.memory_limit = memory_limit
+        self.memswap_limit = memswap_limit
+        self.client = client
+        self.safety: Profile = safety
+        self.network = network
+        self._stack = ExitStack()
+        weakref.finalize(self, _close_in_thread, self._stack).atexit = False
+        if client is not None:
+            _require_usual_engine(client)
+        if not self.validate_cached_dependencies():
+            raise ValueError("Some cached dependencies are not in the whitelist.")
+        try:
+            self.install_cached_dependencies()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> AgentRun:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Destroy the containers."""
+        self._stack.close()
+
+    def execute_code_in_container(self, python_code: str) -> str:
+        """Run *python_code* as a script and return what it printed; a refusal or failure is returned as text too."""
+        verdict = self.safety_check(python_code)
+        if not verdict["safe"]:
+            return str(verdict["message"])
+        try:
+            with self._fresh() as sandbox:
+                installed = self.install_dependencies(sandbox, self.parse_dependencies(python_code))
+                if installed != _INSTALLED:
+                    return installed
+                return _text(sandbox.run(python_code + _END, timeout=self.default_timeout))
+        except AgentRunError as error:
+            return str(error)
+
+    def safety_check(self, python_code: str) -> dict[str, object]:
+        """Return whether *python_code* is ``safe`` by the static check, and a ``message``. Nothing is run."""
+        findings = check(python_code, self.safety).findings
+        return {"safe": not findings, "message": _refusal(python_code, findings) if findings else _SAFE}
+
+    def parse_dependencies(self, python_code: str) -> list[str]:
+        """Return the top-level modules that *python_code* imports and Python does not have, sorted.
+
+        :raises SyntaxError: it is not valid Python.
+        """
+        verdict = check(python_code, "off")
+        if verdict.is_syntax_error:
+            raise SyntaxError(verdict.findings[0].reason)
+        return [module for module in verdict.imports if module not in PYTHONS_OWN]
+
+    def is_everything_whitelisted(self) -> bool:
+        """Whether all packages are allowed."""
+        return "*" in self.dependencies_whitelist
+
+    def validate_cached_dependencies(self) -> bool:
+        """Whether all cached dependencies are allowed."""
+        return all(map(self._is_whitelisted, self.cached_dependencies))
+
+    def install_cached_dependencies(self) -> None:
+        """Start new containers that have the cached dependencies, with the limits as they are now.
+
+        :raises ValueError: a dependency can't be installed, or a limit is invalid.
+        :raises RuntimeError: there is no container engine.
+        """
+        self.close()
+        try:
+            self._open()
+            with self._fresh() as sandbox:
+                sandbox.reset()  # which needs the container
+                installed = self.install_dependencies(sandbox, self.cached_dependencies)
+        except ImageError as error:
+            raise RuntimeError(str(error)) from error
+        except UnavailableError as error:
+            raise RuntimeError(
+                f"Failed to connect to Docker daemon. Please make sure Docker is running. {error}"
+            ) from error
+        except AgentRunError as error:
+            raise ValueError(str(error)) from error
+        if installed != _INSTALLED:
+            raise ValueError(installed)
+
+    def install_dependencies(self, container: object, dependencies: Sequence[str]) -> str:
+        """Install *dependencies* if all of them are allowed, and return a message.
+
+        :param container: ignored, as in the other methods that have it: they share a sandbox that keeps its files.
+        """
+        for dependency in dependencies:
+            if not self._is_whitelisted(dependency):
+                return f"Dependency: {dependency} is not in the whitelist."
+        sandbox = self._sandbox(container)
+        for dependency in dependencies:
+            try:
+                sandbox.install(_requirement(dependency))
+            except (InstallError, InvalidRequestError) as error:
+                logger.info("%s could not be installed: %s", dependency, error)
+                return f"Failed to install dependency {dependency}"
+        if sandbox is self._own:
+            self._added += dependencies
+        return _INSTALLED
+
+    def uninstall_dependencies(self, container: object, dependencies: Sequence[str]) -> str:
+        """Uninstall *dependencies*, unless they are cached, and return a message."""
+        sandbox = self._sandbox(container)
+        others = [each for each in self._added if each not in dependencies]
+        sandbox.reset(keep_files=True)
+        self._added = []
+        self.install_dependencies(sandbox, others)
+        return "Dependencies uninstalled successfully."
+
+    def execute_command_in_container(
+        self, container: object, cmd: str | Sequence[str], timeout: float
+    ) -> tuple[int | None, str]:
+        """Run a program in the folder of the scripts, which ``/code`` also stands for; return exit code and output.
+
+        :raises CommandTimeout: it did not end within *timeout* seconds.
+        """
+        words = shlex.split(cmd) if isinstance(cmd, str) else list(cmd)
+        words = [re.sub(r"^/code(?=/|$)", "/workspace", word) for word in words]
+        result = self._sandbox(container).run(_COMMAND.format(words), timeout=timeout)
+        if result.outcome == "timeout":
+            raise self.CommandTimeout("Command timed out")
+        return result.exit_code, _text(result)
+
+    def copy_code_to_container(self, container: object, python_code: str) -> dict[str, bool | str]:
+        """Write *python_code* to a new script; return ``success``, and its name or what failed as ``message``."""
+        name = f"script_{uuid.uuid4().hex}.py"
+        try:
+            self._sandbox(container).files.write(name, python_code.encode())
+        except (FileError, UnavailableError):
+            return {"success": False, "message": "Failed to copy script to container."}
+        return {"success": True, "message": name}
+
+    def clean_up(self, container: object, script_name: str, dependencies: Sequence[str]) -> None:
+        """Remove a script, and uninstall *dependencies*."""
+        if script_name:
+            with suppress(FileError):
+                self._sandbox(container).files.remove(script_name)
+            self.uninstall_dependencies(container, dependencies)
+
+    def _open(self) -> None:
+        try:
+            memory = parse_size(self.memory_limit)
+        except ValueError as error:
+            raise ValueError(f"memory_limit: {error}") from None
+        if not isinstance(memory, int) or memory < _LEAST_MEMORY:
+            logger.warning("memory_limit is %s; raised to 256m, which the sandbox needs", self.memory_limit)
+            memory = _LEAST_MEMORY
+        settings = load(
+            {
+                "memory": memory,
+                **_FOLDERS,
+                "cpus": self.cpu_quota / 100_000 if self.cpu_quota > 0 else os.cpu_count(),
+                "max_timeout": _NO_LIMIT,
+                "code_limit": "512k",
+                "network": self.network,
+                "preinstall": tuple(map(_requirement, self.cached_dependencies)),
+                "preload": tuple(each for each in _PRELOADED if each.partition(".")[0] in self.cached_dependencies),
+                "auto_install": "off",
+                "checkpoints": False,
+                "safety": "off",  # code is judged here, and commands not at all
+            }
+        )
+        self._runtime = self._stack.enter_context(Runtime(settings))
+        self._idle: LifoQueue[Sandbox | None] = LifoQueue()
+        for _ in range(_AT_A_TIME):
+            self._idle.put(None)
+        self._own: Sandbox | None = None
+        self._added: list[str] = []
+
+    def _start(self) -> Sandbox:
+        return self._stack.enter_context(self._runtime.sandbox())
+
+    @contextmanager
+    def _fresh(self) -> Generator[Sandbox]:
+        """A sandbox in which nothing has been run, and which nobody else uses meanwhile."""
+        idle = self._idle
+        sandbox = idle.get()
+        try:
+            sandbox = sandbox or self._start()
+            yield sandbox
+        finally:
+            if sandbox is not None:
+                with suppress(UnavailableError):  # it gets a new container then
+                    sandbox.reset()
+            idle.put(sandbox)
+
+    def _sandbox(self, container: object) -> Sandbox:
+        if isinstance(container, Sandbox):
+            return container
+        if self._own is None:
+            self._own = self._start()
+        return self._own
+
+    def _is_whitelisted(self, dependency: str) -> bool:
+        names = {dependency, _requirement(dependency)}
+        return self.is_everything_whitelisted() or any(
+            each in names or distribution_of(each) in names for each in self.dependencies_whitelist
+        )
+
+
+def _listed(names: str | Iterable[str]) -> list[str]:
+    return re.findall(r"[^\s,]+", names) if isinstance(names, str) else list(names)
+
+
+def _requirement(dependency: str) -> str:
+    """What to install for *dependency*, which is the name of a module or a requirement."""
+    return distribution_of(dependency) if dependency.isidentifier() else dependency
+
+
+def _require_usual_engine(client: Any) -> None:
+    from docker import from_env
+    from docker.errors import DockerException
+
+    try:
+        client.ping()
+        usual: Any = from_env()  # pyright: ignore[reportUnknownVariableType]
+    except DockerException as error:
+        raise RuntimeError(
+            f"Failed to connect to Docker daemon. Please make sure Docker is running. {error}"
+        ) from error
+    with closing(usual):
+        if client.api.base_url != usual.api.base_url:
+            raise ValueError(f"client is of the engine {client.api.base_url}; set DOCKER_HOST to have code run there.")
+
+
+def _close_in_thread(stack: ExitStack) -> None:
+    """Close *stack* in another thread: garbage may be collected in that of the event loop, which closing waits for."""
+    threading.Thread(target=stack.close, name="mcp-agentrun-close").start()
+
+
+def _text(result: Result) -> str:
+    match result.outcome:
+        case "timeout":
+            return "Execution timed out."
+        case "blocked":
+            return result.findings[0].reason
+        case "memory_limit":
+            return result.text + "Memory limit exceeded.\n"
+        case "crashed":
+            return result.text + f"The process crashed (exit code {result.exit_code}).\n"
+        case _:
+            return result.text
+
+
+def _refusal(code: str, findings: Sequence[Finding]) -> str:
+    """The message with which AgentRun refuses the same, or our own where it would not."""
+    first = findings[0]
+    if first.rule == "syntax":
+        problem = first.reason.removeprefix("Not valid Python: ").removesuffix(".")
+        return f"Syntax error: {problem} (<unknown>, line {first.line})"
+    for finding in findings:
+        if finding.rule == "strict-names" and (message := _refused_name(code, finding)):
+            return message
+    restricted = tuple(
+        f"Line {each.line}: {each.reason.removeprefix('RestrictedPython: ')}"
+        for each in findings
+        if each.rule == "restricted-python"
+    )
+    if restricted:
+        return f"RestrictedPython detected an unsafe pattern: {restricted}"
+    return f"{first.reason} {first.remedy}" if first.rule == "strict-names" else first.reason
+
+
+def _refused_name(code: str, finding: Finding) -> str | None:
+    name = finding.reason.split("`")[1]
+    if name.partition(".")[0] in _REFUSED_MODULES:
+        return f"Unsafe module import: {name}"
+    if not hasattr(builtins, name):
+        return None
+    after = code.splitlines()[finding.line - 1][finding.column - 1 :].removeprefix(name)
+    if name in _DANGEROUS and after.lstrip().startswith("("):
+        return f"Use of dangerous built-in function: {name}"
+    return f"Unsafe function call: {name}"
