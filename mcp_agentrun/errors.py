@@ -2,7 +2,6 @@
 
     AgentRunError
      ├── SettingsError           a setting is unknown, malformed or contradicts another
-     ├── ProtocolError           bytes on a stream are not the frames they must be
      ├── InvalidRequestError     an argument of the call is invalid: change the request
      ├── FileError               a file of the workspace can't be read, written, listed or removed
      ├── InstallError            packages could not be installed
@@ -31,7 +30,6 @@ __all__ = [
     "InstallError",
     "InvalidRequestError",
     "NotReadyError",
-    "ProtocolError",
     "SandboxLostError",
     "SettingsError",
     "UnavailableError",
@@ -44,10 +42,6 @@ class AgentRunError(Exception):
 
 class SettingsError(AgentRunError):
     """A setting is unknown, malformed, or contradicts another one."""
-
-
-class ProtocolError(AgentRunError):
-    """A peer sent bytes that are not valid frames. The stream can't be used any further."""
 
 
 class InvalidRequestError(AgentRunError):

@@ -42,9 +42,9 @@ class HostFolder:
         return cls(path, status.st_dev, status.st_ino)
 
     @property
-    def identity(self) -> list[int]:
+    def identity(self) -> tuple[int, int]:
         """Device and inode, as any process of this machine's kernel sees them."""
-        return [self.device, self.inode]
+        return self.device, self.inode
 
     @property
     def is_unchanged(self) -> bool:
@@ -53,7 +53,7 @@ class HostFolder:
             status = self.path.lstat()
         except OSError:
             return False
-        return [status.st_dev, status.st_ino] == self.identity
+        return (status.st_dev, status.st_ino) == self.identity
 
     def require_safe(self, uid: int) -> None:
         """Refuse to show the folder to user *uid* if it was replaced, or has something in it that reading does not

@@ -69,7 +69,7 @@ def safety_options(settings: Settings) -> dict[str, Any]:
             raise settings.error("safety_rules", f"{safety.rules} can't be read: {error}") from None
     if text or safety.off:
         _check_rules(settings, text)
-    return {"profile": safety.profile, "off": list(safety.off), "warn": safety.warn, "rules": text}
+    return {"profile": safety.profile, "off": tuple(safety.off), "warn": safety.warn, "rules": text}
 
 
 def _check_rules(settings: Settings, text: str) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
@@ -15,7 +15,16 @@ from anyio.streams.memory import MemoryObjectSendStream
 from packaging.utils import canonicalize_name
 
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
-from ..wire.codec import VERSION, Frame, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from ..wire.codec import ProtocolError
+from ..wire.messages import (
+    FileList,
+    Message,
+    MessageDecoder,
+    Ping,
+    Pong,
+    SupervisorReady,
+    encode,
+)
 from . import ContainerSpec, Engine, Report
 from .owner import Owner
 
@@ -27,28 +36,30 @@ PING_SECONDS = 15.0
 SILENCE_SECONDS = 60.0
 """A container that has not been heard for so long, although pinged, is taken for dead."""
 
-ASIDE = {Kind.LIST: Kind.FILES}
-"""Questions that are answered in the middle of a run, too, and their answers."""
+ANSWERED_AT_ONCE = (FileList,)
+"""Answers that may arrive in the middle of a run."""
 
 _START_SECONDS = 30.0
 _SEND_SECONDS = 30.0
-_BUFFERED_FRAMES = 64
+_BUFFERED = 64
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Link:
-    """The framed stream to one container. Any break of it is final: frames cut in the middle can't be resumed."""
+    """The stream of messages to one container. Any break of it is final: one cut in the middle can't be resumed."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._sending = anyio.Lock(fast_acquire=True)
-        self._put, self._frames = anyio.create_memory_object_stream[Frame](_BUFFERED_FRAMES)
+        self._put, self._messages = anyio.create_memory_object_stream[Message](_BUFFERED)
         self._asking = anyio.Lock(fast_acquire=True)
-        self._aside: MemoryObjectSendStream[Frame] | None = None
-        self._heard = 0.0
+        self._awaited: MemoryObjectSendStream[Message] | None = None
+        self._last_received_at = 0.0
         self._broken = anyio.Event()
         self.reason = ""
-        self.greeting: dict[str, Any] = {}
-        """What the container said of itself when it was ready."""
+        self.greeting = Message()
+        """The container's first message."""
 
     @property
     def is_alive(self) -> bool:
@@ -57,44 +68,32 @@ class Link:
     @cached_property
     def distributions(self) -> dict[str, str]:
         """Version by canonical name of the distributions that the container says its image has."""
-        given = self.greeting.get("distributions")
-        try:
-            return {canonicalize_name(str(name)): str(version) for name, version in given}  # pyright: ignore
-        except (TypeError, ValueError):
-            return {}
+        found = self.greeting.distributions if isinstance(self.greeting, SupervisorReady) else ()
+        return {canonicalize_name(name): version for name, version in found}
 
     def abandon(self, reason: str) -> None:
-        """Declare the link broken; whoever receives from it is told *reason*."""
+        """Declare the link broken: `receive` raises an error with this *reason*."""
         if self.is_alive:
             self.reason = reason
             self._broken.set()
             self._put.close()
-            if self._aside is not None:
-                self._aside.close()
+            if self._awaited is not None:
+                self._awaited.close()
 
     async def wait_broken(self) -> None:
         await self._broken.wait()
 
     def close(self) -> None:
-        """Whoever still waits for a frame is told that the link is broken."""
+        """Declare the link broken and release its buffer."""
         self.abandon("the sandbox has been closed")
-        self._frames.close()
+        self._messages.close()
 
-    async def send(self, kind: Kind, **fields: Any) -> None:
-        """Send one frame. Where this is cancelled, nothing of it has been sent.
-
-        :raises SandboxLostError: the link is broken.
-        """
-        await self._send(encode_json(kind, **fields) if fields else encode(kind))
-
-    async def send_data(self, kind: Kind, data: bytes) -> None:
-        """Send one frame of raw bytes, as `send` does.
+    async def send(self, message: Message) -> None:
+        """Send *message*. If this is cancelled, nothing of it has been sent.
 
         :raises SandboxLostError: the link is broken.
         """
-        await self._send(encode(kind, data))
-
-    async def _send(self, frame: bytes) -> None:
+        frame = encode(message)
         try:
             # A frame that is cut in the middle ends the stream: once begun, it is sent whole.
             async with self._sending:
@@ -107,92 +106,90 @@ class Link:
             self.abandon("the stream to the container broke")
             raise SandboxLostError(self.reason) from None
 
-    async def receive(self) -> Frame:
-        """The next frame that answers something.
+    async def receive(self) -> Message:
+        """The next message that answers something.
 
         :raises SandboxLostError: the link is broken.
         """
         try:
             try:
-                return self._frames.receive_nowait()  # spares passes of the event loop
+                return self._messages.receive_nowait()  # spares passes of the event loop
             except anyio.WouldBlock:
-                return await self._frames.receive()
+                return await self._messages.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             raise SandboxLostError(self.reason) from None
 
-    async def expect(self, kind: Kind) -> dict[str, Any]:
-        """The fields of the next frame, which must be of *kind*.
+    async def expect(self, expected: type[MessageT]) -> MessageT:
+        """The next message, which must be of type *expected*.
 
         :raises SandboxLostError: the link is broken, or the container does not follow the protocol.
         """
-        received, payload = await self.receive()
-        if received is not kind:
-            self.abandon(f"the container sent {received.name} in place of {kind.name}")
+        message = await self.receive()
+        if not isinstance(message, expected):
+            self.abandon(f"the container sent {type(message).__name__} instead of {expected.__name__}")
             raise SandboxLostError(self.reason)
-        try:
-            return decode_json(payload) if payload else {}
-        except FrameError as error:
-            self.abandon(f"the container broke the protocol ({error})")
-            raise SandboxLostError(self.reason) from None
+        return message
 
-    async def ask(self, kind: Kind, **fields: Any) -> dict[str, Any]:
-        """The answer to a question of *kind*, one of `ASIDE`, which the container answers whatever else goes on. Not to
-        be cancelled: the answer would be that to the next question.
+    async def ask(self, question: Message, expected: type[MessageT]) -> MessageT:
+        """The answer to *question*, of a type in `ANSWERED_AT_ONCE`. Shield it from cancellation: otherwise the next
+        question would get the answer.
 
-        :raises SandboxLostError: the link is broken.
-        :raises FrameError: the answer is malformed.
+        :raises SandboxLostError: the link is broken, or the container does not follow the protocol.
         """
         async with self._asking:
             if not self.is_alive:
                 raise SandboxLostError(self.reason)
-            put, answers = anyio.create_memory_object_stream[Frame](1)
+            put, answers = anyio.create_memory_object_stream[Message](1)
             with put, answers:
-                self._aside = put
+                self._awaited = put
                 try:
-                    await self.send(kind, **fields)
-                    _, payload = await answers.receive()
+                    await self.send(question)
+                    answer = await answers.receive()
                 except anyio.EndOfStream:
                     raise SandboxLostError(self.reason) from None
                 finally:
-                    self._aside = None
-            return decode_json(payload)
+                    self._awaited = None
+        if not isinstance(answer, expected):
+            self.abandon(f"the container sent {type(answer).__name__} instead of {expected.__name__}")
+            raise SandboxLostError(self.reason)
+        return answer
 
-    def _put_aside(self, frame: Frame) -> None:
-        if self._aside is None:
-            raise FrameError(f"a {frame[0].name} frame that answers nothing")
-        self._aside.send_nowait(frame)
-        self._aside = None
+    def _hand_over(self, answer: Message) -> None:
+        if self._awaited is None:
+            raise ProtocolError(f"unexpected {type(answer).__name__} message")
+        self._awaited.send_nowait(answer)
+        self._awaited = None
 
     async def pump(self) -> None:
-        """Move frames from the stream to `receive`, until the link breaks."""
-        decoder = FrameDecoder()
+        """Move messages from the stream to `receive`, until the link breaks."""
+        decoder = MessageDecoder()
         try:
             while self.is_alive:
                 decoder.feed(await self._stream.receive())
-                self._heard = anyio.current_time()
-                for frame in decoder:
-                    if frame[0] in ASIDE.values():
-                        self._put_aside(frame)
-                    elif frame[0] is not Kind.PONG:
+                self._last_received_at = anyio.current_time()
+                for message in decoder:
+                    if isinstance(message, ANSWERED_AT_ONCE):
+                        self._hand_over(message)
+                    elif not isinstance(message, Pong):
                         try:
-                            self._put.send_nowait(frame)
+                            self._put.send_nowait(message)
                         except anyio.WouldBlock:
-                            await self._put.send(frame)
-                        self._heard = anyio.current_time()
+                            await self._put.send(message)
+                        self._last_received_at = anyio.current_time()
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             self.abandon("the container has ended")
-        except FrameError as error:
+        except ProtocolError as error:
             self.abandon(f"the container broke the protocol ({error})")
 
     async def ping(self) -> None:
-        """Keep the container from taking this server for dead, and find out whether it lives itself."""
-        self._heard = anyio.current_time()
+        """Keep the container from taking this server for dead, and notice when the container is."""
+        self._last_received_at = anyio.current_time()
         while self.is_alive:
             with contextlib.suppress(SandboxLostError):
-                await self.send(Kind.PING)
+                await self.send(Ping())
             await anyio.sleep(PING_SECONDS)
-            waiting_for_us = self._put.statistics().current_buffer_used == _BUFFERED_FRAMES
-            if not waiting_for_us and anyio.current_time() - self._heard > SILENCE_SECONDS:
+            waiting_for_us = self._put.statistics().current_buffer_used == _BUFFERED
+            if not waiting_for_us and anyio.current_time() - self._last_received_at > SILENCE_SECONDS:
                 self.abandon("the container does not answer")
 
 
@@ -200,7 +197,8 @@ class Keeper:
     """Starts a container when it is first asked for, and another when that one is lost.
 
     :param prepare: makes the image ready and says what to start; told whom to report progress to.
-    :param hello: makes the fields of the first frame, beside the version, anew for each container.
+    :param hello: makes the first message, anew for each container.
+    :param ready: type of the container's answer to it.
     :param afterwards: called behind each start, when the container is of use already.
     """
 
@@ -209,7 +207,8 @@ class Keeper:
         engine: Engine,
         tasks: TaskGroup,
         prepare: Callable[[Report], Awaitable[ContainerSpec]],
-        hello: Callable[[], Awaitable[dict[str, Any]]],
+        hello: Callable[[], Awaitable[Message]],
+        ready: type[Message],
         *,
         afterwards: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
@@ -217,6 +216,7 @@ class Keeper:
         self._tasks = tasks
         self._prepare = prepare
         self._hello = hello
+        self._ready = ready
         self._afterwards = afterwards
         self._attempt: _Attempt | None = None
         self.stage = "not started"
@@ -297,12 +297,12 @@ class Keeper:
             except Exception as error:  # housekeeping is no reason to end a container
                 logger.warning("%s: %s", type(error).__name__, error)
 
-    async def _greet(self, link: Link, hello: dict[str, Any]) -> str | None:
-        """Exchange first frames, of which ours says *hello*; returns what is wrong."""
+    async def _greet(self, link: Link, hello: Message) -> str | None:
+        """Exchange greetings. Return an error message, or None on success."""
         try:
             with anyio.fail_after(_START_SECONDS):
-                await link.send(Kind.HELLO, version=VERSION, **hello)
-                link.greeting = await link.expect(Kind.READY)
+                await link.send(hello)
+                link.greeting = await link.expect(self._ready)
         except SandboxLostError as error:
             return f"The container ended as soon as it was started ({error})."
         except TimeoutError:
@@ -310,13 +310,13 @@ class Keeper:
         return None
 
 
-def _misplaced(spec: ContainerSpec, greeting: dict[str, Any]) -> str | None:
+def _misplaced(spec: ContainerSpec, greeting: Message) -> str | None:
     """What is wrong with the folders that the engine has mounted, as the container's *greeting* reports them: the path
     of one may have come to lead elsewhere just before. They can be compared where the kernel is this machine's.
     """
-    if greeting.get("boot") != Owner.current().boot:
+    if not isinstance(greeting, SupervisorReady) or greeting.boot != Owner.current().boot:
         return None
-    wrong = [target for target, folder in spec.data.items() if greeting["data"].get(target) != folder.identity]
+    wrong = [target for target, folder in spec.data.items() if greeting.data.get(target) != folder.identity]
     return f"The container engine has mounted another folder than that of `data` at {wrong[0]!a}." if wrong else None
 
 

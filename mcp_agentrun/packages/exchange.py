@@ -6,37 +6,38 @@ import itertools
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..engine.link import Link
 from ..errors import SandboxLostError
-from ..wire.codec import FrameError, Kind
-from .answers import Answer, parse_answer
+from ..wire import messages
+from ..wire.codec import ProtocolError
+from .pins import PinError, validated
 
 __all__ = ["Exchange", "Request"]
 
 logger = logging.getLogger(__name__)
 
 _UNREAD = 64
-_A = TypeVar("_A", bound=Answer)
+_AnswerT = TypeVar("_AnswerT", bound=messages.Request)
 
 
 class Request:
-    """One request, from its first frame to its last answer. See `Exchange.request`."""
+    """One request, from its first message to its last answer. See `Exchange.request`."""
 
-    def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[Answer]) -> None:
+    def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.Request]) -> None:
         self._link = link
-        self._number = number
         self._answers = answers
+        self.number = number
 
-    async def send(self, kind: Kind, **fields: Any) -> None:
+    async def send(self, message: messages.Request) -> None:
         """:raises SandboxLostError: the installer is lost."""
-        await self._link.send(kind, request=self._number, **fields)
+        await self._link.send(message)
 
-    async def receive(self) -> Answer:
+    async def receive(self) -> messages.Request:
         """The next answer.
 
         :raises SandboxLostError: the installer is lost.
@@ -46,20 +47,20 @@ class Request:
         except anyio.EndOfStream:
             raise SandboxLostError(self._link.reason) from None
 
-    async def expect(self, kind: type[_A], *, within: float) -> _A:
-        """The next answer, which must be of that *kind*. It is received even where nobody waits for it any more, since
-        it must find its request.
+    async def expect(self, expected: type[_AnswerT], *, within: float) -> _AnswerT:
+        """The next answer, which must be of type *expected*. It is received even if this is cancelled, so that it
+        finds its request.
 
         :param within: seconds in which it must come.
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
-        answer: Answer | None = None
+        answer: messages.Request | None = None
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
             answer = await self.receive()
         if answer is None:
-            self.fail(f"it sent no {kind.__name__} in {within:g} s")
-        if not isinstance(answer, kind):
-            self.fail(f"it sent {type(answer).__name__} in place of {kind.__name__}")
+            self.fail(f"it sent no {expected.__name__} in {within:g} s")
+        if not isinstance(answer, expected):
+            self.fail(f"it sent {type(answer).__name__} instead of {expected.__name__}")
         return answer
 
     def fail(self, reason: str) -> NoReturn:
@@ -81,7 +82,7 @@ class Exchange:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._numbers = itertools.count(1)
-        self._open: dict[int, MemoryObjectSendStream[Answer]] = {}
+        self._open: dict[int, MemoryObjectSendStream[messages.Request]] = {}
 
     @contextmanager
     def request(self) -> Generator[Request]:
@@ -92,7 +93,7 @@ class Exchange:
         if not self.link.is_alive:  # nothing hands out answers any more
             raise SandboxLostError(self.link.reason)
         number = next(self._numbers)
-        put, answers = anyio.create_memory_object_stream[Answer](_UNREAD)
+        put, answers = anyio.create_memory_object_stream[messages.Request](_UNREAD)
         self._open[number] = put
         try:
             yield Request(self.link, number, answers)
@@ -105,16 +106,17 @@ class Exchange:
         """Hand answers to their requests, until the installer is lost."""
         try:
             while True:
-                answer = parse_answer(await self.link.receive())
-                if answer.request not in self._open:
-                    raise FrameError("an answer to no request")
+                answer = await self.link.receive()
+                if not isinstance(answer, messages.Request) or answer.request not in self._open:
+                    raise ProtocolError(f"unexpected {type(answer).__name__} message")
+                _check_pins(answer)
                 try:
                     self._open[answer.request].send_nowait(answer)
                 except anyio.WouldBlock:
-                    raise FrameError("more answers than are read") from None
+                    raise ProtocolError("more answers than are read") from None
         except SandboxLostError:
             pass
-        except FrameError as error:
+        except ProtocolError as error:
             self.link.abandon(f"the installer broke the protocol: {error}")
         except Exception as error:  # a defect here must not end the server
             logger.exception("an installer's answers could not be read")
@@ -122,3 +124,19 @@ class Exchange:
         finally:
             for put in self._open.values():
                 put.close()
+
+
+def _check_pins(answer: messages.Request) -> None:
+    """:raises ProtocolError: names or versions in *answer* are not in canonical form."""
+    if isinstance(answer, messages.Resolved):
+        found = [answer.pins]
+    elif isinstance(answer, messages.InstallDone):
+        found = [dict(answer.packages), dict(answer.satisfied)]
+    else:
+        return
+    try:
+        is_canonical = all(validated(pins) == pins for pins in found)
+    except PinError:
+        is_canonical = False
+    if not is_canonical:
+        raise ProtocolError("a name or version is not in canonical form")

@@ -21,8 +21,7 @@ from ..engine.link import Keeper
 from ..engine.network import NetworkSettings, redact
 from ..errors import InstallError, InvalidRequestError, SandboxLostError, SettingsError, UnavailableError
 from ..settings import Settings
-from ..wire.codec import Kind
-from .answers import Cached, Done, Forgotten, Progress, Resolved
+from ..wire import messages
 from .exchange import Exchange, Request
 from .known import INSTEAD
 from .pins import requirement_line
@@ -232,11 +231,11 @@ class Installer:
         if self._tasks is None:
             raise RuntimeError("an Installer is used inside `async with`")
         if self._keeper is None:
-            self._keeper = Keeper(self._engine, self._tasks, self._prepare, self._hello)
+            self._keeper = Keeper(self._engine, self._tasks, self._prepare, self._hello, messages.InstallerReady)
         link = await self._keeper.connected()
         if self._exchange is None or self._exchange.link is not link:
-            held = link.greeting.get("held")
-            self._held = self._served.intersection(held if isinstance(held, list) else ())  # pyright: ignore
+            assert isinstance(link.greeting, messages.InstallerReady)
+            self._held = self._served.intersection(link.greeting.held)
             self._exchange = Exchange(link)
             self._tasks.start_soon(contained, self._exchange.serve)
         return self._exchange
@@ -249,8 +248,8 @@ class Installer:
         exchange = await self._connected()
         try:
             with exchange.request() as request:
-                await request.send(Kind.CACHE, clear=clear)
-                answer = await request.expect(Cached, within=_CACHE_SECONDS)
+                await request.send(messages.DescribeCache(request=request.number, clear=clear))
+                answer = await request.expect(messages.Cache, within=_CACHE_SECONDS)
             return Cache(answer.size, answer.packages, answer.busy > 0)
         except SandboxLostError as error:
             raise self._lost(error) from error
@@ -294,18 +293,21 @@ class Installer:
     async def _begin(
         self, request: Request, sandbox: str, requirements: Sequence[str], before: Mapping[str, str]
     ) -> None:
+        sources = messages.Sources(
+            index_url=self._network.index_url,
+            extra_index_urls=tuple(self._network.extra_index_urls),
+            proxies=dict(self._network.proxies),
+        )
         await request.send(
-            Kind.INSTALL,
-            sandbox=sandbox,
-            requirements=list(requirements),
-            constraints=list(self.policy.limits()),
-            before=dict(before),
-            is_open=self.policy.is_open,
-            sources={
-                "index_url": self._network.index_url,
-                "extra_index_urls": list(self._network.extra_index_urls),
-                "proxies": dict(self._network.proxies),
-            },
+            messages.Install(
+                request=request.number,
+                sandbox=sandbox,
+                requirements=tuple(requirements),
+                constraints=self.policy.limits(),
+                before=dict(before),
+                is_open=self.policy.is_open,
+                sources=sources,
+            )
         )
 
     def forget(self, sandbox: str) -> None:
@@ -334,8 +336,9 @@ class Installer:
             try:
                 for sandbox in tuple(self._unwanted):
                     with exchange.request() as request:
-                        await request.send(Kind.FORGET, sandbox=sandbox)
-                        if (await request.expect(Forgotten, within=_FORGET_SECONDS)).sandbox != sandbox:
+                        await request.send(messages.Forget(request=request.number, sandbox=sandbox))
+                        answer = await request.expect(messages.Forgotten, within=_FORGET_SECONDS)
+                        if answer.sandbox != sandbox:
                             request.fail("it removed the packages of another sandbox")
                     self._unwanted.discard(sandbox)
             except SandboxLostError as error:
@@ -346,21 +349,23 @@ class Installer:
     def _lost(reason: object) -> UnavailableError:
         return UnavailableError(f"The installer was lost ({reason}). Call again.")
 
-    async def _hello(self) -> dict[str, Any]:
-        return {
-            "ca_bundle": (self._network.ca_bundle or b"").decode("utf-8", "replace"),
-            "options": {
-                "offline": self._settings.packages.offline,
-                "exclude_newer": self._settings.packages.exclude_newer,
-                "build": self._settings.packages.build,
-                "download": self._settings.packages.download,
-                "size": self._settings.packages.size,
-                "files": self._settings.packages.files,
-                "cache_size": self._settings.packages.cache_size,
-            },
-            "living": list(await self._engine.sandboxes()),
-            "served": list(self._served),
-        }
+    async def _hello(self) -> messages.InstallerHello:
+        limits = messages.Limits(
+            offline=self._settings.packages.offline,
+            exclude_newer=self._settings.packages.exclude_newer,
+            build=self._settings.packages.build,
+            download=self._settings.packages.download,
+            size=self._settings.packages.size,
+            files=self._settings.packages.files,
+            cache_size=self._settings.packages.cache_size,
+        )
+        return messages.InstallerHello(
+            version=messages.VERSION,
+            ca_bundle=(self._network.ca_bundle or b"").decode("utf-8", "replace"),
+            limits=limits,
+            living=tuple(await self._engine.sandboxes()),
+            served=tuple(self._served),
+        )
 
     async def _prepare(self, report: Report) -> ContainerSpec:
         image = await self._engine.ensure_image(report)
@@ -381,16 +386,18 @@ class Installer:
             packages_writable=True,
         )
 
-    async def _outcome(self, request: Request, tell: Report, sandbox: str, requirements: Sequence[str] = ()) -> Done:
+    async def _outcome(
+        self, request: Request, tell: Report, sandbox: str, requirements: Sequence[str] = ()
+    ) -> messages.InstallDone:
         while True:
             answer = await request.receive()
-            if isinstance(answer, Done):
-                if answer.sandbox != sandbox:
+            if isinstance(answer, messages.InstallDone):
+                if answer.sandbox != sandbox or answer.folder.split("/")[1:2] not in ([], [sandbox]):
                     request.fail("it installed for another sandbox")
                 return answer
-            if isinstance(answer, Resolved):
+            if isinstance(answer, messages.Resolved):
                 await self._approve(request, answer.pins, requirements)
-            elif isinstance(answer, Progress):
+            elif isinstance(answer, messages.InstallProgress):
                 tell(self._without_secrets(answer.text))
             else:
                 request.fail("it sent an answer to another question")
@@ -401,7 +408,7 @@ class Installer:
             requirement_line(name, version): self.policy.constraints.hashes_of(name, version)
             for name, version in pins.items()
         }
-        await request.send(Kind.APPROVED, refusal=refusal, hashes=hashes)
+        await request.send(messages.Approved(request=request.number, refusal=refusal, hashes=hashes))
 
     async def _provide_wheelhouse(self, exchange: Exchange, tell: Report) -> None:
         """Wait until the installer has a copy of the operator's wheelhouse.
@@ -416,7 +423,7 @@ class Installer:
             self._tasks.start_soon(contained, self._copy.make)
         await self._copy.wait(tell)
 
-    def _installed(self, done: Done, requirements: Iterable[str] = ()) -> Installed:
+    def _installed(self, done: messages.InstallDone, requirements: Iterable[str] = ()) -> Installed:
         if done.error is not None:
             names = {canonicalize_name(Requirement(text).name) for text in requirements if "wheels" in done.error}
             instead = (f" Instead of {name!r}, use {INSTEAD[name]}." for name in sorted(names & INSTEAD.keys()))
@@ -446,7 +453,7 @@ class Installer:
         """
         with anyio.move_on_after(_FORGET_SECONDS) as scope:
             try:
-                await request.send(Kind.INSTALL_CANCEL)
+                await request.send(messages.InstallCancel(request=request.number))
                 await self._outcome(request, lambda _: None, sandbox)
             except SandboxLostError:
                 return

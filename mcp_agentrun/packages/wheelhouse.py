@@ -13,8 +13,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 
 from ..engine import Report
 from ..errors import InstallError, SandboxLostError
-from ..wire.codec import Kind
-from .answers import Wanted
+from ..wire.messages import OpenWheelhouse, Wheel, Wheelhouse
 from .exchange import Exchange
 from .pins import FILE_NAME
 
@@ -72,16 +71,18 @@ class WheelhouseCopy:
         listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
         digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
         with self.exchange.request() as request:
-            await request.send(Kind.WHEELS, digest=digest)
-            if not (await request.expect(Wanted, within=_ANSWER_SECONDS)).wanted:
+            number = request.number
+            await request.send(OpenWheelhouse(request=number, digest=digest))
+            if not (await request.expect(Wheelhouse, within=_ANSWER_SECONDS)).wanted:
                 return
             for path, _, _ in files:
                 self._tell(f"copying {path.name} from the wheelhouse")
                 chunks = _chunks(path)
                 while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
-                    await request.send(Kind.WHEEL, name=path.name, data=base64.b64encode(chunk).decode())
-            await request.send(Kind.WHEEL, name="", data="")
-            await request.expect(Wanted, within=_ANSWER_SECONDS)
+                    data = base64.b64encode(chunk).decode()
+                    await request.send(Wheel(request=number, name=path.name, data=data))
+            await request.send(Wheel(request=number, name="", data=""))
+            await request.expect(Wheelhouse, within=_ANSWER_SECONDS)
 
     def _tell(self, stage: str) -> None:
         self._stage = stage

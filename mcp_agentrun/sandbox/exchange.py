@@ -1,23 +1,21 @@
-"""One run on the wire: from its `RUN` frame to its result. What comes back is hostile."""
+"""One run on the wire, from `Run` to `Result`. What comes back is hostile."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import NoReturn
 
 import anyio
 
 from ..engine import Report
 from ..engine.link import Link
-from ..errors import ProtocolError, SandboxLostError
+from ..errors import SandboxLostError
 from ..packages.installer import PATIENCE_SECONDS
 from ..safety import Finding
 from ..settings import Settings
-from ..wire.codec import FrameError, Kind, decode_json
-from ..wire.reports import STATES, is_result
+from ..wire import messages
 from .causes import explain
-from .files import checked_files
 from .packages import Provided, SessionPackages
 from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
@@ -31,13 +29,12 @@ _OVERHEAD_SECONDS = 45.0
 
 _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
-_TAIL_KEPT = 1 << 16
-_MOST_NAMES = 50
+_STATES: tuple[State, ...] = ("kept", "restored", "lost")
 
 
 def worst(*states: State) -> State:
     """The worst of what happened to a session's variables."""
-    return max(states, key=STATES.index)
+    return max(states, key=_STATES.index)
 
 
 @dataclass
@@ -68,7 +65,7 @@ class Unreported:
 
 
 class Exchange:
-    """A run: its frame is sent, and frames are received up to its result. Whatever is raised meanwhile, the next run
+    """A run: it is sent, and messages are received up to its result. Whatever is raised meanwhile, the next run
     finds the stream in order.
 
     :param number: of the run.
@@ -113,12 +110,13 @@ class Exchange:
         placement = self._packages.placement
         try:
             await self._link.send(
-                Kind.RUN,
-                run=self._number,
-                code=code,
-                timeout=self._timeout,
-                path=placement.path,
-                bare=placement.bare,
+                messages.Run(
+                    run=self._number,
+                    code=code,
+                    timeout=self._timeout,
+                    path=placement.path,
+                    bare=placement.bare,
+                )
             )
             return await self._result_in_time()
         except SandboxLostError as error:
@@ -147,7 +145,7 @@ class Exchange:
         self._start_over()
         with anyio.move_on_after(_CANCEL_SECONDS) as scope:
             try:
-                await self._link.send(Kind.CANCEL, run=self._number)
+                await self._link.send(messages.Cancel(run=self._number))
                 result = await self._received()
                 self._unreported.add(result.since, result.state)
             except SandboxLostError:
@@ -157,107 +155,85 @@ class Exchange:
 
     async def _received(self) -> Result:
         while True:
-            kind, payload = await self._link.receive()
-            if kind is Kind.RESULT:
-                return self._parsed(payload)
-            if kind is Kind.MISSING and self._provided is None:
+            message = await self._link.receive()
+            if isinstance(message, messages.Result):
+                return self._result(message)
+            if isinstance(message, messages.MissingPackages) and self._provided is None:
                 self._provided = Provided()
                 if self._scope is not None:  # for a cancelled run nothing is installed any more
-                    self._provided = await self._provide(self._scope, payload)
-            elif not await self._keep(kind, payload):
-                self._link.abandon(f"the container sent an unexpected {kind.name} frame")
-                raise SandboxLostError(self._link.reason)
+                    self._provided = await self._provide(self._scope, message)
+            elif not await self._keep(message):
+                self._lose(f"the container sent an unexpected {type(message).__name__} message")
 
-    async def _keep(self, kind: Kind, payload: bytes) -> bool:
+    def _lose(self, reason: str) -> NoReturn:
+        self._link.abandon(reason)
+        raise SandboxLostError(self._link.reason)
+
+    async def _keep(self, message: messages.Message) -> bool:
         """Keep a part of the run's output; return whether it is one and not more than was announced."""
-        if kind is Kind.OUTPUT and len(self._head) + len(payload) <= self._settings.limits.output_keep:
-            self._head += payload
-            if self._on_output is not None:
-                await self._on_output(payload)
-        elif kind is Kind.OUTPUT_TAIL and len(payload) <= _TAIL_KEPT:
-            self._tail = payload
-        elif kind is Kind.LATE and len(self._late) + len(payload) <= _LATE_KEPT:
-            self._late += payload
-        else:
-            return kind in (Kind.ITEM, Kind.ITEM_DATA) and self._pictures.add(kind, payload)
+        match message:
+            case messages.Output(data=data) if len(self._head) + len(data) <= self._settings.limits.output_keep:
+                self._head += data
+                if self._on_output is not None:
+                    await self._on_output(data)
+            case messages.OutputTail(data=data):
+                self._tail = data
+            case messages.LateOutput(data=data) if len(self._late) + len(data) <= _LATE_KEPT:
+                self._late += data
+            case messages.Picture() | messages.PictureData():
+                return self._pictures.add(message)
+            case _:
+                return False
         return True
 
-    async def _provide(self, scope: anyio.CancelScope, payload: bytes) -> Provided:
+    async def _provide(self, scope: anyio.CancelScope, missing: messages.MissingPackages) -> Provided:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
         its deadline is postponed.
         """
-        try:
-            fields = decode_json(payload)
-            names = [name for name in fields["names"][:_MOST_NAMES] if isinstance(name, str) and name.isidentifier()]
-            asked = [str(item) for item in fields["requirements"][:_MOST_NAMES]]
-            if fields["run"] != self._number:
-                raise ValueError
-        except (FrameError, KeyError, TypeError, ValueError):
-            self._link.abandon("the container sent a malformed question")
-            raise SandboxLostError(self._link.reason) from None
+        if missing.run != self._number:
+            self._lose("the container asked for the packages of another run")
+        names = [name for name in missing.names if name.isidentifier()]
         begun = anyio.current_time()
         scope.deadline = float("inf")  # the installer has a limit of its own
         patience = min(self._timeout, PATIENCE_SECONDS)
-        provided = await self._packages.provide(names, asked, self._report, patience=patience)
+        provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
         placement = self._packages.placement
-        await self._link.send(Kind.PROCEED, run=self._number, path=placement.path, bare=placement.bare)
+        await self._link.send(messages.Proceed(run=self._number, path=placement.path, bare=placement.bare))
         scope.deadline = begun + self._timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
         return provided
 
-    def _parsed(self, payload: bytes) -> Result:
-        try:
-            fields = decode_json(payload)
-            if not is_result(fields, self._number) or fields["written"] < len(self._head) + len(self._tail):
-                raise ProtocolError("a result that is not this run's")
-            if fields["imported"] is not None or fields["state"] == "lost":
-                self._packages.note_interpreter(frozenset(fields["imported"] or ()))
-            return self._result(fields, None if fields["error"] is None else _error(fields["error"]))
-        except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
-            self._link.abandon("the container sent a malformed result")
-            raise SandboxLostError(self._link.reason) from error
-
-    def _result(self, fields: dict[str, Any], error: RunError | None) -> Result:
+    def _result(self, ended: messages.Result) -> Result:
+        if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
+            self._lose("the container sent a result that is not this run's")
+        if ended.imported is not None or ended.state == "lost":
+            self._packages.note_interpreter(frozenset(ended.imported or ()))
         provided = self._provided or Provided()
-        output = Output(bytes(self._head), self._tail, int(fields["written"]))
+        output = Output(bytes(self._head), self._tail, ended.written)
+        error = None if ended.error is None else _error(ended.error)
+        advise = self._packages.adviser(provided.problem)
         return Result(
-            outcome=fields["outcome"],
+            outcome=ended.outcome,
             output=output,
-            duration=float(fields["duration"]),
-            value=fields["value"],
+            duration=ended.duration,
+            value=ended.value,
             error=error,
-            exit_code=fields["exit_code"],
-            state=fields["state"],
-            since=fields["since"],
-            unprotected=fields["unprotected"],
+            exit_code=ended.exit_code,
+            state=ended.state,
+            since=ended.since,
+            unprotected=ended.unprotected,
             late=Output(bytes(self._late), b"", len(self._late)),
             timeout=self._timeout,
             number=self._number,
-            files=tuple(FileChange(*file) for file in checked_files(fields["files"], str)),
-            more_files=int(fields["more_files"]),
-            ended=fields["ended"],
+            files=tuple(FileChange(**vars(file)) for file in ended.files),
+            more_files=ended.more_files,
+            ended=ended.ended,
             pictures=self._pictures.valid(),
-            findings=tuple(_finding(*finding) for finding in fields["findings"]),
+            findings=tuple(Finding(**vars(finding)) for finding in ended.findings),
             installed=provided.installed,
-            advice=explain(
-                fields["outcome"],
-                error,
-                output.head + output.tail,
-                self._settings,
-                self._packages.adviser(provided.problem),
-            ),
+            advice=explain(ended.outcome, error, output.head + output.tail, self._settings, advise),
         )
 
 
-def _error(fields: dict[str, Any]) -> RunError:
-    causes = tuple(Cause(**cause) for cause in fields["causes"])
-    return RunError(fields["type"], fields["message"], fields["line"], causes, tuple(fields["full"]))
-
-
-def _finding(rule: Any, line: Any, column: Any, reason: Any, remedy: Any) -> Finding:
-    if not (_is_text(rule) and _is_text(reason) and _is_text(remedy)):
-        raise TypeError("a finding is made of text")
-    return Finding(rule, int(line), int(column), reason, remedy)
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str)
+def _error(error: messages.RunError) -> RunError:
+    causes = tuple(Cause(**vars(cause)) for cause in error.causes)
+    return RunError(error.type, error.message, error.line, causes, error.full)

@@ -25,7 +25,7 @@ from ..host_resources import HostResources
 from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
-from ..wire.codec import Kind
+from ..wire import messages
 from .exchange import Exchange, OnBytes, Unreported
 from .files import FileReader, Files
 from .packages import SessionPackages
@@ -152,7 +152,9 @@ class AsyncSandbox:
         if self._own_runtime is not None:
             await self._stack.enter_async_context(self._own_runtime)
         tasks = await self._stack.enter_async_context(background_tasks())
-        self._keeper = Keeper(self._engine, tasks, self._prepare, self._hello, afterwards=self._engine.sweep)
+        self._keeper = Keeper(
+            self._engine, tasks, self._prepare, self._hello, messages.SupervisorReady, afterwards=self._engine.sweep
+        )
         self._keeper.begin()
         tasks.start_soon(contained, self._preinstall)
         return self
@@ -359,17 +361,18 @@ class AsyncSandbox:
         image = await self._engine.ensure_image(report)
         return runner_spec(self._settings, image, self.id, self._uid, self._host.data)
 
-    async def _hello(self) -> dict[str, Any]:
-        return {
-            "data": list(self._host.data),
-            "preload": list(self._settings.image.preload),
-            "output_keep": self._settings.limits.output_keep,
-            "checkpoints": self._settings.limits.checkpoints,
-            "installs": True,
-            "user_pids": user_pids(self._settings),
-            "auto_install": self._settings.packages.auto_install != "off",
-            "safety": dict(self._host.safety),
-        }
+    async def _hello(self) -> messages.SupervisorHello:
+        return messages.SupervisorHello(
+            version=messages.VERSION,
+            data=tuple(self._host.data),
+            preload=self._settings.image.preload,
+            output_keep=self._settings.limits.output_keep,
+            checkpoints=self._settings.limits.checkpoints,
+            installs=True,
+            auto_install=self._settings.packages.auto_install != "off",
+            user_pids=user_pids(self._settings),
+            safety=messages.SafetyOptions(**self._host.safety),
+        )
 
 
 async def _was_reset(link: Link, *, keep_files: bool, bare: bool) -> bool:
@@ -378,8 +381,8 @@ async def _was_reset(link: Link, *, keep_files: bool, bare: bool) -> bool:
     """
     try:
         with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
-            await link.send(Kind.RESET, keep_files=keep_files, bare=bare)
-            await link.expect(Kind.RESET_DONE)
+            await link.send(messages.Reset(keep_files=keep_files, bare=bare))
+            await link.expect(messages.ResetDone)
     except (SandboxLostError, TimeoutError):
         link.abandon("it could not be reset")
         return False

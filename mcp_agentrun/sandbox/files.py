@@ -9,27 +9,24 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import IO, Any, cast
+from typing import IO
 
 import anyio
 import anyio.lowlevel
 
 from ..engine.link import Link
-from ..errors import FileError, FileReason, ProtocolError, SandboxLostError
-from ..wire.codec import FrameError, Kind
+from ..errors import FileError, FileReason, SandboxLostError
+from ..wire import messages
+from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
 
-__all__ = ["FileInfo", "FilePage", "FileReader", "FileSource", "Files", "checked_files", "exchange", "is_safe_path"]
+__all__ = ["FileInfo", "FilePage", "FileReader", "FileSource", "Files", "exchange", "is_safe_path"]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
 """What a file can be written from: its content, the path of a local file, an open file, or its parts."""
 
-_CHUNK = 1 << 20
-_MOST = 1000
 _MOST_FILES = 20_000
 _ANSWER_SECONDS = 60.0
-_NOT_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Surrogates that stand for no byte of a file's name."""
-
+_FILE_PATH = re.compile(FILE_PATH)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _MESSAGES: dict[FileReason, str] = {
@@ -179,12 +176,10 @@ class Files:
         name = _relative(folder, "listed")
         link = await self._connect()
         with exchange(link):
-            fields = await link.ask(Kind.LIST, folder=name, after=after)
-            _raise_error(fields, folder, "listed")
-            files = [
-                FileInfo(path, size, _time(changed)) for path, size, changed in checked_files(fields["files"], int)
-            ]
-            return FilePage(files, int(fields["more"]), bool(fields["is_cut"]))
+            found = await link.ask(messages.ListFiles(folder=name, after=after), messages.FileList)
+        _raise_error(link, found.error, folder, "listed")
+        files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
+        return FilePage(files, found.more, found.is_cut)
 
     async def remove(self, path: str) -> None:
         """Remove the file *path*, or the symbolic link that is there, but not what it leads to. The call waits for its
@@ -199,8 +194,9 @@ class Files:
             raise _error("folder", path, "removed")
         async with self._turn() as link:
             with exchange(link):
-                await link.send(Kind.REMOVE, path=name)
-                _raise_error(await link.expect(Kind.REMOVED), path, "removed")
+                await link.send(messages.RemoveFile(path=name))
+                answer = await link.expect(messages.Removed)
+            _raise_error(link, answer.error, path, "removed")
 
 
 class _Upload:
@@ -218,33 +214,31 @@ class _Upload:
 
     async def write(self, parts: AsyncIterator[bytes]) -> FileInfo:
         try:
-            await self._request(Kind.WRITE, path=self._path)
+            await self._request(messages.WriteFile(path=self._path))
             async for part in parts:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 self._size += len(part)
                 if self._size > self._limit:
                     raise _error("too_large", self._path, "written", limit=self._limit)
-                await self._request(Kind.WRITE_DATA, part)
+                await self._request(messages.WriteData(data=part))
             await anyio.lowlevel.checkpoint_if_cancelled()
-            return FileInfo(self._path, self._size, await self._request(Kind.WRITE_END, keep=True))
+            written = await self._request(messages.WriteEnd(keep=True))
+            return FileInfo(self._path, self._size, _time(written.changed))
         except BaseException:
             if self._is_open:
                 with suppress(SandboxLostError, FileError):
-                    await self._request(Kind.WRITE_END, keep=False)
+                    await self._request(messages.WriteEnd(keep=False))
             raise
 
-    async def _request(self, kind: Kind, data: bytes | None = None, **fields: object) -> datetime:
-        """Send one request and wait for its answer; returns when the file was changed, after the last one."""
+    async def _request(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> messages.Written:
+        """Send one request and wait for its answer."""
         self._is_open = False  # whatever goes wrong in the container, it discards the file
         with exchange(self._link):
-            if data is None:
-                await self._link.send(kind, **fields)
-            else:
-                await self._link.send_data(kind, data)
-            answer = await self._link.expect(Kind.WRITTEN)
-            _raise_error(answer, self._path, "written", limit=self._limit)
-            self._is_open = kind is not Kind.WRITE_END
-            return _time(answer["changed"])
+            await self._link.send(request)
+            answer = await self._link.expect(messages.Written)
+        _raise_error(self._link, answer.error, self._path, "written", limit=self._limit)
+        self._is_open = not isinstance(request, messages.WriteEnd)
+        return answer
 
 
 class FileReader:
@@ -275,55 +269,33 @@ class FileReader:
         :raises SandboxLostError: the container was lost or broke the protocol.
         """
         with exchange(link):
-            await link.send(Kind.READ, path=self._path, offset=self._offset, length=_CHUNK)
-            about = await link.expect(Kind.FILE)
-            _raise_error(about, self._path, "read")
-            size, length, stamp = int(about["size"]), int(about["length"]), str(about["stamp"])
-            part = await self._part(link, length) if length else b""
-        if size > self._limit:
-            why = f"it has {size} bytes, and {self._limit} are allowed"
+            await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
+            about = await link.expect(messages.FilePart)
+            part = await self._part(link, about.length) if about.length and about.error is None else b""
+        _raise_error(link, about.error, self._path, "read")
+        if about.size > self._limit:
+            why = f"it has {about.size} bytes, and {self._limit} are allowed"
             raise _error("too_large", self._path, "read", why, limit=self._limit)
-        part = part[: max(0, size - self._offset)]
+        part = part[: max(0, about.size - self._offset)]
         self._offset += len(part)
-        self.is_complete = self._offset >= size
-        if self._stamp not in (None, stamp) or not (self.is_complete or part):
+        self.is_complete = self._offset >= about.size
+        if self._stamp not in (None, about.stamp) or not (self.is_complete or part):
             raise _error("changed", self._path, "read")
-        self._stamp = stamp
+        self._stamp = about.stamp
         return part
 
     @staticmethod
     async def _part(link: Link, length: int) -> bytes:
-        kind, part = await link.receive()
-        if kind is not Kind.FILE_DATA or len(part) != length or length > _CHUNK:
-            raise ProtocolError("malformed part of a file")
-        return part
+        part = await link.expect(messages.FileData)
+        if len(part.data) != length:
+            link.abandon("the container sent a part of a file that is not as long as announced")
+            raise SandboxLostError(link.reason)
+        return part.data
 
 
-def is_safe_path(path: object) -> bool:
+def is_safe_path(path: str) -> bool:
     """Whether *path* stays below the folder that it is relative to."""
-    return (
-        isinstance(path, str)
-        and 0 < len(path) <= 4096
-        and "\0" not in path
-        and not _NOT_BYTES.search(path)
-        and all(part not in ("", ".", "..") for part in path.split("/"))
-    )
-
-
-def checked_files(files: Any, third: type) -> list[tuple[str, int, Any]]:
-    """*files*, if they are a list of path, size and a *third* field.
-
-    :raises ProtocolError: they aren't.
-    """
-    if not isinstance(files, list) or len(files) > _MOST:  # pyright: ignore[reportUnknownArgumentType]
-        raise ProtocolError("malformed file list")
-    checked: list[tuple[str, int, Any]] = []
-    for item in files:  # pyright: ignore[reportUnknownVariableType]
-        path, size, other = cast("tuple[Any, Any, Any]", item)
-        if not is_safe_path(path) or not isinstance(size, int) or size < 0 or not isinstance(other, third):
-            raise ProtocolError("malformed file in a list")
-        checked.append((path, size, other))  # pyright: ignore[reportUnknownArgumentType]
-    return checked
+    return len(path) <= LONGEST_PATH and _FILE_PATH.fullmatch(path) is not None
 
 
 @contextmanager
@@ -331,32 +303,27 @@ def exchange(link: Link) -> Generator[None]:
     """A request and its answer, which is waited for even if the call is cancelled: the next call finds the stream in
     order.
 
-    :raises SandboxLostError: the answer is malformed or takes too long.
+    :raises SandboxLostError: the answer takes too long.
     """
     try:
         with anyio.CancelScope(shield=True), anyio.fail_after(_ANSWER_SECONDS):
             yield
-    except FileError:
-        raise
-    except (FrameError, ProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
-        link.abandon("the container sent a malformed answer")
-        raise SandboxLostError(link.reason) from error
     except TimeoutError:
         link.abandon("the container did not answer in time")
         raise SandboxLostError(link.reason) from None
 
 
 async def _parts(data: FileSource) -> AsyncGenerator[bytes]:
-    """The content of *data* in parts of `_CHUNK` bytes; the last one may be smaller."""
+    """The content of *data* in parts of `PART_LIMIT` bytes; the last one may be smaller."""
     async with aclosing(_chunks(data)) as chunks:
         part = bytearray()
         async for chunk in chunks:
             left = memoryview(chunk).cast("B")
             while left:
-                taken = left[: _CHUNK - len(part)]
+                taken = left[: PART_LIMIT - len(part)]
                 part += taken
                 left = left[len(taken) :]
-                if len(part) == _CHUNK:
+                if len(part) == PART_LIMIT:
                     yield bytes(part)
                     part.clear()
         if part:
@@ -371,11 +338,11 @@ async def _chunks(data: FileSource) -> AsyncGenerator[bytes | bytearray | memory
             yield chunk
     elif isinstance(data, os.PathLike):
         async with await anyio.open_file(data, "rb") as file:
-            while chunk := await file.read(_CHUNK):
+            while chunk := await file.read(PART_LIMIT):
                 yield chunk
     elif callable(getattr(data, "read", None)):
         opened = anyio.wrap_file(data)
-        while chunk := await opened.read(_CHUNK):
+        while chunk := await opened.read(PART_LIMIT):
             yield chunk
     else:
         raise TypeError(f"expected bytes, a path, an open file or an asynchronous iterable, got {type(data).__name__}")
@@ -397,15 +364,15 @@ def _relative(path: str, done: str) -> str:
     return name
 
 
-def _raise_error(answer: dict[str, Any], path: str, done: str, *, limit: int | None = None) -> None:
+def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit: int | None = None) -> None:
     """
-    :raises FileError: the container's *answer* is one.
-    :raises ProtocolError: it is a reason that does not exist.
+    :raises FileError: the container has given a *reason*.
+    :raises SandboxLostError: that reason does not exist.
     """
-    reason = answer.get("error")
     if reason is not None:
         if reason not in _MESSAGES:
-            raise ProtocolError("unknown reason")
+            link.abandon("the container sent a malformed answer")
+            raise SandboxLostError(link.reason)
         raise _error(reason, path, done, limit=limit if reason == "full" else None)
 
 
@@ -415,7 +382,5 @@ def _error(reason: FileReason, path: str, done: str, why: str | None = None, *, 
     return FileError(f"{path[:200]!a} can't be {done}: {why}", path=path, reason=reason, limit=limit)
 
 
-def _time(nanoseconds: Any) -> datetime:
-    if type(nanoseconds) is not int or not 0 <= nanoseconds < 1 << 62:
-        raise TypeError("malformed time")
+def _time(nanoseconds: int) -> datetime:
     return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc)

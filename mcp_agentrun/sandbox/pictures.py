@@ -5,45 +5,38 @@ from __future__ import annotations
 import struct
 import zlib
 
-from ..wire.codec import FrameError, Kind, decode_json
+from ..wire import messages
+from ..wire.messages import PICTURE_LIMIT
 from .result import Picture
 
 __all__ = ["Pictures", "parse_png"]
 
 _MOST = 16
-_BYTES = 8 << 20
 _PIXELS = 4096
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class Pictures:
-    """Puts the pictures of one run together from their frames."""
+    """Puts the pictures of one run together from their parts."""
 
     def __init__(self) -> None:
         self._all: list[bytearray] = []
         self._missing = 0
         self._total = 0
 
-    def add(self, kind: Kind, payload: bytes) -> bool:
-        """Take a frame; false if it is none that a runner could have sent here."""
-        if kind is Kind.ITEM:
-            try:
-                fields = decode_json(payload)
-            except FrameError:
+    def add(self, part: messages.Picture | messages.PictureData) -> bool:
+        """Take the beginning or a part of a picture; false if a runner could not have sent it here."""
+        if isinstance(part, messages.Picture):
+            if self._missing or len(self._all) >= _MOST or part.size > PICTURE_LIMIT - self._total:
                 return False
-            size = fields.get("size")
-            if self._missing or fields.get("type") != "image/png" or len(self._all) >= _MOST:
-                return False
-            if type(size) is not int or not 0 < size <= _BYTES - self._total:
-                return False
-            self._total += size
-            self._missing = size
+            self._total += part.size
+            self._missing = part.size
             self._all.append(bytearray())
             return True
-        if not 0 < len(payload) <= self._missing:
+        if not 0 < len(part.data) <= self._missing:
             return False
-        self._missing -= len(payload)
-        self._all[-1] += payload
+        self._missing -= len(part.data)
+        self._all[-1] += part.data
         return True
 
     def valid(self) -> tuple[Picture, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ..engine import ContainerSpec
 from ..host_folder import HostFolder
 from ..settings import Settings
-from ..wire.reports import WRITABLE
+from ..wire.messages import WRITABLE
 
 __all__ = ["give_back_uid", "runner_spec", "take_uid", "user_pids"]
 

@@ -1,4 +1,4 @@
-"""What is logged, to stderr: never what code says or is, and no token or handle."""
+"""Logging to stderr, without code, output, tokens or handles."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ __all__ = ["configure_logging"]
 logger = logging.getLogger(__name__)
 
 
-_NAMES = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}|(?<=agentrun://)[^\s/'\"]+", re.IGNORECASE)
-"""Ids of MCP sessions and handles: where nobody has to say who it is, whoever knows them can use them."""
+_IDS = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}|(?<=agentrun://)[^\s/'\"]+", re.IGNORECASE)
+"""Ids of MCP sessions, and handles: without authentication, everyone who knows them can use them."""
 
 
-def _without_names(record: logging.LogRecord) -> bool:
-    """Keep out of what the SDK says whose session it is about."""
+def _without_ids(record: logging.LogRecord) -> bool:
+    """Remove ids of sessions and handles from messages of the SDK."""
     if record.name.partition(".")[0] == "mcp":
-        record.msg, record.args = _NAMES.sub("***", record.getMessage()), ()
+        record.msg, record.args = _IDS.sub("***", record.getMessage()), ()
     return True
 
 
-def _without_departures(record: logging.LogRecord) -> bool:
-    """Take a client that has gone in the middle of its request for what it is: no error of anybody's."""
+def _without_disconnects(record: logging.LogRecord) -> bool:
+    """Turn the error about a client that disconnected during its request into a message of level ``info``."""
     if not record.exc_info or not isinstance(record.exc_info[1], ClientDisconnect):
         return True
     record.name, record.levelno, record.levelname, record.exc_info = logger.name, logging.INFO, "INFO", None
-    record.msg, record.args = "a client has gone in the middle of its request", ()
+    record.msg, record.args = "a client disconnected during its request", ()
     return logger.isEnabledFor(logging.INFO)
 
 
 class _PlainFormatter(logging.Formatter):
-    """What the code or a package has a say in can't reach the operator's terminal as more than text."""
+    """Lines of text, without escape sequences that user code or a package could send to the operator's terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.exc_info and record.name.partition(".")[0] == "mcp":  # its message quotes what a client has sent
+        if record.exc_info and record.name.partition(".")[0] == "mcp":  # its message quotes the client
             bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
             raised, stack = _raised(record)
             return "\n  ".join([self.format(bare), f"{raised}, raised in", *stack])
@@ -52,8 +52,9 @@ class _PlainFormatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and what a record has as ``fields``; of an
-    exception its type and where it was raised, without its message, which may quote anything.
+    """One JSON object per line: time (UTC), level, logger, message, and the record's ``fields``.
+
+    An exception adds its type and where it was raised, but not its message, which may quote user code.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -70,7 +71,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _raised(record: logging.LogRecord) -> tuple[str, list[str]]:
-    """The type of the exception in *record*, and the way to where it was raised."""
+    """Return the type of the exception in *record*, and its stack."""
     type_, _, trace = record.exc_info or (None, None, None)
     frames = traceback.extract_tb(trace)
     return "" if type_ is None else type_.__name__, [
@@ -79,16 +80,14 @@ def _raised(record: logging.LogRecord) -> tuple[str, list[str]]:
 
 
 def configure_logging(settings: Settings, format_: Literal["text", "json"] = "text") -> None:
-    """Log from the level on that *settings* name, of libraries at most from ``warning`` on, and begin with what an
-    operator should know of the settings.
-    """
+    """Configure logging as *settings* say, and warn about settings that weaken isolation."""
     level: int = getattr(logging, settings.mcp.log_level.upper())
-    # Below "warning", libraries log what they carry: what tools have answered, and that is the user's.
+    # Below "warning", libraries log the content of messages, which belongs to the user.
     logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, level), force=True)
     logging.getLogger(__name__.partition(".")[0]).setLevel(level)
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_without_names)
-        handler.addFilter(_without_departures)
+        handler.addFilter(_without_ids)
+        handler.addFilter(_without_disconnects)
         if format_ == "json":
             handler.setFormatter(_JsonFormatter())
         else:

@@ -1,5 +1,7 @@
-"""Who owns which sandbox, for how long, and how many there may be."""
+"""The sandboxes of a server's clients: ownership, capacity, expiry."""
 
-from .registry import NEW, REFUSALS, STDIO, Caller, Lease, Sessions
+from .capacity import REFUSALS
+from .ownership import NEW, STDIO, Caller, Lease
+from .registry import Sessions
 
 __all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]

@@ -1,71 +1,79 @@
-"""How many sandboxes there may be, and who is next where there are as many."""
+"""How many sandboxes may exist, and who is next when they all do."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal, get_args
 
 import anyio
 
 from ..sandbox import AsyncSandbox
 
-__all__ = ["Open", "Place", "Room"]
+__all__ = ["REFUSALS", "Capacity", "OpenSandbox", "Refusal", "Slot"]
+
+Refusal = Literal["quota", "memory", "queue", "capacity"]
+"""Why a sandbox was refused: the principal's quota, the machine's memory, a full queue, or no slot in time."""
+
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 
-class Place:
-    """Room for one sandbox, held from before it is begun until nothing of it is left."""
+class Slot:
+    """The right to have one sandbox, held from before it is opened until nothing of it is left."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
         self.is_starting = False
-        """What the sandbox will take of the machine's memory can't be measured yet."""
+        """Whether the sandbox is starting, so that its memory can't be measured yet."""
 
-    def leave(self) -> None:
-        """Give it to whoever has waited the longest. To leave it twice is harmless."""
-        self._room.on_left(self)
+    def release(self) -> None:
+        """Pass the slot to the caller that has waited the longest. Releasing it again has no effect."""
+        self._capacity.on_release(self)
 
 
-class Open:
-    """A sandbox that is kept open until `closing` is set."""
+class OpenSandbox:
+    """A sandbox that stays open until `closing` is set."""
 
     def __init__(self, sandbox: AsyncSandbox) -> None:
         self.sandbox = sandbox
         self.closing = anyio.Event()
 
 
-class Room:
-    """*places* for sandboxes, whether they have an owner, are ready for one, or are only being begun. Where none is
-    free one waits in turn, for a place or for a sandbox that is ready.
+class Capacity:
+    """A number of slots for sandboxes: owned ones, those of the warm pool, and those that are starting or ending.
+
+    Callers wait in turn, for a slot or for a sandbox that is ready.
     """
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self._held: set[Place] = set()
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._held: set[Slot] = set()
         self._waiting: deque[_Waiter] = deque()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of callers that wait."""
         return len(self._waiting)
 
     @property
     def taken(self) -> int:
+        """Number of slots that are held."""
         return len(self._held)
 
     @property
     def starting(self) -> int:
-        """Places whose sandboxes have been begun and are not ready yet."""
-        return sum(place.is_starting for place in self._held)
+        """Number of slots whose sandboxes are starting."""
+        return sum(slot.is_starting for slot in self._held)
 
-    def take(self) -> Place | None:
-        """A place, or None where all are taken. Nobody waits while one is free."""
-        if len(self._held) >= self.places:
+    def acquire(self) -> Slot | None:
+        """Return a slot, or None if there is none. While a slot is free, nobody waits."""
+        if len(self._held) >= self.slots:
             return None
-        place = Place(self)
-        self._held.add(place)
-        return place
+        slot = Slot(self)
+        self._held.add(slot)
+        return slot
 
-    async def wait(self) -> Place | Open:
-        """A place, or a sandbox that is ready, when it is one's turn."""
+    async def wait(self) -> Slot | OpenSandbox:
+        """Wait in turn for a slot, or for a sandbox that is ready."""
         waiter = _Waiter()
         self._waiting.append(waiter)
         try:
@@ -73,33 +81,33 @@ class Room:
         except BaseException:
             if waiter.given is None:
                 self._waiting.remove(waiter)
-            elif isinstance(waiter.given, Place):
-                waiter.given.leave()
+            elif isinstance(waiter.given, Slot):
+                waiter.given.release()
             else:
                 waiter.given.closing.set()
             raise
         assert waiter.given is not None
         return waiter.given
 
-    def offer(self, opened: Open) -> bool:
-        """Give a sandbox to whoever has waited the longest; returns whether anybody does."""
+    def offer(self, opened: OpenSandbox) -> bool:
+        """Give a sandbox to the caller that has waited the longest. Return False if nobody waits."""
         if not self._waiting:
             return False
         self._waiting.popleft().serve(opened)
         return True
 
-    def on_left(self, place: Place) -> None:
-        """Take *place* back, and give it to whoever has waited the longest."""
-        self._held.discard(place)
-        if self._waiting and (free := self.take()) is not None:
+    def on_release(self, slot: Slot) -> None:
+        """Take *slot* back, and pass it on."""
+        self._held.discard(slot)
+        if self._waiting and (free := self.acquire()) is not None:
             self._waiting.popleft().serve(free)
 
 
 class _Waiter:
     def __init__(self) -> None:
         self.served = anyio.Event()
-        self.given: Place | Open | None = None
+        self.given: Slot | OpenSandbox | None = None
 
-    def serve(self, given: Place | Open) -> None:
+    def serve(self, given: Slot | OpenSandbox) -> None:
         self.given = given
         self.served.set()

@@ -1,4 +1,4 @@
-"""Sandboxes that are ready before anybody asks for them."""
+"""Sandboxes that are ready before a client asks for them."""
 
 from __future__ import annotations
 
@@ -9,48 +9,51 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from ..errors import AgentRunError
-from .capacity import Open, Room
+from .capacity import Capacity, OpenSandbox
 
 __all__ = ["WarmPool"]
 
 logger = logging.getLogger(__name__)
 
 DEMAND_SECONDS = 30.0
-"""How far back demand is looked at: as many as were taken in this time are kept ready, within the bounds."""
+"""The pool keeps as many sandboxes ready as were taken in this time, within its bounds."""
 
 REFILL_SECONDS = 1.0
-"""How long after one was taken another is begun: who has taken it is to have the machine for a first answer."""
+"""Delay before a sandbox that was taken is replaced, so that its first call has the machine for itself."""
 
 _RETRY_SECONDS = 5.0
 
 
 class WarmPool:
-    """Between *least* and *most* sandboxes in waiting, by demand; none where *least* is 0. Each is given out once,
-    and replaced behind that, as far as *room* has places that nobody waits for.
+    """Between *minimum* and *maximum* sandboxes that are ready, by demand; none if *minimum* is 0.
 
-    :param open_: opens one; returns None where there is no room for it.
+    A sandbox that is taken is replaced, unless callers wait for the capacity.
+
+    :param open_: opens a sandbox; returns None if there is no slot or memory.
     """
 
-    def __init__(self, open_: Callable[[], Awaitable[Open | None]], room: Room, least: int, most: int) -> None:
+    def __init__(
+        self, open_: Callable[[], Awaitable[OpenSandbox | None]], capacity: Capacity, minimum: int, maximum: int
+    ) -> None:
         self._open = open_
-        self._room = room
-        self._least = least
-        self._most = max(least, most) if least else 0
-        self._ready: deque[Open] = deque()
-        self._taken: deque[float] = deque()
-        self._wanted = anyio.Event()
+        self._capacity = capacity
+        self._minimum = minimum
+        self._maximum = max(minimum, maximum) if minimum else 0
+        self._ready: deque[OpenSandbox] = deque()
+        self._taken_at: deque[float] = deque()
+        self._changed = anyio.Event()
         self.hits = self.misses = 0
-        """How often a sandbox was asked for and there was one, or none."""
+        """How often a sandbox was requested and one was ready, or none was."""
 
     @property
     def size(self) -> int:
         return len(self._ready)
 
-    def take(self) -> Open | None:
-        """A sandbox that is ready, or None where there is none."""
-        self._taken.append(anyio.current_time())
+    def take(self) -> OpenSandbox | None:
+        """Return a sandbox that is ready, or None if there is none."""
+        self._taken_at.append(anyio.current_time())
         self.discard_lost()
-        self._wanted.set()
+        self._changed.set()
         if self._ready:
             self.hits += 1
             return self._ready.popleft()
@@ -58,34 +61,35 @@ class WarmPool:
         return None
 
     def discard_lost(self) -> None:
-        """Let go of sandboxes whose containers have been lost meanwhile, and have them replaced."""
+        """Close sandboxes that have lost their containers. They are replaced."""
         for opened in [opened for opened in self._ready if not opened.sandbox.is_ready]:
             self._ready.remove(opened)
             opened.closing.set()
-            self._wanted.set()
+            self._changed.set()
 
     async def keep(self) -> None:
         """Keep the pool filled, until cancelled."""
         while True:
-            self._wanted = anyio.Event()
+            self._changed = anyio.Event()
             while len(self._ready) > self._target():
                 self._ready.popleft().closing.set()
             if len(self._ready) < self._target():
-                if self._taken and (pause := self._taken[-1] + REFILL_SECONDS - anyio.current_time()) > 0:
+                if self._taken_at and (pause := self._taken_at[-1] + REFILL_SECONDS - anyio.current_time()) > 0:
                     await anyio.sleep(pause)
                 if not await self._add():
-                    await anyio.sleep(_RETRY_SECONDS)  # no room, or no engine: nothing tells when that changes
+                    await anyio.sleep(_RETRY_SECONDS)  # no event tells when there is capacity, or an engine
                 continue
             with anyio.move_on_after(DEMAND_SECONDS):
-                await self._wanted.wait()
+                await self._changed.wait()
 
     def _target(self) -> int:
         since = anyio.current_time() - DEMAND_SECONDS
-        while self._taken and self._taken[0] < since:
-            self._taken.popleft()
-        return min(self._most, max(self._least, len(self._taken)))
+        while self._taken_at and self._taken_at[0] < since:
+            self._taken_at.popleft()
+        return min(self._maximum, max(self._minimum, len(self._taken_at)))
 
     async def _add(self) -> bool:
+        """Add a sandbox. Return False if that failed."""
         try:
             opened = await self._open()
         except Exception:
@@ -95,7 +99,7 @@ class WarmPool:
             return False
         try:
             await opened.sandbox.ready()
-            if self._room.offer(opened):
+            if self._capacity.offer(opened):
                 return True
             await opened.sandbox.warm()
         except Exception as error:
@@ -106,6 +110,6 @@ class WarmPool:
         except BaseException:
             opened.closing.set()
             raise
-        if not self._room.offer(opened):
+        if not self._capacity.offer(opened):
             self._ready.append(opened)
         return True

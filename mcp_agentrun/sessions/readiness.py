@@ -1,4 +1,4 @@
-"""Whether the engine answers, for any number who ask."""
+"""Check whether the engine responds."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from ..errors import UnavailableError
 __all__ = ["Readiness"]
 
 FRESH_SECONDS = 1.0
-"""How long an answer holds."""
+"""How long a result is valid."""
 
 
 class Readiness:
-    """One question to the engine at a time: who asks meanwhile, and shortly after, shares its answer. An engine that
-    hangs holds up one thread, and not one for each who asks.
+    """Checks the engine once for all concurrent callers, so that an engine that hangs blocks only one thread.
 
-    :param ask: returns when the engine has answered.
+    :param ask: returns when the engine has responded.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
         self._ask = ask
-        self._question = _Question()
-        self._question.answered_at = float("-inf")
+        self._last = _Check()
+        self._last.ended_at = float("-inf")
 
     async def check(self, tasks: TaskGroup) -> None:
-        """Return when the engine has answered. To cancel this is not to cancel the question, which *tasks* ask.
+        """Return when the engine has responded. The check runs in *tasks*, so that a caller's cancellation does not end
+        it.
 
-        :raises UnavailableError: it has failed to.
+        :raises UnavailableError: the engine failed to respond.
         """
-        if anyio.current_time() - self._question.answered_at > FRESH_SECONDS:
-            self._question = _Question()
-            tasks.start_soon(self._put, self._question)
-        question = self._question
-        await question.answered.wait()
-        if question.problem is not None:
-            raise UnavailableError(str(question.problem)) from question.problem
+        if anyio.current_time() - self._last.ended_at > FRESH_SECONDS:
+            self._last = _Check()
+            tasks.start_soon(self._run, self._last)
+        check = self._last
+        await check.ended.wait()
+        if check.problem is not None:
+            raise UnavailableError(str(check.problem)) from check.problem
 
-    async def _put(self, question: _Question) -> None:
+    async def _run(self, check: _Check) -> None:
         try:
             await self._ask()
         except Exception as error:
-            question.problem = error
-        question.answered_at = anyio.current_time()
-        question.answered.set()
+            check.problem = error
+        check.ended_at = anyio.current_time()
+        check.ended.set()
 
 
-class _Question:
+class _Check:
     def __init__(self) -> None:
-        self.answered = anyio.Event()
-        self.answered_at = float("inf")
+        self.ended = anyio.Event()
+        self.ended_at = float("inf")
         self.problem: Exception | None = None

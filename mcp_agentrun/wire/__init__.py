@@ -1,3 +1,3 @@
-"""What server and runner say to each other: the frame codec and the messages. Standard library only, since the
+"""What server and runner send each other: frames, and the typed messages in them. Standard library only, since the
 runner's image has a copy.
 """

@@ -11,10 +11,11 @@ import os
 import stat
 import struct
 
+from mcp_agentrun.wire.messages import FileChange
+
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 WORKSPACE = b"/workspace"
 LISTED = 200
@@ -117,19 +118,19 @@ class Changes:
         """There are folders that are not watched."""
         self._seen = self._scan()
 
-    def take(self) -> tuple[list[list[Any]], int]:
-        """What has been created or changed since the last call: path, size and ``created`` or ``changed`` of each, and
-        how many more there are.
-        """
+    def take(self) -> tuple[tuple[FileChange, ...], int]:
+        """What has been created or changed since the last call, and how many more there are."""
         if not self._has_happened():
-            return [], 0
+            return (), 0
         before, self._seen = self._seen, self._scan()
-        found = [
-            [os.fsdecode(path), state[1], "changed" if path in before else "created"]
-            for path, state in sorted(self._seen.items())
-            if before.get(path) != state
-        ]
-        return found[:LISTED], max(0, len(found) - LISTED)
+        found = [path for path, state in sorted(self._seen.items()) if before.get(path) != state]
+        changes = (
+            FileChange(
+                path=os.fsdecode(path), size=self._seen[path][1], change="changed" if path in before else "created"
+            )
+            for path in found[:LISTED]
+        )
+        return tuple(changes), max(0, len(found) - LISTED)
 
     def forget(self) -> None:
         """Take all files as they are now: none of them has changed."""

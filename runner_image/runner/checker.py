@@ -11,13 +11,19 @@ import resource
 import select
 import socket
 
-from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire.messages import (
+    LONGEST_NAME,
+    MOST_IMPORTS,
+    MOST_REQUIREMENTS,
+    Check,
+    Finding,
+    MessageDecoder,
+    Started,
+    Verdict,
+    encode,
+)
 
 from . import linux
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
-if TYPE_CHECKING:
-    from typing import Any
 
 MEMORY = 192 << 20
 """Bytes that judging one input may take; an input that needs more is refused."""
@@ -34,8 +40,8 @@ def main(connection: socket.socket) -> None:
 
     from . import jupyter
 
-    connection.sendall(encode(Kind.READY))
-    decoder = FrameDecoder()
+    connection.sendall(encode(Started()))
+    decoder = MessageDecoder()
     prepared = False
     while True:
         # The policy takes longer to import than most code to judge, and the first code may need none of it.
@@ -46,47 +52,26 @@ def main(connection: socket.socket) -> None:
         if not data:
             return
         decoder.feed(data)
-        for _, payload in decoder:
-            request = decode_json(payload)
+        for request in decoder:
+            assert type(request) is Check
             linux.use_all_processors()
+            options = request.options
             try:
-                code, requirements = jupyter.as_python(request["code"])
-                verdict = check(code, **request["options"])
+                code, requirements = jupyter.as_python(request.code)
+                judged = check(code, options.profile, off=options.off, warn=options.warn, rules=options.rules)
             except MemoryError:
                 os._exit(1)
-            connection.sendall(
-                encode_json(
-                    Kind.CHECKED,
-                    allowed=verdict.allowed or verdict.is_syntax_error,  # Python itself reports those best
-                    findings=[] if verdict.is_syntax_error else verdict.findings,
-                    imports=verdict.imports,
-                    requirements=requirements,
-                )
+            # Python itself reports syntax errors best.
+            findings = () if judged.is_syntax_error else judged.findings
+            verdict = Verdict(
+                allowed=judged.allowed or judged.is_syntax_error,
+                findings=tuple(Finding(**finding._asdict()) for finding in findings),
+                imports=tuple(name for name in judged.imports if len(name) <= LONGEST_NAME)[:MOST_IMPORTS],
+                requirements=tuple(requirements)[:MOST_REQUIREMENTS],
             )
+            connection.sendall(encode(verdict))
 
 
 def start() -> tuple[int, socket.socket]:
     """Fork a checker from PID 1: see `linux.start_helper`."""
     return linux.start_helper(main)
-
-
-def is_verdict(fields: dict[str, Any]) -> bool:
-    """Whether *fields* are what a sound checker says: hostile code may have got the better of it."""
-    findings = fields.get("findings")
-    return (
-        isinstance(fields.get("allowed"), bool)
-        and isinstance(findings, list)
-        and all(_is_finding(finding) for finding in findings)  # pyright: ignore
-        and isinstance(imports := fields.get("imports"), list)
-        and all(isinstance(name, str) for name in imports)  # pyright: ignore[reportUnknownVariableType]
-        and isinstance(requirements := fields.get("requirements"), list)
-        and all(isinstance(each, str) for each in requirements)  # pyright: ignore[reportUnknownVariableType]
-    )
-
-
-def _is_finding(finding: object) -> bool:
-    match finding:
-        case [str(), int(), int(), str(), str()]:
-            return True
-        case _:
-            return False

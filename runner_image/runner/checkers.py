@@ -12,17 +12,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from mcp_agentrun.wire.codec import FrameError, Kind, decode_json, encode_json
+from mcp_agentrun.wire.codec import ProtocolError
+from mcp_agentrun.wire.messages import Check, Finding, Message, SafetyOptions, Started, Verdict
 
 from . import checker, linux
 from .events import Events
 from .sockets import Peer
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
-if TYPE_CHECKING:
-    from typing import Any
-
-    Verdict = dict[str, Any]
 
 CHECK_SECONDS = 2.0
 """Most processor time that a check may take, before its checker is killed and the code refused."""
@@ -81,7 +76,7 @@ class Checkers:
     def __init__(self, events: Events, on_death: Callable[[], bool]) -> None:
         self._events = events
         self._on_death = on_death
-        self._options: dict[str, Any] = {}
+        self._options: SafetyOptions | None = None
         self._current: _Checker | None = None
         self._spare: _Checker | None = None
         self._check: _Check | None = None
@@ -92,8 +87,8 @@ class Checkers:
         """Start the first checker, so that it is there when the first code comes."""
         self._current = self._start()
 
-    def configure(self, options: dict[str, Any]) -> None:
-        """Judge by these keyword arguments of `mcp_agentrun.safety.check`."""
+    def configure(self, options: SafetyOptions) -> None:
+        """Judge by these *options*."""
         self._options = options
 
     @property
@@ -106,7 +101,7 @@ class Checkers:
         return {each.pid for each in (self._current, self._spare) if each is not None}
 
     def check(self, code: str, on_verdict: Callable[[Verdict], None]) -> None:
-        """Judge *code*; *on_verdict* is given the fields of `Kind.CHECKED`."""
+        """Judge *code*; *on_verdict* is given what the checker says of it."""
         self._check = _Check(code, on_verdict)
         self.step()
 
@@ -132,7 +127,8 @@ class Checkers:
                 check.begin(current.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(current.pid, signal.SIGCONT)  # user code can have stopped it
-            self._send(current, encode_json(Kind.CHECK, code=check.code, options=self._options))
+            assert self._options is not None
+            self._send(current, Check(code=check.code, options=self._options))
         if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
             self._spare = self._start()
 
@@ -167,35 +163,37 @@ class Checkers:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return None
         new = _Checker(pid, Peer(connection, limit=_LIMIT))
-        self._events.watch(new.peer, lambda: self._on_frames(new))
+        self._events.watch(new.peer, lambda: self._on_messages(new))
         return new
 
-    def _send(self, to: _Checker, frame: bytes) -> None:
-        to.peer.send(frame)
+    def _send(self, to: _Checker, message: Message) -> None:
+        to.peer.send(message)
         if to.peer.has_unsent:
             self._events.watch(to.peer, lambda: self._on_writable(to), write=True)
 
     def _on_writable(self, to: _Checker) -> None:
         to.peer.flush()
         if not to.peer.has_unsent:
-            self._events.watch(to.peer, lambda: self._on_frames(to))
+            self._events.watch(to.peer, lambda: self._on_messages(to))
 
-    def _on_frames(self, sender: _Checker) -> None:
+    def _on_messages(self, sender: _Checker) -> None:
         try:
-            for kind, payload in sender.peer.receive():
-                if kind is Kind.READY:
+            for message in sender.peer.receive():
+                if isinstance(message, Started):
                     sender.is_ready = True
                     if self._check is not None and self._check.asked and sender is self._current:
                         self._check.begin(sender.pid)
-                elif kind is Kind.CHECKED and self._check is not None and self._check.asked and sender is self._current:
-                    fields = decode_json(payload)
-                    if not checker.is_verdict(fields):
-                        raise FrameError("malformed verdict")
+                elif (
+                    isinstance(message, Verdict)
+                    and self._check is not None
+                    and self._check.asked
+                    and sender is self._current
+                ):
                     self._wants_spare = True
-                    self._decide(self._check, fields)
+                    self._decide(self._check, message)
                 else:
-                    raise FrameError("out of turn")
-        except FrameError:
+                    raise ProtocolError("out of turn")
+        except ProtocolError:
             self._end(sender)
         if sender.peer.closed:
             self._end(sender)
@@ -230,4 +228,5 @@ class Checkers:
 
 
 def _refusal(reason: str, remedy: str) -> Verdict:
-    return {"allowed": False, "findings": [["checker", 0, 0, reason, remedy]], "imports": [], "requirements": []}
+    finding = Finding(rule="checker", line=0, column=0, reason=reason, remedy=remedy)
+    return Verdict(allowed=False, findings=(finding,), imports=(), requirements=())

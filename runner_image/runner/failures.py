@@ -13,7 +13,7 @@ import sys
 import traceback
 import types
 
-from mcp_agentrun.wire.reports import MOST_CAUSES, PIDS, WRITABLE
+from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
 from . import linux
 from .silence import silence

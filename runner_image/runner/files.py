@@ -12,19 +12,16 @@ import os
 import stat
 from collections.abc import Callable, Generator, Sequence
 
-from mcp_agentrun.wire.codec import FrameError, Kind, decode_json, encode
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
+from mcp_agentrun.wire.messages import PART_LIMIT
 
 from .changes import DEPTH, OPEN_FOLDER, PARTIAL, PATH_LENGTH, WORKSPACE, Changes, Scan, file_state
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
-    from typing import Any
-
     from .linux import Memory
     from .sockets import HostStream
-
-KINDS = frozenset((Kind.READ, Kind.LIST, Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END, Kind.REMOVE))
-"""Requests that `Files` answers."""
 
 MEMORY_FULL = 0.95
 """Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
@@ -32,7 +29,6 @@ MEMORY_FULL = 0.95
 _LISTED = 500
 """Files in one answer: they fit into a frame, whatever their names."""
 
-_PART = 1 << 20
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -70,42 +66,43 @@ class Files:
         self._memory = memory
         self._upload: Upload | None = None
 
-    def handle(self, kind: Kind, payload: bytes) -> None:
-        """Answer one request of `KINDS`.
+    def handle(self, request: messages.Message) -> None:
+        """Answer one *request*.
 
-        :raises FrameError: it is malformed or out of turn.
+        :raises ProtocolError: it is not about files, or out of turn.
         """
-        if kind is Kind.WRITE_DATA:
-            self._answer_writing(lambda: self._write(payload))
-            return
-        fields = decode_json(payload)
-        if kind is Kind.WRITE:
-            self._answer_writing(lambda: self._begin(fields["path"]))
-        elif kind is Kind.WRITE_END:
-            self._answer_writing(lambda: self._end(keep=bool(fields["keep"])))
-        elif kind is Kind.READ:
-            about, data = read(fields["path"], fields["offset"], fields["length"])
-            self._host.send_json(Kind.FILE, **about)
-            if data:
-                self._host.send(encode(Kind.FILE_DATA, data))
-        elif kind is Kind.LIST:
-            self._host.send_json(Kind.FILES, **list_files(fields["folder"], fields["after"]))
-        else:
-            self._host.send_json(Kind.REMOVED, error=self._remove(fields["path"]))
+        match request:
+            case messages.WriteData(data=data):
+                self._answer_writing(lambda: self._write(data))
+            case messages.WriteFile(path=path):
+                self._answer_writing(lambda: self._begin(path))
+            case messages.WriteEnd(keep=keep):
+                self._answer_writing(lambda: self._end(keep=keep))
+            case messages.ReadFile():
+                part, data = read(request.path, request.offset, request.length)
+                self._host.send(part)
+                if data:
+                    self._host.send(messages.FileData(data=data))
+            case messages.ListFiles():
+                self._host.send(list_files(request.folder, request.after))
+            case messages.RemoveFile():
+                self._host.send(messages.Removed(error=self._remove(request.path)))
+            case _:
+                raise ProtocolError(f"unexpected {type(request).__name__} message")
 
     def _answer_writing(self, step: Callable[[], int]) -> None:
         """Carry out a *step* of writing a file. Where one fails, nothing of the file stays."""
         try:
-            self._host.send_json(Kind.WRITTEN, error=None, changed=step())
+            self._host.send(messages.Written(changed=step()))
         except (OSError, RefusedError) as error:
             upload, self._upload = self._upload, None
             if upload is not None:
                 upload.abandon()
-            self._host.send_json(Kind.WRITTEN, error=_reason(error), changed=0)
+            self._host.send(messages.Written(error=_reason(error)))
 
     def _begin(self, path: str) -> int:
         if self._upload is not None:
-            raise FrameError("a file is being written already")
+            raise ProtocolError("a file is being written already")
         self._upload = Upload(path)
         return 0
 
@@ -129,7 +126,7 @@ class Files:
     @property
     def _current(self) -> Upload:
         if self._upload is None:
-            raise FrameError("no file is being written")
+            raise ProtocolError("no file is being written")
         return self._upload
 
     def _remove(self, path: str) -> str | None:
@@ -218,7 +215,7 @@ class Upload:
         self._file = self._folder = -1
 
 
-def read(path: str, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
+def read(path: str, offset: int, length: int) -> tuple[messages.FilePart, bytes]:
     """A part of a file, and what the file is; or the ``error``."""
     try:
         with _parent(path) as (folder, name):
@@ -230,28 +227,30 @@ def read(path: str, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
             _require_file(state)
             if state.st_blocks * 512 < state.st_size and state.st_dev == os.stat(WORKSPACE).st_dev:
                 raise RefusedError("sparse")
-            data = os.pread(descriptor, min(max(length, 0), _PART), max(offset, 0))
+            data = os.pread(descriptor, min(length, PART_LIMIT), offset)
         finally:
             os.close(descriptor)
     except (OSError, RefusedError) as error:
-        return {"error": _reason(error)}, b""
-    return {"size": state.st_size, "stamp": f"{state.st_ino}-{state.st_mtime_ns}", "length": len(data)}, data
+        return messages.FilePart(error=_reason(error)), b""
+    stamp = f"{state.st_ino}-{state.st_mtime_ns}"
+    return messages.FilePart(size=state.st_size, stamp=stamp, length=len(data)), data
 
 
-def list_files(folder: str, after: str) -> dict[str, Any]:
-    """The files below *folder*, empty for the workspace: path, size and time of the last change in nanoseconds of the
-    first ones behind the path *after*; how many ``more`` there are; and whether it ``is_cut``, having too many files.
-    """
+def list_files(folder: str, after: str) -> messages.FileList:
+    """The first files below *folder*, empty for the workspace, whose paths come after *after*."""
     try:
         parts = _split(folder) if folder else []
         prefix = b"".join(part + b"/" for part in parts)
         scan = Scan(_walk(parts), prefix)
     except (OSError, RefusedError) as error:
-        return {"error": _reason(error)}
+        return messages.FileList(error=_reason(error))
     first = os.fsencode(after)
     paths = sorted(path for path in scan.files if path > first)
-    files = [[os.fsdecode(path), *scan.files[path][1:]] for path in paths[:_LISTED]]
-    return {"files": files, "more": len(paths) - len(files), "is_cut": scan.is_cut}
+    files = tuple(
+        messages.FileEntry(path=os.fsdecode(path), size=scan.files[path][1], changed=scan.files[path][2])
+        for path in paths[:_LISTED]
+    )
+    return messages.FileList(files=files, more=len(paths) - len(files), is_cut=scan.is_cut)
 
 
 def _split(path: str) -> list[bytes]:

@@ -15,26 +15,25 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import Pins, requirement_line, validated
-from mcp_agentrun.wire.codec import FrameError, Kind, encode_json
+from mcp_agentrun.wire import messages
 from runner import lanes
 from runner.lanes import Lane, Workplace, measure
 from runner.publish import Publisher
 from runner.resolution import NO_WHEEL, UNSOLVED, InstallError, NoWheelError, RefusedError, Resolution, Resolver
 
-__all__ = ["FULL", "IMAGE_METADATA", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter", "checked_id"]
+__all__ = ["FULL", "IMAGE_METADATA", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter"]
 
 PYTHON = "/opt/venv/bin/python"
 UV = "/usr/local/bin/uv"
 IMAGE_METADATA = "/tmp/image"
 """A copy of the metadata of the distributions that the image has."""
 
-_ID = re.compile(r"[0-9a-f]{32}")
 _ERROR_KEPT = 2000
 _MODULES_KEPT = 100
 _NO_SPACE = "(os error 28)"
@@ -54,7 +53,7 @@ class Host(Protocol):
     meter: Meter
     certificates: str
     """File with the certificates to trust; empty for the system's."""
-    options: dict[str, Any]
+    limits: messages.Limits
     image: Pins
     """What the image has."""
     image_metadata: frozenset[str]
@@ -62,9 +61,9 @@ class Host(Protocol):
     image_needs: Mapping[str, Sequence[Requirement]]
     """What each of that needs."""
 
-    def send(self, frame: bytes) -> None: ...
+    def send(self, message: messages.Message) -> None: ...
 
-    def environment(self, sources: dict[str, Any]) -> dict[str, str]: ...
+    def environment(self, sources: messages.Sources) -> dict[str, str]: ...
 
     def resolution(self, asked: str) -> Resolution | None: ...
 
@@ -76,50 +75,51 @@ class Host(Protocol):
 class Installation:
     """One request of the server's to install something for a sandbox, carried out in a thread of its own."""
 
-    def __init__(self, installer: Host, fields: dict[str, Any]) -> None:
-        self.request = int(fields["request"])
-        self.sandbox = checked_id(fields["sandbox"])
+    def __init__(self, installer: Host, asked: messages.Install) -> None:
+        self.request = asked.request
+        self.sandbox = asked.sandbox
         self._installer = installer
-        self._requirements: list[str] = fields["requirements"]
-        self._constraints: list[str] = fields["constraints"]
-        self._before = validated(fields["before"])
-        self._sources: dict[str, Any] = fields["sources"]
-        self._is_open = bool(fields["is_open"]) and " @ " not in "".join(self._requirements)
-        self._approvals: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._requirements = asked.requirements
+        self._constraints = asked.constraints
+        self._before = validated(asked.before)
+        self._sources = asked.sources
+        self._is_open = asked.is_open and " @ " not in "".join(self._requirements)
+        self._approvals: queue.SimpleQueue[messages.Approved] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped_by: InstallError | None = None
         self._told = 0
 
-    def approve(self, fields: dict[str, Any]) -> None:
-        self._approvals.put(fields)
+    def approve(self, answer: messages.Approved) -> None:
+        self._approvals.put(answer)
 
     def cancel(self) -> None:
         self._cancelled.set()
-        self._approvals.put({"refusal": "The installation was cancelled.", "hashes": {}})
+        refusal = "The installation was cancelled."
+        self._approvals.put(messages.Approved(request=self.request, refusal=refusal, hashes={}))
         process = self._process
         if process is not None:
             process.kill()
 
-    def carry_out(self) -> dict[str, Any]:
-        """Install; returns fields of the answer.
+    def carry_out(self) -> messages.InstallDone:
+        """Install; returns the answer.
 
         :raises InstallError: it can't be done.
         """
         try:
             return self._in_lane(lanes.ORDINARY, self._sources)
         except NoWheelError:
-            if not self._installer.options["build"]:
+            if not self._installer.limits.build:
                 raise
         # Code of packages may run now, and must not find credentials.
-        urls = [self._sources["index_url"] or "", *self._sources["extra_index_urls"]]
-        with lanes.relayed(urls, self._sources["proxies"], self._installer.certificates) as relayed:
-            proxies = {name: _without_credentials(url) for name, url in self._sources["proxies"].items()}
+        urls = [self._sources.index_url or "", *self._sources.extra_index_urls]
+        with lanes.relayed(urls, self._sources.proxies, self._installer.certificates) as relayed:
+            proxies = {name: _without_credentials(url) for name, url in self._sources.proxies.items()}
             proxies["NO_PROXY"] = ",".join(filter(None, (proxies.get("NO_PROXY"), "127.0.0.1")))
-            sources = {"index_url": relayed[0], "extra_index_urls": relayed[1:], "proxies": proxies}
+            sources = messages.Sources(index_url=relayed[0], extra_index_urls=tuple(relayed[1:]), proxies=proxies)
             return self._in_lane((lanes.BUILDER,), sources)
 
-    def _in_lane(self, candidates: Sequence[Lane], sources: dict[str, Any]) -> dict[str, Any]:
+    def _in_lane(self, candidates: Sequence[Lane], sources: messages.Sources) -> messages.InstallDone:
         with lanes.acquired(candidates, self._cancelled.is_set) as lane:
             if lane is None:
                 raise InstallError("The installation was cancelled.")
@@ -136,7 +136,7 @@ class Installation:
                     if lane.is_builder:
                         lanes.remove(lane, lane.cache)
 
-    def _carry_out(self, call: Call) -> dict[str, Any]:
+    def _carry_out(self, call: Call) -> messages.InstallDone:
         installer = self._installer
         asked = self._digest(call)
         known = None if call.lane.is_builder else installer.resolution(asked)
@@ -147,8 +147,7 @@ class Installation:
         resolution = known or fetched or self._resolver(call).resolve()
         pins, image = resolution.pins, installer.image
         missing = {name: version for name, version in pins.items() if image.get(name) != version}
-        satisfied = sorted(item for item in pins.items() if item[0] not in missing)
-        answer: dict[str, Any] = {"satisfied": satisfied, "notes": resolution.notes}
+        folder, replaced, modules = "", (), {}
         if missing:
             hashes = self._approval(missing)
             if fetched is None:
@@ -160,14 +159,22 @@ class Installation:
                 used = call.lane.used / name
                 used.touch()
                 os.utime(used, (now := time.time(), now))  # finer than the kernel's own time
-            answer["folder"] = installer.publish(publisher, self.sandbox)
-            answer["packages"] = sorted(missing.items())
-            answer["replaced"] = replaced = sorted(image.keys() & missing.keys())
+            folder = installer.publish(publisher, self.sandbox)
+            replaced = tuple(sorted(image.keys() & missing.keys()))
             changed = [name for name, version in self._before.items() if missing.get(name, version) != version]
-            answer["modules"] = {name: publisher.modules_of(name)[:_MODULES_KEPT] for name in (*changed, *replaced)}
+            modules = {name: tuple(publisher.modules_of(name))[:_MODULES_KEPT] for name in (*changed, *replaced)}
         if not call.lane.is_builder:
             installer.remember(asked, resolution)
-        return answer
+        return messages.InstallDone(
+            request=self.request,
+            sandbox=self.sandbox,
+            folder=folder,
+            packages=tuple(sorted(missing.items())),
+            satisfied=tuple(sorted(item for item in pins.items() if item[0] not in missing)),
+            replaced=replaced,
+            modules=modules,
+            notes=tuple(resolution.notes),
+        )
 
     def _digest(self, call: Call) -> str:
         """Of everything on which the result of resolving depends."""
@@ -208,18 +215,18 @@ class Installation:
         call.program("/bin/rm", "-rf", str(site))
         return None
 
-    def _approval(self, pins: Pins) -> dict[str, list[str]]:
+    def _approval(self, pins: Pins) -> Mapping[str, Sequence[str]]:
         """Ask the server whether *pins* may be fetched; returns the hashes that their files must have.
 
         :raises InstallError: they may not.
         """
-        self._installer.send(encode_json(Kind.RESOLVED, request=self.request, pins=pins))
+        self._installer.send(messages.Resolved(request=self.request, pins=pins))
         answer = self._approvals.get()
-        if answer["refusal"] is not None:
-            raise InstallError(answer["refusal"])
-        return answer["hashes"]
+        if answer.refusal is not None:
+            raise InstallError(answer.refusal)
+        return answer.hashes
 
-    def _fetch(self, call: Call, pins: Pins, hashes: dict[str, list[str]], *, is_known: bool) -> None:
+    def _fetch(self, call: Call, pins: Pins, hashes: Mapping[str, Sequence[str]], *, is_known: bool) -> None:
         self.progress("downloading and installing " + ", ".join(f"{name} {pins[name]}" for name in sorted(pins))[:300])
         lines = [requirement_line(*pin) for pin in pins.items()]
         hashed = [" ".join((line, *(f"--hash={each}" for each in hashes.get(line, ())))) for line in lines]
@@ -238,11 +245,11 @@ class Installation:
 
     def _check_size(self, size: int, entries: int) -> None:
         """:raises InstallError: they take more than they may."""
-        options = self._installer.options
-        if size > options["size"]:
-            raise InstallError(f"The packages take more than {_mib(options['size'])}, this server's limit.")
-        if entries > options["files"]:
-            raise InstallError(f"The packages have more than {options['files']} files, this server's limit.")
+        limits = self._installer.limits
+        if size > limits.size:
+            raise InstallError(f"The packages take more than {_mib(limits.size)}, this server's limit.")
+        if entries > limits.files:
+            raise InstallError(f"The packages have more than {limits.files} files, this server's limit.")
 
     def watch(self, written: Iterable[str]) -> bool:
         """Report how much has been downloaded; false where that, or what uv has *written*, exceeds a limit, or this is
@@ -264,7 +271,7 @@ class Installation:
 
         :raises InstallError: they are too many.
         """
-        limit = self._installer.options["download"]
+        limit = self._installer.limits.download
         received = self._installer.meter.received(self)
         if received > limit:
             raise InstallError(f"The download is larger than {_mib(limit)}, this server's limit.")
@@ -277,14 +284,13 @@ class Installation:
 
     def judge(self, exit_: lanes.Exit) -> None:
         """:raises InstallError: uv has not done what it should."""
-        options = self._installer.options
         if self._cancelled.is_set():
             raise InstallError("The installation was cancelled.")
         if self._stopped_by is not None:
             raise self._stopped_by
         self._check_download()
         if exit_.status == -signal.SIGXFSZ:
-            raise InstallError(f"It has a file of more than {_mib(options['size'])}, this server's limit.")
+            raise InstallError(f"It has a file of more than {_mib(self._installer.limits.size)}, this server's limit.")
         if exit_.status == -signal.SIGKILL:
             raise InstallError("The installer ran out of memory.")
         if exit_.status != 0:
@@ -295,16 +301,16 @@ class Installation:
         """uv's explanation, and what it can't know: what is behind it here, and who can do something about it."""
         if _NO_SPACE in text:
             return FULL
-        limit = self._installer.options["exclude_newer"]
+        limit = self._installer.limits.exclude_newer
         if limit and "no version" in text:
             age = f"newer than {limit}" if limit[:4].isdigit() else f"younger than {limit}"
             text += f" This server ignores releases {age}."
-        if not self._installer.options["build"] and NO_WHEEL.search(text):
+        if not self._installer.limits.build and NO_WHEEL.search(text):
             text += _ONLY_WHEELS
         return text
 
     def progress(self, text: str) -> None:
-        self._installer.send(encode_json(Kind.INSTALL_PROGRESS, request=self.request, text=text))
+        self._installer.send(messages.InstallProgress(request=self.request, text=text))
 
 
 class Call:
@@ -425,10 +431,3 @@ def _received() -> int:
 
 def _mib(size: int) -> str:
     return f"{size / (1 << 20):.4g} MiB"
-
-
-def checked_id(sandbox: str) -> str:
-    """:raises FrameError: *sandbox* is not the id of one."""
-    if not _ID.fullmatch(sandbox):
-        raise FrameError("malformed sandbox id")
-    return sandbox

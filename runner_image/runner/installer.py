@@ -13,7 +13,6 @@ import contextlib
 import errno
 import importlib.metadata
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -22,15 +21,16 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
-from mcp_agentrun.wire.codec import VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
 from runner import lanes
-from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter, checked_id
+from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
 from runner.linux import become, set_dumpable
 from runner.publish import Publisher, PublishError
@@ -45,7 +45,6 @@ YOUNG_SECONDS = 600.0
 """A folder that nobody seems to own is left alone for so long: its owner may just be being replaced."""
 
 _CERTIFICATES = "/tmp/ca-bundle.pem"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 RESOLUTION_SECONDS = 600.0
@@ -72,22 +71,19 @@ class Installer:
         self._find_links = ""
         self.meter = Meter()
         self.certificates = ""
-        self.options: dict[str, Any] = {}
+        self.limits: messages.Limits
         self.image: Pins = {}
         self.image_metadata: frozenset[str] = frozenset()
         self.image_needs: Mapping[str, Sequence[Requirement]] = {}
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._watch, daemon=True).start()
-        decoder = FrameDecoder()
+        decoder = messages.MessageDecoder()
         while data := os.read(0, 1 << 16):
             self._heard = time.monotonic()
             decoder.feed(data)
-            for kind, payload in decoder:
-                try:
-                    self._on_frame(kind, decode_json(payload) if payload else {})
-                except (KeyError, TypeError, AttributeError) as error:
-                    raise FrameError(f"a malformed {kind.name} frame ({type(error).__name__})") from None
+            for message in decoder:
+                self._on_message(message)
         os._exit(0)
 
     def _watch(self) -> None:
@@ -102,46 +98,46 @@ class Installer:
         self._kept.add(folder)
         _date_forward(folder)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, message: messages.Message) -> None:
+        frame = messages.encode(message)
         with self._writing:
             view = memoryview(frame)
             while view:
                 view = view[os.write(1, view) :]
 
-    def _on_frame(self, kind: Kind, fields: dict[str, Any]) -> None:
-        if kind is Kind.PING:
-            self.send(encode(Kind.PONG))
-        elif kind is Kind.HELLO:
-            self._start(fields)
-            self.send(encode_json(Kind.READY, held=[folder.name for folder in self._kept]))
-        elif kind is Kind.INSTALL:
-            installation = Installation(self, fields)
-            self._requests[installation.request] = installation
-            threading.Thread(target=self._install, args=(installation,)).start()
-        elif kind is Kind.APPROVED or kind is Kind.INSTALL_CANCEL:
-            installation = self._requests.get(fields["request"])  # None: it has just been answered
-            if installation is not None:
-                installation.approve(fields) if kind is Kind.APPROVED else installation.cancel()
-        elif kind is Kind.FORGET:
-            threading.Thread(target=self._forget, args=(fields["request"], _folder_of(fields["sandbox"]))).start()
-        elif kind is Kind.CACHE:
-            threading.Thread(target=self._show_cache, args=(fields["request"], bool(fields["clear"]))).start()
-        elif kind is Kind.WHEELS:
-            self._open_wheelhouse(fields["request"], fields["digest"])
-        elif kind is Kind.WHEEL:
-            self._add_wheel(fields["request"], fields["name"], fields["data"])
-        else:
-            raise FrameError(f"an unexpected {kind.name} frame")
+    def _on_message(self, message: messages.Message) -> None:
+        match message:
+            case messages.Ping():
+                self.send(messages.Pong())
+            case messages.InstallerHello():
+                self._start(message)
+                self.send(messages.InstallerReady(held=tuple(folder.name for folder in self._kept)))
+            case messages.Install():
+                installation = Installation(self, message)
+                self._requests[installation.request] = installation
+                threading.Thread(target=self._install, args=(installation,)).start()
+            case messages.Approved() | messages.InstallCancel():
+                installation = self._requests.get(message.request)  # None: it has just been answered
+                if installation is not None:
+                    installation.approve(message) if type(message) is messages.Approved else installation.cancel()
+            case messages.Forget():
+                threading.Thread(target=self._forget, args=(message.request, _folder_of(message.sandbox))).start()
+            case messages.DescribeCache():
+                threading.Thread(target=self._describe_cache, args=(message.request, message.clear)).start()
+            case messages.OpenWheelhouse():
+                self._open_wheelhouse(message.request, message.digest)
+            case messages.Wheel():
+                self._add_wheel(message)
+            case _:
+                raise ProtocolError(f"unexpected {type(message).__name__} message")
 
-    def _start(self, fields: dict[str, Any]) -> None:
-        if fields["version"] != VERSION:
-            raise FrameError(f"the server speaks version {fields['version']}, this image {VERSION}")
+    def _start(self, hello: messages.InstallerHello) -> None:
         os.umask(0o022)
         _furnish()
-        if fields["ca_bundle"]:
+        if hello.ca_bundle:
             self.certificates = _CERTIFICATES
-            Path(_CERTIFICATES).write_text(fields["ca_bundle"])
-        self.options = fields["options"]
+            Path(_CERTIFICATES).write_text(hello.ca_bundle)
+        self.limits = hello.limits
         site_packages = subprocess.check_output([PYTHON, "-Ic", "import sys; print(sys.path[-1])"], text=True).strip()
         found = {item.metadata["Name"]: item for item in importlib.metadata.distributions(path=[site_packages])}
         self.image = validated({name: item.version for name, item in found.items()})
@@ -151,46 +147,36 @@ class Installer:
             copy.mkdir(parents=True)
             shutil.copyfile(path, copy / path.name)
         self.image_metadata = frozenset(os.listdir(IMAGE_METADATA))
-        for folder in map(_folder_of, fields["served"]):
+        for folder in map(_folder_of, hello.served):
             if folder.is_dir():
                 self._keep(folder)
-        _clear_out(SANDBOXES, {*fields["living"], *fields["served"]})
+        _clear_out(SANDBOXES, {*hello.living, *hello.served})
         _clear_out(STAGING, set())
 
-    def environment(self, sources: dict[str, Any]) -> dict[str, str]:
+    def environment(self, sources: messages.Sources) -> dict[str, str]:
         """What uv finds in its environment: where packages come from, with credentials, for one call only."""
         given = {
-            "UV_DEFAULT_INDEX": sources["index_url"],
-            "UV_INDEX": " ".join(sources["extra_index_urls"]),
+            "UV_DEFAULT_INDEX": sources.index_url,
+            "UV_INDEX": " ".join(sources.extra_index_urls),
             "UV_FIND_LINKS": self._find_links,
-            "UV_OFFLINE": "1" if self.options["offline"] else "",
-            "UV_EXCLUDE_NEWER": self.options["exclude_newer"],
+            "UV_OFFLINE": "1" if self.limits.offline else "",
+            "UV_EXCLUDE_NEWER": self.limits.exclude_newer,
             "SSL_CERT_FILE": self.certificates,
-            **sources["proxies"],
+            **sources.proxies,
         }
         return {name: value for name, value in given.items() if value}
 
     # -- installations
 
     def _install(self, installation: Installation) -> None:
-        answer: dict[str, Any] = {"folder": "", "error": None, "modules": {}}
-        answer |= {name: [] for name in ("packages", "satisfied", "replaced", "notes")}
         try:
-            answer |= installation.carry_out()
-        except InstallError as error:
-            answer["error"] = str(error)
-        except PublishError as error:
-            answer["error"] = f"A package can't be installed, because {error}."
-        except PinError as error:
-            answer["error"] = f"What the resolver found is {error}."
-        except OSError as error:
-            is_full = error.errno == errno.ENOSPC
-            answer["error"] = FULL if is_full else f"The package volume failed: {error.strerror}."
+            done = installation.carry_out()
         except Exception as error:  # whoever waits for the answer gets one
-            answer["error"] = f"The installer failed ({type(error).__name__}). Call again."
+            done = messages.InstallDone(
+                request=installation.request, sandbox=installation.sandbox, error=_explained(error)
+            )
         del self._requests[installation.request]
-        number, sandbox = installation.request, installation.sandbox
-        self.send(encode_json(Kind.INSTALL_DONE, request=number, sandbox=sandbox, **answer))
+        self.send(done)
         self._trim()
 
     def resolution(self, asked: str) -> Resolution | None:
@@ -221,11 +207,11 @@ class Installer:
     def _forget(self, request: int, folder: Path) -> None:
         self._kept.discard(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        self.send(encode_json(Kind.FORGOTTEN, request=request, sandbox=folder.name))
+        self.send(messages.Forgotten(request=request, sandbox=folder.name))
 
     # -- the cache
 
-    def _show_cache(self, request: int, clear: bool) -> None:
+    def _describe_cache(self, request: int, clear: bool) -> None:
         busy: list[str] = []
         if clear:
             with self._remembering:
@@ -243,7 +229,8 @@ class Installer:
         for last, path, _ in _used():
             used[path.name] = last
         size, _ = measure(*(lane.cache for lane in lanes.ALL), WHEELHOUSES)
-        self.send(encode_json(Kind.CACHED, request=request, size=size, packages=sorted(used.items()), busy=len(busy)))
+        packages = tuple(sorted(used.items()))
+        self.send(messages.Cache(request=request, size=size, packages=packages, busy=len(busy)))
 
     def _clear(self, lane: Lane) -> None:
         """:raises OSError: the volume failed, or the lane is in use."""
@@ -261,12 +248,12 @@ class Installer:
         with self._trimming, contextlib.suppress(OSError):
             size, _ = measure(*(lane.cache for lane in lanes.ALL))
             for _, path, lane in _used():
-                if size <= self.options["cache_size"]:
+                if size <= self.limits.cache_size:
                     return
                 before, _ = measure(lane.cache)
                 if self._clean(lane, path):
                     size += measure(lane.cache)[0] - before
-            if size > self.options["cache_size"]:
+            if size > self.limits.cache_size:
                 for lane in lanes.ALL:
                     self._clean(lane)
 
@@ -287,8 +274,6 @@ class Installer:
     # -- the wheelhouse
 
     def _open_wheelhouse(self, request: int, digest: str) -> None:
-        if not _DIGEST.fullmatch(digest):
-            raise FrameError("malformed digest")
         folder = WHEELHOUSES / digest
         self._find_links = str(folder)
         if not folder.exists():
@@ -296,17 +281,17 @@ class Installer:
             self._upload.mkdir()
             self._keep(self._upload)
         self._keep(folder)
-        self.send(encode_json(Kind.WHEELS, request=request, wanted=self._upload is not None))
+        self.send(messages.Wheelhouse(request=request, wanted=self._upload is not None))
 
-    def _add_wheel(self, request: int, name: str, data: str) -> None:
+    def _add_wheel(self, part: messages.Wheel) -> None:
         upload = self._upload
         if upload is None:
-            raise FrameError("a wheel without a wheelhouse")
-        if name:
-            if not FILE_NAME.fullmatch(name):
-                raise FrameError("malformed wheel name")
-            with (upload / name).open("ab") as file:
-                file.write(base64.b64decode(data))
+            raise ProtocolError("a wheel without a wheelhouse")
+        if part.name:
+            if not FILE_NAME.fullmatch(part.name):
+                raise ProtocolError("malformed wheel name")
+            with (upload / part.name).open("ab") as file:
+                file.write(base64.b64decode(part.data))
             return
         self._upload = None
         self._kept.discard(upload)
@@ -314,7 +299,24 @@ class Installer:
             upload.rename(self._find_links)
         except OSError:  # another installer has been quicker
             shutil.rmtree(upload, ignore_errors=True)
-        self.send(encode_json(Kind.WHEELS, request=request, wanted=False))
+        self.send(messages.Wheelhouse(request=part.request, wanted=False))
+
+
+def _explained(error: Exception) -> str:
+    """What the server is told of *error*, which has ended an installation."""
+    match error:
+        case InstallError():
+            return str(error)
+        case PublishError():
+            return f"A package can't be installed, because {error}."
+        case PinError():
+            return f"What the resolver found is {error}."
+        case OSError(errno=errno.ENOSPC):
+            return FULL
+        case OSError():
+            return f"The package volume failed: {error.strerror}."
+        case _:
+            return f"The installer failed ({type(error).__name__}). Call again."
 
 
 def _furnish() -> None:
@@ -349,7 +351,7 @@ def _needs_of(distribution: importlib.metadata.Distribution) -> list[Requirement
 
 
 def _folder_of(sandbox: str) -> Path:
-    return SANDBOXES / checked_id(sandbox)
+    return SANDBOXES / sandbox
 
 
 def _date_forward(folder: Path) -> None:
@@ -370,6 +372,6 @@ def main() -> NoReturn:
         become(OWNER, OWNER, lanes.CAPABILITIES)
         set_dumpable(False)
         Installer().serve()
-    except (FrameError, OSError) as error:
+    except (ProtocolError, OSError) as error:
         sys.stderr.write(f"installer: {error}\n")
     os._exit(1)

@@ -353,13 +353,13 @@ def boot_id() -> str | None:
         return None
 
 
-def identity(path: str) -> list[int] | None:
+def identity(path: str) -> tuple[int, int] | None:
     """Device and inode of the file at *path*; None where there is none."""
     try:
         status = os.stat(path, follow_symlinks=False)
     except OSError:
         return None
-    return [status.st_dev, status.st_ino]
+    return status.st_dev, status.st_ino
 
 
 def is_alive(pid: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from mcp_agentrun.wire.codec import Kind, encode
+from mcp_agentrun.wire import messages
 
 from .events import Events
 from .sockets import HostStream
@@ -47,7 +47,7 @@ class Output:
         """
         self._drain()
         if self._late and not quiet:
-            self._host.send(encode(Kind.LATE, self._late))
+            self._host.send(messages.LateOutput(data=bytes(self._late)))
             self._late.clear()
         if self._pipe is not None:
             self._unwatch()
@@ -66,7 +66,7 @@ class Output:
         self._drain()
         self._of_run = False
         if self._tail:
-            self._host.send(encode(Kind.OUTPUT_TAIL, self._tail))
+            self._host.send(messages.OutputTail(data=self._tail))
         return self._written
 
     def forget_late(self) -> None:
@@ -107,7 +107,7 @@ class Output:
         forward = data[: self.keep - self._forwarded]
         if forward:
             self._forwarded += len(forward)
-            self._host.send(encode(Kind.OUTPUT, forward))
+            self._host.send(messages.Output(data=forward))
         if len(forward) < len(data):
             self._tail = (self._tail + data[len(forward) :])[-_TAIL:]
         return len(data)

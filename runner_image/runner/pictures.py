@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from mcp_agentrun.wire.codec import Kind, encode, encode_json
+from mcp_agentrun.wire.messages import Picture, PictureData, encode
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
@@ -56,8 +56,8 @@ class Pictures:
             return b""
         frames: list[bytes] = []
         for picture in self._pictures:
-            frames.append(encode_json(Kind.ITEM, type="image/png", size=len(picture)))
-            frames += [encode(Kind.ITEM_DATA, picture[at : at + _CHUNK]) for at in range(0, len(picture), _CHUNK)]
+            frames.append(encode(Picture(type="image/png", size=len(picture))))
+            frames += [encode(PictureData(data=picture[at : at + _CHUNK])) for at in range(0, len(picture), _CHUNK)]
         self._pictures = []
         return b"".join(frames)
 

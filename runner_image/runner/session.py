@@ -21,7 +21,7 @@ import types
 from _operator import is_
 from _thread import get_ident
 
-from mcp_agentrun.wire.reports import LONGEST_NAME, MOST_NAMES, PROBE
+from mcp_agentrun.wire.messages import LONGEST_NAME, MOST_NAMES, PROBE
 
 from . import failures, imports, interpreter_frames, jupyter, linux, shows
 from .display import Items

@@ -1,4 +1,4 @@
-"""Non-blocking framed connections of the supervisor, all served by one selector."""
+"""Non-blocking connections of the supervisor that carry messages, all served by one selector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
-from mcp_agentrun.wire.codec import Frame, FrameDecoder, Kind, encode_json
+from mcp_agentrun.wire.messages import Message, MessageDecoder, encode
 
 _UCRED = struct.Struct("3i")
 _READ = 1 << 16
@@ -18,7 +18,7 @@ _BATCH = 64
 
 
 class Peer:
-    """One end of a framed exchange with a process that may be hostile, dead, or not reading.
+    """One end of an exchange of messages with a process that may be hostile, dead, or not reading.
 
     Nothing here blocks. Reading tolerates end of file and reset alike: both set `closed`.
 
@@ -36,16 +36,16 @@ class Peer:
         self.closed = False
         self.sender_pid: int | None = None
         """Who sent the last bytes, as the kernel says."""
-        self._decoder = FrameDecoder(limit=limit)
+        self._decoder = MessageDecoder(limit=limit)
         self._unsent = b""
 
     def fileno(self) -> int:
         return self.socket.fileno()
 
-    def receive(self) -> list[Frame]:
-        """The frames that have arrived.
+    def receive(self) -> list[Message]:
+        """The messages that have arrived.
 
-        :raises FrameError: the peer does not speak the protocol.
+        :raises ProtocolError: the peer does not speak the protocol.
         """
         try:
             data, ancillary, _, _ = self.socket.recvmsg(_READ, self._ancillary)
@@ -65,10 +65,11 @@ class Peer:
         self._decoder.feed(data)
         return list(self._decoder)
 
-    def send(self, frame: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Queue *frame*; *descriptors* travel with its first byte."""
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Queue *message*; *descriptors* travel with its first byte."""
         if descriptors and self._unsent:
-            raise RuntimeError("descriptors must travel with a frame's first byte")
+            raise RuntimeError("descriptors must travel with a message's first byte")
+        frame = encode(message)
         if descriptors:
             try:
                 sent = socket.send_fds(self.socket, [frame], list(descriptors))
@@ -115,7 +116,7 @@ class HostStream:
         self._out = 1
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
-        self._decoder = FrameDecoder()
+        self._decoder = MessageDecoder()
         self._queue: deque[memoryview] = deque()
         self._queued = 0
         self.ended = False
@@ -136,10 +137,10 @@ class HostStream:
     def has_unsent(self) -> bool:
         return bool(self._queue)
 
-    def receive(self) -> list[Frame]:
-        """The frames that have arrived; `ended` is set at end of file.
+    def receive(self) -> list[Message]:
+        """The messages that have arrived; `ended` is set at end of file.
 
-        :raises FrameError: the server does not speak the protocol.
+        :raises ProtocolError: the server does not speak the protocol.
         """
         try:
             data = os.read(self._in, _READ)
@@ -153,13 +154,11 @@ class HostStream:
         self._decoder.feed(data)
         return list(self._decoder)
 
-    def send(self, frame: bytes) -> None:
-        """Queue *frame*; `flush` writes what has gathered, and each write costs the engine about as much as another."""
+    def send(self, message: Message) -> None:
+        """Queue *message*. `flush` writes all that has gathered at once, since each write costs the engine the same."""
+        frame = encode(message)
         self._queue.append(memoryview(frame))
         self._queued += len(frame)
-
-    def send_json(self, kind: Kind, **fields: object) -> None:
-        self.send(encode_json(kind, **fields))
 
     def flush(self) -> None:
         """Write what the stream takes now."""

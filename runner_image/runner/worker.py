@@ -13,14 +13,22 @@ import contextvars
 import errno
 import io
 import os
-import random
 import signal
 import socket
 import struct
 import sys
 import time
 
-from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode_json
+from mcp_agentrun.wire.messages import (
+    Checkpoint,
+    Execute,
+    Forked,
+    Message,
+    MessageDecoder,
+    Report,
+    Started,
+    encode,
+)
 
 from . import linux
 
@@ -28,6 +36,7 @@ __builtins__ = dict(vars(builtins))  # of the functions below: user code may cha
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any, NoReturn
 
 _CONNECT_SECONDS = 5.0
@@ -57,12 +66,11 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     :param birth: the connection of the first turn; the later ones are made at *turn_path*.
     """
     linux.set_name("worker")
-    birth.sendall(encode_json(Kind.READY))
-    from .session import (
-        Session,
-        helpers,
-        note_ended,
-    )  # which takes a first worker longer than all else, while its code is on the way
+    birth.sendall(encode(Started()))
+    # These take a first worker longer than all else, while its code is on the way.
+    import random
+
+    from .session import Session, helpers, note_ended
 
     session = Session()
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
@@ -72,19 +80,19 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     knows_peers = _peer(birth) == 1  # gVisor names the caller itself
     connection = birth
     while True:
-        kind, payload, descriptors = _receive(connection)
+        request, descriptors = _receive(connection)
         # What the last run left running has been killed, and is nobody else's child.
         note_ended(dict(linux.reap()), {connection.fileno(), *descriptors})
-        if kind is Kind.CHECKPOINT:
+        if type(request) is Checkpoint:
             copy = _Socket(fileno=descriptors[0])
-            error = _fork_copy()
+            error = _fork_copy(random)
             if _getpid() == pid:
                 copy.close()
-                connection.sendall(encode_json(Kind.FORKED, error=error))
+                connection.sendall(encode(Forked(error=error)))
             else:
                 connection.close()
                 connection, pid, is_open, is_copy = copy, _getpid(), False, True
-                connection.sendall(encode_json(Kind.READY))
+                connection.sendall(encode(Started()))
             continue
         connection.close()
         if not is_open:
@@ -97,11 +105,11 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         _adopt_standard_streams(descriptors)
         if sys.stdin is stdin:  # made for the supervisor's, which can't be sought
             _open_stream(0, "stdin", "surrogateescape")
-        run = decode_json(payload)
-        result = context.run(session.run, run["run"], run["code"], run["path"])
+        assert type(request) is Execute
+        result = context.run(session.run, request.run, request.code, request.path)
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _end_child(result)
-        report = session.items.frames() + encode_json(Kind.RESULT, run=run["run"], left=_has_left(helpers()), **result)
+        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helpers()), **result))
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         _make_room(connection)
         connection.sendall(report)
@@ -127,8 +135,8 @@ def _has_left(helpers: set[int]) -> bool:
         return True
 
 
-def _fork_copy() -> str | None:
-    """Fork a frozen copy of this process, a child of the supervisor's like this one.
+def _fork_copy(random: ModuleType) -> str | None:
+    """Fork a frozen copy of this process, a child of the supervisor's like this one, and with the state of *random*.
 
     :returns: why there is none, or, in the copy and where all is well, None.
     """
@@ -199,8 +207,8 @@ def _make_room(connection: socket.socket) -> None:
         _close(each)
 
 
-def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
-    decoder = FrameDecoder()
+def _receive(connection: socket.socket) -> tuple[Message, list[int]]:
+    decoder = MessageDecoder()
     descriptors: list[int] = []
     while True:
         data, received, _, _ = _receive_fds(connection, 1 << 16, _ROOM)
@@ -208,8 +216,8 @@ def _receive(connection: socket.socket) -> tuple[Kind, bytes, list[int]]:
             _exit(0)
         descriptors += received
         decoder.feed(data)
-        for kind, payload in decoder:
-            return kind, payload, descriptors
+        for message in decoder:
+            return message, descriptors
 
 
 def _adopt_standard_streams(descriptors: list[int]) -> None:

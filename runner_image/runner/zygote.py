@@ -15,7 +15,7 @@ import site
 import socket
 from collections.abc import Sequence
 
-from mcp_agentrun.wire.codec import FrameDecoder, Kind, encode, encode_json
+from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 
 from . import linux, wipe, worker
 
@@ -32,7 +32,7 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
     """
     linux.set_name("zygote")
     site.main()  # PID 1 runs without: its modules are not to come from where packages are installed
-    decoder = FrameDecoder()
+    decoder = MessageDecoder()
     pending = [*_LATER, *preload]
     while _serve_fork(control, decoder, turn_path):
         if not pending:
@@ -48,27 +48,27 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
         gc.collect()
         gc.freeze()
         linux.use_huge_pages()
-        control.sendall(encode(Kind.WARM))
+        control.sendall(encode(Warm()))
 
 
-def _serve_fork(control: socket.socket, decoder: FrameDecoder, turn_path: str) -> bool:
+def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str) -> bool:
     """Wait for one request and serve it; false when the supervisor has gone."""
     data, descriptors, _, _ = socket.recv_fds(control, 4096, 4)
     if not data:
         return False
     decoder.feed(data)
-    for _ in decoder:  # FORK is the only request there is
+    for _ in decoder:  # `Fork` is the only request there is
         birth = socket.socket(fileno=descriptors.pop(0))
         linux.use_all_processors()
         try:
             pid = linux.fork_sibling()
         except OSError as error:
-            control.sendall(encode_json(Kind.FORKED, error=errno.errorcode.get(error.errno or 0, "EAGAIN")))
+            control.sendall(encode(Forked(error=errno.errorcode.get(error.errno or 0, "EAGAIN"))))
         else:
             if pid == 0:
                 control.close()
                 worker.main(birth, turn_path)
-            control.sendall(encode_json(Kind.FORKED, error=None))
+            control.sendall(encode(Forked(error=None)))
         birth.close()
     return True
 

@@ -313,7 +313,7 @@ async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_pat
             await talk.run("x = 1")
             refused = await client.call_tool("run_python", {"code": "1"})
             assert refused.is_error
-            assert "You have 1 sandboxes already" in text_of(refused)
+            assert "You already have 1 sandbox," in text_of(refused)
             assert await talk.run("x") == "1\n"
             assert (await Talk(other).run("1 + 1")).startswith("2\n")
 
@@ -582,7 +582,7 @@ async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
                     await abort_upload(server, "/mcp", length, "MCP-Protocol-Version: 2026-07-28")
                     await abort_upload(server, "/mcp", length, f"Mcp-Session-Id: {session}")
                 with anyio.fail_after(30):
-                    while server.log.read_text().count("a client has gone in the middle of its request") < 8:
+                    while server.log.read_text().count("a client disconnected during its request") < 8:
                         await anyio.sleep(0.05)
             assert (await http.post(url, json=PING, headers=named)).status_code == 200
         server.end()
@@ -590,7 +590,7 @@ async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
     assert "Rejecting request for session ***" in log
     ids = session, path.partition("=")[2]
     assert all(part not in log.lower().replace("-", "") for part in ids)
-    assert not re.search("error|traceback|disconnect", log, re.IGNORECASE), log
+    assert not re.search("error|traceback|ClientDisconnect", log, re.IGNORECASE), log
 
 
 async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:
@@ -622,7 +622,7 @@ async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -
     assert found['agentrun_call_seconds_bucket{le="0.1",tool="run_python"}'] < 4
     assert found["agentrun_pool_hits_total"] == 1
     assert found["agentrun_pool_misses_total"] == 0
-    assert found['agentrun_refused_total{for="share"}'] == 1
+    assert found['agentrun_refused_total{for="quota"}'] == 1
     assert found['agentrun_refused_total{for="queue"}'] == 0
     assert found["agentrun_sandboxes"] == 1
     assert found["agentrun_waiting"] == 0

@@ -14,9 +14,10 @@ import threading
 import uuid
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from docker.errors import NotFound
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine.docker import image as image_module
@@ -30,6 +31,8 @@ from tests.support.local_index import gateway_of, make_wheel, serve_index
 if TYPE_CHECKING:
     from docker import APIClient
 
+pytestmark = pytest.mark.timeout(600)  # images are built
+
 RECIPE = ImageRecipe()
 NO_REGISTRY = "127.0.0.1:1/absent:1"
 
@@ -37,6 +40,16 @@ NO_REGISTRY = "127.0.0.1:1/absent:1"
 @pytest.fixture
 def image(runner_image: str) -> str:
     return runner_image
+
+
+def histories(api: APIClient) -> str:
+    """What the engine tells of each layer of our images. Others may remove theirs meanwhile."""
+    found: list[Any] = []
+    for layer in api.images(all=True, filters={"label": LABEL_IMAGE}):
+        with contextlib.suppress(NotFound):
+            found.append(api.history(layer["Id"]))
+    assert found
+    return json.dumps(found)
 
 
 def run_python(api: APIClient, image: str, code: str) -> str:
@@ -191,8 +204,7 @@ def test_build_leaves_no_credentials(
             tag = ensure_image(api, recipe, reports.append)
         assert any("environment: step" in report for report in reports)
         assert secret not in "\n".join(reports)
-        for layer in api.images(all=True, filters={"label": LABEL_IMAGE}):
-            assert secret not in json.dumps(api.history(layer["Id"]))
+        assert secret not in histories(api)
         found = run_in_container(
             api, tag, "sh", "-c", f"grep -rlF {secret} / --exclude-dir=proc --exclude-dir=sys; true", user="0"
         )
@@ -313,8 +325,7 @@ def test_failed_build_says_why_and_leaves_nothing(api: APIClient, image: str, mo
     with pytest.raises(ImageError, match=r"could not be built[^$]*ensurepip") as raised:
         ensure_image(api, recipe, print)
     assert secret not in str(raised.value)
-    for layer in api.images(all=True, filters={"label": LABEL_IMAGE}):
-        assert secret not in json.dumps(api.history(layer["Id"]))
+    assert secret not in histories(api)
 
 
 def test_base_that_can_not_be_had(api: APIClient) -> None:

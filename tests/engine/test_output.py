@@ -27,9 +27,7 @@ from mcp.types import (
 from mcp_agentrun.errors import FileError, UnavailableError
 from mcp_agentrun.sandbox import AsyncSandbox, ReadFile, Result
 from mcp_agentrun.sandbox.pictures import parse_png
-from mcp_agentrun.server.mcp.resources import (
-    OutFolder,  # pyright: ignore[reportPrivateUsage]
-)
+from mcp_agentrun.server.mcp.out_folder import OutFolder
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, client_text, facts_of, run, server_parameters
 from tests.support.sandboxes import open_sandbox, text_of
@@ -420,7 +418,7 @@ async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path
     async with open_client("--out", str(out), "--out-size", "10k") as client:
         await run(client, "open('link', 'w').write('new'); open('CON', 'w').write('x'); open('a:b', 'w').write('y');")
         full = await run(client, "open('big', 'wb').write(bytes(20_000));")
-        assert "had all that it may get" in client_text(full)
+        assert "size limit of the user's folder is reached" in client_text(full)
         sparse = await run(client, "open('hole', 'wb').truncate(5000);")
         assert "sparse" in client_text(sparse)
         odd = await run(client, "import os; os.symlink('/etc/passwd', 'sym'); os.mkfifo('pipe')")

@@ -30,8 +30,7 @@ from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import AsyncSandbox, Output, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import Kind
-from mcp_agentrun.wire.reports import is_report
+from mcp_agentrun.wire.messages import Report
 from tests.support.clients import text_of
 from tests.support.sandboxes import begin, sandbox_on
 
@@ -368,13 +367,13 @@ REPORT: dict[str, Any] = {
     "left": False,
 }
 """What is believed of a worker in its turn. Forgeries are as good as that, or they would be turned away for their form."""
-assert is_report(REPORT, 0)
+assert Report.validated(dict(REPORT)).ok
 
 FORGE = rf"""
 def frame(kind, **fields):
     payload = json.dumps(fields).encode()
     return struct.pack(">IB", len(payload), kind) + payload
-def forged(**fields): return frame({int(Kind.RESULT)}, **{{**{REPORT}, **fields}})
+def forged(**fields): return frame({Report.kind}, **{{**{REPORT}, **fields}})
 lie = forged()
 """
 TURN = r"""

@@ -12,7 +12,6 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 from mcp import Client
-from mcp.server.mcpserver import MCPServer
 from mcp.shared.memory import MessageStream, create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
@@ -21,7 +20,8 @@ from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime
-from mcp_agentrun.server.mcp import app
+from mcp_agentrun.server.mcp import progress
+from mcp_agentrun.server.mcp.app import AgentRunServer, build_server
 from mcp_agentrun.server.mcp.connections import by_connection
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
@@ -32,21 +32,20 @@ COUNT = "import time\nfor i in range(10_000):\n    print(i, flush=True); time.sl
 
 
 @asynccontextmanager
-async def open_server() -> AsyncGenerator[MCPServer[None]]:
+async def open_server() -> AsyncGenerator[AgentRunServer]:
     network = NetworkSettings.from_environment(os.environ)
     settings = Settings(pool=0, reserve=1, preload=())
     async with Sessions(
         AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network), is_shared=True
     ) as sessions:
-        yield app.build_server(sessions, by_connection(sessions.disconnect))
+        yield build_server(sessions, by_connection(sessions.disconnect))
 
 
 @asynccontextmanager
-async def connected(server: MCPServer[None]) -> AsyncGenerator[MessageStream]:
+async def connected(server: AgentRunServer) -> AsyncGenerator[MessageStream]:
     """The client's end of a connection that holds one message in each direction."""
-    inner = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
     async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as tasks:
-        tasks.start_soon(inner.run, *theirs, inner.create_initialization_options())
+        tasks.start_soon(server.run, *theirs, server.create_initialization_options())
         yield ours
         tasks.cancel_scope.cancel()
 
@@ -104,7 +103,7 @@ async def test_who_leaves_takes_nobodys_output_along() -> None:
 
 
 async def test_who_does_not_read_takes_nobodys_progress_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "PROGRESS_SECONDS", 0.2)
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.2)
     sleep = "import time; time.sleep(100)"
     async with open_server() as server, connected(server) as deaf, connected(server) as one:
         await _begin_and_read_no_more(deaf, sleep)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -15,8 +13,9 @@ from mcp_agentrun.errors import EngineError, InvalidRequestError, SandboxLostErr
 from mcp_agentrun.sandbox import AsyncSandbox, ReadFile, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import FrameError, Kind
-from mcp_agentrun.wire.reports import is_result
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import ProtocolError
+from tests.support.fake_engine import result as forged_result
 from tests.support.sandboxes import begin, open_sandbox, text_of
 
 pytestmark = pytest.mark.anyio
@@ -342,11 +341,11 @@ async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: As
     """Or it would be the answer to the next question, and that one's to the one after it."""
     await text_of(shared, "1")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
-    with pytest.raises(FrameError):
-        link._put_aside((Kind.FILES, b"{}"))  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(ProtocolError):
+        link._hand_over(messages.FileList(files=(), more=0))  # pyright: ignore[reportPrivateUsage]
     link.abandon("a test")
     with pytest.raises(SandboxLostError, match="a test"):
-        await link.ask(Kind.LIST)
+        await link.ask(messages.ListFiles(folder="", after=""), messages.FileList)
     assert (await shared.run("1")).replaced
 
 
@@ -365,13 +364,9 @@ async def test_a_container_that_breaks_the_protocol_is_not_believed_afterwards(s
     await text_of(shared, "1")
     link = await shared._living.connected()  # pyright: ignore[reportPrivateUsage]
     number = int((await text_of(shared, "import sys; sys._getframe().f_code.co_filename"))[6:-3]) + 1
-    result: dict[str, Any] = dict.fromkeys(("value", "unprotected", "exit_code", "error", "imported"))
-    result |= {"run": number, "outcome": "ok", "state": "kept", "since": "kept"}
-    result |= {"duration": 0.1, "written": 0, "ended": 0, "files": [], "more_files": 0, "findings": []}
-    assert is_result(result, number)
-    for frame in ((Kind.RESET_DONE, b""), (Kind.RESULT, json.dumps(result).encode())):
-        link._put.send_nowait(frame)  # pyright: ignore[reportPrivateUsage]
-    with pytest.raises(SandboxLostError, match="unexpected RESET_DONE"):
+    for message in (messages.ResetDone(), forged_result(number)):
+        link._put.send_nowait(message)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(SandboxLostError, match="unexpected ResetDone"):
         await shared.run("1")
     assert await text_of(shared, "1 + 1") == "2\n"
 

@@ -84,7 +84,7 @@ async def test_packages(open_client: OpenClient, mode: str) -> None:
         assert text_of(installed).startswith("Installed, ready to import: cowsay ")
         assert text_of(await run(client, "import cowsay; cowsay.__name__")) == "'cowsay'\n"
         again = await client.call_tool("install_package", {"packages": ["cowsay", "numpy"]})
-        assert text_of(again).startswith("Was there already: cowsay ")
+        assert text_of(again).startswith("Already installed: cowsay ")
         missing = await client.call_tool("install_package", {"packages": "no-such-package-of-that-name-1b7"})
         assert missing.is_error
         assert "no-such-package-of-that-name-1b7" in text_of(missing)
@@ -127,29 +127,29 @@ async def test_wrong_arguments_say_what_to_do(client: Client) -> None:
 @pytest.mark.parametrize(
     ("tool", "arguments", "lines"),
     [
-        ("run_python", {}, ["`code` must be a text; it is missing."]),
-        ("run_python", {"code": 5}, ["`code` must be a text; 5 was given."]),
+        ("run_python", {}, ["`code` is required and must be a string."]),
+        ("run_python", {"code": 5}, ["`code` must be a string, not 5."]),
         (
             "run_python",
             {"code": "1", "timeout": "abc", "sandbox": 5},
             [
-                '`timeout` must be a number of seconds, or left out; "abc" was given.',
-                "`sandbox` must be the handle of a sandbox as text, or left out; 5 was given.",
+                '`timeout` must be a number, not "abc".',
+                "`sandbox` must be a string, not 5.",
             ],
         ),
         (
             "run_python",
             {"code": "1", "timeout": True},
-            ["`timeout` must be a number of seconds, or left out; true was"],
+            ["`timeout` must be a number, not true."],
         ),
-        ("run_python", {"code": "1", "sandbox": "[1]"}, ["`sandbox` must be the handle of a sandbox"]),
+        ("run_python", {"code": "1", "sandbox": "[1]"}, ["`sandbox` must be a string, not"]),
         (
             "install_package",
             {"packages": ["six", 5]},
-            ['`packages` must be a text, or a list of texts; ["six", 5] was'],
+            ['`packages` must be a string or a list of strings, not ["six", 5].'],
         ),
-        ("install_package", {"packages": "[5]"}, ["`packages` must be a text, or a list of texts;"]),
-        ("reset_sandbox", {"keep_files": "perhaps"}, ['`keep_files` must be true or false; "perhaps" was given.']),
+        ("install_package", {"packages": "[5]"}, ["`packages` must be a string or a list of strings, not"]),
+        ("reset_sandbox", {"keep_files": "perhaps"}, ['`keep_files` must be true or false, not "perhaps".']),
     ],
 )
 async def test_wrong_types_are_told_in_a_line_each(
@@ -165,7 +165,7 @@ async def test_wrong_types_are_told_in_a_line_each(
 async def test_arguments_may_be_written_in_other_ways(client: Client) -> None:
     assert text_of(await run(client, "[1]", timeout="5", sandbox=None)) == "[1]\n"
     listed = await client.call_tool("install_package", {"packages": '["numpy"]'})
-    assert text_of(listed).startswith("Was there already: numpy ")
+    assert text_of(listed).startswith("Already installed: numpy ")
     assert not (await client.call_tool("reset_sandbox", {"keep_files": "true"})).is_error
 
 
@@ -186,7 +186,7 @@ async def test_another_sandbox_by_handle(open_client: OpenClient) -> None:
         assert text_of(await run(client, "x")) == "'own'\n"
         refused = await run(client, "1", sandbox="new")
         assert refused.is_error
-        assert "2 sandboxes already" in text_of(refused)
+        assert "You already have 2 sandboxes" in text_of(refused)
         await client.call_tool("reset_sandbox", {"sandbox": handle})
         assert (await run(client, "x", sandbox=handle)).is_error
         assert text_of(await run(client, "x")) == "'own'\n"

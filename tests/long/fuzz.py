@@ -41,9 +41,12 @@ from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import MAX_FRAME, VERSION, FrameDecoder, FrameError, Kind, decode_json, encode, encode_json
-from mcp_agentrun.wire.reports import OUTCOMES, STATES
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
+from mcp_agentrun.wire.messages import Message, MessageDecoder, decode, encode
 from tests.support.containers import containers_of_ours
+from tests.support.fake_engine import honest_runner
+from tests.support.samples import message_classes
 from tests.support.sandboxes import open_engine, sandbox_on
 from tests.support.violations import Violations
 
@@ -51,14 +54,18 @@ HEADER = 5
 COMPACTED = 1 << 16
 """Used bytes that a decoder may still hold."""
 
+KINDS = [cls.kind for cls in message_classes()]
+OUTCOMES = ("ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled")
+STATES = ("kept", "restored", "lost")
+
 # -- (a) the codec
 
-frames = st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=300)), max_size=8)
+frames = st.lists(st.tuples(st.sampled_from(KINDS), st.binary(max_size=300)), max_size=8)
 cuts = st.lists(st.integers(1, 400), min_size=1, max_size=8)
 
 
-def _joined(parts: Sequence[tuple[Kind, bytes]]) -> bytes:
-    return b"".join(encode(kind, payload) for kind, payload in parts)
+def _joined(parts: Sequence[Frame]) -> bytes:
+    return b"".join(encode_frame(kind, payload) for kind, payload in parts)
 
 
 def _with_errors(data: bytes, errors: Sequence[tuple[int, int]]) -> bytes:
@@ -87,7 +94,6 @@ plain = st.recursive(
     ),
     max_leaves=12,
 )
-fields = st.dictionaries(st.text(st.characters(), max_size=8).filter(lambda name: name != "kind"), plain, max_size=6)
 
 
 def _nested(opening: bytes, depth: int) -> bytes:
@@ -117,10 +123,10 @@ def _pieces(data: bytes, lengths: Sequence[int]) -> list[bytes]:
     return found
 
 
-def check_decoder(data: bytes, lengths: Sequence[int], limit: int) -> list[tuple[Kind, bytes]] | None:
-    """Decode *data*, cut into pieces of *lengths*; returns the frames, or None where `FrameError` ended the stream."""
+def check_decoder(data: bytes, lengths: Sequence[int], limit: int) -> list[Frame] | None:
+    """Decode *data*, cut into pieces of *lengths*; returns the frames, or None after a `ProtocolError`."""
     decoder = FrameDecoder(limit=limit)
-    decoded: list[tuple[Kind, bytes]] = []
+    decoded: list[Frame] = []
     try:
         for piece in _pieces(data, lengths):
             decoder.feed(piece)
@@ -129,26 +135,21 @@ def check_decoder(data: bytes, lengths: Sequence[int], limit: int) -> list[tuple
                 assert len(payload) <= limit
                 decoded.append((kind, payload))
             assert decoder.pending < limit + HEADER
-    except FrameError:
+    except ProtocolError:
         return None
     return decoded
 
 
-def check_identity(sent: Sequence[tuple[Kind, bytes]], lengths: Sequence[int]) -> None:
+def check_identity(sent: Sequence[Frame], lengths: Sequence[int]) -> None:
     """Whatever is encoded comes back, wherever the stream was cut."""
     assert check_decoder(_joined(sent), lengths, MAX_FRAME) == list(sent)
 
 
-def check_json(payload: bytes) -> None:
-    """Only an object, or `FrameError`."""
-    with suppress(FrameError):
-        assert type(decode_json(payload)) is dict
-
-
-def check_json_identity(values: Mapping[str, Any]) -> None:
-    ((kind, payload),) = check_decoder(encode_json(Kind.RESULT, **values), [7], MAX_FRAME) or []
-    assert kind is Kind.RESULT
-    assert decode_json(payload) == values
+def check_message(kind: int, payload: bytes) -> None:
+    """A message that can be sent again, or `ProtocolError`."""
+    with suppress(ProtocolError):
+        message = decode((kind, payload))
+        assert decode((kind, encode(message)[HEADER:])) == message
 
 
 def fuzz_codec(seconds: float, violations: Violations) -> int:
@@ -165,36 +166,30 @@ def fuzz_codec(seconds: float, violations: Violations) -> int:
     @given(wire, cuts, st.integers(0, 1000))
     def any_bytes(data: bytes, lengths: list[int], limit: int) -> None:
         count()
-        for _, payload in check_decoder(data, lengths, limit) or []:
-            check_json(payload)
+        for kind, payload in check_decoder(data, lengths, limit) or []:
+            check_message(kind, payload)
 
     @quick
     @given(frames, cuts)
-    def identity(sent: list[tuple[Kind, bytes]], lengths: list[int]) -> None:
+    def identity(sent: list[Frame], lengths: list[int]) -> None:
         count()
         check_identity(sent, lengths)
 
     @quick
-    @given(json_like)
-    def any_json(payload: bytes) -> None:
+    @given(st.sampled_from(KINDS), json_like)
+    def any_payload(kind: int, payload: bytes) -> None:
         count()
-        check_json(payload)
-
-    @quick
-    @given(fields)
-    def json_identity(values: dict[str, Any]) -> None:
-        count()
-        check_json_identity(values)
+        check_message(kind, payload)
 
     @hypothesis_settings(quick, max_examples=10)
     @given(st.integers(0, MAX_FRAME), st.integers(1, 1 << 20))
     def large(size: int, step: int) -> None:
         count()
-        check_identity([(Kind.OUTPUT, bytes(size)), (Kind.PING, b"")], [step + 1000])
+        check_identity([(messages.Output.kind, bytes(size)), (messages.Ping.kind, b"")], [step + 1000])
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for check in (any_bytes, identity, any_json, json_identity, large):
+        for check in (any_bytes, identity, any_payload, large):
             try:
                 check()
             except Exception as error:  # hypothesis has shrunk it
@@ -246,7 +241,7 @@ def mutated_json(chance: random.Random, valid: Mapping[str, Any]) -> bytes:
     return ("{" + ",".join(f"{name}:{value}" for name, value in items) + "}").encode("utf-8", "surrogatepass")
 
 
-def mutated_wire(chance: random.Random, parts: Sequence[tuple[int, bytes]]) -> bytes:
+def mutated_wire(chance: random.Random, parts: Sequence[Frame]) -> bytes:
     """The bytes of frames like *parts*, with damage to order, kinds, lengths or bytes."""
     parts = list(parts)
     for _ in range(chance.choice((0, 0, 1, 1, 3))):
@@ -259,7 +254,7 @@ def mutated_wire(chance: random.Random, parts: Sequence[tuple[int, bytes]]) -> b
             case 1:
                 parts.insert(place, chance.choice(parts))
             case 2:
-                parts[place] = chance.choice((chance.randrange(256), *Kind)), parts[place][1]
+                parts[place] = chance.choice((chance.randrange(256), *KINDS)), parts[place][1]
             case 3:
                 parts[place] = parts[place][0], chance.randbytes(chance.choice((0, 1, 5, 300)))
             case 4:
@@ -348,7 +343,10 @@ PATHS = ("a.png", "../x", "/etc/passwd", "a//b", "a/../b", "", ".", "\ud800", "x
 
 def result_fields(chance: random.Random, number: int) -> dict[str, Any]:
     """What the supervisor may say of run *number*."""
-    error = {"type": "ValueError", "message": "no", "line": 3, "errno": 28, "full": ["/tmp"]}
+    cause = {"type": "ValueError", "text": "no", "errno": 28, "path": None, "function": "f"}
+    error = {"type": "ValueError", "message": "no", "line": 3, "causes": [cause], "full": ["/tmp"]}
+    finding = dict(zip(("rule", "line", "column", "reason", "remedy"), ("network", 1, 1, "No.", "Do."), strict=True))
+    file = {"path": chance.choice(("a/b.csv", *PATHS)), "size": 10, "change": "created"}
     return {
         "run": number,
         "outcome": chance.choice(sorted(OUTCOMES)),
@@ -361,8 +359,8 @@ def result_fields(chance: random.Random, number: int) -> dict[str, Any]:
         "state": chance.choice(sorted(STATES)),
         "since": chance.choice(sorted(STATES)),
         "unprotected": chance.choice((None, "memory")),
-        "findings": chance.choice(([], [["network", 1, 1, "It needs a network.", "Do without."]])),
-        "files": chance.choice(([], [], [["a/b.csv", 10, "created"]], [[chance.choice(PATHS), 1, "changed"]])),
+        "findings": chance.choice(([], [finding])),
+        "files": chance.choice(([], [], [file])),
         "more_files": chance.choice((0, 0, 3)),
         "ended": chance.choice((0, 0, 2)),
     }
@@ -380,24 +378,28 @@ def picture(chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
-def picture_frames(chance: random.Random) -> list[tuple[int, bytes]]:
+def picture_frames(chance: random.Random) -> list[Frame]:
     """The frames of one picture, as a worker sends them."""
     data = picture(chance)
     cut = chance.randrange(1, len(data))
     size = len(data) if chance.random() < 0.8 else chance.choice((0, -1, 1, len(data) + 1, 1 << 40))
     about = {"type": "image/png", "size": size}
-    return [(Kind.ITEM, mutated_json(chance, about)), (Kind.ITEM_DATA, data[:cut]), (Kind.ITEM_DATA, data[cut:])]
+    return [
+        (messages.Picture.kind, mutated_json(chance, about)),
+        (messages.PictureData.kind, data[:cut]),
+        (messages.PictureData.kind, data[cut:]),
+    ]
 
 
 class LyingStream(ByteStream):
-    """Stands where a container's stream does, and answers each frame of the server's with what *answer* says.
+    """Stands where a container's stream does, and answers each message of the server's with what *answer* says.
 
     An answer is pieces of bytes; None among them ends the stream.
     """
 
-    def __init__(self, answer: Callable[[Kind, dict[str, Any]], Sequence[bytes | None]]) -> None:
+    def __init__(self, answer: Callable[[Message], Sequence[bytes | None]]) -> None:
         self._answer = answer
-        self._decoder = FrameDecoder()
+        self._decoder = MessageDecoder()
         self._put, self._pieces = anyio.create_memory_object_stream[bytes](math.inf)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
@@ -405,8 +407,8 @@ class LyingStream(ByteStream):
 
     async def send(self, item: bytes) -> None:
         self._decoder.feed(item)
-        for kind, payload in self._decoder:
-            for piece in self._answer(kind, decode_json(payload) if payload and kind is not Kind.WRITE_DATA else {}):
+        for message in self._decoder:
+            for piece in self._answer(message):
                 if piece is None:
                     self._put.close()
                     return
@@ -421,6 +423,20 @@ class LyingStream(ByteStream):
     async def aclose(self) -> None:
         self._put.close()
         self._pieces.close()
+
+
+LIES: dict[type[Message], str] = {
+    messages.SupervisorHello: "greeting",
+    messages.Run: "run",
+    messages.Cancel: "cancel",
+    messages.Reset: "reset",
+    messages.ListFiles: "list",
+    messages.ReadFile: "read",
+    messages.WriteFile: "write",
+    messages.WriteData: "write",
+    messages.WriteEnd: "write",
+    messages.RemoveFile: "remove",
+}
 
 
 class LyingEngine:
@@ -460,73 +476,56 @@ class LyingEngine:
     def is_about(self) -> str:
         return self._lies_about
 
-    def _honest(self, kind: Kind, asked: dict[str, Any]) -> list[bytes | None]:
-        match kind:
-            case Kind.HELLO:
-                return [encode(Kind.READY)]
-            case Kind.RUN:
-                said = {**result_fields(random.Random(0), asked["run"]), "outcome": "ok", "error": None, "written": 2}
-                said["files"] = []
-                return [encode(Kind.OUTPUT, b"2\n"), encode_json(Kind.RESULT, **said)]
-            case Kind.RESET:
-                return [encode(Kind.RESET_DONE)]
-            case Kind.LIST:
-                return [encode_json(Kind.FILES, files=[["a", 1, 1]], more=0, is_cut=False)]
-            case Kind.READ:
-                return [encode_json(Kind.FILE, size=1, stamp=1, length=1), encode(Kind.FILE_DATA, b"x")]
-            case Kind.WRITE | Kind.WRITE_DATA | Kind.WRITE_END:
-                return [encode_json(Kind.WRITTEN, error=None, changed=1)]
-            case Kind.REMOVE:
-                return [encode_json(Kind.REMOVED, error=None)]
-            case Kind.PING:
-                return [encode(Kind.PONG)]
-            case _:
-                return []
+    def _honest(self, message: Message) -> list[bytes | None]:
+        return [encode(answer) for answer in honest_runner(message) if isinstance(answer, Message)]
 
-    def _lie(self, kind: Kind, asked: dict[str, Any]) -> list[bytes | None]:
+    def _lie(self, message: Message) -> list[bytes | None]:
         chance = self._chance
-        about = {
-            Kind.HELLO: "greeting",
-            Kind.RUN: "run",
-            Kind.CANCEL: "cancel",
-            Kind.RESET: "reset",
-            Kind.LIST: "list",
-            Kind.READ: "read",
-            chance.choice((Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END)): "write",
-            Kind.REMOVE: "remove",
-        }.get(kind)
+        about = LIES.get(type(message))
+        if about == "write" and chance.random() < 0.5:
+            about = None
         if about == "run" and self._lies_about == "cancel":
             return []
         if about != self._lies_about:
-            return self._honest(kind, asked)
+            return self._honest(message)
         if about == "greeting":
-            parts: list[tuple[int, bytes]] = [(Kind.READY, chance.choice((b"", b"{}", b"{", b"\xff", b"[]")))]
+            parts: list[Frame] = [(messages.SupervisorReady.kind, chance.choice((b"", b"{}", b"{", b"\xff", b"[]")))]
         elif about == "reset":
-            parts = [(Kind.RESET_DONE, chance.choice((b"", b"{}", b"{", b"\xff", b"[" * 100_000, chance.randbytes(9))))]
-        elif about == "list":
-            files = [[chance.choice(PATHS), chance.choice((0, 10, -1)), 5]] * chance.choice((0, 1, 1001))
             parts = [
-                (Kind.FILES, mutated_json(chance, {"files": files, "more": chance.choice((0, 7)), "is_cut": False}))
+                (
+                    messages.ResetDone.kind,
+                    chance.choice((b"", b"{}", b"{", b"\xff", b"[" * 100_000, chance.randbytes(9))),
+                )
             ]
+        elif about == "list":
+            listed = {"path": chance.choice(("a", *PATHS)), "size": chance.choice((0, 10, -1)), "changed": 5}
+            files = [listed] * chance.choice((0, 1, 1001))
+            listing = {"files": files, "more": chance.choice((0, 7)), "is_cut": False, "error": None}
+            parts = [(messages.FileList.kind, mutated_json(chance, listing))]
         elif about == "read":
             data = chance.randbytes(chance.choice((0, 1, 100, 1 << 16)))
-            file = {"size": len(data), "stamp": 5, "length": len(data)}
+            file: dict[str, Any] = {"size": len(data), "stamp": "5", "length": len(data), "error": None}
             file |= chance.choice(({}, {}, {"error": "missing"}, {"size": 1 << 40}, {"length": 1 << 40}))
-            parts = [(Kind.FILE, mutated_json(chance, file)), (Kind.FILE_DATA, data)]
+            parts = [(messages.FilePart.kind, mutated_json(chance, file)), (messages.FileData.kind, data)]
         elif about in ("write", "remove"):
-            answer = {"error": chance.choice((None, "full", "no reason")), "changed": 1}
-            parts = [(Kind.WRITTEN if about == "write" else Kind.REMOVED, mutated_json(chance, answer))]
+            answer: dict[str, Any] = {"error": chance.choice((None, "full", "no reason"))}
+            kind = messages.Removed.kind
+            if about == "write":
+                kind, answer["changed"] = messages.Written.kind, 1
+            parts = [(kind, mutated_json(chance, answer))]
         else:
+            run = message.run if isinstance(message, (messages.Run, messages.Cancel)) else 1
             size = chance.choice((0, 1, 100, 65_536)) if chance.random() < 0.98 else chance.choice((1 << 20, MAX_FRAME))
-            parts = [(Kind.OUTPUT, chance.randbytes(min(size, 1 << 16)) * (max(1, size >> 16)))] * chance.randrange(3)
-            parts += [(Kind.LATE, b"late\xff")] * chance.randrange(2)
-            parts += [(Kind.OUTPUT_TAIL, chance.randbytes(chance.choice((0, 9, 65_536))))] * chance.randrange(2)
+            written = chance.randbytes(min(size, 1 << 16)) * (max(1, size >> 16))
+            parts = [(messages.Output.kind, written)] * chance.randrange(3)
+            parts += [(messages.LateOutput.kind, b"late\xff")] * chance.randrange(2)
+            parts += [(messages.OutputTail.kind, chance.randbytes(chance.choice((0, 9, 65_536))))] * chance.randrange(2)
             if chance.random() < 0.3:
                 parts += picture_frames(chance)
             if chance.random() < 0.1:
-                missing = {"run": asked.get("run", 1), "names": ["numpy", "os; x"]}
-                parts.append((Kind.MISSING, mutated_json(chance, missing)))
-            parts.append((Kind.RESULT, mutated_json(chance, result_fields(chance, asked["run"]))))
+                missing: dict[str, Any] = {"run": run, "names": ["numpy", "os; x"], "requirements": []}
+                parts.append((messages.MissingPackages.kind, mutated_json(chance, missing)))
+            parts.append((messages.Result.kind, mutated_json(chance, result_fields(chance, run))))
         data = mutated_wire(chance, parts)
         self.said.append(data)
         longest = chance.choice((3, 100, 1 << 16, 1 << 16, 1 << 20)) if len(data) < 10_000 else 1 << 16
@@ -571,7 +570,7 @@ async def host_case(name: str, violations: Violations) -> None:
                     else:
                         check_result(result, HOST_SETTINGS)
                         if engine.opened > 1:
-                            assert result.output.text() == "2\n"
+                            assert result.output.text() == "x"
                         break
         assert time.monotonic() - started < HOST_SECONDS, "too slow"
     except Exception as error:
@@ -703,17 +702,18 @@ def _calls(chance: random.Random) -> str:
 
 
 def _report(chance: random.Random) -> str:
-    kinds = chance.choice(("(13,)", "(13,)", "(41,)", "(2,)", "(2, 13, 41)"))
+    report, forked, started = messages.Report.kind, messages.Forked.kind, messages.Started.kind
+    kinds = chance.choice(((report,), (report,), (forked,), (started,), (started, report, forked)))
     often = chance.choice(("once", "always"))
-    instead = chance.choice(("BYTES", "BYTES", "BYTES + real(kind, **fields)", "real(kind, **fields) + BYTES", "b''"))
+    instead = chance.choice(("BYTES", "BYTES", "BYTES + real(message)", "real(message) + BYTES", "b''"))
     return f"""
-real, said = RUNNER['encode_json'], []
-def lie(kind, **fields):
-    if kind not in {kinds} or said and '{often}' == 'once':
-        return real(kind, **fields)
+real, said = RUNNER['encode'], []
+def lie(message):
+    if message.kind not in {kinds} or said and '{often}' == 'once':
+        return real(message)
     said.append(1)
     return {instead}
-RUNNER['encode_json'] = lie
+RUNNER['encode'] = lie
 """
 
 
@@ -764,13 +764,25 @@ def _copy(chance: random.Random) -> str:
         )
     )
     error = chance.choice(
-        ("real()", "real()", "None", "'x' * 200000", "'memory'", "'\\ud800'", "5", "{}", "[[]] * 1000", "True", "''")
+        (
+            "real(random)",
+            "real(random)",
+            "None",
+            "'x' * 200000",
+            "'memory'",
+            "'\\ud800'",
+            "5",
+            "{}",
+            "[[]] * 1000",
+            "True",
+            "''",
+        )
     )
     return f"""
 import struct
-READY = struct.pack('>IB', 2, 2) + b'{{}}'
+READY = struct.pack('>IB', 0, {messages.Started.kind})
 real = RUNNER['_fork_copy']
-def lie():
+def lie(random):
     birth = sys._getframe(1).f_locals['copy']
     {before or "pass"}
     return {error}
@@ -790,7 +802,8 @@ def serve():
         except OSError:
             pass
 number = int(sys._getframe().f_code.co_filename[5:-1])
-VALID = RUNNER['encode_json'](13, run=number, ok=True, exit_code=0, error=None, value=None, changed=True, left=False)
+VALID = RUNNER['encode'](RUNNER['Report'](run=number, ok=True, exit_code=0, error=None, value=None, imported=(),
+                                          changed=True, left=False))
 threading.Thread(target=serve, daemon=True).start()
 time.sleep({chance.choice((0, 0.05, 30))})
 """
@@ -833,11 +846,11 @@ def attack(chance: random.Random, number: int) -> str:
     report: dict[str, Any] = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
     report |= {"imported": [], "left": False}
     report["run"] = chance.choice((number, number, number, 0, number + 1, -1))
-    parts: list[tuple[int, bytes]] = [(Kind.RESULT, mutated_json(chance, report))]
+    parts: list[Frame] = [(messages.Report.kind, mutated_json(chance, report))]
     if chance.random() < 0.3:
-        parts.append((Kind.FORKED, mutated_json(chance, {"error": None})))
+        parts.append((messages.Forked.kind, mutated_json(chance, {"error": None})))
     if chance.random() < 0.3:
-        parts.insert(0, (Kind.READY, b""))
+        parts.insert(0, (messages.Started.kind, b""))
     if chance.random() < 0.3:
         parts = picture_frames(chance) + parts
     data = chance.randbytes(chance.choice((1, 5, 200))) if chance.random() < 0.15 else mutated_wire(chance, parts)
@@ -927,13 +940,19 @@ async def fuzz_container(seconds: float, seed: int, violations: Violations, api:
 
 def garbage(chance: random.Random) -> bytes:
     """Bytes that no server sends, and that end in a frame which can't be one."""
-    hello = {"version": VERSION, "preload": [], "output_keep": 1000, "checkpoints": True, "user_pids": 50}
+    hello: dict[str, Any] = {"version": messages.VERSION, "preload": [], "output_keep": 1000, "checkpoints": True}
     hello |= {
+        "data": [],
+        "installs": False,
+        "user_pids": 50,
         "auto_install": False,
         "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},
     }
     run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None, "bare": False}
-    parts: list[tuple[int, bytes]] = [(Kind.HELLO, mutated_json(chance, hello)), (Kind.RUN, mutated_json(chance, run))]
+    parts: list[Frame] = [
+        (messages.SupervisorHello.kind, mutated_json(chance, hello)),
+        (messages.Run.kind, mutated_json(chance, run)),
+    ]
     while True:
         data = mutated_wire(chance, parts[chance.randrange(2) :]) + b"\xff" * HEADER
         if check_decoder(data, [1 << 16], MAX_FRAME) is None:

@@ -15,86 +15,88 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import FrameDecoder, Kind, decode_json, encode, encode_json
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.messages import Message, MessageDecoder, encode
 
-Answer = tuple[Kind, "dict[str, Any] | bytes"]
-Script = Callable[[Kind, dict[str, Any]], Sequence[Answer]]
+Answer = Message | bytes
+"""A message, or the bytes of something else."""
+
+Script = Callable[[Message], Sequence[Answer]]
 
 ME, OTHER = "a" * 32, "b" * 32
 FOLDER = "f" * 16
-READY: dict[str, Any] = {"held": [], "distributions": [["numpy", "2.0"]], "boot": "", "data": {}}
-RESULT: dict[str, Any] = {
-    "run": 1,
-    "outcome": "ok",
-    "duration": 0.1,
-    "exit_code": 0,
-    "error": None,
-    "value": None,
-    "imported": [],
-    "written": 0,
-    "files": [],
-    "more_files": 0,
-    "ended": 0,
-    "findings": [],
-    "state": "kept",
-    "since": "kept",
-    "unprotected": None,
-}
-WRONG = (None, True, 7, -1, 1.5, "", "\ud800", "x" * 1_000_000, [], {}, [None], {"": None}, [["x"]], [[1, 2]], "a\nb")
+SUPERVISOR_READY = messages.SupervisorReady(distributions=(("numpy", "2.0"),), boot="", data={})
+INSTALLER_READY = messages.InstallerReady(held=())
 
 INSTALLED_FOR: dict[int, str] = {}
 
 
-def honest_runner(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
-    """What a good runner answers."""
-    if kind is Kind.HELLO:
-        return [(Kind.READY, READY)]
-    if kind is Kind.RUN:
-        return [(Kind.OUTPUT, b"x"), (Kind.RESULT, {**RESULT, "run": fields["run"], "written": 1})]
-    if kind is Kind.RESET:
-        return [(Kind.RESET_DONE, b"")]
-    if kind is Kind.LIST:
-        return [(Kind.FILES, {"files": [], "more": 0, "is_cut": False})]
-    if kind is Kind.READ:
-        return [(Kind.FILE, {"size": 0, "stamp": 0, "length": 0, "error": None})]
-    if kind in (Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END):
-        return [(Kind.WRITTEN, {"error": None, "changed": 1})]
-    if kind is Kind.REMOVE:
-        return [(Kind.REMOVED, {"error": None})]
-    return [(Kind.PONG, b"")] if kind is Kind.PING else []
-
-
-def done(request: int, sandbox: str = ME, **fields: Any) -> tuple[Kind, dict[str, Any]]:
-    told: dict[str, Any] = {
-        "folder": f"sandboxes/{sandbox}/{FOLDER}",
-        "packages": [["x", "1.0"]],
-        "satisfied": [],
-        "replaced": [],
-        "modules": {},
-        "notes": [],
-        "error": None,
+def result(run: int = 1, **changes: Any) -> messages.Result:
+    """The result of a run that ended well, with these *changes*."""
+    fields: dict[str, Any] = {
+        **dict.fromkeys(("error", "value", "unprotected")),
+        **dict.fromkeys(("imported", "files", "findings"), ()),
+        **dict.fromkeys(("exit_code", "written", "more_files", "ended"), 0),
+        **dict.fromkeys(("state", "since"), "kept"),
     }
-    return Kind.INSTALL_DONE, {"request": request, "sandbox": sandbox, **told, **fields}
+    fields |= {"run": run, "outcome": "ok", "duration": 0.1, **changes}
+    return messages.Result(**fields)
 
 
-def honest_installer(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
+def honest_runner(message: Message) -> Sequence[Answer]:
+    """What a good runner answers."""
+    match message:
+        case messages.SupervisorHello():
+            return [SUPERVISOR_READY]
+        case messages.Run(run=run):
+            return [messages.Output(data=b"x"), result(run, written=1)]
+        case messages.Reset():
+            return [messages.ResetDone()]
+        case messages.ListFiles():
+            return [messages.FileList()]
+        case messages.ReadFile():
+            return [messages.FilePart()]
+        case messages.WriteFile() | messages.WriteData() | messages.WriteEnd():
+            return [messages.Written(changed=1)]
+        case messages.RemoveFile():
+            return [messages.Removed(error=None)]
+        case messages.Ping():
+            return [messages.Pong()]
+        case _:
+            return []
+
+
+def done(request: int, sandbox: str = ME, **changes: Any) -> messages.InstallDone:
+    """The end of an installation that went well, with these *changes*."""
+    folder = f"sandboxes/{sandbox}/{FOLDER}"
+    fields: dict[str, Any] = {"folder": folder, "packages": (("x", "1.0"),), **changes}
+    return messages.InstallDone(request=request, sandbox=sandbox, **fields)
+
+
+def honest_installer(message: Message) -> Sequence[Answer]:
     """What a good installer answers."""
-    if kind is Kind.HELLO:
-        return [(Kind.READY, READY)]
-    if kind is Kind.INSTALL:
-        INSTALLED_FOR[fields["request"]] = fields["sandbox"]
-        return [(Kind.RESOLVED, {"request": fields["request"], "pins": {"x": "1.0"}})]
-    if kind is Kind.APPROVED:
-        return [done(fields["request"], INSTALLED_FOR.get(fields["request"], ME))]
-    if kind is Kind.INSTALL_CANCEL:
-        return [done(fields["request"], INSTALLED_FOR.get(fields["request"], ME), folder="", error="cancelled")]
-    if kind is Kind.FORGET:
-        return [(Kind.FORGOTTEN, {"request": fields["request"], "sandbox": fields["sandbox"]})]
-    if kind is Kind.CACHE:
-        return [(Kind.CACHED, {"request": fields["request"], "size": 1, "packages": [["x", 1.0]], "busy": 0})]
-    if kind is Kind.WHEELS or (kind is Kind.WHEEL and not fields["name"]):
-        return [(Kind.WHEELS, {"request": fields["request"], "wanted": kind is Kind.WHEELS})]
-    return [(Kind.PONG, b"")] if kind is Kind.PING else []
+    match message:
+        case messages.InstallerHello():
+            return [INSTALLER_READY]
+        case messages.Install(request=request):
+            INSTALLED_FOR[request] = message.sandbox
+            return [messages.Resolved(request=request, pins={"x": "1.0"})]
+        case messages.Approved(request=request):
+            return [done(request, INSTALLED_FOR.get(request, ME))]
+        case messages.InstallCancel(request=request):
+            return [done(request, INSTALLED_FOR.get(request, ME), folder="", error="cancelled")]
+        case messages.Forget(request=request):
+            return [messages.Forgotten(request=request, sandbox=message.sandbox)]
+        case messages.DescribeCache(request=request):
+            return [messages.Cache(request=request, size=1, packages=(("x", 1.0),), busy=0)]
+        case messages.OpenWheelhouse(request=request):
+            return [messages.Wheelhouse(request=request, wanted=True)]
+        case messages.Wheel(request=request, name=""):
+            return [messages.Wheelhouse(request=request, wanted=False)]
+        case messages.Ping():
+            return [messages.Pong()]
+        case _:
+            return []
 
 
 class FakeEngine:
@@ -152,18 +154,16 @@ class FakeEngine:
         return _Stream(to_container, outside)
 
     async def _serve(self, container: str, script: Script, inside: Any, answers: Any) -> None:
-        decoder = FrameDecoder()
+        decoder = MessageDecoder()
         with answers, inside:
             while (data := await _received(inside)) is not None:
                 if container in self.frozen:
                     continue
                 decoder.feed(data)
-                for kind, payload in decoder:
-                    fields = decode_json(payload) if payload and kind is not Kind.WRITE_DATA else {}
-                    for each, content in script(kind, fields):
-                        frame = encode(each, content) if isinstance(content, bytes) else encode_json(each, **content)
+                for message in decoder:
+                    for answer in script(message):
                         try:
-                            await answers.send(frame)
+                            await answers.send(answer if isinstance(answer, bytes) else encode(answer))
                         except (anyio.BrokenResourceError, anyio.ClosedResourceError):  # taken for lost, or lost
                             return
 

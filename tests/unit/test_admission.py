@@ -10,9 +10,10 @@ import pytest
 from mcp.types import CallToolResult
 
 from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
-from mcp_agentrun.server.mcp import app
+from mcp_agentrun.server.mcp import calls
+from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.sessions import NEW, Caller, registry
-from mcp_agentrun.sessions.registry import NEED
+from mcp_agentrun.sessions.opening import SANDBOX_MEMORY
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import FakeEngine, open_sessions
 
@@ -34,7 +35,7 @@ async def test_the_queue_for_room_is_bounded_and_served_in_turn() -> None:
             for name in ("second", "third"):
                 tasks.start_soon(call, name)
                 await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(5), pytest.raises(UnavailableError, match="others are waiting"):
+            with anyio.fail_after(5), pytest.raises(UnavailableError, match="other calls are waiting"):
                 await call("late")
             async with sessions.lease(callers["first"], None):
                 pass  # who has a sandbox is not held up by those who wait
@@ -81,7 +82,7 @@ async def test_who_waits_counts_against_the_share_of_the_principal() -> None:
         async with sessions.lease(holder, None), anyio.create_task_group() as tasks:
             tasks.start_soon(call)
             await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(5), pytest.raises(UnavailableError, match="You have 1 sandboxes"):
+            with anyio.fail_after(5), pytest.raises(UnavailableError, match="You already have 1 sandbox,"):
                 await call()
             tasks.cancel_scope.cancel()
 
@@ -89,17 +90,19 @@ async def test_who_waits_counts_against_the_share_of_the_principal() -> None:
 async def test_who_has_waited_for_room_waits_the_less_for_the_sandbox() -> None:
     caller = Caller("one")
 
-    async def act(*_: object) -> CallToolResult:
-        raise AssertionError
-
     engine = FakeEngine()
     engine.has_image = anyio.Event()
     async with open_sessions(Settings(pool=0, reserve=1), engine) as sessions:
         context: Any = SimpleNamespace(meta={}, session=SimpleNamespace(_connection=SimpleNamespace(state={})))
-        call = app._Call(SimpleNamespace(request_context=context), "run_python", "running")  # pyright: ignore
-        call.started -= app.READY_SECONDS
-        with anyio.fail_after(app.READY_SECONDS / 2):
-            answer = await app._Calls(print).answer(sessions, lambda _: caller, None, call, act)  # pyright: ignore
+        call = Call(Service(sessions, lambda _: caller, ignore_call, None), context, "run_python", "running")
+        call.progress.started -= calls.READY_SECONDS
+
+        async def act() -> CallToolResult:
+            async with call.lease(None):
+                raise AssertionError
+
+        with anyio.fail_after(calls.READY_SECONDS / 2):
+            answer = await calls.answer(call, act)
     assert answer.is_error
     assert "not ready yet: looking for the container engine" in str(answer.content)
 
@@ -124,7 +127,7 @@ async def test_calls_of_one_connection_at_once_share_its_sandbox() -> None:
 async def test_sandboxes_that_are_begun_at_once_are_not_promised_the_same_memory() -> None:
     served: list[str] = []
     # Room for two fresh sandboxes above the reserve, and not for three.
-    engine = FakeEngine(free=(512 << 20) + 3 * NEED - 1)
+    engine = FakeEngine(free=(512 << 20) + 3 * SANDBOX_MEMORY - 1)
 
     async with open_sessions(Settings(pool=0, reserve=512 << 20), engine) as sessions:
         refused: list[str] = []
@@ -265,8 +268,9 @@ async def test_a_sandbox_does_not_expire_while_its_files_are_read(way: str) -> N
                 while sessions.count > 1:  # until the other one, which was last used later, has expired
                     await anyio.sleep(0.02)
             assert sessions.count == 1
-            used = sessions._own["read"].used  # pyright: ignore[reportPrivateUsage]
-        is_later = sessions._own["read"].used > used  # pyright: ignore[reportPrivateUsage]
+            (session,) = sessions._owners  # pyright: ignore[reportPrivateUsage]
+            used = session.used
+        is_later = session.used > used
         assert is_later == (way == "reading")
         with sessions.reading(idle, None) as gone, sessions.reading(Caller("read", "another"), "handle") as unknown:
             assert (gone, unknown) == (None, None)

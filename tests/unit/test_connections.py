@@ -23,8 +23,9 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from mcp_agentrun.server.http.limits import RateLimit
-from mcp_agentrun.server.http.tokens import Tokens, principal_of
+from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.server.mcp.connections import by_connection, streams
+from mcp_agentrun.server.principals import principal_of
 from tests.support.http_server import TOKENS, HttpServer, open_http_client
 
 pytestmark = pytest.mark.anyio

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -16,7 +18,9 @@ from mcp_agentrun.errors import FileError, FileReason, SandboxLostError
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.sandbox.files import FileSource
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import Kind
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import encode_frame
+from mcp_agentrun.wire.messages import Message
 from tests.support.fake_engine import Answer, FakeEngine, honest_runner
 from tests.support.sandboxes import sandbox_on
 
@@ -26,21 +30,25 @@ MIB = 1 << 20
 BYTE = os.fsdecode(b"\xff")
 
 
+WRITING = (messages.WriteFile, messages.WriteData, messages.WriteEnd)
+ABOUT_FILES = (*WRITING, messages.RemoveFile, messages.ReadFile, messages.ListFiles)
+
+
 class Recorder:
     """A runner that keeps the requests about files that it gets; *answers* replace its own."""
 
-    def __init__(self, **answers: Answer) -> None:
-        self.requests: list[tuple[Kind, dict[str, Any]]] = []
+    def __init__(self, answers: Mapping[type[Message], Answer] = MappingProxyType({})) -> None:
+        self.requests: list[Message] = []
         self._answers = answers
 
-    def __call__(self, kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
-        if kind in (Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END, Kind.REMOVE, Kind.READ, Kind.LIST):
-            self.requests.append((kind, fields))
-        return [self._answers[kind.name]] if kind.name in self._answers else honest_runner(kind, fields)
+    def __call__(self, message: Message) -> Sequence[Answer]:
+        if isinstance(message, ABOUT_FILES):
+            self.requests.append(message)
+        return [self._answers[type(message)]] if type(message) in self._answers else honest_runner(message)
 
     @property
-    def kinds(self) -> list[str]:
-        return [kind.name for kind, _ in self.requests]
+    def kinds(self) -> list[type[Message]]:
+        return [type(message) for message in self.requests]
 
 
 @asynccontextmanager
@@ -96,8 +104,8 @@ async def test_a_path_may_name_the_workspace(anyio_backend: str) -> None:
             await sandbox.files.write(path, b"")
         for folder in (".", "", "/workspace", "./"):
             await sandbox.files.list(folder)
-    assert {fields["path"] for kind, fields in runner.requests if kind is Kind.WRITE} == {"a/b"}
-    assert {fields["folder"] for kind, fields in runner.requests if kind is Kind.LIST} == {""}
+    assert {each.path for each in runner.requests if isinstance(each, messages.WriteFile)} == {"a/b"}
+    assert {each.folder for each in runner.requests if isinstance(each, messages.ListFiles)} == {""}
 
 
 async def chunks(*sizes: int) -> AsyncIterator[bytes]:
@@ -123,8 +131,9 @@ async def test_sources_come_in_parts_of_one_mebibyte(anyio_backend: str, tmp_pat
         async with sandbox_of(runner) as sandbox:
             info = await sandbox.files.write("a", source)
         assert info.size == size
-        assert runner.kinds == ["WRITE", *["WRITE_DATA"] * -(-size // MIB), "WRITE_END"]
-        assert runner.requests[-1][1] == {"keep": True}
+        parts = -(-size // MIB)
+        assert runner.kinds == [messages.WriteFile, *[messages.WriteData] * parts, messages.WriteEnd]
+        assert runner.requests[-1] == messages.WriteEnd(keep=True)
 
 
 @pytest.mark.parametrize("source", ["text", 5, None, io.StringIO("text")])
@@ -133,7 +142,7 @@ async def test_what_is_no_source_is_discarded(anyio_backend: str, source: Any) -
     async with sandbox_of(runner) as sandbox:
         with pytest.raises(TypeError):
             await sandbox.files.write("a", source)
-    assert runner.requests[-1] == (Kind.WRITE_END, {"keep": False})
+    assert runner.requests[-1] == messages.WriteEnd(keep=False)
 
 
 async def test_a_source_that_fails_is_discarded(anyio_backend: str, tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ async def test_a_source_that_fails_is_discarded(anyio_backend: str, tmp_path: Pa
         for source, error in ((broken(), LookupError), (tmp_path / "missing", FileNotFoundError)):
             with pytest.raises(error):
                 await sandbox.files.write("a", source)
-            assert runner.requests[-1] == (Kind.WRITE_END, {"keep": False})
+            assert runner.requests[-1] == messages.WriteEnd(keep=False)
         assert (await sandbox.run("1")).outcome == "ok"
 
 
@@ -164,7 +173,7 @@ async def test_a_cancelled_write_is_discarded(anyio_backend: str) -> None:
         tasks.start_soon(sandbox.files.write, "a", endless())
         await begun.wait()
         tasks.cancel_scope.cancel()
-    assert runner.requests[-1] == (Kind.WRITE_END, {"keep": False})
+    assert runner.requests[-1] == messages.WriteEnd(keep=False)
 
 
 async def test_more_than_the_workspace_holds_is_refused_on_the_host(anyio_backend: str) -> None:
@@ -176,33 +185,34 @@ async def test_more_than_the_workspace_holds_is_refused_on_the_host(anyio_backen
         with pytest.raises(FileError) as error:
             await sandbox.files.write("a", chunks(*[MIB] * 3))
         assert (error.value.reason, error.value.limit) == ("too_large", 2 * MIB)
-    assert runner.kinds == ["WRITE", "WRITE_DATA", "WRITE_DATA", "WRITE_END"]
+    assert runner.kinds == [messages.WriteFile, messages.WriteData, messages.WriteData, messages.WriteEnd]
 
 
-@pytest.mark.parametrize("step", ["WRITE", "WRITE_DATA", "WRITE_END"])
-async def test_the_container_s_reason_is_the_error_s(anyio_backend: str, step: str) -> None:
-    runner = Recorder(**{step: (Kind.WRITTEN, {"error": "full", "changed": 0})})
+@pytest.mark.parametrize("step", WRITING)
+async def test_the_container_s_reason_is_the_error_s(anyio_backend: str, step: type[Message]) -> None:
+    runner = Recorder({step: messages.Written(error="full")})
     async with sandbox_of(runner, workspace_size=2 * MIB) as sandbox:
         with pytest.raises(FileError, match="'a' can't be written: the workspace is full") as error:
             await sandbox.files.write("a", b"x")
         assert (error.value.path, error.value.reason, error.value.limit) == ("a", "full", 2 * MIB)
-        assert runner.kinds[-1] == step, "it has discarded the file itself"
+        assert runner.kinds[-1] is step, "it has discarded the file itself"
         assert (await sandbox.run("1")).state == "kept"
 
 
 @pytest.mark.parametrize("reason", ["no such reason", "outside\n", [], {}, 7, True])
 async def test_a_reason_that_does_not_exist_ends_the_container(anyio_backend: str, reason: Any) -> None:
-    runner = Recorder(REMOVE=(Kind.REMOVED, {"error": reason}))
+    answer = encode_frame(messages.Removed.kind, json.dumps({"error": reason}).encode())
+    runner = Recorder({messages.RemoveFile: answer})
     async with sandbox_of(runner) as sandbox:
         with pytest.raises(SandboxLostError, match="malformed"):
             await sandbox.files.remove("a")
 
 
 async def test_a_list_without_an_end_is_not_followed(anyio_backend: str) -> None:
-    page = [[f"f{number:04}", 1, 1] for number in range(1000)]
-    endless = Recorder(LIST=(Kind.FILES, {"files": page, "more": 1, "is_cut": False}))
-    cut = Recorder(LIST=(Kind.FILES, {"files": page, "more": 1, "is_cut": True}))
-    empty = Recorder(LIST=(Kind.FILES, {"files": [], "more": 1, "is_cut": False}))
+    page = tuple(messages.FileEntry(path=f"f{number:04}", size=1, changed=1) for number in range(1000))
+    endless = Recorder({messages.ListFiles: messages.FileList(files=page, more=1)})
+    cut = Recorder({messages.ListFiles: messages.FileList(files=page, more=1, is_cut=True)})
+    empty = Recorder({messages.ListFiles: messages.FileList(more=1)})
     for runner in (endless, cut):
         async with sandbox_of(runner) as sandbox:
             with pytest.raises(FileError) as error:
@@ -214,7 +224,8 @@ async def test_a_list_without_an_end_is_not_followed(anyio_backend: str) -> None
 
 @pytest.mark.parametrize("time", [-1, 1.5, True, None, "1", 1 << 70])
 async def test_times_that_are_none_end_the_container(anyio_backend: str, time: Any) -> None:
-    runner = Recorder(WRITE_END=(Kind.WRITTEN, {"error": None, "changed": time}))
+    answer = encode_frame(messages.Written.kind, json.dumps({"error": None, "changed": time}).encode())
+    runner = Recorder({messages.WriteEnd: answer})
     async with sandbox_of(runner) as sandbox:
         with pytest.raises(SandboxLostError, match="malformed"):
             await sandbox.files.write("a", b"")

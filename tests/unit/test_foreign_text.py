@@ -14,23 +14,25 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
-from mcp.server.mcpserver.exceptions import ResourceError
+from mcp import MCPError
+from mcp.types import ReadResourceRequestParams
 
 from mcp_agentrun.engine.network import NetworkSettings, redact
 from mcp_agentrun.errors import AgentRunError, FileError, InstallError, InvalidRequestError, UnavailableError
-from mcp_agentrun.packages.answers import Answer, Done, Progress
 from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.policy import Policy, parse_requirements
 from mcp_agentrun.safety import Finding
 from mcp_agentrun.sandbox import FileChange, FileInfo, FilePage, Output, Result, RunError
 from mcp_agentrun.server.logs import configure_logging
-from mcp_agentrun.server.mcp import app
-from mcp_agentrun.server.mcp.arguments import wrong_arguments
+from mcp_agentrun.server.mcp.out_folder import OutFolder
+from mcp_agentrun.server.mcp.progress import Progress as CallProgress
 from mcp_agentrun.server.mcp.render import failure, install_answer, run_answer
-from mcp_agentrun.server.mcp.resources import KeptOutput, OutFolder, ServerWithFiles, calling
+from mcp_agentrun.server.mcp.resources import KeptOutput, Resources
+from mcp_agentrun.server.mcp.tools import TOOLS
 from mcp_agentrun.sessions import STDIO
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import foreign, quoted
+from mcp_agentrun.wire import messages
 from tests.support.hostile_text import HOSTILE, LOGGED, LOOKS_LIKE_OURS, MARK, SECRET, UNSEEN, reaching, strings
 
 pytestmark = pytest.mark.anyio
@@ -186,10 +188,9 @@ def _(text: str) -> list[str]:
     given: list[dict[str, Any]] = [{text: 1}, {"code": {text: text}}, {"code": "1", "timeout": text, "sandbox": [text]}]
     told: list[str] = []
     for arguments in given:
-        ctx: Any = SimpleNamespace(method="tools/call", params={"name": "run_python", "arguments": arguments})
-        wrong = wrong_arguments(ctx)
-        assert wrong is not None
-        told += reaching(failure(wrong))
+        with pytest.raises(InvalidRequestError) as wrong:
+            TOOLS["run_python"].arguments.parse(arguments)
+        told += reaching(failure(f"Nothing was done: {wrong.value}"))
     return told
 
 
@@ -219,11 +220,9 @@ class Client:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.session: Any = self
-        self.request_context: Any = SimpleNamespace(
-            meta={"progress_token": 1, "io.modelcontextprotocol/logLevel": "info"},
-            request_id=1,
-            protocol_version="2026-07-28",
-        )
+        self.meta = {"progress_token": 1, "io.modelcontextprotocol/logLevel": "info"}
+        self.request_id = 1
+        self.protocol_version = "2026-07-28"
 
     async def report_progress(self, progress: float, total: float | None, message: str) -> None:
         self.told.append(message)
@@ -234,44 +233,44 @@ class Client:
 
 async def told(act: Callable[[Any], Awaitable[object]]) -> list[str]:
     client: Any = Client()
-    await act(app._Call(client, "run_python", "running"))  # pyright: ignore[reportPrivateUsage]
+    await act(CallProgress(client, "run_python", "running"))
     return client.told
 
 
 @source("progress: the stage of a sandbox")
 async def _(text: str) -> list[str]:
-    async def act(call: Any) -> None:
-        call.sandbox = SimpleNamespace(stage=f"building the image: {text}")
-        await call._tell_stage()
+    async def act(progress: Any) -> None:
+        progress.sandbox = SimpleNamespace(stage=f"building the image: {text}")
+        await progress._report_stage()
 
     return await told(act)
 
 
 @source("progress: what the installer does")
 async def _(text: str) -> list[str]:
-    async def act(call: Any) -> None:
-        await installing("", progress=text, report=call.say)
-        await call._tell_stage()
+    async def act(progress: Any) -> None:
+        await installing("", progress=text, report=progress.set_stage)
+        await progress._report_stage()
 
     return await told(act)
 
 
 @source("progress: the latest line of output")
 async def _(text: str) -> list[str]:
-    async def act(call: Any) -> None:
-        call.logs = False
-        await call.hear(text.encode("utf-8", "surrogatepass"))
-        await call._tell_output()
-        await call._tell_stage()
+    async def act(progress: Any) -> None:
+        progress._wants_logs = False
+        await progress.add_output(text.encode("utf-8", "surrogatepass"))
+        await progress._report_output()
+        await progress._report_stage()
 
     return await told(act)
 
 
 @source("log messages with output", "shown")
 async def _(text: str) -> list[str]:
-    async def act(call: Any) -> None:
-        await call.hear(text.encode("utf-8", "surrogatepass"))
-        await call._tell_output()
+    async def act(progress: Any) -> None:
+        await progress.add_output(text.encode("utf-8", "surrogatepass"))
+        await progress._report_output()
 
     return (await told(act))[1:]
 
@@ -279,12 +278,12 @@ async def _(text: str) -> list[str]:
 async def installing(error: str, *, progress: str = "", report: Callable[[str], None] = lambda _: None) -> object:
     """The error by which a call fails when the installer says *error*."""
     told = [
-        Progress.model_construct(request=1, text=progress),
-        Done.model_construct(request=1, sandbox="a", folder="", packages=(), satisfied=(), modules={}, error=error),
+        messages.InstallProgress(request=1, text=progress),
+        messages.InstallDone(request=1, sandbox="a", error=error),
     ]
 
     class Request:
-        async def receive(self) -> Answer:
+        async def receive(self) -> messages.Request:
             return told.pop(0)
 
     engine: Any = None
@@ -329,27 +328,27 @@ class Files:
         raise FileError(f"{path!a} can't be read: {self.name}") if path == "a" else UnavailableError(self.name)
 
 
-def resources(text: str) -> ServerWithFiles:
+CONTEXT: Any = None
+
+
+def resources(text: str) -> Resources:
     sessions: Any = Files(text)
-    return ServerWithFiles(sessions, KeptOutput(), "name")
+    return Resources(sessions, lambda _: STDIO, KeptOutput())
 
 
 @source("names of resources")
 async def _(text: str) -> list[str]:
-    with calling(STDIO):
-        return list(
-            strings([item.model_dump(mode="json") for item in await resources(path_like(text)).list_resources()])
-        )
+    listed = await resources(path_like(text)).list(CONTEXT, None)
+    return list(strings([item.model_dump(mode="json") for item in listed.resources]))
 
 
 @source("resources that can't be read")
 async def _(text: str) -> list[str]:
     said: list[str] = []
-    with calling(STDIO):
-        for uri in ("agentrun://own/files/a", "agentrun://own/files/b", f"agentrun://own/{text}"):
-            with pytest.raises(ResourceError) as raised:
-                await resources(text).read_resource(uri)
-            said.append(str(raised.value))
+    for uri in ("agentrun://own/files/a", "agentrun://own/files/b", f"agentrun://own/{text}"):
+        with pytest.raises(MCPError) as raised:
+            await resources(text).read(CONTEXT, ReadResourceRequestParams(uri=uri))
+        said.append(raised.value.message)
     return said
 
 

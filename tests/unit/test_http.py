@@ -20,7 +20,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.http.app import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
-from mcp_agentrun.server.http.limits import Buckets, SessionShare, StrangerLimit
+from mcp_agentrun.server.http.limits import AddressLimit, Buckets, SessionQuota
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
@@ -46,7 +46,7 @@ async def test_a_session_in_the_middle_of_a_call_is_not_the_one_to_end() -> None
             begun = [(b"mcp-session-id", headers[b"begin"])]
             await send({"type": "http.response.start", "status": 200, "headers": begun})
 
-    share = SessionShare(app, most=2, idle=60)
+    share = SessionQuota(app, most=2, idle=60)
 
     async def ask(*headers: tuple[bytes, bytes]) -> None:
         async def receive() -> dict[str, Any]:
@@ -78,8 +78,8 @@ async def test_a_revoked_token_is_a_stranger_s_again() -> None:
         nonlocal refused
         refused += 1
 
-    limit = StrangerLimit(1, on_refusal=on_refusal)
-    behind = limit.behind(PlainTextResponse("in"))
+    limit = AddressLimit(1, on_refusal=on_refusal)
+    behind = limit.after(PlainTextResponse("in"))
 
     async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
         is_in = dict(scope["headers"])[b"authorization"] in good
@@ -114,7 +114,7 @@ def test_the_memory_of_who_came_is_bounded() -> None:
 def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
     refused = command("serve", "--no-auth", "--host", "0.0.0.0")
     assert refused.returncode == 2
-    assert "everybody who reaches 0.0.0.0 could run code here" in refused.stderr
+    assert "everyone who can reach 0.0.0.0 could run code here" in refused.stderr
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "a.example")] == [
         *[True] * 3,
         *[False] * 3,
@@ -180,12 +180,12 @@ def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no token"),
-        ("# nothing\n", "holds no token"),
-        ("short", "less than 16 characters"),
+        ("", "has no token"),
+        ("# nothing\n", "has no token"),
+        ("short", "fewer than 16 characters"),
         ("a b c", "line 1 .* is not NAME TOKEN"),
-        (f"a {'x' * 20}\na {'y' * 20}", "line 2 .* names 'a' again"),
-        (f"a {'x' * 20}\nb {'x' * 20}", "line 2 .* has the token of another name"),
+        (f"a {'x' * 20}\na {'y' * 20}", "line 2 .* repeats the name 'a'"),
+        (f"a {'x' * 20}\nb {'x' * 20}", "line 2 .* repeats the token of another name"),
     ],
 )
 def test_token_files_that_are_of_no_use(tmp_path: Path, text: str, message: str) -> None:
@@ -201,7 +201,7 @@ def test_a_token_file_that_is_open_to_everybody_is_not_used(tmp_path: Path, mode
     path = tmp_path / "tokens"
     path.write_text(f"a {'x' * 20}")
     path.chmod(mode)
-    with pytest.raises(SettingsError, match="open to everybody on this machine: chmod 600"):
+    with pytest.raises(SettingsError, match="can be read or changed by every user of this machine: chmod 600"):
         Tokens.from_file(path)
     path.chmod(0o640)  # a group is the operator's choice
     Tokens.from_file(path)

@@ -17,15 +17,16 @@ from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
 from mcp_agentrun.packages.turns import Turns
 from mcp_agentrun.sandbox import AsyncRuntime
-from mcp_agentrun.sessions.registry import Caller, Sessions
+from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import Kind
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import encode_frame
+from mcp_agentrun.wire.messages import Message
 from tests.support.fake_engine import (
     FOLDER,
     INSTALLED_FOR,
     ME,
     OTHER,
-    WRONG,
     Answer,
     FakeEngine,
     Script,
@@ -34,6 +35,7 @@ from tests.support.fake_engine import (
     honest_runner,
 )
 from tests.support.local_index import make_wheel
+from tests.support.samples import message_classes, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -46,14 +48,6 @@ async def installer_of(*scripts: Script, **settings: Any) -> AsyncGenerator[tupl
         yield installer, engine
 
 
-GOOD: dict[Kind, dict[str, Any]] = {
-    Kind.INSTALL_PROGRESS: {"text": "resolving"},
-    Kind.RESOLVED: {"pins": {"x": "1.0"}},
-    Kind.INSTALL_DONE: done(0)[1],
-    Kind.FORGOTTEN: {"sandbox": ME},
-    Kind.CACHED: {"size": 1, "packages": [], "busy": 0},
-    Kind.WHEELS: {"wanted": False},
-}
 HOSTILE_PINS = (
     {"x": "1.0\n -e /packages"},
     {"x": "1.0 --hash=sha256:00"},
@@ -75,40 +69,27 @@ def test_a_version_with_too_many_digits_is_refused() -> None:
 
 
 def faults() -> list[Answer]:
-    found: list[Answer] = []
-    for kind, good in GOOD.items():
-        fields = {**good, "request": 1}
-        found += [(kind, {key: fields[key] for key in fields if key != name}) for name in fields]
-        found += [(kind, {**fields, name: wrong}) for name in fields for wrong in WRONG if not _passes(name, wrong)]
-        found += [(kind, {}), (kind, {**fields, "more": 1}), (kind, {**fields, "request": 99})]
-    found += [(Kind.RESOLVED, {"request": 1, "pins": pins}) for pins in HOSTILE_PINS]
-    found += [done(1, packages=list(map(list, pins.items()))) for pins in HOSTILE_PINS]
+    """Answers that no honest installer sends. What is wrong in a single message is the business of `test_messages`."""
+    fine = (messages.Pong, messages.InstallProgress)
+    found: list[Answer] = [sample(cls) for cls in message_classes() if cls not in fine]
+    found += [messages.Resolved(request=1, pins=pins) for pins in HOSTILE_PINS]
+    found += [done(1, packages=tuple(pins.items())) for pins in HOSTILE_PINS]
     folders = (f"{OTHER}/{FOLDER}", f"{ME}/../{OTHER}/{FOLDER}", f"{ME}/{FOLDER}\n", f"{ME}/1", "../etc")
     found += [done(1, folder=f"sandboxes/{folder}") for folder in folders]
     found += [done(1, OTHER), done(1, folder="/etc"), done(2), done(2, OTHER)]
-    found += [(kind, {}) for kind in Kind if kind not in GOOD and kind is not Kind.PONG]
+    found += [messages.InstallProgress(request=99, text=""), encode_frame(255, b""), encode_frame(62, b"{}")]
     return found
 
 
-def _passes(name: str, value: object) -> bool:
-    """Whether *value* is a right one, or the end of an installation that has failed or has nothing to add."""
-    if name in ("notes", "replaced") and value in ([], [""], ["x"]):
-        return True
-    allowed = {"text": str, "error": (str, type(None)), "size": int, "busy": int, "wanted": bool}
-    empty = {"pins": ({},), "packages": ([],), "satisfied": ([],), "modules": ({},), "folder": ("",)}
-    is_number = isinstance(value, bool) and allowed.get(name) is int
-    return (name in allowed and isinstance(value, allowed[name]) and not is_number) or value in empty.get(name, ())
-
-
 async def test_a_false_answer_means_a_lost_installer(anyio_backend: str) -> None:
-    for kind, fields in faults():
+    for fault in faults():
         with anyio.fail_after(20):
-            await lie_once(kind, fields)
+            await lie_once(fault)
 
 
-async def lie_once(kind: Kind, fields: dict[str, Any] | bytes) -> None:
-    def lie(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        return [(kind, fields)] if asked is Kind.INSTALL else honest_installer(asked, given)
+async def lie_once(answer: Answer) -> None:
+    def lie(message: Message) -> Sequence[Answer]:
+        return [answer] if isinstance(message, messages.Install) else honest_installer(message)
 
     async with installer_of(lie, honest_installer) as (installer, engine):
         with pytest.raises(UnavailableError):
@@ -119,12 +100,10 @@ async def lie_once(kind: Kind, fields: dict[str, Any] | bytes) -> None:
 
 async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str) -> None:
     """With `preinstall`, a sandbox asks for an installation in the background."""
-    for kind, fields in ((Kind.INSTALL_DONE, {}), (Kind.INSTALL_DONE, b"x"), (Kind.RESOLVED, {}), (Kind.READY, {})):
+    for answer in (encode_frame(32, b"{}"), encode_frame(32, b"x"), encode_frame(62, b"{}"), messages.Started()):
 
-        def lie(
-            asked: Kind, given: dict[str, Any], kind: Kind = kind, fields: dict[str, Any] | bytes = fields
-        ) -> Sequence[Answer]:
-            return [(kind, fields)] if asked is Kind.INSTALL else honest_installer(asked, given)
+        def lie(message: Message, answer: Answer = answer) -> Sequence[Answer]:
+            return [answer] if isinstance(message, messages.Install) else honest_installer(message)
 
         engine = FakeEngine([lie, honest_installer], [honest_runner])
         settings = Settings(preinstall=("x",))
@@ -143,10 +122,10 @@ async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_ba
     make_wheel(tmp_path, "housed")
     copied: list[str] = []
 
-    def slow(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        if asked is Kind.WHEEL:
-            copied.append(given["name"])
-        return honest_installer(asked, given)
+    def slow(message: Message) -> Sequence[Answer]:
+        if isinstance(message, messages.Wheel):
+            copied.append(message.name)
+        return honest_installer(message)
 
     async with installer_of(slow, wheelhouse=tmp_path) as (installer, engine):
         with anyio.fail_after(20):
@@ -162,16 +141,16 @@ async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_ba
         assert engine.started["installer"] == 1 and copied == ["housed-1.0-py3-none-any.whl", ""]
 
 
-@pytest.mark.parametrize("silent", [Kind.WHEELS, Kind.FORGET, Kind.CACHE])
+@pytest.mark.parametrize("silent", [messages.OpenWheelhouse, messages.Forget, messages.DescribeCache])
 async def test_every_exchange_has_a_deadline(
-    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Kind
+    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: type[Message]
 ) -> None:
     monkeypatch.setattr("mcp_agentrun.packages.wheelhouse._ANSWER_SECONDS", 0.1)
     monkeypatch.setattr("mcp_agentrun.packages.installer._FORGET_SECONDS", 0.1)
     monkeypatch.setattr("mcp_agentrun.packages.installer._CACHE_SECONDS", 0.1)
 
-    def hang(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        return [] if asked is silent else honest_installer(asked, given)
+    def hang(message: Message) -> Sequence[Answer]:
+        return [] if isinstance(message, silent) else honest_installer(message)
 
     async with installer_of(hang, honest_installer, wheelhouse=tmp_path) as (installer, engine):
         with anyio.fail_after(20):
@@ -187,9 +166,9 @@ async def test_every_exchange_has_a_deadline(
 async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> None:
     """An answer is sent twice: the second one comes while another session waits for its own."""
 
-    def twice(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        said = honest_installer(asked, given)
-        return [*said, *said] if asked is Kind.APPROVED else said
+    def twice(message: Message) -> Sequence[Answer]:
+        answers = honest_installer(message)
+        return [*answers, *answers] if isinstance(message, messages.Approved) else answers
 
     async with installer_of(twice, honest_installer) as (installer, _):
         assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
@@ -202,11 +181,11 @@ async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> N
 async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) -> None:
     held: list[Answer] = []
 
-    def backwards(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        if asked is Kind.APPROVED:
-            held.extend(honest_installer(asked, given))
+    def backwards(message: Message) -> Sequence[Answer]:
+        if isinstance(message, messages.Approved):
+            held.extend(honest_installer(message))
             return held[::-1] if len(held) == 2 else []
-        return honest_installer(asked, given)
+        return honest_installer(message)
 
     found: dict[str, str] = {}
     async with installer_of(backwards) as (installer, _):
@@ -222,8 +201,8 @@ async def test_answers_in_another_order_reach_who_has_asked(anyio_backend: str) 
 
 
 async def test_an_installer_that_says_nothing_is_given_up(anyio_backend: str) -> None:
-    def silent(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        return [] if asked is Kind.INSTALL else honest_installer(asked, given)
+    def silent(message: Message) -> Sequence[Answer]:
+        return [] if isinstance(message, messages.Install) else honest_installer(message)
 
     async with installer_of(silent, install_timeout=0.1) as (installer, _):
         with anyio.fail_after(20), pytest.raises(InstallError, match="longer than"):
@@ -238,14 +217,18 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
     is_asked = anyio.Event()
     asked: list[int] = []
 
-    def slow(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
-        if kind is Kind.WHEELS:
-            asked.append(fields["request"])
-            is_asked.set()
-            return []
-        if kind is Kind.PING:  # this fake's way to say that the wheelhouse is not wanted, when the test wants it to
-            return [(Kind.WHEELS, {"request": asked.pop(), "wanted": False})] if asked else []
-        return [] if kind is Kind.INSTALL_CANCEL else honest_installer(kind, fields)
+    def slow(message: Message) -> Sequence[Answer]:
+        match message:
+            case messages.OpenWheelhouse():
+                asked.append(message.request)
+                is_asked.set()
+                return []
+            case messages.Ping():  # this fake's way to say that the wheelhouse is not wanted, when the test wants it to
+                return [messages.Wheelhouse(request=asked.pop(), wanted=False)] if asked else []
+            case messages.InstallCancel():
+                return []
+            case _:
+                return honest_installer(message)
 
     found: list[str] = []
     async with installer_of(slow, wheelhouse=tmp_path) as (installer, engine):
@@ -262,7 +245,7 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
                     await anyio.wait_all_tasks_blocked()
                     others.cancel_scope.cancel()
                 link = await installer._keeper.connected()  # pyright: ignore
-                await link.send(Kind.PING)
+                await link.send(messages.Ping())
     assert found == [f"sandboxes/{ME}/{FOLDER}"]
     assert engine.started["installer"] == 1
 
@@ -272,16 +255,18 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
     is_stopping = anyio.Event()
     late: list[Answer] = []
 
-    def hesitant(kind: Kind, fields: dict[str, Any]) -> Sequence[Answer]:
-        if kind is Kind.INSTALL:
-            return [] if fields["sandbox"] == ME else honest_installer(kind, fields)
-        if kind is Kind.INSTALL_CANCEL:
-            late.extend(honest_installer(kind, fields))
-            is_stopping.set()
-            return []
-        if kind is Kind.PING:
-            return [late.pop()] if late else []
-        return honest_installer(kind, fields)
+    def hesitant(message: Message) -> Sequence[Answer]:
+        match message:
+            case messages.Install(sandbox=sandbox):
+                return [] if sandbox == ME else honest_installer(message)
+            case messages.InstallCancel():
+                late.extend(honest_installer(message))
+                is_stopping.set()
+                return []
+            case messages.Ping():
+                return [late.pop()] if late else []
+            case _:
+                return honest_installer(message)
 
     async with installer_of(hesitant, install_timeout=0.1) as (installer, engine):
         with anyio.fail_after(10):
@@ -291,7 +276,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     link = await installer._keeper.connected()  # pyright: ignore
-                    await link.send(Kind.PING)
+                    await link.send(messages.Ping())
             assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
     assert engine.started["installer"] == 1
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,15 +17,12 @@ from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import FileChange, Output, Result
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
+from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
-from mcp_agentrun.server.mcp.resources import (
-    KeptOutput,
-    OutFolder,
-    _safe_name,  # pyright: ignore[reportPrivateUsage]
-)
+from mcp_agentrun.server.mcp.resources import KeptOutput
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import unmarked
-from mcp_agentrun.wire.codec import Kind, encode_json
+from mcp_agentrun.wire import messages
 from tests.support.clients import client_text
 from tests.support.command_line import command
 from tests.support.png import png
@@ -51,22 +47,14 @@ def test_only_pngs_are_taken_for_pngs() -> None:
 
 
 def test_frames_of_pictures_are_hostile() -> None:
-    def item(**fields: Any) -> bytes:
-        return encode_json(Kind.ITEM, **fields)[5:]
-
-    assert not Pictures().add(Kind.ITEM_DATA, b"x")
-    for fields in (
-        {},
-        {"type": "image/gif", "size": 1},
-        {"type": "image/png", "size": -1},
-        {"type": "image/png", "size": 1 << 40},
-    ):
-        assert not Pictures().add(Kind.ITEM, item(**fields))
+    picture = messages.Picture(type="image/png", size=3)
+    assert not Pictures().add(messages.PictureData(data=b"x"))
     pictures = Pictures()
-    assert pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM, item(type="image/png", size=3))
-    assert not pictures.add(Kind.ITEM_DATA, b"four")
-    assert pictures.add(Kind.ITEM_DATA, b"xyz")
+    assert pictures.add(picture)
+    assert not pictures.add(picture)
+    assert not pictures.add(messages.PictureData(data=b"four"))
+    assert pictures.add(messages.PictureData(data=b"xyz"))
+    assert not pictures.add(messages.Picture(type="image/png", size=messages.PICTURE_LIMIT - 2)), "too much in all"
     assert pictures.valid() == ()
 
 
@@ -116,7 +104,7 @@ async def test_what_is_copied_to_out_at_once_is_bounded_in_all(tmp_path: Path) -
         for number in range(8):
             tasks.start_soon(copy, FileChange(f"f{number}", 1000, "created"))
     assert list(_sizes(tmp_path).values()) == [1000, 1000]
-    assert sum("had all that it may get" in note for note in notes) == 6
+    assert sum("size limit of the user's folder is reached" in note for note in notes) == 6
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -126,7 +114,7 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(before: tuple[str, .
     refused = command(*before, "--out", folder)
     gc.collect()  # the socket that it listened on, which the end of the process would have closed
     assert refused.returncode == 2
-    assert f"out (flag): the folder {folder} can't be made: " in refused.stderr
+    assert f"out (flag): the folder {folder} can't be created: " in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

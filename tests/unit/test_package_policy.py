@@ -11,13 +11,13 @@ from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
-from mcp_agentrun.packages.answers import Done
 from mcp_agentrun.packages.installer import Installed, Installer
 from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
 from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
 from mcp_agentrun.server.mcp.render import install_answer
 from mcp_agentrun.settings import Settings, load
+from mcp_agentrun.wire.messages import InstallDone
 
 
 def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), most: int = 200) -> Policy:
@@ -226,7 +226,7 @@ def test_where_there_is_no_wheel_the_error_names_another_package(name: str) -> N
     engine: Any = None
     installer = Installer(engine, Settings(), NetworkSettings())
     for error, is_told in (("all versions have no usable wheels", True), ("the volume is full", False)):
-        done = Done.model_construct(folder="", packages=(), satisfied=(), error=error)
+        done = InstallDone(request=1, sandbox="a" * 32, error=error)
         with pytest.raises(InstallError) as raised:
             installer._installed(done, [f"{name}>=1"])  # pyright: ignore[reportPrivateUsage]
         assert (INSTEAD[name] in str(raised.value)) is is_told

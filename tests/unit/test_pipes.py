@@ -76,7 +76,7 @@ async def test_what_is_nested_too_deep_is_answered_with_its_id(depth: int) -> No
     assert [answer["id"] for answer in found] == ["a", None]
     for answer in found:
         assert answer["error"]["code"] == -32700
-        assert "too many lists and objects inside of each other" in answer["error"]["message"]
+        assert "too many nested lists and objects" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A runner that lies: a false frame means a lost sandbox and a sentence, never the end of a server or of another's."""
+"""A runner that lies: a false message means a lost sandbox and a sentence, never the end of a server or another's."""
 
 from __future__ import annotations
 
@@ -12,67 +12,51 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
-from mcp_agentrun.sessions.registry import Caller, Sessions
+from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.codec import MAX_FRAME, Kind
-from tests.support.fake_engine import READY, RESULT, WRONG, Answer, FakeEngine, honest_installer, honest_runner
+from mcp_agentrun.wire import messages
+from mcp_agentrun.wire.codec import encode_frame
+from mcp_agentrun.wire.messages import Message, Pong
+from tests.support.fake_engine import Answer, FakeEngine, honest_installer, honest_runner, result
+from tests.support.samples import message_classes, sample
 from tests.support.sandboxes import sandbox_on
 
 pytestmark = pytest.mark.anyio
 
-CAUSE: dict[str, Any] = {"type": "E", "text": "m", "errno": 1, "path": "p", "function": "f"}
-ERROR: dict[str, Any] = {"type": "E", "message": "m", "line": 1, "causes": [CAUSE], "full": []}
-GOOD: dict[Kind, dict[str, Any]] = {
-    Kind.READY: READY,
-    Kind.RESULT: {**RESULT, "error": ERROR, "outcome": "error"},
-    Kind.MISSING: {"run": 1, "names": ["x"], "requirements": ["y"]},
-    Kind.ITEM: {"type": "image/png", "size": 7},
-    Kind.FILES: {"files": [["a", 1, 1]], "more": 0, "is_cut": False},
-    Kind.FILE: {"size": 7, "stamp": "1", "length": 7},
-    Kind.WRITTEN: {"error": None, "changed": 1},
-    Kind.REMOVED: {"error": None},
-    Kind.RESET_DONE: {},
-}
-ASKED = {
-    Kind.READY: Kind.HELLO,
-    Kind.FILES: Kind.LIST,
-    Kind.FILE: Kind.READ,
-    Kind.WRITTEN: Kind.WRITE_END,
-    Kind.REMOVED: Kind.REMOVE,
-    Kind.RESET_DONE: Kind.RESET,
-}
-"""What each is an answer to; a run's is to a run."""
-
-HUGE = (b"[" * MAX_FRAME, b"0" * MAX_FRAME, b'{"run":' + b"1" * (MAX_FRAME - 8) + b"}", b"\xff" * MAX_FRAME)
+WRITING = (messages.WriteFile, messages.WriteData, messages.WriteEnd)
+ASKED = (
+    *(messages.SupervisorHello, messages.Run, messages.Reset, messages.ListFiles, messages.ReadFile),
+    *(*WRITING, messages.RemoveFile),
+)
+"""What a runner answers."""
 
 
-def faults() -> Iterator[tuple[Kind, Answer]]:
-    """Frames that no honest runner sends, each with what it is the answer to."""
-    for kind, good in GOOD.items():
-        asked = ASKED.get(kind, Kind.RUN)
-        for name in good:
-            yield asked, (kind, {key: good[key] for key in good if key != name})
-            yield from ((asked, (kind, {**good, name: wrong})) for wrong in WRONG)
-        yield from ((asked, (kind, payload)) for payload in (b"", b"null", b"[]", b"{", *HUGE))
-    for name in ERROR:
-        yield Kind.RUN, (Kind.RESULT, {**RESULT, "error": {key: ERROR[key] for key in ERROR if key != name}})
-        yield from ((Kind.RUN, (Kind.RESULT, {**RESULT, "error": {**ERROR, name: wrong}})) for wrong in WRONG)
-    for name in CAUSE:
-        causes = [{key: CAUSE[key] for key in CAUSE if key != name}, *({**CAUSE, name: wrong} for wrong in WRONG)]
-        yield from ((Kind.RUN, (Kind.RESULT, {**RESULT, "error": {**ERROR, "causes": [cause]}})) for cause in causes)
-    for kind in Kind:
-        yield from ((asked, (kind, b"x")) for asked in (Kind.RUN, *ASKED.values(), Kind.WRITE, Kind.WRITE_DATA))
+def faults() -> Iterator[tuple[type[Message], Answer]]:
+    """Answers that no honest runner sends, each with what it is the answer to. What is wrong in a single message is
+    the business of `test_messages`.
+    """
+    for asked in ASKED:
+        yield from ((asked, sample(cls)) for cls in message_classes() if cls is not Pong)
+        yield asked, encode_frame(255, b"")
+        yield asked, encode_frame(messages.Result.kind, b"{}")
+    yield messages.Run, result(2)
+    yield messages.Run, result(1, written=-1)
+    yield messages.Run, messages.MissingPackages(run=2, names=(), requirements=())
+    yield messages.Run, messages.PictureData(data=b"x")
+    yield messages.ReadFile, messages.FilePart(size=7, stamp="1", length=7)
+    yield from ((asked, messages.Written(error="no reason")) for asked in WRITING)
+    yield messages.RemoveFile, messages.Removed(error="no reason")
 
 
-async def test_a_false_frame_costs_one_sandbox_at_most(anyio_backend: str) -> None:
+async def test_a_false_message_costs_one_sandbox_at_most(anyio_backend: str) -> None:
     """One client's runner lies once; another one's session goes on in the same container."""
     lies = iter([*faults()])
-    now: list[tuple[Kind, Answer]] = []
+    now: list[tuple[type[Message], Answer]] = []
 
-    def lie(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        if now and asked is now[0][0]:
-            return [now.pop()[1], *honest_runner(asked, given)]
-        return honest_runner(asked, given)
+    def lie(message: Message) -> Sequence[Answer]:
+        if now and type(message) is now[0][0]:
+            return [now.pop()[1], *honest_runner(message)]
+        return honest_runner(message)
 
     engine = FakeEngine([honest_installer], [honest_runner, lie])
     settings = Settings(max_sandboxes=4)
@@ -94,20 +78,20 @@ async def test_a_false_frame_costs_one_sandbox_at_most(anyio_backend: str) -> No
         assert engine.started["runner"] > 100, "most of them are noticed"
 
 
-async def use(sandbox: AsyncSandbox, asked: Kind) -> None:
+async def use(sandbox: AsyncSandbox, asked: type[Message]) -> None:
     """Ask the container for what it is to lie about. All that may come of it is an answer or an error of ours."""
     try:
-        if asked is Kind.HELLO:
+        if asked is messages.SupervisorHello:
             sandbox.lost(sandbox.starts)
-        if asked is Kind.LIST:
+        if asked is messages.ListFiles:
             await sandbox.files.page()
-        elif asked is Kind.READ:
+        elif asked is messages.ReadFile:
             await sandbox.files.read("a")
-        elif asked in (Kind.WRITE, Kind.WRITE_DATA, Kind.WRITE_END):
+        elif asked in WRITING:
             await sandbox.files.write("a", b"x")
-        elif asked is Kind.REMOVE:
+        elif asked is messages.RemoveFile:
             await sandbox.files.remove("a")
-        elif asked is Kind.RESET:
+        elif asked is messages.Reset:
             await sandbox.reset()
         else:
             await sandbox.run("1")
@@ -126,10 +110,10 @@ async def answer(sandbox: AsyncSandbox) -> Any:
 
 
 async def test_a_reset_ends_what_was_said_of_the_session_before(anyio_backend: str) -> None:
-    def unprotected(asked: Kind, given: dict[str, Any]) -> Sequence[Answer]:
-        if asked is not Kind.RUN:
-            return honest_runner(asked, given)
-        return [(Kind.RESULT, {**RESULT, "run": given["run"], "unprotected": "threads"})]
+    def unprotected(message: Message) -> Sequence[Answer]:
+        if not isinstance(message, messages.Run):
+            return honest_runner(message)
+        return [result(message.run, unprotected="threads")]
 
     engine = FakeEngine(runners=[unprotected])
     async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
@@ -159,7 +143,7 @@ class Defective(FakeEngine):
 async def test_a_defect_in_a_background_task_ends_nothing_else(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_agentrun.sessions.registry.RECONCILE_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_agentrun.sessions.reconcile.RECONCILE_SECONDS", 0.01)
     monkeypatch.setattr("mcp_agentrun.sessions.pool._RETRY_SECONDS", 0.01)
     tried = anyio.Event()
 

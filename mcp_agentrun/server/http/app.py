@@ -1,4 +1,4 @@
-"""The server over HTTP: streamable HTTP at ``/mcp``, and the older SSE endpoints at ``/sse``, for many clients."""
+"""The server over HTTP, for many clients: streamable HTTP at ``/mcp``, and the older SSE at ``/sse``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Generator
-from typing import Any, NoReturn
+from collections.abc import Generator
+from typing import NoReturn
 
 import anyio
 import uvicorn
+from anyio.abc import TaskGroup
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.sse import SseServerTransport
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...errors import AgentRunError, SettingsError
 from ...process_exit import INTERRUPTED, exit_at_once
@@ -30,9 +32,9 @@ from ...sandbox import AsyncRuntime
 from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
-from ..mcp.app import build_server
+from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, streams
-from .limits import Drain, RateLimit, SessionShare, StrangerLimit, counted
+from .limits import AddressLimit, Drain, RateLimit, SessionQuota, counted
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .tokens import Tokens, default_token_file
@@ -42,44 +44,57 @@ __all__ = ["build_app", "serve_http"]
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2
-"""What connections that are still open get at the end, before they are cut."""
+"""Grace period at the end for connections that are still open, in seconds."""
 
 READY_SECONDS = 5.0
+"""Longest time that ``/readyz`` waits for the engine."""
 
 
 def serve_http(settings: Settings) -> NoReturn:
-    """Serve until a signal ends it; then remove the containers and exit.
+    """Serve until a signal arrives, then remove the containers and exit.
 
-    :raises SettingsError: it would be open to others without a token, the token file is of no use, or the address is
-        taken or not this machine's.
+    :raises SettingsError: the server would be public without authentication, the token file is invalid, or the address
+        is in use or does not belong to this machine.
     """
     configure_logging(settings, settings.serve.log_format)
-    tokens = ResourceServer.from_settings(settings) if settings.serve.auth else None
-    if settings.serve.auth and tokens is None:
-        where = default_token_file()
-        named = settings.serve.token_file
-        tokens, new = (Tokens.from_file(named), None) if named else Tokens.generated(where)
-        if new is not None:
-            # Where stderr is for a machine to read, it has no part in secrets.
-            told = sys.stderr if settings.serve.log_format == "text" else sys.stdout
-            told.write(f"A token was made and is kept in {where}. Clients send it as\n")
-            told.write(f"  Authorization: Bearer {new}\n")
-            told.flush()
-    elif not (settings.serve.auth or is_loopback(settings.serve.host) or settings.serve.allow_public_without_auth):
-        raise SettingsError(
-            f"without a token, everybody who reaches {settings.serve.host} could run code here; leave `auth` on, "
-            "listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
-        )
-    listening = _listen(settings.serve.host, settings.serve.port)
+    tokens = _verifier(settings)
+    sockets = _listen(settings.serve.host, settings.serve.port)
     try:
-        code = anyio.run(_serve, settings, tokens, listening)
-    except KeyboardInterrupt:  # on Windows, once the sandboxes are gone
+        code = anyio.run(_serve, settings, tokens, sockets)
+    except KeyboardInterrupt:  # on Windows, after the sandboxes are removed
         code = INTERRUPTED
     exit_at_once(code)
 
 
+def _verifier(settings: Settings) -> Tokens | ResourceServer | None:
+    """Return what verifies the tokens of clients, or None if *settings* require no authentication.
+
+    :raises SettingsError: see `serve_http`.
+    """
+    if not settings.serve.auth:
+        if is_loopback(settings.serve.host) or settings.serve.allow_public_without_auth:
+            return None
+        raise SettingsError(
+            f"without authentication, everyone who can reach {settings.serve.host} could run code here. Keep "
+            "`auth` on, listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
+        )
+    if (resource_server := ResourceServer.from_settings(settings)) is not None:
+        return resource_server
+    if settings.serve.token_file:
+        return Tokens.from_file(settings.serve.token_file)
+    path = default_token_file()
+    tokens, new = Tokens.generated(path)
+    if new is not None:
+        # With log_format=json, a program reads stderr and may store it.
+        stream = sys.stderr if settings.serve.log_format == "text" else sys.stdout
+        stream.write(f"A new token was saved in {path}. Clients send it as\n")
+        stream.write(f"  Authorization: Bearer {new}\n")
+        stream.flush()
+    return tokens
+
+
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach *host*."""
+    """Return whether *host* can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -89,9 +104,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on the addresses of *host* which this machine has.
+    """Listen on all addresses of *host* that this machine has.
 
-    :raises SettingsError: there is none, one is taken, or no host can have that name.
+    :raises SettingsError: there is none, one is in use, or *host* is not a valid name.
     """
     opened: list[socket.socket] = []
     problem: OSError | None = None
@@ -101,37 +116,37 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             try:
                 descriptor = socket.create_server(address, family=family).detach()
             except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # such as ::1, where IPv6 is off
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # such as ::1 if IPv6 is off
                     raise
                 problem = error
             else:
-                # Without its protocol asyncio does not know it for TCP, and small answers wait for the client.
+                # Without the protocol, asyncio does not set TCP_NODELAY, which delays small answers.
                 opened.append(socket.socket(family, kind, protocol, descriptor))
         if problem is not None and not opened:
             raise problem
-    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+    except (OSError, UnicodeError) as error:  # the latter if *host* is not a valid name
         for one in opened:
             one.close()
-        reason = error.strerror if isinstance(error, OSError) else "no host can have that name"
+        reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {reason}") from None
     return opened
 
 
 def _in_url(host: str) -> str:
-    """*host* as it stands in addresses and in the header Host."""
+    """Return *host* as it is written in URLs and in the Host header."""
     return f"[{host}]" if ":" in host else host
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own handling of signals: calls are to be answered before anything is closed."""
+    """uvicorn without its own signal handlers, which would close connections before their calls are answered."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
 
-def _tell(settings: Settings, text: str) -> None:
-    """Say *text* to whoever has started the server, whatever is logged."""
+def _announce(settings: Settings, text: str) -> None:
+    """Show *text* to the person who started the server, at every log level."""
     if settings.serve.log_format == "text" and not logger.isEnabledFor(logging.INFO):
         sys.stderr.write(f"mcp-agentrun: {text}\n")
         sys.stderr.flush()
@@ -139,64 +154,97 @@ def _tell(settings: Settings, text: str) -> None:
         logger.info("%s", text)
 
 
-async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, listening: list[socket.socket]) -> int:
-    ended_by = 0
+async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket]) -> int:
     sessions = Sessions(AsyncRuntime(settings), is_shared=True)
     app, drain = build_app(sessions, tokens)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Who may say where he comes from would be an address of his own at each request.
-            proxy_headers=bool(settings.serve.trusted_proxies),
-            forwarded_allow_ips=list(settings.serve.trusted_proxies),
-            timeout_graceful_shutdown=CLOSE_SECONDS,
-        )
-    )
-
-    async def end_on_signal() -> None:
-        nonlocal ended_by
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                if drain.draining:  # asked again: at once
-                    exit_at_once(128 + number)
-                ended_by = int(number)
-                logger.info("ending: calls under way are answered first")
-                drain.begin()
-                tasks.start_soon(end_when_drained)
-
-    async def end_when_drained() -> None:
-        with anyio.move_on_after(settings.serve.drain):
-            await sessions.idle()  # on SSE the request of a call ends before the call does
-            await drain.drained()
-        server.should_exit = True
-
-    # Signals are heeded until the sandboxes are gone as well, which an engine that does not answer may hold up.
+    process = _Process(sessions, drain, _Server(_config(app, settings)))
+    # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
     async with anyio.create_task_group() as tasks:
         async with sessions:
             if sys.platform != "win32":
-                tasks.start_soon(end_on_signal)
-            for one in listening:
-                host, port, *_ = one.getsockname()
-                _tell(settings, f"listening on http://{_in_url(host)}:{port}")
-            await server.serve(listening)
+                tasks.start_soon(process.end_on_signal, tasks)
+            for opened in sockets:
+                host, port, *_ = opened.getsockname()
+                _announce(settings, f"listening on http://{_in_url(host)}:{port}")
+            await process.server.serve(sockets)
         tasks.cancel_scope.cancel()
-    if not server.started:
-        return 1
-    return 128 + ended_by if ended_by else 0
+    return process.exit_code
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Otherwise every client could choose the address that it is limited by.
+        proxy_headers=bool(settings.serve.trusted_proxies),
+        forwarded_allow_ips=list(settings.serve.trusted_proxies),
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+    )
+
+
+class _Process:
+    """Ends the server on a signal, after calls in progress have been answered."""
+
+    def __init__(self, sessions: Sessions, drain: Drain, server: uvicorn.Server) -> None:
+        self.server = server
+        self._sessions = sessions
+        self._drain = drain
+        self._signal = 0
+
+    @property
+    def exit_code(self) -> int:
+        if not self.server.started:
+            return 1
+        return 128 + self._signal if self._signal else 0
+
+    async def end_on_signal(self, tasks: TaskGroup) -> None:
+        """End on the first signal, and at once on the second."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._drain.draining:
+                    exit_at_once(128 + number)
+                self._signal = int(number)
+                logger.info("ending: calls in progress are answered first")
+                self._drain.begin()
+                tasks.start_soon(self._end_when_drained)
+
+    async def _end_when_drained(self) -> None:
+        with anyio.move_on_after(self._sessions.settings.serve.drain):
+            await self._sessions.idle()  # over SSE, the request of a call ends before the call does
+            await self._drain.drained()
+        self.server.should_exit = True
 
 
 def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tuple[ASGIApp, Drain]:
-    """The ASGI application over *sessions*, and what drains it.
+    """Return the ASGI application for *sessions*, and what drains it.
 
-    :param tokens: who may call; None lets everybody in.
+    :param tokens: verifies clients; None accepts every client.
     """
-    settings = sessions.settings
     metrics = Metrics(sessions)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.called, lifespan=streams(ended))
+    drain = Drain(_endpoints(mcp, sessions, metrics))
+    addresses = AddressLimit(sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.limited("address"))
+    endpoints, middleware, public = _authenticated(addresses.after(drain), tokens)
+    health = _Health(sessions, drain)
+    app = Starlette(
+        routes=[
+            Route("/healthz", health.alive),
+            Route("/readyz", health.ready),
+            *public,
+            Mount("/", endpoints),
+        ],
+        middleware=middleware,
+        lifespan=lambda _: mcp.session_manager.run(),
+    )
+    return counted(addresses.before(app), metrics.responded), drain
+
+
+def _endpoints(mcp: AgentRunServer, sessions: Sessions, metrics: Metrics) -> ASGIApp:
+    """Return the endpoints for authenticated clients, with the limits of each client."""
+    settings = sessions.settings
     security = _transport_security(settings)
     streamable = mcp.streamable_http_app(
         transport_security=security,
@@ -204,62 +252,74 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
         max_sessions=settings.serve.max_total * 16,
         max_request_body_size=settings.serve.body_limit,
     )
-    sse = mcp.sse_app(transport_security=security, max_request_body_size=settings.serve.body_limit)
+    sse = SseServerTransport(_MESSAGES, security_settings=security, max_request_body_size=settings.serve.body_limit)
 
     async def show_metrics(_: Request) -> Response:
         return PlainTextResponse(metrics.text())
 
-    guarded: ASGIApp = RateLimit(
-        SessionShare(
-            Starlette(routes=[*streamable.routes, *sse.routes, Route("/metrics", show_metrics)]),
-            most=settings.limits.max_sandboxes * 4,
-            idle=settings.serve.idle_ttl,
-        ),
-        rate=settings.serve.rate_limit,
-        on_refusal=lambda: metrics.limited("principal"),
-    )
-    drain = Drain(guarded)
-    strangers = StrangerLimit(settings.serve.stranger_limit, on_refusal=lambda: metrics.limited("address"))
-    endpoints: ASGIApp = strangers.behind(drain)
-    backend: BearerAuthBackend | None = None
-    public: list[Route] = []
-    if isinstance(tokens, ResourceServer):
-        endpoints = RequireAuthMiddleware(endpoints, tokens.scopes, tokens.metadata)
-        backend = BearerAuthBackend(tokens.verifier, resource_server_url=tokens.resource)
-        public = tokens.routes
-    elif tokens is not None:
-        endpoints = RequireAuthMiddleware(endpoints, [])
-        backend = BearerAuthBackend(tokens)
+    routes: list[BaseRoute] = [
+        *streamable.routes,
+        Route("/sse", _Sse(mcp, sse), methods=["GET"]),
+        Mount(_MESSAGES, sse.handle_post_message),
+        Route("/metrics", show_metrics),
+    ]
+    quota = SessionQuota(Starlette(routes=routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
+    return RateLimit(quota, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.limited("principal"))
 
-    async def healthz(_: Request) -> Response:
+
+_MESSAGES = "/messages/"
+
+
+class _Sse:
+    """The endpoint for streams of clients over SSE."""
+
+    def __init__(self, mcp: AgentRunServer, transport: SseServerTransport) -> None:
+        self._mcp = mcp
+        self._transport = transport
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._transport.connect_sse(scope, receive, send) as (read, write):
+            await self._mcp.run(read, write, self._mcp.create_initialization_options())
+
+
+def _authenticated(
+    app: ASGIApp, tokens: Tokens | ResourceServer | None
+) -> tuple[ASGIApp, list[Middleware], list[Route]]:
+    """Return *app* such that it requires a token, and the middleware and public routes that this takes."""
+    if tokens is None:
+        return app, [], []
+    if isinstance(tokens, ResourceServer):
+        backend = BearerAuthBackend(tokens.verifier, resource_server_url=tokens.resource)
+        guarded, public = RequireAuthMiddleware(app, tokens.scopes, tokens.metadata), tokens.routes
+    else:
+        backend = BearerAuthBackend(tokens)
+        guarded, public = RequireAuthMiddleware(app, []), list[Route]()
+    return guarded, [Middleware(AuthenticationMiddleware, backend=backend)], public
+
+
+class _Health:
+    """Endpoints for a supervisor of the server's process."""
+
+    def __init__(self, sessions: Sessions, drain: Drain) -> None:
+        self._sessions = sessions
+        self._drain = drain
+
+    async def alive(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def readyz(_: Request) -> Response:
-        if drain.draining:
+    async def ready(self, _: Request) -> Response:
+        if self._drain.draining:
             return JSONResponse({"status": "shutting down"}, 503)
         try:
             with anyio.fail_after(READY_SECONDS):
-                await sessions.ready()
+                await self._sessions.ready()
         except (AgentRunError, TimeoutError):
-            return JSONResponse({"status": "the container engine does not answer"}, 503)
+            return JSONResponse({"status": "the container engine does not respond"}, 503)
         return JSONResponse({"status": "ok"})
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Any) -> AsyncGenerator[None]:
-        async with mcp.session_manager.run():
-            yield
-
-    app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *public],
-        middleware=[] if backend is None else [Middleware(AuthenticationMiddleware, backend=backend)],
-        lifespan=lifespan,
-    )
-    app.mount("/", endpoints)
-    return counted(strangers.before(app), metrics.responded), drain
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:
-    """Which Host and Origin headers are accepted: a web page must not reach the server by a name of its own."""
+    """Return the accepted Host and Origin headers, which protect against DNS rebinding by web pages."""
     local = ("127.0.0.1", "localhost", "[::1]")
     named = () if settings.serve.host in ("0.0.0.0", "::") else (_in_url(settings.serve.host),)  # noqa: S104
     return TransportSecuritySettings(

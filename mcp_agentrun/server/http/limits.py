@@ -1,4 +1,4 @@
-"""What stands before the MCP endpoints over HTTP: who may send how much, and whether anything is taken at all."""
+"""Limits in front of the MCP endpoints over HTTP: rates, sessions per client, and draining."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import anyio
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .tokens import principal_of
+from ..principals import principal_of
 
-__all__ = ["Buckets", "Drain", "RateLimit", "SessionShare", "StrangerLimit", "counted"]
+__all__ = ["AddressLimit", "Buckets", "Drain", "RateLimit", "SessionQuota", "counted"]
 
 _REMEMBERED = 10_000
 
 
 class Buckets:
-    """A token bucket for each name: *rate* a second, and *burst* at once. Those that were used the longest ago are
-    forgotten, which is to say full, beyond 10,000 names.
+    """Token buckets by name, refilled at *rate* per second up to *burst*.
+
+    Beyond 10,000 names, the least recently used are forgotten, which means that they are full again.
     """
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -31,30 +32,31 @@ class Buckets:
 
     @property
     def count(self) -> int:
-        """Names that are remembered."""
+        """Number of names that are remembered."""
         return len(self._left)
 
     def take(self, name: str) -> float:
-        """Take one; returns how many seconds too early that is, 0 if it was there."""
+        """Take one token. Return 0, or the seconds until there is one if there is none."""
         now = anyio.current_time()
         left, then = self._left.pop(name, (self._burst, now))
         left = min(self._burst, left + (now - then) * self._rate)
-        is_there = left >= 1
-        self._left[name] = left - is_there, now
+        is_available = left >= 1
+        self._left[name] = left - is_available, now
         if len(self._left) > _REMEMBERED:
             self._left.popitem(last=False)
-        return 0.0 if is_there else (1 - left) / self._rate
+        return 0.0 if is_available else (1 - left) / self._rate
 
     def give_back(self, name: str) -> None:
-        """The one that was taken last was not needed."""
+        """Return the token that was taken last."""
         if name in self._left:
             left, then = self._left[name]
             self._left[name] = min(self._burst, left + 1), then
 
 
 class RateLimit:
-    """*rate* requests a second, and twice as many at once, of each principal, or, where nobody has to say who it is,
-    of each address.
+    """Allows each client *rate* requests per second, in bursts of twice as many.
+
+    A client is a principal, or an address if the server requires no authentication.
     """
 
     def __init__(self, app: ASGIApp, *, rate: float, on_refusal: Callable[[], object]) -> None:
@@ -63,33 +65,34 @@ class RateLimit:
         self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (early := self._buckets.take(_whose(scope))):
+        if scope["type"] == "http" and (delay := self._buckets.take(_client_of(scope))):
             self._on_refusal()
-            await _too_many(early)(scope, receive, send)
+            await _too_many_requests(delay)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-class _Use:
-    """Of an MCP session: when it was last used, and the requests in it that are under way."""
+class _Usage:
+    """When an MCP session was last used, and how many of its requests are in progress."""
 
     def __init__(self, last: float) -> None:
         self.last = last
-        self.under_way = 0
+        self.in_progress = 0
 
 
-class SessionShare:
-    """At most *most* open MCP sessions of each principal (or address, as in `RateLimit`), so that nobody who opens them
-    and goes away keeps others out. Where there would be more, that one ends which was not used for the longest.
+class SessionQuota:
+    """Allows each client *most* open MCP sessions. A new one ends the least recently used.
 
-    :param idle: seconds after which an unused session ends by itself.
+    So a client that opens sessions and disappears can't lock out others. A client is the same as in `RateLimit`.
+
+    :param idle: seconds after which an unused session ends anyway.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, idle: float) -> None:
         self._app = app
         self._most = most
         self._idle = idle
-        self._open: OrderedDict[str, dict[bytes, _Use]] = OrderedDict()
+        self._open: OrderedDict[str, dict[bytes, _Usage]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = _header(scope, _SESSION) if scope["type"] == "http" else None
@@ -97,46 +100,46 @@ class SessionShare:
             await self._in_session(session, scope, receive, send)
             return
 
-        async def noting(message: Message) -> None:
-            # A refusal names a session, too, which has ended with it.
+        async def watched(message: Message) -> None:
+            # A refusal has the header, too, but its session has ended.
             is_good = message["type"] == "http.response.start" and message["status"] < 400
             if is_good and (begun := _header(message, _SESSION)) is not None:
-                for oldest in self._begin(_whose(scope), begun):
+                for oldest in self._begin(_client_of(scope), begun):
                     await self._app(*_deletion(scope, oldest))
             await send(message)
 
-        await self._app(scope, receive, noting if scope["type"] == "http" else send)
+        await self._app(scope, receive, watched if scope["type"] == "http" else send)
 
     async def _in_session(self, session: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        used = self._open.get(_whose(scope), {})
-        use = used.get(session)
-        if use is None:
+        sessions = self._open.get(_client_of(scope), {})
+        usage = sessions.get(session)
+        if usage is None:
             await self._app(scope, receive, send)
             return
-        use.under_way += 1
+        usage.in_progress += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            use.under_way -= 1
-            use.last = anyio.current_time()
+            usage.in_progress -= 1
+            usage.last = anyio.current_time()
             if scope["method"] == "DELETE":
-                used.pop(session, None)
+                sessions.pop(session, None)
 
-    def _begin(self, whose: str, session: bytes) -> list[bytes]:
-        """Note that *session* has begun; returns which ones have to end for it."""
+    def _begin(self, client: str, session: bytes) -> list[bytes]:
+        """Record that *session* has begun. Return the sessions that have to end for it."""
         now = anyio.current_time()
-        used = self._open.setdefault(whose, {})
-        self._open.move_to_end(whose)
+        sessions = self._open.setdefault(client, {})
+        self._open.move_to_end(client)
         if len(self._open) > _REMEMBERED:
             self._open.popitem(last=False)
-        for known, use in [*used.items()]:
-            if not use.under_way and now - use.last > self._idle:
-                del used[known]
-        oldest = sorted(used, key=lambda known: (used[known].under_way > 0, used[known].last))
-        ended = oldest[: max(0, len(used) + 1 - self._most)]
+        for known, usage in [*sessions.items()]:
+            if not usage.in_progress and now - usage.last > self._idle:
+                del sessions[known]
+        oldest = sorted(sessions, key=lambda known: (sessions[known].in_progress > 0, sessions[known].last))
+        ended = oldest[: max(0, len(sessions) + 1 - self._most)]
         for known in ended:
-            del used[known]
-        used[session] = _Use(now)
+            del sessions[known]
+        sessions[session] = _Usage(now)
         return ended
 
 
@@ -148,7 +151,7 @@ def _header(message: Scope | Message, name: bytes) -> bytes | None:
 
 
 def _deletion(scope: Scope, session: bytes) -> tuple[Scope, Receive, Send]:
-    """A request by which the sender of *scope* would end *session*, to be answered to nobody."""
+    """Return a request by the client of *scope* to end *session*, whose response is discarded."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -160,18 +163,17 @@ def _deletion(scope: Scope, session: bytes) -> tuple[Scope, Receive, Send]:
     return {**scope, "method": "DELETE", "headers": [*kept, (_SESSION, session)]}, receive, send
 
 
-class StrangerLimit:
-    """*rate* requests a second, and twice as many at once, of each address, as long as nobody has shown there who he
-    is. Stands `before` what asks for that, and again `behind` it.
+class AddressLimit:
+    """Allows each address *rate* requests per second without a valid token, in bursts of twice as many.
 
-    What was shown and found good at an address is not counted there, so that those who belong are not kept out by one
-    who tries tokens at the same address.
+    It wraps the application both `before` and `after` authentication. Requests with a token that was accepted from the
+    same address are not counted, so that others who try tokens there can't lock out its valid clients.
     """
 
     def __init__(self, rate: float, *, on_refusal: Callable[[], object]) -> None:
         self._buckets = Buckets(rate, 2 * rate)
         self._on_refusal = on_refusal
-        self._good: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._accepted: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     def before(self, app: ASGIApp) -> ASGIApp:
         async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,62 +181,64 @@ class StrangerLimit:
                 await app(scope, receive, send)
                 return
             address = _address(scope)
-            shown = address, _shown(scope)
-            if shown not in self._good and (early := self._buckets.take(address)):
+            credentials = address, _token_digest(scope)
+            if credentials not in self._accepted and (delay := self._buckets.take(address)):
                 self._on_refusal()
-                await _too_many(early)(scope, receive, send)
+                await _too_many_requests(delay)(scope, receive, send)
                 return
-            scope[_SHOWN] = passed = _Shown(shown)
+            scope[_CREDENTIALS] = shown = _Credentials(credentials)
             await app(scope, receive, send)
-            if not passed.is_good:
-                self._good.pop(shown, None)
+            if not shown.is_accepted:
+                self._accepted.pop(credentials, None)
 
         return limited
 
-    def behind(self, app: ASGIApp) -> ASGIApp:
-        async def known(scope: Scope, receive: Receive, send: Send) -> None:
-            passed: _Shown | None = scope.get(_SHOWN)
-            if passed is not None:
-                passed.is_good = True
-                if passed.shown in self._good:
-                    self._good.move_to_end(passed.shown)
-                else:
-                    self._buckets.give_back(passed.shown[0])
-                    self._good[passed.shown] = None
-                    if len(self._good) > _REMEMBERED:
-                        self._good.popitem(last=False)
+    def after(self, app: ASGIApp) -> ASGIApp:
+        async def accepted(scope: Scope, receive: Receive, send: Send) -> None:
+            shown: _Credentials | None = scope.get(_CREDENTIALS)
+            if shown is not None:
+                shown.is_accepted = True
+                self._accept(shown.key)
             await app(scope, receive, send)
 
-        return known
+        return accepted
+
+    def _accept(self, key: tuple[str, bytes]) -> None:
+        if key in self._accepted:
+            self._accepted.move_to_end(key)
+            return
+        self._buckets.give_back(key[0])
+        self._accepted[key] = None
+        if len(self._accepted) > _REMEMBERED:
+            self._accepted.popitem(last=False)
 
 
-_SHOWN = "agentrun.shown"
+_CREDENTIALS = "agentrun.credentials"
 
 
-class _Shown:
-    """What a request has shown, and whether it was found good."""
+class _Credentials:
+    """The address and token of a request, and whether they were accepted."""
 
-    def __init__(self, shown: tuple[str, bytes]) -> None:
-        self.shown = shown
-        self.is_good = False
+    def __init__(self, key: tuple[str, bytes]) -> None:
+        self.key = key
+        self.is_accepted = False
 
 
-def _shown(scope: Scope) -> bytes:
-    """A digest of the token in a request."""
+def _token_digest(scope: Scope) -> bytes:
     found = [value for name, value in scope["headers"] if name == b"authorization"]
     return hashlib.blake2b(b"\n".join(found), digest_size=16).digest()
 
 
-def _too_many(early: float) -> JSONResponse:
-    return JSONResponse({"error": "too many requests"}, 429, headers={"Retry-After": str(math.ceil(early))})
+def _too_many_requests(delay: float) -> JSONResponse:
+    return JSONResponse({"error": "too many requests"}, 429, headers={"Retry-After": str(math.ceil(delay))})
 
 
-def _whose(scope: Scope) -> str:
+def _client_of(scope: Scope) -> str:
     return principal_of(scope) or _address(scope)
 
 
 def _address(scope: Scope) -> str:
-    """Where a request comes from; of IPv6 the network, all of whose addresses are one customer's."""
+    """Return the address of the client, or its /64 network for IPv6, because one customer has all addresses there."""
     host: str = (scope.get("client") or ("",))[0]
     if ":" not in host:
         return host
@@ -246,28 +250,28 @@ def _address(scope: Scope) -> str:
 
 
 class Drain:
-    """Counts what is being answered, and refuses what is new once `begin` has been called.
+    """Counts requests in progress, and refuses new ones after `begin`.
 
-    A stream on which a client only listens (GET) is not waited for.
+    GET requests are not counted: on these streams a client only listens.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._under_way = 0
+        self._in_progress = 0
         self._idle = anyio.Event()
         self.draining = False
 
     @property
-    def under_way(self) -> int:
-        return self._under_way
+    def in_progress(self) -> int:
+        return self._in_progress
 
     def begin(self) -> None:
         self.draining = True
-        if self._under_way == 0:
+        if self._in_progress == 0:
             self._idle.set()
 
     async def drained(self) -> None:
-        """Wait until everything is answered that was begun before."""
+        """Wait until all requests that began before `begin` are answered."""
         await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -278,17 +282,17 @@ class Drain:
             refusal = JSONResponse({"error": "the server is shutting down"}, 503, headers={"Retry-After": "5"})
             await refusal(scope, receive, send)
             return
-        self._under_way += 1
+        self._in_progress += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._under_way -= 1
-            if self.draining and self._under_way == 0:
+            self._in_progress -= 1
+            if self.draining and self._in_progress == 0:
                 self._idle.set()
 
 
 def counted(app: ASGIApp, count: Callable[[int], object]) -> ASGIApp:
-    """*app*, with *count* told the status of each answer."""
+    """Wrap *app* so that *count* receives the status of each response."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def watched(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""OAuth 2.1: a server over HTTP as a resource server, which asks an authorization server about each token."""
+"""OAuth 2.1: the server over HTTP as a resource server that verifies each token with an authorization server."""
 
 from __future__ import annotations
 
@@ -24,30 +24,33 @@ __all__ = ["Introspection", "ResourceServer"]
 logger = logging.getLogger(__name__)
 
 _SECONDS = 10.0
-"""For one answer in all, however slowly it comes."""
+"""Time limit for one complete answer."""
 
 _LARGEST = 1 << 16
-"""Bytes of an answer."""
+"""Largest answer in bytes."""
 
-_LONGEST = 8192  # characters of a token that anybody is asked about
+_LONGEST = 8192
+"""Longest token in characters."""
 
 
 class Introspection:
-    """The SDK's token verifier by RFC 7662. Nothing is remembered, so a token that is revoked is refused from then on.
+    """A token verifier for the SDK that uses token introspection (RFC 7662).
 
-    :param credentials: name and secret of this server at the authorization server.
+    Answers are not cached, so that a revoked token is refused at once.
+
+    :param credentials: client id and secret of this server at the authorization server.
     """
 
     def __init__(self, endpoint: str, *, issuer: str, credentials: tuple[str, str] | None = None) -> None:
         self._endpoint = endpoint
         self._issuer = issuer
         self._credentials = credentials
-        # To read the certificates takes longer than to ask. A client is made for each token, so that none finds a
-        # connection that has just been closed, or a cookie that was set for another.
+        # Reading the certificates takes longer than a request. Each token gets a new client, so that no request uses a
+        # connection that has just been closed, or a cookie that was set for another token.
         self._tls = httpx2.create_ssl_context()
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """See `mcp.server.auth.provider.TokenVerifier`. Where nobody answers, nobody gets in."""
+        """See `mcp.server.auth.provider.TokenVerifier`. If the authorization server fails, the token is refused."""
         if len(token) > _LONGEST:
             return None
         try:
@@ -55,15 +58,15 @@ class Introspection:
                 status, body = await self._asked(token)
             found: Any = json.loads(body) if status == 200 else None
             if not isinstance(found, dict):
-                logger.warning("the authorization server answers with status %d and no object", status)
+                logger.warning("the authorization server responded with status %d and without an object", status)
                 return None
             return self._accepted(token, cast("dict[str, Any]", found))
         except (httpx2.HTTPError, ValueError, TimeoutError, RecursionError) as error:
-            logger.warning("the authorization server does not answer as it should: %s", type(error).__name__)
+            logger.warning("the authorization server failed: %s", type(error).__name__)
             return None
 
     async def _asked(self, token: str) -> tuple[int, bytes]:
-        """The status and body of the answer about *token*."""
+        """Return the status and body of the answer about *token*."""
         client: httpx2.AsyncClient = httpx2.AsyncClient(timeout=_SECONDS, auth=self._credentials, verify=self._tls)
         async with (
             client,
@@ -71,7 +74,7 @@ class Introspection:
                 "POST",
                 self._endpoint,
                 data={"token": token, "token_type_hint": "access_token"},
-                # As it is, or a small answer could become a large one.
+                # Without compression, by which a small answer could become a large one.
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             ) as answer,
         ):
@@ -83,7 +86,7 @@ class Introspection:
             return answer.status_code, body
 
     def _accepted(self, token: str, found: dict[str, Any]) -> AccessToken | None:
-        # Only `true` is true; and who it is must be known, or all of them would be one principal.
+        # Without a name for the principal, all such tokens would be the same one.
         if found.get("active") is not True or not (found.get("client_id") or found.get("sub")):
             return None
         if found.get("iss", self._issuer) != self._issuer:
@@ -108,37 +111,37 @@ class Introspection:
 
 @dataclass(frozen=True)
 class ResourceServer:
-    """What a server over HTTP needs to know of its authorization server."""
+    """How the server over HTTP uses its authorization server."""
 
     verifier: Introspection
     resource: AnyHttpUrl
-    """The address under which clients know this server; a token must have been issued for it."""
+    """The URL of this server for clients. Tokens must have been issued for it."""
     scopes: list[str]
     routes: list[Route]
-    """The metadata by which clients find the authorization server (RFC 9728)."""
+    """Metadata for clients about the authorization server (RFC 9728)."""
     metadata: AnyHttpUrl
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ResourceServer | None:
-        """None where no authorization server is named.
+        """Return None if *settings* name no authorization server.
 
-        :raises SettingsError: something is missing or is no address.
+        :raises SettingsError: a setting is missing or not a valid URL.
         """
         given = settings.serve.oauth_issuer, settings.serve.oauth_introspection, settings.serve.oauth_resource
         if not any(given):
             return None
         issuer, introspection, address = given
         if not (issuer and introspection and address):
-            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource go together")
+            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource must be set together")
         try:
             resource, server, endpoint = AnyHttpUrl(address), AnyHttpUrl(issuer), AnyHttpUrl(introspection)
         except ValidationError:
-            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource are http addresses") from None
+            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource must be HTTP URLs") from None
         for url in (server, endpoint):
             if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost", "[::1]"):
-                raise SettingsError(f"tokens would cross the network in the open: {url} must begin with https://")
+                raise SettingsError(f"tokens would be sent unencrypted: {url} must begin with https://")
         if resource.path is None or not resource.path.endswith("/mcp"):
-            raise SettingsError(f"oauth_resource is the address for clients, which ends in /mcp, and not {address}")
+            raise SettingsError(f"oauth_resource must be the URL for clients, which ends in /mcp, not {address}")
         credentials = None
         if settings.serve.oauth_client_id:
             credentials = settings.serve.oauth_client_id, _secret(settings.serve.oauth_client_secret_file)

@@ -1,10 +1,9 @@
-"""Bearer tokens: who may call a server over HTTP."""
+"""Bearer tokens of the clients of a server over HTTP."""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
-import json
 import os
 import re
 import secrets
@@ -12,20 +11,18 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken, principal_components
-from starlette.types import Scope
+from mcp.server.auth.provider import AccessToken
 
 from ...errors import SettingsError
 
-__all__ = ["Tokens", "default_token_file", "principal_of", "read_secret"]
+__all__ = ["Tokens", "default_token_file", "read_secret"]
 
 _LINE = re.compile(r"(?:(?P<name>\S+)\s+)?(?P<token>\S+)")
 _SHORTEST = 16
 
 
 class Tokens:
-    """The SDK's token verifier over a file of tokens.
+    """A token verifier for the SDK with the tokens of a file.
 
     :param by_name: the token of each principal.
     """
@@ -35,10 +32,10 @@ class Tokens:
 
     @classmethod
     def from_file(cls, path: Path) -> Tokens:
-        """The tokens in *path*: a line each, ``NAME TOKEN``, or only the token. ``#`` begins a comment.
+        """Read tokens from *path*: one per line, as ``NAME TOKEN`` or only the token. ``#`` begins a comment.
 
-        :raises SettingsError: it can't be read, or others can read it, or it holds no token, one that could be guessed,
-            or one for two names.
+        :raises SettingsError: the file can't be read, other users can read it, or it has no token, a short one, or the
+            same one for two names.
         """
         found: dict[str, str] = {}
         for number, line in enumerate(read_secret(path, "the token file").splitlines(), 1):
@@ -49,22 +46,22 @@ class Tokens:
             if match is None:
                 raise SettingsError(f"line {number} of the token file {path} is not NAME TOKEN")
             if len(match["token"]) < _SHORTEST:
-                raise SettingsError(f"the token in line {number} of {path} has less than {_SHORTEST} characters")
+                raise SettingsError(f"the token in line {number} of {path} has fewer than {_SHORTEST} characters")
             name = match["name"] or "default"
             if name in found:
-                raise SettingsError(f"line {number} of the token file {path} names {name!r} again")
+                raise SettingsError(f"line {number} of the token file {path} repeats the name {name!r}")
             if match["token"] in found.values():
-                raise SettingsError(f"line {number} of the token file {path} has the token of another name")
+                raise SettingsError(f"line {number} of the token file {path} repeats the token of another name")
             found[name] = match["token"]
         if not found:
-            raise SettingsError(f"the token file {path} holds no token")
+            raise SettingsError(f"the token file {path} has no token")
         return cls(found)
 
     @classmethod
     def generated(cls, path: Path) -> tuple[Tokens, str | None]:
-        """The tokens in *path*, made with a new one in it if it does not exist; and that one, to be shown once.
+        """Read tokens from *path*, or create it with a new one. Return the new token, if any, to be shown once.
 
-        :raises SettingsError: it can be neither read nor written.
+        :raises SettingsError: the file can be neither read nor written.
         """
         token = secrets.token_urlsafe(32)
         try:
@@ -81,28 +78,20 @@ class Tokens:
     async def verify_token(self, token: str) -> AccessToken | None:
         """See `mcp.server.auth.provider.TokenVerifier`."""
         given = token.encode("utf-8", "surrogateescape")
-        # All are compared, each in constant time: how long it takes tells nothing.
+        # All are compared, each in constant time, so that the duration reveals nothing.
         names = [name for name, known in self._by_name.items() if hmac.compare_digest(known, given)]
         return AccessToken(token=token, client_id=names[0], scopes=[]) if names else None
 
 
-def principal_of(scope: Scope) -> str:
-    """The verified name of who sent the request of *scope*, which no other principal has; empty where nobody has to
-    say.
-    """
-    user: object = scope.get("user")
-    return json.dumps(principal_components(user.access_token)) if isinstance(user, AuthenticatedUser) else ""
-
-
 def read_secret(path: Path, what: str) -> str:
-    """The text of a file that is nobody else's business.
+    """Read a file with secrets.
 
-    :param what: the file, in words.
-    :raises SettingsError: it can't be read, or others than its owner and his group can read or change it.
+    :param what: what the file is, for messages.
+    :raises SettingsError: the file can't be read, or users other than its owner and group can read or change it.
     """
     try:
         if os.name != "nt" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise SettingsError(f"{what} {path} is open to everybody on this machine: chmod 600 {path}")
+            raise SettingsError(f"{what} {path} can be read or changed by every user of this machine: chmod 600 {path}")
         return path.read_text("utf-8")
     except FileNotFoundError:
         raise SettingsError(f"{what} {path} does not exist") from None
@@ -111,7 +100,7 @@ def read_secret(path: Path, what: str) -> str:
 
 
 def default_token_file() -> Path:
-    """Where a generated token is kept."""
+    """Return the path of the file with a generated token."""
     from platformdirs import user_data_path
 
     return user_data_path("mcp-agentrun", appauthor=False) / "tokens"

@@ -1,73 +1,87 @@
-"""What is wrong with a call's arguments, in words for the model: the SDK drops those that it doesn't know, and answers
-to wrong types with a validator's own text.
-"""
+"""Check the arguments of a tool call against the signature of the tool's function."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, cast
 
-from mcp.server.context import ServerRequestContext
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
-__all__ = ["wrong_arguments"]
+from ...errors import InvalidRequestError
 
+__all__ = ["Arguments"]
 
-class _Argument(NamedTuple):
-    type: TypeAdapter[Any]
-    wanted: str
-    is_required: bool = False
-
-
-_SANDBOX = _Argument(TypeAdapter(str | None), "the handle of a sandbox as text, or left out")
-_FLAG = _Argument(TypeAdapter(bool), "true or false")
-_PACKAGES = _Argument(TypeAdapter(str | list[str]), "a text, or a list of texts", is_required=True)
-_TOOLS = {
-    "run_python": {
-        "code": _Argument(TypeAdapter(str), "a text", is_required=True),
-        "timeout": _Argument(TypeAdapter(float | None), "a number of seconds, or left out"),
-        "sandbox": _SANDBOX,
-    },
-    "install_package": {"packages": _PACKAGES, "sandbox": _SANDBOX},
-    "reset_sandbox": {"keep_packages": _FLAG, "keep_files": _FLAG, "sandbox": _SANDBOX},
-}
+_SHOWN = 60
+_LONGEST_NAME = 40
 
 
-def wrong_arguments(ctx: ServerRequestContext[Any, Any]) -> str | None:
-    """What is wrong with those of a call of one of our tools, a line each; None for what is right, or no such call."""
-    params: Mapping[str, Any] = ctx.params if ctx.method == "tools/call" and ctx.params else {}
-    given, known = params.get("arguments"), _TOOLS.get(str(params.get("name")))
-    if known is None or not isinstance(given, Mapping | None):
-        return None
-    values = cast("Mapping[str, Any]", given or {})
-    for name in values:
-        if name not in known:  # a misspelt keep_files would cost the files
-            return f"there is no argument {name[:40]!a}; {params['name']} takes {', '.join(known)}."
-    wrong = [
-        f"`{name}` must be {argument.wanted}; {_came(values, name)}."
-        for name, argument in known.items()
-        if (name in values or argument.is_required) and not _is_right(argument, values.get(name))
-    ]
-    return "\n".join(wrong) or None
+class Arguments:
+    """The arguments of a tool: all parameters of its function except the first, which is the call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
+        fields: dict[str, Any] = {
+            item.name: (item.annotation, ... if item.default is item.empty else item.default)
+            for item in islice(parameters, 1, None)
+        }
+        self._tool = function.__name__
+        self._model: type[BaseModel] = create_model(f"{self._tool}Arguments", **fields)
+        self.schema: dict[str, Any] = self._model.model_json_schema()
+        """JSON schema of the arguments. Descriptions may contain ``{limits.name}``."""
+        self._types = {name: _alternatives(found) for name, found in self.schema["properties"].items()}
+
+    def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the validated arguments, with defaults for those that are missing.
+
+        :raises InvalidRequestError: arguments are unknown, missing or invalid; the message has one line for each.
+        """
+        for name in given:
+            if name not in self._types:  # ignoring a misspelt keep_files would delete the files
+                known = ", ".join(self._types)
+                raise InvalidRequestError(f"there is no argument {name[:_LONGEST_NAME]!a}; {self._tool} takes {known}.")
+        values = {name: self._decoded(name, value) for name, value in given.items()}
+        invalid = {name for name, value in values.items() if isinstance(value, bool) and not self._takes(name, bool)}
+        try:
+            model = self._model.model_validate(values)
+        except ValidationError as error:
+            invalid.update(str(item["loc"][0]) for item in error.errors(include_url=False, include_context=False))
+        else:
+            if not invalid:
+                return {name: getattr(model, name) for name in self._types}
+        raise InvalidRequestError("\n".join(self._problem(name, given) for name in self._types if name in invalid))
+
+    def _takes(self, name: str, type_: type) -> bool:
+        wanted = {bool: "boolean", str: "string"}[type_]
+        return any(found.get("type") == wanted for found in self._types[name])
+
+    def _decoded(self, name: str, value: object) -> object:
+        """Decode a list, an object or null that a client has sent as a string, as some do."""
+        if isinstance(value, str) and len(self._types[name]) > 1 and (value[:1] in ("[", "{") or value == "null"):
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(value)
+        return value
+
+    def _problem(self, name: str, given: Mapping[str, Any]) -> str:
+        expected = " or ".join(_described(found) for found in self._types[name] if found.get("type") != "null")
+        if name not in given:
+            return f"`{name}` is required and must be {expected}."
+        text = json.dumps(given[name])
+        return f"`{name}` must be {expected}, not {text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}."
 
 
-def _is_right(argument: _Argument, value: object) -> bool:
-    if isinstance(value, bool) and argument is not _FLAG:
-        return False
-    if isinstance(value, str) and value[:1] in ("[", "{") and argument.wanted != "a text":
-        with contextlib.suppress(ValueError, RecursionError):  # some clients write lists so, and the SDK reads them
-            value = json.loads(value)
-    try:
-        argument.type.validate_python(value)
-    except ValidationError:
-        return False
-    return True
+def _alternatives(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return cast("list[Mapping[str, Any]]", schema.get("anyOf", [schema]))
 
 
-def _came(values: Mapping[str, Any], name: str) -> str:
-    if name not in values:
-        return "it is missing"
-    text = json.dumps(values[name])
-    return f"{text if len(text) <= 60 else text[:60] + '...'} was given"
+def _described(schema: Mapping[str, Any]) -> str:
+    """Describe the values that *schema* allows, such as "an integer of at least 0"."""
+    if "enum" in schema:
+        return " or ".join(json.dumps(value) for value in schema["enum"])
+    if schema["type"] == "array":
+        return f"a list of {schema['items']['type']}s"
+    noun = {"boolean": "true or false", "integer": "an integer"}.get(schema["type"], f"a {schema['type']}")
+    return f"{noun} of at least {schema['minimum']}" if "minimum" in schema else noun

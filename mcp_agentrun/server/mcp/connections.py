@@ -1,6 +1,4 @@
-"""Whose call it is, and what its client has asked for, by what the SDK knows of it. All that touches the SDK's private
-connection object is here.
-"""
+"""Identify the caller of a request, and what its client has subscribed to."""
 
 from __future__ import annotations
 
@@ -8,45 +6,52 @@ from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from mcp.server.connection import NotifyOnlyOutbound
-from mcp.server.context import ServerRequestContext
-from mcp.server.mcpserver import MCPServer
 from mcp.types import EmptyResult, SetLevelRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ...sessions import STDIO, Caller
-from ..http.tokens import principal_of
+from ..principals import principal_of
+from .sdk import RequestContext, connection_of, is_duplex
 
-__all__ = ["CallerOf", "Lifespan", "accept_log_levels", "by_connection", "on_stdio", "streams", "wants_log_messages"]
+__all__ = [
+    "CallerOf",
+    "Lifespan",
+    "by_connection",
+    "no_lifespan",
+    "on_stdio",
+    "set_log_level",
+    "streams",
+    "wants_log_messages",
+]
 
-CallerOf = Callable[[ServerRequestContext[Any, Any]], Caller]
-Lifespan = Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]]
+CallerOf = Callable[[RequestContext], Caller]
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 _SEEN = "agentrun.seen"
 _LEVEL = "agentrun.log_level"
 
 
-def on_stdio(_: ServerRequestContext[Any, Any]) -> Caller:
-    """The one client of a server over stdio."""
+def on_stdio(_: RequestContext) -> Caller:
+    """Return the only client of a server over stdio."""
     return STDIO
 
 
 def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
-    """How to tell the callers of a server over HTTP apart.
+    """Return a function that identifies the callers of a server over HTTP.
 
-    Before 2026-07-28 there is a connection, which lives from the handshake to the end of the session. Later requests
-    each stand alone, unless they come over one stream of SSE: then that is the connection, if the server was given
-    `streams`. The SDK makes a connection object for each of them nevertheless.
+    Before 2026-07-28 a connection lasts from the handshake to the end of the MCP session. Later requests are
+    independent, unless they share a stream, as over SSE: then the stream is the connection, if the server has the
+    lifespan `streams`.
 
-    :param disconnect: told when a connection has ended.
+    :param disconnect: called when a connection has ended.
     """
 
-    def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
-        connection: Any = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
+    def caller_of(ctx: RequestContext) -> Caller:
+        connection = connection_of(ctx)
         principal = "" if ctx.request is None else principal_of(ctx.request.scope)
         if connection.protocol_version in MODERN_PROTOCOL_VERSIONS:
             stream: object = ctx.lifespan_context
-            if not isinstance(stream, _Stream) or not isinstance(connection.outbound, NotifyOnlyOutbound):
+            if not isinstance(stream, _Stream) or not is_duplex(connection):
                 return Caller(None, principal)
             stream.is_used = True
             return Caller(stream, principal)
@@ -59,19 +64,25 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
 
 
 class _Stream:
-    """Over which a client sends all its requests, or, where they come one by one, what stands for none."""
+    """The identity of a stream that carries all requests of one client."""
 
     is_used = False
 
 
+@asynccontextmanager
+async def no_lifespan(_: object) -> AsyncGenerator[None]:
+    """Do nothing at the beginning and end of a stream."""
+    yield
+
+
 def streams(disconnect: Callable[[Hashable], None]) -> Lifespan:
-    """A lifespan for a server over HTTP, whose clients over SSE are known by their streams.
+    """Return a lifespan for a server over HTTP that identifies clients over SSE by their streams.
 
     :param disconnect: see `by_connection`.
     """
 
     @asynccontextmanager
-    async def lifespan(_: MCPServer[Any]) -> AsyncGenerator[Any]:
+    async def lifespan(_: object) -> AsyncGenerator[Any]:
         stream = _Stream()
         try:
             yield stream
@@ -82,19 +93,14 @@ def streams(disconnect: Callable[[Hashable], None]) -> Lifespan:
     return lifespan
 
 
-def accept_log_levels(server: MCPServer[Any]) -> None:
-    """Let clients of a version with a handshake say from which level on they want log messages; else they get none."""
-
-    async def on_set_level(ctx: ServerRequestContext[Any, Any], params: SetLevelRequestParams) -> EmptyResult:
-        ctx.session._connection.state[_LEVEL] = params.level  # pyright: ignore[reportPrivateUsage]
-        return EmptyResult()
-
-    lowlevel = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
-    lowlevel.add_request_handler("logging/setLevel", SetLevelRequestParams, on_set_level)
+async def set_log_level(ctx: RequestContext, params: SetLevelRequestParams) -> EmptyResult:
+    """Handle ``logging/setLevel``. Without it, clients of a version with a handshake get no log messages."""
+    connection_of(ctx).state[_LEVEL] = params.level
+    return EmptyResult()
 
 
-def wants_log_messages(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client has asked for log messages of the level ``info``, for its connection or with this request."""
+def wants_log_messages(ctx: RequestContext) -> bool:
+    """Return whether the client asked for log messages of level ``info``, with this request or for its connection."""
     if "io.modelcontextprotocol/logLevel" in (ctx.meta or {}):
-        return True  # of which level, the SDK sees to
-    return ctx.session._connection.state.get(_LEVEL) in ("debug", "info")  # pyright: ignore[reportPrivateUsage]
+        return True  # the SDK compares the level
+    return connection_of(ctx).state.get(_LEVEL) in ("debug", "info")

@@ -1,7 +1,7 @@
-"""stdin and stdout for the SDK's stdio transport, awaited by the event loop itself.
+"""stdin and stdout for the SDK's stdio transport, awaited by the event loop.
 
-The SDK's own go through threads, three changes of thread for each call: that is a quarter of a millisecond, and a
-reader that nothing can interrupt.
+The SDK itself uses threads: three switches for each call, which take a quarter of a millisecond, and a reader that
+can't be interrupted.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ from typing import cast
 
 import anyio
 from mcp.server.stdio import stdio_server
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
 from mcp.types import INVALID_REQUEST, PARSE_ERROR, JSONRPCNotification, jsonrpc_message_adapter
 from pydantic import ValidationError
+
+from .sdk import MessageReader, MessageWriter
 
 __all__ = ["claimed"]
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
-"""How long a client may take nothing of what is written to it, while it has sent more or closed its own end."""
+"""Longest time a client may read nothing while it has sent more or has closed its own end."""
 
 MOST_WAITING = 16
-"""Messages that may wait to be written; with so many, no request is read."""
+"""Number of messages waiting to be written at which no more requests are read."""
 
 LONGEST_LINE = 4 << 20
-"""Bytes of a request."""
+"""Longest request, in bytes."""
 
 _READ = 1 << 16
 _PIECE = getattr(select, "PIPE_BUF", 512)
-"""Bytes that a pipe which can be written to takes without blocking."""
+"""Number of bytes that a writable pipe accepts without blocking."""
 
 
 class _Text:
-    """Text that leaves by a descriptor, which stays as blocking as it is.
+    """Writes text to a descriptor without changing whether it blocks.
 
-    :param on_gone: told, perhaps more than once, that nobody reads there any more. What is written then is lost.
-    :param requests: the descriptor at which the same client sends.
+    :param on_gone: called, perhaps more than once, when nobody reads any more. What is written then is lost.
+    :param requests: the descriptor from which the same client's requests are read.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class _Text:
             self._requests.register(requests, select.POLLIN)
         self._written = anyio.Event()
         self.waiting = 0
-        """Messages that wait to be written."""
+        """Number of messages that wait to be written."""
 
     async def write(self, text: str) -> None:
         data = memoryview(text.encode())
@@ -78,28 +79,31 @@ class _Text:
         self._written = anyio.Event()
 
     async def _until_writable(self) -> None:
-        """:raises BrokenPipeError: the client reads nothing, although it has sent more, or has closed its own end."""
+        """Wait until the descriptor is writable.
+
+        :raises BrokenPipeError: the client reads nothing although it has sent more or has closed its own end.
+        """
         while not self._poll.poll(0):
             with anyio.move_on_after(PATIENCE_SECONDS):
                 await anyio.wait_writable(self._descriptor)
                 return
             if self._requests.poll(0):
-                logger.warning("the client does not read what it is answered, and is taken for gone")
+                logger.warning("the client does not read its answers and is treated as disconnected")
                 raise BrokenPipeError
 
     async def caught_up(self) -> None:
-        """Wait until so few messages wait to be written that another request may be read."""
+        """Wait until fewer than `MOST_WAITING` messages wait to be written."""
         while self.waiting >= MOST_WAITING:
             await self._written.wait()
 
     async def flush(self) -> None:
-        """There is nothing that `write` holds back."""
+        """Do nothing: `write` does not buffer."""
 
 
 class _Lines:
-    """The lines that arrive at a descriptor. It stays as blocking as it is: others may share its file.
+    """Reads lines from a descriptor without changing whether it blocks, because other processes may share its file.
 
-    The SDK drops what is no message without a word, and its sender waits for ever: here it is answered by *answers*.
+    The SDK drops invalid messages silently, and their sender would wait forever: here they are answered with an error.
     """
 
     def __init__(self, descriptor: int, answers: _Text) -> None:
@@ -120,7 +124,7 @@ class _Lines:
     async def _lines(self) -> AsyncIterator[str]:
         kept = bytearray()
         while True:
-            if not self._poll.poll(0):  # a plain file can always be read, and can't be waited for
+            if not self._poll.poll(0):  # a regular file is always readable and can't be awaited
                 await anyio.wait_readable(self._descriptor)
             data = os.read(self._descriptor, _READ)
             if not data:
@@ -129,13 +133,13 @@ class _Lines:
             for line in lines:
                 yield (kept + line).decode("utf-8", "replace")
                 kept.clear()
-            kept += rest[: LONGEST_LINE + 1 - len(kept)]  # beyond, it is answered with an error in any case
+            kept += rest[: LONGEST_LINE + 1 - len(kept)]  # a longer line is answered with an error anyway
         if kept:
             yield kept.decode("utf-8", "replace")
 
 
 def _error(line: str) -> str | None:
-    """The answer to a *line* that is no message of JSON-RPC, or can't be read; None if it is one, or empty."""
+    """Return the answer to a *line* that is not a valid JSON-RPC message, or None if it is valid or blank."""
     if not line.strip():
         return None
     if len(line) > LONGEST_LINE // 4 and len(line.encode("utf-8", "replace")) > LONGEST_LINE:
@@ -144,7 +148,7 @@ def _error(line: str) -> str | None:
         message = jsonrpc_message_adapter.validate_json(line, by_name=False)
         if not (isinstance(message, JSONRPCNotification) and '"id"' in line and "id" in json.loads(line)):
             return None
-        code, text = INVALID_REQUEST, "The id of a request is a text or a whole number."  # the SDK drops any other
+        code, text = INVALID_REQUEST, "The id of a request must be a string or an integer."  # the SDK drops others
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         if first["type"] == "json_invalid":
@@ -160,29 +164,30 @@ def _refusal(id_: str | int | None, code: int, text: str) -> str:
 
 def _unreadable(line: str, reason: str) -> str:
     if reason.startswith("recursion limit"):
-        return f"The request has too many lists and objects inside of each other ({reason})."
+        return f"The request has too many nested lists and objects ({reason})."
     with contextlib.suppress(ValueError, RecursionError):
-        json.loads(line)  # which takes half a pair
-        reason = f"a lone surrogate is no Unicode text ({reason})"
+        json.loads(line)  # which accepts lone surrogates
+        reason = f"a lone surrogate is not valid Unicode ({reason})"
     return f"The request is not valid JSON: {reason}."
 
 
 def _no_message(line: str) -> str:
     if line.lstrip().startswith("["):
-        return "The request is no message of JSON-RPC 2.0 but a list; send each message in a line of its own."
+        return "The request is a list and not a JSON-RPC 2.0 message; send each message in a separate line."
     return (
-        "The request is no message of JSON-RPC 2.0, which is an object with `jsonrpc`, `method`, `params` that are an "
-        "object, and, where an answer is expected, `id`."
+        "The request is not a JSON-RPC 2.0 message: an object with `jsonrpc`, `method`, `params` (an object), and `id` "
+        "if an answer is expected."
     )
 
 
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
-"""Texts, and what nests. A text without an end is one, so that it is not looked through again from each quote."""
+"""Strings and brackets. An unterminated string is one token, so that it is scanned only once."""
 
 
 def _id_of(line: str) -> str | int | None:
-    """Id of the request in *line*, however deep what it asks is nested; None where it has none, or is an answer, whose
-    id is that of a request of ours.
+    """Return the id of the request in *line*, however deeply its parameters are nested.
+
+    Return None if it has none, or if it is a response, whose id belongs to a request of the server.
     """
     depth = end = 0
     outermost: list[str] = []
@@ -206,9 +211,9 @@ def _id_of(line: str) -> str | int | None:
 
 
 class _Counted:
-    """The SDK's stream of what is to be written, with a count of what waits in it."""
+    """The SDK's stream of outgoing messages, which counts those that wait in it."""
 
-    def __init__(self, stream: WriteStream[SessionMessage], text: _Text) -> None:
+    def __init__(self, stream: MessageWriter, text: _Text) -> None:
         self._stream = stream
         self._text = text
 
@@ -235,13 +240,12 @@ class _Counted:
 
 
 @asynccontextmanager
-async def claimed(
-    on_gone: Callable[[], object],
-) -> AsyncGenerator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
-    """Take stdin and stdout for the protocol alone, for as long as the process lives: what else reads finds nothing,
-    and what else prints goes to stderr. Yields the messages that come, and what takes those that go.
+async def claimed(on_gone: Callable[[], object]) -> AsyncGenerator[tuple[MessageReader, MessageWriter]]:
+    """Reserve stdin and stdout for MCP as long as the process lives. Yield streams of incoming and outgoing messages.
 
-    :param on_gone: told that nobody reads stdout any more.
+    Other code that reads from stdin finds it empty, and what it prints to stdout goes to stderr.
+
+    :param on_gone: called when nobody reads stdout any more.
     """
     requests, replies = _diverted()
     answers = _Text(replies, on_gone, requests=requests)
@@ -251,7 +255,7 @@ async def claimed(
 
 
 def _diverted() -> tuple[int, int]:
-    """Descriptors of what stdin and stdout have been until now."""
+    """Return new descriptors for stdin and stdout, and redirect the old ones."""
     found = os.dup(0), os.dup(1)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)

@@ -1,6 +1,6 @@
-"""What each revision of the protocol has: no client gets what is newer than the revision it negotiated.
+"""Remove from answers what is newer than the client's protocol revision.
 
-The SDK leaves out what differs between the two eras only, so that a client of 2024-11-05 would get what 2025-11-25 has.
+The SDK only adapts answers between its two eras, so that a client of 2024-11-05 would get fields of 2025-11-25.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, is_version_at_least
 __all__ = ["CAME_WITH", "adapted", "has"]
 
 WHOLE = "*"
-"""In place of fields: the type itself is new."""
+"""Instead of field names: the type itself is new."""
 
 CAME_WITH: Mapping[str, Mapping[str, str]] = {
     "2025-03-26": {
@@ -46,8 +46,8 @@ CAME_WITH: Mapping[str, Mapping[str, str]] = {
         "Tool": "execution icons",
     },
 }
-"""Fields by type, as the schemas name both, of what we send, by the revision that brought them. What 2026-07-28 has
-changed, the SDK sees to.
+"""For each revision, the fields it added to the types that the server sends, with the schema's names. The SDK handles
+the changes of 2026-07-28.
 """
 
 _CONTENT = {
@@ -65,7 +65,7 @@ _PARTS = {
     "tools/call": {"content": ""},
     "tools/list": {"tools": "Tool"},
 }
-"""The types of what is in an answer, by method and field; content blocks name theirs."""
+"""The type of each part of an answer, by method and field. Content blocks name their own type."""
 
 
 def _newer_than(version: str) -> dict[str, set[str]]:
@@ -81,12 +81,12 @@ _NEWER = {version: _newer_than(version) for version in KNOWN_PROTOCOL_VERSIONS}
 
 
 def has(version: str, type_: str, field: str) -> bool:
-    """Whether the revision *version* has that field."""
+    """Return whether the revision *version* has that field."""
     return _NEWER.get(version, _NEWER[KNOWN_PROTOCOL_VERSIONS[0]]).get(type_, set()).isdisjoint((field, WHOLE))
 
 
 def adapted(method: str, version: str, answer: Any) -> Any:
-    """*answer* to *method*, as it is sent, without what is newer than the revision *version*."""
+    """Return the serialized *answer* to *method* without what is newer than the revision *version*."""
     if not isinstance(answer, dict):
         return answer
     fields = cast("dict[str, Any]", answer)

@@ -1,0 +1,212 @@
+"""Notes for the model about a run or an installation."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable, Sequence
+
+from ...packages.installer import Installed
+from ...packages.known import LACKS
+from ...safety import Finding
+from ...sandbox import Result
+from ...sandbox.result import KEEPING_RESET
+from ...settings import Settings
+from ...spoofing import foreign, quoted
+from .uris import mime_type
+
+__all__ = ["FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes"]
+
+FILES_SHOWN = 20
+_FINDINGS_SHOWN = 5
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{,99}")
+
+_UNPROTECTED = {
+    "memory": "there is too little memory left for a copy of them",
+    "threads": "a library that runs native threads can't be copied safely",
+    "hooks": "code that runs at forks prevented a copy",
+    "died": "the copy of them has ended too",
+    "EAGAIN": "there are too many processes and threads for another one",
+    "ENOMEM": "there is too little memory left for a copy of them",
+}
+_SIGNALS = {"SIGSYS": ": the sandbox does not allow that system call", "SIGXFSZ": ": a file grew too large"}
+
+
+def history_notes(result: Result, *, expired: bool) -> list[str]:
+    """Say what happened to the session since the last call.
+
+    :param expired: the client's sandbox has expired, and this is a new one.
+    """
+    notes: list[str] = []
+    if expired:
+        notes.append(
+            "Your sandbox was closed, because it was not used or its time was over. This is a new one: all variables, "
+            "files and packages are gone. Define again what you need."
+        )
+    if result.replaced:
+        notes.append(
+            "The sandbox had to be replaced since your last call: all variables, imports and files are gone, installed "
+            "packages are still there. Define again what you need."
+        )
+    elif result.since == "restored":
+        notes.append(
+            "The interpreter ended during or after your last call. The session continues with the last copy of its "
+            "variables; check those that the last call changed."
+        )
+    elif result.since == "lost":
+        notes.append(
+            "The interpreter ended during or after your last call: all variables and imports are gone, files are still "
+            "there. Define again what you need."
+        )
+    return notes
+
+
+def run_notes(result: Result, settings: Settings) -> list[str]:
+    """Say how the run ended, and what the model can do about it."""
+    if result.outcome == "blocked":
+        return _objections("Nothing was run.", result.findings)
+    notes = _outcome_notes(result, settings)
+    if result.advice is not None:
+        notes.append(result.advice)
+    if result.installed is not None:
+        notes += install_notes(result.installed)
+    if result.lacking is not None:
+        notes.append(result.lacking)
+    if result.findings:
+        notes += _objections("The code was run, but the static check objects.", result.findings)
+    if result.ended > 0:
+        processes = "1 process was" if result.ended == 1 else f"{result.ended} processes were"
+        notes.append(f"{processes} still running and ended with the call: none outlives the call that starts it.")
+    return notes + _state_notes(result)
+
+
+def _outcome_notes(result: Result, settings: Settings) -> list[str]:
+    note = ""
+    if result.outcome == "timeout":
+        larger = f", or pass a larger `timeout`: at most {settings.limits.max_timeout:g}"
+        note = (
+            f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
+            f"{larger if result.timeout < settings.limits.max_timeout else ''}."
+        )
+    elif result.outcome == "memory_limit":
+        note = (
+            f"The code was killed because it needed more than the sandbox's {_mebibytes(settings.limits.memory)} of "
+            "memory, which also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete "
+            "what you no longer need."
+        )
+    elif result.outcome == "crashed":
+        note = _crash(result.exit_code)
+    elif result.outcome == "cancelled":
+        note = "The run was cancelled."
+    return [note] if note else []
+
+
+def _crash(exit_code: int | None) -> str:
+    if exit_code is None or exit_code >= 0:
+        return f"The interpreter ended during the run with exit code {exit_code} (os._exit or the like)."
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return f"The interpreter was killed during the run by {name}{_SIGNALS.get(name, '')}."
+
+
+def _state_notes(result: Result) -> list[str]:
+    why = _UNPROTECTED.get(result.unprotected or "", "")
+    if result.state == "lost":
+        reason = f" They could not be kept because {why}." if why else ""
+        return [
+            f"The interpreter had to be replaced: all variables and imports are gone, files are still there.{reason}"
+        ]
+    if result.state == "restored":
+        return ["The session continues with the variables as they were before this run; files stay as it left them."]
+    return [f"A crash or a kill would now lose all variables, because {why}."] if why else []
+
+
+def _objections(summary: str, findings: Sequence[Finding]) -> list[str]:
+    """List *findings* below *summary*: what is wrong where, and what to do instead."""
+    notes = [summary]
+    for finding in findings[:_FINDINGS_SHOWN]:
+        place = f"Line {finding.line}, column {finding.column}: " if finding.line else ""
+        notes.append(f"{place}{foreign(finding.reason)} (rule {foreign(finding.rule)})\n  {foreign(finding.remedy)}")
+    if len(findings) > _FINDINGS_SHOWN:
+        notes.append(f"And {len(findings) - _FINDINGS_SHOWN} more.")
+    return notes
+
+
+def content_notes(result: Result, pictures: int) -> list[str]:
+    """Say which pictures and files there are beside the output.
+
+    :param pictures: how many of the pictures are in the answer.
+    """
+    notes: list[str] = []
+    shown = result.pictures[:pictures]
+    if shown:
+        sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in shown)
+        notes.append(f"{len(shown)} picture{'s' if len(shown) > 1 else ''} below: {sizes} pixels.")
+    if len(shown) < len(result.pictures):
+        notes.append(f"{len(result.pictures) - len(shown)} more pictures are not shown; show fewer in one call.")
+    for change in ("created", "changed"):
+        files = [file for file in result.files if file.change == change]
+        if files:
+            names = [f"{quoted(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
+            more = len(files) - FILES_SHOWN
+            notes.append(
+                f"{change.capitalize()}: {', '.join(names[:FILES_SHOWN])}{f' and {more} more' if more > 0 else ''}."
+            )
+    if result.more_files:
+        notes.append(f"{result.more_files} more files were created or changed.")
+    return notes
+
+
+def install_notes(installed: Installed) -> list[str]:
+    """Say what an installation has changed, and when that takes effect."""
+    notes: list[str] = []
+    if installed.packages:
+        ready = "" if installed.waiting else ", ready to import"
+        notes.append(f"Installed{ready}: {_versions(installed.packages)}.")
+        names = [name for name, _ in installed.packages if name in LACKS]
+        notes += [f"For its main purpose, {name} needs what the sandbox lacks: {LACKS[name]}." for name in names]
+    if installed.satisfied:
+        notes.append(f"Already installed: {_versions(installed.satisfied)}.")
+    if installed.skipped:
+        notes.append(f"Skipped because of the environment marker: {_names(installed.skipped)}.")
+    if installed.removed:
+        notes.append(f"Removed: {_versions(installed.removed)}.")
+    if installed.changed:
+        changes = [f"{_name(name)} from {_name(before)} to {_name(now)}" for name, before, now in installed.changed]
+        notes.append(f"Changed: {', '.join(changes)}.")
+    if installed.stale:
+        notes.append(
+            f"Already imported: {_names(installed.stale)}. The earlier version stays in use until {KEEPING_RESET}."
+        )
+    if installed.waiting:
+        notes.append(
+            f"This takes effect with {KEEPING_RESET}, which forgets the variables. Until then the session stays as it "
+            f"was, because it has already loaded the earlier version of {_names(installed.waiting)}."
+        )
+    notes += installed.notes
+    if installed.lacking is not None:
+        notes.append(installed.lacking)
+    return notes or ["Nothing had to be installed."]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(_name, names))
+
+
+def _versions(items: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{_name(name)} {_name(version)}" for name, version in items)
+
+
+def _name(text: str) -> str:
+    """Return a package's name or version, in quotes if it is not valid."""
+    return text if _NAME.fullmatch(text) else quoted(text)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
+def _amount(size: int) -> str:
+    return f"{size} B" if size < 1 << 10 else f"{size / (1 << 10):.3g} KiB" if size < 1 << 20 else _mebibytes(size)

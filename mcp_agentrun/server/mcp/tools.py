@@ -1,0 +1,232 @@
+"""The tools. A tool is a function whose first parameter is the call; the others are its arguments."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from mcp.server.subscriptions import ResourcesListChanged
+from mcp.types import CallToolResult, ToolAnnotations
+from mcp.types import Tool as ToolDefinition
+from pydantic import Field
+
+from ...sandbox import Result
+from ...sessions import NEW, Lease
+from ...settings import Settings
+from .arguments import Arguments
+from .calls import Call, Service
+from .out_folder import RunCopies
+from .render import install_answer, new_sandbox, run_answer, text_answer
+from .uris import output_uri
+
+__all__ = ["DEFAULT_TOOLS", "TOOLS", "Tool", "install_package", "reset_sandbox", "run_python"]
+
+ToolFunction = Callable[..., Awaitable[CallToolResult]]
+F = TypeVar("F", bound=ToolFunction)
+
+DEFAULT_TOOLS = ("run_python", "install_package", "reset_sandbox")
+
+TOOLS: dict[str, Tool] = {}
+"""All tools by name."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function, and what clients learn about it. Without `describe`, its docstring is the description."""
+
+    function: ToolFunction
+    arguments: Arguments
+    title: str
+    stage: str
+    """What a call of the tool does, for progress reports."""
+    annotations: Callable[[Settings], ToolAnnotations]
+    describe: Callable[[Service], str] | None
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def definition(self, service: Service) -> ToolDefinition:
+        """Return what clients are shown."""
+        return ToolDefinition(
+            name=self.name,
+            title=self.title,
+            description=" ".join((self.function.__doc__ or "").split())
+            if self.describe is None
+            else self.describe(service),
+            input_schema=_with_settings(self.arguments.schema, service.settings),
+            annotations=self.annotations(service.settings),
+        )
+
+
+def _with_settings(schema: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return *schema* with the limits of *settings* in the descriptions of its properties."""
+    properties = {
+        name: {**found, "description": found["description"].format(limits=settings.limits)}
+        for name, found in schema["properties"].items()
+    }
+    return {**schema, "properties": properties}
+
+
+def _tool(
+    *,
+    title: str,
+    stage: str,
+    destructive: bool,
+    idempotent: bool,
+    open_world: Callable[[Settings], bool],
+    describe: Callable[[Service], str] | None = None,
+) -> Callable[[F], F]:
+    """Add a function to `TOOLS`."""
+
+    def annotations(settings: Settings) -> ToolAnnotations:
+        return ToolAnnotations(
+            destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=open_world(settings)
+        )
+
+    def add(function: F) -> F:
+        TOOLS[function.__name__] = Tool(function, Arguments(function), title, stage, annotations, describe)
+        return function
+
+    return add
+
+
+def _has_network(settings: Settings) -> bool:
+    return settings.access.network != "none"
+
+
+def _always(_: Settings) -> bool:
+    return True
+
+
+def _never(_: Settings) -> bool:
+    return False
+
+
+def _describe_run_python(service: Service) -> str:
+    settings = service.settings
+    network = (
+        "The network can be reached."
+        if _has_network(settings)
+        else "There is no network: data must come with the code, and packages with install_package."
+    )
+    description = (
+        "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
+        "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
+        f"of an error. Installed already: {', '.join(settings.image.packages) or 'the standard library only'}; "
+        "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
+        f"{network} Processes that a call starts end with it. "
+        f"Limits: {settings.limits.timeout:g} s per call unless `timeout` says otherwise, "
+        f"{settings.limits.memory >> 20} MiB of memory, {settings.limits.workspace_size >> 20} MiB of files."
+    )
+    if not service.sessions.is_shared:
+        return description
+    return (
+        f"{description} If the answer names a handle, pass it as `sandbox` in all further calls, or they begin from "
+        f"nothing. Each sandbox is private; {service.lifetime}."
+    )
+
+
+Handle = Annotated[
+    str | None,
+    Field(
+        description=f'Leave out to use your own sandbox. "{NEW}" opens another, separate one; its handle, which the '
+        "answer gives, is passed here to use it again."
+    ),
+]
+
+
+@_tool(
+    title="Run Python",
+    stage="running",
+    destructive=True,
+    idempotent=False,
+    open_world=_has_network,
+    describe=_describe_run_python,
+)
+async def run_python(
+    call: Call,
+    code: Annotated[str, Field(description="Python source to execute.")],
+    timeout: Annotated[
+        float | None,
+        Field(description="Seconds the code may run: {limits.timeout:g} if left out, at most {limits.max_timeout:g}."),
+    ] = None,
+    sandbox: Handle = None,
+) -> CallToolResult:
+    """Execute Python in a sandbox."""
+    service, progress = call.service, call.progress
+    async with call.lease(sandbox) as lease:
+        folder = lease.handle or (lease.sandbox.id if service.sessions.is_shared else None)
+        copies = RunCopies(service.out, folder)
+        result = await lease.sandbox.run(
+            code,
+            timeout=timeout,
+            on_bytes=progress.add_output if progress.is_wanted else None,
+            report=progress.set_stage,
+            then=copies,
+        )
+        await _publish(call, lease, result)
+        return run_answer(
+            result,
+            service.settings,
+            handle=lease.handle,
+            new=lease.is_new,
+            copied=copies.notes,
+            expired=lease.expired,
+            lifetime=service.lifetime,
+        )
+
+
+async def _publish(call: Call, lease: Lease, result: Result) -> None:
+    """Make a long output available as a resource, and tell clients of new files."""
+    if result.output.written > call.service.settings.limits.output_show:
+        uri = output_uri(lease.handle, result.number)
+        call.service.outputs.keep(lease.sandbox.id, uri, result.output)
+    if any(file.change == "created" for file in result.files):
+        # Clients of either era; the run is answered even if they have gone.
+        with contextlib.suppress(Exception):
+            await call.service.changes.publish(ResourcesListChanged())
+        with contextlib.suppress(Exception):
+            await call.ctx.session.send_resource_list_changed()
+
+
+@_tool(title="Install packages", stage="installing", destructive=False, idempotent=True, open_world=_always)
+async def install_package(
+    call: Call,
+    packages: Annotated[
+        str | list[str],
+        Field(description='One or more requirements, such as "requests" or ["scipy>=1.14", "rich"].'),
+    ],
+    sandbox: Handle = None,
+) -> CallToolResult:
+    """Install packages from the Python package index into the sandbox, by name, with an optional version. Variables
+    stay; import the packages in the next run_python call.
+    """
+    async with call.lease(sandbox) as lease:
+        requirements = [packages] if isinstance(packages, str) else packages
+        installed = await lease.sandbox.install(*requirements, report=call.progress.set_stage)
+        return install_answer(installed, note=_handle_note(call, lease))
+
+
+@_tool(title="Reset the sandbox", stage="resetting", destructive=True, idempotent=True, open_world=_never)
+async def reset_sandbox(
+    call: Call,
+    keep_packages: Annotated[bool, Field(description="Keep the packages that were installed.")] = False,
+    keep_files: Annotated[bool, Field(description="Keep the files in the workspace.")] = False,
+    sandbox: Handle = None,
+) -> CallToolResult:
+    """Start over with a fresh interpreter: variables and imports are forgotten, and so are files and installed packages
+    unless they are kept.
+    """
+    async with call.lease(sandbox) as lease:
+        await lease.sandbox.reset(keep_packages=keep_packages, keep_files=keep_files)
+        kept = [name for name, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
+        text = "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
+        note = _handle_note(call, lease)
+        return text_answer(f"{text}\n{note}" if note else text)
+
+
+def _handle_note(call: Call, lease: Lease) -> str | None:
+    return new_sandbox(lease.handle, call.service.lifetime) if lease.is_new else None

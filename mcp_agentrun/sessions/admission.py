@@ -1,0 +1,89 @@
+"""Decide which caller gets a sandbox, and when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from ..errors import UnavailableError
+from ..settings import Settings
+from .capacity import Capacity, OpenSandbox, Refusal, Slot
+from .ownership import Caller, Owners
+from .pool import WarmPool
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """Gives sandboxes to callers, within the quota of their principals and the capacity of the server.
+
+    :param open_: opens a sandbox in a slot.
+    :param refused: counts refusals.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        owners: Owners,
+        capacity: Capacity,
+        pool: WarmPool | None,
+        open_: Callable[[Slot], Awaitable[OpenSandbox]],
+        refused: Counter[Refusal],
+    ) -> None:
+        self._settings = settings
+        self._owners = owners
+        self._capacity = capacity
+        self._pool = pool
+        self._open = open_
+        self._refused = refused
+        self._expected: Counter[str] = Counter()
+        """Number of sandboxes that callers of each principal are waiting for."""
+
+    async def admit(self, caller: Caller, deadline: float) -> OpenSandbox:
+        """Return a sandbox for *caller*. A caller that waits does not delay the refusal of others.
+
+        :raises UnavailableError: the quota is reached, there is too little memory, or there is no capacity until
+            *deadline*.
+        """
+        self._require_quota(caller)
+        self._expected[caller.principal] += 1
+        try:
+            return await self._provide(deadline)
+        finally:
+            self._expected[caller.principal] -= 1
+            if not self._expected[caller.principal]:
+                del self._expected[caller.principal]
+
+    def _require_quota(self, caller: Caller) -> None:
+        taken = self._expected[caller.principal] + self._owners.count_of(caller.principal)
+        if taken >= self._settings.limits.max_sandboxes:
+            self._refused["quota"] += 1
+            sandboxes = "1 sandbox" if taken == 1 else f"{taken} sandboxes"
+            raise UnavailableError(
+                f"You already have {sandboxes}, the most that this server allows. Use one of those that you have."
+            )
+
+    async def _provide(self, deadline: float) -> OpenSandbox:
+        """Return a sandbox that is ready, or else a new one."""
+        if self._pool is not None and (spare := self._pool.take()) is not None:
+            return spare
+        found = self._capacity.acquire() or await self._wait(deadline)
+        return await self._open(found) if isinstance(found, Slot) else found
+
+    async def _wait(self, deadline: float) -> Slot | OpenSandbox:
+        if self._capacity.waiting >= self._settings.limits.queue:
+            self._refused["queue"] += 1
+            raise UnavailableError("The server is busy: other calls are waiting for a sandbox. Call again later.")
+        with anyio.CancelScope(deadline=deadline):
+            return await self._capacity.wait()
+        raise self.out_of_capacity()
+
+    def out_of_capacity(self) -> UnavailableError:
+        """Count a refusal, and return the error that says why."""
+        self._refused["capacity"] += 1
+        return UnavailableError(
+            f"The server is busy: it has {self._capacity.slots} sandboxes, its maximum, and none became free. Call "
+            "again later."
+        )

@@ -1,0 +1,46 @@
+"""Close sandboxes that have been unused, or have existed, for too long."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from ..settings import Settings
+from .ownership import Owners
+
+__all__ = ["Expiry"]
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 60.0
+
+
+class Expiry:
+    """Closes sandboxes after ``idle_ttl`` without use and after ``max_ttl``, but never during a call."""
+
+    def __init__(self, owners: Owners, settings: Settings) -> None:
+        self._owners = owners
+        self._settings = settings
+
+    async def keep(self) -> None:
+        """Close sandboxes that are due, until cancelled."""
+        while True:
+            now = anyio.current_time()
+            pause = min(self._expire(now) - now, self._settings.serve.idle_ttl / 4, _LONGEST_PAUSE)
+            await anyio.sleep(max(_SHORTEST_PAUSE, pause))
+
+    def _expire(self, now: float) -> float:
+        """Close sandboxes that are due. Return when the next one is."""
+        due = float("inf")
+        for session in self._owners:
+            if session.calls:
+                continue
+            end = min(session.used + self._settings.serve.idle_ttl, session.began + self._settings.serve.max_ttl)
+            if end > now:
+                due = min(due, end)
+            else:
+                logger.info("a sandbox has expired")
+                self._owners.expire(session)
+        return due

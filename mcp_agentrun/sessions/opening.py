@@ -1,0 +1,121 @@
+"""Open sandboxes, and keep them open."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from ..errors import UnavailableError
+from ..sandbox import AsyncSandbox
+from .capacity import Capacity, OpenSandbox, Refusal, Slot
+
+__all__ = ["SANDBOX_MEMORY", "MemoryReserve", "Opener"]
+
+logger = logging.getLogger(__name__)
+
+SANDBOX_MEMORY = 128 << 20
+"""Memory of a fresh sandbox that has imported the data packages, in bytes."""
+
+
+class MemoryReserve:
+    """Refuses sandboxes for which the machine has too little memory.
+
+    :param free_memory: returns the machine's free memory in bytes, or None if it is unknown.
+    :param reserve: number of bytes to leave free.
+    """
+
+    def __init__(self, free_memory: Callable[[], Awaitable[int | None]], reserve: int, capacity: Capacity) -> None:
+        self._free_memory = free_memory
+        self._reserve = reserve
+        self._capacity = capacity
+
+    async def suffices(self) -> bool:
+        """Return whether there is memory for one more sandbox, and for those that are starting."""
+        free = await self._free_memory()
+        return free is None or free >= self._reserve + SANDBOX_MEMORY * (self._capacity.starting + 1)
+
+
+class Opener:
+    """Opens sandboxes, each in a task of its own, until they are closed or the server ends.
+
+    :param new: makes a sandbox that is not open yet.
+    :param memory: None if the machine's memory is not limited.
+    :param refused: counts refusals.
+    """
+
+    def __init__(
+        self,
+        new: Callable[[], AsyncSandbox],
+        memory: MemoryReserve | None,
+        refused: Counter[Refusal],
+    ) -> None:
+        self._new = new
+        self._memory = memory
+        self._refused = refused
+        self._tasks: TaskGroup | None = None
+        self._closing = anyio.Event()
+        self.sandboxes: set[OpenSandbox] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Allow sandboxes to be opened. At the end all are closed, and nothing of them is left."""
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                yield
+            finally:
+                self._closing.set()
+
+    async def open(self, slot: Slot) -> OpenSandbox:
+        """Open a sandbox in *slot*, which is released when that fails, or when the sandbox is closed.
+
+        :raises UnavailableError: there is too little memory.
+        """
+        if self._tasks is None:
+            raise RuntimeError("Sessions is used inside `async with`")
+        try:
+            if self._memory is not None and not await self._memory.suffices():
+                self._refused["memory"] += 1
+                raise UnavailableError(
+                    "The server is busy: its machine has too little memory for another sandbox. Call again later."
+                )
+            slot.is_starting = True
+            return await self._tasks.start(self._keep_open, slot)
+        except BaseException:
+            slot.release()
+            raise
+
+    async def _keep_open(self, slot: Slot, *, task_status: TaskStatus[OpenSandbox]) -> None:
+        opened: OpenSandbox | None = None
+        try:
+            async with self._new() as sandbox:
+                opened = OpenSandbox(sandbox)
+                self.sandboxes.add(opened)
+                task_status.started(opened)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._close_with_all, opened)
+                    tasks.start_soon(self._note_start, sandbox, slot)
+                    await opened.closing.wait()
+                    tasks.cancel_scope.cancel()
+        except Exception:
+            if opened is None:
+                raise
+            logger.exception("a sandbox ended unexpectedly")  # the others continue
+        finally:
+            if opened is not None:
+                self.sandboxes.discard(opened)
+            slot.release()
+
+    async def _note_start(self, sandbox: AsyncSandbox, slot: Slot) -> None:
+        with contextlib.suppress(Exception):  # raised again when the sandbox is used
+            await sandbox.ready()
+        slot.is_starting = False
+
+    async def _close_with_all(self, opened: OpenSandbox) -> None:
+        await self._closing.wait()
+        opened.closing.set()

@@ -1,0 +1,156 @@
+"""Which client owns which sandbox."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from ..sandbox import AsyncSandbox
+from .capacity import OpenSandbox
+
+__all__ = ["NEW", "STDIO", "Caller", "Lease", "Owners", "Session", "in_use"]
+
+NEW = "new"
+"""Instead of a handle: open another sandbox."""
+
+_EXPIRED_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls.
+
+    :param connection: identifies the client's own sandbox; None if the protocol has no connections.
+    :param principal: the client's verified name; empty if the server requires no authentication.
+    """
+
+    connection: Hashable | None
+    principal: str = ""
+
+
+STDIO = Caller("stdio")
+"""The only client over stdio."""
+
+
+class Session:
+    """A client's use of a sandbox.
+
+    :param handle: None for the client's own sandbox.
+    """
+
+    def __init__(self, opened: OpenSandbox, caller: Caller, handle: str | None) -> None:
+        self.opened = opened
+        self.caller = caller
+        self.handle = handle
+        self.began = self.used = anyio.current_time()
+        self.calls = 0
+        """Number of calls in progress, during which it does not expire."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A sandbox for the duration of one call, in which it does not expire."""
+
+    sandbox: AsyncSandbox
+    handle: str | None
+    """The sandbox's handle; None for the client's own sandbox."""
+    is_new: bool = False
+    """Whether the sandbox was opened for this call, so that the client does not know its handle yet."""
+    expired: bool = False
+    """Whether the client's own sandbox has expired since its last call, so that this is another one."""
+
+
+@contextmanager
+def in_use(sessions: Sequence[Session], *, counts: bool = True) -> Generator[None]:
+    """Keep *sessions* from expiring.
+
+    :param counts: count this as a use, from whose end their idle time runs.
+    """
+    for session in sessions:
+        session.calls += 1
+    try:
+        yield
+    finally:
+        for session in sessions:
+            session.calls -= 1
+            if counts:
+                session.used = anyio.current_time()
+
+
+class Owners:
+    """All sessions, by connection and by handle."""
+
+    def __init__(self) -> None:
+        self._own: dict[Hashable, Session] = {}
+        self._by_handle: dict[str, Session] = {}
+        self._expired: OrderedDict[Hashable, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._by_handle)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter((*self._own.values(), *self._by_handle.values()))
+
+    def find(self, caller: Caller, handle: str | None) -> Session | None:
+        """Return the session of *caller* with that handle, or with its own sandbox if *handle* is None."""
+        if handle is None:
+            return self._own.get(caller.connection)
+        session = self._by_handle.get(handle)
+        return session if session is not None and session.caller.principal == caller.principal else None
+
+    def count_of(self, principal: str) -> int:
+        """Return how many sandboxes a principal has."""
+        return sum(session.caller.principal == principal for session in self)
+
+    def listed(self, caller: Caller, *, with_handles: bool) -> dict[str | None, Session]:
+        """Return the sessions of *caller* by handle.
+
+        :param with_handles: also return those of other connections of the same principal.
+        """
+        own = self._own.get(caller.connection)
+        found: dict[str | None, Session] = {} if own is None else {None: own}
+        if with_handles:
+            for handle, session in self._by_handle.items():
+                if session.caller.principal == caller.principal:
+                    found[handle] = session
+        return found
+
+    def add(self, session: Session) -> None:
+        if session.handle is None:
+            self._own[session.caller.connection] = session
+        else:
+            self._by_handle[session.handle] = session
+
+    def close(self, session: Session) -> None:
+        """Remove *session*, and close its sandbox."""
+        if session.handle is None:
+            self._own.pop(session.caller.connection, None)
+        else:
+            self._by_handle.pop(session.handle, None)
+        session.opened.closing.set()
+
+    def expire(self, session: Session) -> None:
+        """Close *session*, and remember that it has expired."""
+        self._expired[_key(session.caller, session.handle)] = None
+        if len(self._expired) > _EXPIRED_KEPT:
+            self._expired.popitem(last=False)
+        self.close(session)
+
+    def has_expired(self, caller: Caller, handle: str) -> bool:
+        """Return whether the sandbox of *caller* with that handle has expired."""
+        return _key(caller, handle) in self._expired
+
+    def take_expired(self, caller: Caller) -> bool:
+        """Return whether the own sandbox of *caller* has expired, and forget it."""
+        key = _key(caller, None)
+        has_expired = key in self._expired
+        self._expired.pop(key, None)
+        return has_expired
+
+
+def _key(caller: Caller, handle: str | None) -> Hashable:
+    return caller.connection if handle is None else (handle, caller.principal)

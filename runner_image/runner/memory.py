@@ -1,0 +1,59 @@
+"""How much memory a run has left, beside the session's checkpoint."""
+
+from __future__ import annotations
+
+from . import linux
+from .workers import Worker, Workers
+
+TIGHT = 0.85
+"""Share of the memory limit above which a checkpoint does more harm than good."""
+
+CHECKPOINT_WORTH = 48 << 20
+"""Bytes that dropping a checkpoint must free."""
+
+
+class MemoryWatch:
+    """Drops the checkpoint where its memory, no longer shared with the worker, is what a run lacks."""
+
+    def __init__(self, memory: linux.Memory, workers: Workers) -> None:
+        self._memory = memory
+        self._workers = workers
+        self._oom_kills = 0
+        self._not_shared: int | None = None
+        """Bytes that processes other than the worker had for themselves soon after the run began."""
+
+    def begin(self) -> None:
+        """A run begins."""
+        self._oom_kills = self._memory.oom_kills()
+        self._not_shared = None
+
+    @property
+    def was_exceeded(self) -> bool:
+        """Whether the kernel has killed something for want of memory since the run began."""
+        return self._memory.oom_kills() > self._oom_kills
+
+    @property
+    def is_tight(self) -> bool:
+        return self._memory.share() > TIGHT
+
+    def relieve(self) -> None:
+        """Look whether the checkpoint has to go."""
+        worker = self._workers.current
+        if worker is None or self._workers.checkpoint is None:
+            return
+        if self._not_shared is None:
+            self._not_shared = self._not_shared_with(worker)
+        elif (
+            self.is_tight
+            and not self.was_exceeded
+            and self._not_shared_with(worker) > self._not_shared + CHECKPOINT_WORTH
+        ):
+            self._workers.drop_checkpoint("memory")
+
+    def _not_shared_with(self, worker: Worker) -> int:
+        """Bytes that other processes than *worker* have for themselves."""
+        in_worker = linux.anonymous_memory(worker.pid)
+        if not in_worker:  # it is just ending, and the accounts don't agree
+            return 0
+        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote_pid)
+        return self._memory.anonymous() - in_worker - in_zygote

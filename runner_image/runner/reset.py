@@ -1,0 +1,65 @@
+"""The end of a session in its container, and the files that go with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from mcp_agentrun.wire.messages import WRITABLE
+
+from . import wipe
+
+WIPE_SECONDS = 20.0
+
+
+class Reset:
+    """A reset under way. Where files can't be removed, only a new container is clean, and this one ends.
+
+    :param keep_files: there is nothing to wipe.
+    """
+
+    def __init__(self, *, keep_files: bool) -> None:
+        self.keep_files = keep_files
+        self.is_wiped = keep_files
+        self.janitor: int | None = None
+        """Pid of the process that wipes: a hostile tree takes as long as it takes."""
+        self.deadline = float("inf")
+
+    def wipe(self) -> bool:
+        """Begin to wipe, where that has not begun; returns whether this was the first try."""
+        if self.is_wiped or self.janitor is not None:
+            return False
+        is_first = self.deadline == float("inf")
+        if is_first:
+            self.deadline = time.monotonic() + WIPE_SECONDS
+        with contextlib.suppress(BlockingIOError):  # what was killed still counts: once it is reaped, there is room
+            self.janitor = _start_janitor()
+        return is_first
+
+    def bury(self, pid: int, code: int) -> bool:
+        """Note that process *pid* has ended; false if it was not the janitor."""
+        if pid != self.janitor:
+            return False
+        if code != 0:
+            os._exit(1)
+        self.janitor, self.is_wiped = None, True
+        return True
+
+    def keep_deadline(self, now: float) -> None:
+        if now >= self.deadline and not self.is_wiped:
+            os._exit(1)
+
+
+def _start_janitor() -> int:
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            for folder, mode in WRITABLE.items():
+                wipe.empty(folder, mode)
+            wipe.furnish(os.environ["HOME"])
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
