@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any
 
+    from mcp_agentrun.wire.messages import Script
+
 WORKSPACE = "/workspace"
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _SOURCES = 200  # runs whose definitions a spawned process gets
@@ -123,6 +125,7 @@ class Session:
         self._imported: list[str] = []
         self._modules_seen = 0
         self._value: str | None = None
+        self._script: Script | None = None
         self._changed = True
         self._classes: dict[str, str] = {}
         self._sources: list[tuple[str, str]] = []
@@ -133,15 +136,17 @@ class Session:
         linux.no_more_processes()  # what was refused until now is nothing of this session's
         self._tracing: list[functools.partial[Any]] = []
 
-    def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
+    def run(self, number: int, code: str, packages: str | None, script: Script | None = None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
+        :param script: it is a program, and not a cell: no value is shown, and only plain Python is accepted.
         :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
             ``error`` (``type``, ``message``, ``line``; or None), ``imported`` (top-level modules, of the session's and
             the image's packages) and ``changed``, false where the session is certainly as it was before. What is to be
             shown beside text is in `items`.
         """
-        filename = f"<run-{number}>"
+        filename = f"<run-{number}>" if script is None else script.filename
+        self._script = script
         self._value = None
         self._changed = True
         self.items.begin(number, filename, code.count("\n") + 1)
@@ -199,8 +204,8 @@ class Session:
                 with _suppress(Exception):
                     importlib.import_module("inspect")
             self._teach_inspect()
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        tree, cell = self._parse(code, filename, lines)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if self._script is None else 0
+        tree, cell = self._parse(code, filename, lines, flags)
         if cell is not None:
             code, lines = cell.text, [line + "\n" for line in cell.lines]
         if "get_ipython" in code:
@@ -208,7 +213,7 @@ class Session:
         self._changed = not self._only_prints(tree)
         if self._changed:
             self._note_definitions(tree, code, filename)
-        last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if self._script is None and tree.body and isinstance(tree.body[-1], ast.Expr) else None
         is_shown = last is not None and not _is_silenced(last, lines) and not self._is_print(last.value)
         if cell is not None:
             cell.restore_columns(tree)
@@ -247,26 +252,29 @@ class Session:
             failures.source = (len(code), None, _with_newline(lines), filename)
             linecache.cache[filename] = failures.source
         namespace = self._main.__dict__
-        if getattr(sys, "argv", None) == self._argv:
-            self._argv = sys.argv = [filename]
-            sys.orig_argv = [sys.executable, "-u", filename]
-        if namespace.get("__file__") == self._filename:
+        script = self._script
+        if script is not None or getattr(sys, "argv", None) == self._argv:
+            self._argv = sys.argv = [filename] if script is None else [*script.argv]
+            sys.orig_argv = [sys.executable, "-u", *self._argv]
+        if script is not None or namespace.get("__file__") == self._filename:
             namespace["__file__"] = self._filename = filename
+        if script is not None and not script.is_file:
+            del namespace["__file__"]
         namespace["__doc__"] = None
         self._loader.path = filename
         self._loader.get_source = get_source
         sys.__dict__.pop("__warningregistry__", None)
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
 
-    def _parse(self, code: str, filename: str, lines: list[str]) -> tuple[Any, jupyter.Cell | None]:
+    def _parse(self, code: str, filename: str, lines: list[str], flags: int) -> tuple[Any, jupyter.Cell | None]:
         """The tree of *code*; and the cell that it is, where it is Python only as such."""
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+        flags |= ast.PyCF_ONLY_AST
         try:
             return _compile(code, filename, "exec", flags, dont_inherit=True), None
         except SyntaxError as error:
             failure = error
         try:
-            cell = jupyter.translate(code)
+            cell = jupyter.translate(code) if self._script is None else None
             if cell is not None:
                 return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
         except SyntaxError as error:
