@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 
 DOCKER ?= docker
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -29,6 +29,7 @@ help:
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
 	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
+	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove every container, volume, network and image of ours from the container engine"
 
@@ -79,6 +80,9 @@ bench: setup
 
 cpython-tests: setup
 	$(PYTHON) -m tests.long.cpython_tests $(CPYTHON)
+
+examples: setup
+	$(PYTHON) -m tests.long.examples $(EXAMPLES)
 
 soak: setup
 	$(PYTHON) -m tests.long.soak $(SOAK)

@@ -44,10 +44,11 @@ def _is_allowed(path: Path, code: str, options: dict[str, Any], *, as_json: bool
     """Check *code*, and print what was found."""
     import json
 
+    from ..notebook import as_python
     from ..safety import check as judge
     from ..spoofing import foreign
 
-    verdict = judge(code, **options)
+    verdict = judge(as_python(code)[0], **options)
     if as_json:
         findings = [finding._asdict() for finding in verdict.findings]
         click.echo(json.dumps({"file": str(path), "allowed": verdict.allowed, "findings": findings}))

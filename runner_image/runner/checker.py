@@ -28,6 +28,8 @@ from . import linux
 MEMORY = 192 << 20
 """Bytes that judging one input may take; an input that needs more is refused."""
 
+WORKSPACE = "/workspace"
+
 IDLE_SECONDS = 0.05
 """How long a new checker has nothing to do before it imports all that it may need."""
 
@@ -36,9 +38,8 @@ def main(connection: socket.socket) -> None:
     """Serve checks until the supervisor goes."""
     linux.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    from mcp_agentrun.notebook import as_python
     from mcp_agentrun.safety import check, prepare
-
-    from . import jupyter
 
     connection.sendall(encode(Started()))
     decoder = MessageDecoder()
@@ -57,7 +58,7 @@ def main(connection: socket.socket) -> None:
             linux.use_all_processors()
             options = request.options
             try:
-                code, requirements = jupyter.as_python(request.code)
+                code, requirements = as_python(request.code, WORKSPACE)
                 judged = check(code, options.profile, off=options.off, warn=options.warn, rules=options.rules)
             except MemoryError:
                 os._exit(1)

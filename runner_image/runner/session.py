@@ -21,6 +21,7 @@ import types
 from _operator import is_
 from _thread import get_ident
 
+from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.messages import LONGEST_NAME, MOST_NAMES, PROBE
 
 from . import failures, imports, interpreter_frames, jupyter, linux, shows
@@ -44,6 +45,7 @@ _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __futur
 # User code may replace any of these where they come from; the runner goes on with its own.
 _print = print
 _get_thread = get_ident
+_getpid = os.getpid
 _compile = compile
 _compile_tree: Any = compile
 _eval = eval
@@ -131,6 +133,7 @@ class Session:
         self._sources: list[tuple[str, str]] = []
         self._loop: Any = None
         self._thread = get_ident()
+        self._process = _getpid()
         self._is_level = False
         self._note_imported()  # here, where nobody waits for it
         linux.no_more_processes()  # what was refused until now is nothing of this session's
@@ -147,6 +150,7 @@ class Session:
         """
         filename = f"<run-{number}>" if script is None else script.filename
         self._script = script
+        self._process = _getpid()  # a copy goes on in another one
         self._value = None
         self._changed = True
         self.items.begin(number, filename, code.count("\n") + 1)
@@ -204,7 +208,8 @@ class Session:
                 with _suppress(Exception):
                     importlib.import_module("inspect")
             self._teach_inspect()
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if self._script is None else 0
+        is_cell = self._script is None
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if is_cell else 0
         tree, cell = self._parse(code, filename, lines, flags)
         if cell is not None:
             code, lines = cell.text, [line + "\n" for line in cell.lines]
@@ -213,7 +218,12 @@ class Session:
         self._changed = not self._only_prints(tree)
         if self._changed:
             self._note_definitions(tree, code, filename)
-        last = tree.body[-1] if self._script is None and tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if is_cell and tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if is_cell and self._shell.shows_all():
+            namespace.setdefault("get_ipython", self._shell.get_ipython)
+            for statement in tree.body[:-1]:
+                if isinstance(statement, ast.Expr) and not _is_silenced(statement, lines):
+                    statement.value = _shown(statement.value)
         is_shown = last is not None and not _is_silenced(last, lines) and not self._is_print(last.value)
         if cell is not None:
             cell.restore_columns(tree)
@@ -266,7 +276,7 @@ class Session:
         sys.__dict__.pop("__warningregistry__", None)
         namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
 
-    def _parse(self, code: str, filename: str, lines: list[str], flags: int) -> tuple[Any, jupyter.Cell | None]:
+    def _parse(self, code: str, filename: str, lines: list[str], flags: int) -> tuple[Any, Cell | None]:
         """The tree of *code*; and the cell that it is, where it is Python only as such."""
         flags |= ast.PyCF_ONLY_AST
         try:
@@ -274,7 +284,7 @@ class Session:
         except SyntaxError as error:
             failure = error
         try:
-            cell = jupyter.translate(code) if self._script is None else None
+            cell = translate(code, WORKSPACE) if self._script is None else None
             if cell is not None:
                 return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
         except SyntaxError as error:
@@ -364,18 +374,33 @@ class Session:
         return self._loop
 
     def _change_tasks(self, tasks: Any) -> None:
-        """Let `asyncio.create_task` work outside of coroutines, too: as in a notebook, on the session's own loop."""
+        """Let `asyncio.create_task`, and whatever asks for the current loop, work outside of coroutines, too: as in a
+        notebook, on the session's own loop.
+        """
         original: Any = tasks.create_task
+        policy: Any = getattr(tasks.events, "BaseDefaultEventLoopPolicy", None)  # until Python 3.13
 
         @_wraps(original)
         def create_task(coro: Any, **options: Any) -> Any:
-            if tasks.events._get_running_loop() is not None or _get_thread() != self._thread:
+            if tasks.events._get_running_loop() is not None or not self._is_main():
                 return original(coro, **options)
             return self._event_loop().create_task(coro, **options)
 
+        if policy is not None:
+            current: Any = policy.get_event_loop
+
+            @_wraps(current)
+            def get_event_loop(policy: Any) -> Any:
+                return self._event_loop() if policy._local._loop is None and self._is_main() else current(policy)
+
+            policy.get_event_loop = get_event_loop
         tasks.create_task = create_task
         if (package := sys.modules.get("asyncio")) is not None:
             package.__dict__["create_task"] = create_task
+
+    def _is_main(self) -> bool:
+        """Whether this is the thread of the runs, and no process that the code has forked."""
+        return _get_thread() == self._thread and _getpid() == self._process
 
     def _step_tasks(self) -> None:
         """Let the tasks of the session's loop begin, or go on as far as they can without waiting."""
@@ -626,6 +651,13 @@ async def _run_awaiting(body: types.CodeType, expression: Any, namespace: dict[s
         return None
     value = _eval(expression, namespace)
     return await value if expression.co_flags & _CO_COROUTINE else value
+
+
+def _shown(value: ast.expr) -> ast.expr:
+    """An expression that shows *value*."""
+    place = {name: getattr(value, name) for name in value._attributes}
+    shell = ast.Call(ast.Name("get_ipython", ast.Load(), **place), [], [], **place)
+    return ast.Call(ast.Attribute(shell, "show", ast.Load(), **place), [value], [], **place)
 
 
 def _is_silenced(last: ast.Expr, lines: list[str]) -> bool:

@@ -76,6 +76,13 @@ PRINTS = {
     "a shell's block": ("```bash\necho 1\n```", "1\n"),
     "one in another": ("%%capture out\n%%bash\necho 1", "1\n"),
     "by import": ("import IPython\nIPython.get_ipython().magic('pwd')", "'/workspace'\n"),
+    "a terminal's prompt": ("$ echo 1\nprint(2)\n$  echo 3 \\\n  4", "1\n2\n3 4\n"),
+    "prompts": (
+        ">>> def f(x):\n...     return x * 2\n...\n>>> for i in range(2):\n...     print(f(i))\n0\n2\n>>> f(21)\n42",
+        "0\n2\n42\n",
+    ),
+    "IPython's prompts": ("In[1]: x = 3\n   ...: y = x * 14\n\nIn [2]: !true\nOut[2]: 0\n\nIn [3]: y", "42\n"),
+    "prompts in a fence": ("```python\n>>> print(1)\n1\n>>> !echo 2\n```", "1\n2\n"),
     "html cell": ("%%markdown\n# T", "# T\n"),
 }
 
@@ -84,6 +91,29 @@ PRINTS = {
 async def test_idioms(shared: AsyncSandbox, what: str) -> None:
     code, text = PRINTS[what]
     assert await text_of(shared, code) == text
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "from IPython.core.interactiveshell import InteractiveShell\nInteractiveShell.ast_node_interactivity = 'all'",
+        "get_ipython().ast_node_interactivity = 'all'",
+        "%config InteractiveShell.ast_node_interactivity = 'all'",
+    ],
+)
+async def test_each_expression_is_shown_where_that_is_asked_for(shared: AsyncSandbox, setting: str) -> None:
+    await shared.reset()
+    assert await text_of(shared, setting) == ""
+    assert await text_of(
+        shared, "1\nx = 2\nx\n3;\n[].append(1)\nprint(4)\nawait __import__('asyncio').sleep(0, 5)\n'end'"
+    ) == ("1\n2\n4\n5\n'end'\n")
+    failed = await shared.run("7\n1 / 0\n8")
+    assert failed.output.text().endswith(
+        "line 2, in <module>\n    1 / 0\n    ~~^~~\nZeroDivisionError: division by zero\n"
+    )
+    assert failed.output.text().startswith("7\nTraceback")
+    await shared.reset()
+    assert await text_of(shared, "1\n2") == "2\n"
 
 
 async def test_a_written_file_runs_and_what_it_defines_stays(shared: AsyncSandbox) -> None:
@@ -119,6 +149,7 @@ async def test_python_is_never_rewritten(shared: AsyncSandbox, code: str) -> Non
         ("%%timeit\nx = 1\n1 / 0", 3, "    1 / 0\n    ~~^~~\n"),
         ("%timeit 1 / 0", 1, "    %timeit 1 / 0\n            ~~^~~\n"),
         ("```python\nx = 1\n1 / 0\n```", 3, "    1 / 0\n    ~~^~~\n"),
+        (">>> x = 1\n>>> 1 / 0", 2, "    >>> 1 / 0\n        ~~^~~\n"),
     ],
 )
 async def test_tracebacks_are_of_what_was_written(shared: AsyncSandbox, code: str, line: int, shown: str) -> None:
@@ -159,7 +190,6 @@ async def test_loops_are_timed(shared: AsyncSandbox, code: str) -> None:
         ("x = 1\n%%bash\nls", "%%bash is not available here: write it on the first line"),
         ("%conda install x", 'call install_package("name")'),
         ("%nonsense", "%nonsense is not available here: write it in Python"),
-        ("!pip install -r requirements.txt", 'install_package("name")'),
         ("%%script perl\nprint 1", "subprocess.run"),
     ],
 )
@@ -179,6 +209,12 @@ PIP = [
     "get_ipython().system('pip install {}')",
     "get_ipython().run_line_magic('pip', 'install {}')",
     "if True:\n    !pip install {} > /dev/null",
+    "pip install {}",
+    "$ pip3 install {} --quiet",
+    "if True:\n    uv pip install {}",
+    "!pip install -q -r {0}.txt",
+    "%pip install --requirement=./{0}.txt",
+    "get_ipython().run_line_magic('pip', 'install -r/workspace/{0}.txt')",
 ]
 
 
@@ -199,6 +235,9 @@ async def habits(
 @pytest.mark.parametrize("number", range(len(PIP)))
 async def test_pip_installs_as_install_package_does(habits: AsyncSandbox, number: int) -> None:
     name = f"habitual{number}"
+    await habits.run(
+        f"open('{name}.txt', 'w').write('# needs\\n-i nowhere\\n{name}==1.0 \\\\\\n  --hash=sha256:0 # x\\n')"
+    )
     result = await habits.run(f"{PIP[number].format(name)}\nimport {name}\nprint({name}.VERSION)")
     assert result.output.text() == "1.0\n", result
     assert result.installed is not None and result.installed.packages == ((name, "1.0"),)
@@ -213,6 +252,14 @@ async def test_what_pip_can_not_install_is_told_and_the_code_is_run(
     result = await habits.run(f"!pip install {what}\nprint('on')")
     assert result.output.text() == "on\n"
     assert result.lacking is not None and what in result.lacking and reason in result.lacking, result.lacking
+
+
+@pytest.mark.parametrize("path", ["none.txt", "/etc/hosts", "link", "pipe", "."])
+async def test_only_files_of_the_workspace_are_lists_of_requirements(habits: AsyncSandbox, path: str) -> None:
+    await habits.run("import os; os.path.lexists('link') or [os.symlink('/etc/hosts', 'link'), os.mkfifo('pipe')]")
+    result = await habits.run(f"%pip install -r {path}\nprint('on')")
+    assert result.output.text() == f"There was no file {path} in /workspace when this call began: write it first.\non\n"
+    assert result.lacking is None and result.installed is None
 
 
 async def test_ipython_itself_may_be_installed(runner_image: str, api: APIClient, tmp_path: Path) -> None:

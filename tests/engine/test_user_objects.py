@@ -55,6 +55,30 @@ async def test_tasks_run_however_they_are_made(shared: AsyncSandbox, way: str) -
     assert assert_clean(await shared.run("1")) == "1\n"
 
 
+@pytest.mark.parametrize("way", [*ASYNC, "from a loop", "after a future"])
+async def test_a_task_may_be_the_first_of_a_session(shared: AsyncSandbox, way: str) -> None:
+    ways = {
+        **ASYNC,
+        "from a loop": "t = asyncio.get_event_loop().create_task(f())",
+        "after a future": "t = asyncio.Future()\nt.set_result(0)\nasyncio.run(f())\n_ = asyncio.gather()",
+    }
+    await shared.reset()
+    await text_of(shared, "import asyncio\nasync def f(): print('ran')")
+    assert await text_of(shared, ways[way]) == "ran\n"
+    assert assert_clean(await shared.run("await t if 't' in globals() else None; 'goes on'")) == "'goes on'\n"
+
+
+async def test_a_forked_process_has_loops_of_its_own(shared: AsyncSandbox) -> None:
+    code = (
+        "import asyncio, multiprocessing as m\nloop = asyncio.get_event_loop()\n"
+        "def f(q):\n    try: asyncio.create_task(asyncio.sleep(0))\n    except RuntimeError as e: q.put(str(e))\n"
+        "    import warnings; warnings.simplefilter('ignore')\n    q.put(asyncio.get_event_loop() is loop)\n"
+        "c = m.get_context('fork'); q = c.Queue(); p = c.Process(target=f, args=(q,)); p.start()\n"
+        "print(q.get(), q.get()); p.join()"
+    )
+    assert "no running event loop False\n" in await text_of(shared, code)
+
+
 async def test_in_other_threads_there_is_no_loop(shared: AsyncSandbox) -> None:
     code = (
         "import asyncio, threading\ndef f():\n    c = asyncio.sleep(0)\n    try: asyncio.create_task(c)\n"

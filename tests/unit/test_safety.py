@@ -263,6 +263,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     answer = json.loads(run("--json", "-", stdin="open('/etc/shadow')").stdout)
     assert answer["allowed"] is False
     assert answer["findings"][0]["rule"] == "secrets"
+    for cell in ("!pip install x\n!ls", "```python\n%time 1\n```", ">>> print(1)\n1", "%pip install -r x.txt"):
+        assert run("-", stdin=cell).returncode == 0, cell
+    assert "[secrets]" in run("-", stdin="%matplotlib inline\nopen('/etc/shadow')").stdout
     assert run(str(tmp_path / "absent.py")).returncode == 2
     assert run("--profile", "off", str(bad)).returncode == 0
     assert "[own]" in run("--safety-rules", str(own), str(good)).stdout

@@ -114,7 +114,7 @@ class ImageRecipe:
         for path in (*sorted((folder / "runner").rglob("*.py")), *sorted((folder / "IPython").rglob("*.py"))):
             files[path.relative_to(folder).as_posix()] = _text(path)
         package = Path(__file__).parents[2]
-        modules = ("wire/codec.py", "wire/messages.py", "wire/records.py", "packages/pins.py")
+        modules = ("notebook.py", "wire/codec.py", "wire/messages.py", "wire/records.py", "packages/pins.py")
         safety = [path for path in (package / "safety").iterdir() if path.suffix in (".py", ".toml")]
         for path in (*(package / name for name in modules), *sorted(safety)):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
