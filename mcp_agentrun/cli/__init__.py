@@ -8,6 +8,7 @@ from .build import build
 from .cache import cache
 from .check import check
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
+from .run import run
 from .serve import serve
 
 __all__ = ["main"]
@@ -33,5 +34,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check):
+for _command in (run, serve, build, cache, check):
     main.add_command(_command)
