@@ -10,6 +10,7 @@ from .check import check
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
 from .run import run
 from .serve import serve
+from .shell import shell
 
 __all__ = ["main"]
 
@@ -34,5 +35,5 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (run, serve, build, cache, check):
+for _command in (run, shell, serve, build, cache, check):
     main.add_command(_command)

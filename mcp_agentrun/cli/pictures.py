@@ -1,14 +1,18 @@
-"""Pictures of a run: saved to files, and named."""
+"""Pictures of a run: saved to files, and named; or shown in terminals that can."""
 
 from __future__ import annotations
 
+import base64
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..sandbox import Picture
 
-__all__ = ["save_pictures"]
+__all__ = ["inline_picture", "save_pictures"]
+
+_KITTY_PART = 4096
+"""Characters that kitty's protocol allows at a time."""
 
 
 def save_pictures(pictures: Iterable[Picture], folder: Path, stem: str) -> list[Path]:
@@ -30,3 +34,21 @@ def save_pictures(pictures: Iterable[Picture], folder: Path, stem: str) -> list[
             saved.append(path)
             break
     return saved
+
+
+def inline_picture(picture: Picture, environ: Mapping[str, str]) -> str | None:
+    """What shows *picture* in the terminal of that *environ*; None if that can't show pictures."""
+    if "TMUX" in environ or environ.get("TERM", "").startswith(("screen", "tmux")):
+        return None
+    data = base64.b64encode(picture.data).decode()
+    program = environ.get("TERM_PROGRAM", "")
+    if "KITTY_WINDOW_ID" in environ or program == "ghostty":
+        parts = [data[at : at + _KITTY_PART] for at in range(0, len(data), _KITTY_PART)]
+        last = len(parts) - 1
+        return "".join(
+            f"\x1b_G{'f=100,a=T,' if number == 0 else ''}m={int(number < last)};{part}\x1b\\"
+            for number, part in enumerate(parts)
+        )
+    if program in ("iTerm.app", "WezTerm", "vscode", "mintty"):
+        return f"\x1b]1337;File=inline=1;size={len(picture.data)}:{data}\a"
+    return None

@@ -22,8 +22,8 @@ __all__ = ["run"]
 _NO_LIMIT = 1e8
 """Seconds, which are three years."""
 
-_TIMED_OUT, _FAILED, _BLOCKED = 124, 125, 126
-_SIGNAL = 128
+_FAILED = 125
+"""Exit code for a program that could not be run."""
 
 
 @click.command(
@@ -81,6 +81,7 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
 async def _run(program: Program, settings: Settings, packages: Sequence[str], *, alone: bool) -> int:
     """Run *program* in a new sandbox; returns the exit code."""
     from ..sandbox import AsyncRuntime, Script
+    from .outcomes import exit_code, explain
     from .progress import showing_progress
     from .streams import Stdout, interruptible, read_stdin
 
@@ -98,7 +99,7 @@ async def _run(program: Program, settings: Settings, packages: Sequence[str], *,
                 program.code, on_bytes=stdout.write, stream=True, script=script, report=report, then=saving.save
             )
         await stdout.finish()
-        _explain(result, settings)
+        explain(result, settings)
         return 0 if stdout.is_closed else exit_code(result)
 
 
@@ -159,38 +160,3 @@ class _Saving:
                 note(f"saved {path}")
         except OSError as error:
             note(f"a picture could not be saved: {error}")
-
-
-def exit_code(result: Result) -> int:
-    """What a shell would see of ``python``, or the code that stands for the sandbox's own end of the run."""
-    if result.outcome == "timeout":
-        return _TIMED_OUT
-    if result.outcome == "blocked":
-        return _BLOCKED
-    if result.outcome == "memory_limit":
-        return _SIGNAL + 9
-    code = result.exit_code or 0
-    return _SIGNAL - code if code < 0 else code
-
-
-def _explain(result: Result, settings: Settings) -> None:
-    """Say what only the sandbox knows of the end of a run, and what to do."""
-    from .streams import note
-
-    match result.outcome:
-        case "timeout":
-            note(f"interrupted after {result.timeout:g} s. Give a larger --timeout.")
-        case "memory_limit":
-            note(f"the memory limit of {settings.limits.memory >> 20} MiB was exceeded. Give a larger --memory.")
-        case "blocked":
-            for finding in result.findings:
-                note(f"not run: line {finding.line}: {finding.reason} {finding.remedy}")
-            note("Give --safety off to run it without the static check.")
-        case "crashed":
-            note(f"the program was ended by signal {-(result.exit_code or 0)}.")
-        case _:
-            pass
-    if result.error is not None and result.error.type == "ModuleNotFoundError":
-        note("install what is missing with --package NAME.")
-    if result.lacking:
-        note(result.lacking)

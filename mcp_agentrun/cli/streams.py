@@ -105,9 +105,9 @@ async def read_stdin() -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def interruptible(interrupt: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
+async def interruptible(interrupt: Callable[[], Awaitable[object]], *, exits: bool = True) -> AsyncGenerator[None]:
     """While the context lasts, Ctrl-C calls *interrupt*; pressed again, it ends the process, and with it the
-    container.
+    container, if *exits*.
     """
     loop = asyncio.get_running_loop()
     pressed = anyio.Event()
@@ -115,7 +115,8 @@ async def interruptible(interrupt: Callable[[], Awaitable[object]]) -> AsyncGene
     def on_signal(*_: object) -> None:
         nonlocal on_next
         on_next()
-        on_next = partial(exit_at_once, INTERRUPTED)
+        if exits:
+            on_next = partial(exit_at_once, INTERRUPTED)
 
     on_next: Callable[[], object] = partial(loop.call_soon_threadsafe, pressed.set)
 

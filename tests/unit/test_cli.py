@@ -28,6 +28,7 @@ GROUPS_OF: dict[tuple[str, ...], set[str]] = {
     ("cache", "clear"): {"packages", "image", "engine"},
     ("check",): {"safety"},
     ("run",): {"access", "limits", "packages", "safety", "image", "engine"},
+    ("shell",): {"access", "limits", "packages", "safety", "image", "engine"},
 }
 
 

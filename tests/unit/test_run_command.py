@@ -11,10 +11,10 @@ import click
 import pytest
 
 from mcp_agentrun import Result
+from mcp_agentrun.cli.outcomes import exit_code
 from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
-from mcp_agentrun.cli.run import exit_code
 from mcp_agentrun.cli.streams import TerminalFilter
 from mcp_agentrun.sandbox import Outcome, Output, Picture
 from tests.support.command_line import command
