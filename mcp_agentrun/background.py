@@ -1,4 +1,4 @@
-"""Background tasks that end nothing but themselves."""
+"""Background tasks whose failure does not affect others."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ async def contained(task: Callable[[], Awaitable[object]]) -> None:
     except AgentRunError as error:
         logger.warning("%s", error)
     except Exception:
-        logger.exception("a background task failed: %s", getattr(task, "__qualname__", task))
+        logger.exception("background task failed: %s", getattr(task, "__qualname__", task))

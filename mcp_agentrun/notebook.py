@@ -79,13 +79,13 @@ _DOCUMENTS = {
 
 
 class Cell:
-    """Code of a notebook as Python: see `translate`."""
+    """A notebook cell translated to Python. See `translate`."""
 
     def __init__(self, code: str, folder: str | None = None) -> None:
         self._folder = folder
         self.lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self.requirements: list[str] = []
-        """What ``pip install`` in it asks for."""
+        """Requirements of ``pip install`` in it."""
         self._written = list(self.lines)
         self._moved: dict[int, int | None] = {}
         """By number of a rewritten line: how far its columns lie behind those that were written; None if none does."""
@@ -292,7 +292,7 @@ class Cell:
         return new + code + after, len(new) - written if written >= 0 else None
 
     def _simple(self, at: int, name: str, rest: str) -> str:
-        """Python for a magic that has none in it."""
+        """Translate a line magic without Python in it."""
         import re
 
         if name == "config" and (match := re.match(r"\w+\.(ast_node_interactivity)\s*=\s*(.+)", rest)):
@@ -321,7 +321,7 @@ class Cell:
         raise self._refusal(at, _HINTS.get(name, "write it in Python"), "%" + name)
 
     def _command(self, at: int, command: str) -> str:
-        """Python for a command of the shell."""
+        """Translate a shell command to Python."""
         import re
 
         if (match := re.match(_PIP, command)) is None:

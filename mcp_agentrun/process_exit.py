@@ -1,4 +1,4 @@
-"""How the process ends, whatever its threads are at."""
+"""Exit the process without waiting for its threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def exit_at_once(code: int) -> NoReturn:
 
 
 def run_interruptibly(work: Callable[[], Awaitable[_T]]) -> _T:
-    """What *work* returns, in an event loop of its own. Ctrl-C ends the process at once."""
+    """Run *work* in an event loop and return its result. Ctrl-C exits the process at once."""
     # asyncio's own handler cancels, and what is cancelled waits for threads in which the engine may not answer.
     signal.signal(signal.SIGINT, _interrupted)
     return anyio.run(work)

@@ -1,4 +1,4 @@
-r"""Text of others: kept from passing for a line of ours, which begins with ``[agentrun]``, and from hiding anything."""
+"""Text from code, packages and servers: prevent it from imitating the server's lines, and from hiding anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from .engine.network import redact
 
 __all__ = ["ESCAPES", "foreign", "plain_text", "quoted", "unmarked"]
 
-_OURS = "[agentrun"
+_MARK = "[agentrun"
+"""Beginning of the server's own lines."""
 
 ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -18,14 +19,14 @@ ESCAPES = re.compile(
     r"|[\x90\x98\x9d-\x9f][^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]|\x1b"
 )
-"""Escape sequences of terminals, in seven bits and in eight."""
+"""Escape sequences of terminals, in their 7-bit and 8-bit forms."""
 
 _STRINGS = re.compile(r"\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]")
-"""What begins an escape sequence that ends anywhere, or nowhere: in a text of several lines it takes all of them."""
+"""Beginnings of escape sequences that may span several lines, up to the end of the text."""
 
 _BREAKS = re.compile("([\n\r\x08\x0b\x0c\x1c-\x1e\x84\x85\x8d\u2028\u2029]+)")
-_MOVES = re.compile(r"((?:\x1b\[|\x9b)[0-?]*[ -/]*[@-ln-~]|\x1b[78DEHMc])")  # all of CSI but colours
-"""What a terminal begins to write at another place after: characters, and escape sequences."""
+_MOVES = re.compile(r"((?:\x1b\[|\x9b)[0-?]*[ -/]*[@-ln-~]|\x1b[78DEHMc])")  # all CSI sequences but colours
+"""Escape sequences after which a terminal writes at another place."""
 
 _OPENING = (
     "\\[\u2045\u2308\u230a\u2329\u2768-\u2775\u27c5\u27e6-\u27ef\u2983-\u2998\u29d8-\u29db\u29fc\u2e22-\u2e29\u2e55-\u2e5b"
@@ -34,9 +35,11 @@ _OPENING = (
 
 
 _CANDIDATE = re.compile(rf"[{_OPENING}](?=(?:[^!-~]|[agentru]){{8}})[^!-~]*(?:a|(?<=[^\x00-\x7f]))", re.IGNORECASE)
-"""Where there is a mark, it is found: a bracket, and then what may stand for letters of ours or between them."""
+"""Matches every imitation of the mark, and more: a bracket, followed by possible letters of the mark or characters
+between them.
+"""
 
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")  # letters and symbols that show nothing
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")  # letters and symbols that are blank
 _INVISIBLE = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Mc", "Zs", "Zl", "Zp"))
 
 _LATIN = re.compile(r"LATIN (?:CAPITAL |SMALL )?LETTER (?:SMALL CAPITAL )?([AGENTRU])(?: WITH .*)?")
@@ -53,15 +56,15 @@ _ALIKE = {
     }.items()
     for other in others
 }
-"""Letters of other scripts that look like one of ours: Greek, Cyrillic, Armenian, Cherokee, Lisu and a few."""
+"""Letters that look like one of the mark's: Greek, Cyrillic, Armenian, Cherokee, Lisu and others."""
 
 
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-"""Controls but tab, line feed and return; what turns the direction of text; and what Unicode has no glyph for, among
-which are variation selectors and tags, in which a whole message can be hidden.
+"""Control characters except tab, line feed and return, bidirectional controls, and characters without a glyph, such as
+variation selectors and tags, which can hide a whole message.
 """
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -70,16 +73,16 @@ _LONGEST_NAME = 200
 
 
 def foreign(text: str, *, lines: bool = False, limit: int = _LONGEST) -> str:
-    """*text* in which others have a say, such as code, a package, an index or an exception, as it may stand in a line
-    of ours: in an answer, a message or a log. It has no password, shows all that it holds, and passes for no line of
-    ours.
+    """Make *text* from code, a package, an index or an exception safe for an answer or a log.
 
-    :param lines: keep its lines apart, all but the first indented; otherwise it becomes a single one.
-    :param limit: longest length in characters; the middle of what is longer is left out.
+    The result has no passwords and nothing hidden, and can't be mistaken for a line of the server's.
+
+    :param lines: keep the lines, and indent all but the first; otherwise join them.
+    :param limit: longest result in characters; the middle of a longer text is left out.
     """
     if len(text) <= limit and text.isascii() and text.isprintable() and "[" not in text and "@" not in text:
         return text
-    # Passwords are looked for last: an invisible character may be in the way of finding one.
+    # Passwords are removed last, because invisible characters may hide one.
     kept = [line.rstrip() for part in ESCAPES.sub("", text).splitlines() if (line := plain_text(part)).strip()]
     if lines:
         text = _shortened(redact("\n".join(kept)), limit)
@@ -91,12 +94,12 @@ def foreign(text: str, *, lines: bool = False, limit: int = _LONGEST) -> str:
 
 
 def quoted(name: str) -> str:
-    """A *name* that others have chosen, in quotes and on one line. What can't be seen is escaped, as Python does it."""
+    """Return a *name* in quotes and on one line, with invisible characters escaped as in Python."""
     return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], repr(_shortened(name, _LONGEST_NAME)))
 
 
 def plain_text(text: str) -> str:
-    """*text* without escape sequences and what is invisible; its lines stay as they are."""
+    """Return *text* without escape sequences and invisible characters. Line breaks are kept."""
     return _SURROGATES.sub("\ufffd", _HIDDEN.sub("", ESCAPES.sub("", text)))
 
 
@@ -111,7 +114,7 @@ _GAP = " ... "
 
 
 def unmarked(text: str) -> str:
-    r"""*text* with a ``\`` before whatever would look like our mark at the beginning of a line."""
+    r"""Return *text* with a ``\`` before everything that looks like the server's mark at the beginning of a line."""
     plain = text.isascii() and "\x1b" not in text
     if _CANDIDATE.search(text) is None and (
         plain or (_STRINGS.search(text) is None and _CANDIDATE.search(ESCAPES.sub("", text)) is None)
@@ -121,29 +124,29 @@ def unmarked(text: str) -> str:
 
 
 def _line_unmarked(line: str) -> str:
-    """For a reader who sees escape sequences, and for one who doesn't."""
-    if _begins_as_ours(line):
+    """Mark *line* both for readers that show escape sequences and for those that interpret them."""
+    if _begins_with_mark(line):
         return "\\" + line
     if ESCAPES.search(line) is None:
         return line
-    return "".join("\\" + part if _begins_as_ours(ESCAPES.sub("", part)) else part for part in _MOVES.split(line))
+    return "".join("\\" + part if _begins_with_mark(ESCAPES.sub("", part)) else part for part in _MOVES.split(line))
 
 
-def _begins_as_ours(part: str) -> bool:
+def _begins_with_mark(part: str) -> bool:
     found = 0
     for character in part:
         for seen in _seen(character):
-            if seen != _OURS[found]:
+            if seen != _MARK[found]:
                 return False
             found += 1
-            if found == len(_OURS):
+            if found == len(_MARK):
                 return True
     return False
 
 
 @functools.lru_cache(1 << 12)
 def _seen(character: str) -> str:
-    """What a reader takes *character* for: nothing, one of the mark's, or something else."""
+    """Return what *character* looks like: nothing, a character of the mark, or something else."""
     if "!" <= character <= "~":
         return character.lower()
     seen = ""

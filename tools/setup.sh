@@ -53,7 +53,7 @@ ensure_venv() {
 engine_answers() {
     .venv/bin/python - "$@" <<'PYTHON'
 import os, sys, time
-from mcp_agentrun.engine.discovery import connect
+from mcp_agentrun.engine.docker.discovery import connect
 
 seconds, pid = float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None
 deadline = time.monotonic() + seconds

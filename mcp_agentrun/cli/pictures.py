@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..sandbox import Picture
+from ..sandbox import Image
 
 __all__ = ["inline_picture", "save_pictures"]
 
@@ -15,7 +15,7 @@ _KITTY_PART = 4096
 """Characters that kitty's protocol allows at a time."""
 
 
-def save_pictures(pictures: Iterable[Picture], folder: Path, stem: str) -> list[Path]:
+def save_pictures(pictures: Iterable[Image], folder: Path, stem: str) -> list[Path]:
     """Save *pictures* in *folder* as ``<stem>-<number>.png``, by the first numbers that are free there.
 
     :raises OSError: one can't be written.
@@ -36,7 +36,7 @@ def save_pictures(pictures: Iterable[Picture], folder: Path, stem: str) -> list[
     return saved
 
 
-def inline_picture(picture: Picture, environ: Mapping[str, str]) -> str | None:
+def inline_picture(picture: Image, environ: Mapping[str, str]) -> str | None:
     """What shows *picture* in the terminal of that *environ*; None if that can't show pictures."""
     if "TMUX" in environ or environ.get("TERM", "").startswith(("screen", "tmux")):
         return None

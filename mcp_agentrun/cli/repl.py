@@ -164,7 +164,7 @@ class Repl:
             note("installed " + " ".join(f"{name} {version}" for name, version in result.installed.packages))
 
     def _show_pictures(self, result: Result) -> None:
-        for picture in result.pictures:
+        for picture in result.images:
             shown = inline_picture(picture, os.environ)
             if shown is not None:
                 sys.stdout.write(f"{shown}\n")

@@ -156,7 +156,7 @@ class _Saving:
             names = ", ".join(file.path for file in result.files[:5])
             note(f"not kept: {names}{', ...' if len(result.files) > 5 else ''}. Give --out FOLDER to keep files.")
         try:
-            for path in save_pictures(result.pictures, self._folder, self._stem):
+            for path in save_pictures(result.images, self._folder, self._stem):
                 note(f"saved {path}")
         except OSError as error:
             note(f"a picture could not be saved: {error}")

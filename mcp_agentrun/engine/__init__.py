@@ -1,4 +1,4 @@
-"""Where containers live: the seam behind which Docker is one of several possible engines."""
+"""The container engine protocol. Docker is one implementation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = "/packages"
 
 Role = Literal["runner", "installer"]
 Report = Callable[[str], None]
-"""Told in a few words what is going on, for whoever waits."""
+"""Receives short progress messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class ContainerSpec:
 
 
 class Engine(Protocol):
-    """What the storeys above may ask of an engine. Every method may raise `EngineError`."""
+    """A container engine. Every method may raise `EngineError`."""
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         """Name of the runner image, built first if it does not exist.
@@ -70,7 +70,7 @@ class Engine(Protocol):
         ...
 
     async def destroy(self, container: str) -> None:
-        """End the container and wait until it is gone; one that is gone already is no error."""
+        """Destroy the container and wait until it is gone. A missing container is not an error."""
         ...
 
     async def sandboxes(self) -> Sequence[str]:
@@ -88,5 +88,5 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of the connection to the engine; containers are not touched."""
+        """Close the connection to the engine. Containers are not affected."""
         ...

@@ -1,4 +1,4 @@
-"""A living container and the framed stream to it, kept ready for as long as somebody wants it."""
+"""A running container and its framed stream, restarted when lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 60.0
-"""A container that has not been heard for so long, although pinged, is taken for dead."""
+"""A container that sends nothing for this long, although it is pinged, is considered dead."""
 
 ANSWERED_AT_ONCE = (FileList,)
 """Answers that may arrive in the middle of a run."""
@@ -220,7 +220,7 @@ class Keeper:
         self._afterwards = afterwards
         self._attempt: _Attempt | None = None
         self.stage = "not started"
-        """What the start of the container is at, for whoever waits."""
+        """The current stage of the container's start, for progress messages."""
         self.starts = 0
         """How many containers have become ready so far."""
 
@@ -230,7 +230,7 @@ class Keeper:
         return self._attempt is not None and self._attempt.link is not None and self._attempt.link.is_alive
 
     def abandon(self, start: int, reason: str) -> None:
-        """Take the container of that *start* for lost, if it is still the one that lives."""
+        """Mark the container of that *start* as lost, if it is still the current one."""
         if self.is_ready and self.starts == start and self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.abandon(reason)
 
@@ -306,7 +306,7 @@ class Keeper:
         except SandboxLostError as error:
             return f"The container ended as soon as it was started ({error})."
         except TimeoutError:
-            return "The container was started but does not answer."
+            return "The container was started but does not respond."
         return None
 
 

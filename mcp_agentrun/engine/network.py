@@ -32,7 +32,7 @@ _INDEX_NAME = re.compile(r"^[\w.-]+=(?=https?://)")
 
 
 def redact(text: str) -> str:
-    """*text* with user names and passwords removed from the URLs in it."""
+    """Return *text* without user names and passwords in URLs."""
     return _USERINFO.sub("***@", text)
 
 

@@ -1,4 +1,4 @@
-"""Who made a container: enough to prove, later, that its maker no longer lives."""
+"""The owner of a container, recorded so that its death can be proved later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _START_TOLERANCE = 1.5  # seconds: the boot time that start times count from is 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, named so that no other can be taken for it."""
+    """A process, identified uniquely across hosts and boots."""
 
     host: str
     boot: str

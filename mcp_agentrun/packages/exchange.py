@@ -64,7 +64,7 @@ class Request:
         return answer
 
     def fail(self, reason: str) -> NoReturn:
-        """Take the installer for lost.
+        """Mark the installer as lost.
 
         :raises SandboxLostError: always.
         """
@@ -72,7 +72,7 @@ class Request:
         raise SandboxLostError(reason)
 
     def abandon(self, reason: str) -> None:
-        """Take the installer for lost."""
+        """Mark the installer as lost."""
         self._link.abandon(reason)
 
 

@@ -50,7 +50,7 @@ _CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
 
 @dataclass(frozen=True)
 class Installed:
-    """What an installation came to."""
+    """The result of an installation."""
 
     folder: str
     """Where the sandbox finds its packages, below the package volume; empty if the image has all that was asked."""
@@ -76,7 +76,7 @@ class Installed:
     notes: tuple[str, ...] = ()
     """What holds back something that is not in its newest version, in sentences."""
     lacking: str | None = None
-    """What the sandbox lacks of what it should have, and why: in sentences, told once."""
+    """Packages the sandbox should have but could not install, and why. Reported once."""
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ class Installer:
             async with self._turns.turn(principal, patience):
                 return await self._install(sandbox, requirements, report or (lambda _: None), before=before)
         except TimeoutError:
-            raise UnavailableError("The installer is busy with other installations. Call again in a minute.") from None
+            raise UnavailableError("The installer is busy. Call again in a minute.") from None
 
     async def preinstalled(self, report: Report | None = None) -> Installed | None:
-        """What the operator wants every sandbox to have, in one folder for all; installed when first asked for.
+        """Return the packages that every sandbox has (`preinstall`), installed on first use.
 
         :raises InstallError: it can't be resolved or fetched.
         :raises UnavailableError: the installer could not be started, or was lost.

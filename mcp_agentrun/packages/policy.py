@@ -1,4 +1,4 @@
-"""What may be asked of the installer, and what it may fetch for it. Pure: it knows no container."""
+"""The package policy: what may be requested and fetched. Pure: it knows no container."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def parse_requirements(packages: str | Sequence[str], *, urls: bool = False) -> 
     given = [packages] if isinstance(packages, str) else list(packages)
     texts = [text for item in given for text in _split(item)]
     if not texts:
-        raise InvalidRequestError(f"No package was named. {_HOW}")
+        raise InvalidRequestError(f"`packages` is empty. {_HOW}")
     if len(texts) > _MOST:
         raise InvalidRequestError(f"{len(texts)} packages at once are too many; install at most {_MOST} in a call.")
     return tuple(dict.fromkeys(_parse(text, urls) for text in texts))
@@ -317,5 +317,5 @@ def _parse(text: str, urls: bool) -> str:
     if requirement.url is not None and not urls:
         raise InvalidRequestError(f"{shown} names a URL; packages are installed by name from the package index only.")
     if requirement.url is not None and not requirement.url.startswith(("https://", "http://")):
-        raise InvalidRequestError(f"{shown} names something else than a file on the web (https).")
+        raise InvalidRequestError(f"{shown} is not an https URL of a file.")
     return str(requirement)

@@ -1,4 +1,4 @@
-"""Whose installation is next: several at a time, shared fairly among principals."""
+"""Fair scheduling of installations among principals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the check knows of an expression: names, literal text, paths and numbers. Pure; nothing is looked up or run."""
+"""Abstract values of expressions: names, literal strings, paths and numbers. Pure; nothing is looked up or run."""
 
 from __future__ import annotations
 

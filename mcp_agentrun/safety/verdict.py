@@ -13,7 +13,7 @@ PROFILES: tuple[Profile, ...] = ("strict", "standard", "off")
 
 
 class Finding(NamedTuple):
-    """One objection to the code."""
+    """One finding in the code."""
 
     rule: str
     line: int

@@ -1,4 +1,4 @@
-"""One visit of a syntax tree: names are resolved, and what is mentioned and called is held against the rules."""
+"""Visit a syntax tree once, resolve names, and match mentions and calls against the rules."""
 
 from __future__ import annotations
 

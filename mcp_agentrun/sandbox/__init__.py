@@ -2,7 +2,7 @@
 
 from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
 from .files import FileInfo, FilePage, Files, FileSource
-from .result import Cause, FileChange, Outcome, Output, Picture, Result, RunError, State
+from .result import Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
 
 __all__ = [
@@ -14,10 +14,10 @@ __all__ = [
     "FilePage",
     "FileSource",
     "Files",
+    "Image",
     "OnOutput",
     "Outcome",
     "Output",
-    "Picture",
     "ReadFile",
     "Result",
     "RunError",

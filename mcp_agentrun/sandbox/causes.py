@@ -1,4 +1,4 @@
-"""Why the sandbox said no, in one line that says what to do instead. Pure: rules are data, and one walk applies them.
+"""Explain in one line what the sandbox refused and what to do instead. Pure: rules are data, and one walk applies them.
 
 What a run reports of its exception, and what it printed, is hostile input: it is only searched, and quoted escaped.
 """

@@ -270,7 +270,7 @@ class Exchange:
             files=tuple(FileChange(**vars(file)) for file in ended.files),
             more_files=ended.more_files,
             ended=ended.ended,
-            pictures=self._pictures.valid(),
+            images=self._pictures.valid(),
             findings=tuple(Finding(**vars(finding)) for finding in ended.findings),
             installed=provided.installed,
             advice=explain(ended.outcome, error, output.head + output.tail, self._settings, advise),

@@ -6,7 +6,6 @@ import codecs
 import inspect
 import itertools
 import os
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -15,9 +14,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from ..background import background_tasks, contained
-from ..engine import ContainerSpec, Engine, Report
-from ..engine.link import Keeper, Link
+from ..engine import Engine, Report
+from ..engine.link import Link
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
 from ..errors import InvalidRequestError, SandboxLostError
@@ -25,18 +23,14 @@ from ..host_resources import HostResources
 from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
-from ..wire import messages
+from .container import SandboxContainer
 from .exchange import Exchange, OnBytes, Unreported
 from .files import FileReader, Files
-from .packages import SessionPackages
 from .result import Result, State
 from .script import Script
-from .spec import give_back_uid, runner_spec, take_uid, user_pids
 from .turns import Turns
 
 __all__ = ["AsyncRuntime", "AsyncSandbox", "OnOutput", "ReadFile"]
-
-_RESET_SECONDS = 60.0
 
 OnOutput = Callable[[str], "Awaitable[None] | None"]
 """Called, and awaited if it returns an awaitable, with what code writes to stdout and stderr, as it is written."""
@@ -133,40 +127,31 @@ class AsyncSandbox:
     ) -> None:
         if runtime is not None and (settings is not None or options):
             raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
-        self.id = secrets.token_hex(16)
         self._own_runtime = AsyncRuntime(settings, **options) if runtime is None else None
         runtime = runtime or self._own_runtime
         assert runtime is not None
         self._settings = runtime.settings
-        self._engine = runtime.engine
-        self._host = runtime.host
-        self._uid = take_uid(*self._settings.engine.uid_range)
-        self._packages = SessionPackages(runtime.installer, self._settings, self.id)
+        self._container = SandboxContainer(runtime.engine, runtime.installer, runtime.settings, runtime.host)
+        self._packages = self._container.packages
         self._numbers = itertools.count(1)
         self._turns = Turns(self._settings.limits.queue)
         self._unreported = Unreported()
-        self._seen_starts = 0
         self._stack = AsyncExitStack()
-        self._keeper: Keeper | None = None
         self._running: Exchange | None = None
 
     async def __aenter__(self) -> AsyncSandbox:
         if self._own_runtime is not None:
             await self._stack.enter_async_context(self._own_runtime)
-        tasks = await self._stack.enter_async_context(background_tasks())
-        self._keeper = Keeper(
-            self._engine, tasks, self._prepare, self._hello, messages.SupervisorReady, afterwards=self._engine.sweep
-        )
-        self._keeper.begin()
-        tasks.start_soon(contained, self._preinstall)
+        await self._stack.enter_async_context(self._container.running())
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
-        self._packages.close()
-        try:
-            return await self._stack.__aexit__(*exc_info)
-        finally:
-            give_back_uid(self._uid)
+        return await self._stack.__aexit__(*exc_info)
+
+    @property
+    def id(self) -> str:
+        """Its name, unguessable."""
+        return self._container.id
 
     @property
     def principal(self) -> str:
@@ -180,37 +165,36 @@ class AsyncSandbox:
     @property
     def stage(self) -> str:
         """What is being done to start the container, in a few words."""
-        return self._living.stage
+        return self._container.keeper.stage
 
     @property
     def is_ready(self) -> bool:
         """Whether code can run now: the container is there, with what the operator wants every sandbox to have."""
-        return self._living.is_ready and self._packages.is_preinstalled
+        return self._container.is_ready
 
     @property
     def state(self) -> State:
         """Whether the container is still the one that the last call saw: ``kept`` or ``lost``."""
-        is_same = self._seen_starts == self._living.starts and self._living.is_ready
-        return "kept" if is_same or self._seen_starts == 0 else "lost"
+        return self._container.state
 
     @property
     def starts(self) -> int:
-        """How many containers it has had so far."""
-        return self._living.starts
+        """Number of containers so far."""
+        return self._container.keeper.starts
 
     def lost(self, start: int) -> None:
         """Declare container number *start* lost, if it is still the current one. The next call gets a new one, and its
         result says so.
         """
-        self._living.abandon(start, "its container is gone")
+        self._container.keeper.abandon(start, "its container is gone")
 
     async def ready(self) -> None:
         """Wait until the container can run code.
 
         :raises UnavailableError: it can't be started.
         """
-        await self._living.connected()
-        await self._preinstall()
+        await self._container.keeper.connected()
+        await self._container.preinstall()
 
     async def warm(self) -> None:
         """Wait until the data packages are imported, and pay what a first run costs more than others. Whoever runs
@@ -246,7 +230,7 @@ class AsyncSandbox:
         :param on_bytes: awaited with the same output, undecoded.
         :param report: called with what the installer is doing, where the code imports what must be installed first.
         :param stream: pass all output to *on_output* and *on_bytes*, however much it is, and not only the first
-            ``output_keep`` bytes. The code waits while they don't return.
+            ``output_keep`` bytes. The code waits until they return.
         :param script: run the code as ``python`` would run it as a program.
         :param then: awaited with the result before any other call gets its turn; it can read the files that the run
             has left, as they are.
@@ -257,7 +241,7 @@ class AsyncSandbox:
         code = code.removeprefix("\ufeff")  # as at the start of a file
         _check_code(code, self._settings.limits.code_limit)
         async with self._my_turn(report) as link, _decoded(on_output, on_bytes) as receive:
-            self._unreported.is_replaced |= self._note_starts()
+            self._unreported.is_replaced |= self._container.see()
             run = Exchange(
                 link,
                 self._packages,
@@ -283,8 +267,8 @@ class AsyncSandbox:
             return replace(self._unreported.report(result), lacking=self._packages.take_problems())
 
     async def interrupt(self) -> None:
-        """Interrupt the run that is going on as Ctrl-C does in a terminal. Its result is ``cancelled``, and a second
-        later at most it has ended. Nothing happens if there is no run.
+        """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
+        Nothing happens if there is no run.
 
         :raises UnavailableError: the container was lost.
         """
@@ -310,7 +294,7 @@ class AsyncSandbox:
     @property
     def files(self) -> Files:
         """The files of the workspace: write, read, list and remove them."""
-        return Files(self._turn_with_link, self._living.connected, size=self._settings.limits.workspace_size)
+        return Files(self._turn_with_link, self._container.keeper.connected, size=self._settings.limits.workspace_size)
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -319,21 +303,21 @@ class AsyncSandbox:
         :raises SandboxLostError: files that were to be kept are gone.
         """
         async with self._turns.turn():
-            link = await self._connected()
-            if self._note_starts() and keep_files:
+            link = await self._container.connected()
+            if self._container.see() and keep_files:
                 raise SandboxLostError(
                     "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
                 )
             bare = self._packages.before_reset(keep=keep_packages).bare
-            was_reset = await _was_reset(link, keep_files=keep_files, bare=bare)
+            was_reset = await self._container.reset(link, keep_files=keep_files, bare=bare)
             self._packages.note_interpreter(frozenset())
             self._unreported = Unreported()
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 if not was_reset:
                     # A new container is as good as a reset, unless files were to stay.
-                    await self._living.connected()
-                    self._note_starts()
+                    await self._container.keeper.connected()
+                    self._container.see()
             except anyio.get_cancelled_exc_class():
                 self._unreported.add("lost")  # nobody is told now that it was done
                 self._unreported.is_replaced = not keep_files
@@ -342,72 +326,19 @@ class AsyncSandbox:
                 raise SandboxLostError("The sandbox could not be reset and was replaced; its files are gone.")
             self._packages.after_reset(keep=keep_packages)
 
-    @property
-    def _living(self) -> Keeper:
-        if self._keeper is None:
-            raise RuntimeError("a sandbox is used inside `async with`")
-        return self._keeper
-
     @asynccontextmanager
     async def _my_turn(self, report: Report | None) -> AsyncGenerator[Link]:
         """The turn, and a container with all the packages that the session should have."""
         async with self._turns.turn():
-            link = await self._connected()
-            await self._preinstall()
+            link = await self._container.connected()
+            await self._container.preinstall()
             await self._packages.restore(report)
             yield link
 
     @asynccontextmanager
     async def _turn_with_link(self) -> AsyncGenerator[Link]:
         async with self._turns.turn():
-            yield await self._living.connected()
-
-    async def _connected(self) -> Link:
-        link = await self._living.connected()
-        self._packages.image = link.distributions
-        if self._seen_starts != self._living.starts:
-            self._packages.note_interpreter(frozenset())
-        return link
-
-    async def _preinstall(self) -> None:
-        if not self._packages.is_preinstalled:
-            await self._packages.preinstall(self._living.tell)
-
-    def _note_starts(self) -> bool:
-        """Whether the container is another one than at the last call."""
-        seen, self._seen_starts = self._seen_starts, self._living.starts
-        return 0 < seen < self._seen_starts
-
-    async def _prepare(self, report: Report) -> ContainerSpec:
-        image = await self._engine.ensure_image(report)
-        return runner_spec(self._settings, image, self.id, self._uid, self._host.data)
-
-    async def _hello(self) -> messages.SupervisorHello:
-        return messages.SupervisorHello(
-            version=messages.VERSION,
-            data=tuple(self._host.data),
-            preload=self._settings.image.preload,
-            output_keep=self._settings.limits.output_keep,
-            checkpoints=self._settings.limits.checkpoints,
-            installs=True,
-            auto_install=self._settings.packages.auto_install != "off",
-            user_pids=user_pids(self._settings),
-            safety=messages.SafetyOptions(**self._host.safety),
-        )
-
-
-async def _was_reset(link: Link, *, keep_files: bool, bare: bool) -> bool:
-    """Have the container reset; where that fails, it is abandoned. Once begun, it is not cancelled, which would cost
-    the files.
-    """
-    try:
-        with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
-            await link.send(messages.Reset(keep_files=keep_files, bare=bare))
-            await link.expect(messages.ResetDone)
-    except (SandboxLostError, TimeoutError):
-        link.abandon("it could not be reset")
-        return False
-    return True
+            yield await self._container.keeper.connected()
 
 
 @asynccontextmanager

@@ -33,9 +33,9 @@ _MESSAGES: dict[FileReason, str] = {
     "missing": "there is no such file or folder",
     "outside": "its path must be relative to /workspace, without '..'",
     "name": "its path is not valid",
-    "link": "a part of its path is a symbolic link",
+    "link": "a component of its path is a symbolic link",
     "folder": "it is a folder",
-    "not_a_folder": "a part of its path is not a folder",
+    "not_a_folder": "a component of its path is not a folder",
     "not_a_file": "it is not a regular file",
     "denied": "permission was denied",
     "read_only": "its folder is read-only",
@@ -365,8 +365,9 @@ def _relative(path: str, done: str) -> str:
 
 
 def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit: int | None = None) -> None:
-    """
-    :raises FileError: the container has given a *reason*.
+    """Check that the container has given no *reason* for an error.
+
+    :raises FileError: it has.
     :raises SandboxLostError: that reason does not exist.
     """
     if reason is not None:

@@ -1,4 +1,4 @@
-"""Pictures as they come out of a container: hostile until proven PNG."""
+"""Images from a container, untrusted until validated as PNG."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 
 from ..wire import messages
 from ..wire.messages import PICTURE_LIMIT
-from .result import Picture
+from .result import Image
 
 __all__ = ["Pictures", "parse_png"]
 
@@ -39,13 +39,13 @@ class Pictures:
         self._all[-1] += part.data
         return True
 
-    def valid(self) -> tuple[Picture, ...]:
+    def valid(self) -> tuple[Image, ...]:
         """Those that are complete and well-formed."""
         whole = self._all[:-1] if self._missing else self._all
         return tuple(picture for data in whole if (picture := parse_png(bytes(data))) is not None)
 
 
-def parse_png(data: bytes) -> Picture | None:
+def parse_png(data: bytes) -> Image | None:
     """*data* if it is a PNG of a sensible size: signature, dimensions, every chunk's length and checksum, and an end
     that is the end. What is compressed in it is not looked at.
     """
@@ -64,6 +64,6 @@ def parse_png(data: bytes) -> Picture | None:
             if not (0 < width <= _PIXELS and 0 < height <= _PIXELS):
                 return None
         if name == b"IEND":
-            return Picture(data, width, height) if end == len(data) else None
+            return Image(data, width, height) if end == len(data) else None
         at = end
     return None

@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""Results of runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Literal
 from ..packages.installer import Installed
 from ..safety import Finding
 
-__all__ = ["Cause", "FileChange", "Outcome", "Output", "Picture", "Result", "RunError", "State"]
+__all__ = ["Cause", "FileChange", "Image", "Outcome", "Output", "Result", "RunError", "State"]
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
-"""How a run ended; only ``ok`` is success. ``unavailable`` is ours, every other one is the code's."""
+"""How a run ended. Only ``ok`` is success; ``unavailable`` means the engine failed, the others are caused by the
+code."""
 
 State = Literal["kept", "restored", "lost"]
-"""What has become of the session's variables."""
+"""What happened to the session's variables."""
 
 KEEPING_RESET = "reset_sandbox(keep_packages=True, keep_files=True)"
 """By which packages take effect that can't while the variables live."""
@@ -47,7 +48,7 @@ class RunError:
     causes: tuple[Cause, ...] = ()
     """The exception itself, and those behind it."""
     full: tuple[str, ...] = ()
-    """What has no room left: folders, or ``pids`` for processes and threads."""
+    """What is full: folders, or ``pids`` for processes and threads."""
 
     @property
     def errno(self) -> int | None:
@@ -134,7 +135,7 @@ class FileChange:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A PNG that a run has shown."""
 
     data: bytes
@@ -180,8 +181,8 @@ class Result:
     """How many more, that are not named."""
     ended: int = 0
     """Processes that the run had left running, and that were ended with it."""
-    pictures: tuple[Picture, ...] = ()
-    """Plots and other pictures, in the order in which they were shown."""
+    images: tuple[Image, ...] = ()
+    """Plots and other images, in the order in which they were shown."""
     findings: tuple[Finding, ...] = ()
     """The static check's objections: why nothing was run where the outcome is ``blocked``, otherwise warnings."""
     installed: Installed | None = None

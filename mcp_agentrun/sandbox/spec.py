@@ -31,7 +31,7 @@ def take_uid(first: int, last: int) -> int:
 
 
 def give_back_uid(uid: int) -> None:
-    """Another sandbox may have *uid* now."""
+    """Release *uid* for other sandboxes."""
     _uids_in_use.discard(uid)
 
 

@@ -96,12 +96,12 @@ def configure_logging(settings: Settings, format_: Literal["text", "json"] = "te
         logging.captureWarnings(True)
     for folder in settings.access.data:
         logger.warning(
-            "data: code in the sandboxes reads %s. It can lock files there (flock), which programs that lock them wait "
-            "for, and use sockets and FIFOs that are made there later, where their permissions let others",
+            "data: code in the sandboxes can read %s. It can also lock files there (flock), which may block other "
+            "programs, and use sockets and FIFOs that are created there later, if their permissions allow it",
             folder,
         )
     if settings.access.network != "none":
         logger.warning(
-            "network is %s: code in the sandboxes reaches whatever this machine reaches, and can send data there",
+            "network is %s: code in the sandboxes can connect to everything that this machine can, and send data there",
             settings.access.network,
         )

@@ -22,7 +22,7 @@ _EXPIRED_KEPT = 4096
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls.
+    """The caller of a tool.
 
     :param connection: identifies the client's own sandbox; None if the protocol has no connections.
     :param principal: the client's verified name; empty if the server requires no authentication.

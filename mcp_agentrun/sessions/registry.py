@@ -204,7 +204,7 @@ class Sessions:
     def _unknown(self, caller: Caller, handle: str) -> str:
         problem = f"No sandbox has the handle {handle[:40]!a}"
         if self._owners.has_expired(caller, handle):
-            problem = f"The sandbox {handle[:40]!a} has been closed, because it was not used or its time was over"
+            problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
         own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
         return (
             f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '

@@ -23,7 +23,7 @@ REPORT_LIMIT = 1 << 18
 """Bytes of a message from a process that runs user code."""
 
 BIRTH_SECONDS = 10.0
-"""Longest time that a fork of the zygote may take."""
+"""Time limit for a fork of the zygote."""
 
 RETRY_SECONDS = 0.2
 """From a fork that failed to the next try; doubled each time."""
@@ -126,7 +126,7 @@ class Nursery:
         return pid
 
     def step(self, *, is_worker_wanted: bool) -> None:
-        """Do what is due and possible now."""
+        """Do everything that is due and possible."""
         if time.monotonic() < self._retry_at:
             return
         if self.pid is None and self._is_wanted:

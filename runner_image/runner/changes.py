@@ -115,7 +115,7 @@ class Changes:
         self._watched: dict[int, int] = {}
         """By inode of a folder, its watch."""
         self._is_blind = False
-        """There are folders that are not watched."""
+        """Whether some folders are not watched."""
         self._seen = self._scan()
 
     def take(self) -> tuple[tuple[FileChange, ...], int]:
@@ -148,7 +148,7 @@ class Changes:
         return self._drain() or self._is_blind
 
     def _drain(self) -> bool:
-        """Take the events that there are; whether there were any."""
+        """Consume pending events. Return whether there were any."""
         found = False
         for _ in range(64):
             try:

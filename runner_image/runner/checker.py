@@ -35,7 +35,7 @@ IDLE_SECONDS = 0.05
 
 
 def main(connection: socket.socket) -> None:
-    """Serve checks until the supervisor goes."""
+    """Serve checks until the supervisor ends."""
     linux.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.notebook import as_python

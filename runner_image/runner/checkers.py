@@ -20,16 +20,16 @@ from .events import Events
 from .sockets import Peer
 
 CHECK_SECONDS = 2.0
-"""Most processor time that a check may take, before its checker is killed and the code refused."""
+"""Maximum processor time of a check, after which the checker is killed and the code refused."""
 
 LONGEST_SECONDS = 15.0
-"""The same in time that passes: on a machine that is busy, or with a checker that user code keeps stopping."""
+"""The same in elapsed time, for busy machines and checkers that user code keeps stopping."""
 
 START_SECONDS = 10.0
-"""What a check may take longer that has to wait for a new checker."""
+"""Additional time for a check that waits for a new checker."""
 
 TRIES = 3
-"""How many checkers may die of one code: earlier code can have killed the two that there are."""
+"""Number of checkers that may die for one code. Earlier code can have killed the two existing ones."""
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1
@@ -43,7 +43,7 @@ class _Checker:
 
 
 class _Check:
-    """Code that waits for its verdict."""
+    """Code whose verdict is pending."""
 
     def __init__(self, code: str, on_verdict: Callable[[Verdict], None]) -> None:
         self.code = code
@@ -55,13 +55,13 @@ class _Check:
         self.await_checker()
 
     def begin(self, pid: int) -> None:
-        """Checker *pid* is at work from now on."""
+        """Record that checker *pid* works on this."""
         now = time.monotonic()
         self.deadline, self.latest = now + CHECK_SECONDS, now + LONGEST_SECONDS
         self.used_before = linux.cpu_seconds(pid)
 
     def await_checker(self) -> None:
-        """No checker is at work yet."""
+        """Record that no checker works on this yet."""
         self.deadline = self.latest = time.monotonic() + CHECK_SECONDS + START_SECONDS
         """When to look at what the check has taken, and when to wait no longer."""
 
@@ -106,14 +106,14 @@ class Checkers:
         self.step()
 
     def cancel(self) -> None:
-        """The verdict is not wanted any more."""
+        """Cancel the current check."""
         if self._check is not None:
             if self._check.asked:
                 self._end(self._current)  # it is at work on it, and would answer the next one with this verdict
             self._check = None
 
     def step(self) -> None:
-        """Do what is due and possible now."""
+        """Do everything that is due and possible."""
         if self._current is None and self._spare is not None:
             self._current, self._spare = self._spare, None
         if self._current is None and time.monotonic() >= self._retry_at:
@@ -144,7 +144,7 @@ class Checkers:
             self._end(self._current)
             if self._check is check and not is_stopped:  # by user code: then another one gets its time
                 self._decide(
-                    check, _refusal("This code could not be judged in time.", "Write it more simply, in parts.")
+                    check, _refusal("This code could not be checked in time.", "Write it more simply, in parts.")
                 )
 
     def bury(self, pid: int) -> bool:
@@ -199,7 +199,7 @@ class Checkers:
             self._end(sender)
 
     def _end(self, each: _Checker | None) -> None:
-        """Kill *each*, and do without it."""
+        """Kill *each* and forget it."""
         if each is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(each.pid, signal.SIGKILL)
@@ -220,7 +220,9 @@ class Checkers:
             check.deaths += self._on_death()
             check.await_checker()
             if check.deaths >= TRIES:
-                self._decide(check, _refusal("The checker ended while it judged this code.", "Write it differently."))
+                self._decide(
+                    check, _refusal("The checker process ended while checking this code.", "Write it differently.")
+                )
 
     def _decide(self, check: _Check, verdict: Verdict) -> None:
         self._check = None

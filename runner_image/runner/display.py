@@ -1,18 +1,15 @@
-"""What a terminal can't show: pictures, rich values and documents, beside the text of a run."""
+"""Showing values: as text, and as what they have beside text, such as pictures and documents."""
 
 from __future__ import annotations
 
 import builtins
 import contextlib
 import importlib
-import io
-import os
 import sys
-import warnings
-from _weakref import ref  # of which the rest of `weakref` is not needed
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
-from .pictures import MAX_PIXELS, Pictures, as_png, of_image
+from .figures import Figures
+from .pictures import as_png, of_image
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
@@ -20,58 +17,26 @@ TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_DRAWN = 8 * MAX_PIXELS
-"""Longest edge of a figure that is drawn whole."""
-
-_LEAST_DPI = 5.0  # of which fonts can be made
-
 _LONG = 2000
 _SHORT = 2000
 """Characters of HTML that are shown as they are."""
 
-_FOLDERS = (os.path.dirname(__file__) + "/", "<frozen importlib")
-_LIBRARIES = ("/matplotlib/", "/mpl_toolkits/")  # whose frames are not the place of a warning
-
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None)))
 _modules = sys.modules
-_getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
-
-
-def _nothing() -> None:
-    return None
 
 
 def _directly(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class Items(Pictures):
-    """The pictures of one run, and ``display()``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._shown: dict[int, tuple[Callable[[], Any], int]] = {}
-        """By identity: a figure, if it still exists, and a digest of the picture that was shown of it last."""
-        self._end = ("sys", 1)
-        self.last_shown: Callable[[], Any] = _nothing
-        """The last figure that was shown and closed, if it still exists."""
-
-    def begin(self, run: int, filename: str, lines: int) -> None:
-        """Forget the last run's.
-
-        :param filename: the name of the code, and how many *lines* it has: where figures are drawn that were not shown.
-        """
-        self.start(run)
-        self._end = (filename, max(1, lines))
-        self.last_shown = _nothing
-        if self._shown:
-            self._shown = {}
+class Items(Figures):
+    """What one run shows beside text, and ``display()``."""
 
     def display(self, *values: Any, raw: bool = False, display_id: Any = None, **_options: Any) -> Handle | None:
         """Show *values* as a last expression's value is shown.
 
         :param raw: they are dictionaries of forms by MIME type, as `publish` takes them.
-        :returns: what shows another value in their place, if there is to be one.
+        :returns: with a *display_id*, what shows another value in their place.
         """
         for value in values:
             if raw and isinstance(value, dict):
@@ -105,43 +70,10 @@ class Items(Pictures):
         call(sys.stdout.write, text + "\n")
         return text
 
-    # -- figures
-
-    def show_figures(self, *, close: bool = False) -> None:
-        """Show every figure that is open."""
-        helpers = _modules.get("matplotlib._pylab_helpers")
-        if helpers is None or not helpers.Gcf.figs:
-            return
-        managers = list(helpers.Gcf.figs.values())
-        try:
-            for manager in managers:
-                self.show_figure(manager.canvas.figure)
-        finally:  # one that takes too long would do so in each run
-            if close:
-                self.last_shown = ref(managers[-1].canvas.figure)
-                _modules["matplotlib.pyplot"].close("all")
-
-    def show_figure(self, figure: Any) -> None:
-        """Show *figure*, unless there is nothing in it, or it was shown as it is now."""
-        if len(figure.get_children()) <= 1:  # its background
-            return
-        with warnings.catch_warnings(record=True) as caught, _each_record_once():
-            is_new = True
-            try:
-                is_new = self._draw(figure)
-            except Exception as error:
-                sys.stderr.write(f"{type(error).__name__}: {error} (a figure could not be drawn)\n")
-        if not is_new:
-            return
-        place = _place() or self._end
-        for (kind, text), warning in {(each.category, str(each.message)): each for each in caught}.items():
-            where = place if warning.filename == "sys" else (warning.filename, warning.lineno)
-            warnings.warn_explicit(text, kind, *where)
-
     # -- one value
 
     def _rich(self, value: Any, kind: type, call: Callable[..., Any]) -> str | None:
-        """What is shown of *value*, where that is more than its repr; the text of it, if not that."""
+        """Show what *value* has beside its repr; returns the text to show, or None if that is the repr."""
         root = kind.__module__.partition(".")[0]
         if root == "pandas" and kind.__name__ == "DataFrame":
             return _table(value)
@@ -200,36 +132,6 @@ class Items(Pictures):
         latex = forms.get("text/latex")
         return latex if value is None and isinstance(latex, str) else None
 
-    # -- pictures
-
-    def _draw(self, figure: Any) -> bool:
-        """Add a picture of *figure*, unless it is the one that was added last."""
-        dpi = float(figure.get_dpi())
-        width, height = (float(inches) * dpi for inches in figure.get_size_inches())
-
-        def draw(scale: float) -> bytes:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=max(_LEAST_DPI, dpi * scale), bbox_inches="tight")
-            return buffer.getvalue()
-
-        longest = max(width, height, 1.0)
-        if longest / dpi * _LEAST_DPI > MAX_DRAWN:
-            raise ValueError(f"{width / dpi:g} x {height / dpi:g} inches are too many")
-        if longest > MAX_DRAWN:
-            return self._add_state(figure, draw(MAX_PIXELS / longest), None)
-        return self._add_state(figure, draw(1.0), draw)
-
-    def _add_state(self, figure: Any, picture: bytes, draw: Callable[[float], bytes] | None) -> bool:
-        known, digest = self._shown.get(id(figure)), hash(picture)
-        if known is not None and known[0]() is figure and known[1] == digest:
-            return False
-        self._shown[id(figure)] = ref(figure), digest
-        if draw is None:
-            self.fit(picture)
-        else:
-            self.fit(picture, draw)
-        return True
-
     def _keep(self, document: str, suffix: str, value: object, represent: Callable[[Any], str]) -> str | None:
         """Write *document* to a file; returns what to show in place of a repr that is as long as the file."""
         path = self.write_file(document.encode("utf-8", "replace"), suffix)
@@ -241,7 +143,7 @@ class Items(Pictures):
 
 
 class Handle:
-    """What `display` returns where it was given an id; it shows more, below what it has shown."""
+    """What `display` returns if it is given an id. Another value is shown below the first one."""
 
     def __init__(self, items: Items, name: Any) -> None:
         self._items = items
@@ -253,42 +155,12 @@ class Handle:
     update = display
 
 
-@contextlib.contextmanager
-def _each_record_once() -> Generator[None]:
-    """Drop what matplotlib logs again of the same figure: it looks for a font once for each of its texts."""
-    seen: set[str] = set()
-
-    def is_new(record: Any) -> bool:
-        message = record.getMessage()
-        return not (message in seen or seen.add(message))
-
-    loggers = [_modules["logging"].getLogger(f"matplotlib.{name}") for name in ("font_manager", "mathtext")]
-    try:
-        for logger in loggers:
-            logger.addFilter(is_new)
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_new)
-
-
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _place() -> tuple[str, int] | None:
-    """File and line of the code that has called for a figure to be drawn, if any has."""
-    frame: Any = _getframe()
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_FOLDERS) and not any(library in name for library in _LIBRARIES):
-            return name, frame.f_lineno
-        frame = frame.f_back
-    return None
-
-
 def _is_plain(kind: type[Any]) -> bool:
-    """Whether a class, of the user's or built in, has nothing richer than its repr."""
+    """Whether a class, of the user's or built in, has no other representation than its repr."""
     return not any(hasattr(kind, name) for name in _FORMS)
 
 
@@ -313,7 +185,7 @@ def _form(value: Any, forms: dict[str, Any], kind: str, call: Callable[..., Any]
 
 
 def _says_something(text: str) -> bool:
-    """Whether *text*, a repr, says what its object is like, and not only which one it is."""
+    """Whether *text*, a repr, describes its object, rather than only naming it."""
     is_name = not text or (text.startswith("<") and text.endswith(">"))
     return not is_name and (len(text) <= _LONG or text.count("\n") > len(text) / _LONG * 10)
 
@@ -328,7 +200,7 @@ def _whole_page(value: Any, root: str) -> str | None:
 
 
 def _call(value: Any, name: str, call: Callable[..., Any]) -> Any:
-    """What *value* says of itself; what fails there is not the run's failure."""
+    """Call the method *name* of *value*, if it has one; None if that fails, which is no failure of the run."""
     if isinstance(value, type):
         return None
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]

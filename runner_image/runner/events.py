@@ -18,7 +18,7 @@ class Events:
     """The supervisor's only source of events.
 
     A callback may be called once too often, for a descriptor that was closed and given out anew in the same round:
-    whatever it reads from must not block.
+    its descriptor must not block.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Changes to modules of others, each made as soon as the code has imported that module.
+"""Patches for third-party modules, applied when they are imported.
 
-The loader of such a module gets one method of ours, for one call: `sys.meta_path` stays as it is, and in tracebacks it
-passes for a part of the import system, whose frames Python leaves out.
+The loader of such a module gets a method of the runner's for one call. `sys.meta_path` stays as it is, and tracebacks
+treat the method as a part of the import system, whose frames Python leaves out.
 """
 
 from __future__ import annotations

@@ -38,17 +38,17 @@ _ERROR_KEPT = 2000
 _MODULES_KEPT = 100
 _NO_SPACE = "(os error 28)"
 FULL = (
-    "The volume that holds packages is full. The operator of this server can make room on the engine's disk, or with "
+    "The package volume is full. The operator of this server can free space on the engine's disk, or run "
     "`mcp-agentrun cache clear`."
 )
 _ONLY_WHEELS = (
-    " Only wheels are installed here. The operator of this server can let packages be built from their source "
-    "(packages_build), or put a wheel of it into a wheelhouse; otherwise use another package."
+    " Only wheels are installed here. The operator of this server can allow builds from source (packages_build) "
+    "or add a wheel to the wheelhouse. Otherwise, use another package."
 )
 
 
 class Host(Protocol):
-    """What installations of one server have in common."""
+    """State shared by the installations of one server."""
 
     meter: Meter
     certificates: str
@@ -177,7 +177,7 @@ class Installation:
         )
 
     def _digest(self, call: Call) -> str:
-        """Of everything on which the result of resolving depends."""
+        """Digest of everything that the resolver's result depends on."""
         given = [self._requirements, self._constraints, self._before, self._installer.image, call.environment]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
@@ -403,7 +403,7 @@ class Meter:
 
 
 def _explanation(said: str) -> str:
-    """uv's own words, without frames, hints about its options, or our paths."""
+    """Return uv's message without frames, option hints and internal paths."""
     text = re.sub(rf"{tempfile.gettempdir()}/tmp\w+/(made/)?|/packages/(lanes|wheelhouses)/\S*", "", said)
     text = re.sub("(?m)^\\s*[\u00d7\u2500-\u257f\u25b6]+ ?", "", text)
     text = re.split(r"(?m)^\s*hint:", text)[0]
@@ -414,7 +414,7 @@ def _explanation(said: str) -> str:
         if line and not line.startswith(("Using Python", "Using CPython", "Resolved", "Prepared", "warning:"))
     ]
     said = re.sub(r"^(.{,80}?):? cause: ", r"\1: ", " ".join(kept).removeprefix("error: "))
-    return said[:_ERROR_KEPT] or "uv ended without saying why."
+    return said[:_ERROR_KEPT] or "uv failed without an error message."
 
 
 def _without_credentials(proxy: str) -> str:

@@ -32,7 +32,7 @@ from mcp_agentrun.wire.codec import ProtocolError
 from runner import lanes
 from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter
 from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
-from runner.linux import become, set_dumpable
+from runner.linux.privileges import become, set_dumpable
 from runner.publish import Publisher, PublishError
 from runner.resolution import InstallError, Resolution
 
@@ -56,7 +56,7 @@ _BUSY_SECONDS = 20.0
 
 
 class Installer:
-    """What is common to all installations of a server. Construct, then `serve`."""
+    """State shared by all installations of a server. Construct, then `serve`."""
 
     def __init__(self) -> None:
         self._writing = threading.Lock()
@@ -94,7 +94,7 @@ class Installer:
         os._exit(0)
 
     def _keep(self, folder: Path) -> None:
-        """Have *folder* look as in use to others: it may have no container, at times, by which they would see that."""
+        """Mark *folder* as in use: it may have no container, at times, by which they would see that."""
         self._kept.add(folder)
         _date_forward(folder)
 
@@ -345,7 +345,7 @@ def _used() -> list[tuple[float, Path, Lane]]:
 
 
 def _needs_of(distribution: importlib.metadata.Distribution) -> list[Requirement]:
-    """What *distribution*, one of the image's, needs here."""
+    """Requirements of *distribution* of the image, as far as their markers apply."""
     needs = map(Requirement, distribution.requires or ())
     return [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
 
@@ -360,7 +360,7 @@ def _date_forward(folder: Path) -> None:
 
 
 def _clear_out(folder: Path, living: set[str]) -> None:
-    """Remove what servers have left that don't live any more."""
+    """Remove the packages of servers that have ended."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             if path.name not in living and time.time() - path.stat().st_mtime > YOUNG_SECONDS:

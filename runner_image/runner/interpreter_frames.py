@@ -1,8 +1,8 @@
-"""Keeps the runner out of what user code can see of its own stack: frames below it, and recursion that they use up.
+"""Hiding the runner from user code that looks at its own stack: the frames below it, and the recursion they use up.
 
 Both are words in the state of the thread, which CPython 3.13 has no call for. Where each lies is found by looking for
 what must be there, and nothing is changed where that is not found exactly once, or under any other version: user code
-then sees a few frames of ours, and that is all.
+then sees a few frames of the runner, and that is all.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _place() -> int | None:
     get_state.restype = ctypes.c_void_p
     state = int(get_state())
 
-    def once_more() -> set[int]:  # from another frame, so that nothing is taken for it that only happens to be equal
+    def once_more() -> set[int]:  # from another frame, to exclude words that only happen to be equal
         return _places(state, _getframe())
 
     found = _places(state, _getframe()) & once_more()

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from runner.linux import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, is_alive, processes
+from runner.linux import is_alive, processes
+from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
 
 VOLUME = Path("/packages")
 LANES = VOLUME / "lanes"
@@ -54,7 +55,7 @@ _LIMITED = "ulimit -p 256; " + _EXPENDABLE
 
 @dataclass(frozen=True)
 class Lane:
-    """A user under whom uv runs, and its cache."""
+    """A user that runs uv, and its cache."""
 
     name: str
     uid: int
@@ -95,7 +96,7 @@ RELAY_UID = 10030
 
 @dataclass(frozen=True)
 class Exit:
-    """How a program ended: its exit code, negative for a signal, and the end of what it wrote."""
+    """Result of a program: exit code, negative for a signal, and the end of its output."""
 
     status: int
     output: str
@@ -148,7 +149,7 @@ class Workplace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def give(self, name: str, lines: Sequence[str]) -> str:
-        """Write a file that uv can read; returns its path."""
+        """Write a file that uv can read, and return its path."""
         (self.folder / name).write_text("".join(f"{line}\n" for line in lines))
         return str(self.folder / name)
 
@@ -263,7 +264,7 @@ def _kill(pid: int) -> None:
 
 
 def _ids(pid: int) -> tuple[int, int]:
-    """User and parent of *pid*; -1 where it has gone."""
+    """User and parent of *pid*; -1 if it is gone."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
         fields = dict(line.split(maxsplit=2)[:2] for line in status if line.startswith(("PPid:", "Uid:")))
         return int(fields["Uid:"]), int(fields["PPid:"])

@@ -19,7 +19,7 @@ _LONGEST = 100
 
 
 class Modules:
-    """What is known to be there, and what has been asked for already."""
+    """Known modules, and those that were requested already."""
 
     def __init__(self) -> None:
         self._image: frozenset[str] | None = None
@@ -27,7 +27,7 @@ class Modules:
         self._asked: set[str] = set()
 
     def forget(self) -> None:
-        """What was in vain in the last session may be asked for in the next one."""
+        """Forget which names were requested, because a new session may ask again."""
         self._asked.clear()
 
     def missing(self, names: Iterable[str], packages: str | None) -> list[str]:
@@ -64,7 +64,7 @@ def distributions() -> list[tuple[str, str]]:
 
 
 def _modules_in(folder: str) -> frozenset[str]:
-    """The names that can be imported from *folder*, and some more."""
+    """Return names that may be importable from *folder*, possibly too many."""
     with contextlib.suppress(OSError):
         return frozenset(entry.partition(".")[0] for entry in os.listdir(folder))
     return frozenset()

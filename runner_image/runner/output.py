@@ -1,4 +1,4 @@
-"""What runs write to descriptors 1 and 2: one pipe for both, or their order would be lost."""
+"""Output of runs: one pipe for descriptors 1 and 2, which preserves the order."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _DRAIN_LIMIT = 1 << 20
 class Output:
     """Forwards what comes out of the current run's pipe, and keeps what comes between runs for the next one.
 
-    A congested host stream pauses it, and with it whoever writes. Beyond *keep* bytes of one run, output is only
-    counted, but for the last ones; unless all of it is to be forwarded.
+    A congested host stream pauses it, and thereby the writers. Beyond *keep* bytes of one run, output is only
+    counted, but for the last ones, unless the run is *unlimited*.
     """
 
     def __init__(self, events: Events, host: HostStream) -> None:
@@ -43,7 +43,6 @@ class Output:
         """Begin the output of a run, in a fresh pipe. What was written since the last one is sent before it.
 
         :param quiet: it is no run of the server's: what it writes is kept for the next one that is.
-        :param unlimited: forward more than `keep` bytes.
         :returns: the pipe's write end.
         """
         self._drain()
@@ -75,7 +74,7 @@ class Output:
         self._late.clear()
 
     def adjust(self, now: float) -> float:
-        """Watch the pipe, or don't; returns when to be called again."""
+        """Start or stop watching the pipe. Return when to be called again."""
         if self._pipe is None:
             return float("inf")
         if self._host.congested or now < self._due:
@@ -92,7 +91,7 @@ class Output:
             self._events.forget(self._pipe[0])
 
     def _read(self) -> int:
-        """Take what is there, at most one buffer full."""
+        """Read available output, at most one buffer."""
         if self._pipe is None:
             return 0
         try:
@@ -114,7 +113,7 @@ class Output:
         return len(data)
 
     def _drain(self) -> None:
-        """Take what was written before now; a writer that goes on and on is not waited for."""
+        """Read the output written so far, without waiting for a continuous writer."""
         for _ in range(_DRAIN_LIMIT // _READ):
             if self._read() < _READ:
                 return

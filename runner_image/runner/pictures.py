@@ -1,4 +1,4 @@
-"""The pictures of one run, and files in their place: within what a client takes, whatever is shown."""
+"""The pictures of one run, within the limits of clients. What is too large is kept as a file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Pictures:
         self._files = 0
 
     def start(self, run: int) -> None:
-        """Forget the last run's."""
+        """Forget those of the last run."""
         self._run = run
         self._files = 0
         if self._pictures:
@@ -78,8 +78,8 @@ class Pictures:
             self.fit(png)
 
     def fit(self, picture: bytes, scaled: Callable[[float], bytes] | None = None) -> None:
-        """Add *picture*, or, where it is too large, a smaller one, and keep the full one as a file. Where there is no
-        room for another picture, or it can't be made smaller, it is kept as a file alone.
+        """Add *picture*, or, if it is too large, a smaller one, and keep the full one as a file. If no more fit,
+        or it can't be made smaller, it is only kept as a file.
 
         :param scaled: gives the picture in another size; if None, its pixels are scaled.
         """
@@ -105,7 +105,7 @@ class Pictures:
             self.write_file(picture, "png")
 
     def write_file(self, data: bytes, suffix: str) -> str | None:
-        """Keep *data* as a file; returns its path in the workspace, or None if there is no room."""
+        """Keep *data* as a file; returns its path in the workspace, or None if it can't be written."""
         self._files += 1
         for folder in (f"{_FOLDER}/", ""):  # a folder of the operator's may have that name
             path = f"{folder}run-{self._run}-{self._files}.{suffix}"

@@ -25,7 +25,7 @@ _DIST_INFO = ".dist-info"
 
 
 class PublishError(Exception):
-    """uv has left something that no session may see."""
+    """uv produced something that sessions must not see."""
 
 
 class Publisher:

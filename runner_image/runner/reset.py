@@ -14,7 +14,7 @@ WIPE_SECONDS = 20.0
 
 
 class Reset:
-    """A reset under way. Where files can't be removed, only a new container is clean, and this one ends.
+    """A reset in progress. Where files can't be removed, only a new container is clean, and this one ends.
 
     :param keep_files: there is nothing to wipe.
     """

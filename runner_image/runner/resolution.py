@@ -32,7 +32,7 @@ _MOST_EXPLAINED = 5
 
 
 class InstallError(Exception):
-    """The packages can't be installed; the text says why."""
+    """The packages cannot be installed. The message says why."""
 
 
 class RefusedError(InstallError):
@@ -40,11 +40,11 @@ class RefusedError(InstallError):
 
 
 class NoWheelError(RefusedError):
-    """There are only sources of something."""
+    """A package has no wheel."""
 
 
 class Caller(Protocol):
-    """Calls programs as the user of a lane."""
+    """Runs programs as the user of a lane."""
 
     workplace: Workplace
 
@@ -55,7 +55,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Resolution:
-    """Everything that requirements need."""
+    """The result of the resolver."""
 
     pins: Pins
     notes: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ class Resolver:
                 yield f"No wheel of {name} for {_PYTHON} fits {requirement}; there are {oldest} to {newest}."
 
     def _held_back(self, pins: Pins) -> Generator[str]:
-        """What is to be said of requirements that came to something else than the newest version that fits them."""
+        """Explain requirements that did not resolve to the newest matching version."""
         for requirement in self._asked():
             name = canonicalize_name(requirement.name)
             chosen = pins.get(name, "@")
@@ -169,7 +169,7 @@ class Resolver:
         return version
 
     def _probe(self, requirements: Sequence[str], *options: str) -> Pins:
-        """What *requirements* come to: as uv remembers the index, which it has just seen, and else as that says."""
+        """Resolve *requirements*, from uv's cache if possible."""
         try:
             return self._pins(requirements, "--offline", *options)
         except RefusedError as error:
@@ -202,7 +202,7 @@ def _reason(error: RefusedError) -> str:
 
 
 def _read_plain(path: Path, limit: int) -> str:
-    """The text of a plain file that a lane has written.
+    """Read a regular file that a lane has written.
 
     :raises PinError: it is larger than *limit* bytes, or no plain text.
     :raises OSError: it is a link, or not there.

@@ -54,7 +54,7 @@ MEMORY_CHECK = 0.02
 PROBE_SECONDS = 2.0
 
 _INTERRUPTED = 130
-"""Exit code of what ^C has ended."""
+"""Exit code after Ctrl-C."""
 
 
 class State(enum.Enum):
@@ -246,7 +246,7 @@ class Runs:
             self._memory.relieve()
 
     def _hasten(self, run: Run, worker: Worker, now: float) -> None:
-        """The next step of ending *run*."""
+        """Take the next step of ending *run*."""
         if run.interrupts == 0:
             self._interrupt(run, "timeout")
         elif run.interrupts == 1:
@@ -261,7 +261,7 @@ class Runs:
                 self.on_death(worker, -signal.SIGKILL)
 
     def _interrupt(self, run: Run, outcome: messages.Outcome) -> None:
-        """Interrupt as ^C in a terminal does: the worker and everything it has started, at once."""
+        """Interrupt the worker and its children, like Ctrl-C in a terminal."""
         run.stopping = outcome
         run.interrupts = 1
         run.deadline = time.monotonic() + INTERRUPT_WORKER_AGAIN

@@ -1,4 +1,4 @@
-"""What libraries do to show something to whoever sits at a screen, led to `display`.
+"""Redirecting what libraries show on a screen to `display`.
 
 Each function changes one module when it is imported. A version of the library that lacks what is changed stays as it
 is.
@@ -71,7 +71,7 @@ def _figure_manager(items: Items, module: Any) -> None:
 
 
 def _fonts(module: Any) -> None:
-    """Take characters that a font lacks from those that have them, whatever font is asked for."""
+    """Take characters that the requested font does not have from fonts that do."""
     fallbacks = _fallbacks()
     find = module.FontManager._find_fonts_by_props
 
@@ -125,13 +125,13 @@ def _bokeh(items: Items, showing: Any) -> None:
 
 def _bokeh_output(output: Any) -> None:
     def output_notebook(*_args: Any, **_kwargs: Any) -> None:
-        """Nothing has to be loaded."""
+        """Do nothing: nothing needs to be loaded."""
 
     output.output_notebook = wraps(output.output_notebook)(output_notebook)
 
 
 def _cv2(items: Items, cv2: Any) -> None:
-    """Its windows: none is there, and no key is ever pressed."""
+    """Report that there are no windows and that no key was pressed."""
 
     def imshow(winname: str, mat: Any) -> None:
         numpy = sys.modules["numpy"]
@@ -157,7 +157,7 @@ def _no_key(*_args: Any, **_kwargs: Any) -> int:
 
 
 def _browser(items: Items, webbrowser: Any) -> None:
-    """A browser that shows files; of other addresses it says that there is none."""
+    """A browser that shows files, and opens no other addresses."""
 
     class Browser(webbrowser.BaseBrowser):
         def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:

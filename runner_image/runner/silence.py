@@ -1,4 +1,4 @@
-"""Silence while the runner calls what is the user's for its own ends."""
+"""Dropping what user code prints while the runner calls it for its own purposes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class _Muffled:
-    """A standard stream, but that what one thread writes is dropped until it is over. Code of another thread's may have
-    taken it for the stream itself, and put it back later: it then is as good as that.
+    """A standard stream that drops what one thread writes until it is lifted. Another thread may keep it, believing it
+    to be the stream itself: from then on, it behaves like that.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -36,7 +36,7 @@ class _Muffled:
 
 @contextlib.contextmanager
 def silence() -> Generator[None]:
-    """Drop what this thread prints. Other threads go on as ever."""
+    """Drop what this thread prints. Other threads are not affected."""
     muffled: dict[str, _Muffled] = {}
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name, None)

@@ -35,7 +35,7 @@ class Peer:
         self.socket = connection
         self.closed = False
         self.sender_pid: int | None = None
-        """Who sent the last bytes, as the kernel says."""
+        """Pid of the sender of the last bytes, reported by the kernel."""
         self._decoder = MessageDecoder(limit=limit)
         self._unsent = b""
 
@@ -82,7 +82,7 @@ class Peer:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the socket takes now."""
+        """Send as much as the socket accepts."""
         if not self._unsent:
             return
         try:
@@ -161,7 +161,7 @@ class HostStream:
         self._queued += len(frame)
 
     def flush(self) -> None:
-        """Write what the stream takes now."""
+        """Write as much as the stream accepts."""
         while self._queue:
             try:
                 written = os.writev(self._out, list(itertools.islice(self._queue, _BATCH)))

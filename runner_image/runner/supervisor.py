@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 HOST_SILENCE = 120.0
-"""Seconds without a word from the server, which pings every 15, after which it is taken for dead."""
+"""Seconds of silence after which the server, which pings every 15, is considered dead."""
 
 
 class Supervisor:
@@ -91,7 +91,7 @@ class Supervisor:
     # -- events
 
     def _listen_for_children(self) -> None:
-        """Turn SIGCHLD into an event. User code can send it too: then there is nothing to reap."""
+        """Turn SIGCHLD into an event. User code can send it too, which is harmless."""
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -171,7 +171,7 @@ class Supervisor:
     # -- processes
 
     def _ours(self, but: Worker | None) -> set[int]:
-        """The pids that are not a run's strays."""
+        """Pids of the runner's own processes."""
         pids = self._workers.pids(but=but) | self._checkers.pids() | {1}
         if self._reset is not None and self._reset.janitor is not None:
             pids.add(self._reset.janitor)
@@ -190,7 +190,7 @@ class Supervisor:
     # -- what has become possible
 
     def _step(self) -> None:
-        """Do whatever is due and possible now; called after every round of events."""
+        """Do everything that is due and possible. Called after every round of events."""
         self._workers.step()
         self._checkers.step()
         if self._runs.is_sweep_due and not self._runs.is_executing and not self._workers.is_in_birth:

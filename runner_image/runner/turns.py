@@ -32,7 +32,7 @@ class Turns:
         self._listener: socket.socket | None = None
         self._inode: int | None = None
         self._callers: list[Peer] = []
-        """Connections that have not said anything yet."""
+        """Connections that have not sent anything yet."""
 
     def listen(self) -> None:
         """Listen, at a socket that is new."""

@@ -1,4 +1,4 @@
-"""Emptying and furnishing the folders that a session may write to."""
+"""Empty and initialise the writable folders of a session."""
 
 from __future__ import annotations
 

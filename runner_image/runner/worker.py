@@ -61,7 +61,7 @@ _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
 
 def main(birth: socket.socket, turn_path: str) -> NoReturn:
-    """Serve runs until the supervisor goes.
+    """Serve runs until the supervisor ends.
 
     :param birth: the connection of the first turn; the later ones are made at *turn_path*.
     """
@@ -70,7 +70,8 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
     # These take a first worker longer than all else, while its code is on the way.
     import random
 
-    from .session import Session, helpers, note_ended
+    from .children import helper_pids, note_ended
+    from .session import Session
 
     session = Session()
     context = contextvars.Context()  # one for all runs, without what packages have set in ours
@@ -110,7 +111,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         result = context.run(session.run, request.run, request.code, request.path, request.script)
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _end_child(result)
-        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helpers()), **result))
+        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helper_pids()), **result))
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         _make_room(connection)
         connection.sendall(report)
@@ -125,7 +126,7 @@ def _end_child(result: dict[str, Any]) -> NoReturn:
 
 
 def _has_left(helpers: set[int]) -> bool:
-    """Whether there are children but *helpers*."""
+    """Whether there are children other than *helpers*."""
     try:
         _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -165,7 +166,7 @@ def _fork_copy(random: ModuleType) -> str | None:
 
 
 def _peer(connection: socket.socket) -> int:
-    """Pid of whoever made the other end, or listens there, as the kernel says."""
+    """Pid of the process at the other end, reported by the kernel."""
     return _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
 
 
@@ -194,7 +195,7 @@ def _take_turn(turn_path: str, listener: int | None) -> socket.socket:
 
 
 def _make_room(connection: socket.socket) -> None:
-    """Let the descriptors that come with the next run find room, where user code holds all but one or two."""
+    """Close descriptors of user code if there is no space for those of the next run."""
     spare: list[int] = []
     try:
         for _ in range(_COMING):

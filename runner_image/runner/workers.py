@@ -27,7 +27,7 @@ from .sockets import Peer
 from .turns import Turns
 
 TURN_PATH = "/run/agentrun/turn"
-"""Where workers report. Only the pid of the current worker is listened to."""
+"""Socket on which workers report. Only the current worker is accepted."""
 
 
 class State(enum.Enum):
@@ -39,7 +39,7 @@ class State(enum.Enum):
 
 
 class Worker:
-    """A process that waits for code, or runs it."""
+    """A process that runs user code or waits for it."""
 
     def __init__(self, events: Events, birth: Birth, *, used: bool) -> None:
         assert birth.peer.sender_pid is not None
@@ -115,7 +115,7 @@ class Workers:
         """Why there is no checkpoint of the current worker, where there should be one: ``threads``, ``memory``,
         ``hooks``, ``died`` or an errno's name."""
         self.dying: set[int] = set()
-        """Workers killed since the last sweep, which may still be there."""
+        """Workers killed since the last sweep, which may still exist."""
         self._events = events
         self._on_report = on_report
         self._on_picture = on_picture
@@ -151,7 +151,7 @@ class Workers:
         return min(self._nursery.deadline(is_worker_wanted=self._wants_worker()), self._checkpoints.deadline)
 
     def pids(self, *, but: Worker | None = None) -> set[int]:
-        """The pids that are ours, and not a run's strays."""
+        """Pids of the runner's own processes."""
         workers = (self.current, self.spare, self.checkpoint)
         pids = {worker.pid for worker in workers if worker is not None and worker is not but}
         if self._nursery.pid is not None:
@@ -166,7 +166,7 @@ class Workers:
     # -- what the supervisor asks for
 
     def step(self) -> None:
-        """Do what is due and possible now."""
+        """Do everything that is due and possible."""
         fresh = self._nursery.take()
         if fresh is not None:
             newborn = self._adopt(fresh, used=False)

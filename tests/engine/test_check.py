@@ -356,7 +356,7 @@ async def test_warnings_and_switched_off_rules(runner_image: str) -> None:
         assert result.outcome == "ok"
         assert rules(result) == ["secrets"]
         answer = run_answer(result, Settings(), handle=None, new=False)
-        assert "[agentrun] The code was run, but" in getattr(answer.content[0], "text", "")
+        assert "[agentrun] The code was run despite" in getattr(answer.content[0], "text", "")
         assert (await sandbox.run("x = '" + "\\ud800'")).outcome == "ok"
         assert (await sandbox.run("# coding: utf-7\n1")).outcome == "blocked"
 

@@ -79,7 +79,7 @@ async def test_cancel_and_timeout_keep_the_state(server: HttpServer, transport: 
             await talk.run("time.sleep(100)")
         with anyio.fail_after(30):
             assert await talk.run("x") == "5\n"
-        assert "its time limit of 0.3 s was over" in await talk.run("time.sleep(100)", timeout=0.3)
+        assert "its time limit of 0.3 s" in await talk.run("time.sleep(100)", timeout=0.3)
         assert await talk.run("x") == "5\n"
 
 

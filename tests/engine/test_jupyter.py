@@ -50,7 +50,7 @@ async def test_images_of_ipython_and_of_pil_are_pictures(shared: AsyncSandbox) -
         "image.save('/tmp/a.png'); image.show(); display(image); Image(filename='/tmp/a.png')"
     )
     result = await shared.run(code)
-    assert [(picture.width, picture.height) for picture in result.pictures] == [(30, 20)] * 7, result.output.text()
+    assert [(picture.width, picture.height) for picture in result.images] == [(30, 20)] * 7, result.output.text()
 
 
 PRINTS = {

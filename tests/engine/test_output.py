@@ -126,16 +126,16 @@ async def test_each_open_figure_comes_back_once(shared: AsyncSandbox) -> None:
     code = "import matplotlib.pyplot as plt\nfor i in range(2):\n    plt.figure(); plt.plot([i, 1])\nplt.show()"
     result = await shared.run(code)
     assert result.output.text() == ""
-    assert len(result.pictures) == 2
-    assert all(parse_png(picture.data) == picture for picture in result.pictures)
-    assert (await shared.run("x = 1")).pictures == ()
-    assert len((await shared.run("fig, ax = plt.subplots()\ndisplay(fig)")).pictures) == 1
-    assert len((await shared.run("fig")).pictures) == 1
+    assert len(result.images) == 2
+    assert all(parse_png(picture.data) == picture for picture in result.images)
+    assert (await shared.run("x = 1")).images == ()
+    assert len((await shared.run("fig, ax = plt.subplots()\ndisplay(fig)")).images) == 1
+    assert len((await shared.run("fig")).images) == 1
 
 
 async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: AsyncSandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.figure(figsize=(30, 15)); plt.plot([1])\nNone")
-    (picture,), (file,) = result.pictures, result.files
+    (picture,), (file,) = result.images, result.files
     assert picture.width <= 1200
     whole = parse_png(await shared.files.read(file.path))
     assert whole is not None and whole.width > 2000
@@ -145,7 +145,7 @@ async def test_a_large_figure_is_scaled_down_and_kept_whole(shared: AsyncSandbox
 async def test_a_figure_that_is_too_large_to_be_drawn_is_drawn_smaller(shared: AsyncSandbox, inches: int) -> None:
     code = f"import matplotlib.pyplot as plt\nplt.figure(figsize=({inches}, {inches})); plt.plot([1])\nNone"
     result = await shared.run(code)
-    (picture,) = result.pictures
+    (picture,) = result.images
     assert 200 < picture.width <= 1200
 
 
@@ -175,7 +175,7 @@ async def test_drawing_takes_no_stream_away_from_a_thread(shared: AsyncSandbox) 
         "def slow(*given):\n    begun.set(); inside.wait(30); draw(*given)\n"
         "figure.draw = slow\nNone"
     )
-    assert len((await shared.run(code)).pictures) == 1
+    assert len((await shared.run(code)).images) == 1
     await shared.run("leave.set(); thread.join()")
     assert await text_of(shared, "print('heard')") == "heard\n"
 
@@ -183,11 +183,11 @@ async def test_drawing_takes_no_stream_away_from_a_thread(shared: AsyncSandbox) 
 async def test_pictures_for_which_an_answer_has_no_room_are_kept_as_files(shared: AsyncSandbox) -> None:
     code = "import matplotlib.pyplot as plt\nfor i in range(20): plt.figure(figsize=(1, 1)); plt.plot([i])\nNone"
     result = await shared.run(code)
-    assert (len(result.pictures), len(result.files)) == (16, 4)
+    assert (len(result.images), len(result.files)) == (16, 4)
     noise = "import os\nfrom PIL.Image import frombytes\n"
     noise += "for _ in range(4): display(frombytes('L', (500, 500), os.urandom(250_000)))"
     result = await shared.run(noise)
-    assert (len(result.pictures), len(result.files)) == (2, 2)
+    assert (len(result.images), len(result.files)) == (2, 2)
     whole = parse_png(await shared.files.read(result.files[0].path))
     assert whole is not None and whole.width == 500
 
@@ -213,15 +213,15 @@ async def test_a_value_that_can_not_be_shown_fails_where_it_stands(shared: Async
 async def test_japanese_labels_render_without_a_warning(shared: AsyncSandbox) -> None:
     result = await shared.run("import matplotlib.pyplot as plt\nplt.title('日本語のグラフ')\nNone")
     assert result.output.text() == ""
-    assert len(result.pictures) == 1
+    assert len(result.images) == 1
 
 
 async def test_images(shared: AsyncSandbox) -> None:
     result = await shared.run("from PIL import Image\nImage.new('RGB', (30, 20), 'red')")
-    assert [(picture.width, picture.height) for picture in result.pictures] == [(30, 20)]
+    assert [(picture.width, picture.height) for picture in result.images] == [(30, 20)]
     await text_of(shared, OBJECT.format(form="png", value="b'not a picture'"))
     lying = await shared.run("Rich()")
-    assert (lying.output.text(), lying.pictures) == ("<Rich>\n", ())
+    assert (lying.output.text(), lying.images) == ("<Rich>\n", ())
 
 
 async def test_a_figure_that_fails_is_no_failure_of_the_run(shared: AsyncSandbox) -> None:

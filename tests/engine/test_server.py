@@ -106,7 +106,7 @@ async def test_what_is_printed_is_all_that_is_shown(client: Client) -> None:
     late = await run(client, "import time; time.sleep(60)", timeout=0.3)
     assert late.is_error
     assert facts_of(late)["outcome"] == "timeout"
-    assert "[agentrun] The code was stopped when its time limit of 0.3 s was over." in text_of(late)
+    assert "[agentrun] The code exceeded its time limit of 0.3 s." in text_of(late)
 
 
 async def test_wrong_arguments_say_what_to_do(client: Client) -> None:

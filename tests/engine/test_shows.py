@@ -37,13 +37,13 @@ FIGURES = {
 async def test_each_state_of_a_figure_is_shown_once(shared: AsyncSandbox, what: str) -> None:
     code, count = FIGURES[what]
     result = await shared.run(PLT + code)
-    assert len(result.pictures) == count, result.output.text()
-    assert (await shared.run("None")).pictures == ()
+    assert len(result.images) == count, result.output.text()
+    assert (await shared.run("None")).images == ()
 
 
 async def test_a_shown_figure_has_what_was_drawn_before_and_is_not_drawn_over(shared: AsyncSandbox) -> None:
     code = PLT + "plt.plot([1, 2]); plt.show()\nplt.plot([2, 1]); plt.show()\nplt.plot([1, 2]); plt.show()"
-    first, second, third = (await shared.run(code)).pictures
+    first, second, third = (await shared.run(code)).images
     assert first.data == third.data != second.data
     assert len(first.data) > 5000
 
@@ -74,7 +74,7 @@ async def test_east_asian_characters_are_found_whatever_font_is_asked_for(
 ) -> None:
     code = f"{PLT}with plt.rc_context():\n    {ASKED[what]}\n    plt.title({text!r}, fontweight='bold'); plt.show()"
     result = await shared.run(code)
-    assert (result.output.text(), len(result.pictures)) == ("", 1)
+    assert (result.output.text(), len(result.images)) == ("", 1)
 
 
 async def test_a_font_by_name_has_them_as_well(shared: AsyncSandbox) -> None:
@@ -184,7 +184,7 @@ async def test_windows_of_opencv_are_pictures(libraries: AsyncSandbox) -> None:
         "cv2.imshow('w', numpy.ones((20, 30, 3)))\nassert cv2.waitKey(0) == -1; cv2.destroyAllWindows()"
     )
     result = await libraries.run(code)
-    assert [(picture.width, picture.height) for picture in result.pictures] == [(30, 20)] * 2, result.output.text()
+    assert [(picture.width, picture.height) for picture in result.images] == [(30, 20)] * 2, result.output.text()
 
 
 async def test_pages_elsewhere_can_not_be_opened_and_that_is_said(shared: AsyncSandbox) -> None:

@@ -178,7 +178,7 @@ async def in_sandbox(sandbox: AsyncSandbox, unit: Unit) -> list[dict[str, Any]]:
         text = result.output.text()
         shown = {"text": text, "value": result.value, "error": error, "message": message}
         saved = sum(file.path.startswith("output/") and file.path.endswith(".png") for file in result.files)
-        found.append({**shown, "pictures": len(result.pictures) + saved, "lost": result.state == "lost"})
+        found.append({**shown, "pictures": len(result.images) + saved, "lost": result.state == "lost"})
     return found
 
 

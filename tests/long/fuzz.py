@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, exchange, facade, files
+from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, container, exchange, files
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
@@ -302,7 +302,7 @@ def check_result(result: Result, settings: Settings) -> None:
     assert type(result.more_files) is int
     assert type(result.ended) is int
     assert all(is_safe_path(file.path) and file.size >= 0 for file in result.files)
-    assert len(result.pictures) <= 16
+    assert len(result.images) <= 16
     error = result.error
     if error is not None:
         assert type(error) is RunError
@@ -332,7 +332,7 @@ HOST_GROWTH = 128 << 20
 WAITS = (
     (exchange, "_OVERHEAD_SECONDS"),
     (exchange, "_CANCEL_SECONDS"),
-    (facade, "_RESET_SECONDS"),
+    (container, "_RESET_SECONDS"),
     (files, "_ANSWER_SECONDS"),
     (link, "_START_SECONDS"),
 )

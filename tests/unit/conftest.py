@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _no_engine() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """Make every container engine unreachable. A test that needs one belongs in tests/engine."""
     with pytest.MonkeyPatch.context() as patch:

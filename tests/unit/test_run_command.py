@@ -16,7 +16,7 @@ from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
 from mcp_agentrun.cli.streams import TerminalFilter
-from mcp_agentrun.sandbox import Outcome, Output, Picture
+from mcp_agentrun.sandbox import Image, Outcome, Output
 from tests.support.command_line import command
 
 
@@ -109,7 +109,7 @@ def test_there_are_limits_to_what_is_copied(folder: Path) -> None:
 
 def test_pictures_replace_nothing(folder: Path) -> None:
     (folder / "plot-1.png").write_bytes(b"mine")
-    saved = save_pictures([Picture(b"one", 1, 1), Picture(b"two", 1, 1)], folder / ".", "plot")
+    saved = save_pictures([Image(b"one", 1, 1), Image(b"two", 1, 1)], folder / ".", "plot")
     assert [path.name for path in saved] == ["plot-2.png", "plot-3.png"]
     assert [path.read_bytes() for path in (folder / "plot-1.png", *saved)] == [b"mine", b"one", b"two"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_agentrun.cli.pictures import inline_picture
 from mcp_agentrun.cli.repl import is_complete, next_indent
-from mcp_agentrun.sandbox import Picture
+from mcp_agentrun.sandbox import Image
 from tests.support.command_line import command
 
 
@@ -57,14 +57,12 @@ def test_the_next_line_is_indented_as_the_last_one() -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"TERM": "xterm"}, {"TERM_PROGRAM": "iTerm.app", "TMUX": "x"}])
 def test_terminals_that_can_not_show_pictures(environ: dict[str, str]) -> None:
-    assert inline_picture(Picture(b"png", 1, 1), environ) is None
+    assert inline_picture(Image(b"png", 1, 1), environ) is None
 
 
 def test_pictures_in_terminals_that_can() -> None:
-    assert inline_picture(Picture(b"png", 1, 1), {"TERM_PROGRAM": "WezTerm"}) == (
-        "\x1b]1337;File=inline=1;size=3:cG5n\a"
-    )
-    kitty = inline_picture(Picture(bytes(6000), 1, 1), {"KITTY_WINDOW_ID": "1"})
+    assert inline_picture(Image(b"png", 1, 1), {"TERM_PROGRAM": "WezTerm"}) == ("\x1b]1337;File=inline=1;size=3:cG5n\a")
+    kitty = inline_picture(Image(bytes(6000), 1, 1), {"KITTY_WINDOW_ID": "1"})
     assert kitty is not None
     first, second, rest = kitty.split("\x1b\\")
     assert first == "\x1b_Gf=100,a=T,m=1;" + "A" * 4096

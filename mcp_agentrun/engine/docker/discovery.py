@@ -1,4 +1,4 @@
-"""Finding the container engine as other clients do: ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current context, and then
+"""Find the container engine as other clients do: ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current context, and then
 the usual sockets.
 """
 
@@ -32,7 +32,7 @@ class Candidate:
 
     url: str
     origin: str
-    """Where it comes from, in words."""
+    """Where the address comes from, for messages."""
     tls: TLSConfig | None = None
     """With which certificates it is reached; None where it isn't by TLS."""
     problem: str | None = None

@@ -72,7 +72,8 @@ def build_server(
     """
     out = OutFolder(sessions.settings) if sessions.settings.access.out else None
     service = Service(sessions, caller_of, on_call, out)
-    tools = _Tools(service, [TOOLS[name] for name in DEFAULT_TOOLS])
+    offered = dict.fromkeys((*DEFAULT_TOOLS, *sessions.settings.mcp.tools))
+    tools = _Tools(service, [TOOLS[name] for name in offered])
     resources = Resources(sessions, caller_of, service.outputs)
     server = AgentRunServer(
         "mcp-agentrun",

@@ -15,8 +15,12 @@ from ...settings import Settings
 from ...spoofing import foreign, quoted
 from .uris import mime_type
 
-__all__ = ["FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes"]
+__all__ = ["EXPIRED", "FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes", "size_text"]
 
+EXPIRED = (
+    "Your sandbox was closed, because it was unused or reached its maximum age. This is a new one: all variables, "
+    "files and packages are gone. Define again what you need."
+)
 FILES_SHOWN = 20
 _FINDINGS_SHOWN = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{,99}")
@@ -25,7 +29,7 @@ _UNPROTECTED = {
     "memory": "there is too little memory left for a copy of them",
     "threads": "a library that runs native threads can't be copied safely",
     "hooks": "code that runs at forks prevented a copy",
-    "died": "the copy of them has ended too",
+    "died": "their copy was terminated as well",
     "EAGAIN": "there are too many processes and threads for another one",
     "ENOMEM": "there is too little memory left for a copy of them",
 }
@@ -37,12 +41,7 @@ def history_notes(result: Result, *, expired: bool) -> list[str]:
 
     :param expired: the client's sandbox has expired, and this is a new one.
     """
-    notes: list[str] = []
-    if expired:
-        notes.append(
-            "Your sandbox was closed, because it was not used or its time was over. This is a new one: all variables, "
-            "files and packages are gone. Define again what you need."
-        )
+    notes = [EXPIRED] if expired else []
     if result.replaced:
         notes.append(
             "The sandbox had to be replaced since your last call: all variables, imports and files are gone, installed "
@@ -73,7 +72,7 @@ def run_notes(result: Result, settings: Settings) -> list[str]:
     if result.lacking is not None:
         notes.append(result.lacking)
     if result.findings:
-        notes += _objections("The code was run, but the static check objects.", result.findings)
+        notes += _objections("The code was run despite the static check's objections.", result.findings)
     if result.ended > 0:
         processes = "1 process was" if result.ended == 1 else f"{result.ended} processes were"
         notes.append(f"{processes} still running and ended with the call: none outlives the call that starts it.")
@@ -85,7 +84,7 @@ def _outcome_notes(result: Result, settings: Settings) -> list[str]:
     if result.outcome == "timeout":
         larger = f", or pass a larger `timeout`: at most {settings.limits.max_timeout:g}"
         note = (
-            f"The code was stopped when its time limit of {result.timeout:g} s was over. Do less in one call"
+            f"The code exceeded its time limit of {result.timeout:g} s. Do less in one call"
             f"{larger if result.timeout < settings.limits.max_timeout else ''}."
         )
     elif result.outcome == "memory_limit":
@@ -114,7 +113,7 @@ def _crash(exit_code: int | None) -> str:
 def _state_notes(result: Result) -> list[str]:
     why = _UNPROTECTED.get(result.unprotected or "", "")
     if result.state == "lost":
-        reason = f" They could not be kept because {why}." if why else ""
+        reason = f" They could not be restored because {why}." if why else ""
         return [
             f"The interpreter had to be replaced: all variables and imports are gone, files are still there.{reason}"
         ]
@@ -140,16 +139,16 @@ def content_notes(result: Result, pictures: int) -> list[str]:
     :param pictures: how many of the pictures are in the answer.
     """
     notes: list[str] = []
-    shown = result.pictures[:pictures]
+    shown = result.images[:pictures]
     if shown:
         sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in shown)
         notes.append(f"{len(shown)} picture{'s' if len(shown) > 1 else ''} below: {sizes} pixels.")
-    if len(shown) < len(result.pictures):
-        notes.append(f"{len(result.pictures) - len(shown)} more pictures are not shown; show fewer in one call.")
+    if len(shown) < len(result.images):
+        notes.append(f"{len(result.images) - len(shown)} more pictures are not shown; show fewer in one call.")
     for change in ("created", "changed"):
         files = [file for file in result.files if file.change == change]
         if files:
-            names = [f"{quoted(file.path)} ({_amount(file.size)}, {mime_type(file.path)})" for file in files]
+            names = [f"{quoted(file.path)} ({size_text(file.size)}, {mime_type(file.path)})" for file in files]
             more = len(files) - FILES_SHOWN
             notes.append(
                 f"{change.capitalize()}: {', '.join(names[:FILES_SHOWN])}{f' and {more} more' if more > 0 else ''}."
@@ -188,7 +187,7 @@ def install_notes(installed: Installed) -> list[str]:
     notes += installed.notes
     if installed.lacking is not None:
         notes.append(installed.lacking)
-    return notes or ["Nothing had to be installed."]
+    return notes or ["Nothing needed to be installed."]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -208,5 +207,6 @@ def _mebibytes(size: int) -> str:
     return f"{size / (1 << 20):.4g} MiB"
 
 
-def _amount(size: int) -> str:
+def size_text(size: int) -> str:
+    """Return *size* in bytes with a unit."""
     return f"{size} B" if size < 1 << 10 else f"{size / (1 << 10):.3g} KiB" if size < 1 << 20 else _mebibytes(size)

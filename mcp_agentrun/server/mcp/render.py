@@ -10,14 +10,16 @@ from typing import Any, cast
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from ...packages.installer import Installed
-from ...sandbox import Outcome, Output, Picture, Result, State
+from ...sandbox import Image, Outcome, Output, Result, State
 from ...settings import Settings
 from ...spoofing import foreign, plain_text, unmarked
 from .notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
 from .uris import file_uri, mime_type, output_uri
 
 __all__ = [
+    "ANSWER_SIZE",
     "CONNECTION_LIFETIME",
+    "MARK",
     "failure",
     "install_answer",
     "latest_line",
@@ -30,9 +32,13 @@ __all__ = [
 
 CONNECTION_LIFETIME = "it lives as long as this connection"
 
-_MARK = "[agentrun] "
+MARK = "[agentrun] "
+"""Beginning of the lines that come from the server and not from code."""
+
 _LATE_SHOWN = 4096
-_PICTURES_SIZE = 5 << 17  # some clients accept at most one megabyte in an answer, in base64
+ANSWER_SIZE = 5 << 17
+"""Most binary data in one answer, in bytes: some clients accept at most one megabyte in base64."""
+
 _LONGEST_LINE = 200
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
 
@@ -57,17 +63,17 @@ def run_answer(
     """
     output = result.output.collapsed()
     truncated = output.written > settings.limits.output_show
-    pictures = _pictures_that_fit(result.pictures)
+    pictures = _pictures_that_fit(result.images)
     shown = _shown(output, settings.limits.output_show)
-    notes = [_MARK + foreign(note, lines=True) for note in run_notes(result, settings)]
+    notes = [MARK + foreign(note, lines=True) for note in run_notes(result, settings)]
     if new:
         notes.append(new_sandbox(handle, lifetime))
-    notes += [_MARK + foreign(note) for note in (*content_notes(result, len(pictures)), *copied)]
+    notes += [MARK + foreign(note) for note in (*content_notes(result, len(pictures)), *copied)]
     if truncated:
-        notes.append(f"{_MARK}The output can be read at {output_uri(handle, result.number)}.")
+        notes.append(f"{MARK}The output can be read at {output_uri(handle, result.number)}.")
     if not shown and not notes and not result.late.written:
         end = f"The code ended with exit code {result.exit_code}" if result.exit_code else "The code ran"
-        notes.append(f"{_MARK}{end} and printed nothing.")
+        notes.append(f"{MARK}{end} and printed nothing.")
     before = _before(result, expired=expired)
     text = _with_newline(before + shown) + "\n".join(notes) if notes else before + shown
     meta = _facts(result, handle, settings.limits.output_show if truncated else None)
@@ -78,12 +84,12 @@ def run_answer(
 
 def _before(result: Result, *, expired: bool) -> str:
     """Return what comes before the output of the run: what happened since the last call."""
-    blocks = [f"{_MARK}{note}\n" for note in history_notes(result, expired=expired)]
+    blocks = [f"{MARK}{note}\n" for note in history_notes(result, expired=expired)]
     if result.late.written:
         blocks += (
-            f"{_MARK}Output since the last call from background threads:\n",
+            f"{MARK}Output since the last call from background threads:\n",
             _with_newline(_shown(result.late, _LATE_SHOWN)),
-            f"{_MARK}End of background output.\n",
+            f"{MARK}End of background output.\n",
         )
     return "".join(blocks)
 
@@ -115,17 +121,17 @@ def _facts(result: Result, handle: str | None, shown: int | None) -> dict[str, A
     }
 
 
-def _pictures_that_fit(pictures: Sequence[Picture]) -> Sequence[Picture]:
+def _pictures_that_fit(pictures: Sequence[Image]) -> Sequence[Image]:
     """Return as many of *pictures* as clients accept in one answer."""
     total = 0
     for count, picture in enumerate(pictures):
         total += len(picture.data)
-        if total > _PICTURES_SIZE:
+        if total > ANSWER_SIZE:
             return pictures[:count]
     return pictures
 
 
-def _image(picture: Picture) -> ContentBlock:
+def _image(picture: Image) -> ContentBlock:
     return ImageContent(type="image", data=base64.b64encode(picture.data).decode(), mime_type="image/png")
 
 
@@ -153,7 +159,7 @@ def _shown(output: Output, limit: int) -> str:
     head, gap, tail = output.parts(limit)
     if not gap:
         return unmarked(head)
-    note = f"{_MARK}{gap} of {output.written} bytes of output are not shown here."
+    note = f"{MARK}{gap} of {output.written} bytes of output are not shown here."
     return f"{_with_newline(unmarked(head))}{note}\n{unmarked(tail)}"
 
 
@@ -163,7 +169,7 @@ def _with_newline(text: str) -> str:
 
 def new_sandbox(handle: str | None, lifetime: str) -> str:
     """Return the line that tells a model the handle of a sandbox that was opened for its call."""
-    return f'{_MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; {lifetime}.'
+    return f'{MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; {lifetime}.'
 
 
 def lifetime_of(settings: Settings | None) -> str:
@@ -195,7 +201,7 @@ def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept
         "files": [],
         "state": state,
     }
-    return text_answer(_MARK + foreign(message, lines=True), is_error=True, meta=meta)
+    return text_answer(MARK + foreign(message, lines=True), is_error=True, meta=meta)
 
 
 def outcome_of(result: CallToolResult) -> str:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from mcp.server.subscriptions import ResourcesListChanged
 from mcp.types import CallToolResult, ToolAnnotations
 from mcp.types import Tool as ToolDefinition
 from pydantic import Field
 
+from ...errors import InvalidRequestError
 from ...sandbox import Result
 from ...sessions import NEW, Lease
 from ...settings import Settings
 from .arguments import Arguments
 from .calls import Call, Service
+from .file_answers import file_answer, file_list, file_written
+from .notes import EXPIRED
 from .out_folder import RunCopies
-from .render import install_answer, new_sandbox, run_answer, text_answer
+from .render import MARK, install_answer, new_sandbox, run_answer, text_answer
+from .resources import READ_LIMIT
 from .uris import output_uri
 
-__all__ = ["DEFAULT_TOOLS", "TOOLS", "Tool", "install_package", "reset_sandbox", "run_python"]
+__all__ = [
+    "DEFAULT_TOOLS",
+    "TOOLS",
+    "Tool",
+    "install_package",
+    "list_files",
+    "read_file",
+    "reset_sandbox",
+    "run_python",
+    "write_file",
+]
 
 ToolFunction = Callable[..., Awaitable[CallToolResult]]
 F = TypeVar("F", bound=ToolFunction)
@@ -77,13 +92,17 @@ def _tool(
     destructive: bool,
     idempotent: bool,
     open_world: Callable[[Settings], bool],
+    read_only: bool | None = None,
     describe: Callable[[Service], str] | None = None,
 ) -> Callable[[F], F]:
     """Add a function to `TOOLS`."""
 
     def annotations(settings: Settings) -> ToolAnnotations:
         return ToolAnnotations(
-            destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=open_world(settings)
+            read_only_hint=read_only,
+            destructive_hint=destructive,
+            idempotent_hint=idempotent,
+            open_world_hint=open_world(settings),
         )
 
     def add(function: F) -> F:
@@ -113,7 +132,7 @@ def _describe_run_python(service: Service) -> str:
         else "There is no network: data must come with the code, and packages with install_package."
     )
     description = (
-        "Execute Python in a private sandbox. Variables, imports, functions and files live on from call to call. "
+        "Execute Python in a private sandbox. Variables, imports, functions and files persist from call to call. "
         "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
         f"of an error. Installed already: {', '.join(settings.image.packages) or 'the standard library only'}; "
         "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
@@ -185,11 +204,15 @@ async def _publish(call: Call, lease: Lease, result: Result) -> None:
         uri = output_uri(lease.handle, result.number)
         call.service.outputs.keep(lease.sandbox.id, uri, result.output)
     if any(file.change == "created" for file in result.files):
-        # Clients of either era; the run is answered even if they have gone.
-        with contextlib.suppress(Exception):
-            await call.service.changes.publish(ResourcesListChanged())
-        with contextlib.suppress(Exception):
-            await call.ctx.session.send_resource_list_changed()
+        await _announce_files(call)
+
+
+async def _announce_files(call: Call) -> None:
+    """Tell clients of both eras that the list of files has changed. The call is answered even if they have gone."""
+    with contextlib.suppress(Exception):
+        await call.service.changes.publish(ResourcesListChanged())
+    with contextlib.suppress(Exception):
+        await call.ctx.session.send_resource_list_changed()
 
 
 @_tool(title="Install packages", stage="installing", destructive=False, idempotent=True, open_world=_always)
@@ -207,7 +230,7 @@ async def install_package(
     async with call.lease(sandbox) as lease:
         requirements = [packages] if isinstance(packages, str) else packages
         installed = await lease.sandbox.install(*requirements, report=call.progress.set_stage)
-        return install_answer(installed, note=_handle_note(call, lease))
+        return install_answer(installed, note=_lease_note(call, lease))
 
 
 @_tool(title="Reset the sandbox", stage="resetting", destructive=True, idempotent=True, open_world=_never)
@@ -223,10 +246,75 @@ async def reset_sandbox(
     async with call.lease(sandbox) as lease:
         await lease.sandbox.reset(keep_packages=keep_packages, keep_files=keep_files)
         kept = [name for name, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
-        text = "The sandbox is fresh: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
-        note = _handle_note(call, lease)
+        text = "The sandbox was reset: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
+        note = _lease_note(call, lease)
         return text_answer(f"{text}\n{note}" if note else text)
 
 
-def _handle_note(call: Call, lease: Lease) -> str | None:
-    return new_sandbox(lease.handle, call.service.lifetime) if lease.is_new else None
+@_tool(title="Write a file", stage="writing", destructive=True, idempotent=True, open_world=_never)
+async def write_file(
+    call: Call,
+    path: Annotated[str, Field(description="Path of the file, relative to /workspace.")],
+    content: Annotated[str, Field(description="The whole content of the file.")],
+    encoding: Annotated[
+        Literal["text", "base64"], Field(description='"base64" if the content is binary data in base64.')
+    ] = "text",
+    sandbox: Handle = None,
+) -> CallToolResult:
+    """Write a file into the sandbox, where code finds it in its current folder, /workspace. An existing file is
+    replaced, and missing folders are created.
+    """
+    data = _decoded(content, encoding)
+    async with call.lease(sandbox) as lease:
+        file = await lease.sandbox.files.write(path, data)
+        await _announce_files(call)
+        return file_written(file, note=_lease_note(call, lease))
+
+
+def _decoded(content: str, encoding: Literal["text", "base64"]) -> bytes:
+    try:
+        return content.encode() if encoding == "text" else base64.b64decode(content, validate=True)
+    except UnicodeEncodeError:
+        raise InvalidRequestError("`content` has a lone surrogate, which is not valid Unicode.") from None
+    except ValueError as error:
+        raise InvalidRequestError(f"`content` is not valid base64: {error}.") from None
+
+
+@_tool(title="Read a file", stage="reading", destructive=False, idempotent=True, open_world=_never, read_only=True)
+async def read_file(
+    call: Call,
+    path: Annotated[str, Field(description="Path of the file, relative to /workspace.")],
+    offset: Annotated[
+        int, Field(ge=0, description="Where to start, in characters of text or bytes of other data.")
+    ] = 0,
+    length: Annotated[
+        int | None,
+        Field(ge=0, description="How much to read at most: {limits.output_show} if left out, in the unit of `offset`."),
+    ] = None,
+    sandbox: Handle = None,
+) -> CallToolResult:
+    """Read a file from the sandbox. Text is returned as it is and pictures as pictures; other data is attached."""
+    async with call.lease(sandbox) as lease:
+        data = await lease.sandbox.files.read(path, limit=READ_LIMIT)
+        length = call.service.settings.limits.output_show if length is None else length
+        return file_answer(path, data, offset, length, handle=lease.handle, note=_lease_note(call, lease))
+
+
+@_tool(title="List files", stage="listing", destructive=False, idempotent=True, open_world=_never, read_only=True)
+async def list_files(
+    call: Call,
+    folder: Annotated[str, Field(description="The folder to list, relative to /workspace.")] = ".",
+    sandbox: Handle = None,
+) -> CallToolResult:
+    """List the files in a folder of the sandbox and in the folders below it, with their sizes."""
+    async with call.lease(sandbox) as lease:
+        page = await lease.sandbox.files.page(folder)
+        return file_list(folder, page, note=_lease_note(call, lease))
+
+
+def _lease_note(call: Call, lease: Lease) -> str | None:
+    """Return what the model has to know of its sandbox: that it is not the one before, and its handle."""
+    notes = [MARK + EXPIRED] if lease.expired else []
+    if lease.is_new:
+        notes.append(new_sandbox(lease.handle, call.service.lifetime))
+    return "\n".join(notes) or None

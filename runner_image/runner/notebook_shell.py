@@ -1,4 +1,4 @@
-"""What ``get_ipython()`` returns, and what code imports of IPython; `mcp_agentrun.notebook` translates the code."""
+"""What ``get_ipython()`` returns, and what of IPython leads to the session's own display."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from .display import Items
 
 WORKSPACE = "/workspace"
+_LEAST_SECONDS, _MOST_SECONDS = 0.05, 10.0  # that %timeit measures for
 
 
 def changes(items: Items, shell: Shell) -> dict[str, Any]:
-    """By name of a module of IPython's, or of what stands for it in the image, what is to be changed in it."""
+    """By name of a module of IPython, or of its stand-in in the image, what is to be changed in it."""
 
     def functions(module: Any) -> None:
         module.display, module.publish_display_data = items.display, items.publish
@@ -36,7 +37,7 @@ def changes(items: Items, shell: Shell) -> dict[str, Any]:
 
 
 def forget_stand_in(is_installed: bool) -> None:
-    """Let IPython itself be imported, where it *is_installed* now and was not when it was imported."""
+    """Let IPython itself be imported, if it *is_installed* now but its stand-in has been imported before."""
     path = getattr(sys.modules.get("IPython"), "__file__", None)
     if is_installed and isinstance(path, str) and path.startswith(sys.prefix):
         for name in [name for name in sys.modules if name.partition(".")[0] == "IPython"]:
@@ -44,7 +45,7 @@ def forget_stand_in(is_installed: bool) -> None:
 
 
 class Shell:
-    """What ``get_ipython()`` returns: as much of IPython's as code uses outside of a notebook's own machinery."""
+    """What ``get_ipython()`` returns: those methods of IPython's shell that user code calls."""
 
     def __init__(self, items: Items, namespace: dict[str, Any]) -> None:
         self.user_ns = self.user_global_ns = namespace
@@ -120,7 +121,7 @@ class Shell:
         self.user_ns.update({name: value for name, value in found.items() if not name.startswith("__")})
 
     def pip(self, arguments: list[str]) -> None:
-        """What there is of ``pip``: installing was done before the code was run."""
+        """Execute a pip command. Packages to install have been installed before the code was run."""
         from importlib import metadata
         from itertools import pairwise
 
@@ -194,7 +195,7 @@ class Shell:
         sys.stdout, sys.stderr = out, err
 
     def end_cell(self) -> None:
-        """End what the magic of the cell has begun."""
+        """End what the cell's magics have begun."""
         if self._captured is not None:
             name, sys.stdout, sys.stderr, out, err = self._captured
             self._captured = None
@@ -234,14 +235,14 @@ class _Timing:
 
 
 class _Config(dict[str, object]):
-    """Settings of IPython's, of which there are none."""
+    """IPython's settings: empty, at any depth."""
 
     def __getattr__(self, _: str) -> _Config:
         return _Config()
 
 
 class _Registry(dict[str, "_Registry"]):
-    """Formatters that libraries register: accepted, and not used."""
+    """Formatters that libraries register. They are not used."""
 
     def __missing__(self, _: str) -> _Registry:
         return self
@@ -250,9 +251,6 @@ class _Registry(dict[str, "_Registry"]):
         """Accept a formatter."""
 
     for_type_by_name = for_type
-
-
-_LEAST_SECONDS, _MOST_SECONDS = 0.05, 10.0
 
 
 def _span(seconds: float) -> str:

@@ -1,0 +1,131 @@
+"""The container of one sandbox: started in the background, and replaced when it is lost."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from ..background import background_tasks, contained
+from ..engine import ContainerSpec, Engine, Report
+from ..engine.link import Keeper, Link
+from ..errors import SandboxLostError
+from ..host_resources import HostResources
+from ..packages.installer import Installer
+from ..settings import Settings
+from ..wire import messages
+from .packages import SessionPackages
+from .result import State
+from .spec import give_back_uid, runner_spec, take_uid, user_pids
+
+__all__ = ["SandboxContainer"]
+
+_RESET_SECONDS = 60.0
+
+
+class SandboxContainer:
+    """A sandbox's container, the packages that code finds in it, and whether it is still the one that was seen last."""
+
+    def __init__(self, engine: Engine, installer: Installer, settings: Settings, host: HostResources) -> None:
+        self.id = secrets.token_hex(16)
+        """Of the sandbox: the same for each container that it has."""
+        self.packages = SessionPackages(installer, settings, self.id)
+        self._engine = engine
+        self._settings = settings
+        self._host = host
+        self._uid = 0
+        self._seen_starts = 0
+        self._keeper: Keeper | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Start the container, and keep one until the context ends. Nothing of it is left then."""
+        self._uid = take_uid(*self._settings.engine.uid_range)
+        try:
+            async with background_tasks() as tasks:
+                self._keeper = Keeper(
+                    self._engine,
+                    tasks,
+                    self._prepare,
+                    self._hello,
+                    messages.SupervisorReady,
+                    afterwards=self._engine.sweep,
+                )
+                self._keeper.begin()
+                tasks.start_soon(contained, self.preinstall)
+                try:
+                    yield
+                finally:
+                    self.packages.close()
+        finally:
+            self._keeper = None
+            self._seen_starts = 0
+            give_back_uid(self._uid)
+
+    @property
+    def keeper(self) -> Keeper:
+        """What starts the container, and another when that one is lost."""
+        if self._keeper is None:
+            raise RuntimeError("a sandbox is used inside `async with`")
+        return self._keeper
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether code can run now: the container is there, with what the operator wants every sandbox to have."""
+        return self.keeper.is_ready and self.packages.is_preinstalled
+
+    @property
+    def state(self) -> State:
+        """Whether the container is still the one that was seen last: ``kept`` or ``lost``."""
+        is_same = self._seen_starts == self.keeper.starts and self.keeper.is_ready
+        return "kept" if is_same or self._seen_starts == 0 else "lost"
+
+    def see(self) -> bool:
+        """Note that the current container was seen; return whether it has replaced another one since the last time."""
+        seen, self._seen_starts = self._seen_starts, self.keeper.starts
+        return 0 < seen < self._seen_starts
+
+    async def connected(self) -> Link:
+        """The link to the container, which is started first if need be."""
+        link = await self.keeper.connected()
+        self.packages.image = link.distributions
+        if self._seen_starts != self.keeper.starts:
+            self.packages.note_interpreter(frozenset())
+        return link
+
+    async def preinstall(self) -> None:
+        """Install what the operator wants every sandbox to have, if that has not been tried yet."""
+        if not self.packages.is_preinstalled:
+            await self.packages.preinstall(self.keeper.tell)
+
+    async def reset(self, link: Link, *, keep_files: bool, bare: bool) -> bool:
+        """Reset the container; if that fails, abandon it and return False. Once begun, this is not cancelled, which
+        would cost the files.
+        """
+        try:
+            with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
+                await link.send(messages.Reset(keep_files=keep_files, bare=bare))
+                await link.expect(messages.ResetDone)
+        except (SandboxLostError, TimeoutError):
+            link.abandon("it could not be reset")
+            return False
+        return True
+
+    async def _prepare(self, report: Report) -> ContainerSpec:
+        image = await self._engine.ensure_image(report)
+        return runner_spec(self._settings, image, self.id, self._uid, self._host.data)
+
+    async def _hello(self) -> messages.SupervisorHello:
+        return messages.SupervisorHello(
+            version=messages.VERSION,
+            data=tuple(self._host.data),
+            preload=self._settings.image.preload,
+            output_keep=self._settings.limits.output_keep,
+            checkpoints=self._settings.limits.checkpoints,
+            installs=True,
+            auto_install=self._settings.packages.auto_install != "off",
+            user_pids=user_pids(self._settings),
+            safety=messages.SafetyOptions(**self._host.safety),
+        )

@@ -1,0 +1,147 @@
+"""Drawing matplotlib's figures."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import os
+import sys
+import warnings
+from _weakref import ref  # of which the rest of `weakref` is not needed
+from collections.abc import Callable, Generator
+
+from .pictures import MAX_PIXELS, Pictures
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_DRAWN = 8 * MAX_PIXELS
+"""Longest edge of a figure that is drawn whole."""
+
+_LEAST_DPI = 5.0  # of which fonts can be made
+
+_FOLDERS = (os.path.dirname(__file__) + "/", "<frozen importlib")
+_LIBRARIES = ("/matplotlib/", "/mpl_toolkits/")  # whose frames are not the place of a warning
+
+_modules = sys.modules
+_getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
+
+
+def _nothing() -> None:
+    return None
+
+
+class Figures(Pictures):
+    """The pictures of one run, among them those of figures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[int, tuple[Callable[[], Any], int]] = {}
+        """By identity: a figure, if it still exists, and a digest of the picture that was shown of it last."""
+        self._end = ("sys", 1)
+        self.last_shown: Callable[[], Any] = _nothing
+        """The last figure that was shown and closed, if it still exists."""
+
+    def begin(self, run: int, filename: str, lines: int) -> None:
+        """Forget the last run's pictures and figures.
+
+        :param filename: the name of the code, and how many *lines* it has: where figures are drawn that were not shown.
+        """
+        self.start(run)
+        self._end = (filename, max(1, lines))
+        self.last_shown = _nothing
+        if self._shown:
+            self._shown = {}
+
+    def show_figures(self, *, close: bool = False) -> None:
+        """Show all open figures."""
+        helpers = _modules.get("matplotlib._pylab_helpers")
+        if helpers is None or not helpers.Gcf.figs:
+            return
+        managers = list(helpers.Gcf.figs.values())
+        try:
+            for manager in managers:
+                self.show_figure(manager.canvas.figure)
+        finally:  # one that takes too long would do so in each run
+            if close:
+                self.last_shown = ref(managers[-1].canvas.figure)
+                _modules["matplotlib.pyplot"].close("all")
+
+    def show_figure(self, figure: Any) -> None:
+        """Show *figure*, unless it is empty or was already shown in its current state."""
+        if len(figure.get_children()) <= 1:  # its background
+            return
+        with warnings.catch_warnings(record=True) as caught, _each_record_once():
+            is_new = True
+            try:
+                is_new = self._draw(figure)
+            except Exception as error:
+                sys.stderr.write(f"{type(error).__name__}: {error} (a figure could not be drawn)\n")
+        if not is_new:
+            return
+        place = _place() or self._end
+        for (kind, text), warning in {(each.category, str(each.message)): each for each in caught}.items():
+            where = place if warning.filename == "sys" else (warning.filename, warning.lineno)
+            warnings.warn_explicit(text, kind, *where)
+
+    def _draw(self, figure: Any) -> bool:
+        """Add a picture of *figure*, unless it is the one that was added last."""
+        dpi = float(figure.get_dpi())
+        width, height = (float(inches) * dpi for inches in figure.get_size_inches())
+
+        def draw(scale: float) -> bytes:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=max(_LEAST_DPI, dpi * scale), bbox_inches="tight")
+            return buffer.getvalue()
+
+        longest = max(width, height, 1.0)
+        if longest / dpi * _LEAST_DPI > MAX_DRAWN:
+            raise ValueError(f"{width / dpi:g} x {height / dpi:g} inches are too many")
+        if longest > MAX_DRAWN:
+            return self._add_state(figure, draw(MAX_PIXELS / longest), None)
+        return self._add_state(figure, draw(1.0), draw)
+
+    def _add_state(self, figure: Any, picture: bytes, draw: Callable[[float], bytes] | None) -> bool:
+        known, digest = self._shown.get(id(figure)), hash(picture)
+        if known is not None and known[0]() is figure and known[1] == digest:
+            return False
+        self._shown[id(figure)] = ref(figure), digest
+        if draw is None:
+            self.fit(picture)
+        else:
+            self.fit(picture, draw)
+        return True
+
+
+@contextlib.contextmanager
+def _each_record_once() -> Generator[None]:
+    """Drop what matplotlib logs again of the same figure: it looks for a font once for each of its texts."""
+    seen: set[str] = set()
+
+    def is_new(record: Any) -> bool:
+        message = record.getMessage()
+        return not (message in seen or seen.add(message))
+
+    loggers = [_modules["logging"].getLogger(f"matplotlib.{name}") for name in ("font_manager", "mathtext")]
+    try:
+        for logger in loggers:
+            logger.addFilter(is_new)
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_new)
+
+
+def _place() -> tuple[str, int] | None:
+    """File and line of the code that has called for a figure to be drawn, if any has."""
+    frame: Any = _getframe()
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_FOLDERS) and not any(library in name for library in _LIBRARIES):
+            return name, frame.f_lineno
+        frame = frame.f_back
+    return None

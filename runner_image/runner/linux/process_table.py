@@ -1,0 +1,116 @@
+"""Processes of the container: which there are, how they are, and ending them."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+_PROCESS_CLOCK = 2
+
+
+def processes() -> list[int]:
+    """Every pid of this pid namespace."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children() -> set[int]:
+    """Pids of the children of this process, ended ones included."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children", "rb") as listed:
+            found.update(map(int, listed.read().split()))
+    return found
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Every ended child, orphans of others included, as ``(pid, exit code)``, negative for a signal."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int]]:
+    """End every process but PID 1 and *keep*, however fast they fork, and reap those that are children.
+
+    Strays are first stopped, in passes over ``/proc`` until one finds nobody new, so that nothing can fork away
+    from the kill that follows.
+
+    :param seconds: after which to give up on processes that the kernel can't end yet.
+    :returns: ended children, as `reap` yields them; among them may be kept ones that ended by themselves.
+    """
+    spared = {1, *keep}
+    stopped: set[int] = set()
+    ended: list[tuple[int, int]] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        strays = [pid for pid in processes() if pid not in spared and pid not in stopped]
+        if not strays:
+            break
+        for pid in strays:
+            stopped.add(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+    while stopped and time.monotonic() < deadline:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended += reap()
+        stopped = {pid for pid in stopped if is_alive(pid)}
+        if stopped:
+            time.sleep(0.0005)  # SIGKILL has no event to wait for where the stray is not our child
+    return ended
+
+
+def is_alive(pid: int) -> bool:
+    """Whether *pid* still executes; a zombie, whose parent has to reap it, does not."""
+    return _state(pid) not in (b"", b"Z", b"X")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether *pid* is stopped by a signal."""
+    return _state(pid) == b"T"
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether *pid* waits for nothing but a processor or the kernel."""
+    return _state(pid) in (b"R", b"D")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that *pid* has used; 0 if it has gone."""
+    try:
+        return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)  # how Linux numbers the clocks of other processes
+    except OSError:  # other kernels do not
+        with contextlib.suppress(IndexError):
+            return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def thread_count() -> int:
+    """Threads of this process, native ones included."""
+    with open("/proc/self/stat", "rb") as stat:
+        return int(stat.read().rpartition(b")")[2].split()[17])
+
+
+def _state(pid: int) -> bytes:
+    return (_stat(pid) or [b""])[0]
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the state on; empty if the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return []

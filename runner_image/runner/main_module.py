@@ -1,0 +1,126 @@
+"""The module ``__main__`` of a session, which looks to the code like that of a script."""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import contextlib
+import importlib
+import linecache
+import os
+import sys
+import types
+
+from . import tracebacks
+
+__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mcp_agentrun.wire.messages import Script
+
+_suppress = contextlib.suppress  # user code may replace it where it comes from
+_Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
+
+
+class MainModule:
+    """See the module. Takes the place of the runner's own ``__main__``."""
+
+    def __init__(self) -> None:
+        module = types.ModuleType("__main__")
+        self.namespace = module.__dict__
+        self._filename: str | None = None
+        self._loader = _Loader("__main__", "")
+        # As in a script, in that order, and with a file's name that only our own tables know.
+        self.namespace.update(
+            __loader__=self._loader, __annotations__={}, __builtins__=builtins, __file__=None, __cached__=None
+        )
+        sys.modules["__main__"] = module
+        self._argv = sys.argv = [""]
+        self._classes: dict[str, str] = {}
+        """By name of a class that a run has defined, the run's filename."""
+        self._getfile_of_python: Any = None
+
+    @property
+    def is_script(self) -> bool:
+        """Whether ``__file__`` is what `publish` has set, and not the code."""
+        return self.namespace.get("__file__") in (self._filename, None)
+
+    def publish(self, code: str, filename: str, lines: list[str], script: Script | None = None) -> None:
+        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file. What the code
+        has put in the place of ``sys.argv`` or ``__file__`` stays, unless it is a *script* that is run.
+        """
+
+        def get_source(_name: str) -> str:
+            return code
+
+        with _suppress(Exception):
+            tracebacks.source = (len(code), None, _with_newline(lines), filename)
+            linecache.cache[filename] = tracebacks.source
+        if script is not None or getattr(sys, "argv", None) == self._argv:
+            self._argv = sys.argv = [filename] if script is None else [*script.argv]
+            sys.orig_argv = [sys.executable, "-u", *self._argv]
+        if script is not None and not script.is_file:
+            self.namespace.pop("__file__", None)
+            self._filename = None
+        elif script is not None or self.namespace.get("__file__") == self._filename:
+            self.namespace["__file__"] = self._filename = filename
+        self.namespace["__doc__"] = None
+        self._loader.path = filename
+        self._loader.get_source = get_source
+        sys.__dict__.pop("__warningregistry__", None)
+        self.namespace.pop("__warningregistry__", None)  # or a warning of an earlier run would silence this one's
+        if self._getfile_of_python is None and self._classes:
+            self._change_inspect(code)
+
+    def note_class(self, name: str, filename: str) -> None:
+        """Let `inspect` find the class *name*, which the run *filename* defines."""
+        self._classes[name] = filename
+
+    def _change_inspect(self, code: str) -> None:
+        """Have `inspect` find the classes that runs have defined, as soon as it is imported."""
+        if "inspect" in code:
+            with _suppress(Exception):
+                importlib.import_module("inspect")
+        inspect = sys.modules.get("inspect")
+        if inspect is not None and hasattr(inspect, "getfile"):
+            self._getfile_of_python = inspect.__dict__["getfile"]
+            inspect.__dict__["getfile"] = self._getfile
+
+    def _getfile(self, object: Any) -> Any:
+        """`inspect.getfile`, which knows the classes that runs have defined."""
+        if isinstance(object, type) and object.__module__ == "__main__":
+            name = object.__qualname__.partition(".")[0]
+            if name in self._classes:
+                return self._classes[name]
+        return self._getfile_of_python(object)
+
+
+def pretend_plain_start() -> None:
+    """Make `sys` describe the interpreter's start as that of ``python -u script.py``. `subprocess` and
+    `multiprocessing` start others in the same way: the runner itself is isolated from the environment.
+    """
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    flags: Any = sys.flags
+    kind_of_python: Any = type(flags)  # pyright: ignore[reportUnknownVariableType]
+    names: tuple[str, ...] = kind_of_python.__match_args__
+    kind: Any = collections.namedtuple("flags", names, module="sys")  # pyright: ignore[reportUntypedNamedTuple]
+    show = kind.__repr__
+
+    def represent(self: object) -> str:
+        return f"sys.{show(self)}"
+
+    kind.__repr__ = represent
+    kind.gil = getattr(flags, "gil", 1)
+    for name in ("n_fields", "n_sequence_fields", "n_unnamed_fields"):
+        setattr(kind, name, getattr(flags, name))
+    plain: dict[str, int] = dict.fromkeys(("isolated", "no_user_site", "no_site", "ignore_environment"), 0)
+    plain |= {"safe_path": False, "dont_write_bytecode": int(sys.dont_write_bytecode)}
+    sys.flags = kind(*(plain.get(name, getattr(flags, name)) for name in names))
+
+
+def _with_newline(lines: list[str]) -> list[str]:
+    """*lines* as `linecache` has those of a file."""
+    return lines if not lines or lines[-1].endswith("\n") else [*lines[:-1], lines[-1] + "\n"]
