@@ -102,6 +102,7 @@ class Exchange:
         self._on_output = on_output
         self._stream = stream
         self._report = report
+        self._has_stdin = False
         self._scope: anyio.CancelScope | None = None
         self._start_over()
 
@@ -131,6 +132,7 @@ class Exchange:
             )
             if script is None or script.stdin is None:
                 return await self._result_in_time()
+            self._has_stdin = True
             async with background_tasks() as tasks:
                 tasks.start_soon(contained, partial(self._feed, script.stdin))
                 return await self._result_in_time()
@@ -209,7 +211,7 @@ class Exchange:
             case messages.Output(data=data) if self._keep_output(data):
                 if self._on_output is not None:
                     await self._on_output(data)
-            case messages.InputTaken():
+            case messages.InputTaken() if self._has_stdin:
                 self._input_taken.set()
             case messages.OutputTail(data=data):
                 self._tail = data
