@@ -18,7 +18,7 @@ from ..spoofing import foreign
 
 __all__ = ["Progress", "showing_progress"]
 
-_STEP = re.compile(r"step (\d+)/(\d+)")
+_STEP = re.compile(r":? *(?:step (\d+)/(\d+)|(\d+) of (\d+)( MiB))")
 _POLL_SECONDS = 0.2
 _QUIET_SECONDS = 1.0
 """How long something takes before it is worth a line."""
@@ -35,7 +35,7 @@ class Progress:
         self._is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._begun = time.monotonic()
         self._is_shown = False
-        self._step = (0, 0)
+        self._step = (0, 0, "")
 
     def __enter__(self) -> Progress:
         return self
@@ -50,20 +50,20 @@ class Progress:
             click.echo(stage, err=True)
             return
         if found := _STEP.search(stage):
-            self._step = int(found[1]), int(found[2])
-            stage = stage.replace(found[0], "").rstrip(": ")
+            self._step = int(found[1] or found[3]), int(found[2] or found[4]), found[5] or ""
+            stage = stage.replace(found[0], "")
         self._clear()
         sys.stderr.write(self._line(stage))
         sys.stderr.flush()
         self._is_shown = True
 
     def _line(self, stage: str) -> str:
-        done, steps = self._step
+        done, steps, unit = self._step
         passed = int(time.monotonic() - self._begun)
         head = f"{passed // 60}:{passed % 60:02} "
         if steps:
             filled = _BAR * min(done, steps) // steps
-            head += f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{steps} "
+            head += f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{steps}{unit} "
         columns = shutil.get_terminal_size().columns - 1
         return (head + stage)[:columns]
 

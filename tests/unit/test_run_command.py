@@ -160,7 +160,12 @@ class Terminal(io.StringIO):
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = ["pulling python", "building the image: step 3/12", "building the image: Installing numpy (21.4 MB)"]
+    stages = [
+        "pulling python",
+        "pulling python: 20 of 40 MiB",
+        "building the image: step 3/12",
+        "building the image: Installing numpy (21.4 MB)",
+    ]
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setenv("TERM", "xterm")
@@ -171,6 +176,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest
         if stream.isatty():
             assert stream.getvalue().split("\r\x1b[K") == [
                 "0:00 pulling python",
+                "0:00 [##########..........] 20/40 MiB pulling python",
                 "0:00 [#####...............] 3/12 building the image",
                 "0:00 [#####...............] 3/12 building the image: Instal",
                 "",
