@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import AgentRunError
+from ..errors import AgentRunError, FileError
 from .options import SettingsCommand, effective_settings
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ async def _copy_files(sandbox: AsyncSandbox, program: Program, *, left_out: set[
         return
     paths, skipped = files_in(program.folder, left_out)
     for path in paths:
-        await sandbox.files.write(path.relative_to(program.folder).as_posix(), path)
+        try:
+            await sandbox.files.write(path.relative_to(program.folder).as_posix(), path)
+        except (FileError, OSError) as error:  # the program may not need it
+            note(f"not copied into the sandbox: {error}")
     if skipped:
         note(
             f"{skipped} files of {program.folder} were not copied into the sandbox, which takes at most "
