@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -63,12 +64,15 @@ def test_a_session(tmp_path: Path, runner_image: str) -> None:
             (":files\r", "made.txt"),
             (":save made.txt copy.txt\r", "saved copy.txt (4 bytes)"),
             ("print('beg' + 'un'); import time; time.sleep(90)\r", "begun"),
-            ("\x03", "KeyboardInterrupt"),
+            ("", "KeyboardInterrupt"),
             ("x\r", "\r\n41"),
             (":reset\r", "Variables, files and packages are gone."),
             ("x\r", "NameError: name 'x' is not defined"),
         ):
-            terminal.type(typed)
+            if typed:
+                terminal.type(typed)
+            else:  # it is not the controlling terminal, which would do this at Ctrl-C
+                terminal.process.send_signal(signal.SIGINT)
             terminal.wait_for(shown)
         terminal.wait_for(">>>")
         terminal.type("\x04")
