@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Output,
         Result,
         RunError,
+        Script,
         State,
     )
     from .settings import Settings, load
@@ -72,6 +73,7 @@ __all__ = [
     "Runtime",
     "Sandbox",
     "SandboxLostError",
+    "Script",
     "Settings",
     "SettingsError",
     "State",

@@ -14,7 +14,9 @@ from .containers import prune, ps
 from .doctor import doctor
 from .image import image
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
+from .run import run
 from .serve import serve
+from .shell import shell
 from .tools import tools
 from .uninstall import uninstall
 
@@ -43,5 +45,21 @@ def main(context: click.Context) -> None:
         serve_stdio(effective_settings())
 
 
-for _command in (serve, build, cache, check, client, config, doctor, tools, image, ps, prune, uninstall, completion):
+for _command in (
+    run,
+    shell,
+    serve,
+    build,
+    cache,
+    check,
+    client,
+    config,
+    doctor,
+    tools,
+    image,
+    ps,
+    prune,
+    uninstall,
+    completion,
+):
     main.add_command(_command)

@@ -18,7 +18,7 @@ def build(refresh: bool) -> None:
     """
     from ..process_exit import run_interruptibly
     from ..sandbox import AsyncRuntime
-    from ..spoofing import foreign
+    from .progress import Progress
 
     settings = effective_settings()
     if refresh and settings.image.name is not None:
@@ -26,6 +26,7 @@ def build(refresh: bool) -> None:
 
     async def run() -> str:
         async with AsyncRuntime(settings) as runtime:
-            return await runtime.build(lambda stage: click.echo(foreign(stage), err=True), refresh=refresh)
+            with Progress() as progress:
+                return await runtime.build(progress, refresh=refresh)
 
     click.echo(run_interruptibly(run))

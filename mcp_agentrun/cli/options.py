@@ -80,14 +80,20 @@ class SettingsCommand(click.Command):
     The exit code is 2 if a setting is wrong, and 1 if the command fails.
 
     :param groups: names of the groups, in the order of its help.
+    :param without: settings of these groups that make no sense for it.
     """
 
-    def __init__(self, *args: Any, groups: Sequence[str], **attributes: Any) -> None:
+    def __init__(self, *args: Any, groups: Sequence[str], without: Sequence[str] = (), **attributes: Any) -> None:
         super().__init__(*args, **attributes)
+        self.without = frozenset(without)
         if groups:
             self.params.append(_config_option())
         for group in groups:
-            self.params += [SettingOption(setting) for setting in SETTINGS.values() if setting.group == group]
+            self.params += [
+                SettingOption(setting)
+                for setting in SETTINGS.values()
+                if setting.group == group and setting.name not in self.without
+            ]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

@@ -3,6 +3,7 @@
 from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
 from .files import FileInfo, FilePage, Files, FileSource
 from .result import Cause, FileChange, Image, Outcome, Output, Result, RunError, State
+from .script import Script
 
 __all__ = [
     "AsyncRuntime",
@@ -20,5 +21,6 @@ __all__ = [
     "ReadFile",
     "Result",
     "RunError",
+    "Script",
     "State",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn
 
 import anyio
 
+from ..background import background_tasks, contained
 from ..engine import Report
 from ..engine.link import Link
 from ..errors import SandboxLostError
@@ -19,6 +22,7 @@ from .causes import explain
 from .packages import Provided, SessionPackages
 from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
+from .script import Script
 
 __all__ = ["Exchange", "OnBytes", "Unreported", "worst"]
 
@@ -29,6 +33,7 @@ _OVERHEAD_SECONDS = 45.0
 
 _CANCEL_SECONDS = 10.0
 _LATE_KEPT = 1 << 16
+_TAIL_KEPT = 1 << 16
 _STATES: tuple[State, ...] = ("kept", "restored", "lost")
 
 
@@ -71,6 +76,7 @@ class Exchange:
     :param number: of the run.
     :param timeout: seconds that the code may run.
     :param on_output: awaited with what the code writes, while it is being written.
+    :param stream: all of it, not only what is kept.
     :param report: told what the installer is doing.
     """
 
@@ -84,6 +90,7 @@ class Exchange:
         number: int,
         timeout: float,
         on_output: OnBytes | None = None,
+        stream: bool = False,
         report: Report | None = None,
     ) -> None:
         self._link = link
@@ -93,17 +100,20 @@ class Exchange:
         self._number = number
         self._timeout = timeout
         self._on_output = on_output
+        self._stream = stream
         self._report = report
+        self._has_stdin = False
         self._scope: anyio.CancelScope | None = None
         self._start_over()
 
     def _start_over(self) -> None:
         self._head, self._late, self._tail = bytearray(), bytearray(), b""
+        self._input_taken = anyio.Event()
         self._pictures = Pictures()
         self._provided: Provided | None = None
 
-    async def run(self, code: str) -> Result:
-        """Run *code*.
+    async def run(self, code: str, script: Script | None = None) -> Result:
+        """Run *code*, as that *script* if there is one.
 
         :raises SandboxLostError: the container was lost, or broke the protocol.
         """
@@ -116,9 +126,16 @@ class Exchange:
                     timeout=self._timeout,
                     path=placement.path,
                     bare=placement.bare,
+                    stream=self._stream,
+                    script=script and script.message(),
                 )
             )
-            return await self._result_in_time()
+            if script is None or script.stdin is None:
+                return await self._result_in_time()
+            self._has_stdin = True
+            async with background_tasks() as tasks:
+                tasks.start_soon(contained, partial(self._feed, script.stdin))
+                return await self._result_in_time()
         except SandboxLostError as error:
             if self._link.is_alive:  # it is *on_output* that has raised it
                 raise
@@ -126,6 +143,25 @@ class Exchange:
                 f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
                 "gets a new sandbox."
             ) from error
+
+    async def interrupt(self) -> None:
+        """Interrupt the run, whose result still comes."""
+        await self._link.send(messages.Cancel(run=self._number))
+
+    async def _feed(self, stdin: AsyncIterable[bytes]) -> None:
+        """Send *stdin* to the run, no faster than the run reads it. An error in reading it is taken for its end."""
+        with suppress(OSError):
+            async for data in stdin:
+                left = memoryview(data)
+                while left:
+                    await self._send_input(bytes(left[: messages.INPUT_LIMIT]))
+                    left = left[messages.INPUT_LIMIT :]
+        await self._link.send(messages.Input(data=b""))
+
+    async def _send_input(self, data: bytes) -> None:
+        self._input_taken = anyio.Event()
+        await self._link.send(messages.Input(data=data))
+        await self._input_taken.wait()
 
     async def _result_in_time(self) -> Result:
         with anyio.move_on_after(self._timeout + _OVERHEAD_SECONDS) as self._scope:
@@ -145,7 +181,7 @@ class Exchange:
         self._start_over()
         with anyio.move_on_after(_CANCEL_SECONDS) as scope:
             try:
-                await self._link.send(messages.Cancel(run=self._number))
+                await self.interrupt()
                 result = await self._received()
                 self._unreported.add(result.since, result.state)
             except SandboxLostError:
@@ -172,10 +208,11 @@ class Exchange:
     async def _keep(self, message: messages.Message) -> bool:
         """Keep a part of the run's output; return whether it is one and not more than was announced."""
         match message:
-            case messages.Output(data=data) if len(self._head) + len(data) <= self._settings.limits.output_keep:
-                self._head += data
+            case messages.Output(data=data) if self._keep_output(data):
                 if self._on_output is not None:
                     await self._on_output(data)
+            case messages.InputTaken() if self._has_stdin:
+                self._input_taken.set()
             case messages.OutputTail(data=data):
                 self._tail = data
             case messages.LateOutput(data=data) if len(self._late) + len(data) <= _LATE_KEPT:
@@ -185,6 +222,14 @@ class Exchange:
             case _:
                 return False
         return True
+
+    def _keep_output(self, data: bytes) -> bool:
+        """Keep *data* at the beginning or the end; return whether no more came than was asked for."""
+        room = self._settings.limits.output_keep - len(self._head)
+        self._head += data[:room]
+        if len(data) > room:
+            self._tail = (self._tail + data[room:])[-_TAIL_KEPT:]
+        return self._stream or len(data) <= room
 
     async def _provide(self, scope: anyio.CancelScope, missing: messages.MissingPackages) -> Provided:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and

@@ -27,6 +27,7 @@ from .container import SandboxContainer
 from .exchange import Exchange, OnBytes, Unreported
 from .files import FileReader, Files
 from .result import Result, State
+from .script import Script
 from .turns import Turns
 
 __all__ = ["AsyncRuntime", "AsyncSandbox", "OnOutput", "ReadFile"]
@@ -136,6 +137,7 @@ class AsyncSandbox:
         self._turns = Turns(self._settings.limits.queue)
         self._unreported = Unreported()
         self._stack = AsyncExitStack()
+        self._running: Exchange | None = None
 
     async def __aenter__(self) -> AsyncSandbox:
         if self._own_runtime is not None:
@@ -214,6 +216,8 @@ class AsyncSandbox:
         on_bytes: OnBytes | None = None,
         report: Report | None = None,
         then: Then | None = None,
+        stream: bool = False,
+        script: Script | None = None,
     ) -> Result:
         """Execute *code* in the sandbox's living namespace.
 
@@ -225,6 +229,9 @@ class AsyncSandbox:
         :param on_output: called with the output as text while it is being written.
         :param on_bytes: awaited with the same output, undecoded.
         :param report: called with what the installer is doing, where the code imports what must be installed first.
+        :param stream: pass all output to *on_output* and *on_bytes*, however much it is, and not only the first
+            ``output_keep`` bytes. The code waits until they return.
+        :param script: run the code as ``python`` would run it as a program.
         :param then: awaited with the result before any other call gets its turn; it can read the files that the run
             has left, as they are.
         :raises InvalidRequestError: *code* or *timeout* can't be accepted; nothing was run.
@@ -243,9 +250,14 @@ class AsyncSandbox:
                 number=next(self._numbers),
                 timeout=timeout,
                 on_output=receive,
+                stream=stream,
                 report=report,
             )
-            result = await run.run(code)
+            self._running = run
+            try:
+                result = await run.run(code, script)
+            finally:
+                self._running = None
             if then is not None:
                 try:
                     await then(result, lambda path, limit: FileReader(path, limit).parts(link))
@@ -253,6 +265,15 @@ class AsyncSandbox:
                     self._unreported.add(result.since, result.state)
                     raise
             return replace(self._unreported.report(result), lacking=self._packages.take_problems())
+
+    async def interrupt(self) -> None:
+        """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
+        Nothing happens if there is no run.
+
+        :raises UnavailableError: the container was lost.
+        """
+        if self._running is not None:
+            await self._running.interrupt()
 
     async def install(self, *requirements: str, report: Report | None = None) -> Installed:
         """Install packages for this sandbox. Its variables stay.

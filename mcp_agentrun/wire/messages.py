@@ -67,6 +67,9 @@ PICTURE_LIMIT = 8 << 20
 PART_LIMIT = 1 << 20
 """Bytes of a file that are read at a time."""
 
+INPUT_LIMIT = 1 << 16
+"""Bytes of standard input that are sent at a time."""
+
 FILE_PATH = r"(?:(?!\.{1,2}(?:/|\Z))[^/\0\ud800-\udc7f\udd00-\udfff]+(?:/(?!\Z)|\Z))+"
 """Pattern of a path below the folder that it is relative to. Bytes that are not UTF-8 are escaped as `os.fsdecode`
 does it."""
@@ -208,6 +211,18 @@ class SupervisorHello(Message, kind=90):
     safety: SafetyOptions
 
 
+class Script(Record):
+    """How code is executed that is a program: as ``python`` does, and not as a notebook's cell."""
+
+    filename: str = field(length=LONGEST_PATH)
+    """Its name in tracebacks."""
+    argv: tuple[str, ...] = field(length=1 << 17)
+    is_file: bool
+    """`filename` is the path of a file in the container: the program's ``__file__``."""
+    has_stdin: bool
+    """Its standard input follows in `Input`; otherwise it is empty."""
+
+
 class Run(Message, kind=10):
     """Execute code, answered by `Result`."""
 
@@ -219,6 +234,17 @@ class Run(Message, kind=10):
     """Folder of the session's packages."""
     bare: bool
     """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
+    stream: bool = False
+    """Forward all output, not only its first `SupervisorHello.output_keep` bytes."""
+    script: Script | None = None
+
+
+class Input(Data, kind=16):
+    """The next part of the current run's standard input, answered by `InputTaken`. An empty one is the end, and is not
+    answered.
+    """
+
+    data: bytes = field(length=INPUT_LIMIT)
 
 
 class Proceed(Message, kind=61):
@@ -301,6 +327,10 @@ class SupervisorReady(Message, kind=91):
     """The kernel's boot id."""
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
     """Device and inode of the operator's folders, by path in the container; None for one that is missing."""
+
+
+class InputTaken(Message, kind=17):
+    """The last `Input` has been written to the run's standard input: send the next one."""
 
 
 class Output(Data, kind=12):
@@ -510,6 +540,7 @@ class Execute(Message, kind=94):
     code: str = field(length=1 << 19)
     path: str | None
     """Folder of the session's packages."""
+    script: Script | None = None
 
 
 class Report(Message, kind=95):

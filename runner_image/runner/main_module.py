@@ -19,6 +19,8 @@ TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer
 if TYPE_CHECKING:
     from typing import Any
 
+    from mcp_agentrun.wire.messages import Script
+
 _suppress = contextlib.suppress  # user code may replace it where it comes from
 _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 
@@ -46,8 +48,10 @@ class MainModule:
         """Whether ``__file__`` is what `publish` has set, and not the code."""
         return self.namespace.get("__file__") in (self._filename, None)
 
-    def publish(self, code: str, filename: str, lines: list[str]) -> None:
-        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file."""
+    def publish(self, code: str, filename: str, lines: list[str], script: Script | None = None) -> None:
+        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file. What the code
+        has put in the place of ``sys.argv`` or ``__file__`` stays, unless it is a *script* that is run.
+        """
 
         def get_source(_name: str) -> str:
             return code
@@ -55,10 +59,13 @@ class MainModule:
         with _suppress(Exception):
             tracebacks.source = (len(code), None, _with_newline(lines), filename)
             linecache.cache[filename] = tracebacks.source
-        if getattr(sys, "argv", None) == self._argv:
-            self._argv = sys.argv = [filename]
-            sys.orig_argv = [sys.executable, "-u", filename]
-        if self.namespace.get("__file__") == self._filename:
+        if script is not None or getattr(sys, "argv", None) == self._argv:
+            self._argv = sys.argv = [filename] if script is None else [*script.argv]
+            sys.orig_argv = [sys.executable, "-u", *self._argv]
+        if script is not None and not script.is_file:
+            self.namespace.pop("__file__", None)
+            self._filename = None
+        elif script is not None or self.namespace.get("__file__") == self._filename:
             self.namespace["__file__"] = self._filename = filename
         self.namespace["__doc__"] = None
         self._loader.path = filename

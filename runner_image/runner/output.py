@@ -23,7 +23,7 @@ class Output:
     """Forwards what comes out of the current run's pipe, and keeps what comes between runs for the next one.
 
     A congested host stream pauses it, and thereby the writers. Beyond *keep* bytes of one run, output is only
-    counted, but for the last ones.
+    counted, but for the last ones, unless the run is *unlimited*.
     """
 
     def __init__(self, events: Events, host: HostStream) -> None:
@@ -33,13 +33,13 @@ class Output:
         self._pipe: tuple[int, int] | None = None
         self._watched = False
         self._due = 0.0
-        self._of_run = False
+        self._of_run = self._is_unlimited = False
         self._written = 0
         self._forwarded = 0
         self._tail = b""
         self._late = bytearray()
 
-    def begin(self, *, quiet: bool = False) -> int:
+    def begin(self, *, quiet: bool = False, unlimited: bool = False) -> int:
         """Begin the output of a run, in a fresh pipe. What was written since the last one is sent before it.
 
         :param quiet: it is no run of the server's: what it writes is kept for the next one that is.
@@ -56,7 +56,7 @@ class Output:
         self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe[0], False)
         self._due = time.monotonic() + GATHER_SECONDS
-        self._of_run = not quiet
+        self._of_run, self._is_unlimited = not quiet, unlimited
         self._written = self._forwarded = 0
         self._tail = b""
         return self._pipe[1]
@@ -104,7 +104,7 @@ class Output:
             self._late += data[: _LATE_LIMIT - len(self._late)]
             return len(data)
         self._written += len(data)
-        forward = data[: self.keep - self._forwarded]
+        forward = data if self._is_unlimited else data[: self.keep - self._forwarded]
         if forward:
             self._forwarded += len(forward)
             self._host.send(messages.Output(data=forward))

@@ -15,13 +15,26 @@ PICTURES = 16
 class Run:
     """One execution of code, and what came of it."""
 
-    def __init__(self, number: int, code: str, path: str | None, timeout: float, *, bare: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        code: str,
+        path: str | None,
+        timeout: float,
+        *,
+        bare: bool = False,
+        stream: bool = False,
+        script: messages.Script | None = None,
+    ) -> None:
         self.number = number
         self.code = code
         self.path = path
         self.timeout = timeout
         self.bare = bare
         """At `path` there are other versions of the data packages that workers come with."""
+        self.stream = stream
+        """All of its output is forwarded."""
+        self.script = script
         self.received = time.monotonic()
         self.started = 0.0
         self.deadline = float("inf")

@@ -36,6 +36,7 @@ from .memory import MemoryWatch
 from .output import Output
 from .run import Run
 from .sockets import HostStream
+from .stdin import Stdin
 from .workers import Worker, Workers
 
 INTERRUPT_WORKER_AGAIN = 0.3
@@ -80,6 +81,7 @@ class Runs:
         self,
         host: HostStream,
         output: Output,
+        stdin: Stdin,
         workers: Workers,
         admission: Admission,
         changes: Changes,
@@ -92,6 +94,7 @@ class Runs:
         self.makes_checkpoints = False
         self._host = host
         self._output = output
+        self._stdin = stdin
         self._workers = workers
         self._admission = admission
         self._changes = changes
@@ -116,7 +119,16 @@ class Runs:
     def receive(self, request: messages.Run) -> None:
         """:raises ProtocolError: the session is not idle."""
         self._leave_idle(State.WAITING)
-        self._run = run = Run(request.run, request.code, request.path, request.timeout, bare=request.bare)
+        self._run = run = Run(
+            request.run,
+            request.code,
+            request.path,
+            request.timeout,
+            bare=request.bare,
+            stream=request.stream,
+            script=request.script,
+        )
+        self._stdin.begin(has_content=run.script is not None and run.script.has_stdin)
         self._admission.begin(run)
 
     def proceed(self, answer: messages.Proceed) -> None:
@@ -291,11 +303,13 @@ class Runs:
         self._executing = run
         run.is_first = not worker.used
         worker.used = True
-        pipe = self._output.begin(quiet=run.is_probe)
+        pipe = self._output.begin(quiet=run.is_probe, unlimited=run.stream)
         run.started = time.monotonic()
         run.deadline = run.started + run.timeout
-        request = messages.Execute(run=run.number, code=run.code, path=run.path)
-        self._workers.give(request, [self._nowhere, pipe])
+        request = messages.Execute(run=run.number, code=run.code, path=run.path, script=run.script)
+        stdin = self._stdin.descriptor
+        self._workers.give(request, [self._nowhere if stdin is None else stdin, pipe])
+        self._stdin.note_given()
         self._memory.begin()  # now, while the worker is only waking up
 
     def _end(self, run: Run, outcome: messages.Outcome, exit_code: int) -> None:
@@ -312,6 +326,7 @@ class Runs:
         """Send the result of the run: at once, for whatever is to be tidied up can wait."""
         run, self._run = self._run, None
         assert run is not None
+        self._stdin.end()
         self.state = State.IDLE
         self._host.send(run.result(state, self._since, self._workers.unprotected))
         self._host.flush()

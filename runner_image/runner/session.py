@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from mcp_agentrun.wire.messages import Script
+
 WORKSPACE = "/workspace"
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _MISSING_AT_THE_END = ("expected ", "unexpected unindent")
@@ -89,20 +91,23 @@ class Session:
         self._interrupt_handler: Any = signal.default_int_handler
         self._blocked: set[int] = set()
         self._value: str | None = None
+        self._script: Script | None = None
         self._changed = True
         self._is_level = False
         self._packages.imported()  # here, where nobody waits for it
         linux.no_more_processes()  # what was refused until now is not this session's doing
 
-    def run(self, number: int, code: str, packages: str | None) -> dict[str, Any]:
+    def run(self, number: int, code: str, packages: str | None, script: Script | None = None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
+        :param script: the code is a program, not a cell: no value is shown, and only plain Python is accepted.
         :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
             ``error`` (``type``, ``message``, ``line``; or None), ``imported`` (top-level modules, of the session's and
             the image's packages) and ``changed``, false where the session is certainly as it was before. What is to be
             shown beside text is in `items`.
         """
-        filename = f"<run-{number}>"
+        filename = f"<run-{number}>" if script is None else script.filename
+        self._script = script
         self._loop.note_process()
         self._value = None
         self._changed = True
@@ -159,8 +164,9 @@ class Session:
 
     def _execute(self, code: str, filename: str) -> None:
         lines = _StringIO(code, newline=None).readlines()
-        self._main.publish(code, filename, lines)
-        tree, cell = _parse(code, filename, lines)
+        self._main.publish(code, filename, lines, self._script)
+        is_cell = self._script is None
+        tree, cell = _parse(code, filename, lines, is_cell=is_cell)
         if cell is not None:
             code, lines = cell.text, [line + "\n" for line in cell.lines]
         if "get_ipython" in code:
@@ -168,8 +174,8 @@ class Session:
         self._changed = not self._only_prints(tree)
         if self._changed:
             self._note_definitions(tree, code, filename)
-        last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        if self._shell.shows_all():
+        last = tree.body[-1] if is_cell and tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if is_cell and self._shell.shows_all():
             self._show_all(tree, lines)
         if last is not None and (_is_silenced(last, lines) or self._is_print(last.value)):
             last = None
@@ -190,7 +196,7 @@ class Session:
             interpreter_frames.alone(_getframe(), id)  # which finds out once how that is done
             gc.freeze()  # or the code's garbage collections would find the runner's objects
         namespace = self._main.namespace
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if self._script is None else 0
         body = _compile(tree, filename, "exec", flags, dont_inherit=True)
         expression: Any = None
         if last is not None and not isinstance(last, ast.Constant):
@@ -277,15 +283,15 @@ class Session:
                 return False
 
 
-def _parse(code: str, filename: str, lines: list[str]) -> tuple[Any, Cell | None]:
+def _parse(code: str, filename: str, lines: list[str], *, is_cell: bool) -> tuple[Any, Cell | None]:
     """The tree of *code*; and the cell that it is, where it is Python only as such."""
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+    flags = ast.PyCF_ONLY_AST | (ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if is_cell else 0)
     try:
         return _compile(code, filename, "exec", flags, dont_inherit=True), None
     except SyntaxError as error:
         failure = error
     try:
-        cell = translate(code, WORKSPACE)
+        cell = translate(code, WORKSPACE) if is_cell else None
         if cell is not None:
             return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
     except SyntaxError as error:

@@ -28,6 +28,7 @@ from .output import Output
 from .reset import Reset
 from .runs import Runs
 from .sockets import HostStream
+from .stdin import Stdin
 from .workers import Worker, Workers
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
@@ -53,7 +54,17 @@ class Supervisor:
         self._checkers = Checkers(self._events, self._workers.quieten)
         memory = MemoryWatch(self._memory, self._workers)
         self._admission = Admission(self._host, self._workers, self._checkers)
-        self._runs = Runs(self._host, self._output, self._workers, self._admission, self._changes, memory, self._ours)
+        self._stdin = Stdin(self._events, self._host)
+        self._runs = Runs(
+            self._host,
+            self._output,
+            self._stdin,
+            self._workers,
+            self._admission,
+            self._changes,
+            memory,
+            self._ours,
+        )
         self._reset: Reset | None = None
         self._data: tuple[str, ...] = ()
         self._is_announced = False
@@ -108,6 +119,8 @@ class Supervisor:
             case messages.Reset():
                 self._runs.begin_reset(bare=message.bare)
                 self._reset = Reset(keep_files=message.keep_files)
+            case messages.Input():
+                self._stdin.receive(message.data)
             case messages.Ping():
                 self._host.send(messages.Pong())
             case messages.SupervisorHello():

@@ -104,10 +104,11 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
                 linux.leave_room()
                 linux.use_all_processors()
         _adopt_standard_streams(descriptors)
-        if sys.stdin is stdin:  # made for the supervisor's, which can't be sought
-            _open_stream(0, "stdin", "surrogateescape")
         assert type(request) is Execute
-        result = context.run(session.run, request.run, request.code, request.path)
+        # That of the first run was made for the supervisor's, which can't be sought; a program's has nothing buffered.
+        if sys.stdin is stdin or request.script is not None:
+            _open_stream(0, "stdin", "surrogateescape")
+        result = context.run(session.run, request.run, request.code, request.path, request.script)
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _end_child(result)
         report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helper_pids()), **result))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,7 +243,7 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
     recipe = ImageRecipe(base=base, packages=())
     known = api.inspect_image(_base_of(api, image))["Id"]
 
-    def pull(client: APIClient, name: str) -> str | None:
+    def pull(client: APIClient, name: str, report: Callable[[str], None]) -> str | None:
         pulled.append(name)
         dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex}\n".encode()
         list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, forcerm=True, decode=True))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mcp_agentrun.engine.docker.image import LABEL_DATE, ImageRecipe, warn_if_old
+from mcp_agentrun.engine.docker.image import LABEL_DATE, DownloadProgress, ImageRecipe, warn_if_old
 from mcp_agentrun.errors import SettingsError
 from tests.support import CHECKOUT
 from tests.support.image import pinned_versions
@@ -115,3 +115,17 @@ def test_the_age_of_an_image_is_told_once(caplog: pytest.LogCaptureFixture) -> N
     for _ in range(2):
         warn_if_old(old, "Do so.")
     assert caplog.messages == ["The runner image has had no security updates for 61 days. Do so."]
+
+
+def test_a_download_is_reported_in_sizes_and_few_lines() -> None:
+    download = DownloadProgress()
+    reported: list[str] = []
+    for part in range(101):
+        for layer in ("a", "b"):
+            detail = {"current": part << 20, "total": 100 << 20}
+            event = {"status": "Downloading", "id": layer, "progressDetail": detail}
+            reported += filter(None, [download.note(event)])
+    assert 10 < len(reported) <= 20
+    assert reported[-1] == "200 of 200 MiB"
+    for other in ({"status": "Pull complete", "id": "a"}, {"error": "x"}, {"status": "Downloading", "id": "c"}):
+        assert download.note(other) is None

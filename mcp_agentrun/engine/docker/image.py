@@ -348,7 +348,7 @@ def _find_base(api: DockerApi, base: str, report: Callable[[str], None], *, refr
             return _described(image, found, str(found.get("Created") or "")[:10])
     today = datetime.now(timezone.utc).date().isoformat()
     report(f"pulling {base}")
-    failure = _pull(api, base)
+    failure = _pull(api, base, report)
     if failure is None:
         return _described(base, _inspect(api, base) or {}, today)
     if is_default and _can_bootstrap() and _inspect(api, base) is None:
@@ -372,8 +372,29 @@ def _described(image: str, found: Mapping[str, Any], date: str) -> _Base:
     return _Base(image, next(filter(None, digests), str(found.get("Id", ""))), date)
 
 
-def _pull(api: DockerApi, image: str) -> str | None:
+class DownloadProgress:
+    """How much of an image has been downloaded, from the events of the engine."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._reported = 0
+
+    def note(self, event: dict[str, Any]) -> str | None:
+        """Return the bytes so far and in all as text, about once for each 5 % of them."""
+        detail: dict[str, Any] = event.get("progressDetail") or {}
+        if event.get("status") != "Downloading" or not detail.get("total"):
+            return None
+        self._layers[event["id"]] = int(detail["current"]), int(detail["total"])
+        done, total = (sum(sizes) >> 20 for sizes in zip(*self._layers.values(), strict=True))
+        if (share := 20 * done // max(total, 1)) <= self._reported:
+            return None
+        self._reported = share
+        return f"{done} of {total} MiB"
+
+
+def _pull(api: DockerApi, image: str, report: Callable[[str], None]) -> str | None:
     """Pull *image*; returns what prevented it, or None. Gives up when nothing has come for a while."""
+    download = DownloadProgress()
     events: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
     def pull() -> None:  # the SDK offers no timeout for this
@@ -396,6 +417,8 @@ def _pull(api: DockerApi, image: str) -> str | None:
         if isinstance(event, Exception):
             return str(getattr(event, "explanation", None) or event)
         failure = event.get("error", failure)
+        if (sizes := download.note(event)) is not None:
+            report(f"pulling {image}: {sizes}")
 
 
 def _can_bootstrap() -> bool:

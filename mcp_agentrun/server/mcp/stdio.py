@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from importlib.metadata import version
 from typing import NoReturn
 
 import anyio
@@ -22,10 +23,24 @@ from .pipes import claimed
 
 __all__ = ["serve_stdio"]
 
+_STARTED_MANUALLY = """\
+mcp-agentrun {version}: a private Python interpreter for AI agents.
+
+This is its MCP server. It waits for an MCP client on standard input, and what you type is not for it.
+  To add it to a client:    mcp-agentrun client add NAME   (mcp-agentrun client list shows the names)
+  To run a Python program:  mcp-agentrun run FILE
+  To try it yourself:       mcp-agentrun shell
+  For all commands:         mcp-agentrun --help
+To leave, press Ctrl-C.
+"""
+
 
 def serve_stdio(settings: Settings) -> NoReturn:
     """Serve one client until it closes stdin or a signal arrives, then remove its containers and exit."""
     configure_logging(settings)
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr.write(_STARTED_MANUALLY.format(version=version("mcp-agentrun")))
+        sys.stderr.flush()
     # These take 0.15 s, which a starting client does not notice and a first call would.
     for module in ("docker.types", "psutil"):
         importlib.import_module(module)

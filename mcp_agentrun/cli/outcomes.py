@@ -1,0 +1,50 @@
+"""What a command says of the end of a run that only the sandbox knows of."""
+
+from __future__ import annotations
+
+from ..sandbox import Result
+from ..settings import Settings
+from .streams import note
+
+__all__ = ["exit_code", "explain"]
+
+_TIMED_OUT, _BLOCKED, _SIGNAL = 124, 126, 128
+
+
+def exit_code(result: Result) -> int:
+    """What a shell would see of ``python``, or the code that stands for the sandbox's own end of the run."""
+    if result.outcome == "timeout":
+        return _TIMED_OUT
+    if result.outcome == "blocked":
+        return _BLOCKED
+    if result.outcome == "memory_limit":
+        return _SIGNAL + 9
+    code = result.exit_code or 0
+    return _SIGNAL - code if code < 0 else code
+
+
+def explain(result: Result, settings: Settings) -> None:
+    """Say what only the sandbox knows of the end of a run, and what to do."""
+    match result.outcome:
+        case "timeout":
+            note(f"interrupted after {result.timeout:g} s. Give a larger --timeout.")
+        case "memory_limit":
+            note(f"the memory limit of {settings.limits.memory >> 20} MiB was exceeded. Give a larger --memory.")
+        case "blocked":
+            for finding in result.findings:
+                note(f"not run: line {finding.line}: {finding.reason} {finding.remedy}")
+            note("Give --safety off to run it without the static check.")
+        case "crashed":
+            note(f"the program was ended by signal {-(result.exit_code or 0)}.")
+        case _:
+            pass
+    if result.error is not None and result.error.type == "ModuleNotFoundError":
+        note("install what is missing with --package NAME.")
+    if result.replaced:
+        note("the sandbox was lost and has been replaced: variables and files are gone.")
+    elif "lost" in (result.state, result.since):
+        note("the variables are gone; files and packages are kept.")
+    elif "restored" in (result.state, result.since):
+        note("the variables are as they were before this run.")
+    if result.lacking:
+        note(result.lacking)

@@ -1,0 +1,102 @@
+"""What goes on before a command has something to show: a line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import click
+
+from ..background import background_tasks
+from ..spoofing import foreign
+
+__all__ = ["Progress", "showing_progress"]
+
+_STEP = re.compile(r":? *(?:step (\d+)/(\d+)|(\d+) of (\d+)( MiB))")
+_POLL_SECONDS = 0.2
+_QUIET_SECONDS = 1.0
+"""How long something takes before it is worth a line."""
+
+_BAR = 20
+
+
+class Progress:
+    """Shows what is being done on stderr: on a terminal in one line that changes, with a bar where there are steps;
+    elsewhere a line each time. Use as a context.
+    """
+
+    def __init__(self) -> None:
+        self._is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._begun = time.monotonic()
+        self._is_shown = False
+        self._step = (0, 0, "")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._clear()
+
+    def __call__(self, stage: str) -> None:
+        """Show *stage*."""
+        stage = foreign(stage)
+        if not self._is_live:
+            click.echo(stage, err=True)
+            return
+        if found := _STEP.search(stage):
+            self._step = int(found[1] or found[3]), int(found[2] or found[4]), found[5] or ""
+            stage = stage.replace(found[0], "")
+        self._clear()
+        sys.stderr.write(self._line(stage))
+        sys.stderr.flush()
+        self._is_shown = True
+
+    def _line(self, stage: str) -> str:
+        done, steps, unit = self._step
+        passed = int(time.monotonic() - self._begun)
+        head = f"{passed // 60}:{passed % 60:02} "
+        if steps:
+            filled = _BAR * min(done, steps) // steps
+            head += f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{steps}{unit} "
+        columns = shutil.get_terminal_size().columns - 1
+        return (head + stage)[:columns]
+
+    def _clear(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._is_shown = False
+
+
+@asynccontextmanager
+async def showing_progress(stage: Callable[[], str]) -> AsyncGenerator[Callable[[str], None]]:
+    """While the context lasts, show on a terminal what *stage* returns and what the yielded function is called with, if
+    it takes longer than a moment. Elsewhere nothing is shown.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Progress() as progress:
+
+        async def poll() -> None:
+            await anyio.sleep(_QUIET_SECONDS)
+            while True:
+                if (text := told or stage()) != "ready":
+                    progress(text)
+                await anyio.sleep(_POLL_SECONDS)
+
+        told = ""
+
+        def report(text: str) -> None:
+            nonlocal told
+            told = text
+
+        async with background_tasks() as tasks:
+            tasks.start_soon(poll)
+            yield report

@@ -1,0 +1,211 @@
+"""The prompt of ``mcp-agentrun shell``. The only module that needs prompt_toolkit and pygments."""
+
+from __future__ import annotations
+
+import ast
+import codeop
+import os
+import sys
+import warnings
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import DynamicLexer, PygmentsLexer
+from prompt_toolkit.styles import DummyStyle
+from pygments.lexers.python import PythonLexer
+
+from ..errors import AgentRunError
+from ..sandbox import AsyncSandbox, Result
+from ..settings import Settings
+from ..spoofing import foreign
+from .outcomes import explain
+from .pictures import inline_picture, save_pictures
+from .progress import showing_progress
+from .streams import Stdout, interruptible, note
+
+__all__ = ["Repl", "is_complete", "next_indent"]
+
+_HELP = """\
+:install NAME...         install packages
+:files                   list the files in the workspace
+:save FILE [TARGET]      copy a file of the workspace to this machine
+:reset                   forget variables, files and packages
+:quit                    leave, as does Ctrl-D
+Alt-Enter begins a new line; Ctrl-C interrupts code."""
+
+
+_compile = codeop.CommandCompiler()
+_compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+def is_complete(code: str) -> bool:
+    """Whether Enter runs *code*: it is whole, or wrong already. A block of several lines ends with an empty one."""
+    if code.startswith((":", "!", "%")) and "\n" not in code:
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if _compile(code, "<input>", "exec") is None:
+                return False
+            statements = ast.parse(code).body
+    except (SyntaxError, ValueError, OverflowError):
+        return True
+    is_block = (
+        bool(statements) and hasattr(statements[-1], "body") and statements[-1].lineno != statements[-1].end_lineno
+    )
+    return not is_block or not code.rpartition("\n")[2].strip()
+
+
+def next_indent(code: str) -> str:
+    """What the line after *code* begins with."""
+    last = code.rpartition("\n")[2]
+    indent = last[: len(last) - len(last.lstrip())]
+    return indent + "    " if last.rstrip().endswith(":") else indent
+
+
+class Repl:
+    """Reads code and commands from the terminal, and runs them in *sandbox*. What is typed is kept in memory only."""
+
+    def __init__(self, sandbox: AsyncSandbox, settings: Settings) -> None:
+        self._sandbox = sandbox
+        self._settings = settings
+        self._last = b""
+        self._commands: dict[str, Callable[[list[str]], Awaitable[None]]] = {
+            ":install": self._install,
+            ":files": self._files,
+            ":save": self._save,
+            ":reset": self._reset,
+            ":help": self._help,
+        }
+        self._session = self._make_session()
+
+    def _make_session(self) -> PromptSession[str]:
+        bindings = KeyBindings()
+
+        def is_command() -> bool:
+            return self._session.default_buffer.text.startswith(":")
+
+        @bindings.add("enter", filter=Condition(lambda: self._session.default_buffer.complete_state is None))
+        def _(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            document: Document = buffer.document
+            if document.is_cursor_at_the_end and is_complete(document.text):
+                buffer.validate_and_handle()
+            else:
+                buffer.insert_text("\n" + next_indent(document.current_line_before_cursor))
+
+        @bindings.add("escape", "enter")
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @bindings.add("tab", filter=Condition(lambda: not is_command()))
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("    ")
+
+        python = PygmentsLexer(PythonLexer)
+        return PromptSession[str](
+            multiline=True,
+            key_bindings=bindings,
+            lexer=DynamicLexer(lambda: None if is_command() else python),
+            completer=WordCompleter([*self._commands, ":quit"], sentence=True),
+            complete_while_typing=Condition(is_command),
+            prompt_continuation="... ",
+            style=DummyStyle() if os.environ.get("NO_COLOR") else None,
+        )
+
+    async def loop(self) -> None:
+        """Read and run until the user leaves."""
+        click.echo("Python in a sandbox of its own. :help lists the commands, Ctrl-D leaves.")
+        while True:
+            try:
+                text = await self._session.prompt_async(FormattedText([("bold", ">>> ")]))
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+            words = text.split()
+            if words[:1] == [":quit"]:
+                return
+            try:
+                if words and words[0].startswith(":"):
+                    await self._commands.get(words[0], self._help)(words[1:])
+                elif words:
+                    await self._run(text)
+            except AgentRunError as error:
+                note(str(error))
+            except OSError as error:
+                note(f"{error.filename or 'that'} can't be written: {error.strerror}")
+
+    async def _run(self, code: str) -> None:
+        stdout = Stdout(self._sandbox.interrupt)
+        self._last = b"\n"
+
+        async def on_bytes(data: bytes) -> None:
+            self._last = data[-1:]
+            await stdout.write(data)
+
+        async with showing_progress(lambda: self._sandbox.stage):
+            await self._sandbox.ready()
+        async with interruptible(self._sandbox.interrupt, exits=False):
+            result = await self._sandbox.run(code, on_bytes=on_bytes, stream=True)
+        await stdout.finish()
+        if self._last != b"\n":
+            click.echo()
+        self._show_pictures(result)
+        explain(result, self._settings)
+        if result.installed is not None:
+            note("installed " + " ".join(f"{name} {version}" for name, version in result.installed.packages))
+
+    def _show_pictures(self, result: Result) -> None:
+        for picture in result.images:
+            shown = inline_picture(picture, os.environ)
+            if shown is not None:
+                sys.stdout.write(f"{shown}\n")
+                sys.stdout.flush()
+                continue
+            for path in save_pictures([picture], Path(), "plot"):
+                note(f"saved {path} ({picture.width} x {picture.height})")
+
+    async def _install(self, names: list[str]) -> None:
+        if not names:
+            note("name what to install, as in :install lightgbm")
+            return
+        async with showing_progress(lambda: self._sandbox.stage) as report:
+            installed = await self._sandbox.install(*names, report=report)
+        for name, version in (*installed.packages, *installed.satisfied):
+            click.echo(f"{foreign(name)} {foreign(version)}")
+
+    async def _files(self, _: list[str]) -> None:
+        for file in await self._sandbox.files.list():
+            click.echo(f"{file.size:>12,}  {file.modified.astimezone():%Y-%m-%d %H:%M}  {foreign(file.path)}")
+
+    async def _save(self, words: list[str]) -> None:
+        if len(words) not in (1, 2):
+            note("name a file of the workspace, and where to save it, as in :save plot.svg figures/")
+            return
+        _save_as(await self._sandbox.files.read(words[0]), Path(words[0]).name, *words[1:])
+
+    async def _reset(self, _: list[str]) -> None:
+        await self._sandbox.reset()
+        click.echo("Variables, files and packages are gone.")
+
+    async def _help(self, _: list[str]) -> None:
+        click.echo(_HELP)
+
+
+def _save_as(data: bytes, name: str, target: str = ".") -> None:
+    """Write *data* to *target*, or as *name* to the folder that it is."""
+    path = Path(target).expanduser()
+    if path.is_dir():
+        path /= name
+    if path.exists() and not click.confirm(f"{path} exists. Replace it?"):
+        return
+    path.write_bytes(data)
+    note(f"saved {path} ({len(data):,} bytes)")

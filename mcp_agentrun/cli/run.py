@@ -1,0 +1,165 @@
+"""``mcp-agentrun run``: a program in a sandbox, as ``python`` would run it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import AgentRunError, FileError
+from .options import SettingsCommand, effective_settings
+
+if TYPE_CHECKING:
+    from ..sandbox import AsyncSandbox, ReadFile, Result
+    from ..settings import Settings
+    from .program import Program
+
+__all__ = ["run"]
+
+_NO_LIMIT = 1e8
+"""Seconds, which are three years."""
+
+_FAILED = 125
+"""Exit code for a program that could not be run."""
+
+
+@click.command(
+    cls=SettingsCommand,
+    groups=("access", "limits", "packages", "safety", "image", "engine"),
+    without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "checkpoints"),
+    short_help="Run a program in a sandbox, as python would.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="FILE|-|-c CODE|-m MODULE [ARGS]...")
+@click.option(
+    "--package", "packages", multiple=True, metavar="REQUIREMENT", help="Install this first; may be repeated."
+)
+@click.option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="Interrupt the program after so long. Without it, there is no limit.",
+)
+@click.option("--alone", is_flag=True, help="Copy only FILE into the sandbox, not the files beside it.")
+def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | None, alone: bool) -> None:
+    """Example: mcp-agentrun run --package requests --out results report.py -v
+
+    Run a program in a sandbox of its own, as python would: from FILE, from standard input (-), from CODE, or a MODULE
+    by its name. What follows is passed on to it.
+
+    FILE is in /workspace there, together with the files beside it; a folder that is large belongs in --data. Plots
+    are saved in --out or the current folder. Ctrl-C interrupts the program, a second one ends it.
+
+    Exit code: the program's own; 124 after --timeout, 125 if it could not be run, 126 if the static check refused it,
+    137 if it exceeded --memory, and 128 and the signal's number if a signal ended it.
+    """
+    from ..process_exit import exit_at_once, run_interruptibly
+    from .program import Program
+
+    limit = _NO_LIMIT if timeout is None else timeout
+    if not 0 < limit <= _NO_LIMIT:
+        raise click.UsageError(f"--timeout must be a positive number of seconds, at most {_NO_LIMIT:.0f}")
+    settings = effective_settings(timeout=limit, max_timeout=limit, checkpoints=False)
+    chosen = Program.from_words(program)
+
+    async def work() -> int:
+        return await _run(chosen, settings, packages, alone=alone)
+
+    try:
+        code = run_interruptibly(work)
+    except AgentRunError as error:
+        from .streams import note
+
+        note(str(error))
+        code = _FAILED
+    exit_at_once(code)  # a thread may still wait for standard input
+
+
+async def _run(program: Program, settings: Settings, packages: Sequence[str], *, alone: bool) -> int:
+    """Run *program* in a new sandbox; returns the exit code."""
+    from ..sandbox import AsyncRuntime, Script
+    from .outcomes import exit_code, explain
+    from .progress import showing_progress
+    from .streams import Stdout, interruptible, read_stdin
+
+    async with AsyncRuntime(settings) as runtime, runtime.sandbox() as sandbox:
+        async with showing_progress(lambda: sandbox.stage) as report:
+            await sandbox.ready()
+            await _copy_files(sandbox, program, left_out=_mounted(settings), alone=alone)
+            if packages:
+                await sandbox.install(*packages, report=report)
+        stdout = Stdout(sandbox.interrupt)
+        saving = _Saving(settings, program.stem)
+        script = Script(program.filename, program.argv, read_stdin() if _has_stdin(program) else None)
+        async with interruptible(sandbox.interrupt):
+            result = await sandbox.run(
+                program.code, on_bytes=stdout.write, stream=True, script=script, report=report, then=saving.save
+            )
+        await stdout.finish()
+        explain(result, settings)
+        return 0 if stdout.is_closed else exit_code(result)
+
+
+def _has_stdin(program: Program) -> bool:
+    return program.reads_stdin and sys.stdin is not None and not sys.stdin.closed  # pyright: ignore
+
+
+def _mounted(settings: Settings) -> set[str]:
+    """Names in the workspace that folders of the user's have."""
+    return {Path(folder).expanduser().name for folder in settings.access.data}
+
+
+async def _copy_files(sandbox: AsyncSandbox, program: Program, *, left_out: set[str], alone: bool) -> None:
+    from .program import COPIED_BYTES, COPIED_FILES, files_in
+    from .streams import note
+
+    if program.folder is None:
+        return
+    if program.filename.startswith("/"):
+        name = Path(program.filename).name
+        await sandbox.files.write(name, program.folder / name)
+        left_out = {*left_out, name}
+    if alone:
+        return
+    paths, skipped = files_in(program.folder, left_out)
+    for path in paths:
+        try:
+            await sandbox.files.write(path.relative_to(program.folder).as_posix(), path)
+        except (FileError, OSError) as error:  # the program may not need it
+            note(f"not copied into the sandbox: {error}")
+    if skipped:
+        note(
+            f"{skipped} files of {program.folder} were not copied into the sandbox, which takes at most "
+            f"{COPIED_FILES} and {COPIED_BYTES >> 20} MiB. Name folders that are needed with --data, or give --alone."
+        )
+
+
+class _Saving:
+    """Saves what a run leaves, in the folder of `out`; pictures in the current one if there is none."""
+
+    def __init__(self, settings: Settings, stem: str) -> None:
+        from ..server.mcp.out_folder import OutFolder
+
+        self._out = OutFolder(settings) if settings.access.out else None
+        self._folder = Path(settings.access.out or "").expanduser()
+        self._stem = stem
+
+    async def save(self, result: Result, read: ReadFile) -> None:
+        from .pictures import save_pictures
+        from .streams import note
+
+        if self._out is not None and result.files:
+            notes = await self._out.copy(read, None, result.files)
+            for text in notes:
+                note(text)
+        elif result.files:
+            names = ", ".join(file.path for file in result.files[:5])
+            note(f"not kept: {names}{', ...' if len(result.files) > 5 else ''}. Give --out FOLDER to keep files.")
+        try:
+            for path in save_pictures(result.images, self._folder, self._stem):
+                note(f"saved {path}")
+        except OSError as error:
+            note(f"a picture could not be saved: {error}")

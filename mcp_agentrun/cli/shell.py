@@ -1,0 +1,47 @@
+"""``mcp-agentrun shell``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import click
+
+from .options import SettingsCommand, effective_settings
+
+__all__ = ["shell"]
+
+_NO_LIMIT = 1e8
+
+
+@click.command(
+    cls=SettingsCommand,
+    groups=("access", "limits", "packages", "safety", "image", "engine"),
+    without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "out", "out_size"),
+    short_help="Type Python into a sandbox.",
+)
+def shell() -> None:
+    """Example: mcp-agentrun shell --data measurements
+
+    An interactive prompt on a sandbox of its own. :help lists its commands; Ctrl-C interrupts code, Ctrl-D leaves.
+    """
+    from ..process_exit import exit_at_once, run_interruptibly
+
+    missing = [name for name in ("prompt_toolkit", "pygments") if find_spec(name) is None]
+    if missing:
+        raise click.ClickException(
+            f"The shell needs {' and '.join(missing)}. Install what it needs: pip install 'mcp-agentrun[shell]'"
+        )
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")
+    settings = effective_settings(timeout=_NO_LIMIT, max_timeout=_NO_LIMIT)
+
+    async def work() -> None:
+        from ..sandbox import AsyncRuntime
+        from .repl import Repl
+
+        async with AsyncRuntime(settings) as runtime, runtime.sandbox() as sandbox:
+            await Repl(sandbox, settings).loop()
+
+    run_interruptibly(work)
+    exit_at_once(0)

@@ -1,0 +1,133 @@
+"""The terminal or the pipes of a command that runs code: output as it comes, input, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+import click
+
+from ..background import background_tasks, contained
+from ..process_exit import INTERRUPTED, exit_at_once
+from ..spoofing import ESCAPES, foreign
+
+__all__ = ["Stdout", "TerminalFilter", "interruptible", "note", "read_stdin"]
+
+_READ = 1 << 16
+_HARMLESS = re.compile(r"\x1b\[[0-9;:]*[ABCDGKm]")
+"""Colours, and what progress bars move the cursor with."""
+
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]{0,60}[ -/]{0,4})?\Z")
+_CONTROLS = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
+def note(text: str) -> None:
+    """Write a line of ours to stderr, where it can be told from the program's output."""
+    click.echo(f"mcp-agentrun: {foreign(text, lines=True)}", err=True)
+
+
+class TerminalFilter:
+    """Removes from output what could do more to a terminal than show text: titles, the clipboard, questions that it
+    answers as if they were typed.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pending = ""
+
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """What of *data* can be shown now."""
+        text = self._pending + self._decoder.decode(data, final)
+        unfinished = None if final else _UNFINISHED.search(text)
+        self._pending = unfinished[0] if unfinished else ""
+        text = text[: len(text) - len(self._pending)]
+        if not text.isprintable():
+            text = ESCAPES.sub(lambda found: found[0] if _HARMLESS.fullmatch(found[0]) else "", text)
+            text = _CONTROLS.sub("", text)
+        return text.encode("utf-8", "replace")
+
+
+class Stdout:
+    """Standard output: exactly what the program writes, but for a terminal, where `TerminalFilter` comes between.
+
+    Awaiting `write` waits for whoever reads it, while the rest goes on.
+
+    :param on_closed: awaited once nobody reads any more.
+    """
+
+    def __init__(self, on_closed: Callable[[], Awaitable[object]]) -> None:
+        self._stream: BinaryIO = sys.stdout.buffer
+        self._filter = TerminalFilter() if self._stream.isatty() else None
+        self._on_closed = on_closed
+        self.is_closed = False
+
+    async def write(self, data: bytes) -> None:
+        """Write a part of the output."""
+        await self._write(data if self._filter is None else self._filter.feed(data))
+
+    async def finish(self) -> None:
+        """The output has ended."""
+        if self._filter is not None:
+            await self._write(self._filter.feed(b"", final=True))
+
+    async def _write(self, data: bytes) -> None:
+        if self.is_closed or not data:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._write_now, data)
+        except OSError:  # in a pipeline, what comes after has read all that it wants
+            self.is_closed = True
+            await self._on_closed()
+
+    def _write_now(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._stream.flush()
+
+
+async def read_stdin() -> AsyncIterator[bytes]:
+    """The parts of standard input as they come. Nothing is read ahead of the consumer but one part."""
+    if hasattr(signal, "SIGTTIN"):
+        signal.signal(
+            signal.SIGTTIN, signal.SIG_IGN
+        )  # in the background, a terminal is at its end, and doesn't stop us
+    while data := await anyio.to_thread.run_sync(os.read, sys.stdin.fileno(), _READ, abandon_on_cancel=True):
+        yield data
+
+
+@asynccontextmanager
+async def interruptible(interrupt: Callable[[], Awaitable[object]], *, exits: bool = True) -> AsyncGenerator[None]:
+    """While the context lasts, Ctrl-C calls *interrupt*; pressed again, it ends the process, and with it the
+    container, if *exits*.
+    """
+    loop = asyncio.get_running_loop()
+    pressed = anyio.Event()
+
+    def on_signal(*_: object) -> None:
+        nonlocal on_next
+        on_next()
+        if exits:
+            on_next = partial(exit_at_once, INTERRUPTED)
+
+    on_next: Callable[[], object] = partial(loop.call_soon_threadsafe, pressed.set)
+
+    async def wait() -> None:
+        await pressed.wait()
+        await interrupt()
+
+    previous = signal.signal(signal.SIGINT, on_signal)
+    try:
+        async with background_tasks() as tasks:
+            tasks.start_soon(contained, wait)
+            yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,88 @@
+"""`mcp-agentrun shell`, as far as it needs no engine: when code is complete, pictures in terminals, and what it says
+where it can't run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+
+from mcp_agentrun.cli.pictures import inline_picture
+from mcp_agentrun.cli.repl import is_complete, next_indent
+from mcp_agentrun.sandbox import Image
+from tests.support.command_line import command
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 1",
+        "f(1,\n  2)",
+        "x = 1; y = 2",
+        "if x:\n    y\n",
+        "if x:\n    y\n\n",
+        "def f():\n    return 1\n",
+        "x = = 1",
+        "'unterminated",
+        ":install x",
+        "!ls",
+        "%timeit x",
+        "s = '''a\nb'''",
+        "\0",
+    ],
+)
+def test_code_that_is_run_when_enter_is_pressed(code: str) -> None:
+    assert is_complete(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["if x:", "def f():\n    return 1", "f(1,", "s = '''a", "if x:\n    y\nelse:", "@d", "x = \\", "for i in x:\n"],
+)
+def test_code_that_goes_on_when_enter_is_pressed(code: str) -> None:
+    assert not is_complete(code)
+
+
+def test_the_next_line_is_indented_as_the_last_one() -> None:
+    assert [next_indent(line) for line in ("x = 1", "if x:", "    y", "    if y:  ", "")] == [
+        "",
+        "    ",
+        "    ",
+        " " * 8,
+        "",
+    ]
+
+
+@pytest.mark.parametrize("environ", [{}, {"TERM": "xterm"}, {"TERM_PROGRAM": "iTerm.app", "TMUX": "x"}])
+def test_terminals_that_can_not_show_pictures(environ: dict[str, str]) -> None:
+    assert inline_picture(Image(b"png", 1, 1), environ) is None
+
+
+def test_pictures_in_terminals_that_can() -> None:
+    assert inline_picture(Image(b"png", 1, 1), {"TERM_PROGRAM": "WezTerm"}) == ("\x1b]1337;File=inline=1;size=3:cG5n\a")
+    kitty = inline_picture(Image(bytes(6000), 1, 1), {"KITTY_WINDOW_ID": "1"})
+    assert kitty is not None
+    first, second, rest = kitty.split("\x1b\\")
+    assert first == "\x1b_Gf=100,a=T,m=1;" + "A" * 4096
+    assert second == "\x1b_Gm=0;" + "A" * 3904
+    assert rest == ""
+
+
+def test_a_missing_library_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_it(name: str) -> object:
+        return None if name == "prompt_toolkit" else importlib.util.find_spec(name)
+
+    monkeypatch.setattr(sys.modules["mcp_agentrun.cli.shell"], "find_spec", without_it)
+    ended = command("shell")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "Error: The shell needs prompt_toolkit. Install what it needs: pip install 'mcp-agentrun[shell]'\n"
+    )
+
+
+def test_without_a_terminal_another_command_is_named() -> None:
+    ended = command("shell", stdin="1 + 1")
+    assert ended.returncode == 2
+    assert "The shell needs a terminal. To run code from a pipe: mcp-agentrun run -" in ended.stderr

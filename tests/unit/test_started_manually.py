@@ -1,0 +1,44 @@
+"""The stdio server in a terminal, where there is no client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+openpty = getattr(os, "openpty", None)
+
+
+@pytest.mark.skipif(openpty is None, reason="no pseudo-terminals here")
+def test_it_says_what_it_is_and_how_to_leave(tmp_path: Path) -> None:
+    assert openpty is not None
+    terminal, stdin = openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "mcp_agentrun"],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+    ) as process:
+        os.close(stdin)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = list(iter(process.stderr.readline, b"To leave, press Ctrl-C.\n"))
+        os.write(terminal, b"hello?\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130, -signal.SIGINT)
+        assert process.stdout.read() == b""
+    os.close(terminal)
+    assert lines[0].startswith(b"mcp-agentrun ")
+    assert b"mcp-agentrun client add NAME" in b"".join(lines)
+
+
+def test_a_client_is_not_told() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "mcp_agentrun"], check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
