@@ -23,7 +23,7 @@ from docker.types import Mount
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.packages.installer import INSTALLER_UID
+from mcp_agentrun.packages.connection import INSTALLER_UID
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.sandboxes import open_engine

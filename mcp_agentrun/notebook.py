@@ -82,10 +82,8 @@ class Cell:
     """A notebook cell translated to Python. See `translate`."""
 
     def __init__(self, code: str, folder: str | None = None) -> None:
-        self._folder = folder
         self.lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        self.requirements: list[str] = []
-        """Requirements of ``pip install`` in it."""
+        self._commands = _Commands(folder)
         self._written = list(self.lines)
         self._moved: dict[int, int | None] = {}
         """By number of a rewritten line: how far its columns lie behind those that were written; None if none does."""
@@ -102,6 +100,11 @@ class Cell:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    @property
+    def requirements(self) -> list[str]:
+        """Requirements of ``pip install`` in it."""
+        return self._commands.requirements
 
     def restore_columns(self, tree: ast.AST) -> None:
         """Let the nodes of *tree* point at what was written."""
@@ -157,7 +160,7 @@ class Cell:
         elif name == "timeit":
             options, statement = _timeit_options(rest)
             if statement:
-                raise self._refusal(first, "put the setup of %%timeit into an earlier call")
+                raise self._located("put the setup of %%timeit into an earlier call", first)
             new, self._indent = f"for _timeit in get_ipython().loops({options!r}):", " "
             if not body.strip():
                 new += " pass"
@@ -166,31 +169,16 @@ class Cell:
         elif name in ("python", "python3", "py", "pypy", "prun") or name in _HARMLESS:
             new = "pass"
         else:
-            new = self._foreign(first, name, rest, body)
+            try:
+                new = _foreign_cell(name, rest, body)
+            except SyntaxError as error:
+                raise self._located(error.msg, first) from None
             self.lines[first + 1 :] = [""] * (len(self.lines) - first - 1)
         self._replace(first, new, None)
         inner = next((at for at in range(first + 1, len(self.lines)) if self.lines[at].strip()), first)
         if not self._indent and self.lines[inner].startswith("%%"):
             self._first = inner
             self._rewrite_cell(inner)
-
-    def _foreign(self, first: int, name: str, rest: str, body: str) -> str:
-        """A statement for a cell whose *body* is no Python."""
-        import shlex
-
-        if name in ("bash", "sh", "script", "system", "sx", "!"):
-            shell = "/bin/sh" if name == "sh" or rest == "sh" else "/bin/bash"
-            if name == "script" and rest.split()[:1] not in (["bash"], ["sh"]):
-                raise self._refusal(first, f"run {rest or 'it'} with subprocess.run")
-            return f"__import__('subprocess').run({body!r}, shell=True, executable={shell!r});"
-        if name in ("writefile", "file") and rest:
-            *options, path = shlex.split(rest)
-            mode, verb = ("a", "Appending to") if "-a" in options else ("w", "Writing")
-            return f"print({f'{verb} {path}'!r}); open({path!r}, {mode!r}).write({body!r});"
-        if name in _DOCUMENTS:
-            body = f"<script>{body}</script>" if name in ("javascript", "js") else body
-            return f"display({{{_DOCUMENTS[name]!r}: {body!r}}}, raw=True)"
-        raise self._refusal(first, _HINTS.get(name, "write it in Python"), "%%" + name)
 
     # -- line by line
 
@@ -210,7 +198,7 @@ class Cell:
                 try:
                     self._rewrite(at)
                 except SyntaxError as error:
-                    refused.append(error)
+                    refused.append(self._located(error.msg, at))
                     return ""
             return self.lines[at] + "\n"
 
@@ -233,7 +221,7 @@ class Cell:
         if line.lstrip().startswith(("%", "!")):
             self._replace(at, *self._special(at, indent, self._continued(at).strip()))
         elif match := re.match(_TERMINAL, line):
-            self._replace(at, indent + self._command(at, self._continued(at)[match.end() :].strip()), None)
+            self._replace(at, indent + self._commands.shell(self._continued(at)[match.end() :].strip()), None)
         elif "?" in line and (match := re.match(_HELP, line)):
             self._replace(at, f"{match[1]}help({match[2]})", None)
         elif match := re.match(_ASSIGNMENT, line):
@@ -263,18 +251,21 @@ class Cell:
         return line
 
     def _special(self, at: int, indent: str, line: str) -> tuple[str, int | None]:
-        """Python for *line*, which begins with ``!`` or ``%``, and how far what is Python in it has moved."""
+        """Python for *line*, which begins with ``!`` or ``%``, and how far what is Python in it has moved.
+
+        :raises SyntaxError: without a position: it has no counterpart.
+        """
         import re
 
         if line.startswith("!"):
-            return indent + self._command(at, line.lstrip("!").strip()), None
+            return indent + self._commands.shell(line.lstrip("!").strip()), None
         match = re.match(_MAGIC, line)
         if match is None:
-            raise self._refusal(at, "write it in Python", line)
+            raise SyntaxError(_unavailable(line))
         name, rest = match[1], match[2].strip()
         if line.startswith("%%") and name not in _HARMLESS:
             if name != "time":
-                raise self._refusal(at, "write it on the first line", "%%" + name)
+                raise SyntaxError(_unavailable("%%" + name, "write it on the first line"))
             return indent + "get_ipython().begin_time()", None
         if name == "time" and rest:
             before, after = "with get_ipython().timing(): ", ""
@@ -284,14 +275,29 @@ class Cell:
         if name == "timeit":
             options, rest = _timeit_options(rest)
             return self._around(at, indent, f"for _timeit in get_ipython().loops({options!r}): ", rest or "pass", "")
-        return indent + self._simple(at, name, rest), None
+        return indent + self._commands.magic(name, rest), None
 
     def _around(self, at: int, indent: str, before: str, code: str, after: str) -> tuple[str, int | None]:
         new = indent + before
         written = self._written[at].find(code)
         return new + code + after, len(new) - written if written >= 0 else None
 
-    def _simple(self, at: int, name: str, rest: str) -> str:
+    def _located(self, message: str, at: int) -> SyntaxError:
+        line = self._written[at]
+        return SyntaxError(message, (_CELL, at + 1, 1, line + "\n", at + 1, len(line) + 1))
+
+
+class _Commands:
+    """Line magics and shell commands as Python statements. Where they stand in a cell does not matter here: a
+    `SyntaxError` has no position yet.
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self.requirements: list[str] = []
+        """What ``pip install`` among them asks for."""
+
+    def magic(self, name: str, rest: str) -> str:
         """Translate a line magic without Python in it."""
         import re
 
@@ -300,11 +306,11 @@ class Cell:
         if name in _HARMLESS or (name == "time" and not rest):
             return "pass"
         if name in ("pip", "pip3", "uv"):
-            return self._command(at, f"{name} {rest}")
+            return self.shell(f"{name} {rest}")
         if name in ("sx", "system", "sc"):
-            return self._command(at, rest)
+            return self.shell(rest)
         if name in _COMMANDS:
-            return self._command(at, f"{'ls -l' if name == 'll' else name} {rest}")
+            return self.shell(f"{'ls -l' if name == 'll' else name} {rest}")
         if name == "cd":
             return f"__import__('os').chdir({rest.strip(chr(34) + chr(39)) or '/workspace'!r})"
         if name == "pwd":
@@ -318,9 +324,9 @@ class Cell:
         if name == "run" and rest:
             path, *arguments = rest.split()
             return f"get_ipython().run_file({path!r}, {arguments!r})"
-        raise self._refusal(at, _HINTS.get(name, "write it in Python"), "%" + name)
+        raise SyntaxError(_unavailable("%" + name, _HINTS.get(name)))
 
-    def _command(self, at: int, command: str) -> str:
+    def shell(self, command: str) -> str:
         """Translate a shell command to Python."""
         import re
 
@@ -330,12 +336,36 @@ class Cell:
         arguments = _with_files(arguments, self._folder)
         self.requirements += _requirements(arguments)
         new = f"get_ipython().pip({arguments!r});"
-        return f"{new} {self._command(at, rest)}" if rest else new
+        return f"{new} {self.shell(rest)}" if rest else new
 
-    def _refusal(self, at: int, remedy: str, what: str = "") -> SyntaxError:
-        text = f"{what} is not available here: {remedy}" if what else remedy
-        line = self._written[at]
-        return SyntaxError(text, (_CELL, at + 1, 1, line + "\n", at + 1, len(line) + 1))
+
+def _foreign_cell(name: str, rest: str, body: str) -> str:
+    """A statement for a cell of the magic *name* whose *body* is not Python.
+
+    :raises SyntaxError: without a position: there is no such statement.
+    """
+    import shlex
+
+    if name in ("bash", "sh", "script", "system", "sx", "!"):
+        shell = "/bin/sh" if name == "sh" or rest == "sh" else "/bin/bash"
+        if name == "script" and rest.split()[:1] not in (["bash"], ["sh"]):
+            raise SyntaxError(f"run {rest or 'it'} with subprocess.run")
+        return f"__import__('subprocess').run({body!r}, shell=True, executable={shell!r});"
+    if name in ("writefile", "file") and rest:
+        try:
+            *options, path = shlex.split(rest)
+        except ValueError as error:
+            raise SyntaxError(f"%%{name}: malformed file name ({error})") from None
+        mode, verb = ("a", "Appending to") if "-a" in options else ("w", "Writing")
+        return f"print({f'{verb} {path}'!r}); open({path!r}, {mode!r}).write({body!r});"
+    if name in _DOCUMENTS:
+        body = f"<script>{body}</script>" if name in ("javascript", "js") else body
+        return f"display({{{_DOCUMENTS[name]!r}: {body!r}}}, raw=True)"
+    raise SyntaxError(_unavailable("%%" + name, _HINTS.get(name)))
+
+
+def _unavailable(what: str, remedy: str | None = None) -> str:
+    return f"{what} is not available here: {remedy or 'write it in Python'}"
 
 
 def translate(code: str, folder: str | None = None) -> Cell | None:

@@ -4,18 +4,17 @@ Expects HOME to be the folder that later becomes every session's home: the font 
 the fonts takes seconds and a runner starts with nothing in its own.
 """
 
-# matplotlib is installed in the image only.
-# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import dataclasses
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-from matplotlib import font_manager
+# Installed in the image only.
+matplotlib: Any = import_module("matplotlib")
+font_manager: Any = import_module("matplotlib.font_manager")
 
 FALLBACKS = ("MotoyaLCedar", "Droid Sans Fallback")
 """For Japanese; for Chinese and Korean."""

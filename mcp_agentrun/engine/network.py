@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["NetworkSettings", "redact"]
 
@@ -78,6 +79,16 @@ class NetworkSettings:
         if self.extra_index_urls:
             variables["UV_INDEX"] = " ".join(self.extra_index_urls)
         return variables
+
+    def redact(self, text: str) -> str:
+        """Return *text* without the user names and passwords of these indexes and proxies, in a URL or outside one."""
+        text = redact(text)
+        for url in (self.index_url or "", *self.extra_index_urls, *self.proxies.values()):
+            parts = urlsplit(url) if "://" in url else urlsplit("//" + url)
+            for secret in filter(None, (parts.password, parts.username if parts.password is None else None)):
+                for form in {secret, unquote(secret)}:
+                    text = text.replace(form, "***") if len(form) > 3 else text
+        return text
 
     def __repr__(self) -> str:
         bundle = "None" if self.ca_bundle is None else f"<{len(self.ca_bundle)} bytes>"

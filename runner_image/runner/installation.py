@@ -13,8 +13,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from packaging.requirements import Requirement
@@ -36,6 +37,10 @@ IMAGE_METADATA = "/tmp/image"
 
 _ERROR_KEPT = 2000
 _MODULES_KEPT = 100
+_MEASURE_SHARE = 0.02
+"""Of a processor, for measuring what uv has written: uv must share it."""
+_MEASURE_SECONDS = 1.0
+"""The longest time without measuring."""
 _NO_SPACE = "(os error 28)"
 FULL = (
     "The package volume is full. The operator of this server can free space on the engine's disk, or run "
@@ -89,6 +94,7 @@ class Installation:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped_by: InstallError | None = None
         self._told = 0
+        self._measure_at = 0.0
 
     def approve(self, answer: messages.Approved) -> None:
         self._approvals.put(answer)
@@ -153,8 +159,7 @@ class Installation:
             if fetched is None:
                 self._fetch(call, missing, hashes, is_known=known is not None)
             site = call.workplace.made / "site"
-            publisher = Publisher(call.lane, site, without=installer.image_metadata)
-            self._check_size(*measure(site))
+            publisher = Publisher(call.lane, site, without=installer.image_metadata, check=self._check_size)
             for name in sorted(missing, key=self._before.__contains__, reverse=True):  # what is new goes last
                 used = call.lane.used / name
                 used.touch()
@@ -251,13 +256,17 @@ class Installation:
         if entries > limits.files:
             raise InstallError(f"The packages have more than {limits.files} files, this server's limit.")
 
-    def watch(self, written: Iterable[str]) -> bool:
+    def watch(self, written: Callable[[], Iterable[str]]) -> bool:
         """Report how much has been downloaded; false where that, or what uv has *written*, exceeds a limit, or this is
         cancelled.
         """
         try:
             received = self._check_download()
-            self._check_size(*measure(*written))
+            if time.monotonic() >= self._measure_at:
+                begun = time.thread_time()
+                self._check_size(*measure(*written()))
+                pause = min(_MEASURE_SECONDS, (time.thread_time() - begun) / _MEASURE_SHARE)
+                self._measure_at = time.monotonic() + pause
         except InstallError as error:
             self._stopped_by = error
             return False
@@ -343,14 +352,17 @@ class Call:
         }
         options = () if self.lane.is_builder else ("--only-binary", ":all:")
 
-        def watch() -> bool:
-            # A build may write anywhere in its cache, which was empty.
-            is_builder = self.lane.is_builder
-            return self._owner.watch([str(self.lane.cache)] if is_builder else lanes.unpacked(self.lane) - self._before)
-
-        exit_ = lanes.run(self.lane, (UV, *arguments, *options), environment, self._owner.started, watch)
+        command = (UV, *arguments, *options)
+        watch = partial(self._owner.watch, self._written)
+        exit_ = lanes.run(self.lane, command, environment, self._owner.started, watch)
         self._owner.judge(exit_)
         return exit_.output
+
+    def _written(self) -> Iterable[str]:
+        """The folders that uv has written to its cache."""
+        if self.lane.is_builder:  # a build may write anywhere in it, and it was empty
+            return [str(self.lane.cache)]
+        return lanes.unpacked(self.lane) - self._before
 
     def discard(self) -> None:
         """Remove what has been unpacked since this was made, complete or not."""

@@ -232,7 +232,12 @@ def _relay(url: str, proxies: Mapping[str, str], certificates: str) -> Generator
 
 
 def end_processes(uid: int) -> None:
-    """Kill every process of *uid*, however fast they fork. Where that fails, this container ends."""
+    """Kill every process of *uid*, however fast they fork. Where that fails, this container ends.
+
+    :raises ValueError: *uid* is root's or our own, which would end everything else as well.
+    """
+    if uid in (0, os.getuid()):
+        raise ValueError(f"user {uid} is not a lane's")
     deadline = time.monotonic() + _KILL_SECONDS
     while living := [pid for pid in processes() if _ids(pid)[0] == uid and _is_alive_or_reaped(pid)]:
         for pid in living:
@@ -286,19 +291,34 @@ def unpacked(lane: Lane) -> frozenset[str]:
     return frozenset(paths)
 
 
-def measure(*folders: str | Path) -> tuple[int, int]:
-    """Bytes and entries of everything below *folders*. What is linked to counts; each file counts once, and each entry
-    for a block at least, as an empty file or a folder takes room, too.
+class Usage:
+    """Bytes and entries of files and folders: each file counts once, and each entry for a block at least, as an empty
+    file or a folder takes room, too.
     """
-    size = entries = 0
-    seen: set[int] = set()
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.entries = 0
+        self._linked: set[tuple[int, int]] = set()
+
+    def add(self, state: os.stat_result) -> None:
+        """Count a file or folder."""
+        if state.st_nlink > 1:
+            file = (state.st_dev, state.st_ino)
+            if file in self._linked:
+                return
+            self._linked.add(file)
+        self.size += max(state.st_size, _BLOCK)
+        self.entries += 1
+
+
+def measure(*folders: str | Path) -> tuple[int, int]:
+    """Bytes and entries of everything below *folders*. What is linked to counts."""
+    usage = Usage()
     for place in folders:
         for state in _states(str(place)):
-            if state.st_nlink == 1 or state.st_ino not in seen:
-                seen.add(state.st_ino)
-                size += max(state.st_size, _BLOCK)
-                entries += 1
-    return size, entries
+            usage.add(state)
+    return usage.size, usage.entries
 
 
 def _states(folder: str) -> Iterator[os.stat_result]:

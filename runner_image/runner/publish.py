@@ -13,11 +13,11 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mcp_agentrun.packages.pins import PinError, validated
-from runner.lanes import OWNER, Lane
+from runner.lanes import OWNER, Lane, Usage
 
 __all__ = ["PublishError", "Publisher"]
 
@@ -32,21 +32,32 @@ class Publisher:
     """Copies the installation in folder *site*, made in *lane*, to a new folder.
 
     :param without: names directly in *site* that are left out.
-    :raises PublishError: *site* is a link, which PID 1 could follow to where the lane may not look.
+    :param check: called with the bytes and the number of entries so far; what it raises ends the copy.
+    :raises PublishError: *site* is a link, which PID 1 could follow to where the lane may not look, or others can write
+        there.
     """
 
-    def __init__(self, lane: Lane, site: Path, *, without: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        site: Path,
+        *,
+        without: Collection[str] = (),
+        check: Callable[[int, int], None] = lambda _size, _entries: None,
+    ) -> None:
         self._lane = lane
         self._without = {".lock", *without}
         self._site = str(site)
+        self._check = check
+        self._usage = Usage()
         self._trusted: dict[str, str] = {}
         """For folders that lie in the lane's archives, with no link on the way: the name of the archive."""
         self._archives: dict[str, str] = {}
         """Archive by canonical name of the distribution."""
         self._tops: dict[str, set[str]] = {}
         """Names directly in *site*, by archive."""
-        if site.is_symlink():
-            raise PublishError("its folder is a link")
+        for folder in (site.parent, site):
+            self._check_folder(os.lstat(folder))
 
     def publish(self, target: Path) -> None:
         """Make *target* the installation, complete or not at all.
@@ -73,16 +84,18 @@ class Publisher:
                     if entry.name in self._without:
                         continue
                     top = entry.name
-                path = os.path.join(target, entry.name)
+                path = f"{target}/{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
+                    self._usage.add(self._check_folder(entry.stat(follow_symlinks=False)))
                     self._copy_folder(entry.path, path, top)
                 elif entry.is_symlink():
-                    self._link(os.readlink(entry.path), path, top)
+                    self._usage.add(self._link(os.readlink(entry.path), path, top))
                 else:
-                    _copy_file(entry.path, path)
+                    self._usage.add(_copy_file(entry.path, path))
+        self._check(self._usage.size, self._usage.entries)
 
-    def _link(self, source: str, target: str, top: str) -> None:
-        folder, name = os.path.split(source)
+    def _link(self, source: str, target: str, top: str) -> os.stat_result:
+        folder, _, name = source.rpartition("/")
         archive = self._trusted.get(folder) or self._trust(folder)
         state = os.lstat(source)
         if name in ("", ".", "..") or not stat.S_ISREG(state.st_mode) or state.st_uid not in (self._lane.uid, OWNER):
@@ -95,32 +108,49 @@ class Publisher:
             if error.errno != errno.EMLINK:
                 raise
             _copy_file(source, target)
-        self._tops.setdefault(archive, set()).add(top)
+        self._tops[archive].add(top)
         if name == "METADATA" and top.endswith(_DIST_INFO):
             self._note_distribution(top, archive)
+        return state
 
     def _take_over(self, source: str, state: os.stat_result) -> None:
-        os.chown(source, OWNER, OWNER, follow_symlinks=False)
-        os.chmod(source, 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
-        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # refused where anybody can write by a descriptor
+            os.fchown(file, OWNER, OWNER)
+            os.fchmod(file, 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # refused where anybody can write by a descriptor
         except OSError as error:
-            os.chown(source, self._lane.uid, state.st_gid, follow_symlinks=False)
+            os.fchown(file, self._lane.uid, state.st_gid)
             if error.errno != errno.EAGAIN:
                 raise
             raise PublishError("one of its files is still open for writing") from None
         finally:
-            os.close(reading)
+            os.close(file)
 
     def _trust(self, folder: str) -> str:
         """The name of the archive that *folder* lies in; seeing to it that no link leads out of it."""
-        base = str(self._lane.archives) + os.sep
-        if not folder.startswith(base) or os.path.realpath(folder) != folder:
+        archives = str(self._lane.archives)
+        parent, _, name = folder.rpartition("/")
+        if not folder.startswith(archives + "/") or name in ("", ".", ".."):
             raise PublishError("it links to something outside of its wheel")
-        archive = folder.removeprefix(base).partition(os.sep)[0]
+        if parent != archives:
+            archive = self._trusted.get(parent) or self._trust(parent)
+        else:
+            archive = name
+            for each in (self._lane.cache, archives):
+                self._check_folder(os.lstat(each))
+        self._check_folder(os.lstat(folder))
         self._trusted[folder] = archive
+        self._tops.setdefault(archive, set())
         return archive
+
+    def _check_folder(self, state: os.stat_result) -> os.stat_result:
+        """:raises PublishError: it is a link, or somebody but the lane, whose processes have ended, can change it."""
+        if not stat.S_ISDIR(state.st_mode):
+            raise PublishError("a link leads to one of its folders")
+        if state.st_uid != self._lane.uid or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PublishError("somebody else can write to one of its folders")
+        return state
 
     def _note_distribution(self, dist_info: str, archive: str) -> None:
         name, _, version = dist_info.removesuffix(_DIST_INFO).rpartition("-")
@@ -128,7 +158,7 @@ class Publisher:
             self._archives.update(dict.fromkeys(validated({name: version}), archive))
 
 
-def _copy_file(source: str, target: str) -> None:
+def _copy_file(source: str, target: str) -> os.stat_result:
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(reading, "rb") as file:
         state = os.fstat(reading)
@@ -137,3 +167,4 @@ def _copy_file(source: str, target: str) -> None:
         with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o755 & ~0o022)) as copy:
             shutil.copyfileobj(file, copy)
             os.fchmod(copy.fileno(), 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
+    return state

@@ -1,5 +1,3 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# (the docker SDK is not typed)
 from __future__ import annotations
 
 import contextlib

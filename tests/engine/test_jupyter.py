@@ -186,6 +186,7 @@ async def test_loops_are_timed(shared: AsyncSandbox, code: str) -> None:
     ("code", "hint"),
     [
         ("print(1)\n%who", "write print(dir())"),
+        ('%%writefile "x', "%%writefile: malformed file name (No closing quotation)"),
         ("%%R\nx <- 1", "%%R is not available here: write it in Python"),
         ("x = 1\n%%bash\nls", "%%bash is not available here: write it on the first line"),
         ("%conda install x", 'call install_package("name")'),

@@ -22,7 +22,7 @@ from mcp_agentrun.engine import LABEL_SANDBOX
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
-from mcp_agentrun.packages.installer import policy_of
+from mcp_agentrun.packages.policy_settings import policy_from_settings
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.clients import server_parameters, server_process
@@ -270,7 +270,7 @@ async def test_what_the_operator_wants_comes_first_whatever_may_be_asked_for(run
         with pytest.raises(InvalidRequestError, match="allowed"):
             await sandbox.install("unhashed")
     with pytest.raises(SettingsError, match=r"preinstall: .* names a URL"):
-        policy_of(Settings(preinstall=("six @ https://example.org/six.whl",)))
+        policy_from_settings(Settings(preinstall=("six @ https://example.org/six.whl",)))
 
 
 async def test_what_code_imports_may_have_a_name_that_no_package_can_have(runner_image: str, index: str) -> None:
@@ -362,9 +362,9 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
                 assert folders_in(api, own_image) == {one.id, other.id}
                 assert await text_of(one, "import aged; aged.VERSION") == "'1.0'\n"
                 remove(api, installer_of(api, own_image))
-                keeper = runtime.installer._keeper  # pyright: ignore[reportPrivateUsage]
+                connection = runtime.installer._connected()  # pyright: ignore[reportPrivateUsage]
                 with anyio.fail_after(60):
-                    while keeper is not None and keeper.is_ready:
+                    while connection.is_ready:
                         await anyio.sleep(0.02)  # it tells nobody
                 await one.reset()
                 assert (await other.install("aged")).packages == (("aged", "2.0"),)

@@ -19,7 +19,8 @@ from mcp.types import ReadResourceRequestParams
 
 from mcp_agentrun.engine.network import NetworkSettings, redact
 from mcp_agentrun.errors import AgentRunError, FileError, InstallError, InvalidRequestError, UnavailableError
-from mcp_agentrun.packages.installer import Installed, Installer
+from mcp_agentrun.packages.installation import Installation
+from mcp_agentrun.packages.installer import Installed
 from mcp_agentrun.packages.policy import Policy, parse_requirements
 from mcp_agentrun.safety import Finding
 from mcp_agentrun.sandbox import FileChange, FileInfo, FilePage, Output, Result, RunError
@@ -286,11 +287,10 @@ async def installing(error: str, *, progress: str = "", report: Callable[[str], 
         async def receive(self) -> messages.Request:
             return told.pop(0)
 
-    engine: Any = None
     request: Any = Request()
-    installer = Installer(engine, Settings(), NetworkSettings())
+    installation = Installation(request, "a", [], policy=Policy(), trusted=(), network=NetworkSettings(), report=report)
     try:
-        installer._installed(await installer._outcome(request, report, "a"))  # pyright: ignore[reportPrivateUsage]
+        installation._result(await installation._outcome())  # pyright: ignore[reportPrivateUsage]
     except InstallError as raised:
         return raised
     raise AssertionError

@@ -146,7 +146,7 @@ async def test_every_exchange_has_a_deadline(
     anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: type[Message]
 ) -> None:
     monkeypatch.setattr("mcp_agentrun.packages.wheelhouse._ANSWER_SECONDS", 0.1)
-    monkeypatch.setattr("mcp_agentrun.packages.installer._FORGET_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.packages.folders.REMOVE_SECONDS", 0.1)
     monkeypatch.setattr("mcp_agentrun.packages.installer._CACHE_SECONDS", 0.1)
 
     def hang(message: Message) -> Sequence[Answer]:
@@ -244,7 +244,7 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
                     await is_asked.wait()
                     await anyio.wait_all_tasks_blocked()
                     others.cancel_scope.cancel()
-                link = await installer._keeper.connected()  # pyright: ignore
+                link = await installer._connected().keeper.connected()  # pyright: ignore
                 await link.send(messages.Ping())
     assert found == [f"sandboxes/{ME}/{FOLDER}"]
     assert engine.started["installer"] == 1
@@ -275,7 +275,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
                 await is_stopping.wait()
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    link = await installer._keeper.connected()  # pyright: ignore
+                    link = await installer._connected().keeper.connected()  # pyright: ignore
                     await link.send(messages.Ping())
             assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
     assert engine.started["installer"] == 1
@@ -284,7 +284,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
 async def test_a_request_to_a_lost_installer_fails_at_once(anyio_backend: str) -> None:
     async with installer_of(honest_installer) as (installer, _):
         await installer.install(ME, ["x"])
-        exchange = await installer._living()  # pyright: ignore
+        exchange = await installer._connected().exchange()  # pyright: ignore
         exchange.link.abandon("lost")
         await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(10), pytest.raises(SandboxLostError, match="lost"), exchange.request() as request:

@@ -11,12 +11,13 @@ from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
-from mcp_agentrun.packages.installer import Installed, Installer
+from mcp_agentrun.packages.installation import Installation
+from mcp_agentrun.packages.installer import Installed
 from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
 from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
 from mcp_agentrun.server.mcp.render import install_answer
-from mcp_agentrun.settings import Settings, load
+from mcp_agentrun.settings import load
 from mcp_agentrun.wire.messages import InstallDone
 
 
@@ -223,12 +224,20 @@ def _texts(answer: CallToolResult) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(INSTEAD))
 def test_where_there_is_no_wheel_the_error_names_another_package(name: str) -> None:
-    engine: Any = None
-    installer = Installer(engine, Settings(), NetworkSettings())
+    request: Any = None
+    installation = Installation(
+        request,
+        "a" * 32,
+        [f"{name}>=1"],
+        policy=policy(),
+        trusted=(),
+        network=NetworkSettings(),
+        report=lambda _: None,
+    )
     for error, is_told in (("all versions have no usable wheels", True), ("the volume is full", False)):
         done = InstallDone(request=1, sandbox="a" * 32, error=error)
         with pytest.raises(InstallError) as raised:
-            installer._installed(done, [f"{name}>=1"])  # pyright: ignore[reportPrivateUsage]
+            installation._result(done)  # pyright: ignore[reportPrivateUsage]
         assert (INSTEAD[name] in str(raised.value)) is is_told
 
 

@@ -24,6 +24,7 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Any:
         """It takes capabilities, which the installer has."""
 
     monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "fchown", chown)
     return importlib.import_module("runner.publish")
 
 
@@ -69,3 +70,60 @@ def test_a_file_that_somebody_can_still_write_is_refused(publish: Any, lane: Any
     with (lane.archives / "x" / "x.py").open("r+"), pytest.raises(publish.PublishError, match="open for writing"):
         publish.Publisher(lane, site).publish(tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("place", [".", "folder", "uv/cache", "uv/cache/archive-v0", "uv/cache/archive-v0/x"])
+def test_a_folder_that_others_can_write_is_refused(
+    publish: Any, lane: Any, site: Path, tmp_path: Path, place: str
+) -> None:
+    """A process of another user that has it open could exchange what is in it."""
+    (site / "folder").mkdir()
+    (site / "folder" / "y.py").write_text("y = 1")
+    (tmp_path if place.startswith("uv") else site).joinpath(place).chmod(0o777)
+    with pytest.raises(publish.PublishError, match="somebody else can write"):
+        publish.Publisher(lane, site).publish(tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("way", ["../x/x.py", "./x/x.py", "/x/x.py", "link/x.py", "x/link/x.py", "x", "x.py"])
+def test_what_is_linked_to_lies_in_a_wheel(publish: Any, lane: Any, site: Path, tmp_path: Path, way: str) -> None:
+    (lane.archives / "link").symlink_to(lane.archives / "x")
+    (lane.archives / "x" / "link").symlink_to(lane.archives / "x")
+    (lane.archives / "x.py").write_text("x = 1")
+    (site / "y.py").symlink_to(f"{lane.archives}/{way}")
+    with pytest.raises(publish.PublishError, match="link"):
+        publish.Publisher(lane, site).publish(tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_what_is_published_is_counted_once_and_checked_on_the_way(
+    publish: Any, lane: Any, site: Path, tmp_path: Path
+) -> None:
+    (site / "folder").mkdir()
+    (site / "folder" / "same.py").symlink_to(lane.archives / "x" / "x.py")
+    os.link(lane.archives / "x" / "x.py", lane.archives / "x" / "other.py")
+    (site / "other.py").symlink_to(lane.archives / "x" / "other.py")
+    (site / "plain.py").write_text("0" * 10_000)
+    seen: list[tuple[int, int]] = []
+
+    def note(size: int, entries: int) -> None:
+        seen.append((size, entries))
+
+    publish.Publisher(lane, site, check=note).publish(tmp_path / "target")
+    assert seen[-1] == (4096 + 4096 + 10_000, 3), "a folder, a file that is linked to thrice, and another"
+
+    def refuse(size: int, entries: int) -> None:
+        raise ValueError("too much")
+
+    with pytest.raises(ValueError, match="too much"):
+        publish.Publisher(lane, site, check=refuse).publish(tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_no_processes_but_a_lane_s_are_ended(lane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is run as root must not be able to end the machine's processes."""
+    lanes = importlib.import_module("runner.lanes")
+    monkeypatch.setattr(lanes, "processes", lambda: ())
+    for uid in (0, os.getuid()):
+        with pytest.raises(ValueError, match="not a lane's"):
+            lanes.end_processes(uid)

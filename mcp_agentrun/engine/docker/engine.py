@@ -1,9 +1,5 @@
 """The Docker engine, and whatever speaks its API (Podman, Docker Desktop, Colima, OrbStack)."""
 
-# The docker SDK is not typed.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-
 from __future__ import annotations
 
 import contextlib
@@ -28,7 +24,7 @@ from .seccomp import profile_json
 from .stream import AttachStream, open_transport
 
 if TYPE_CHECKING:
-    from docker import APIClient
+    from .api import DockerApi
 
 __all__ = ["DockerEngine", "weaknesses"]
 
@@ -188,7 +184,7 @@ class DockerEngine:
                 "AGENTRUN_ACCEPT_WEAK_ENGINE=true to go on without that protection."
             )
 
-    async def _call(self, request: Callable[[APIClient], Any], *, abandon: bool = False) -> Any:
+    async def _call(self, request: Callable[[DockerApi], Any], *, abandon: bool = False) -> Any:
         """Run a blocking request in a thread.
 
         :param abandon: don't wait for it where nobody wants its result any more.
@@ -197,7 +193,7 @@ class DockerEngine:
         return await self._call_on(await self._connected(), request, abandon=abandon)
 
     async def _call_on(
-        self, connection: _Connection, request: Callable[[APIClient], Any], *, abandon: bool = False
+        self, connection: _Connection, request: Callable[[DockerApi], Any], *, abandon: bool = False
     ) -> Any:
         import docker.errors
         import requests
@@ -232,7 +228,7 @@ class _Connection:
     containers end with it.
     """
 
-    def __init__(self, client: APIClient) -> None:
+    def __init__(self, client: DockerApi) -> None:
         self.client = client
         self.weaknesses = _in_thread(lambda: weaknesses(client.info()))  # beside what else there is to do
         self._uses = 0
@@ -286,7 +282,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
-def _require_image(client: APIClient, image: str, report: Report) -> str:
+def _require_image(client: DockerApi, image: str, report: Report) -> str:
     import docker.errors
 
     try:
@@ -305,7 +301,7 @@ def _require_image(client: APIClient, image: str, report: Report) -> str:
     return image
 
 
-def _remove(client: APIClient, container: str) -> None:
+def _remove(client: DockerApi, container: str) -> None:
     import docker.errors
 
     try:
@@ -320,7 +316,7 @@ def _remove(client: APIClient, container: str) -> None:
             client.wait(container, timeout=_REMOVE_SECONDS, condition="removed")
 
 
-def _data_mounts(client: APIClient, spec: ContainerSpec) -> list[dict[str, Any]]:
+def _data_mounts(client: DockerApi, spec: ContainerSpec) -> list[dict[str, Any]]:
     """Read-only views of host folders, without what is mounted inside them: older engines would show that writable.
 
     :raises EngineError: the engine is on another machine, whose folders these are not, or a folder can't be shown.
@@ -343,7 +339,7 @@ def _package_volume(image: str) -> str:
     return "mcp-agentrun-packages-" + re.sub(r"[^\w.-]", "-", image.rpartition(":")[2])[-64:]
 
 
-def _container_config(client: APIClient, spec: ContainerSpec, volume: str) -> dict[str, Any]:
+def _container_config(client: DockerApi, spec: ContainerSpec, volume: str) -> dict[str, Any]:
     """Every limit and lock is on the container before its first process exists."""
     from docker.types import Mount, Ulimit
 

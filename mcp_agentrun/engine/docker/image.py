@@ -7,9 +7,6 @@ made from, so one that exists is the right one, and none is ever overwritten.
 Everything here blocks: call it in a thread.
 """
 
-# The docker SDK is not typed.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import contextlib
@@ -38,8 +35,9 @@ from ...errors import ImageError, SettingsError
 from ..network import NetworkSettings, redact
 
 if TYPE_CHECKING:
-    from docker import APIClient
     from packaging.requirements import Requirement
+
+    from .api import DockerApi
 
 __all__ = ["LABEL_BASE", "LABEL_DATE", "LABEL_IMAGE", "ImageRecipe", "ensure_image", "warn_if_old"]
 
@@ -160,7 +158,7 @@ class ImageRecipe:
         }
 
 
-def ensure_image(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool = False) -> str:
+def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool = False) -> str:
     """Tag of the runner image for *recipe*, built first if the engine does not have it.
 
     :param report: told in a line each what is going on.
@@ -183,7 +181,9 @@ def ensure_image(api: APIClient, recipe: ImageRecipe, report: Callable[[str], No
 
 def warn_if_old(image: Mapping[str, Any], remedy: str) -> None:
     """Say, once, that *image*, as the engine describes it, lacks recent updates."""
-    date = ((image.get("Config") or {}).get("Labels") or {}).get(LABEL_DATE, "")
+    config: dict[str, Any] = image.get("Config") or {}
+    labels: dict[str, str] = config.get("Labels") or {}
+    date = labels.get(LABEL_DATE, "")
     with contextlib.suppress(ValueError):  # it says nothing of that
         days = (datetime.now(timezone.utc).date() - datetime.fromisoformat(date).date()).days
         if days > OLD_DAYS and image.get("Id") not in _warned:
@@ -207,7 +207,7 @@ class _Base:
         return {LABEL_BASE: f"{self.image.partition('@')[0]}@{self.digest}", LABEL_DATE: self.date}
 
 
-def _build_runner(api: APIClient, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool) -> None:
+def _build_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool) -> None:
     if refresh or _inspect(api, recipe.environment_tag) is None:
         network = NetworkSettings.from_environment(os.environ)
         base = _find_base(api, recipe.base, report, refresh=refresh)
@@ -231,7 +231,7 @@ def _build_runner(api: APIClient, recipe: ImageRecipe, report: Callable[[str], N
 
 
 def _build(
-    api: APIClient,
+    api: DockerApi,
     tag: str,
     files: Mapping[str, bytes],
     arguments: Mapping[str, str],
@@ -288,7 +288,7 @@ def _build_failure(error: str, output: deque[str]) -> str:
     return f"The runner image could not be built. The last lines of the build were:\n{text}"
 
 
-def _find_base(api: APIClient, base: str, report: Callable[[str], None], *, refresh: bool) -> _Base:
+def _find_base(api: DockerApi, base: str, report: Callable[[str], None], *, refresh: bool) -> _Base:
     """An image to build on: *base*, or Debian made on this machine where the default base can't be had.
 
     :param refresh: take none that is there already.
@@ -323,7 +323,7 @@ def _described(image: str, found: Mapping[str, Any], date: str) -> _Base:
     return _Base(image, next(filter(None, digests), str(found.get("Id", ""))), date)
 
 
-def _pull(api: APIClient, image: str) -> str | None:
+def _pull(api: DockerApi, image: str) -> str | None:
     """Pull *image*; returns what prevented it, or None. Gives up when nothing has come for a while."""
     events: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
@@ -353,7 +353,7 @@ def _can_bootstrap() -> bool:
     return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("mmdebstrap") is not None
 
 
-def _bootstrap_debian(api: APIClient) -> None:
+def _bootstrap_debian(api: DockerApi) -> None:
     """Make the image `_DEBIAN_BASE` from Debian's packages."""
     import docker.errors
 
@@ -394,7 +394,7 @@ def _bootstrap_debian(api: APIClient) -> None:
     api.tag(image[0], repository, tag)
 
 
-def _remove_untagged(api: APIClient, images: list[str]) -> None:
+def _remove_untagged(api: DockerApi, images: list[str]) -> None:
     """Remove those of *images* that no name and no other image refers to."""
     for image in reversed(images):
         with contextlib.suppress(Exception):  # in use, or gone with its child: either is fine
@@ -402,7 +402,7 @@ def _remove_untagged(api: APIClient, images: list[str]) -> None:
                 api.remove_image(image)
 
 
-def _remove_old_images(api: APIClient, keep: set[str]) -> None:
+def _remove_old_images(api: DockerApi, keep: set[str]) -> None:
     """Remove images of ours that other releases and recipes have left behind. Those in use refuse to go."""
     for kind in ("runner", "environment", "build"):
         with contextlib.suppress(Exception):  # housekeeping is no reason to fail
@@ -453,7 +453,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _inspect(api: APIClient, image: str) -> dict[str, Any] | None:
+def _inspect(api: DockerApi, image: str) -> dict[str, Any] | None:
     """*image* as the engine describes it; None where it does not have it."""
     import docker.errors
 

@@ -1,0 +1,125 @@
+"""The connection to the installer: its container, started when first needed and replaced when lost."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..background import contained
+from ..engine import ContainerSpec, Engine, Report
+from ..engine.link import Keeper
+from ..engine.network import NetworkSettings
+from ..errors import SandboxLostError, UnavailableError
+from ..settings import Settings
+from ..wire import messages
+from .exchange import Exchange
+from .folders import SandboxFolders
+
+__all__ = ["INSTALLER_UID", "InstallerConnection", "unavailable_if_lost"]
+
+INSTALLER_UID = 10002
+"""Owns the package volume and everything installed; no sandbox ever runs under it."""
+
+_MEMORY = 1 << 30
+_CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
+
+
+class InstallerConnection:
+    """Numbered requests to the installer's current container.
+
+    :param network: the certificates that it is to trust.
+    :param folders: told which folders each new container has found; those that are unwanted are removed first.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: Settings, network: NetworkSettings, folders: SandboxFolders, tasks: TaskGroup
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._network = network
+        self._folders = folders
+        self._tasks = tasks
+        self._removing = anyio.Lock()
+        self._exchange: Exchange | None = None
+        self.keeper = Keeper(engine, tasks, self._container_spec, self._hello, messages.InstallerReady)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a container is running and has answered."""
+        return self.keeper.is_ready
+
+    async def exchange(self) -> Exchange:
+        """The exchange with the current container, which is started if necessary.
+
+        :raises UnavailableError: it could not be started.
+        """
+        link = await self.keeper.connected()
+        if self._exchange is None or self._exchange.link is not link:
+            assert isinstance(link.greeting, messages.InstallerReady)
+            self._folders.on_connected(link.greeting.held)
+            self._exchange = Exchange(link)
+            self._tasks.start_soon(contained, self._exchange.serve)
+        return self._exchange
+
+    async def exchange_after_removal(self) -> Exchange:
+        """The exchange, once the folders that are to be removed have been.
+
+        :raises UnavailableError: the container could not be started, or was lost.
+        """
+        async with self._removing:
+            exchange = await self.exchange()
+            with unavailable_if_lost():
+                await self._folders.remove_unwanted(exchange)
+            return exchange
+
+    async def _hello(self) -> messages.InstallerHello:
+        limits = messages.Limits(
+            offline=self._settings.packages.offline,
+            exclude_newer=self._settings.packages.exclude_newer,
+            build=self._settings.packages.build,
+            download=self._settings.packages.download,
+            size=self._settings.packages.size,
+            files=self._settings.packages.files,
+            cache_size=self._settings.packages.cache_size,
+        )
+        return messages.InstallerHello(
+            version=messages.VERSION,
+            ca_bundle=(self._network.ca_bundle or b"").decode("utf-8", "replace"),
+            limits=limits,
+            living=tuple(await self._engine.sandboxes()),
+            served=self._folders.served,
+        )
+
+    async def _container_spec(self, report: Report) -> ContainerSpec:
+        image = await self._engine.ensure_image(report)
+        own = f"noexec,nosuid,nodev,mode=0711,uid={INSTALLER_UID},gid={INSTALLER_UID}"
+        return ContainerSpec(
+            image=image,
+            role="installer",
+            sandbox="",
+            user="0:0",
+            capabilities=_CAPABILITIES,
+            memory=_MEMORY,
+            cpus=max(1.0, self._settings.limits.cpus),
+            pids=512,
+            open_files=4096,
+            file_size=self._settings.packages.size,
+            tmpfs={"/tmp": f"rw,size=256m,nr_inodes=1m,{own}", "/dev/shm": f"rw,size=4k,nr_inodes=2,{own}"},  # noqa: S108
+            network="none" if self._settings.packages.offline else "bridge",
+            packages_writable=True,
+        )
+
+
+@contextmanager
+def unavailable_if_lost() -> Generator[None]:
+    """Report a lost installer as one that is unavailable, so that the caller may try again.
+
+    :raises UnavailableError: in place of `SandboxLostError`.
+    """
+    try:
+        yield
+    except SandboxLostError as error:
+        raise UnavailableError(f"The installer was lost ({error}). Call again.") from error

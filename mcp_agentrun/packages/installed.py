@@ -1,0 +1,58 @@
+"""What the installer reports to users of the library: the result of an installation, and the state of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Cache", "Installed"]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The result of an installation, as `Sandbox.install` returns it::
+
+        installed = sandbox.install("requests>=2")
+        installed.packages  # (("certifi", "2026.1.1"), ..., ("requests", "2.33.0"), ...)
+
+    Names are normalised: in lower case, with hyphens. The *image* is what every sandbox comes with.
+    """
+
+    folder: str
+    """Where the sandbox finds its packages: a path below the package volume, or empty if the image has them all."""
+    packages: tuple[tuple[str, str], ...]
+    """Name and version of each package that was installed, dependencies included. `Sandbox.install` leaves out those
+    that the sandbox already had in that version."""
+    satisfied: tuple[tuple[str, str], ...]
+    """Name and version of each requested package that was already there."""
+    skipped: tuple[str, ...] = ()
+    """Names of requested packages that are not needed, because their environment markers do not apply."""
+    removed: tuple[tuple[str, str], ...] = ()
+    """Name and version of each package that was removed, because nothing requires it any more."""
+    changed: tuple[tuple[str, str, str], ...] = ()
+    """Name, previous version and new version of each package that was upgraded or downgraded."""
+    replaced: tuple[str, ...] = ()
+    """Names of the image's packages that the sandbox now has in another version."""
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Top-level modules by package name, of packages in `changed` and `replaced`."""
+    stale: tuple[str, ...] = ()
+    """Names of packages in `changed` that were already imported: the old version stays in use until a reset."""
+    waiting: tuple[str, ...] = ()
+    """Names of the image's packages that were already imported in another version. While there are any, nothing of
+    this installation can be imported until a reset that keeps packages."""
+    notes: tuple[str, ...] = ()
+    """Why packages are not in their newest versions, a sentence each."""
+    lacking: str | None = None
+    """Packages that the sandbox should have but could not install, and why; None if there are none. Reported once."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache of downloaded packages, which all sandboxes of an engine share. See `Runtime.cache`."""
+
+    size: int
+    """Size on disk, in bytes."""
+    packages: tuple[tuple[str, float], ...]
+    """Name of each cached package, and when it was last used, in seconds since the epoch."""
+    is_busy: bool = False
+    """Whether part of the cache could not be cleared, because an installation was using it."""
