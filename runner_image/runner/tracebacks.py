@@ -1,6 +1,6 @@
 """Printing what user code raises as Python prints it, without the runner's frames.
 
-`traceback` is imported where it is used, as Python itself does: it takes time, and a first answer waits.
+Modules are imported at the start: later, a file of that name in the workspace would be imported in their place.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import itertools
 import linecache
 import os
 import sys
+import traceback
 import types
 
 __builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
-    import traceback
     from collections.abc import Callable
     from typing import Any
 
@@ -143,8 +143,6 @@ def unraisable(unraisable: Any) -> None:
     """Print what Python's own `sys.unraisablehook` does, but with the lines of runs: that one finds those of files."""
     entries: list[traceback.FrameSummary] = []
     with _suppress(Exception):
-        import traceback
-
         entries = list(traceback.extract_tb(unraisable.exc_traceback))
     if any(entry.filename.startswith("<run-") for entry in entries):
         _print_unraisable(unraisable.exc_value, unraisable.err_msg, unraisable.object)
@@ -156,8 +154,6 @@ _unraisable_of_python = sys.unraisablehook
 
 
 def _print_unraisable(error: BaseException, message: str | None, where: Any) -> None:
-    import traceback
-
     text = f"{message or 'Exception ignored in'}:"
     if where is not None:
         try:
@@ -225,8 +221,6 @@ def _print_exception(error: BaseException, exit_code: int, call: Callable[..., o
         return exit_code
     if issubclass(type(second), SystemExit):
         return _exit(second)
-    import traceback
-
     second = BaseException.with_traceback(second, _without_ours(_trace_of(second)))
     _write("Error in sys.excepthook:\n")
     traceback.print_exception(second)

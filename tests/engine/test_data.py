@@ -274,4 +274,4 @@ async def test_the_server_says_at_its_start_what_code_can_do(numbers: Path, tmp_
         async with Client(stdio_client(server_parameters("--data", str(numbers)), errlog=log)) as client:
             assert text_of(await run(client, "open('numbers/a.csv').read()")) == "'1\\n'\n"
         log.seek(0)
-        assert f"code in the sandboxes reads {numbers}" in log.read()
+        assert f"code in the sandboxes can read {numbers}" in log.read()

@@ -299,7 +299,7 @@ async def test_a_full_volume_is_said_and_leaves_what_was_there(api: APIClient, i
         await text_of(sandbox, "kept = 41")
         assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
         for asked in ("random-bytes", "two-files"):
-            with pytest.raises(InstallError, match="The volume that holds packages is full"):
+            with pytest.raises(InstallError, match="The package volume is full"):
                 await sandbox.install(asked)
         assert await text_of(sandbox, "import aged; print(aged.VERSION, kept)") == "2.0 41\n"
         assert (await sandbox.install("unhashed")).packages == (("unhashed", "1.0"),)
