@@ -58,6 +58,10 @@ def _begin(**_options: bool) -> int:
     return 0
 
 
+def _ignore(**_options: bool) -> None:
+    pass
+
+
 def _ours(_but: object) -> set[int]:
     return set()
 
@@ -75,9 +79,7 @@ class Session:
         checkers = SimpleNamespace(check=self._check, cancel=lambda: None)
         memory = SimpleNamespace(begin=lambda: None, relieve=lambda: None, was_exceeded=False, is_tight=False)
         output = SimpleNamespace(begin=_begin, end=lambda: 0)
-        stdin = SimpleNamespace(
-            begin=lambda *, has_content: None, note_given=lambda: None, end=lambda: None, descriptor=0
-        )
+        stdin = SimpleNamespace(begin=_ignore, note_given=lambda: None, end=lambda: None, descriptor=0)
         changes = SimpleNamespace(take=lambda: ((), 0))
         admitted: Any = admission.Admission(host, self.workers, checkers)
         self.runs: Any = runs.Runs(host, output, stdin, self.workers, admitted, changes, memory, _ours)
