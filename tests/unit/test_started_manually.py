@@ -13,6 +13,10 @@ import pytest
 openpty = getattr(os, "openpty", None)
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore them
+
+
 @pytest.mark.skipif(openpty is None, reason="no pseudo-terminals here")
 def test_it_says_what_it_is_and_how_to_leave(tmp_path: Path) -> None:
     assert openpty is not None
@@ -23,6 +27,7 @@ def test_it_says_what_it_is_and_how_to_leave(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
     ) as process:
         os.close(stdin)
         assert process.stdout is not None
