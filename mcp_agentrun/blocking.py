@@ -38,7 +38,7 @@ def _start_portal(stack: ExitStack) -> BlockingPortal:
     thread.start()
     portal = ready.result()
     stack.callback(thread.join)
-    stack.callback(portal.call, portal.stop)
+    stack.callback(portal.call, portal.stop, True)
     return portal
 
 

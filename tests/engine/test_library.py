@@ -174,3 +174,12 @@ def test_files_go_in_and_out(tmp_path: Path) -> None:
         assert (missing.value.reason, missing.value.path) == ("missing", "out.csv")
         sandbox.reset(keep_files=True)
         assert sandbox.files.read("copy.csv") == b"x,y\n1,2\n"
+
+
+def test_a_runtime_ends_though_a_sandbox_is_open() -> None:
+    runtime = Runtime(safety="off")
+    runtime.start()
+    sandbox = runtime.sandbox()
+    sandbox.start()
+    assert sandbox.run("1").text == "1\n"
+    runtime.close()
