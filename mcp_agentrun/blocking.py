@@ -34,7 +34,15 @@ def _start_portal(stack: ExitStack) -> BlockingPortal:
             ready.set_result(portal)
             await portal.sleep_until_stopped()
 
-    thread = Thread(target=anyio.run, args=(serve,), name="mcp-agentrun", daemon=True)
+    def run() -> None:
+        try:
+            anyio.run(serve)
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    thread = Thread(target=run, name="mcp-agentrun", daemon=True)
     thread.start()
     portal = ready.result()
     stack.callback(thread.join)
