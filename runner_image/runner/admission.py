@@ -41,7 +41,7 @@ class Admission:
                 self._ask_for_packages(run, verdict)
 
         self._choose_worker(run)
-        self._checkers.check(run.code, on_verdict)
+        self._checkers.check(run.request.code, on_verdict)
 
     def proceed(self, run: Run, answer: messages.Proceed) -> None:
         """Go on with *run*, which has waited for packages."""
@@ -90,4 +90,4 @@ class Admission:
         """
         if worker.used or worker.warm or time.monotonic() >= run.received + WARM_SECONDS:
             return False
-        return any(name.partition(".")[0] in run.code for name in self._preload)
+        return any(name.partition(".")[0] in run.request.code for name in self._preload)

@@ -8,6 +8,9 @@ from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PICTURE_LIMIT, PROBE, Picture, PictureData
 
+PROBE_SECONDS = 2.0
+"""Time limit of a probe."""
+
 PICTURES = 16
 """Pictures that are forwarded of one run."""
 
@@ -15,26 +18,11 @@ PICTURES = 16
 class Run:
     """One execution of code, and what came of it."""
 
-    def __init__(
-        self,
-        number: int,
-        code: str,
-        path: str | None,
-        timeout: float,
-        *,
-        bare: bool = False,
-        stream: bool = False,
-        script: messages.Script | None = None,
-    ) -> None:
-        self.number = number
-        self.code = code
-        self.path = path
-        self.timeout = timeout
-        self.bare = bare
-        """At `path` there are other versions of the data packages that workers come with."""
-        self.stream = stream
-        """All of its output is forwarded."""
-        self.script = script
+    def __init__(self, request: messages.Run) -> None:
+        self.request = request
+        self.number = request.run
+        self.path, self.bare = request.path, request.bare
+        """As in `messages.Run`, until the server has provided packages."""
         self.received = time.monotonic()
         self.started = 0.0
         self.deadline = float("inf")
@@ -63,9 +51,23 @@ class Run:
         self.strays = 0
         """Processes that it has left running."""
 
+    @classmethod
+    def probe(cls, path: str | None) -> Run:
+        """An empty run, by which a restored checkpoint shows that it is alive."""
+        return cls(messages.Run(run=PROBE, code="", timeout=PROBE_SECONDS, path=path, bare=False))
+
     @property
     def is_probe(self) -> bool:
         return self.number == PROBE
+
+    @property
+    def has_stdin(self) -> bool:
+        script = self.request.script
+        return script is not None and script.has_stdin
+
+    def to_execute(self) -> messages.Execute:
+        """What the worker is asked to do."""
+        return messages.Execute(run=self.number, code=self.request.code, path=self.path, script=self.request.script)
 
     def add_picture(self, message: Picture | PictureData) -> None:
         """Count a picture, or a part of one.

@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
-from mcp_agentrun.wire.messages import PROBE, Picture, PictureData
+from mcp_agentrun.wire.messages import Picture, PictureData
 
 from . import linux
 from .admission import Admission
@@ -50,8 +50,6 @@ TURN_CHECK = 1.0
 
 MEMORY_CHECK = 0.02
 """Seconds between two looks, during a run, at whether the checkpoint has to go for want of memory."""
-
-PROBE_SECONDS = 2.0
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -107,7 +105,6 @@ class Runs:
         self._since: messages.State = "kept"
         """What has happened to the variables since the last result."""
         self._is_checkpoint_due = False
-        self._nowhere = os.open(os.devnull, os.O_RDONLY)
 
     @property
     def is_executing(self) -> bool:
@@ -119,16 +116,8 @@ class Runs:
     def receive(self, request: messages.Run) -> None:
         """:raises ProtocolError: the session is not idle."""
         self._leave_idle(State.WAITING)
-        self._run = run = Run(
-            request.run,
-            request.code,
-            request.path,
-            request.timeout,
-            bare=request.bare,
-            stream=request.stream,
-            script=request.script,
-        )
-        self._stdin.begin(has_content=run.script is not None and run.script.has_stdin)
+        self._run = run = Run(request)
+        self._stdin.begin(has_content=run.has_stdin)
         self._admission.begin(run)
 
     def proceed(self, answer: messages.Proceed) -> None:
@@ -282,7 +271,7 @@ class Runs:
             return
         if self.state is State.RECOVERING and run is not None:
             self.state = State.PROBING
-            self._execute(Run(PROBE, "", run.path, PROBE_SECONDS), worker)
+            self._execute(Run.probe(run.path), worker)
             return
         if self._is_checkpoint_due:
             self._is_checkpoint_due = False
@@ -303,12 +292,10 @@ class Runs:
         self._executing = run
         run.is_first = not worker.used
         worker.used = True
-        pipe = self._output.begin(quiet=run.is_probe, unlimited=run.stream)
+        pipe = self._output.begin(quiet=run.is_probe, unlimited=run.request.stream)
         run.started = time.monotonic()
-        run.deadline = run.started + run.timeout
-        request = messages.Execute(run=run.number, code=run.code, path=run.path, script=run.script)
-        stdin = self._stdin.descriptor
-        self._workers.give(request, [self._nowhere if stdin is None else stdin, pipe])
+        run.deadline = run.started + run.request.timeout
+        self._workers.give(run.to_execute(), [self._stdin.descriptor, pipe])
         self._stdin.note_given()
         self._memory.begin()  # now, while the worker is only waking up
 

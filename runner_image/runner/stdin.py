@@ -19,14 +19,15 @@ class Stdin:
     def __init__(self, events: Events, host: HostStream) -> None:
         self._events = events
         self._host = host
+        self._nowhere = os.open(os.devnull, os.O_RDONLY)
         self._readable: int | None = None
         self._writable: int | None = None
         self._unwritten = memoryview(b"")
 
     @property
-    def descriptor(self) -> int | None:
-        """What the run reads from, until it is given; None where there is nothing to read."""
-        return self._readable
+    def descriptor(self) -> int:
+        """What the run reads from, until it is given."""
+        return self._nowhere if self._readable is None else self._readable
 
     def begin(self, *, has_content: bool) -> None:
         """Begin the input of a run."""
