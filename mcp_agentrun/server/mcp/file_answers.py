@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from mcp.types import BlobResourceContents, CallToolResult, ContentBlock, EmbeddedResource, ImageContent
+from mcp.types import BlobResourceContents, CallToolResult, EmbeddedResource, ImageContent
 
 from ...sandbox import FileInfo, FilePage
 from ...spoofing import foreign, quoted, unmarked
@@ -28,7 +28,7 @@ def file_written(file: FileInfo, *, note: str | None) -> CallToolResult:
 
     :param note: an additional line for the model.
     """
-    return _with_note(f"Written: {quoted(file.path)} ({size_text(file.size)}).", note)
+    return text_answer(f"Written: {quoted(file.path)} ({size_text(file.size)}).", note)
 
 
 def file_list(folder: str, page: FilePage, *, note: str | None) -> CallToolResult:
@@ -39,7 +39,7 @@ def file_list(folder: str, page: FilePage, *, note: str | None) -> CallToolResul
     elif page.more:
         at_least = "At least " if page.is_cut else ""
         lines.append(f"{MARK}{at_least}{page.more} more files are not shown. List a folder below this one to see them.")
-    return _with_note("\n".join(lines), note)
+    return text_answer("\n".join(lines), note)
 
 
 def file_answer(
@@ -55,32 +55,25 @@ def file_answer(
     picture = _picture_type(data)
     if picture is not None and len(data) <= ANSWER_SIZE:
         image = ImageContent(type="image", data=content.blob, mime_type=picture)
-        return _with_note(f"{MARK}{quoted(path)} is a picture ({size_text(len(data))}).", note, image)
+        return text_answer(f"{MARK}{quoted(path)} is a picture ({size_text(len(data))}).", note, image)
     part = data[offset : offset + min(length, ANSWER_SIZE)]
     blob = BlobResourceContents(uri=content.uri, blob=base64.b64encode(part).decode(), mime_type=content.mime_type)
     shown = f"{offset} to {offset + len(part)} of {len(data)}"
     text = f"{MARK}{quoted(path)} is not text. Bytes {shown} are attached as {blob.mime_type}."
-    return _with_note(text, note, EmbeddedResource(type="resource", resource=blob))
+    return text_answer(text, note, EmbeddedResource(type="resource", resource=blob))
 
 
 def _text(text: str, offset: int, length: int, note: str | None) -> CallToolResult:
     shown = unmarked(text[offset : offset + length])
     end = min(offset + length, len(text))
     if offset == 0 and end == len(text):
-        return _with_note(shown if shown else f"{MARK}The file is empty.", note)
+        return text_answer(shown if shown else f"{MARK}The file is empty.", note)
     more = f" Continue with offset={end}." if end < len(text) else ""
     newline = "" if not shown or shown.endswith("\n") else "\n"
-    return _with_note(f"{shown}{newline}{MARK}Characters {min(offset, end)} to {end} of {len(text)}.{more}", note)
+    return text_answer(f"{shown}{newline}{MARK}Characters {min(offset, end)} to {end} of {len(text)}.{more}", note)
 
 
 def _picture_type(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((type_ for start, type_ in _PICTURES.items() if data.startswith(start)), None)
-
-
-def _with_note(text: str, note: str | None, *blocks: ContentBlock) -> CallToolResult:
-    newline = "" if text.endswith("\n") else "\n"
-    answer = text_answer(f"{text}{newline}{note}" if note else text)
-    answer.content += blocks
-    return answer

@@ -75,11 +75,14 @@ def run_answer(
         end = f"The code ended with exit code {result.exit_code}" if result.exit_code else "The code ran"
         notes.append(f"{MARK}{end} and printed nothing.")
     before = _before(result, expired=expired)
-    text = _with_newline(before + shown) + "\n".join(notes) if notes else before + shown
-    meta = _facts(result, handle, settings.limits.output_show if truncated else None)
-    answer = text_answer(text, is_error=result.outcome != "ok", meta=meta)
-    answer.content += [*map(_image, pictures), *_links(result, handle)]
-    return answer
+    return text_answer(
+        before + shown,
+        "\n".join(notes),
+        *map(_image, pictures),
+        *_links(result, handle),
+        is_error=result.outcome != "ok",
+        meta=_facts(result, handle, settings.limits.output_show if truncated else None),
+    )
 
 
 def _before(result: Result, *, expired: bool) -> str:
@@ -186,7 +189,7 @@ def _minutes(seconds: float) -> str:
 
 def install_answer(installed: Installed, *, note: str | None = None) -> CallToolResult:
     """Return what an installation has changed, followed by *note*."""
-    return text_answer("\n".join([*map(foreign, install_notes(installed)), *([note] if note else [])]))
+    return text_answer("\n".join(map(foreign, install_notes(installed))), note)
 
 
 def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:
@@ -210,15 +213,25 @@ def outcome_of(result: CallToolResult) -> str:
     return str(facts.get("outcome") or ("error" if result.is_error else "ok"))
 
 
-def text_answer(text: str, *, is_error: bool = False, meta: dict[str, Any] | None = None) -> CallToolResult:
-    """Return an answer of one block of text. Lone surrogates, which UTF-8 can't encode, are replaced.
+def text_answer(
+    text: str,
+    note: str | None = None,
+    *blocks: ContentBlock,
+    is_error: bool = False,
+    meta: dict[str, Any] | None = None,
+) -> CallToolResult:
+    """Return an answer of one block of text, and other *blocks*. Lone surrogates, which UTF-8 can't encode, are
+    replaced.
 
+    :param note: more lines for the model, below *text*.
     :param meta: facts for programs.
     """
-    content = TextContent(type="text", text=_UNENCODABLE.sub("\ufffd", text))
+    if note:
+        text = _with_newline(text) + note
+    content = [TextContent(type="text", text=_UNENCODABLE.sub("\ufffd", text)), *blocks]
     if meta is None:
-        return CallToolResult(content=[content], is_error=is_error)
-    return CallToolResult(content=[content], is_error=is_error, _meta={"agentrun/run": _foreign_values(meta)})
+        return CallToolResult(content=content, is_error=is_error)
+    return CallToolResult(content=content, is_error=is_error, _meta={"agentrun/run": _foreign_values(meta)})
 
 
 def _foreign_values(value: Any) -> Any:

@@ -247,8 +247,7 @@ async def reset_sandbox(
         await lease.sandbox.reset(keep_packages=keep_packages, keep_files=keep_files)
         kept = [name for name, keep in (("files", keep_files), ("packages", keep_packages)) if keep]
         text = "The sandbox was reset: all variables are gone." + (f" Kept: {' and '.join(kept)}." if kept else "")
-        note = _lease_note(call, lease)
-        return text_answer(f"{text}\n{note}" if note else text)
+        return text_answer(text, _lease_note(call, lease))
 
 
 @_tool(title="Write a file", stage="writing", destructive=True, idempotent=True, open_world=_never)
