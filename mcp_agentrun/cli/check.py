@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .options import SettingsCommand, effective_settings
+from .terminal import note
 
 __all__ = ["check"]
 
@@ -34,7 +35,7 @@ def check(files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
             code = data.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = f"not valid UTF-8 ({error.reason})" if isinstance(error, UnicodeDecodeError) else error.strerror
-            click.echo(f"mcp-agentrun: {path} can't be read: {reason}", err=True)
+            note(f"{path} can't be read: {reason}")
             status = 2
             continue
         if not _is_allowed(path, code, options, as_json=as_json):

@@ -155,7 +155,7 @@ def _build(status: EngineStatus) -> Finding:
 
 def _leftovers(found: Sequence[Container]) -> Finding:
     """Containers whose servers have ended, and those of others that look like ours."""
-    dead = [each for each in found if each.owner is not None and each.owner.is_provably_dead()]
+    dead = [each for each in found if each.is_orphaned]
     foreign = [each.name for each in found if each.role is None]
     if foreign:
         text = f"not made by this program although named so: {', '.join(foreign)}"

@@ -14,7 +14,7 @@ import click
 
 from ..errors import AgentRunError
 from .options import SettingsGroup
-from .terminal import agreed, print_diff
+from .terminal import agreed, note, print_diff
 
 if TYPE_CHECKING:
     from .clients import Client, ClientFile
@@ -175,7 +175,7 @@ def client_entries() -> Iterator[tuple[str, ClientFile]]:
             try:
                 opened = _open(found, None)
             except AgentRunError as error:
-                click.echo(f"mcp-agentrun: {error}", err=True)
+                note(str(error))
                 continue
             if opened.entry(ENTRY) is not None:
                 yield name, opened

@@ -64,7 +64,7 @@ def prune(dry_run: bool) -> None:
     """
 
     async def run(engine: Engine) -> list[Container]:
-        found = [each for each in await engine.list_containers() if _is_dead(each)]
+        found = [each for each in await engine.list_containers() if each.role is not None and each.is_orphaned]
         for each in found:
             if not dry_run:
                 await engine.destroy(each.id)
@@ -79,10 +79,6 @@ def prune(dry_run: bool) -> None:
         click.echo("Nothing to remove: every container has a server that may be running.")
 
 
-def _is_dead(container: Container) -> bool:
-    return container.role is not None and container.owner is not None and container.owner.is_provably_dead()
-
-
 def _kind(container: Container) -> str:
     return {"runner": "sandbox", None: "not ours"}.get(container.role, container.role or "")
 
@@ -93,7 +89,7 @@ def _owner(container: Container) -> str:
         return "unknown"
     if not owner.is_on_this_system:
         return f"elsewhere {owner.pid}"
-    if owner.is_provably_dead():
+    if container.is_orphaned:
         return f"ended {owner.pid}"
     import psutil
 
@@ -118,7 +114,7 @@ def _as_json(container: Container) -> dict[str, Any]:
         "id": container.id,
         "name": container.name,
         "kind": _kind(container),
-        "owner": None if owner is None else {"pid": owner.pid, "host": owner.host, "ended": owner.is_provably_dead()},
+        "owner": None if owner is None else {"pid": owner.pid, "host": owner.host, "ended": container.is_orphaned},
         "created": container.created,
         "memory": container.memory,
         "cpu": container.cpu,

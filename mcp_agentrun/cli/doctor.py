@@ -14,9 +14,10 @@ import click
 
 from ..errors import SettingsError
 from .options import SettingsCommand, effective_settings
-from .terminal import colored
+from .terminal import colored, on_engine
 
 if TYPE_CHECKING:
+    from ..engine import Engine
     from .checks import Finding
 
 __all__ = ["doctor"]
@@ -44,7 +45,8 @@ def doctor(as_json: bool) -> None:
 
     Exit code: 0 if all is well, 1 if there are warnings, 2 if sandboxes can't work.
     """
-    from ..process_exit import run_interruptibly
+    from ..engine.network import NetworkSettings
+    from .checks import Finding, check_all
 
     worst = 0
 
@@ -53,26 +55,18 @@ def doctor(as_json: bool) -> None:
         worst = max(worst, {"warning": 1, "error": 2}.get(finding.level, 0))
         _print(finding, as_json=as_json)
 
-    async def run() -> None:
-        from .checks import Finding, check_all
+    try:
+        settings = effective_settings()
+    except SettingsError as error:
+        show(Finding("settings", "error", str(error), "Correct it, or see `mcp-agentrun config --help`."))
+        sys.exit(worst)
+    show(Finding("settings", "ok", "valid"))
 
-        try:
-            settings = effective_settings()
-        except SettingsError as error:
-            show(Finding("settings", "error", str(error), "Correct it, or see `mcp-agentrun config --help`."))
-            return
-        show(Finding("settings", "ok", "valid"))
-        from ..engine.network import NetworkSettings
-        from ..engine.registry import create_engine
+    async def run(engine: Engine) -> None:
+        async for finding in check_all(settings, engine, NetworkSettings.from_environment(os.environ)):
+            show(finding)
 
-        engine = create_engine(settings)
-        try:
-            async for finding in check_all(settings, engine, NetworkSettings.from_environment(os.environ)):
-                show(finding)
-        finally:
-            await engine.aclose()
-
-    run_interruptibly(run)
+    on_engine(settings, run)
     sys.exit(worst)
 
 

@@ -12,9 +12,23 @@ import click
 from ..errors import AgentRunError, SettingsError
 from ..settings import GROUPS, SETTINGS, Setting, Settings, load, settings_file
 
-__all__ = ["ALL_GROUPS", "SettingOption", "SettingsCommand", "SettingsGroup", "effective_settings", "settings_path"]
+__all__ = [
+    "ALL_GROUPS",
+    "NO_LIMIT",
+    "PROGRAM_GROUPS",
+    "SettingOption",
+    "SettingsCommand",
+    "SettingsGroup",
+    "effective_settings",
+    "settings_path",
+]
 
 ALL_GROUPS = tuple(GROUPS)
+PROGRAM_GROUPS = ("access", "limits", "packages", "safety", "image", "engine")
+"""Groups of the commands that run a person's own code."""
+
+NO_LIMIT = 1e8
+"""Time limit of code that a person can interrupt, in seconds: three years."""
 
 _FLAGS, _CONFIG = "mcp_agentrun.flags", "mcp_agentrun.config"
 """Where a command keeps what it was given, together with what stood before its name."""
@@ -102,9 +116,9 @@ class SettingsCommand(click.Command):
         except SettingsError as error:
             raise click.UsageError(str(error), ctx) from None
         except AgentRunError as error:
-            from ..spoofing import foreign
+            from .terminal import note
 
-            click.echo(f"mcp-agentrun: {foreign(str(error), lines=True)}", err=True)
+            note(str(error))
             sys.exit(1)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

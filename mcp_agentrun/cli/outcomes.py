@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..sandbox import Result
 from ..settings import Settings
-from .streams import note
+from .terminal import note
 
 __all__ = ["exit_code", "explain"]
 

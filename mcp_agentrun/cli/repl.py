@@ -28,7 +28,8 @@ from ..spoofing import foreign
 from .outcomes import explain
 from .pictures import inline_picture, save_pictures
 from .progress import showing_progress
-from .streams import Stdout, interruptible, note
+from .streams import Stdout, interruptible
+from .terminal import note
 
 __all__ = ["Repl", "is_complete", "next_indent"]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import AgentRunError, FileError
-from .options import SettingsCommand, effective_settings
+from .options import NO_LIMIT, PROGRAM_GROUPS, SettingsCommand, effective_settings
+from .terminal import note
 
 if TYPE_CHECKING:
     from ..sandbox import AsyncSandbox, ReadFile, Result
@@ -19,16 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_NO_LIMIT = 1e8
-"""Seconds, which are three years."""
-
 _FAILED = 125
 """Exit code for a program that could not be run."""
 
 
 @click.command(
     cls=SettingsCommand,
-    groups=("access", "limits", "packages", "safety", "image", "engine"),
+    groups=PROGRAM_GROUPS,
     without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "checkpoints"),
     short_help="Run a program in a sandbox, as python would.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -59,9 +57,9 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
     from ..process_exit import exit_at_once, run_interruptibly
     from .program import Program
 
-    limit = _NO_LIMIT if timeout is None else timeout
-    if not 0 < limit <= _NO_LIMIT:
-        raise click.UsageError(f"--timeout must be a positive number of seconds, at most {_NO_LIMIT:.0f}")
+    limit = NO_LIMIT if timeout is None else timeout
+    if not 0 < limit <= NO_LIMIT:
+        raise click.UsageError(f"--timeout must be a positive number of seconds, at most {NO_LIMIT:.0f}")
     settings = effective_settings(timeout=limit, max_timeout=limit, checkpoints=False)
     chosen = Program.from_words(program)
 
@@ -71,8 +69,6 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
     try:
         code = run_interruptibly(work)
     except AgentRunError as error:
-        from .streams import note
-
         note(str(error))
         code = _FAILED
     exit_at_once(code)  # a thread may still wait for standard input
@@ -114,7 +110,6 @@ def _mounted(settings: Settings) -> set[str]:
 
 async def _copy_files(sandbox: AsyncSandbox, program: Program, *, left_out: set[str], alone: bool) -> None:
     from .program import COPIED_BYTES, COPIED_FILES, files_in
-    from .streams import note
 
     if program.folder is None:
         return
@@ -149,7 +144,6 @@ class _Saving:
 
     async def save(self, result: Result, read: ReadFile) -> None:
         from .pictures import save_pictures
-        from .streams import note
 
         if self._out is not None and result.files:
             notes = await self._out.copy(read, None, result.files)

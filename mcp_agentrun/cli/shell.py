@@ -7,16 +7,14 @@ from importlib.util import find_spec
 
 import click
 
-from .options import SettingsCommand, effective_settings
+from .options import NO_LIMIT, PROGRAM_GROUPS, SettingsCommand, effective_settings
 
 __all__ = ["shell"]
-
-_NO_LIMIT = 1e8
 
 
 @click.command(
     cls=SettingsCommand,
-    groups=("access", "limits", "packages", "safety", "image", "engine"),
+    groups=PROGRAM_GROUPS,
     without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "out", "out_size"),
     short_help="Type Python into a sandbox.",
 )
@@ -34,7 +32,7 @@ def shell() -> None:
         )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")
-    settings = effective_settings(timeout=_NO_LIMIT, max_timeout=_NO_LIMIT)
+    settings = effective_settings(timeout=NO_LIMIT, max_timeout=NO_LIMIT)
 
     async def work() -> None:
         from ..sandbox import AsyncRuntime

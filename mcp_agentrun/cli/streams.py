@@ -15,13 +15,12 @@ from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
-import click
 
 from ..background import background_tasks, contained
 from ..process_exit import INTERRUPTED, exit_at_once
-from ..spoofing import ESCAPES, foreign
+from ..spoofing import ESCAPES
 
-__all__ = ["Stdout", "TerminalFilter", "interruptible", "note", "read_stdin"]
+__all__ = ["Stdout", "TerminalFilter", "interruptible", "read_stdin"]
 
 _READ = 1 << 16
 _HARMLESS = re.compile(r"\x1b\[[0-9;:]*[ABCDGKm]")
@@ -29,11 +28,6 @@ _HARMLESS = re.compile(r"\x1b\[[0-9;:]*[ABCDGKm]")
 
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]{0,60}[ -/]{0,4})?\Z")
 _CONTROLS = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
-
-
-def note(text: str) -> None:
-    """Write a line of ours to stderr, where it can be told from the program's output."""
-    click.echo(f"mcp-agentrun: {foreign(text, lines=True)}", err=True)
 
 
 class TerminalFilter:

@@ -18,9 +18,25 @@ if TYPE_CHECKING:
     from ..engine import Engine, Stored
     from ..settings import Settings
 
-__all__ = ["age_of", "agreed", "colored", "counted", "on_engine", "print_diff", "print_table", "removed_all", "size_of"]
+__all__ = [
+    "age_of",
+    "agreed",
+    "colored",
+    "counted",
+    "note",
+    "on_engine",
+    "print_diff",
+    "print_table",
+    "removed_all",
+    "size_of",
+]
 
 _T = TypeVar("_T")
+
+
+def note(text: str) -> None:
+    """Write a line of ours to stderr, where it can be told from what a program prints."""
+    click.echo(f"mcp-agentrun: {foreign(text, lines=True)}", err=True)
 
 
 def colored(text: str, color: str, **styles: Any) -> str:
@@ -116,7 +132,7 @@ async def removed_all(engine: Engine, items: Iterable[Stored]) -> bool:
             await engine.remove(item)
         except EngineError as error:
             is_complete = False
-            click.echo(f"mcp-agentrun: {item.name} stays: {foreign(str(error))}", err=True)
+            note(f"{item.name} stays: {foreign(str(error))}")
         else:
             click.echo(f"removed {item.name}")
     return is_complete

@@ -14,7 +14,7 @@ import click
 from ..errors import AgentRunError, EngineError
 from .client import ENTRY, client_entries
 from .options import SettingsCommand, effective_settings
-from .terminal import agreed, on_engine, print_table, removed_all, size_of
+from .terminal import agreed, note, on_engine, print_table, removed_all, size_of
 
 if TYPE_CHECKING:
     from ..engine import Container, Engine, Stored
@@ -61,14 +61,14 @@ def uninstall(yes: bool, dry_run: bool) -> None:
     try:
         on_engine(settings, look)
     except EngineError as error:
-        click.echo(f"mcp-agentrun: {error}\nWhat is on the engine stays.", err=True)
+        note(f"{error}\nWhat is on the engine stays.")
         is_complete = False
     rows = list(traces.rows())
     if not rows:
         click.echo("There is nothing to remove.")
         sys.exit(0 if is_complete else 1)
     print_table([("kind", "size", "name"), *rows], right=(1,))
-    living = sum(1 for each in traces.containers if each.owner is None or not each.owner.is_provably_dead())
+    living = sum(not each.is_orphaned for each in traces.containers)
     if living:
         click.echo(f"{living} of the containers may belong to servers that are running; they lose their sandboxes.")
     if dry_run or not agreed("Remove all this?", yes=yes, default=False):
@@ -120,7 +120,7 @@ def _remove_files(traces: _Traces) -> bool:
 
 def _report(problems: Sequence[str]) -> None:
     for problem in problems:
-        click.echo(f"mcp-agentrun: {problem}", err=True)
+        note(problem)
 
 
 def _size(path: Path) -> int:

@@ -110,6 +110,11 @@ class Container:
     """Cores in use."""
     processes: int | None = None
 
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether its owner has certainly ended."""
+        return self.owner is not None and self.owner.is_provably_dead()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
