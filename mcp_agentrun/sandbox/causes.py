@@ -221,7 +221,7 @@ def explain(
 ) -> str | None:
     """The line for a run that the sandbox has refused something, or None.
 
-    :param printed: the output, as far as it is kept.
+    :param printed: the end of the output, of which the last 64 KiB are looked at.
     :param advise: says how to have what is missing, or None where there is nothing to install.
     """
     causes = () if error is None else error.causes

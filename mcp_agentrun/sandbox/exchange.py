@@ -255,7 +255,8 @@ class Exchange:
         provided = self._provided or Provided()
         output = Output(bytes(self._head), self._tail, ended.written)
         error = None if ended.error is None else _error(ended.error)
-        advise = self._packages.adviser(provided.problem)
+        advise = partial(self._packages.advise, problem=provided.problem)
+        end = bytes(self._head[-_TAIL_KEPT:]) + self._tail
         return Result(
             outcome=ended.outcome,
             output=output,
@@ -275,7 +276,7 @@ class Exchange:
             images=self._pictures.valid(),
             findings=tuple(Finding(**vars(finding)) for finding in ended.findings),
             installed=provided.installed,
-            advice=explain(ended.outcome, error, output.head + output.tail, self._settings, advise),
+            advice=explain(ended.outcome, error, end, self._settings, advise),
         )
 
 

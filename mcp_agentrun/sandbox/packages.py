@@ -18,7 +18,7 @@ from ..packages.known import WELL_KNOWN
 from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..settings import Settings
-from .causes import Advise, Lacking
+from .causes import Lacking
 from .result import KEEPING_RESET
 
 __all__ = ["Placement", "Provided", "SessionPackages"]
@@ -154,25 +154,20 @@ class SessionPackages:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
         return Provided(installed, problem)
 
-    def adviser(self, problem: str | None) -> Advise:
-        """A function that says how to get what code is missing.
+    def advise(self, name: str, kind: Lacking, *, problem: str | None) -> str | None:
+        """How to get what code is missing; None if it is there, or if nothing is known of it.
 
         :param problem: why it could not be installed for the code's imports.
         """
-        have = self._versions_with_image()
-        pending = dict(self._pending.packages if self._pending is not None else ())
-
-        def advise(name: str, kind: Lacking) -> str | None:
-            distribution = distribution_of(name)
-            if distribution in pending:
-                return f"{name!r} is installed, and can be imported after {KEEPING_RESET}."
-            if kind == "module":
-                return problem or self.policy.advice(name)
-            if distribution in have or (kind == "perhaps" and distribution not in WELL_KNOWN):
-                return None
-            return self.policy.advice(name, "package")
-
-        return advise
+        distribution = distribution_of(name)
+        if self._pending is not None and distribution in dict(self._pending.packages):
+            return f"{name!r} is installed, and can be imported after {KEEPING_RESET}."
+        if kind == "module":
+            return problem or self.policy.advice(name)
+        is_there = distribution in self._versions_with_image()
+        if is_there or (kind == "perhaps" and distribution not in WELL_KNOWN):
+            return None
+        return self.policy.advice(name, "package")
 
     def note_interpreter(self, loaded: Collection[str]) -> None:
         """The interpreter has loaded these modules. What was waiting for another interpreter takes effect if it can."""
