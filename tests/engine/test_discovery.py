@@ -7,7 +7,6 @@ import json
 import shutil
 import ssl
 import subprocess
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from docker import APIClient
 
 from mcp_agentrun.engine.docker.discovery import candidates, connect
 from tests.support.relay import relay
+from tests.support.serving import serving
 
 
 @pytest.fixture
@@ -115,14 +115,8 @@ def serve_tls(certificate: Path, key: Path, *, asks: bool) -> Generator[str]:
         context.load_verify_locations(certificate)
         context.verify_mode = ssl.CERT_REQUIRED
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield f"tcp://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")

@@ -31,6 +31,7 @@ from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.local_index import digest_of, gateway_of, make_source, make_wheel, serve_index
 from tests.support.sandboxes import open_sandbox, text_of
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -441,14 +442,8 @@ def serve_pages(api: APIClient, pages: Mapping[str, tuple[str, bytes]]) -> Gener
             pass
 
     server = ThreadingHTTPServer((gateway_of(api), 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield f"http://{gateway_of(api)}:{server.server_port}/simple/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 JSON, HTML, BYTES = "application/vnd.pypi.simple.v1+json", "text/html", "application/octet-stream"

@@ -14,7 +14,6 @@ import socket
 import ssl
 import stat
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from docker import APIClient
+
+from tests.support.serving import serving
 
 PASSWORD = "s3cret-of-the-index"
 
@@ -99,14 +100,8 @@ def serve_proxy(api: APIClient, *, credentials: str) -> Generator[tuple[str, lis
 
     server = ThreadingHTTPServer((gateway_of(api), 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield f"http://{credentials}@{gateway_of(api)}:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def make_source(folder: Path, name: str, version: str = "1.0", *, setup: str = "found = []") -> Path:
@@ -231,12 +226,6 @@ def serve_index(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         user = f"{credentials}@" if credentials else ""
         yield f"http{'s' if certificate else ''}://{user}{gateway}:{server.server_port}/simple/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from docker import APIClient
 
+from tests.support.serving import serving
+
 
 class Relay:
     """A way to the engine that can be told to keep quiet about ends, and to refuse what is asked for."""
@@ -55,12 +57,7 @@ def relay(folder: Path, api: APIClient) -> Generator[Relay]:
             with suppress(OSError):
                 between.handle(self.request)
 
-    with socketserver.ThreadingUnixStreamServer(str(folder / "engine.sock"), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield between
-        finally:
-            server.shutdown()
-            thread.join()
+    server = socketserver.ThreadingUnixStreamServer(str(folder / "engine.sock"), Handler)
+    server.daemon_threads = True
+    with serving(server):
+        yield between

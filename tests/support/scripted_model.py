@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+
+from tests.support.serving import serving
 
 __all__ = ["ScriptedModel", "call", "scripted_model"]
 
@@ -55,11 +56,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def scripted_model(*replies: str | dict[str, Any], status: int = 200) -> Generator[ScriptedModel]:
-    with ScriptedModel(replies, status) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ScriptedModel(replies, status)
+    with serving(server):
+        yield server

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -25,6 +24,7 @@ from mcp_agentrun.server.http.app import build_app
 from mcp_agentrun.server.http.oauth import Introspection, ResourceServer
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -85,12 +85,9 @@ class _AuthorizationServer(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _AuthorizationServer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = HTTPServer(("127.0.0.1", 0), _AuthorizationServer)
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def resource_server(settings: Settings) -> ResourceServer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import importlib
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import CHECKOUT
+from tests.support.serving import serving
 
 PAGE = b"""<a href="../../files/a%2Bb.whl#sha256=0">a</a> <a href='/elsewhere/c.whl'>c</a>
 <a href="http://other.example/d.whl">d</a>"""
@@ -35,15 +35,11 @@ def relayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a relay to an index at ``/pypi/simple``."""
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.syspath_prepend(CHECKOUT / "runner_image")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Origin) as origin:
-        url = f"http://someone:secret@127.0.0.1:{origin.server_port}/pypi/simple"
-        relay: Any = importlib.import_module("runner.relay").Relay(url, {}, None)
-        for each in (origin, relay):
-            threading.Thread(target=each.serve_forever, daemon=True).start()
+    origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Origin)
+    url = f"http://someone:secret@127.0.0.1:{origin.server_port}/pypi/simple"
+    relay: Any = importlib.import_module("runner.relay").Relay(url, {}, None)
+    with serving(origin), serving(relay):
         yield f"http://127.0.0.1:{relay.server_port}"
-        for each in (origin, relay):
-            each.shutdown()
-        relay.server_close()
 
 
 def status(url: str) -> int:
