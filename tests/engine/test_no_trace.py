@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,18 +21,10 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
 from tests.support.clients import server_parameters
 from tests.support.containers import containers_of
+from tests.support.stdio_server import INITIALIZE, say
 
 REQUESTS = [
-    {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        },
-    },
+    INITIALIZE,
     {"jsonrpc": "2.0", "method": "notifications/initialized"},
     {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "run_python", "arguments": {"code": "x=1"}}},
 ]
@@ -52,9 +45,7 @@ class Server:
         self._number = 10
 
     def send(self, *messages: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
-        self.process.stdin.flush()
+        say(self.process, *messages)
 
     def receive(self, number: int) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -102,8 +93,10 @@ def serve(runner_image: str) -> Iterator[Callable[..., Server]]:
 
 @contextmanager
 def removals(api: APIClient, containers: list[str]) -> Generator[Callable[[float], None]]:
-    """Wait for the engine's word that all of *containers* have been destroyed."""
-    events = api.events(filters={"type": "container", "event": "destroy"}, decode=True)
+    """Wait for the engine's word that all of *containers* have been destroyed, if not just before: servers of other
+    tests sweep as well.
+    """
+    events = api.events(since=int(time.time()) - 60, filters={"type": "container", "event": "destroy"}, decode=True)
     try:
 
         def wait(seconds: float) -> None:

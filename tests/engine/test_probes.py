@@ -33,6 +33,7 @@ from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import Report
 from tests.support.clients import text_of
 from tests.support.sandboxes import begin, sandbox_on
+from tests.support.syscalls import SYSCALLS
 
 pytestmark = pytest.mark.anyio
 
@@ -102,15 +103,10 @@ SETTINGS = Settings(
     runtime=RUNTIME,
 )
 
-PRELUDE = r"""
-import ctypes, errno, json, os, platform, resource, signal, socket, struct, sys, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
-AMD64 = platform.machine() == "x86_64"
-def number(amd64, arm64): return amd64 if AMD64 else arm64
-def call(nr, *args):
-    ctypes.set_errno(0)
-    result = libc.syscall(ctypes.c_long(nr), *[ctypes.c_long(a) for a in (*args, 0, 0, 0, 0, 0, 0)[:6]])
-    return errno.errorcode.get(ctypes.get_errno(), "?") if result < 0 else "ok"
+PRELUDE = (
+    SYSCALLS
+    + r"""
+import resource, struct, threading, time
 def attempt(act, *args):
     try: act(*args)
     except OSError as error: return errno.errorcode.get(error.errno, str(error.errno))
@@ -119,6 +115,7 @@ def attempt(act, *args):
 found = {}
 def tell(): print(json.dumps(found))
 """
+)
 
 
 def outcome_is(*outcomes: str) -> Callable[[Result], bool]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -13,10 +15,10 @@ from docker import APIClient
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sessions import Caller
+from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
-from tests.support.relay import relay
+from tests.support.relay import Relay, relay
 from tests.support.sandboxes import open_sessions
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
@@ -36,48 +38,55 @@ async def test_a_container_of_ours_that_nobody_knows_goes(runner_image: str, api
             assert (await lease.sandbox.run("x")).output.text() == "1\n"
 
 
+@asynccontextmanager
+async def sessions_behind_relay(
+    folder: Path, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[tuple[Sessions, Relay]]:
+    """Sessions whose engine is reached through a relay, which can refuse or be silent."""
+    with relay(folder, api) as between:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine.sock")
+        async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
+            yield sessions, between
+
+
 async def test_a_container_that_could_not_be_removed_is_removed_later(
     api: APIClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(containers_of(api, os.getpid()))
-    with relay(tmp_path, api) as between:
-        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
-        async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
-            async with sessions.lease(Caller("one"), None) as lease:
-                await lease.sandbox.run("1")
-            (container,) = set(containers_of(api, os.getpid())) - before
-            await anyio.to_thread.run_sync(api.pause, container)  # nor does it end by itself
-            between.refuses = lambda data: data.startswith(b"DELETE ")
-            sessions.disconnect("one")
-            await anyio.to_thread.run_sync(between.has_refused.wait, 60)
-            assert container in containers_of(api, os.getpid())
-            between.refuses = lambda _: False
-            await sessions.reconcile()
-            assert container not in containers_of(api, os.getpid())
+    async with sessions_behind_relay(tmp_path, api, monkeypatch) as (sessions, between):
+        async with sessions.lease(Caller("one"), None) as lease:
+            await lease.sandbox.run("1")
+        (container,) = set(containers_of(api, os.getpid())) - before
+        await anyio.to_thread.run_sync(api.pause, container)  # nor does it end by itself
+        between.refuses = lambda data: data.startswith(b"DELETE ")
+        sessions.disconnect("one")
+        await anyio.to_thread.run_sync(between.has_refused.wait, 60)
+        assert container in containers_of(api, os.getpid())
+        between.refuses = lambda _: False
+        await sessions.reconcile()
+        assert container not in containers_of(api, os.getpid())
 
 
 async def test_a_sandbox_whose_container_went_without_a_word_is_noticed_and_told(
     api: APIClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = set(containers_of(api, os.getpid()))
-    with relay(tmp_path, api) as between:
-        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
-        async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
-            async with sessions.lease(Caller("one"), None) as lease:
-                await lease.sandbox.run("x = 1")
-                sandbox = lease.sandbox
-            (container,) = set(containers_of(api, os.getpid())) - before
-            between.is_mute = True
-            await anyio.to_thread.run_sync(lambda: api.remove_container(container, force=True))
-            assert sandbox.is_ready  # it believes so still
-            await sessions.reconcile()
-            assert not sandbox.is_ready
-            assert "a sandbox's container is gone" in caplog.text
-            between.is_mute = False
-            async with sessions.lease(Caller("one"), None) as lease:
-                result = await lease.sandbox.run("'x' in globals()")
-            assert result.replaced
-            assert result.output.text() == "False\n"
+    async with sessions_behind_relay(tmp_path, api, monkeypatch) as (sessions, between):
+        async with sessions.lease(Caller("one"), None) as lease:
+            await lease.sandbox.run("x = 1")
+            sandbox = lease.sandbox
+        (container,) = set(containers_of(api, os.getpid())) - before
+        between.is_mute = True
+        await anyio.to_thread.run_sync(lambda: api.remove_container(container, force=True))
+        assert sandbox.is_ready  # it believes so still
+        await sessions.reconcile()
+        assert not sandbox.is_ready
+        assert "a sandbox's container is gone" in caplog.text
+        between.is_mute = False
+        async with sessions.lease(Caller("one"), None) as lease:
+            result = await lease.sandbox.run("'x' in globals()")
+        assert result.replaced
+        assert result.output.text() == "False\n"
 
 
 async def test_a_spare_that_is_lost_is_replaced(api: APIClient) -> None:

@@ -7,16 +7,11 @@ import json
 import pytest
 
 from mcp_agentrun.sandbox import AsyncSandbox
+from tests.support.syscalls import SYSCALLS
 
-ATTACKS = r"""
-import ctypes, errno, json, os, platform, signal, socket, sys
-libc = ctypes.CDLL(None, use_errno=True)
-AMD64 = platform.machine() == "x86_64"
-def number(amd64, arm64): return amd64 if AMD64 else arm64
-def call(nr, *args):
-    ctypes.set_errno(0)
-    result = libc.syscall(ctypes.c_long(nr), *[ctypes.c_long(a) for a in (*args, 0, 0, 0, 0, 0, 0)[:6]])
-    return errno.errorcode.get(ctypes.get_errno(), "ok") if result < 0 else "ok"
+ATTACKS = (
+    SYSCALLS
+    + r"""
 def family(n):
     try: socket.socket(n, socket.SOCK_DGRAM).close()
     except OSError as error: return errno.errorcode[error.errno]
@@ -66,6 +61,7 @@ allowed = {
 }
 print(json.dumps([found, allowed]))
 """
+)
 
 INT_80 = r"""
 import ctypes, mmap, os

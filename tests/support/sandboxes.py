@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
@@ -47,6 +49,24 @@ async def sandbox_on(engine: Engine, settings: Settings) -> AsyncGenerator[Async
     """A sandbox on *engine*, which is closed with it."""
     async with AsyncRuntime(settings, engine=engine) as runtime, runtime.sandbox() as sandbox:
         yield sandbox
+
+
+@asynccontextmanager
+async def sandbox_with_numbers(place: Path, **settings: Any) -> AsyncGenerator[AsyncSandbox]:
+    """A sandbox to which the folder ``numbers`` of this machine is shown, with one file, which anybody here may change.
+    At the end it must be as it was.
+    """
+    folder = place / "numbers"
+    folder.mkdir()
+    (folder / "a.csv").write_text("x\n1\n")
+    for path in (place, folder):
+        path.chmod(0o777)
+    (folder / "a.csv").chmod(0o666)
+    async with open_sandbox(Settings(data=(str(folder),), **settings)) as sandbox:
+        if (await sandbox.run("import os; os.listdir('numbers')")).output.text() == "[]\n":
+            pytest.skip("the engine does not see this machine's files")
+        yield sandbox
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a.csv": "x\n1\n"}
 
 
 @asynccontextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
 
 import anyio
 import pytest
 
 from mcp_agentrun.errors import SandboxLostError
+from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import FakeEngine
 from tests.support.sandboxes import sandbox_on
@@ -15,12 +17,19 @@ from tests.support.sandboxes import sandbox_on
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._OVERHEAD_SECONDS", 0.1)
+@asynccontextmanager
+async def frozen_sandbox() -> AsyncGenerator[AsyncSandbox]:
+    """A sandbox that has run code, and whose container does not answer any more."""
     engine = FakeEngine()
     async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
         await sandbox.run("x = 1")
         engine.frozen.update(engine.containers)
+        yield sandbox
+
+
+async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._OVERHEAD_SECONDS", 0.1)
+    async with frozen_sandbox() as sandbox:
         with anyio.fail_after(30), pytest.raises(SandboxLostError, match="stopped answering"):
             await sandbox.run("x", timeout=0.1)
         assert (await sandbox.run("1 + 1")).replaced
@@ -28,10 +37,7 @@ async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.Mon
 
 async def test_cancelling_a_run_of_a_container_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_agentrun.sandbox.exchange._CANCEL_SECONDS", 0.1)
-    engine = FakeEngine()
-    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
-        await sandbox.run("x = 1")
-        engine.frozen.update(engine.containers)
+    async with frozen_sandbox() as sandbox:
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(sandbox.run, "import time; time.sleep(60)")
