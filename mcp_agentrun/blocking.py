@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 import os
+import secrets
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import ExitStack
+from pathlib import Path
 from threading import Thread
 from typing import IO, Any, Protocol, TypeVar
 
@@ -205,13 +207,21 @@ class SandboxFiles:
         return self._call(lambda sandbox: sandbox.files.read(path, limit=limit))
 
     def save(self, path: str, target: str | os.PathLike[str]) -> int:
-        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes."""
+        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is replaced
+        once all is there.
+        """
+        place = Path(target)
 
         async def copy(sandbox: AsyncSandbox) -> int:
             size = 0
-            async with await anyio.open_file(target, "wb") as local:
-                async for part in sandbox.files.stream(path):
-                    size += await local.write(part)
+            partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+            try:
+                async with await anyio.open_file(partial, "xb") as local:
+                    async for part in sandbox.files.stream(path):
+                        size += await local.write(part)
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
             return size
 
         return self._call(copy)

@@ -172,6 +172,9 @@ def test_files_go_in_and_out(tmp_path: Path) -> None:
         with pytest.raises(FileError) as missing:
             sandbox.files.read("out.csv")
         assert (missing.value.reason, missing.value.path) == ("missing", "out.csv")
+        with pytest.raises(FileError):
+            sandbox.files.save("out.csv", tmp_path / "copy.csv")
+        assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("copy.csv", b"x,y\n1,2\n")]
         sandbox.reset(keep_files=True)
         assert sandbox.files.read("copy.csv") == b"x,y\n1,2\n"
 
