@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -345,7 +346,7 @@ class _Attempt:
     async def result(self) -> Link:
         await self._settled.wait()
         if self._error is not None:
-            raise type(self._error)(str(self._error)) from self._error
+            raise copy.copy(self._error) from self._error
         assert self.link is not None
         return self.link
 
