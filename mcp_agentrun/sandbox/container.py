@@ -72,14 +72,21 @@ class SandboxContainer:
         return self._keeper
 
     @property
+    def stage(self) -> str:
+        """What is being done to start it, in a few words."""
+        return "closed" if self._keeper is None else self._keeper.stage
+
+    @property
     def is_ready(self) -> bool:
         """Whether code can run now: the container is there, with what the operator wants every sandbox to have."""
-        return self.keeper.is_ready and self.packages.is_preinstalled
+        return self._keeper is not None and self._keeper.is_ready and self.packages.is_preinstalled
 
     @property
     def state(self) -> State:
         """Whether the container is still the one that was seen last: ``kept`` or ``lost``."""
-        is_same = self._seen_starts == self.keeper.starts and self.keeper.is_ready
+        if self._keeper is None:
+            return "lost"
+        is_same = self._seen_starts == self._keeper.starts and self._keeper.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
     def see(self) -> bool:

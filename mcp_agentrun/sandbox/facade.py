@@ -165,7 +165,7 @@ class AsyncSandbox:
     @property
     def stage(self) -> str:
         """What is being done to start the container, in a few words."""
-        return self._container.keeper.stage
+        return self._container.stage
 
     @property
     def is_ready(self) -> bool:
