@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn
@@ -25,6 +26,8 @@ from .result import Cause, FileChange, Output, Result, RunError, State
 from .script import Script
 
 __all__ = ["Exchange", "OnBytes", "Unreported", "worst"]
+
+logger = logging.getLogger(__name__)
 
 OnBytes = Callable[[bytes], Awaitable[None]]
 
@@ -150,12 +153,16 @@ class Exchange:
 
     async def _feed(self, stdin: AsyncIterable[bytes]) -> None:
         """Send *stdin* to the run, no faster than the run reads it. An error in reading it is taken for its end."""
-        with suppress(OSError):
+        try:
             async for data in stdin:
                 left = memoryview(data)
                 while left:
                     await self._send_input(bytes(left[: messages.INPUT_LIMIT]))
                     left = left[messages.INPUT_LIMIT :]
+        except SandboxLostError:
+            raise
+        except Exception as error:
+            logger.warning("standard input could not be read: %s", type(error).__name__)
         await self._link.send(messages.Input(data=b""))
 
     async def _send_input(self, data: bytes) -> None:
@@ -197,7 +204,7 @@ class Exchange:
             if isinstance(message, messages.MissingPackages) and self._provided is None:
                 self._provided = Provided()
                 if self._scope is not None:  # for a cancelled run nothing is installed any more
-                    self._provided = await self._provide(self._scope, message)
+                    self._provided = await self._provide(message)
             elif not await self._keep(message):
                 self._lose(f"the container sent an unexpected {type(message).__name__} message")
 
@@ -210,7 +217,8 @@ class Exchange:
         match message:
             case messages.Output(data=data) if self._keep_output(data):
                 if self._on_output is not None:
-                    await self._on_output(data)
+                    with self._paused():
+                        await self._on_output(data)
             case messages.InputTaken() if self._has_stdin:
                 self._input_taken.set()
             case messages.OutputTail(data=data):
@@ -231,21 +239,32 @@ class Exchange:
             self._tail = (self._tail + data[room:])[-_TAIL_KEPT:]
         return self._stream or len(data) <= room
 
-    async def _provide(self, scope: anyio.CancelScope, missing: messages.MissingPackages) -> Provided:
+    async def _provide(self, missing: messages.MissingPackages) -> Provided:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
         its deadline is postponed.
         """
         if missing.run != self._number:
             self._lose("the container asked for the packages of another run")
         names = [name for name in missing.names if name.isidentifier()]
-        begun = anyio.current_time()
-        scope.deadline = float("inf")  # the installer has a limit of its own
         patience = min(self._timeout, PATIENCE_SECONDS)
-        provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
+        with self._paused():  # the installer has a limit of its own
+            provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
         placement = self._packages.placement
         await self._link.send(messages.Proceed(run=self._number, path=placement.path, bare=placement.bare))
-        scope.deadline = begun + self._timeout + _OVERHEAD_SECONDS + (anyio.current_time() - begun)
         return provided
+
+    @contextmanager
+    def _paused(self) -> Generator[None]:
+        """Stop the clock by which the container is considered dead: it is not the container that is waited for."""
+        scope = self._scope
+        if scope is None:
+            yield
+            return
+        left, scope.deadline = scope.deadline - anyio.current_time(), float("inf")
+        try:
+            yield
+        finally:
+            scope.deadline = anyio.current_time() + left
 
     def _result(self, ended: messages.Result) -> Result:
         if ended.run != self._number or ended.written < len(self._head) + len(self._tail):

@@ -46,6 +46,26 @@ async def test_cancelling_a_run_of_a_container_that_does_not_answer(monkeypatch:
             assert (await sandbox.run("1 + 1")).replaced
 
 
+async def test_a_receiver_of_output_may_take_its_time() -> None:
+    deadlines: list[float] = []
+
+    async def receive(_: bytes) -> None:
+        deadlines.append(anyio.current_effective_deadline())
+
+    engine = FakeEngine()
+    async with engine.running(), sandbox_on(engine, Settings()) as sandbox:
+        await sandbox.run("1", on_bytes=receive)
+    assert deadlines == [float("inf")]
+
+
+async def test_a_sandbox_that_is_closed_can_be_looked_at() -> None:
+    engine = FakeEngine()
+    async with engine.running():
+        async with sandbox_on(engine, Settings()) as sandbox:
+            await sandbox.run("1")
+        assert (sandbox.is_ready, sandbox.state, sandbox.stage) == (False, "lost", "closed")
+
+
 @pytest.mark.parametrize("keep_files", [False, True])
 async def test_a_reset_of_a_container_that_has_gone(keep_files: bool) -> None:
     engine = FakeEngine()
