@@ -43,10 +43,10 @@ def parts_of(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """What sort of type *hint* is, and of what."""
     if hasattr(hint, "choices"):
         return "choice", hint.choices
+    if type(hint) is type(int | None):  # which has an origin, too, since Python 3.14
+        return "union", hint.__args__
     if hasattr(hint, "__origin__"):
         return hint.__origin__, hint.__args__
-    if hasattr(hint, "__args__"):
-        return "union", hint.__args__
     return hint, ()
 
 
