@@ -26,6 +26,9 @@ def message_classes() -> list[type[Message]]:
     return list(messages._classes.values())  # pyright: ignore[reportPrivateUsage]
 
 
+_UNION: Any = type(int | None)
+
+
 def sample(cls: type[Record]) -> Any:
     """A well-formed instance of *cls*."""
     if issubclass(cls, Data):
@@ -43,7 +46,7 @@ def parts_of(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """What sort of type *hint* is, and of what."""
     if hasattr(hint, "choices"):
         return "choice", hint.choices
-    if type(hint) is type(int | None):  # which has an origin, too, since Python 3.14
+    if type(hint) is _UNION:  # which has an origin, too, since Python 3.14
         return "union", hint.__args__
     if hasattr(hint, "__origin__"):
         return hint.__origin__, hint.__args__
