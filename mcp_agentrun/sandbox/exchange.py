@@ -59,14 +59,15 @@ class Unreported:
         """Remember these *states*, of runs whose results nobody received."""
         self.state = worst(self.state, *states)
 
-    def report(self, result: Result) -> Result:
-        """*result* with what is remembered, which is forgotten."""
+    def report(self, result: Result, lacking: str | None) -> Result:
+        """*result* with what is remembered, which is forgotten, and with what is *lacking*."""
         is_news = result.unprotected != self.unprotected or result.state == "lost"
         reported = replace(
             result,
             since=worst(self.state, result.since),
             replaced=self.is_replaced,
             unprotected=result.unprotected if is_news else None,
+            lacking=lacking,
         )
         self.state, self.is_replaced, self.unprotected = "kept", False, result.unprotected
         return reported

@@ -264,7 +264,7 @@ class AsyncSandbox:
                 except BaseException:
                     self._unreported.add(result.since, result.state)
                     raise
-            return replace(self._unreported.report(result), lacking=self._packages.take_problems())
+            return self._unreported.report(result, self._packages.take_problems())
 
     async def interrupt(self) -> None:
         """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
