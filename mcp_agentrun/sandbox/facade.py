@@ -24,7 +24,7 @@ from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
 from .container import SandboxContainer
-from .exchange import Exchange, OnBytes, Unreported
+from .execution import Execution, OnBytes, Unreported
 from .files import FileReader, Files
 from .result import Result, State
 from .script import Script
@@ -137,7 +137,7 @@ class AsyncSandbox:
         self._turns = Turns(self._settings.limits.queue)
         self._unreported = Unreported()
         self._stack = AsyncExitStack()
-        self._running: Exchange | None = None
+        self._running: Execution | None = None
 
     async def __aenter__(self) -> AsyncSandbox:
         if self._own_runtime is not None:
@@ -242,7 +242,7 @@ class AsyncSandbox:
         _check_code(code, self._settings.limits.code_limit)
         async with self._my_turn(report) as link, _decoded(on_output, on_bytes) as receive:
             self._unreported.is_replaced |= self._container.see()
-            run = Exchange(
+            run = Execution(
                 link,
                 self._packages,
                 self._settings,

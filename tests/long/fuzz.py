@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, container, exchange, files
+from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, container, execution, files
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
@@ -330,8 +330,8 @@ HOST_SECONDS = 10.0
 
 HOST_GROWTH = 128 << 20
 WAITS = (
-    (exchange, "_OVERHEAD_SECONDS"),
-    (exchange, "_CANCEL_SECONDS"),
+    (execution, "_OVERHEAD_SECONDS"),
+    (execution, "_CANCEL_SECONDS"),
     (container, "_RESET_SECONDS"),
     (files, "_ANSWER_SECONDS"),
     (link, "_START_SECONDS"),

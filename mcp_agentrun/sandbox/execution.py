@@ -25,7 +25,7 @@ from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
 from .script import Script
 
-__all__ = ["Exchange", "OnBytes", "Unreported", "worst"]
+__all__ = ["Execution", "OnBytes", "Unreported", "worst"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Unreported:
         return reported
 
 
-class Exchange:
+class Execution:
     """A run: it is sent, and messages are received up to its result. Whatever is raised meanwhile, the next run
     finds the stream in order.
 
