@@ -25,7 +25,7 @@ from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
 from .script import Script
 
-__all__ = ["Execution", "OnBytes", "Unreported", "worst"]
+__all__ = ["Execution", "OnBytes", "UnreportedState", "worst_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ _TAIL_KEPT = 1 << 16
 _STATES: tuple[State, ...] = ("kept", "restored", "lost")
 
 
-def worst(*states: State) -> State:
+def worst_state(*states: State) -> State:
     """The worst of what happened to a session's variables."""
     return max(states, key=_STATES.index)
 
 
 @dataclass
-class Unreported:
+class UnreportedState:
     """What happened to the session and no result has said yet."""
 
     state: State = "kept"
@@ -57,14 +57,14 @@ class Unreported:
 
     def add(self, *states: State) -> None:
         """Remember these *states*, of runs whose results nobody received."""
-        self.state = worst(self.state, *states)
+        self.state = worst_state(self.state, *states)
 
     def report(self, result: Result, lacking: str | None) -> Result:
         """*result* with what is remembered, which is forgotten, and with what is *lacking*."""
         is_news = result.unprotected != self.unprotected or result.state == "lost"
         reported = replace(
             result,
-            since=worst(self.state, result.since),
+            since=worst_state(self.state, result.since),
             replaced=self.is_replaced,
             unprotected=result.unprotected if is_news else None,
             lacking=lacking,
@@ -89,7 +89,7 @@ class Execution:
         link: Link,
         packages: SessionPackages,
         settings: Settings,
-        unreported: Unreported,
+        unreported: UnreportedState,
         *,
         number: int,
         timeout: float,

@@ -24,7 +24,7 @@ from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
 from .container import SandboxContainer
-from .execution import Execution, OnBytes, Unreported
+from .execution import Execution, OnBytes, UnreportedState
 from .files import FileReader, Files
 from .result import Result, State
 from .script import Script
@@ -135,7 +135,7 @@ class AsyncSandbox:
         self._packages = self._container.packages
         self._numbers = itertools.count(1)
         self._turns = Turns(self._settings.limits.queue)
-        self._unreported = Unreported()
+        self._unreported = UnreportedState()
         self._stack = AsyncExitStack()
         self._running: Execution | None = None
 
@@ -311,7 +311,7 @@ class AsyncSandbox:
             bare = self._packages.before_reset(keep=keep_packages).bare
             was_reset = await self._container.reset(link, keep_files=keep_files, bare=bare)
             self._packages.note_interpreter(frozenset())
-            self._unreported = Unreported()
+            self._unreported = UnreportedState()
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 if not was_reset:
