@@ -20,11 +20,11 @@ from ..settings import Settings
 from ..wire import messages
 from .connection import InstallerConnection, unavailable_if_lost
 from .exchange import Exchange
+from .fair_limiter import FairLimiter
 from .folders import REMOVE_SECONDS, SandboxFolders
 from .installation import Installation
 from .installed import Cache, Installed
 from .policy_settings import policy_from_settings
-from .turns import Turns
 from .wheelhouse import WheelhouseCopy
 
 __all__ = ["PATIENCE_SECONDS", "Cache", "Installed", "Installer"]
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 45.0
 """Longest time an installation waits for its turn."""
 
-_PLACES = 3
+_SLOTS = 3
 """Installations at a time: as many as the installer has users to run uv as."""
 
 _CACHE_SECONDS = 180.0
@@ -54,7 +54,7 @@ class Installer:
         self._settings = settings
         self._network = network
         self.policy = policy_from_settings(settings)
-        self._turns = Turns(_PLACES)
+        self._limiter = FairLimiter(_SLOTS)
         self._folders = SandboxFolders()
         self._preinstalling = anyio.Lock()
         self._preinstalled: Installed | None = None
@@ -103,7 +103,7 @@ class Installer:
         trusted = self._settings.packages.preinstall
         self.policy.judge_asked([requirement for requirement in requirements if requirement not in trusted])
         try:
-            async with self._turns.turn(principal, patience):
+            async with self._limiter.slot(principal, patience):
                 return await self._install(sandbox, requirements, report, before=before)
         except TimeoutError:
             raise UnavailableError("The installer is busy. Call again in a minute.") from None

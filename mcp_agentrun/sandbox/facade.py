@@ -23,12 +23,12 @@ from ..host_resources import HostResources
 from ..packages.installer import Cache, Installed, Installer
 from ..packages.policy import parse_requirements
 from ..settings import Settings
+from .call_queue import CallQueue
 from .container import SandboxContainer
 from .execution import Execution, OnBytes, UnreportedState
 from .files import FileReader, Files
 from .result import Result, State
 from .script import Script
-from .turns import Turns
 
 __all__ = ["AsyncRuntime", "AsyncSandbox", "OnOutput", "ReadFile"]
 
@@ -134,7 +134,7 @@ class AsyncSandbox:
         self._container = SandboxContainer(runtime.engine, runtime.installer, runtime.settings, runtime.host)
         self._packages = self._container.packages
         self._numbers = itertools.count(1)
-        self._turns = Turns(self._settings.limits.queue)
+        self._queue = CallQueue(self._settings.limits.queue)
         self._unreported = UnreportedState()
         self._stack = AsyncExitStack()
         self._running: Execution | None = None
@@ -302,7 +302,7 @@ class AsyncSandbox:
         :raises UnavailableError: the engine failed.
         :raises SandboxLostError: files that were to be kept are gone.
         """
-        async with self._turns.turn():
+        async with self._queue.turn():
             link = await self._container.connected()
             if self._container.see() and keep_files:
                 raise SandboxLostError(
@@ -329,7 +329,7 @@ class AsyncSandbox:
     @asynccontextmanager
     async def _my_turn(self, report: Report | None) -> AsyncGenerator[Link]:
         """The turn, and a container with all the packages that the session should have."""
-        async with self._turns.turn():
+        async with self._queue.turn():
             link = await self._container.connected()
             await self._container.preinstall()
             await self._packages.restore(report)
@@ -337,7 +337,7 @@ class AsyncSandbox:
 
     @asynccontextmanager
     async def _turn_with_link(self) -> AsyncGenerator[Link]:
-        async with self._turns.turn():
+        async with self._queue.turn():
             yield await self._container.keeper.connected()
 
 

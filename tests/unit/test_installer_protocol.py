@@ -13,9 +13,9 @@ import pytest
 
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, SandboxLostError, UnavailableError
+from mcp_agentrun.packages.fair_limiter import FairLimiter
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
-from mcp_agentrun.packages.turns import Turns
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
@@ -292,12 +292,12 @@ async def test_a_request_to_a_lost_installer_fails_at_once(anyio_backend: str) -
 
 
 async def test_turns_are_shared_among_principals() -> None:
-    turns = Turns(3)
+    limiter = FairLimiter(3)
     order: list[str] = []
     release = {name: anyio.Event() for name in ("a1", "a2", "a3", "a4", "b1", "c1")}
 
     async def hold(name: str) -> None:
-        async with turns.turn(name[0], patience=30):
+        async with limiter.slot(name[0], patience=30):
             order.append(name)
             await release[name].wait()
 
@@ -310,7 +310,7 @@ async def test_turns_are_shared_among_principals() -> None:
         await anyio.wait_all_tasks_blocked()
         assert order[3] == "c1", "who has none is before who has one"
         with pytest.raises(TimeoutError):
-            async with turns.turn("d", patience=0):
+            async with limiter.slot("d", patience=0):
                 pass
         for event in release.values():
             event.set()
