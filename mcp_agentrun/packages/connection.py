@@ -15,8 +15,8 @@ from ..engine.network import NetworkSettings
 from ..errors import SandboxLostError, UnavailableError
 from ..settings import Settings
 from ..wire import messages
-from .exchange import Exchange
 from .folders import SandboxFolders
+from .multiplexer import RequestMultiplexer
 
 __all__ = ["INSTALLER_UID", "InstallerConnection", "unavailable_if_lost"]
 
@@ -43,7 +43,7 @@ class InstallerConnection:
         self._folders = folders
         self._tasks = tasks
         self._removing = anyio.Lock()
-        self._exchange: Exchange | None = None
+        self._multiplexer: RequestMultiplexer | None = None
         self.keeper = Keeper(engine, tasks, self._container_spec, self._hello, messages.InstallerReady)
 
     @property
@@ -51,29 +51,29 @@ class InstallerConnection:
         """Whether a container is running and has answered."""
         return self.keeper.is_ready
 
-    async def exchange(self) -> Exchange:
-        """The exchange with the current container, which is started if necessary.
+    async def connect(self) -> RequestMultiplexer:
+        """The multiplexer with the current container, which is started if necessary.
 
         :raises UnavailableError: it could not be started.
         """
         link = await self.keeper.connected()
-        if self._exchange is None or self._exchange.link is not link:
+        if self._multiplexer is None or self._multiplexer.link is not link:
             assert isinstance(link.greeting, messages.InstallerReady)
             self._folders.on_connected(link.greeting.held)
-            self._exchange = Exchange(link)
-            self._tasks.start_soon(contained, self._exchange.serve)
-        return self._exchange
+            self._multiplexer = RequestMultiplexer(link)
+            self._tasks.start_soon(contained, self._multiplexer.serve)
+        return self._multiplexer
 
-    async def exchange_after_removal(self) -> Exchange:
-        """The exchange, once the folders that are to be removed have been.
+    async def connect_after_removal(self) -> RequestMultiplexer:
+        """The multiplexer, once the folders that are to be removed have been.
 
         :raises UnavailableError: the container could not be started, or was lost.
         """
         async with self._removing:
-            exchange = await self.exchange()
+            multiplexer = await self.connect()
             with unavailable_if_lost():
-                await self._folders.remove_unwanted(exchange)
-            return exchange
+                await self._folders.remove_unwanted(multiplexer)
+            return multiplexer
 
     async def _hello(self) -> messages.InstallerHello:
         limits = messages.Limits(

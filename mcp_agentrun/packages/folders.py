@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..wire import messages
-from .exchange import Exchange
+from .multiplexer import RequestMultiplexer
 
 __all__ = ["REMOVE_SECONDS", "SandboxFolders"]
 
@@ -61,13 +61,13 @@ class SandboxFolders:
         self._unwanted.add(sandbox)
         return True
 
-    async def remove_unwanted(self, exchange: Exchange) -> None:
+    async def remove_unwanted(self, multiplexer: RequestMultiplexer) -> None:
         """Have the installer remove the folders that are to be removed.
 
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
         for sandbox in tuple(self._unwanted):
-            with exchange.request() as request:
+            with multiplexer.request() as request:
                 await request.send(messages.Forget(request=request.number, sandbox=sandbox))
                 answer = await request.expect(messages.Forgotten, within=REMOVE_SECONDS)
                 if answer.sandbox != sandbox:

@@ -12,9 +12,9 @@ from ..engine import Report
 from ..engine.network import NetworkSettings
 from ..errors import InstallError, SandboxLostError
 from ..wire import messages
-from .exchange import Request
 from .installed import Installed
 from .known import INSTEAD
+from .multiplexer import Request
 from .pins import requirement_line
 from .policy import Policy
 

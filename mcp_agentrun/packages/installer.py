@@ -19,11 +19,11 @@ from ..errors import InstallError, UnavailableError
 from ..settings import Settings
 from ..wire import messages
 from .connection import InstallerConnection, unavailable_if_lost
-from .exchange import Exchange
 from .fair_limiter import FairLimiter
 from .folders import REMOVE_SECONDS, SandboxFolders
 from .installation import Installation
 from .installed import Cache, Installed
+from .multiplexer import RequestMultiplexer
 from .policy_settings import policy_from_settings
 from .wheelhouse import WheelhouseCopy
 
@@ -133,7 +133,7 @@ class Installer:
         installer had a container: both are lost with the engine.
         """
         try:
-            await self._connected().exchange()
+            await self._connected().connect()
         except UnavailableError as error:
             logger.warning("packages of a sandbox can't be looked for: %s", error)
             return True
@@ -151,8 +151,8 @@ class Installer:
 
         :raises UnavailableError: the installer could not be started, does not answer, or was lost.
         """
-        exchange = await self._connected().exchange_after_removal()
-        with unavailable_if_lost(), exchange.request() as request:
+        multiplexer = await self._connected().connect_after_removal()
+        with unavailable_if_lost(), multiplexer.request() as request:
             await request.send(messages.DescribeCache(request=request.number, clear=clear))
             answer = await request.expect(messages.Cache, within=_CACHE_SECONDS)
             return Cache(answer.size, answer.packages, answer.busy > 0)
@@ -173,12 +173,12 @@ class Installer:
         report = report or (lambda _: None)
         report("starting the installer")
         self._folders.on_begin(sandbox)
-        exchange = await self._connected().exchange_after_removal()
+        multiplexer = await self._connected().connect_after_removal()
         limit = self._settings.packages.install_timeout
         try:
             with unavailable_if_lost(), anyio.fail_after(limit):
-                await self._provide_wheelhouse(exchange, report)
-                with exchange.request() as request:
+                await self._provide_wheelhouse(multiplexer, report)
+                with multiplexer.request() as request:
                     installation = Installation(
                         request,
                         sandbox,
@@ -195,7 +195,7 @@ class Installer:
             self._folders.on_installed(sandbox)
         return installed
 
-    async def _provide_wheelhouse(self, exchange: Exchange, report: Report) -> None:
+    async def _provide_wheelhouse(self, multiplexer: RequestMultiplexer, report: Report) -> None:
         """Wait until the installer has a copy of the operator's wheelhouse.
 
         :raises InstallError: the folder can't be read.
@@ -203,8 +203,8 @@ class Installer:
         folder = self._settings.packages.wheelhouse
         if folder is None or self._tasks is None:
             return
-        if self._wheelhouse is None or self._wheelhouse.exchange is not exchange:
-            self._wheelhouse = WheelhouseCopy(exchange, folder)
+        if self._wheelhouse is None or self._wheelhouse.multiplexer is not multiplexer:
+            self._wheelhouse = WheelhouseCopy(multiplexer, folder)
             self._tasks.start_soon(contained, self._wheelhouse.make)
         await self._wheelhouse.wait(report)
 
@@ -212,6 +212,6 @@ class Installer:
         connection = self._connection
         try:
             if self._folders.has_unwanted and connection is not None and connection.is_ready:
-                await connection.exchange_after_removal()
+                await connection.connect_after_removal()
         except UnavailableError as error:
             logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)

@@ -14,7 +14,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from ..engine import Report
 from ..errors import InstallError, SandboxLostError
 from ..wire.messages import OpenWheelhouse, Wheel, Wheelhouse
-from .exchange import Exchange
+from .multiplexer import RequestMultiplexer
 from .pins import FILE_NAME
 
 __all__ = ["WheelhouseCopy"]
@@ -28,8 +28,8 @@ _ANSWER_SECONDS = 60.0
 class WheelhouseCopy:
     """Made once for each installer, in a task of its own, so that none of those who wait for it can interrupt it."""
 
-    def __init__(self, exchange: Exchange, folder: Path) -> None:
-        self.exchange = exchange
+    def __init__(self, multiplexer: RequestMultiplexer, folder: Path) -> None:
+        self.multiplexer = multiplexer
         self._folder = folder
         self._stage = "looking at the wheelhouse"
         self._news = anyio.Event()
@@ -54,7 +54,7 @@ class WheelhouseCopy:
         try:
             await self._send()
         except OSError as error:  # in the middle of its copy, perhaps
-            self.exchange.link.abandon("the wheelhouse can't be read")
+            self.multiplexer.link.abandon("the wheelhouse can't be read")
             self._problem = InstallError(f"This server's wheelhouse can't be read ({error.strerror}).")
         except SandboxLostError as error:
             self._problem = error
@@ -62,7 +62,7 @@ class WheelhouseCopy:
             self._problem = None
         finally:
             if isinstance(self._problem, SandboxLostError):
-                self.exchange.link.abandon(str(self._problem))
+                self.multiplexer.link.abandon(str(self._problem))
             self._is_over = True
             self._news.set()
 
@@ -70,7 +70,7 @@ class WheelhouseCopy:
         files = await anyio.to_thread.run_sync(_wheels_in, self._folder)
         listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
         digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-        with self.exchange.request() as request:
+        with self.multiplexer.request() as request:
             number = request.number
             await request.send(OpenWheelhouse(request=number, digest=digest))
             if not (await request.expect(Wheelhouse, within=_ANSWER_SECONDS)).wanted:

@@ -19,7 +19,7 @@ from ..errors import FileError, FileReason, SandboxLostError
 from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
 
-__all__ = ["FileInfo", "FilePage", "FileReader", "FileSource", "Files", "exchange", "is_safe_path"]
+__all__ = ["FileInfo", "FilePage", "FileReader", "FileSource", "Files", "is_safe_path", "shielded_request"]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
 """What a file can be written from: its content, the path of a local file, an open file, or its parts."""
@@ -175,7 +175,7 @@ class Files:
         """
         name = _relative(folder, "listed")
         link = await self._connect()
-        with exchange(link):
+        with shielded_request(link):
             found = await link.ask(messages.ListFiles(folder=name, after=after), messages.FileList)
         _raise_error(link, found.error, folder, "listed")
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
@@ -193,14 +193,14 @@ class Files:
         if not name:
             raise _error("folder", path, "removed")
         async with self._turn() as link:
-            with exchange(link):
+            with shielded_request(link):
                 await link.send(messages.RemoveFile(path=name))
                 answer = await link.expect(messages.Removed)
             _raise_error(link, answer.error, path, "removed")
 
 
 class _Upload:
-    """The exchange that writes one file; the caller has the turn. At most one part is on its way at a time, so that a
+    """Writes one file; the caller has the turn. At most one part is on its way at a time, so that a
     slow side holds up the other instead of filling its memory.
     """
 
@@ -233,7 +233,7 @@ class _Upload:
     async def _request(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> messages.Written:
         """Send one request and wait for its answer."""
         self._is_open = False  # whatever goes wrong in the container, it discards the file
-        with exchange(self._link):
+        with shielded_request(self._link):
             await self._link.send(request)
             answer = await self._link.expect(messages.Written)
         _raise_error(self._link, answer.error, self._path, "written", limit=self._limit)
@@ -268,7 +268,7 @@ class FileReader:
         :raises FileError: the file can't be read whole, or is too large.
         :raises SandboxLostError: the container was lost or broke the protocol.
         """
-        with exchange(link):
+        with shielded_request(link):
             await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
             about = await link.expect(messages.FilePart)
             part = await self._part(link, about.length) if about.length and about.error is None else b""
@@ -299,7 +299,7 @@ def is_safe_path(path: str) -> bool:
 
 
 @contextmanager
-def exchange(link: Link) -> Generator[None]:
+def shielded_request(link: Link) -> Generator[None]:
     """A request and its answer, which is waited for even if the call is cancelled: the next call finds the stream in
     order.
 

@@ -284,14 +284,14 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
 async def test_a_request_to_a_lost_installer_fails_at_once(anyio_backend: str) -> None:
     async with installer_of(honest_installer) as (installer, _):
         await installer.install(ME, ["x"])
-        exchange = await installer._connected().exchange()  # pyright: ignore
-        exchange.link.abandon("lost")
+        multiplexer = await installer._connected().connect()  # pyright: ignore
+        multiplexer.link.abandon("lost")
         await anyio.wait_all_tasks_blocked()
-        with anyio.fail_after(10), pytest.raises(SandboxLostError, match="lost"), exchange.request() as request:
+        with anyio.fail_after(10), pytest.raises(SandboxLostError, match="lost"), multiplexer.request() as request:
             await request.receive()
 
 
-async def test_turns_are_shared_among_principals() -> None:
+async def test_slots_are_shared_among_principals() -> None:
     limiter = FairLimiter(3)
     order: list[str] = []
     release = {name: anyio.Event() for name in ("a1", "a2", "a3", "a4", "b1", "c1")}

@@ -17,7 +17,7 @@ from ..wire import messages
 from ..wire.codec import ProtocolError
 from .pins import PinError, validated
 
-__all__ = ["Exchange", "Request"]
+__all__ = ["Request", "RequestMultiplexer"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _AnswerT = TypeVar("_AnswerT", bound=messages.Request)
 
 
 class Request:
-    """One request, from its first message to its last answer. See `Exchange.request`."""
+    """One request, from its first message to its last answer. See `RequestMultiplexer.request`."""
 
     def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.Request]) -> None:
         self._link = link
@@ -76,7 +76,7 @@ class Request:
         self._link.abandon(reason)
 
 
-class Exchange:
+class RequestMultiplexer:
     """The stream to one installer. An answer that belongs to no open request means that the installer is lost."""
 
     def __init__(self, link: Link) -> None:
