@@ -76,7 +76,7 @@ class InstallerConnection:
             return multiplexer
 
     async def _hello(self) -> messages.InstallerHello:
-        limits = messages.Limits(
+        limits = messages.InstallLimits(
             offline=self._settings.packages.offline,
             exclude_newer=self._settings.packages.exclude_newer,
             build=self._settings.packages.build,

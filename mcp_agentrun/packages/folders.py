@@ -68,8 +68,8 @@ class SandboxFolders:
         """
         for sandbox in tuple(self._unwanted):
             with multiplexer.request() as request:
-                await request.send(messages.Forget(request=request.number, sandbox=sandbox))
-                answer = await request.expect(messages.Forgotten, within=REMOVE_SECONDS)
+                await request.send(messages.RemovePackages(request=request.number, sandbox=sandbox))
+                answer = await request.expect(messages.PackagesRemoved, within=REMOVE_SECONDS)
                 if answer.sandbox != sandbox:
                     request.fail("it removed the packages of another sandbox")
             self._unwanted.discard(sandbox)

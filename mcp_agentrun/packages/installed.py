@@ -42,7 +42,7 @@ class Installed:
     this installation can be imported until a reset that keeps packages."""
     notes: tuple[str, ...] = ()
     """Why packages are not in their newest versions, a sentence each."""
-    lacking: str | None = None
+    missing_packages: str | None = None
     """Packages that the sandbox should have but could not install, and why; None if there are none. Reported once."""
 
 

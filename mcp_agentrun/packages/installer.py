@@ -154,7 +154,7 @@ class Installer:
         multiplexer = await self._connected().connect_after_removal()
         with unavailable_if_lost(), multiplexer.request() as request:
             await request.send(messages.DescribeCache(request=request.number, clear=clear))
-            answer = await request.expect(messages.Cache, within=_CACHE_SECONDS)
+            answer = await request.expect(messages.CacheContents, within=_CACHE_SECONDS)
             return Cache(answer.size, answer.packages, answer.busy > 0)
 
     def _connected(self) -> InstallerConnection:

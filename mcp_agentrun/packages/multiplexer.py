@@ -22,22 +22,22 @@ __all__ = ["Request", "RequestMultiplexer"]
 logger = logging.getLogger(__name__)
 
 _UNREAD = 64
-_AnswerT = TypeVar("_AnswerT", bound=messages.Request)
+_AnswerT = TypeVar("_AnswerT", bound=messages.InstallerMessage)
 
 
 class Request:
     """One request, from its first message to its last answer. See `RequestMultiplexer.request`."""
 
-    def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.Request]) -> None:
+    def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.InstallerMessage]) -> None:
         self._link = link
         self._answers = answers
         self.number = number
 
-    async def send(self, message: messages.Request) -> None:
+    async def send(self, message: messages.InstallerMessage) -> None:
         """:raises SandboxLostError: the installer is lost."""
         await self._link.send(message)
 
-    async def receive(self) -> messages.Request:
+    async def receive(self) -> messages.InstallerMessage:
         """The next answer.
 
         :raises SandboxLostError: the installer is lost.
@@ -54,7 +54,7 @@ class Request:
         :param within: seconds in which it must come.
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
-        answer: messages.Request | None = None
+        answer: messages.InstallerMessage | None = None
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
             answer = await self.receive()
         if answer is None:
@@ -82,7 +82,7 @@ class RequestMultiplexer:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._numbers = itertools.count(1)
-        self._open: dict[int, MemoryObjectSendStream[messages.Request]] = {}
+        self._open: dict[int, MemoryObjectSendStream[messages.InstallerMessage]] = {}
 
     @contextmanager
     def request(self) -> Generator[Request]:
@@ -93,7 +93,7 @@ class RequestMultiplexer:
         if not self.link.is_alive:  # nothing hands out answers any more
             raise SandboxLostError(self.link.reason)
         number = next(self._numbers)
-        put, answers = anyio.create_memory_object_stream[messages.Request](_UNREAD)
+        put, answers = anyio.create_memory_object_stream[messages.InstallerMessage](_UNREAD)
         self._open[number] = put
         try:
             yield Request(self.link, number, answers)
@@ -107,7 +107,7 @@ class RequestMultiplexer:
         try:
             while True:
                 answer = await self.link.receive()
-                if not isinstance(answer, messages.Request) or answer.request not in self._open:
+                if not isinstance(answer, messages.InstallerMessage) or answer.request not in self._open:
                     raise ProtocolError(f"unexpected {type(answer).__name__} message")
                 _check_pins(answer)
                 try:
@@ -126,7 +126,7 @@ class RequestMultiplexer:
                 put.close()
 
 
-def _check_pins(answer: messages.Request) -> None:
+def _check_pins(answer: messages.InstallerMessage) -> None:
     """:raises ProtocolError: names or versions in *answer* are not in canonical form."""
     if isinstance(answer, messages.Resolved):
         found = [answer.pins]

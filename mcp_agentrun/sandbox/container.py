@@ -107,13 +107,13 @@ class SandboxContainer:
         if not self.packages.is_preinstalled:
             await self.packages.preinstall(self.keeper.tell)
 
-    async def reset(self, link: Link, *, keep_files: bool, bare: bool) -> bool:
+    async def reset(self, link: Link, *, keep_files: bool, no_preload: bool) -> bool:
         """Reset the container; if that fails, abandon it and return False. Once begun, this is not cancelled, which
         would cost the files.
         """
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(_RESET_SECONDS):
-                await link.send(messages.Reset(keep_files=keep_files, bare=bare))
+                await link.send(messages.Reset(keep_files=keep_files, no_preload=no_preload))
                 await link.expect(messages.ResetDone)
         except (SandboxLostError, TimeoutError):
             link.abandon("it could not be reset")

@@ -59,15 +59,15 @@ class UnreportedState:
         """Remember these *states*, of runs whose results nobody received."""
         self.state = worst_state(self.state, *states)
 
-    def report(self, result: Result, lacking: str | None) -> Result:
-        """*result* with what is remembered, which is forgotten, and with what is *lacking*."""
+    def report(self, result: Result, missing_packages: str | None) -> Result:
+        """*result* with what is remembered, which is forgotten, and with what is *missing_packages*."""
         is_news = result.unprotected != self.unprotected or result.state == "lost"
         reported = replace(
             result,
             since=worst_state(self.state, result.since),
             replaced=self.is_replaced,
             unprotected=result.unprotected if is_news else None,
-            lacking=lacking,
+            missing_packages=missing_packages,
         )
         self.state, self.is_replaced, self.unprotected = "kept", False, result.unprotected
         return reported
@@ -129,7 +129,7 @@ class Execution:
                     code=code,
                     timeout=self._timeout,
                     path=placement.path,
-                    bare=placement.bare,
+                    no_preload=placement.no_preload,
                     stream=self._stream,
                     script=script and script.message(),
                 )
@@ -200,7 +200,7 @@ class Execution:
     async def _received(self) -> Result:
         while True:
             message = await self._link.receive()
-            if isinstance(message, messages.Result):
+            if isinstance(message, messages.RunResult):
                 return self._result(message)
             if isinstance(message, messages.MissingPackages) and self._provided is None:
                 self._provided = Provided()
@@ -216,7 +216,7 @@ class Execution:
     async def _keep(self, message: messages.Message) -> bool:
         """Keep a part of the run's output; return whether it is one and not more than was announced."""
         match message:
-            case messages.Output(data=data) if self._keep_output(data):
+            case messages.OutputChunk(data=data) if self._keep_output(data):
                 if self._on_output is not None:
                     with self._paused():
                         await self._on_output(data)
@@ -251,7 +251,7 @@ class Execution:
         with self._paused():  # the installer has a limit of its own
             provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
         placement = self._packages.placement
-        await self._link.send(messages.Proceed(run=self._number, path=placement.path, bare=placement.bare))
+        await self._link.send(messages.Proceed(run=self._number, path=placement.path, no_preload=placement.no_preload))
         return provided
 
     @contextmanager
@@ -267,7 +267,7 @@ class Execution:
         finally:
             scope.deadline = anyio.current_time() + left
 
-    def _result(self, ended: messages.Result) -> Result:
+    def _result(self, ended: messages.RunResult) -> Result:
         if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
             self._lose("the container sent a result that is not this run's")
         if ended.imported is not None or ended.state == "lost":

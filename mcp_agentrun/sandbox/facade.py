@@ -264,7 +264,7 @@ class AsyncSandbox:
                 except BaseException:
                     self._unreported.add(result.since, result.state)
                     raise
-            return self._unreported.report(result, self._packages.take_problems())
+            return self._unreported.report(result, self._packages.pop_missing_packages())
 
     async def interrupt(self) -> None:
         """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
@@ -289,7 +289,7 @@ class AsyncSandbox:
         policy.judge_asked(wanted)
         async with self._my_turn(report):
             installed = await self._packages.install(wanted, report)
-            return replace(installed, lacking=self._packages.take_problems())
+            return replace(installed, missing_packages=self._packages.pop_missing_packages())
 
     @property
     def files(self) -> Files:
@@ -308,8 +308,8 @@ class AsyncSandbox:
                 raise SandboxLostError(
                     "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
                 )
-            bare = self._packages.before_reset(keep=keep_packages).bare
-            was_reset = await self._container.reset(link, keep_files=keep_files, bare=bare)
+            no_preload = self._packages.before_reset(keep=keep_packages).no_preload
+            was_reset = await self._container.reset(link, keep_files=keep_files, no_preload=no_preload)
             self._packages.note_interpreter(frozenset())
             self._unreported = UnreportedState()
             try:

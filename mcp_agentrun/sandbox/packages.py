@@ -18,7 +18,7 @@ from ..packages.known import WELL_KNOWN
 from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..settings import Settings
-from .causes import Lacking
+from .causes import NameKind
 from .result import KEEPING_RESET
 
 __all__ = ["Placement", "Provided", "SessionPackages"]
@@ -34,7 +34,7 @@ class Placement:
 
     path: str | None
     """A folder of the container; None for the image's packages alone."""
-    bare: bool
+    no_preload: bool
     """Whether some of them replace packages of the image, which must not be preloaded then."""
 
 
@@ -79,10 +79,10 @@ class SessionPackages:
         """Where the interpreter finds them now."""
         active = self._active
         if active is None or not active.folder:
-            return Placement(None, bare=False)
-        return Placement(f"{PACKAGES}/{active.folder}", bare=bool(active.replaced))
+            return Placement(None, no_preload=False)
+        return Placement(f"{PACKAGES}/{active.folder}", no_preload=bool(active.replaced))
 
-    def take_problems(self) -> str | None:
+    def pop_missing_packages(self) -> str | None:
         """Packages it should have but could not install, and why: as sentences, each reported once."""
         problems, self._unreported = self._unreported, []
         return " ".join(problems) or None
@@ -154,7 +154,7 @@ class SessionPackages:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
         return Provided(installed, problem)
 
-    def advise(self, name: str, kind: Lacking, *, problem: str | None) -> str | None:
+    def advise(self, name: str, kind: NameKind, *, problem: str | None) -> str | None:
         """How to get what code is missing; None if it is there, or if nothing is known of it.
 
         :param problem: why it could not be installed for the code's imports.
@@ -181,7 +181,7 @@ class SessionPackages:
             self._activate_pending()
             return self.placement
         shared = self._shared
-        return Placement(None, bare=shared is not None and bool(shared.replaced))
+        return Placement(None, no_preload=shared is not None and bool(shared.replaced))
 
     def after_reset(self, *, keep: bool) -> None:
         """The interpreter has been replaced; unless kept, the session's own packages are removed."""

@@ -47,7 +47,7 @@ STATUS = EngineStatus(
 INSTALLED_FOR: dict[int, str] = {}
 
 
-def result(run: int = 1, **changes: Any) -> messages.Result:
+def result(run: int = 1, **changes: Any) -> messages.RunResult:
     """The result of a run that ended well, with these *changes*."""
     fields: dict[str, Any] = {
         **dict.fromkeys(("error", "value", "unprotected")),
@@ -56,7 +56,7 @@ def result(run: int = 1, **changes: Any) -> messages.Result:
         **dict.fromkeys(("state", "since"), "kept"),
     }
     fields |= {"run": run, "outcome": "ok", "duration": 0.1, **changes}
-    return messages.Result(**fields)
+    return messages.RunResult(**fields)
 
 
 def honest_runner(message: Message) -> Sequence[Answer]:
@@ -65,7 +65,7 @@ def honest_runner(message: Message) -> Sequence[Answer]:
         case messages.SupervisorHello():
             return [SUPERVISOR_READY]
         case messages.Run(run=run):
-            return [messages.Output(data=b"x"), result(run, written=1)]
+            return [messages.OutputChunk(data=b"x"), result(run, written=1)]
         case messages.Reset():
             return [messages.ResetDone()]
         case messages.ListFiles():
@@ -101,10 +101,10 @@ def honest_installer(message: Message) -> Sequence[Answer]:
             return [done(request, INSTALLED_FOR.get(request, ME))]
         case messages.InstallCancel(request=request):
             return [done(request, INSTALLED_FOR.get(request, ME), folder="", error="cancelled")]
-        case messages.Forget(request=request):
-            return [messages.Forgotten(request=request, sandbox=message.sandbox)]
+        case messages.RemovePackages(request=request):
+            return [messages.PackagesRemoved(request=request, sandbox=message.sandbox)]
         case messages.DescribeCache(request=request):
-            return [messages.Cache(request=request, size=1, packages=(("x", 1.0),), busy=0)]
+            return [messages.CacheContents(request=request, size=1, packages=(("x", 1.0),), busy=0)]
         case messages.OpenWheelhouse(request=request):
             return [messages.Wheelhouse(request=request, wanted=True)]
         case messages.Wheel(request=request, name=""):

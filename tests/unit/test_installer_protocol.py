@@ -115,7 +115,7 @@ async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str
                 async with sessions.lease(Caller("one"), None) as one, sessions.lease(Caller("two"), None) as two:
                     results = [await each.sandbox.run("1") for each in (one, two, one, two)]
                 assert [result.outcome for result in results] == ["ok"] * 4
-                assert any("could not be installed" in (result.lacking or "") for result in results)
+                assert any("could not be installed" in (result.missing_packages or "") for result in results)
 
 
 async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_backend: str, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_ba
         assert engine.started["installer"] == 1 and copied == ["housed-1.0-py3-none-any.whl", ""]
 
 
-@pytest.mark.parametrize("silent", [messages.OpenWheelhouse, messages.Forget, messages.DescribeCache])
+@pytest.mark.parametrize("silent", [messages.OpenWheelhouse, messages.RemovePackages, messages.DescribeCache])
 async def test_every_exchange_has_a_deadline(
     anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: type[Message]
 ) -> None:

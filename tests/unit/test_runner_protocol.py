@@ -38,7 +38,7 @@ def faults() -> Iterator[tuple[type[Message], Answer]]:
     for asked in ASKED:
         yield from ((asked, sample(cls)) for cls in message_classes() if cls is not Pong)
         yield asked, encode_frame(255, b"")
-        yield asked, encode_frame(messages.Result.kind, b"{}")
+        yield asked, encode_frame(messages.RunResult.kind, b"{}")
     yield messages.Run, result(2)
     yield messages.Run, result(1, written=-1)
     yield messages.Run, messages.MissingPackages(run=2, names=(), requirements=())

@@ -69,8 +69,8 @@ def run_notes(result: Result, settings: Settings) -> list[str]:
         notes.append(result.advice)
     if result.installed is not None:
         notes += install_notes(result.installed)
-    if result.lacking is not None:
-        notes.append(result.lacking)
+    if result.missing_packages is not None:
+        notes.append(result.missing_packages)
     if result.findings:
         notes += _objections("The code was run despite the static check's objections.", result.findings)
     if result.ended > 0:
@@ -185,8 +185,8 @@ def install_notes(installed: Installed) -> list[str]:
             f"was, because it has already loaded the earlier version of {_names(installed.waiting)}."
         )
     notes += installed.notes
-    if installed.lacking is not None:
-        notes.append(installed.lacking)
+    if installed.missing_packages is not None:
+        notes.append(installed.missing_packages)
     return notes or ["Nothing needed to be installed."]
 
 
