@@ -224,7 +224,7 @@ async def _index(settings: Settings, engine: Engine, network: NetworkSettings, *
             try:
                 await installer.install(sandbox, (_PROBE,))
             finally:
-                installer.forget(sandbox)
+                installer.remove_packages(sandbox)
     except UnavailableError as error:
         return Finding("index", "error", f"the installer can't be started: {error}", "See the checks above.")
     except AgentRunError as error:

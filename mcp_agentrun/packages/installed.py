@@ -37,7 +37,7 @@ class Installed:
     """Top-level modules by package name, of packages in `changed` and `replaced`."""
     stale: tuple[str, ...] = ()
     """Names of packages in `changed` that were already imported: the old version stays in use until a reset."""
-    waiting: tuple[str, ...] = ()
+    needs_reset: tuple[str, ...] = ()
     """Names of the image's packages that were already imported in another version. While there are any, nothing of
     this installation can be imported until a reset that keeps packages."""
     notes: tuple[str, ...] = ()

@@ -124,9 +124,9 @@ class Installer:
 
     async def _has_preinstalled(self) -> bool:
         installed = self._preinstalled
-        return installed is not None and (not installed.folder or await self.holds(self._preinstalled_id))
+        return installed is not None and (not installed.folder or await self.has_packages(self._preinstalled_id))
 
-    async def holds(self, sandbox: str) -> bool:
+    async def has_packages(self, sandbox: str) -> bool:
         """Return whether the packages of *sandbox* still exist. If the installer can't be asked, assume that they do.
 
         Another server's installer may have removed them if, for a while, neither the sandbox nor this server's
@@ -139,7 +139,7 @@ class Installer:
             return True
         return self._folders.exists(sandbox)
 
-    def forget(self, sandbox: str) -> None:
+    def remove_packages(self, sandbox: str) -> None:
         """Have the packages of *sandbox* removed: now, or when the installer is next started, but always before
         anything else is installed for it.
         """

@@ -89,7 +89,7 @@ class SandboxContainer:
         is_same = self._seen_starts == self._keeper.starts and self._keeper.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
-    def see(self) -> bool:
+    def acknowledge_replacement(self) -> bool:
         """Note that the current container was seen; return whether it has replaced another one since the last time."""
         seen, self._seen_starts = self._seen_starts, self.keeper.starts
         return 0 < seen < self._seen_starts
@@ -99,7 +99,7 @@ class SandboxContainer:
         link = await self.keeper.connected()
         self.packages.image = link.distributions
         if self._seen_starts != self.keeper.starts:
-            self.packages.note_interpreter(frozenset())
+            self.packages.set_loaded_modules(frozenset())
         return link
 
     async def preinstall(self) -> None:

@@ -20,7 +20,7 @@ from ..safety import Finding
 from ..settings import Settings
 from ..wire import messages
 from .causes import explain
-from .packages import Provided, SessionPackages
+from .packages import AutoInstall, SessionPackages
 from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
 from .script import Script
@@ -114,22 +114,22 @@ class Execution:
         self._head, self._late, self._tail = bytearray(), bytearray(), b""
         self._input_taken = anyio.Event()
         self._pictures = Pictures()
-        self._provided: Provided | None = None
+        self._provided: AutoInstall | None = None
 
     async def run(self, code: str, script: Script | None = None) -> Result:
         """Run *code*, as that *script* if there is one.
 
         :raises SandboxLostError: the container was lost, or broke the protocol.
         """
-        placement = self._packages.placement
+        location = self._packages.location
         try:
             await self._link.send(
                 messages.Run(
                     run=self._number,
                     code=code,
                     timeout=self._timeout,
-                    path=placement.path,
-                    no_preload=placement.no_preload,
+                    path=location.path,
+                    no_preload=location.no_preload,
                     stream=self._stream,
                     script=script and script.message(),
                 )
@@ -203,7 +203,7 @@ class Execution:
             if isinstance(message, messages.RunResult):
                 return self._result(message)
             if isinstance(message, messages.MissingPackages) and self._provided is None:
-                self._provided = Provided()
+                self._provided = AutoInstall()
                 if self._scope is not None:  # for a cancelled run nothing is installed any more
                     self._provided = await self._provide(message)
             elif not await self._keep(message):
@@ -240,7 +240,7 @@ class Execution:
             self._tail = (self._tail + data[room:])[-_TAIL_KEPT:]
         return self._stream or len(data) <= room
 
-    async def _provide(self, missing: messages.MissingPackages) -> Provided:
+    async def _provide(self, missing: messages.MissingPackages) -> AutoInstall:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
         its deadline is postponed.
         """
@@ -249,9 +249,11 @@ class Execution:
         names = [name for name in missing.names if name.isidentifier()]
         patience = min(self._timeout, PATIENCE_SECONDS)
         with self._paused():  # the installer has a limit of its own
-            provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
-        placement = self._packages.placement
-        await self._link.send(messages.Proceed(run=self._number, path=placement.path, no_preload=placement.no_preload))
+            provided = await self._packages.install_missing(
+                names, missing.requirements, self._report, patience=patience
+            )
+        location = self._packages.location
+        await self._link.send(messages.Proceed(run=self._number, path=location.path, no_preload=location.no_preload))
         return provided
 
     @contextmanager
@@ -271,8 +273,8 @@ class Execution:
         if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
             self._lose("the container sent a result that is not this run's")
         if ended.imported is not None or ended.state == "lost":
-            self._packages.note_interpreter(frozenset(ended.imported or ()))
-        provided = self._provided or Provided()
+            self._packages.set_loaded_modules(frozenset(ended.imported or ()))
+        provided = self._provided or AutoInstall()
         output = Output(bytes(self._head), self._tail, ended.written)
         error = None if ended.error is None else _error(ended.error)
         advise = partial(self._packages.advise, problem=provided.problem)

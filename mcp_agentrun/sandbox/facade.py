@@ -241,7 +241,7 @@ class AsyncSandbox:
         code = code.removeprefix("\ufeff")  # as at the start of a file
         _check_code(code, self._settings.limits.code_limit)
         async with self._my_turn(report) as link, _decoded(on_output, on_bytes) as receive:
-            self._unreported.is_replaced |= self._container.see()
+            self._unreported.is_replaced |= self._container.acknowledge_replacement()
             run = Execution(
                 link,
                 self._packages,
@@ -304,20 +304,20 @@ class AsyncSandbox:
         """
         async with self._queue.turn():
             link = await self._container.connected()
-            if self._container.see() and keep_files:
+            if self._container.acknowledge_replacement() and keep_files:
                 raise SandboxLostError(
                     "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
                 )
             no_preload = self._packages.before_reset(keep=keep_packages).no_preload
             was_reset = await self._container.reset(link, keep_files=keep_files, no_preload=no_preload)
-            self._packages.note_interpreter(frozenset())
+            self._packages.set_loaded_modules(frozenset())
             self._unreported = UnreportedState()
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 if not was_reset:
                     # A new container is as good as a reset, unless files were to stay.
                     await self._container.keeper.connected()
-                    self._container.see()
+                    self._container.acknowledge_replacement()
             except anyio.get_cancelled_exc_class():
                 self._unreported.add("lost")  # nobody is told now that it was done
                 self._unreported.is_replaced = not keep_files

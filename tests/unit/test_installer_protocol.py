@@ -156,7 +156,7 @@ async def test_every_exchange_has_a_deadline(
         with anyio.fail_after(20):
             with contextlib.suppress(UnavailableError):
                 await installer.install(ME, ["x"])
-                installer.forget(ME)
+                installer.remove_packages(ME)
                 await installer.cache()
             assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
             await installer.cache()

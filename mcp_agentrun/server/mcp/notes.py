@@ -162,7 +162,7 @@ def install_notes(installed: Installed) -> list[str]:
     """Say what an installation has changed, and when that takes effect."""
     notes: list[str] = []
     if installed.packages:
-        ready = "" if installed.waiting else ", ready to import"
+        ready = "" if installed.needs_reset else ", ready to import"
         notes.append(f"Installed{ready}: {_versions(installed.packages)}.")
         names = [name for name, _ in installed.packages if name in LACKS]
         notes += [f"For its main purpose, {name} needs what the sandbox lacks: {LACKS[name]}." for name in names]
@@ -179,10 +179,10 @@ def install_notes(installed: Installed) -> list[str]:
         notes.append(
             f"Already imported: {_names(installed.stale)}. The earlier version stays in use until {KEEPING_RESET}."
         )
-    if installed.waiting:
+    if installed.needs_reset:
         notes.append(
             f"This takes effect with {KEEPING_RESET}, which forgets the variables. Until then the session stays as it "
-            f"was, because it has already loaded the earlier version of {_names(installed.waiting)}."
+            f"was, because it has already loaded the earlier version of {_names(installed.needs_reset)}."
         )
     notes += installed.notes
     if installed.missing_packages is not None:
