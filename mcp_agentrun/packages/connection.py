@@ -9,8 +9,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..background import contained
-from ..engine import ContainerSpec, Engine, Report
-from ..engine.link import Keeper
+from ..engine import ContainerSpec, Engine
+from ..engine.manager import ContainerManager
 from ..engine.network import NetworkSettings
 from ..errors import SandboxLostError, UnavailableError
 from ..settings import Settings
@@ -44,19 +44,19 @@ class InstallerConnection:
         self._tasks = tasks
         self._removing = anyio.Lock()
         self._multiplexer: RequestMultiplexer | None = None
-        self.keeper = Keeper(engine, tasks, self._container_spec, self._hello, messages.InstallerReady)
+        self.manager = ContainerManager(engine, tasks, self._make_spec, self._make_hello, messages.InstallerReady)
 
     @property
     def is_ready(self) -> bool:
         """Whether a container is running and has answered."""
-        return self.keeper.is_ready
+        return self.manager.is_ready
 
     async def connect(self) -> RequestMultiplexer:
         """The multiplexer with the current container, which is started if necessary.
 
         :raises UnavailableError: it could not be started.
         """
-        link = await self.keeper.connected()
+        link = await self.manager.connect()
         if self._multiplexer is None or self._multiplexer.link is not link:
             assert isinstance(link.greeting, messages.InstallerReady)
             self._folders.on_connected(link.greeting.held)
@@ -75,7 +75,7 @@ class InstallerConnection:
                 await self._folders.remove_unwanted(multiplexer)
             return multiplexer
 
-    async def _hello(self) -> messages.InstallerHello:
+    async def _make_hello(self) -> messages.InstallerHello:
         limits = messages.InstallLimits(
             offline=self._settings.packages.offline,
             exclude_newer=self._settings.packages.exclude_newer,
@@ -93,8 +93,7 @@ class InstallerConnection:
             served=self._folders.served,
         )
 
-    async def _container_spec(self, report: Report) -> ContainerSpec:
-        image = await self._engine.ensure_image(report)
+    def _make_spec(self, image: str) -> ContainerSpec:
         own = f"noexec,nosuid,nodev,mode=0711,uid={INSTALLER_UID},gid={INSTALLER_UID}"
         return ContainerSpec(
             image=image,

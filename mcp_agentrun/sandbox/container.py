@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import anyio
 
 from ..background import background_tasks, contained
-from ..engine import ContainerSpec, Engine, Report
-from ..engine.link import Keeper, Link
+from ..engine import ContainerSpec, Engine
+from ..engine.link import Link
+from ..engine.manager import ContainerManager
 from ..errors import SandboxLostError
 from ..host_resources import HostResources
 from ..packages.installer import Installer
@@ -37,7 +38,7 @@ class SandboxContainer:
         self._host = host
         self._uid = 0
         self._seen_starts = 0
-        self._keeper: Keeper | None = None
+        self._manager: ContainerManager | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -45,67 +46,67 @@ class SandboxContainer:
         self._uid = take_uid(*self._settings.engine.uid_range)
         try:
             async with background_tasks() as tasks:
-                self._keeper = Keeper(
+                self._manager = ContainerManager(
                     self._engine,
                     tasks,
-                    self._prepare,
-                    self._hello,
+                    self._make_spec,
+                    self._make_hello,
                     messages.SupervisorReady,
-                    afterwards=self._engine.sweep,
+                    after_start=self._engine.sweep,
                 )
-                self._keeper.begin()
+                self._manager.start()
                 tasks.start_soon(contained, self.preinstall)
                 try:
                     yield
                 finally:
                     self.packages.close()
         finally:
-            self._keeper = None
+            self._manager = None
             self._seen_starts = 0
             give_back_uid(self._uid)
 
     @property
-    def keeper(self) -> Keeper:
-        """What starts the container, and another when that one is lost."""
-        if self._keeper is None:
+    def manager(self) -> ContainerManager:
+        """What starts the container, and replaces it."""
+        if self._manager is None:
             raise RuntimeError("a sandbox is used inside `async with`")
-        return self._keeper
+        return self._manager
 
     @property
     def stage(self) -> str:
         """What is being done to start it, in a few words."""
-        return "closed" if self._keeper is None else self._keeper.stage
+        return "closed" if self._manager is None else self._manager.stage
 
     @property
     def is_ready(self) -> bool:
         """Whether code can run now: the container is there, with what the operator wants every sandbox to have."""
-        return self._keeper is not None and self._keeper.is_ready and self.packages.is_preinstalled
+        return self._manager is not None and self._manager.is_ready and self.packages.is_preinstalled
 
     @property
     def state(self) -> State:
         """Whether the container is still the one that was seen last: ``kept`` or ``lost``."""
-        if self._keeper is None:
+        if self._manager is None:
             return "lost"
-        is_same = self._seen_starts == self._keeper.starts and self._keeper.is_ready
+        is_same = self._seen_starts == self._manager.starts and self._manager.is_ready
         return "kept" if is_same or self._seen_starts == 0 else "lost"
 
     def acknowledge_replacement(self) -> bool:
         """Note that the current container was seen; return whether it has replaced another one since the last time."""
-        seen, self._seen_starts = self._seen_starts, self.keeper.starts
+        seen, self._seen_starts = self._seen_starts, self.manager.starts
         return 0 < seen < self._seen_starts
 
-    async def connected(self) -> Link:
+    async def connect(self) -> Link:
         """The link to the container, which is started first if need be."""
-        link = await self.keeper.connected()
+        link = await self.manager.connect()
         self.packages.image = link.distributions
-        if self._seen_starts != self.keeper.starts:
+        if self._seen_starts != self.manager.starts:
             self.packages.set_loaded_modules(frozenset())
         return link
 
     async def preinstall(self) -> None:
         """Install what the operator wants every sandbox to have, if that has not been tried yet."""
         if not self.packages.is_preinstalled:
-            await self.packages.preinstall(self.keeper.tell)
+            await self.packages.preinstall(self.manager.set_stage)
 
     async def reset(self, link: Link, *, keep_files: bool, no_preload: bool) -> bool:
         """Reset the container; if that fails, abandon it and return False. Once begun, this is not cancelled, which
@@ -120,11 +121,10 @@ class SandboxContainer:
             return False
         return True
 
-    async def _prepare(self, report: Report) -> ContainerSpec:
-        image = await self._engine.ensure_image(report)
+    def _make_spec(self, image: str) -> ContainerSpec:
         return runner_spec(self._settings, image, self.id, self._uid, self._host.data)
 
-    async def _hello(self) -> messages.SupervisorHello:
+    async def _make_hello(self) -> messages.SupervisorHello:
         return messages.SupervisorHello(
             version=messages.VERSION,
             data=tuple(self._host.data),

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NoReturn
 
 import anyio
 
@@ -207,11 +206,7 @@ class Execution:
                 if self._scope is not None:  # for a cancelled run nothing is installed any more
                     self._provided = await self._provide(message)
             elif not await self._keep(message):
-                self._lose(f"the container sent an unexpected {type(message).__name__} message")
-
-    def _lose(self, reason: str) -> NoReturn:
-        self._link.abandon(reason)
-        raise SandboxLostError(self._link.reason)
+                self._link.fail(f"the container sent an unexpected {type(message).__name__} message")
 
     async def _keep(self, message: messages.Message) -> bool:
         """Keep a part of the run's output; return whether it is one and not more than was announced."""
@@ -245,7 +240,7 @@ class Execution:
         its deadline is postponed.
         """
         if missing.run != self._number:
-            self._lose("the container asked for the packages of another run")
+            self._link.fail("the container asked for the packages of another run")
         names = [name for name in missing.names if name.isidentifier()]
         patience = min(self._timeout, PATIENCE_SECONDS)
         with self._paused():  # the installer has a limit of its own
@@ -271,7 +266,7 @@ class Execution:
 
     def _result(self, ended: messages.RunResult) -> Result:
         if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
-            self._lose("the container sent a result that is not this run's")
+            self._link.fail("the container sent a result that is not this run's")
         if ended.imported is not None or ended.state == "lost":
             self._packages.set_loaded_modules(frozenset(ended.imported or ()))
         provided = self._provided or AutoInstall()

@@ -180,20 +180,20 @@ class AsyncSandbox:
     @property
     def starts(self) -> int:
         """Number of containers so far."""
-        return self._container.keeper.starts
+        return self._container.manager.starts
 
     def lost(self, start: int) -> None:
         """Declare container number *start* lost, if it is still the current one. The next call gets a new one, and its
         result says so.
         """
-        self._container.keeper.abandon(start, "its container is gone")
+        self._container.manager.mark_lost(start, "its container is gone")
 
     async def ready(self) -> None:
         """Wait until the container can run code.
 
         :raises UnavailableError: it can't be started.
         """
-        await self._container.keeper.connected()
+        await self._container.manager.connect()
         await self._container.preinstall()
 
     async def warm(self) -> None:
@@ -294,7 +294,7 @@ class AsyncSandbox:
     @property
     def files(self) -> Files:
         """The files of the workspace: write, read, list and remove them."""
-        return Files(self._turn_with_link, self._container.keeper.connected, size=self._settings.limits.workspace_size)
+        return Files(self._turn_with_link, self._container.manager.connect, size=self._settings.limits.workspace_size)
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -303,7 +303,7 @@ class AsyncSandbox:
         :raises SandboxLostError: files that were to be kept are gone.
         """
         async with self._queue.turn():
-            link = await self._container.connected()
+            link = await self._container.connect()
             if self._container.acknowledge_replacement() and keep_files:
                 raise SandboxLostError(
                     "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
@@ -316,7 +316,7 @@ class AsyncSandbox:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 if not was_reset:
                     # A new container is as good as a reset, unless files were to stay.
-                    await self._container.keeper.connected()
+                    await self._container.manager.connect()
                     self._container.acknowledge_replacement()
             except anyio.get_cancelled_exc_class():
                 self._unreported.add("lost")  # nobody is told now that it was done
@@ -330,7 +330,7 @@ class AsyncSandbox:
     async def _my_turn(self, report: Report | None) -> AsyncGenerator[Link]:
         """The turn, and a container with all the packages that the session should have."""
         async with self._queue.turn():
-            link = await self._container.connected()
+            link = await self._container.connect()
             await self._container.preinstall()
             await self._packages.restore(report)
             yield link
@@ -338,7 +338,7 @@ class AsyncSandbox:
     @asynccontextmanager
     async def _turn_with_link(self) -> AsyncGenerator[Link]:
         async with self._queue.turn():
-            yield await self._container.keeper.connected()
+            yield await self._container.manager.connect()
 
 
 @asynccontextmanager

@@ -176,7 +176,7 @@ class Files:
         name = _relative(folder, "listed")
         link = await self._connect()
         with shielded_request(link):
-            found = await link.ask(messages.ListFiles(folder=name, after=after), messages.FileList)
+            found = await link.request(messages.ListFiles(folder=name, after=after), messages.FileList)
         _raise_error(link, found.error, folder, "listed")
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
         return FilePage(files, found.more, found.is_cut)
@@ -288,8 +288,7 @@ class FileReader:
     async def _part(link: Link, length: int) -> bytes:
         part = await link.expect(messages.FileData)
         if len(part.data) != length:
-            link.abandon("the container sent a part of a file that is not as long as announced")
-            raise SandboxLostError(link.reason)
+            link.fail("the container sent a part of a file that is not as long as announced")
         return part.data
 
 
@@ -309,8 +308,7 @@ def shielded_request(link: Link) -> Generator[None]:
         with anyio.CancelScope(shield=True), anyio.fail_after(_ANSWER_SECONDS):
             yield
     except TimeoutError:
-        link.abandon("the container did not answer in time")
-        raise SandboxLostError(link.reason) from None
+        link.fail("the container did not answer in time")
 
 
 async def _parts(data: FileSource) -> AsyncGenerator[bytes]:
@@ -372,8 +370,7 @@ def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit:
     """
     if reason is not None:
         if reason not in _MESSAGES:
-            link.abandon("the container sent a malformed answer")
-            raise SandboxLostError(link.reason)
+            link.fail("the container sent a malformed answer")
         raise _error(reason, path, done, limit=limit if reason == "full" else None)
 
 

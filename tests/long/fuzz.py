@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
+from mcp_agentrun.engine import ContainerSpec, Engine, Report, manager
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, container, execution, files
@@ -334,7 +334,7 @@ WAITS = (
     (execution, "_CANCEL_SECONDS"),
     (container, "_RESET_SECONDS"),
     (files, "_ANSWER_SECONDS"),
-    (link, "_START_SECONDS"),
+    (manager, "_START_SECONDS"),
 )
 
 
@@ -910,8 +910,8 @@ async def container_case(name: str, victim: AsyncSandbox, number: int, violation
 
 async def fuzz_container(seconds: float, seed: int, violations: Violations, api: APIClient) -> int:
     words = LastWords()
-    logging.getLogger("mcp_agentrun.engine.link").addHandler(words)
-    logging.getLogger("mcp_agentrun.engine.link").setLevel(logging.INFO)
+    logging.getLogger("mcp_agentrun.engine.manager").addHandler(words)
+    logging.getLogger("mcp_agentrun.engine.manager").setLevel(logging.INFO)
     numbers = itertools.count()
     cases = 0
     deadline = time.monotonic() + seconds

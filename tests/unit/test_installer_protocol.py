@@ -244,7 +244,7 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
                     await is_asked.wait()
                     await anyio.wait_all_tasks_blocked()
                     others.cancel_scope.cancel()
-                link = await installer._connected().keeper.connected()  # pyright: ignore
+                link = await installer._connected().manager.connect()  # pyright: ignore
                 await link.send(messages.Ping())
     assert found == [f"sandboxes/{ME}/{FOLDER}"]
     assert engine.started["installer"] == 1
@@ -275,7 +275,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
                 await is_stopping.wait()
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    link = await installer._connected().keeper.connected()  # pyright: ignore
+                    link = await installer._connected().manager.connect()  # pyright: ignore
                     await link.send(messages.Ping())
             assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
     assert engine.started["installer"] == 1
