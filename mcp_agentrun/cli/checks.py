@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..engine import Container, Engine, EngineStatus
+from ..engine import ContainerInfo, Engine, EngineStatus
 from ..engine.network import CA_VARIABLES, NetworkSettings, redact
 from ..errors import AgentRunError, EngineError, UnavailableError
 from ..settings import Settings
@@ -153,7 +153,7 @@ def _build(status: EngineStatus) -> Finding:
     return Finding("lock", "warning", "another process holds the lock for building the image", remedy)
 
 
-def _leftovers(found: Sequence[Container]) -> Finding:
+def _leftovers(found: Sequence[ContainerInfo]) -> Finding:
     """Containers whose servers have ended, and those of others that look like ours."""
     dead = [each for each in found if each.is_orphaned]
     foreign = [each.name for each in found if each.role is None]

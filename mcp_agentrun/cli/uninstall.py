@@ -17,7 +17,7 @@ from .options import SettingsCommand, effective_settings
 from .terminal import agreed, note, on_engine, print_table, removed_all, size_of
 
 if TYPE_CHECKING:
-    from ..engine import Container, Engine, Stored
+    from ..engine import ContainerInfo, Engine, StorageItem
     from .clients import ClientFile
 
 __all__ = ["uninstall"]
@@ -27,8 +27,8 @@ __all__ = ["uninstall"]
 class _Traces:
     """What there is to remove."""
 
-    containers: list[Container] = field(default_factory=list["Container"])
-    stored: list[Stored] = field(default_factory=list["Stored"])
+    containers: list[ContainerInfo] = field(default_factory=list["ContainerInfo"])
+    stored: list[StorageItem] = field(default_factory=list["StorageItem"])
     folders: list[tuple[str, Path]] = field(default_factory=list[tuple[str, Path]])
     clients: list[tuple[str, ClientFile]] = field(default_factory=list[tuple[str, "ClientFile"]])
 
@@ -56,7 +56,7 @@ def uninstall(yes: bool, dry_run: bool) -> None:
 
     async def look(engine: Engine) -> None:
         traces.containers = [each for each in await engine.list_containers() if each.role is not None]
-        traces.stored = [*await engine.stored("image"), *await engine.stored("volume")]
+        traces.stored = [*await engine.list_storage("image"), *await engine.list_storage("volume")]
 
     try:
         on_engine(settings, look)

@@ -16,13 +16,13 @@ __all__ = [
     "LABEL_ROLE",
     "LABEL_SANDBOX",
     "PACKAGES",
-    "Container",
+    "ContainerInfo",
     "ContainerSpec",
     "Engine",
     "EngineStatus",
     "Report",
     "Role",
-    "Stored",
+    "StorageItem",
 ]
 
 LABEL_ROLE = "mcp-agentrun.role"
@@ -91,7 +91,7 @@ class EngineStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Container:
+class ContainerInfo:
     """A container on the engine, of any owner."""
 
     id: str
@@ -113,11 +113,11 @@ class Container:
     @property
     def is_orphaned(self) -> bool:
         """Whether its owner has certainly ended."""
-        return self.owner is not None and self.owner.is_provably_dead()
+        return self.owner is not None and self.owner.has_ended()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StorageItem:
     """An image or a volume of ours on the engine."""
 
     kind: Literal["image", "volume"]
@@ -153,7 +153,7 @@ class Engine(Protocol):
         """Destroy the container and wait until it is gone. A missing container is not an error."""
         ...
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         """Ids of the sandboxes, of any owner, that have a container on this engine."""
         ...
 
@@ -171,18 +171,18 @@ class Engine(Protocol):
         """What the engine can do. Nothing is built or pulled for it."""
         ...
 
-    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
+    async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
         """The containers of all owners, and those of others whose names look like ours.
 
         :param usage: measure the memory and processor time of those that run, which takes seconds.
         """
         ...
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         """The images or volumes of ours, in an order in which they can be removed."""
         ...
 
-    async def remove(self, item: Stored) -> None:
+    async def remove_storage(self, item: StorageItem) -> None:
         """Remove an image or a volume that nothing uses; one that is gone already is no error."""
         ...
 

@@ -65,14 +65,14 @@ class Owner:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @property
-    def is_on_this_system(self) -> bool:
+    def is_local(self) -> bool:
         """Whether its pid means the same process here: same host, boot and pid namespace."""
         here = Owner.current()
         return (self.host, self.boot, self.namespace) == (here.host, here.boot, here.namespace)
 
-    def is_provably_dead(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether this owner has certainly ended. Of another host, boot or pid namespace nothing is certain."""
-        if not self.is_on_this_system:
+        if not self.is_local:
             return False
         import psutil
 

@@ -89,7 +89,7 @@ class InstallerConnection:
             version=messages.VERSION,
             ca_bundle=(self._network.ca_bundle or b"").decode("utf-8", "replace"),
             limits=limits,
-            living=tuple(await self._engine.sandboxes()),
+            living=tuple(await self._engine.list_sandboxes()),
             served=self._folders.served,
         )
 

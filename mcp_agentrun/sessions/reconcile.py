@@ -40,7 +40,7 @@ class Reconciler:
         :raises UnavailableError: the engine does not respond.
         """
         believed = [(opened.sandbox, opened.sandbox.starts) for opened in self._sandboxes if opened.sandbox.is_ready]
-        found = set(await self._engine.sandboxes())
+        found = set(await self._engine.list_sandboxes())
         for sandbox, start in believed:
             if sandbox.id not in found and sandbox.is_ready:
                 logger.warning("a sandbox's container is gone")

@@ -463,7 +463,7 @@ class LyingEngine:
     async def destroy(self, container: str) -> None:
         pass
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         return []
 
     async def sweep(self) -> int:

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream
 
-from mcp_agentrun.engine import Container, ContainerSpec, EngineStatus, Report, Stored
+from mcp_agentrun.engine import ContainerInfo, ContainerSpec, EngineStatus, Report, StorageItem
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Sessions
@@ -140,8 +140,8 @@ class FakeEngine:
         self.free = free
         self.reported = STATUS
         """What `status` answers."""
-        self.listed: list[Container] = []
-        self.items: list[Stored] = []
+        self.listed: list[ContainerInfo] = []
+        self.items: list[StorageItem] = []
         self.has_image = anyio.Event()
         self.has_image.set()
         """While it is not set, the image is being built."""
@@ -197,7 +197,7 @@ class FakeEngine:
         for end in self._ends.pop(container, ()):
             end.close()
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         return [spec.sandbox for spec in self.containers.values() if spec.role == "runner"]
 
     async def free_memory(self) -> int | None:
@@ -210,13 +210,13 @@ class FakeEngine:
     async def status(self) -> EngineStatus:
         return self.reported
 
-    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
+    async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
         return self.listed
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         return [item for item in self.items if item.kind == kind]
 
-    async def remove(self, item: Stored) -> None:
+    async def remove_storage(self, item: StorageItem) -> None:
         self.items.remove(item)
 
     async def aclose(self) -> None: ...

@@ -15,7 +15,7 @@ import pytest
 
 from mcp_agentrun.cli import checks
 from mcp_agentrun.cli.checks import Finding, check_all, check_network
-from mcp_agentrun.engine import Container, Engine, EngineStatus, registry
+from mcp_agentrun.engine import ContainerInfo, Engine, EngineStatus, registry
 from mcp_agentrun.engine.docker import engine as docker_engine
 from mcp_agentrun.engine.docker.image import is_build_locked
 from mcp_agentrun.engine.docker.inventory import status, weaknesses
@@ -45,9 +45,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path))
 
 
-def container(name: str, **fields: Any) -> Container:
+def container(name: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": None, "created": 0.0, "is_running": True}
-    return Container(id=name, name=name, **{**values, **fields})
+    return ContainerInfo(id=name, name=name, **{**values, **fields})
 
 
 def failing_installer(error: str) -> Script:
@@ -65,7 +65,7 @@ async def findings_of(
     engine: FakeEngine | None = None,
     *,
     network: NetworkSettings | None = None,
-    listed: Sequence[Container] = (),
+    listed: Sequence[ContainerInfo] = (),
     settings: Settings | None = None,
     **reported: Any,
 ) -> dict[str, Finding]:

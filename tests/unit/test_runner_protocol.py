@@ -129,7 +129,7 @@ class Defective(FakeEngine):
         super().__init__([honest_installer])
         self.asked = {"sandboxes": anyio.Event(), "memory": anyio.Event()}
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         self.asked["sandboxes"].set()
         raise KeyError("sandboxes")
 

@@ -20,16 +20,16 @@ from .. import (
     LABEL_ROLE,
     LABEL_SANDBOX,
     PACKAGES,
-    Container,
+    ContainerInfo,
     ContainerSpec,
     EngineStatus,
     Report,
-    Stored,
+    StorageItem,
 )
 from ..owner import Owner
 from .discovery import connect
 from .image import ImageRecipe, ensure_image, warn_if_old
-from .inventory import containers, is_local, remove, status, stored, weaknesses
+from .inventory import is_local, list_containers, list_storage, remove_storage, status, weaknesses
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
 
@@ -131,7 +131,7 @@ class DockerEngine:
         finally:
             _named.discard(self._names.pop(container, ""))  # what could not be removed now is left to the sweep
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         labels = {"label": f"{LABEL_ROLE}=runner"}
         found = await self._call(lambda client: client.containers(all=True, filters=labels), abandon=True)
         return [container["Labels"].get(LABEL_SANDBOX, "") for container in found]
@@ -151,7 +151,7 @@ class DockerEngine:
         for container in found:
             owner = Owner.from_label(container["Labels"][LABEL_OWNER])
             is_lost = owner == Owner.current() and _named.isdisjoint(name.strip("/") for name in container["Names"])
-            if is_lost or (owner is not None and owner.is_provably_dead()):
+            if is_lost or (owner is not None and owner.has_ended()):
                 await self.destroy(container["Id"])
                 removed += 1
         return removed
@@ -159,16 +159,16 @@ class DockerEngine:
     async def status(self) -> EngineStatus:
         return await self._call(lambda client: status(client, self._recipe, self._image), abandon=True)
 
-    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
-        return await self._call(lambda client: containers(client, usage=usage), abandon=True)
+    async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
+        return await self._call(lambda client: list_containers(client, usage=usage), abandon=True)
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         environment = self._image or self._recipe.environment_tag
         needed = {self._image or self._recipe.tag, environment, _package_volume(environment)}
-        return await self._call(lambda client: stored(client, kind, needed), abandon=True)
+        return await self._call(lambda client: list_storage(client, kind, needed), abandon=True)
 
-    async def remove(self, item: Stored) -> None:
-        await self._call(lambda client: remove(client, item))
+    async def remove_storage(self, item: StorageItem) -> None:
+        await self._call(lambda client: remove_storage(client, item))
 
     async def aclose(self) -> None:
         if self._connection is not None:

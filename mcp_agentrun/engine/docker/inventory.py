@@ -17,14 +17,14 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, Container, EngineStatus, Stored
+from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
 from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, is_build_locked, registry_obstacle
 
 if TYPE_CHECKING:
     from .api import DockerApi
 
-__all__ = ["containers", "is_local", "remove", "status", "stored", "weaknesses"]
+__all__ = ["is_local", "list_containers", "list_storage", "remove_storage", "status", "weaknesses"]
 
 _LOCAL = ("http+docker://localhost", "http+docker://localnpipe")
 """What the SDK calls an engine at a socket or pipe of this machine; one that is reached by ssh is ``http+docker://ssh``."""
@@ -105,7 +105,7 @@ def weaknesses(info: dict[str, Any]) -> list[str]:
     ]
 
 
-def containers(client: DockerApi, *, usage: bool) -> list[Container]:
+def list_containers(client: DockerApi, *, usage: bool) -> list[ContainerInfo]:
     """See `mcp_agentrun.engine.Engine.list_containers`."""
     listed: dict[str, dict[str, Any]] = {}
     for filters in ({"label": LABEL_ROLE}, {"name": _NAME}):
@@ -116,9 +116,9 @@ def containers(client: DockerApi, *, usage: bool) -> list[Container]:
     return [_container(each, measured.get(id_, {})) for id_, each in listed.items()]
 
 
-def _container(listed: dict[str, Any], usage: dict[str, Any]) -> Container:
+def _container(listed: dict[str, Any], usage: dict[str, Any]) -> ContainerInfo:
     labels: dict[str, str] = listed["Labels"] or {}
-    return Container(
+    return ContainerInfo(
         id=listed["Id"],
         name=(listed["Names"] or ["?"])[0].strip("/"),
         role=labels.get(LABEL_ROLE),
@@ -150,20 +150,20 @@ def _usage(client: DockerApi, container: str) -> dict[str, Any]:
     return {}
 
 
-def stored(client: DockerApi, kind: Literal["image", "volume"], needed: Collection[str]) -> list[Stored]:
-    """See `mcp_agentrun.engine.Engine.stored`.
+def list_storage(client: DockerApi, kind: Literal["image", "volume"], needed: Collection[str]) -> list[StorageItem]:
+    """See `mcp_agentrun.engine.Engine.list_storage`.
 
     :param needed: names of what the next sandbox uses.
     """
     return list(_images(client, needed) if kind == "image" else _volumes(client, needed))
 
 
-def _images(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
+def _images(client: DockerApi, needed: Collection[str]) -> Iterator[StorageItem]:
     found = client.images(filters={"label": LABEL_IMAGE})
     in_use = {container["ImageID"] for container in client.containers(all=True)}
     for image in sorted(found, key=lambda image: image["Created"], reverse=True):  # children before their parents
         tags: Sequence[str] = [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
-        yield Stored(
+        yield StorageItem(
             kind="image",
             id=image["Id"],
             name=", ".join(tags) or image["Id"].removeprefix("sha256:")[:12],
@@ -174,14 +174,14 @@ def _images(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
         )
 
 
-def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
+def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[StorageItem]:
     volumes = client.volumes(filters={"label": LABEL_ROLE})["Volumes"] or ()
     sizes: dict[str, dict[str, int]] = (
         {each["Name"]: each.get("UsageData") or {} for each in client.df()["Volumes"] or ()} if volumes else {}
     )
     for volume in volumes:
         usage = sizes.get(volume["Name"], {})
-        yield Stored(
+        yield StorageItem(
             kind="volume",
             id=volume["Name"],
             name=volume["Name"],
@@ -191,8 +191,8 @@ def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
         )
 
 
-def remove(client: DockerApi, item: Stored) -> None:
-    """See `mcp_agentrun.engine.Engine.remove`."""
+def remove_storage(client: DockerApi, item: StorageItem) -> None:
+    """See `mcp_agentrun.engine.Engine.remove_storage`."""
     import docker.errors
 
     with contextlib.suppress(docker.errors.NotFound):
