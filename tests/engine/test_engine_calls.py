@@ -72,7 +72,7 @@ async def test_a_client_that_is_given_up_is_closed(line: HangingEngine, monkeypa
         line.hangs = False
         await engine.list_sandboxes()
         line.hangs = True
-        with pytest.raises(EngineError, match="does not answer"):
+        with pytest.raises(EngineError, match="does not respond"):
             await engine.list_sandboxes()
         await closed.wait()
     line.hangs = False
@@ -91,7 +91,7 @@ async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(
     async with sandbox_on(engine, SETTINGS) as sandbox:
         await sandbox.run("x = 1")
         line.deaf_to = "/containers/json"
-        with pytest.raises(EngineError, match="does not answer"):
+        with pytest.raises(EngineError, match="does not respond"):
             await engine.list_sandboxes()
         line.deaf_to = None
         await engine.list_sandboxes()

@@ -99,10 +99,10 @@ DEAD = replace(Owner.current(), began=1.0)
         ),
         ({"weaknesses": ("it does not limit memory",)}, "limits", "error", "not limit memory", "cgroup v2"),
         (
-            {"image_architecture": None, "image_obstacle": "the registry does not answer"},
+            {"image_architecture": None, "image_obstacle": "the registry does not respond"},
             "image",
             "error",
-            "the registry does not answer",
+            "the registry does not respond",
             "AGENTRUN_IMAGE_BASE",
         ),
         ({"image_architecture": None}, "image", "warning", "not built yet", "mcp-agentrun build"),
@@ -268,6 +268,6 @@ def test_what_docker_reports_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
     found: EngineStatus = status(old, ImageRecipe(base="registry.example/python"), None)
     assert (found.is_outdated, found.version) == (True, "Engine 18.9, API 1.39")
     assert (found.architecture, found.image_architecture) == ("aarch64", None)
-    assert found.image_obstacle == "the registry does not answer"
+    assert found.image_obstacle == "the registry does not respond"
     assert found.weaknesses == tuple(weaknesses(old.info()))
     assert found.time == 1769828400.0
