@@ -1,4 +1,4 @@
-"""The connection to the installer: its container, started when first needed and replaced when lost."""
+"""The connection to the installer's container."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .multiplexer import RequestMultiplexer
 __all__ = ["INSTALLER_UID", "InstallerConnection", "unavailable_if_lost"]
 
 INSTALLER_UID = 10002
-"""Owns the package volume and everything installed; no sandbox ever runs under it."""
+"""Owner of the package volume and all packages. No sandbox runs as this user."""
 
 _MEMORY = 1 << 30
 _CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
 
 
 class InstallerConnection:
-    """Numbered requests to the installer's current container.
+    """Requests to the installer's container, which is started when it is first needed and replaced when it is lost.
 
-    :param network: the certificates that it is to trust.
-    :param folders: told which folders each new container has found; those that are unwanted are removed first.
+    :param network: has the certificates to trust.
+    :param folders: is updated with the folders that each new container reports, and names those to remove.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class InstallerConnection:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a container is running and has answered."""
+        """Whether the container is running and has answered."""
         return self.manager.is_ready
 
     async def connect(self) -> RequestMultiplexer:
-        """The multiplexer with the current container, which is started if necessary.
+        """Return the multiplexer for the container, which is started if necessary.
 
-        :raises UnavailableError: it could not be started.
+        :raises UnavailableError: the container could not be started.
         """
         link = await self.manager.connect()
         if self._multiplexer is None or self._multiplexer.link is not link:
@@ -65,7 +65,7 @@ class InstallerConnection:
         return self._multiplexer
 
     async def connect_after_removal(self) -> RequestMultiplexer:
-        """The multiplexer, once the folders that are to be removed have been.
+        """Return the multiplexer, after removing the folders that are no longer needed.
 
         :raises UnavailableError: the container could not be started, or was lost.
         """
@@ -114,9 +114,9 @@ class InstallerConnection:
 
 @contextmanager
 def unavailable_if_lost() -> Generator[None]:
-    """Report a lost installer as one that is unavailable, so that the caller may try again.
+    """Convert `SandboxLostError`, which here means that the installer was lost.
 
-    :raises UnavailableError: in place of `SandboxLostError`.
+    :raises UnavailableError: the installer was lost; the caller can try again.
     """
     try:
         yield

@@ -101,7 +101,7 @@ class Installer:
         :raises UnavailableError: the installer could not be started, is busy, or was lost.
         """
         trusted = self._settings.packages.preinstall
-        self.policy.judge_asked([requirement for requirement in requirements if requirement not in trusted])
+        self.policy.check_requested([requirement for requirement in requirements if requirement not in trusted])
         try:
             async with self._limiter.slot(principal, patience):
                 return await self._install(sandbox, requirements, report, before=before)

@@ -1,4 +1,4 @@
-"""Numbered requests to one installer, several at a time over its one stream."""
+"""Concurrent requests to an installer over one stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AnswerT = TypeVar("_AnswerT", bound=messages.InstallerMessage)
 
 
 class Request:
-    """One request, from its first message to its last answer. See `RequestMultiplexer.request`."""
+    """A request, from its first message to its last answer. See `RequestMultiplexer.request`."""
 
     def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.InstallerMessage]) -> None:
         self._link = link
@@ -38,7 +38,7 @@ class Request:
         await self._link.send(message)
 
     async def receive(self) -> messages.InstallerMessage:
-        """The next answer.
+        """Return the next answer.
 
         :raises SandboxLostError: the installer is lost.
         """
@@ -48,10 +48,10 @@ class Request:
             raise SandboxLostError(self._link.reason) from None
 
     async def expect(self, expected: type[_AnswerT], *, within: float) -> _AnswerT:
-        """The next answer, which must be of type *expected*. It is received even if this is cancelled, so that it
-        finds its request.
+        """Return the next answer, which must be of type *expected*. A cancelled call still waits for it, so that it is
+        not taken for an answer to another request.
 
-        :param within: seconds in which it must come.
+        :param within: time limit in seconds.
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
         answer: messages.InstallerMessage | None = None
@@ -64,7 +64,7 @@ class Request:
         return answer
 
     def fail(self, reason: str) -> NoReturn:
-        """Mark the installer as lost.
+        """Declare the installer lost.
 
         :raises SandboxLostError: always.
         """
@@ -72,12 +72,12 @@ class Request:
         raise SandboxLostError(reason)
 
     def abandon(self, reason: str) -> None:
-        """Mark the installer as lost."""
+        """Declare the installer lost."""
         self._link.abandon(reason)
 
 
 class RequestMultiplexer:
-    """The stream to one installer. An answer that belongs to no open request means that the installer is lost."""
+    """Assigns the answers of one installer to numbered requests. An answer without a request means that it is lost."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -86,11 +86,11 @@ class RequestMultiplexer:
 
     @contextmanager
     def request(self) -> Generator[Request]:
-        """A new request. It ends with the block, in which its last answer must have been received.
+        """Begin a request. Its last answer must be received before the context ends.
 
         :raises SandboxLostError: the installer is lost.
         """
-        if not self.link.is_alive:  # nothing hands out answers any more
+        if not self.link.is_alive:  # `serve` has ended
             raise SandboxLostError(self.link.reason)
         number = next(self._numbers)
         put, answers = anyio.create_memory_object_stream[messages.InstallerMessage](_UNREAD)
@@ -103,7 +103,7 @@ class RequestMultiplexer:
             answers.close()
 
     async def serve(self) -> None:
-        """Hand answers to their requests, until the installer is lost."""
+        """Pass answers to their requests, until the installer is lost."""
         try:
             while True:
                 answer = await self.link.receive()
@@ -127,7 +127,10 @@ class RequestMultiplexer:
 
 
 def _check_pins(answer: messages.InstallerMessage) -> None:
-    """:raises ProtocolError: names or versions in *answer* are not in canonical form."""
+    """Check that names and versions in *answer* are in canonical form.
+
+    :raises ProtocolError: they are not.
+    """
     if isinstance(answer, messages.Resolved):
         found = [answer.pins]
     elif isinstance(answer, messages.InstallDone):

@@ -286,7 +286,7 @@ class AsyncSandbox:
         """
         policy = self._packages.policy
         wanted = parse_requirements(requirements, urls=policy.urls)
-        policy.judge_asked(wanted)
+        policy.check_requested(wanted)
         async with self._my_turn(report):
             installed = await self._packages.install(wanted, report)
             return replace(installed, missing_packages=self._packages.pop_missing_packages())

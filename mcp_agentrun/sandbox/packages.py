@@ -138,12 +138,12 @@ class SessionPackages:
         if requirements:
             try:
                 parsed = parse_requirements(requirements, urls=self.policy.urls)
-                self.policy.judge_asked(parsed)
+                self.policy.check_requested(parsed)
                 installed = await self.install(parsed, report, patience=patience)
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._record_problem(f"{', '.join(requirements)} could not be installed: {error}")
         have = self._versions_with_image()
-        wanted = self.policy.automatic(list(modules), self._settings.packages.auto_install)
+        wanted = self.policy.auto_installable(list(modules), self._settings.packages.auto_install)
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:

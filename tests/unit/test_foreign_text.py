@@ -172,7 +172,7 @@ def _(text: str) -> list[str]:
 @source("a refusal by the policy of what was resolved")
 def _(text: str) -> list[str]:
     policy = Policy(require_hashes=True)
-    return reaching(failure(str(policy.judge_resolved([], {text: text}))))
+    return reaching(failure(str(policy.check_resolved([], {text: text}))))
 
 
 @source("a requirement that is none")
