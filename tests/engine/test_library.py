@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -287,3 +288,12 @@ def test_a_runtime_that_fails_to_start_leaves_nothing(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     with pytest.raises(RuntimeError, match="with"):
         runtime.build()
+
+
+PAGE = Path(mcp_agentrun.__file__).parents[1] / "docs" / "python.md"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+def test_the_examples_of_the_page_work(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out in ("", "0\n1\n2\n")
