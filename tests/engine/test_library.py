@@ -121,8 +121,8 @@ def test_a_sandbox_without_with() -> None:
     sandbox.close()
 
 
-async def fail_inside() -> None:
-    async with AsyncSandbox(safety="off") as sandbox:
+async def fail_inside(pool: int) -> None:
+    async with AsyncRuntime(safety="off", pool=pool) as runtime, runtime.sandbox() as sandbox:
         await sandbox.ready()
         raise KeyError
 
@@ -150,8 +150,9 @@ def test_coroutines_on_either_event_loop(backend: str) -> None:
         async with AsyncSandbox(safety="off") as sandbox:
             assert (await sandbox.run("6 * 7")).text == "42\n"
 
-        with pytest.raises(KeyError):  # as it is, in no group
-            await fail_inside()
+        for pool in range(2):
+            with pytest.raises(KeyError):  # as it is, in no group
+                await fail_inside(pool)
 
     anyio.run(use, backend=backend)
 
@@ -251,18 +252,21 @@ def test_threads_that_start_and_close_together_share_one_container() -> None:
 
 
 def test_a_runtime_keeps_sandboxes_ready() -> None:
-    with Runtime(safety="off", pool=1, pool_max=1, preload="json") as runtime:
-        seen: list[str] = []
-        for _ in range(2):
+    runtime = Runtime(safety="off", pool=1, pool_max=1, preload="json")
+    seen: list[str] = []
+    for _ in range(2):  # started again after it was closed
+        with runtime:
             wait_for_spare(runtime)
             with runtime.sandbox() as sandbox:
                 assert sandbox.is_ready, "from the pool"
                 result = sandbox.run("'x' in globals()\nx = 1")
                 assert (result.number, result.state, result.replaced) == (1, "kept", False)
                 seen.append(sandbox.id)
-        assert len(set(seen)) == 2
+    assert len(set(seen)) == 2
     with Runtime(safety="off") as runtime, runtime.sandbox() as sandbox:
         assert not sandbox.is_ready, "without a pool it starts now"
+    with pytest.raises(SettingsError, match="pool: must be 0 or more"):
+        Runtime(pool=-1)
 
 
 def wait_for_spare(runtime: Runtime) -> None:
