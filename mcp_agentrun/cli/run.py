@@ -27,7 +27,16 @@ _FAILED = 125
 @click.command(
     cls=SettingsCommand,
     groups=PROGRAM_GROUPS,
-    without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "checkpoints", "preload"),
+    without=(
+        "timeout",
+        "max_timeout",
+        "queue",
+        "max_sandboxes",
+        "output_show",
+        "output_keep",
+        "checkpoints",
+        "preload",
+    ),
     short_help="Run a program in a sandbox, as python would.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )

@@ -51,7 +51,10 @@ def agreed(question: str, *, yes: bool, default: bool = True) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        click.echo("Nothing was changed: there is no terminal on which to ask. Give --yes to go on without a question.", err=True)
+        click.echo(
+            "Nothing was changed: there is no terminal on which to ask. Give --yes to go on without a question.",
+            err=True,
+        )
         sys.exit(1)
     return click.confirm(question, default=default)
 
