@@ -226,9 +226,13 @@ def parse_requirements(packages: str | Sequence[str], *, urls: bool = False) -> 
     One string may hold several, separated by commas, white space or newlines, as models like to write them.
 
     :param urls: whether a requirement may name the web address of its file.
+    :raises TypeError: one of them is not a string.
     :raises InvalidRequestError: one of them is a URL, a path, an option, or no requirement at all.
     """
     given = [packages] if isinstance(packages, str) else list(packages)
+    for item in given:
+        if not isinstance(item, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a requirement must be a string, such as 'scipy>=1.14', not {type(item).__name__}")
     texts = [text for item in given for text in _split(item)]
     if not texts:
         raise _refused(f"No package is named. {_HOW}")

@@ -373,7 +373,10 @@ async def _chunks(data: FileSource) -> AsyncGenerator[bytes | bytearray | memory
         while chunk := await opened.read(PART_LIMIT):
             yield chunk
     else:
-        raise TypeError(f"expected bytes, a path, an open file or an asynchronous iterable, got {type(data).__name__}")
+        raise TypeError(
+            "expected bytes (encode a string), a pathlib.Path of a local file, an open file or an asynchronous "
+            f"iterable, got {type(data).__name__}"
+        )
 
 
 def _path_of(name: FileName) -> str:
