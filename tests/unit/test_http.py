@@ -286,7 +286,7 @@ async def test_tokens_are_not_tried_at_any_speed_and_others_go_on() -> None:
             told = {**wrong, "X-Forwarded-For": f"10.0.0.{len(statuses) % 256}"}
             answer = await http.post(f"{server.url}/mcp", json=PING, headers=told)
             statuses.append(answer.status_code)
-        assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.status_code == 401 or int(answer.headers["Retry-After"]) >= 1
         assert await run(client) == "x"
     assert set(statuses) == {401, 429}
     assert len(statuses) > 10
