@@ -30,7 +30,7 @@ class CallQueue:
         """
         if self._lock.locked() and (waiting := self._lock.statistics().tasks_waiting) >= self._limit:
             raise BusyError(
-                f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", waiting=waiting
+                f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", limit=self._limit
             )
         async with self._lock:
             yield
