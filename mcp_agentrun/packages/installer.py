@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..engine import Engine, Report
 from ..engine.network import NetworkSettings
 from ..errors import InstallError, UnavailableError
@@ -144,7 +144,7 @@ class Installer:
         anything else is installed for it.
         """
         if self._folders.discard(sandbox) and self._tasks is not None:
-            self._tasks.start_soon(contained, self._remove_unwanted)
+            self._tasks.start_soon(log_errors, self._remove_unwanted)
 
     async def cache(self, *, clear: bool = False) -> Cache:
         """Return what the cache holds, after clearing it if *clear*.
@@ -207,7 +207,7 @@ class Installer:
             return
         if self._wheelhouse is None or self._wheelhouse.multiplexer is not multiplexer:
             self._wheelhouse = WheelhouseCopy(multiplexer, folder)
-            self._tasks.start_soon(contained, self._wheelhouse.make)
+            self._tasks.start_soon(log_errors, self._wheelhouse.make)
         await self._wheelhouse.wait(report)
 
     async def _remove_unwanted(self) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 
 import anyio
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..engine import Report
 from ..engine.link import Link
 from ..errors import SandboxLostError
@@ -137,7 +137,7 @@ class Execution:
                 return await self._result_in_time()
             self._has_stdin = True
             async with background_tasks() as tasks:
-                tasks.start_soon(contained, partial(self._feed, script.stdin))
+                tasks.start_soon(log_errors, partial(self._feed, script.stdin))
                 return await self._result_in_time()
         except SandboxLostError as error:
             if self._link.is_alive:  # it is *on_output* that has raised it

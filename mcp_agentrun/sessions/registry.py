@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ..background import contained
+from ..background import log_errors
 from ..errors import CapacityReason, InvalidRequestError, NotReadyError, UnavailableError
 from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity, OpenContainer
@@ -70,7 +70,7 @@ class Sessions:
         self._stack.callback(self._tasks.cancel_scope.cancel)
         if self._pool is not None:
             for task in (self._pool.keep, Expiry(self._owners, self.settings).keep, self._reconciler.keep):
-                self._tasks.start_soon(contained, task)
+                self._tasks.start_soon(log_errors, task)
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:

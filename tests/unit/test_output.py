@@ -21,7 +21,7 @@ from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright:
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import KeptOutput
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.spoofing import unmarked
+from mcp_agentrun.spoofing import escape_marks
 from mcp_agentrun.wire import messages
 from tests.support.clients import client_text
 from tests.support.command_line import command
@@ -198,7 +198,7 @@ def test_the_quick_look_misses_nothing() -> None:
     for _ in range(30_000):
         text = "".join(random.choices(pieces, k=random.randrange(1, 10)))
         lines = marks._BREAKS.split(text)  # pyright: ignore[reportPrivateUsage]
-        assert unmarked(text) == "".join(map(marks._line_unmarked, lines)), ascii(text)  # pyright: ignore[reportPrivateUsage]
+        assert escape_marks(text) == "".join(map(marks._escape_line, lines)), ascii(text)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("break_", ["\n", "\r", "\u2028", "\x85", "\x1bE", "\x0b"])
@@ -253,7 +253,7 @@ def test_ordinary_output_is_looked_through_in_time_that_grows_with_its_length(li
         times: list[float] = []
         for _ in range(7):
             started = time.process_time()
-            assert unmarked(text) == text
+            assert escape_marks(text) == text
             times.append(time.process_time() - started)
         return min(times)
 

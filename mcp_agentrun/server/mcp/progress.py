@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 
 from ...sandbox import OpenSandbox
-from ...spoofing import foreign, plain_text, unmarked
+from ...spoofing import escape_marks, plain_text, sanitize
 from .connections import wants_log_messages
 from .render import latest_line
 from .revisions import has
@@ -112,12 +112,12 @@ class Progress:
         elapsed = now - self.started
         await self._report(elapsed, f"{line} ({elapsed:.1f} s)")
         if self._wants_logs:
-            text = unmarked(plain_text(recent.decode("utf-8", "replace")))
+            text = escape_marks(plain_text(recent.decode("utf-8", "replace")))
             await send_log_message(self._ctx, text, self._tool)
 
     async def _report_stage(self) -> None:
         self._last_reported_at = now = anyio.current_time()
-        stage = foreign(self._stage if self.sandbox is None else self.sandbox.stage, limit=_LONGEST_STAGE)
+        stage = sanitize(self._stage if self.sandbox is None else self.sandbox.stage, limit=_LONGEST_STAGE)
         elapsed = now - self.started
         await self._report(elapsed, f"{stage} ({elapsed:.0f} s)")
 

@@ -26,7 +26,7 @@ from mcp.types import (
 from ...errors import AgentRunError, FileError
 from ...sandbox import OpenSandbox, Output
 from ...sessions import Sessions
-from ...spoofing import foreign, quoted
+from ...spoofing import quoted, sanitize
 from .connections import CallerOf
 from .sdk import RequestContext
 from .uris import OWN, file_uri, mime_type
@@ -123,7 +123,7 @@ class Resources:
             found += [
                 Resource(
                     uri=file_uri(handle, file.path),
-                    name=foreign(file.path),
+                    name=sanitize(file.path),
                     mime_type=mime_type(file.path),
                     size=file.size,
                 )
@@ -157,7 +157,7 @@ class Resources:
 
 
 def _error(code: int, message: str, uri: str) -> MCPError:
-    return MCPError(code, foreign(message), {"uri": uri})
+    return MCPError(code, sanitize(message), {"uri": uri})
 
 
 async def _file(sandbox: OpenSandbox, name: str, uri: str) -> TextResourceContents | BlobResourceContents:
