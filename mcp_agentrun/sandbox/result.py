@@ -17,21 +17,21 @@ State = Literal["kept", "restored", "lost"]
 """What happened to the session's variables."""
 
 KEEPING_RESET = "reset_sandbox(keep_packages=True, keep_files=True)"
-"""By which packages take effect that can't while the variables live."""
+"""The call after which packages take effect that were imported in another version."""
 
 _RETURNS = 16
 
 
 @dataclass(frozen=True)
 class Cause:
-    """An exception that ended a run, or that is behind one."""
+    """An exception that ended a run, or a cause of it."""
 
     type: str
     text: str
     errno: int | None = None
-    """Of the system's error that it is or stands for, by the container's numbers, which are Linux's."""
+    """Number of the underlying system error, as on Linux."""
     path: str | None = None
-    """The file that the system's error names."""
+    """File of the system error."""
     function: str | None = None
     """The innermost function in which it was raised."""
 
@@ -43,15 +43,15 @@ class RunError:
     type: str
     message: str
     line: int | None
-    """Line of the code where it was raised, or None where that is not known."""
+    """Line of the code where it was raised, or None if unknown."""
     causes: tuple[Cause, ...] = ()
-    """The exception itself, and those behind it."""
+    """The exception itself, followed by its causes."""
     full: tuple[str, ...] = ()
-    """What is full: folders, or ``pids`` for processes and threads."""
+    """Resources that were exhausted: folders, or ``pids`` for processes and threads."""
 
     @property
     def errno(self) -> int | None:
-        """Of the system's error behind it."""
+        """Number of the underlying system error, or None."""
         return next((cause.errno for cause in self.causes if cause.errno is not None), None)
 
 
@@ -59,16 +59,16 @@ class RunError:
 class Output:
     """What a run wrote to stdout and stderr, in the order in which it was written.
 
-    Of an output larger than is kept, `tail` has the last bytes, and what lay between is gone.
+    If the output is larger than what is kept, `tail` has its last bytes, and the bytes between are lost.
     """
 
     head: bytes = b""
     tail: bytes = b""
     written: int = 0
-    """Bytes in all."""
+    """Total size in bytes."""
 
     def collapsed(self) -> Output:
-        """The output without what a progress bar has written over: of a line with many carriage returns, the last."""
+        """Return the output without overwritten progress bars: only the end of lines with many carriage returns."""
         if self.head.count(b"\r") <= _RETURNS:
             return self
         head, tail = _without_overwritten(self.head), _without_overwritten(self.tail)
@@ -76,14 +76,14 @@ class Output:
         return Output(head, tail, self.written - gone)
 
     def text(self, limit: int | None = None) -> str:
-        """The output as text. Beyond *limit* bytes, or where bytes are gone, head and tail with a marked gap."""
+        """Return the output as text. If it exceeds *limit* bytes, or bytes were lost, the gap is marked."""
         head, gap, tail = self.parts(limit)
         if not gap:
             return head
         return f"{head}\n[... {gap} of {self.written} bytes of output not shown ...]\n{tail}"
 
     def parts(self, limit: int | None = None) -> tuple[str, int, str]:
-        """The output in two parts, and how many bytes are not shown between them; all in the first where none are."""
+        """Return the beginning of the output, the number of omitted bytes (0 if it is whole), and the end."""
         if limit is None or limit > len(self.head) + len(self.tail):
             limit = len(self.head) + len(self.tail)
         if self.written <= limit:
@@ -92,7 +92,7 @@ class Output:
         end = whole if self.written == len(whole) else self.tail
         tail = end[max(0, len(end) - limit // 2) :]
         head = self.head[: limit - len(tail)]
-        # A character that the cut goes through belongs to the gap.
+        # Characters that were split are omitted.
         while tail and tail[0] & 0xC0 == 0x80:
             tail = tail[1:]
         while _is_cut(head):
@@ -124,10 +124,10 @@ def _decode(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file in the workspace that a run has created or changed, or that is there."""
+    """A file in the workspace that a run has created or changed."""
 
     path: str
-    """Relative to the workspace; what is not UTF-8 in it is escaped as `os.fsdecode` does it."""
+    """Relative to the workspace; bytes that are not UTF-8 are escaped as by `os.fsdecode`."""
     size: int
     change: Literal["created", "changed"]
 
@@ -150,43 +150,47 @@ class Result:
     duration: float
     """Seconds from the start of the code to its end."""
     value: str | None = None
-    """Text of the last expression's value, as the interactive interpreter shows it; it is in the output too."""
+    """The last expression's value as the interactive interpreter shows it. The output contains it too."""
     error: RunError | None = None
     exit_code: int | None = None
-    """What ``python`` would have exited with: 130 after an interrupt, negative for the signal that ended it. None where
+    """What ``python`` would have exited with: 130 after an interrupt, negative for the signal that ended it. None if
     nothing was run.
     """
     state: State = "kept"
-    """What the end of the run has done to the variables."""
+    """What the end of the run did to the variables."""
     since: State = "kept"
-    """What had become of them before it, since the last result: user code can end its interpreter between runs."""
+    """What happened to the variables between the last result and this run: background threads can end the interpreter.
+    """
     unprotected: str | None = None
-    """Why there is no checkpoint of them any more: ``memory``, ``threads``, ``hooks``, ``died`` or an errno's name.
+    """Why there is no checkpoint of the variables: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an
+    errno.
 
-    Told once, and when the variables are lost.
+    Reported once, and again when the variables are lost.
     """
     late: Output = Output()
-    """What threads of earlier runs have written since the last one."""
+    """Output of background threads since the last run."""
     replaced: bool = False
     """The container was lost since the last answer: variables and files are gone, installed packages are not."""
     timeout: float = 0.0
-    """Seconds that the run was allowed."""
+    """Time limit of the run in seconds."""
     number: int = 0
-    """Of the run, counted from 1 while the sandbox lives; its code is ``<run-N>`` in tracebacks."""
+    """Number of the run, from 1. In tracebacks, its code is ``<run-N>``."""
     files: tuple[FileChange, ...] = ()
-    """What has been created or changed in the workspace since the last result."""
+    """Files that were created or changed since the last result."""
     more_files: int = 0
-    """How many more, that are not named."""
+    """Number of further files, which are not listed."""
     ended: int = 0
-    """Processes that the run had left running, and that were ended with it."""
+    """Number of processes that the run left running, and that were ended."""
     images: tuple[Image, ...] = ()
     """Plots and other images, in the order in which they were shown."""
     findings: tuple[Finding, ...] = ()
-    """The static check's objections: why nothing was run where the outcome is ``blocked``, otherwise warnings."""
+    """Findings of the static check: why nothing was run if the outcome is ``blocked``, otherwise warnings."""
     installed: Installed | None = None
-    """What was installed because the code imports it."""
+    """Packages that were installed because the code imports them."""
     advice: str | None = None
-    """Why the sandbox refused something, such as a module that is missing, and what to do: one line."""
+    """One line that says why something is not possible in the sandbox, e.g. because a module is missing, and what to
+    do.
+    """
     missing_packages: str | None = None
     """Packages the sandbox should have but could not install, and why. Reported once."""
 
