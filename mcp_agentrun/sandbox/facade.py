@@ -92,7 +92,7 @@ class AsyncRuntime:
             if self._pool.maximum:
                 await stack.enter_async_context(self._opener.running())
                 tasks = await stack.enter_async_context(background_tasks())
-                tasks.start_soon(log_errors, self._pool.keep)
+                tasks.start_soon(log_errors, self._pool.run)
             self._stack = stack.pop_all()
         return self
 

@@ -28,7 +28,7 @@ class Reconciler:
         self._sandboxes = sandboxes
         self._pool = pool
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Compare regularly, until cancelled."""
         while True:
             await anyio.sleep(RECONCILE_SECONDS)

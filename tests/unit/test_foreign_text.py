@@ -27,7 +27,7 @@ from mcp_agentrun.server.logs import configure_logging
 from mcp_agentrun.server.mcp.out_folder import OutFolder
 from mcp_agentrun.server.mcp.progress import Progress as CallProgress
 from mcp_agentrun.server.mcp.render import failure, install_answer, run_answer
-from mcp_agentrun.server.mcp.resources import KeptOutput, Resources
+from mcp_agentrun.server.mcp.resources import OutputStore, Resources
 from mcp_agentrun.server.mcp.tools import TOOLS
 from mcp_agentrun.sessions import STDIO
 from mcp_agentrun.settings import Settings
@@ -332,7 +332,7 @@ CONTEXT: Any = None
 
 def resources(text: str) -> Resources:
     sessions: Any = Files(text)
-    return Resources(sessions, lambda _: STDIO, KeptOutput())
+    return Resources(sessions, lambda _: STDIO, OutputStore())
 
 
 @source("names of resources")

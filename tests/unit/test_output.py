@@ -19,7 +19,7 @@ from mcp_agentrun.sandbox import FileChange, Output, Result
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
-from mcp_agentrun.server.mcp.resources import KeptOutput
+from mcp_agentrun.server.mcp.resources import OutputStore
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.spoofing import escape_marks
 from mcp_agentrun.wire import messages
@@ -119,18 +119,18 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(before: tuple[str, .
 
 
 def test_long_outputs_of_one_sandbox_do_not_displace_another_s() -> None:
-    kept, small = KeptOutput(), Output(bytes(1000), b"", 1000)
-    kept.keep("a", "told just now", small)
+    kept, small = OutputStore(), Output(bytes(1000), b"", 1000)
+    kept.add("a", "told just now", small)
     for number in range(40):
-        kept.keep("b", str(number), small)
+        kept.add("b", str(number), small)
     assert kept.get("a", "told just now") is small
     assert [uri for uri, _ in kept.list("b")] == [str(number) for number in range(24, 40)]
     for number in range(40):  # of all sandboxes, their size is bounded
-        kept.keep(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
+        kept.add(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
     assert kept.get("a", "told just now") is None
     assert sum(bool(kept.list(f"large {number}")) for number in range(40)) == 31
     huge = Output(bytes(64 << 20), b"", 64 << 20)
-    kept.keep("c", "x", huge)
+    kept.add("c", "x", huge)
     assert kept.get("c", "x") is huge
 
 
