@@ -1,9 +1,9 @@
 """The messages that server, supervisor, workers, checkers and installers exchange: one class for each kind.
 
-Whatever arrives is validated, field by field, before anybody sees it: see `mcp_agentrun.wire.records`. Strings have at
-most 65,536 characters and collections at most 10,000 items, unless a field says otherwise.
+All fields of a received message are validated before it is used: see `mcp_agentrun.wire.records`. Strings have at most
+65,536 characters and collections at most 10,000 items, unless a field says otherwise.
 
-Standard library only, as the runner's image has a copy.
+Standard library only, because the runner image has a copy.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from .codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
 from .records import Literal, Record, field
 
-__builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
+__builtins__ = dict(vars(builtins))  # for the functions below: in a worker, user code can change the original ones
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, which would delay the first answer
 if TYPE_CHECKING:
     from typing import ClassVar
 
     from typing_extensions import Self
 
 VERSION = 4
-"""Of the protocol. A mismatch means that image and server are of different releases."""
+"""Version of the protocol. A mismatch means that image and server are of different releases."""
 
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]
 """How a run ended."""
@@ -33,60 +33,59 @@ State = Literal["kept", "restored", "lost"]
 """What happened to the session's variables, from best to worst."""
 
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
-"""What can be full: a folder, or ``pids`` for processes and threads."""
+"""A resource that can be exhausted: a folder, or ``pids`` for processes and threads."""
 
 WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}  # noqa: S108
-"""The folders of a container that user code may write to, and their modes."""
+"""Folders of a container that user code may write to, with their modes."""
 
 PIDS = "pids"
 
 PROBE = 0
-"""Number of the empty run by which a restored checkpoint shows that it is alive. Runs of user code count from 1."""
+"""Number of the empty run that tests whether a restored checkpoint works. Runs of user code count from 1."""
 
 MOST_NAMES, LONGEST_NAME = 500, 100
-"""Modules that a report may name as imported, and characters of a name."""
+"""Maximum number of modules that a report may name as imported, and maximum length of a name."""
 
 MOST_IMPORTS = 10_000
-"""Modules that a verdict may name as imported by the code."""
+"""Maximum number of modules that a verdict may name as imported by the code."""
 
 MOST_REQUIREMENTS = 50
-"""Packages that code may ask for by ``pip install``."""
+"""Maximum number of packages that code may request with ``pip install``."""
 
 MOST_CAUSES = 10
-"""Exceptions that a report may name as what ended a run."""
+"""Maximum number of exceptions in a report."""
 
 LONGEST_PATH = 4096
-"""Characters of a file's path."""
+"""Maximum length of a file's path, in characters."""
 
 MOST_LISTED = 1000
-"""Files that an answer may list."""
+"""Maximum number of files in an answer."""
 
 PICTURE_LIMIT = 8 << 20
-"""Bytes of the pictures of one run."""
+"""Maximum total size of the pictures of one run, in bytes."""
 
 PART_LIMIT = 1 << 20
-"""Bytes of a file that are read at a time."""
+"""Maximum size of a part of a file, in bytes."""
 
 INPUT_LIMIT = 1 << 16
-"""Bytes of standard input that are sent at a time."""
+"""Maximum size of a part of standard input, in bytes."""
 
 FILE_PATH = r"(?:(?!\.{1,2}(?:/|\Z))[^/\0\ud800-\udc7f\udd00-\udfff]+(?:/(?!\Z)|\Z))+"
-"""Pattern of a path below the folder that it is relative to. Bytes that are not UTF-8 are escaped as `os.fsdecode`
-does it."""
+"""Pattern of a relative path without ``..``. Bytes that are not UTF-8 are escaped as by `os.fsdecode`."""
 
 _ID = "[0-9a-f]{32}"
 _ANY_LENGTH = MAX_FRAME
 _MOST_BYTES = 1 << 62
 
-_to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code may replace the module's functions
+_to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code can replace the module's functions
 _from_json = json.JSONDecoder().decode
 _classes: dict[int, type[Message]] = {}
 
 
 class Message(Record):
-    """Base of the messages; those without fields have an empty payload.
+    """Base class of messages. Those without fields have an empty payload.
 
-    :param kind: the number that stands for the class on the wire. Never reuse one.
+    :param kind: number of the class on the wire. Numbers are never reused.
     """
 
     if TYPE_CHECKING:
@@ -99,12 +98,12 @@ class Message(Record):
             _classes[kind] = cls
 
     def payload(self) -> bytes:
-        """The payload of the message's frame: JSON, in ASCII so that lone surrogates survive."""
+        """Return the payload of the message's frame: JSON in ASCII, which can contain lone surrogates."""
         return _to_json(vars(self)).encode("ascii") if self._hints else b""
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Self:
-        """The message whose frame has that *payload*.
+        """Decode *payload*.
 
         :raises ProtocolError: it is malformed.
         """
@@ -120,7 +119,7 @@ class Message(Record):
 
 
 class Data(Message):
-    """Base of the messages that carry raw bytes alone."""
+    """Base class of messages that contain only raw bytes."""
 
     data: bytes
 
@@ -136,7 +135,7 @@ class Data(Message):
 
 
 def encode(message: Message) -> bytes:
-    """The frame of *message*.
+    """Return the frame of *message*.
 
     :raises ProtocolError: it is larger than `MAX_FRAME`.
     """
@@ -144,9 +143,9 @@ def encode(message: Message) -> bytes:
 
 
 def decode(frame: Frame) -> Message:
-    """The message of *frame*.
+    """Decode *frame*.
 
-    :raises ProtocolError: it is of no known kind, or malformed.
+    :raises ProtocolError: its kind is unknown, or it is malformed.
     """
     kind, payload = frame
     cls = _classes.get(kind)
@@ -159,17 +158,17 @@ def decode(frame: Frame) -> Message:
 
 
 class MessageDecoder(FrameDecoder):
-    """Turns a byte stream, cut anywhere, back into messages: `feed` it and iterate."""
+    """Splits a byte stream, whose parts may end anywhere, into messages: `feed` it and iterate."""
 
     def __iter__(self) -> Iterator[Message]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return map(decode, super().__iter__())
 
 
-# -- both ways
+# -- both directions
 
 
 class Ping(Message, kind=3):
-    """Server: are you there?"""
+    """Request for a sign of life, answered by `Pong`."""
 
 
 class Pong(Message, kind=4):
@@ -184,9 +183,9 @@ class SafetyOptions(Record):
 
     profile: Literal["strict", "standard", "off"]
     off: tuple[str, ...]
-    """Ids of rules that don't apply."""
+    """Ids of disabled rules."""
     warn: bool
-    """Report findings, but run the code."""
+    """Report findings, but run the code anyway."""
     rules: str = field(length=_ANY_LENGTH)
     """The operator's own rules, in TOML."""
 
@@ -198,21 +197,21 @@ class SupervisorHello(Message, kind=90):
     data: tuple[str, ...]
     """Paths of the operator's folders in the container."""
     preload: tuple[str, ...]
-    """Modules that workers have imported before they run code."""
+    """Modules that workers import in advance."""
     output_keep: int = field(low=0)
-    """Bytes of a run's output that are forwarded."""
+    """Number of bytes of a run's output that are forwarded."""
     checkpoints: bool
     installs: bool
-    """Packages that code asks for by ``pip install`` are reported in `MissingPackages`."""
+    """Report packages that code requests with ``pip install`` in `MissingPackages`."""
     auto_install: bool
-    """So are modules that code imports and that are missing."""
+    """Also report missing modules that code imports."""
     user_pids: int = field(low=1)
-    """Processes and threads that user code may have."""
+    """Maximum number of processes and threads of user code; -1 for no limit."""
     safety: SafetyOptions
 
 
 class Script(Record):
-    """How code is executed that is a program: as ``python`` does, and not as a notebook's cell."""
+    """How to execute code as a program, as ``python`` does, instead of as a notebook cell."""
 
     filename: str = field(length=LONGEST_PATH)
     """Its name in tracebacks."""
@@ -233,14 +232,14 @@ class Run(Message, kind=10):
     path: str | None
     """Folder of the session's packages."""
     no_preload: bool
-    """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
+    """Use a worker that has imported nothing in advance, because packages of the image are replaced."""
     stream: bool = False
     """Forward all output, not only its first `SupervisorHello.output_keep` bytes."""
     script: Script | None = None
 
 
 class Input(Data, kind=16):
-    """The next part of the current run's standard input, answered by `InputTaken`. An empty one is the end, and is not
+    """The next part of the current run's standard input, answered by `InputTaken`. An empty part is the end, and is not
     answered.
     """
 
@@ -262,26 +261,26 @@ class Cancel(Message, kind=11):
 
 
 class Reset(Message, kind=20):
-    """Replace the worker by a fresh one, answered by `ResetDone`."""
+    """Replace the worker with a new one, answered by `ResetDone`."""
 
     keep_files: bool
-    """Leave the workspace and temporary files alone."""
+    """Keep the workspace and temporary files."""
     no_preload: bool
     """As in `Run`."""
 
 
 class ListFiles(Message, kind=55):
-    """List files of the workspace, answered by `FileList`, also in the middle of a run."""
+    """List files of the workspace, answered by `FileList`, even during a run."""
 
     folder: str = field(length=LONGEST_PATH)
-    """Files below this folder; empty for the workspace."""
+    """Folder to list; empty for the workspace."""
     after: str = field(length=LONGEST_PATH)
-    """Files whose paths come after this one."""
+    """List only files whose paths come after this one."""
 
 
 class WriteFile(Message, kind=80):
-    """Begin to write a file. Answered by `Written`, as are the next two; an error ends the writing, and nothing of the
-    file stays.
+    """Begin to write a file. Like the next two messages, it is answered by `Written`. After an error, the file is
+    discarded.
     """
 
     path: str = field(length=LONGEST_PATH)
@@ -297,7 +296,7 @@ class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
     keep: bool
-    """It is complete and takes its place. Otherwise it is discarded."""
+    """Whether the file is complete. Otherwise it is discarded."""
 
 
 class RemoveFile(Message, kind=84):
@@ -319,18 +318,18 @@ class ReadFile(Message, kind=52):
 
 
 class SupervisorReady(Message, kind=91):
-    """A worker waits for code."""
+    """A worker is ready to run code."""
 
     distributions: tuple[tuple[str, str], ...] = field(length=1000)
-    """Name and version of what the image has."""
+    """Name and version of each distribution in the image."""
     boot: str | None
-    """The kernel's boot id."""
+    """Boot id of the kernel."""
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
-    """Device and inode of the operator's folders, by path in the container; None for one that is missing."""
+    """Device and inode of the operator's folders, by path in the container; None if the folder is missing."""
 
 
 class InputTaken(Message, kind=17):
-    """The last `Input` has been written to the run's standard input: send the next one."""
+    """The last `Input` was written to the run's standard input, so that the next one can be sent."""
 
 
 class OutputChunk(Data, kind=12):
@@ -338,7 +337,7 @@ class OutputChunk(Data, kind=12):
 
 
 class OutputTail(Data, kind=15):
-    """The end of an output too large to be forwarded. What is between it and the last `OutputChunk` was discarded."""
+    """The end of an output that is too large to be forwarded. The part after the last `OutputChunk` was discarded."""
 
     data: bytes = field(length=1 << 16)
 
@@ -350,7 +349,7 @@ class LateOutput(Data, kind=14):
 
 
 class Picture(Message, kind=50):
-    """A picture of the current run, whose bytes follow in `PictureData`. Workers send it to the supervisor, too."""
+    """A picture of the current run, whose data follow in `PictureData`. Workers also send it to the supervisor."""
 
     type: Literal["image/png"]
     size: int = field(low=1, high=PICTURE_LIMIT)
@@ -362,14 +361,14 @@ class PictureData(Data, kind=51):
 
 
 class Cause(Record):
-    """An exception that ended a run, or is behind one that did."""
+    """An exception that ended a run, or a cause of it."""
 
     type: str
     text: str
     errno: int | None
-    """Of a system error, by Linux's numbers."""
+    """Number of a system error."""
     path: str | None
-    """The file that a system error names."""
+    """File of a system error."""
     function: str | None
     """The innermost function in which it was raised."""
 
@@ -382,13 +381,13 @@ class RunError(Record):
     line: int | None
     """Line of the code where it was raised, if known."""
     causes: tuple[Cause, ...] = field(items=MOST_CAUSES)
-    """The exception itself, and those behind it."""
+    """The exception itself, followed by its causes."""
     full: tuple[Resource, ...] = field(items=4)
-    """What had no room left."""
+    """Resources that were exhausted."""
 
 
 class Finding(Record):
-    """An objection of the static check: see `mcp_agentrun.safety.Finding`."""
+    """A finding of the static check: see `mcp_agentrun.safety.Finding`."""
 
     rule: str
     line: int
@@ -424,36 +423,36 @@ class RunResult(Message, kind=92):
     duration: float = field(low=0, high=1e9)
     """Seconds from the start of the code to its end."""
     exit_code: int | None = field(low=-255, high=255)
-    """Negative for the signal that ended the worker; None where nothing was run."""
+    """Negative for the signal that ended the worker; None if nothing was run."""
     error: RunError | None
     value: str | None
     """Text of the last expression's value."""
     imported: tuple[str, ...] | None = field(items=MOST_NAMES, length=LONGEST_NAME)
     """Top-level modules of the packages that the interpreter has loaded; None if unknown."""
     written: int = field(low=0)
-    """Bytes of output, whether they were forwarded or not."""
+    """Total size of the output in bytes."""
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
     more_files: int = field(low=0)
-    """How many more were created or changed."""
+    """Number of further files that were created or changed."""
     ended: int = field(low=0)
-    """Processes that the run had left running, and that were ended with it."""
+    """Number of processes that the run left running, and that were ended."""
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
     state: State
     """What the end of the run did to the variables."""
     since: State
     """What had happened to them between the last result and this run."""
     unprotected: str | None
-    """Why there is no checkpoint of them: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
+    """Why there is no checkpoint: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
 
 
 class MissingPackages(Message, kind=60):
-    """A run needs packages, and waits for `Proceed`."""
+    """A run needs packages. It waits for `Proceed`."""
 
     run: int
     names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)
-    """Modules that it imports and that can't be found."""
+    """Missing modules that it imports."""
     requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)
-    """What it asks for by ``pip install``."""
+    """Requirements of its ``pip install`` commands."""
 
 
 class ResetDone(Message, kind=21):
@@ -465,11 +464,11 @@ class FileList(Message, kind=56):
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
     more: int = field(default=0, low=0)
-    """How many more there are."""
+    """Number of further files."""
     is_cut: bool = False
-    """There are too many files for all of them to be listed."""
+    """Whether there are too many files to list all of them."""
     error: str | None = None
-    """Why they can't be listed: one of `mcp_agentrun.errors.FileReason`."""
+    """Why they can't be listed: a `mcp_agentrun.errors.FileReason`."""
 
 
 class Written(Message, kind=83):
@@ -492,17 +491,17 @@ class FilePart(Message, kind=53):
     """Answer to `ReadFile`; unless there is an error or no data, `FileData` follows."""
 
     size: int = field(default=0, low=0)
-    """Bytes of the whole file."""
+    """Size of the whole file in bytes."""
     stamp: str = ""
-    """Differs when the file has changed."""
+    """Changes when the file changes."""
     length: int = field(default=0, low=0, high=PART_LIMIT)
-    """Bytes of data that follow."""
+    """Size of the data that follow, in bytes."""
     error: str | None = None
     """As in `FileList`."""
 
 
 class FileData(Data, kind=54):
-    """The part of the file that was asked for."""
+    """The requested part of the file."""
 
     data: bytes = field(length=PART_LIMIT)
 
@@ -515,18 +514,18 @@ class Started(Message, kind=93):
 
 
 class Fork(Message, kind=40):
-    """Supervisor to zygote: fork a worker that serves the socket sent along."""
+    """Supervisor to zygote: fork a worker for the attached socket."""
 
 
 class Checkpoint(Message, kind=43):
-    """Supervisor to worker: fork a frozen copy of yourself that serves the socket sent along."""
+    """Supervisor to worker: fork a frozen copy for the attached socket."""
 
 
 class Forked(Message, kind=41):
     """Answer to `Fork` or `Checkpoint`."""
 
     error: str | None = field(length=40)
-    """Why there is no fork: ``threads``, ``hooks`` or the name of an errno."""
+    """Why the fork failed: ``threads``, ``hooks`` or the name of an errno."""
 
 
 class Warm(Message, kind=42):
@@ -534,7 +533,7 @@ class Warm(Message, kind=42):
 
 
 class Execute(Message, kind=94):
-    """Supervisor to worker: execute code. The standard descriptors are sent along."""
+    """Supervisor to worker: execute code. The standard descriptors are attached."""
 
     run: int
     code: str = field(length=1 << 19)
@@ -549,7 +548,7 @@ class RunReport(Message, kind=95):
     run: int
     ok: bool
     changed: bool
-    """False if the session is certainly as it was before."""
+    """False if the session has certainly not changed."""
     left: bool
     """Whether the run may have left processes running."""
     exit_code: int = field(low=0, high=255)
@@ -561,7 +560,7 @@ class RunReport(Message, kind=95):
 
 
 class Check(Message, kind=70):
-    """Supervisor to checker: judge code, answered by `Verdict`."""
+    """Supervisor to checker: check code, answered by `Verdict`."""
 
     code: str = field(length=1 << 19)
     options: SafetyOptions
@@ -575,30 +574,30 @@ class Verdict(Message, kind=96):
     imports: tuple[str, ...] = field(items=MOST_IMPORTS, length=LONGEST_NAME)
     """Top-level modules that the code imports."""
     requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)
-    """What it asks for by ``pip install``."""
+    """Requirements of its ``pip install`` commands."""
 
 
 # -- server to installer
 
 
 class InstallerMessage(Message):
-    """Base of what is sent to an installer, and of its answers."""
+    """Base class of messages to an installer, and of its answers."""
 
     request: int
-    """Number of the request, which answers repeat."""
+    """Number of the request, which its answers repeat."""
 
 
 class InstallLimits(Record):
-    """What installations may take; sizes in bytes."""
+    """Limits of installations. Sizes are in bytes."""
 
     offline: bool
     exclude_newer: str | None
-    """Ignore releases after this date, or younger than this."""
+    """Ignore releases after this date, or within this period."""
     build: bool
     """Build packages that have no wheel."""
     download: int
     size: int
-    """Of what is installed."""
+    """Maximum size of the installed packages."""
     files: int
     cache_size: int
 
@@ -611,13 +610,13 @@ class InstallerHello(Message, kind=97):
     """Certificates to trust, in PEM; empty for the system's."""
     limits: InstallLimits
     living: tuple[str, ...]
-    """Sandboxes that the engine has."""
+    """Ids of the sandboxes on the engine."""
     served: tuple[str, ...] = field(pattern=_ID)
-    """Sandboxes of this server that have packages."""
+    """Ids of this server's sandboxes with packages."""
 
 
 class Sources(Record):
-    """Where packages come from. Addresses may have credentials in them."""
+    """Where packages come from. URLs may contain credentials."""
 
     index_url: str | None
     extra_index_urls: tuple[str, ...]
@@ -632,9 +631,9 @@ class Install(InstallerMessage, kind=30):
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
     before: dict[str, str]
-    """Version by name of what the sandbox has."""
+    """Version by name of the sandbox's packages."""
     is_open: bool
-    """What is resolved may be fetched before it is approved."""
+    """Whether resolved packages may be fetched before they are approved."""
     sources: Sources
 
 
@@ -643,7 +642,7 @@ class Approved(InstallerMessage, kind=63):
 
     refusal: str | None
     hashes: dict[str, tuple[str, ...]]
-    """Hashes that files must have, by line of a requirements file."""
+    """Permitted hashes of files, by line of a requirements file."""
 
 
 class InstallCancel(InstallerMessage, kind=33):
@@ -651,27 +650,27 @@ class InstallCancel(InstallerMessage, kind=33):
 
 
 class RemovePackages(InstallerMessage, kind=34):
-    """Remove what was installed for a sandbox, answered by `PackagesRemoved`."""
+    """Remove the packages of a sandbox, answered by `PackagesRemoved`."""
 
     sandbox: str = field(pattern=_ID)
 
 
 class DescribeCache(InstallerMessage, kind=64):
-    """Answered by `CacheContents`."""
+    """Describe the cache, answered by `CacheContents`."""
 
     clear: bool
-    """Remove all that is in it first."""
+    """Clear it first."""
 
 
 class OpenWheelhouse(InstallerMessage, kind=66):
-    """Have the operator's wheelhouse ready, answered by `Wheelhouse`."""
+    """Prepare for the operator's wheelhouse, answered by `Wheelhouse`."""
 
     digest: str = field(pattern="[0-9a-f]{64}")
-    """Of its content."""
+    """Digest of its content."""
 
 
 class Wheel(InstallerMessage, kind=67):
-    """The next part of a file of the wheelhouse. One without a name is the last, answered by `Wheelhouse`."""
+    """The next part of a file of the wheelhouse. The last one has no name, and is answered by `Wheelhouse`."""
 
     name: str
     data: str = field(length=_ANY_LENGTH)
@@ -682,10 +681,10 @@ class Wheel(InstallerMessage, kind=67):
 
 
 class InstallerReady(Message, kind=98):
-    """The volume of packages is usable."""
+    """The installer is ready."""
 
     held: tuple[str, ...] = field(pattern=_ID)
-    """Those of the sandboxes served that have packages there."""
+    """Ids of those sandboxes of the server whose packages exist."""
 
 
 class InstallProgress(InstallerMessage, kind=31):
@@ -695,7 +694,7 @@ class InstallProgress(InstallerMessage, kind=31):
 
 
 class Resolved(InstallerMessage, kind=62):
-    """All that would be installed, before anybody sees any of it. Answered by `Approved`."""
+    """The result of resolving. Nothing of it is installed before it is `Approved`."""
 
     pins: dict[str, str]
     """Version by name."""
@@ -706,17 +705,17 @@ class InstallDone(InstallerMessage, kind=32):
 
     sandbox: str = field(pattern=_ID)
     folder: str = field(default="", pattern=f"(sandboxes/{_ID}/[0-9a-f]{{16}})?")
-    """Of the packages, below the volume; empty if the image has them all."""
+    """Folder of the packages, below the volume; empty if the image has all of them."""
     packages: tuple[tuple[str, str], ...] = ()
-    """Name and version of what is installed."""
+    """Name and version of each installed package."""
     satisfied: tuple[tuple[str, str], ...] = ()
-    """Name and version of what the image has."""
+    """Name and version of each distribution in the image."""
     replaced: tuple[str, ...] = ()
-    """Names of what the image has in another version."""
+    """Names of packages that the image has in another version."""
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
-    """Top-level modules by name of what the sandbox or the image has in another version."""
+    """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
-    """What keeps something from being installed in its newest version."""
+    """Why packages are not in their newest versions."""
     error: str | None = None
     """Why nothing was installed."""
 
@@ -728,18 +727,18 @@ class PackagesRemoved(InstallerMessage, kind=35):
 
 
 class CacheContents(InstallerMessage, kind=65):
-    """What the cache of downloaded packages holds."""
+    """Contents of the cache of downloaded packages."""
 
     size: int = field(low=0, high=_MOST_BYTES)
     """Bytes."""
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
-    """Name of each, and the time of its last use in seconds since the epoch."""
+    """Name of each package, and when it was last used, in seconds since the epoch."""
     busy: int = field(low=0)
-    """Parts that could not be cleared, because an installation was using them."""
+    """Number of parts that could not be cleared because an installation was using them."""
 
 
 class Wheelhouse(InstallerMessage, kind=99):
     """Answer to `OpenWheelhouse` and the last `Wheel`."""
 
     wanted: bool
-    """Whether its files are to be sent."""
+    """Whether its files have to be sent."""
