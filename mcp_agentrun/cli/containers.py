@@ -13,7 +13,7 @@ from .terminal import age_of, on_engine, print_table, size_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine import Container, Engine
+    from ..sandbox import Container, Housekeeping
 
 __all__ = ["prune", "ps"]
 
@@ -29,8 +29,8 @@ def ps(as_json: bool) -> None:
     List the sandboxes and installers of all servers: their owner, age, memory, and whether they are at work.
     """
 
-    async def run(engine: Engine) -> Sequence[Container]:
-        return await engine.list_containers(usage=True)
+    async def run(housekeeping: Housekeeping) -> Sequence[Container]:
+        return await housekeeping.containers(usage=True)
 
     found = sorted(on_engine(effective_settings(), run), key=lambda each: each.created)
     if as_json:
@@ -63,11 +63,11 @@ def prune(dry_run: bool) -> None:
     Remove the containers whose server has certainly ended. Servers do this themselves whenever they start one.
     """
 
-    async def run(engine: Engine) -> list[Container]:
-        found = [each for each in await engine.list_containers() if each.role is not None and each.is_orphaned]
+    async def run(housekeeping: Housekeeping) -> list[Container]:
+        found = [each for each in await housekeeping.containers() if each.role is not None and each.is_orphaned]
         for each in found:
             if not dry_run:
-                await engine.destroy(each.id)
+                await housekeeping.destroy(each)
         return found
 
     found = on_engine(effective_settings(), run)

@@ -45,6 +45,13 @@ class Installed:
     lacking: str | None = None
     """Packages that the sandbox should have but could not install, and why; None if there are none. Reported once."""
 
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """What packages in `packages` need for their main purpose and no sandbox has, such as a browser, by name."""
+        from .known import LACKS
+
+        return {name: LACKS[name] for name, _ in self.packages if name in LACKS}
+
 
 @dataclass(frozen=True)
 class Cache:

@@ -15,12 +15,13 @@ import pytest
 
 from mcp_agentrun.cli import checks
 from mcp_agentrun.cli.checks import Finding, check_all, check_network
-from mcp_agentrun.engine import Container, Engine, EngineStatus, registry
+from mcp_agentrun.engine import Container, Engine, EngineStatus
 from mcp_agentrun.engine.docker import engine as docker_engine
 from mcp_agentrun.engine.docker.image import is_build_locked
 from mcp_agentrun.engine.docker.inventory import status, weaknesses
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.engine.owner import Owner
+from mcp_agentrun.sandbox import Housekeeping, facade
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import Install, Message
 from tests.support.command_line import command
@@ -73,9 +74,9 @@ async def findings_of(
     engine = engine or FakeEngine()
     engine.reported = replace(STATUS, **{"time": time.time(), **reported})
     engine.listed = list(listed)
-    async with engine.running():
-        found = check_all(settings or Settings(), engine, network or NetworkSettings())
-        return {finding.name: finding async for finding in found}
+    settings, network = settings or Settings(), network or NetworkSettings()
+    async with engine.running(), Housekeeping(settings, engine=engine, package_network=network) as housekeeping:
+        return {finding.name: finding async for finding in check_all(settings, housekeeping)}
 
 
 async def test_nothing_is_found_where_all_is_well() -> None:
@@ -215,7 +216,7 @@ def test_the_exit_code_says_how_bad_it_is(disk: int, code: int, monkeypatch: pyt
     def create(_: Settings) -> Engine:
         return engine
 
-    monkeypatch.setattr(registry, "create_engine", create)
+    monkeypatch.setattr(facade, "create_engine", create)
     ended = command("doctor", "--json", "--offline")
     assert ended.returncode == code
     assert all(set(json.loads(line)) == {"name", "level", "text", "remedy"} for line in ended.stdout.splitlines())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from mcp import MCPError
@@ -111,7 +111,7 @@ def _(text: str) -> list[str]:
 
 @source("what became of a file")
 def _(text: str) -> list[str]:
-    return answered(files=(FileChange("a", 1, text),))
+    return answered(files=(FileChange("a", 1, cast("Any", text)),))
 
 
 @source("an exception of the code")

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from mcp_agentrun.engine import Container, Engine, Stored, registry
+from mcp_agentrun.engine import Container, Engine, Stored
 from mcp_agentrun.engine.docker.inventory import containers, remove, stored
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import EngineError
+from mcp_agentrun.sandbox import facade
 from mcp_agentrun.settings import Settings
 from tests.support.command_line import command
 from tests.support.fake_engine import FakeEngine
@@ -68,7 +69,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     def create(_: Settings) -> Engine:
         return made
 
-    monkeypatch.setattr(registry, "create_engine", create)
+    monkeypatch.setattr(facade, "create_engine", create)
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
     return made

@@ -6,11 +6,8 @@ import re
 import signal
 from collections.abc import Iterable, Sequence
 
-from ...packages.installer import Installed
-from ...packages.known import LACKS
 from ...safety import Finding
-from ...sandbox import Result
-from ...sandbox.result import KEEPING_RESET
+from ...sandbox import KEEPING_RESET, Installed, Result
 from ...settings import Settings
 from ...spoofing import foreign, quoted
 from .uris import mime_type
@@ -164,8 +161,8 @@ def install_notes(installed: Installed) -> list[str]:
     if installed.packages:
         ready = "" if installed.waiting else ", ready to import"
         notes.append(f"Installed{ready}: {_versions(installed.packages)}.")
-        names = [name for name, _ in installed.packages if name in LACKS]
-        notes += [f"For its main purpose, {name} needs what the sandbox lacks: {LACKS[name]}." for name in names]
+        needs = installed.needs.items()
+        notes += [f"For its main purpose, {name} needs what the sandbox lacks: {what}." for name, what in needs]
     if installed.satisfied:
         notes.append(f"Already installed: {_versions(installed.satisfied)}.")
     if installed.skipped:
