@@ -12,8 +12,10 @@ __all__ = ["Script"]
 
 @dataclass(frozen=True)
 class Script:
-    """How to run code as ``python`` runs a program: values of expressions are not shown, only plain Python is accepted,
-    and tracebacks and ``sys.argv`` are those of the program.
+    """Code as a program, which runs as ``python`` would run it: no value is shown, only plain Python is accepted, and
+    tracebacks and ``sys.argv`` are the program's::
+
+        sandbox.run(code, script=Script("report.py", ["report.py", "--year", "2024"], stdin=b"..."))
     """
 
     filename: str = "<string>"

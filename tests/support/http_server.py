@@ -7,6 +7,7 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.support import BARE
 
-__all__ = ["TOKENS", "HttpServer", "http_server", "open_http_client", "serve_here"]
+__all__ = ["TOKENS", "HttpServer", "http_client", "http_server", "open_http_client", "serve_here"]
 
 TOKENS = {"alice": "a-token-of-alice-0123456789", "bob": "a-token-of-bob-0123456789"}
 
@@ -96,16 +97,37 @@ async def serve_here(config: uvicorn.Config) -> AsyncGenerator[HttpServer]:
             server.should_exit = True
 
 
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def http_client(
+    headers: dict[str, str] | None = None,
+    timeout: httpx2.Timeout | None = None,
+    auth: httpx2.Auth | None = None,
+    limits: httpx2.Limits | None = None,
+) -> httpx2.AsyncClient:
+    """A client for HTTP without TLS. Reading certificates takes longer than most tests' requests."""
+    return httpx2.AsyncClient(
+        verify=_NO_TLS,
+        headers=headers,
+        timeout=timeout or httpx2.Timeout(60, read=300),
+        auth=auth,
+        limits=limits or httpx2.Limits(),
+    )
+
+
 @asynccontextmanager
 async def open_http_client(server: HttpServer, transport: str, mode: str, who: str = "alice") -> AsyncGenerator[Client]:
     """An MCP client of *server*, over ``streamable`` HTTP or ``sse``."""
     headers = {"Authorization": f"Bearer {TOKENS[who]}"}
     if transport == "sse":
-        async with Client(sse_client(f"{server.url}/sse", headers=headers), mode=mode) as client:
+        async with Client(
+            sse_client(f"{server.url}/sse", headers=headers, httpx_client_factory=http_client), mode=mode
+        ) as client:
             yield client
         return
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=60) as http,
+        http_client(headers) as http,
         Client(streamable_http_client(f"{server.url}/mcp", http_client=http), mode=mode) as client,
     ):
         yield client

@@ -35,7 +35,7 @@ from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text
 from tests.support.command_line import command
 from tests.support.fake_engine import open_sessions
-from tests.support.http_server import TOKENS, HttpServer, open_http_client, serve_here
+from tests.support.http_server import TOKENS, HttpServer, http_client, open_http_client, serve_here
 
 pytestmark = pytest.mark.anyio
 
@@ -243,7 +243,7 @@ async def test_who_sends_too_fast_is_slowed_and_others_go_on() -> None:
     async with (
         serving(rate_limit=5) as server,
         open_http_client(server, "streamable", "legacy") as client,
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http,
+        http_client(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http,
     ):
         statuses: list[int] = []
         while 429 not in statuses:
@@ -258,7 +258,7 @@ async def test_who_opens_sessions_and_goes_away_keeps_nobody_out() -> None:
     accepted = {"Accept": "application/json, text/event-stream"}
     async with serving(max_sandboxes=1, max_total=1, rate_limit=1000) as server:  # 4 sessions each, 16 in all
         url = f"{server.url}/mcp"
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
+        async with http_client(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
             opened = [(await http.post(url, json=hello)).headers["mcp-session-id"] for _ in range(40)]
             statuses = [
                 (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
@@ -278,7 +278,7 @@ async def test_tokens_are_not_tried_at_any_speed_and_others_go_on() -> None:
     async with (
         serving(stranger_limit=5) as server,
         open_http_client(server, "streamable", "legacy") as client,
-        httpx2.AsyncClient() as http,
+        http_client() as http,
     ):
         statuses: list[int] = []
         while 429 not in statuses:
@@ -293,7 +293,7 @@ async def test_tokens_are_not_tried_at_any_speed_and_others_go_on() -> None:
 
 
 async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted() -> None:
-    async with serving(stranger_limit=1, trusted_proxies=("127.0.0.1",)) as server, httpx2.AsyncClient() as http:
+    async with serving(stranger_limit=1, trusted_proxies=("127.0.0.1",)) as server, http_client() as http:
         for number in range(20):
             headers = {"X-Forwarded-For": f"10.0.0.{number}"}
             assert (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code == 401
