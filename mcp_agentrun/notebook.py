@@ -1,8 +1,7 @@
-"""What a notebook accepts beyond Python, as Python: magics, ``!commands``, a fenced block, prompts.
+"""Translate notebook syntax to Python: magics, ``!commands``, code fences and prompts.
 
-Code that is Python is never changed. Other code is rewritten line by line, so that each line stays where it is. The
-static check, here and in the sandbox, and the interpreter are given the same text. What has no counterpart is a
-`SyntaxError` that says what to write.
+Valid Python is not changed. Other code is rewritten line by line, so that line numbers stay the same. The static check
+and the interpreter receive the same text. Syntax without an equivalent raises a `SyntaxError` that says what to write.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import io
 import os
 import stat
 
-__builtins__ = dict(vars(builtins))  # of the functions below: in the sandbox, user code may change the real ones
+__builtins__ = dict(vars(builtins))  # for the functions below: in the sandbox, user code can change the original ones
 
 _HINT = r"(?m)^\s*(?:[%!?`~$]|>>>|In ?\[\d+\]:|(?:uv )?pip3? |[\w.]+\?)|=\s*[!%]"
 _FENCE = r"\s*(```+|~~~+)\s*(?:\{?\.?(?:i?python[\d.]*|py[\d.]*|jupyter)\b[^`]*|(bash|sh|shell))?\s*$"
@@ -34,7 +33,7 @@ _VALUES = (
 # fmt: on
 _CELL = "<cell>"
 _LONGEST_FILE = 1 << 16
-"""Bytes of a file of requirements that are read."""
+"""Number of bytes of a requirements file that are read."""
 _COMPILED = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 # fmt: off
@@ -86,9 +85,9 @@ class Cell:
         self._commands = _Commands(folder)
         self._written = list(self.lines)
         self._moved: dict[int, int | None] = {}
-        """By number of a rewritten line: how far its columns lie behind those that were written; None if none does."""
+        """Shift of the columns by number of a rewritten line; None if nothing of the line was kept."""
         self._indent = ""
-        """What goes before each statement, where the magic of the cell makes it a block."""
+        """Indentation of statements, if the cell's magic turns them into a block."""
         self._first = -1
         first = self._open_fence()
         self._strip_prompts(first)
@@ -103,11 +102,11 @@ class Cell:
 
     @property
     def requirements(self) -> list[str]:
-        """Requirements of ``pip install`` in it."""
+        """Requirements of its ``pip install`` commands."""
         return self._commands.requirements
 
     def restore_columns(self, tree: ast.AST) -> None:
-        """Let the nodes of *tree* point at what was written."""
+        """Set the positions of the nodes of *tree* to those in the original code."""
         import ast as whole
 
         for node in whole.walk(tree):  # pyright: ignore[reportArgumentType]
@@ -124,7 +123,7 @@ class Cell:
     # -- the cell as a whole
 
     def _open_fence(self) -> int:
-        """Blank the lines of a fence around the code; returns the index of the first line that says something."""
+        """Blank the lines of a code fence. Return the index of the first line with code."""
         import re
 
         filled = [at for at, line in enumerate(self.lines) if line.strip()]
@@ -137,7 +136,7 @@ class Cell:
         return next((at for at in filled if not self.lines[at].lstrip().startswith("#")), len(self.lines))
 
     def _strip_prompts(self, first: int) -> None:
-        """Where line *first* has an interpreter's prompt, remove all prompts, and what was printed between them."""
+        """If line *first* begins with a prompt, remove all prompts and the output between them."""
         import re
 
         if first == len(self.lines) or not re.match(_PROMPT, self.lines[first]):
@@ -149,7 +148,7 @@ class Cell:
             self._replace(at, self.lines[at][match.end() :] if match else "", -match.end() if match else None)
 
     def _rewrite_cell(self, first: int) -> None:
-        """Replace the magic of the whole cell that line *first* is."""
+        """Replace the cell magic in line *first*."""
         import re
 
         match = re.match(_MAGIC, self.lines[first])
@@ -183,11 +182,11 @@ class Cell:
     # -- line by line
 
     def _rewrite_lines(self) -> None:
-        """Replace each line that begins a statement and is none of Python's, as its tokenizer comes to it."""
+        """Replace lines that begin a statement and are not Python, when the tokenizer reaches them."""
         import tokenize
 
         ended, depth, at = 0, 0, -1
-        refused: list[SyntaxError] = []  # which the tokenizer would take for its own
+        refused: list[SyntaxError] = []  # kept, because the tokenizer raises the same type
 
         def read_line() -> str:
             nonlocal at
@@ -208,7 +207,7 @@ class Cell:
                     depth += (token.string in "([{") - (token.string in ")]}")
                 elif token.type in (tokenize.NEWLINE, tokenize.NL):
                     ended = token.start[0]
-        except (SyntaxError, tokenize.TokenError):  # the compiler says it better
+        except (SyntaxError, tokenize.TokenError):  # the compiler reports it better
             pass
         if refused:
             raise refused[0]
@@ -242,7 +241,7 @@ class Cell:
         self._moved[at + 1] = None if moved is None else moved + len(indent)
 
     def _continued(self, at: int) -> str:
-        """Line *at* and those that a backslash at its end joins to it, which are blanked."""
+        """Return line *at* and its continuation lines, which are blanked."""
         line = self.lines[at]
         while line.endswith("\\") and at + 1 < len(self.lines):
             at += 1
@@ -251,9 +250,9 @@ class Cell:
         return line
 
     def _special(self, at: int, indent: str, line: str) -> tuple[str, int | None]:
-        """Python for *line*, which begins with ``!`` or ``%``, and how far what is Python in it has moved.
+        """Translate *line*, which begins with ``!`` or ``%``. Also return the shift of the Python code in it.
 
-        :raises SyntaxError: without a position: it has no counterpart.
+        :raises SyntaxError: it has no equivalent. The error has no position.
         """
         import re
 
@@ -288,17 +287,15 @@ class Cell:
 
 
 class _Commands:
-    """Line magics and shell commands as Python statements. Where they stand in a cell does not matter here: a
-    `SyntaxError` has no position yet.
-    """
+    """Translates line magics and shell commands to Python statements. Its errors have no position."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self.requirements: list[str] = []
-        """What ``pip install`` among them asks for."""
+        """Requirements of ``pip install`` commands."""
 
     def magic(self, name: str, rest: str) -> str:
-        """Translate a line magic without Python in it."""
+        """Translate a line magic that contains no Python code."""
         import re
 
         if name == "config" and (match := re.match(r"\w+\.(ast_node_interactivity)\s*=\s*(.+)", rest)):
@@ -340,9 +337,9 @@ class _Commands:
 
 
 def _foreign_cell(name: str, rest: str, body: str) -> str:
-    """A statement for a cell of the magic *name* whose *body* is not Python.
+    """Return a statement for the cell magic *name* with a *body* that is not Python.
 
-    :raises SyntaxError: without a position: there is no such statement.
+    :raises SyntaxError: there is no equivalent. The error has no position.
     """
     import shlex
 
@@ -369,10 +366,10 @@ def _unavailable(what: str, remedy: str | None = None) -> str:
 
 
 def translate(code: str, folder: str | None = None) -> Cell | None:
-    """*code*, which is not Python, as that of a notebook; None if there is nothing of a notebook in it.
+    """Translate *code*, which is not valid Python. Return None if it contains no notebook syntax.
 
-    :param folder: where the files of ``pip install -r`` are, if they are to be read.
-    :raises SyntaxError: there is something in it that has no counterpart.
+    :param folder: folder of the files of ``pip install -r``, if they should be read.
+    :raises SyntaxError: something has no equivalent.
     """
     import re
 
@@ -380,9 +377,9 @@ def translate(code: str, folder: str | None = None) -> Cell | None:
 
 
 def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
-    """*code* as Python, for whoever judges it, and the requirements that ``pip install`` in it asks for.
+    """Return *code* as Python, for the static check, and the requirements of its ``pip install`` commands.
 
-    What can't be translated is returned as it is.
+    Code that can't be translated is returned unchanged.
 
     :param folder: as in `translate`.
     """
@@ -404,7 +401,7 @@ def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
 
 
 def _called_pip(code: str, folder: str | None) -> list[str]:
-    """What ``get_ipython().system('pip install ...')`` asks for, as notebooks that were exported have it."""
+    """Return the requirements of ``get_ipython().system('pip install ...')``, which exported notebooks contain."""
     import re
 
     if "get_ipython" not in code or "pip" not in code:
@@ -421,7 +418,7 @@ def _called_pip(code: str, folder: str | None) -> list[str]:
 
 
 def _until_operator(command: str) -> tuple[list[str], str]:
-    """The words of a command, and the command that follows it, if one does."""
+    """Return the words of a command, and the next command after a separator."""
     import re
     import shlex
 
@@ -436,13 +433,13 @@ def _until_operator(command: str) -> tuple[list[str], str]:
             words.append(word.removesuffix(";"))
             if word.endswith(";"):
                 return words, stream.read().strip()
-    except ValueError:  # a quotation mark that stands alone
+    except ValueError:  # an unmatched quotation mark
         pass
     return words, ""
 
 
 def _requirements(arguments: list[str]) -> list[str]:
-    """The requirements among *arguments* of pip, if those are of ``pip install``."""
+    """Return the requirements in the *arguments* of pip, if they are those of ``pip install``."""
     found: list[str] = []
     skip = arguments[:1] != ["install"]
     for word in arguments[1:] if not skip else ():
@@ -453,7 +450,7 @@ def _requirements(arguments: list[str]) -> list[str]:
 
 
 def _with_files(arguments: list[str], folder: str | None) -> list[str]:
-    """*arguments* of pip with requirements in the place of the files that ``-r`` names, as far as those can be read."""
+    """Return the *arguments* of pip with the contents of the files that ``-r`` names, if they can be read."""
     import re
 
     if arguments[:1] != ["install"] or folder is None:
@@ -469,7 +466,7 @@ def _with_files(arguments: list[str], folder: str | None) -> list[str]:
 
 
 def _listed(folder: str, path: str) -> list[str] | None:
-    """The requirements in the file at *path* in *folder*; None if there is no such file, or it is no list of them."""
+    """Return the requirements in the file *path* in *folder*, or None if it can't be read."""
     import re
 
     try:
@@ -477,7 +474,7 @@ def _listed(folder: str, path: str) -> list[str] | None:
     except (OSError, ValueError):
         return None
     try:
-        # What links lead to elsewhere is not the code's to send to an index.
+        # Files outside the folder must not be sent to a package index.
         within = os.readlink(f"/proc/self/fd/{descriptor}").startswith(folder + "/")
         if not within or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
@@ -490,7 +487,7 @@ def _listed(folder: str, path: str) -> list[str] | None:
 
 
 def _timeit_options(rest: str) -> tuple[str, str]:
-    """The options at the start of *rest*, and what follows."""
+    """Split *rest* into the options at its beginning and the statement."""
     import re
 
     match = re.match(r"((?:-[nrp]\s*\d+\s*|-[qotc]+\s+)*)(.*)$", rest + " ", re.DOTALL)
@@ -498,7 +495,7 @@ def _timeit_options(rest: str) -> tuple[str, str]:
 
 
 def is_expression(code: str) -> bool:
-    """Whether *code* is an expression, which may have ``await`` in it."""
+    """Return whether *code* is an expression, possibly with ``await``."""
     try:
         compile(code, _CELL, "eval", _COMPILED, dont_inherit=True)
     except (SyntaxError, ValueError):
@@ -507,7 +504,7 @@ def is_expression(code: str) -> bool:
 
 
 def _text(command: str) -> str:
-    """A literal for *command*, in which ``{expressions}`` and ``$names`` of Python's are to be replaced."""
+    """Return an expression for *command*, with its ``{expressions}`` and ``$names`` evaluated."""
     import re
 
     parts: list[str] = []

@@ -39,7 +39,7 @@ def main(connection: socket.socket) -> None:
     linux.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.notebook import as_python
-    from mcp_agentrun.safety import check, prepare
+    from mcp_agentrun.safety import check, preload
 
     connection.sendall(encode(Started()))
     decoder = MessageDecoder()
@@ -47,7 +47,7 @@ def main(connection: socket.socket) -> None:
     while True:
         # The policy takes longer to import than most code to judge, and the first code may need none of it.
         if not prepared and not select.select([connection], [], [], IDLE_SECONDS)[0]:
-            prepare()
+            preload()
             prepared = True
         data = connection.recv(1 << 18)
         if not data:
