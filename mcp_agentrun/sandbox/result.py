@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,8 @@ KEEPING_RESET = "reset_sandbox(keep_packages=True, keep_files=True)"
 """The call after which packages take effect that can't take effect while the variables live."""
 
 _RETURNS = 16
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""Bytes of UTF-8 that continue a character."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,10 @@ class Output:
         whole = self.head + self.tail
         end = whole if self.written == len(whole) else self.tail
         tail = end[max(0, len(end) - limit // 2) :]
-        head = self.head[: limit - len(tail)]
         # Characters that were split are omitted.
-        while tail and tail[0] & 0xC0 == 0x80:
-            tail = tail[1:]
-        while _is_cut(head):
-            head = head[:-1]
-        return _decode(head), self.written - len(head) - len(tail), _decode(tail)
+        head, length = codecs.utf_8_decode(self.head[: limit - len(tail)], "replace", False)
+        tail = tail.lstrip(_CONTINUATION)
+        return head, self.written - length - len(tail), _decode(tail)
 
 
 def _without_overwritten(data: bytes) -> bytes:
@@ -117,15 +117,6 @@ def _without_overwritten(data: bytes) -> bytes:
         if body.count(b"\r") >= _RETURNS:
             lines[number] = body[body.rfind(b"\r") + 1 :] + line[len(body) :]
     return b"\n".join(lines)
-
-
-def _is_cut(data: bytes) -> bool:
-    """Whether *data* ends inside a character."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 != 0x80:
-            return byte >= 0xC0 and back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4)
-    return False
 
 
 def _decode(data: bytes) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import anyio
 
+from ...background import background_tasks
 from ...sandbox import OpenSandbox
 from ...spoofing import escape_marks, plain_text, sanitize
 from .connections import wants_log_messages
@@ -67,17 +68,9 @@ class Progress:
         """Report while *work* runs, and return its result."""
         if not self.is_wanted:
             return await work()
-        problem: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        async with background_tasks() as tasks:
             tasks.start_soon(self._keep_reporting)
-            try:
-                return await work()
-            except Exception as error:  # which the task group would wrap
-                problem = error
-            finally:
-                tasks.cancel_scope.cancel()
-        assert problem is not None
-        raise problem
+            return await work()
 
     async def _keep_reporting(self) -> None:
         """Report until cancelled. A client that does not read delays only its own reports."""
