@@ -12,8 +12,7 @@ from .run import Run
 from .sockets import HostStream
 from .workers import Worker, Workers
 
-WARM_SECONDS = 20.0
-"""Longest time that a run waits for a worker that has imported what it needs."""
+WARM_SECONDS = 20.0  # longest time that a run waits for a worker that has imported what it needs
 
 
 class Admission:

@@ -19,14 +19,9 @@ from . import linux, zygote
 from .events import Events
 from .sockets import Peer
 
-REPORT_LIMIT = 1 << 18
-"""Bytes of a message from a process that runs user code."""
-
-BIRTH_SECONDS = 10.0
-"""Time limit for a fork of the zygote."""
-
-RETRY_SECONDS = 0.2
-"""From a fork that failed to the next try; doubled each time."""
+REPORT_LIMIT = 1 << 18  # bytes of a message from a process that runs user code
+BIRTH_SECONDS = 10.0  # time limit for a fork of the zygote
+RETRY_SECONDS = 0.2  # from a fork that failed to the next try; doubled each time
 
 CHECKPOINT_SECONDS = 3.0
 """Longest time that a checkpoint may take: user code can be in its way, by hooks that are called at a fork."""
@@ -36,8 +31,7 @@ CHECKPOINT_PAUSE = 60.0
 `CHECKPOINT_SECONDS`."""
 
 LAST_LOOK_SECONDS = 0.2
-PATIENCE = 10
-"""How many times `CHECKPOINT_SECONDS` is waited where the machine has no time for the worker."""
+PATIENCE = 10  # how many times `CHECKPOINT_SECONDS` is waited where the machine has no time for the worker
 
 
 class Birth:
@@ -49,8 +43,7 @@ class Birth:
         ours, theirs = socket.socketpair()
         self.peer = Peer(ours, limit=REPORT_LIMIT, credentials=True)
         self.deadline = time.monotonic() + seconds
-        self.is_made = False
-        """The maker has said so."""
+        self.is_made = False  # the maker has said so
         self.warm = False
         self._events = events
         self._on_failure = on_failure
@@ -82,10 +75,8 @@ class Nursery:
     """The zygote, and the fresh worker that it has been asked for, if any."""
 
     def __init__(self, events: Events, turn_path: str) -> None:
-        self.pid: int | None = None
-        """The zygote's."""
-        self.is_warm = False
-        """The zygote has imported what is to be preloaded."""
+        self.pid: int | None = None  # the zygote's
+        self.is_warm = False  # the zygote has imported what is to be preloaded
         self.birth: Birth | None = None
         self.preload: Sequence[str] = ()
         self._events = events
@@ -203,8 +194,7 @@ class CheckpointMaker:
         self._pid = 0
         self._has_failed = self._is_overdue = self._was_interrupted = False
         self._patience = PATIENCE
-        self._cpu: float | None = None
-        """Processor time that the worker had used, when that was last looked at."""
+        self._cpu: float | None = None  # processor time that the worker had used, when that was last looked at
         self._not_before = 0.0
         self._pause = CHECKPOINT_PAUSE
 

@@ -13,25 +13,17 @@ import struct
 
 from mcp_agentrun.wire.messages import FileChange
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+from .prelude import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKSPACE = b"/workspace"
-LISTED = 200
-"""Changed files that a result names."""
-
-DEPTH = 32
-"""Folders below each other that are read."""
-
-PATH_LENGTH = 1024
-"""Bytes of a path, from which on a file is passed over."""
-
-ENTRIES = 20_000
-"""Files that are read at most."""
-
-PARTIAL = b".mcp-agentrun-partial-"
-"""Beginning of the names of files that are still being written by the supervisor."""
+LISTED = 200  # changed files that a result names
+DEPTH = 32  # folders below each other that are read
+PATH_LENGTH = 1024  # bytes of a path, from which on a file is passed over
+ENTRIES = 20_000  # files that are read at most
+PARTIAL = b".mcp-agentrun-partial-"  # beginning of the names of files that are still being written by the supervisor
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -61,8 +53,7 @@ class Scan:
 
     def __init__(self, folder: int, prefix: bytes = b"", visit: Callable[[int], object] = lambda _: None) -> None:
         self.files: dict[bytes, tuple[int, int, int]] = {}
-        self.is_cut = False
-        """There are more files than are read."""
+        self.is_cut = False  # there are more files than are read
         self._visit = visit
         self._device = os.fstat(folder).st_dev
         self._read(folder, prefix, 0)
@@ -112,10 +103,8 @@ class Changes:
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._watch: int = self._libc.inotify_init1(_NONBLOCK_CLOEXEC)
-        self._watched: dict[int, int] = {}
-        """By inode of a folder, its watch."""
-        self._is_blind = False
-        """Whether some folders are not watched."""
+        self._watched: dict[int, int] = {}  # by inode of a folder, its watch
+        self._is_blind = False  # whether some folders are not watched
         self._seen = self._scan()
 
     def take(self) -> tuple[tuple[FileChange, ...], int]:

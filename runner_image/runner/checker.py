@@ -25,13 +25,11 @@ from mcp_agentrun.wire.messages import (
 
 from . import linux
 
-MEMORY = 192 << 20
-"""Bytes that judging one input may take; an input that needs more is refused."""
+MEMORY = 192 << 20  # bytes that judging one input may take; an input that needs more is refused
 
 WORKSPACE = "/workspace"
 
-IDLE_SECONDS = 0.05
-"""How long a new checker has nothing to do before it imports all that it may need."""
+IDLE_SECONDS = 0.05  # how long a new checker has nothing to do before it imports all that it may need
 
 
 def main(connection: socket.socket) -> None:

@@ -19,17 +19,10 @@ from . import checker, linux
 from .events import Events
 from .sockets import Peer
 
-CHECK_SECONDS = 2.0
-"""Maximum processor time of a check, after which the checker is killed and the code refused."""
-
-LONGEST_SECONDS = 15.0
-"""The same in elapsed time, for busy machines and checkers that user code keeps stopping."""
-
-START_SECONDS = 10.0
-"""Additional time for a check that waits for a new checker."""
-
-TRIES = 3
-"""Number of checkers that may die for one code. Earlier code can have killed the two existing ones."""
+CHECK_SECONDS = 2.0  # maximum processor time of a check, after which the checker is killed and the code refused
+LONGEST_SECONDS = 15.0  # the same in elapsed time, for busy machines and checkers that user code keeps stopping
+START_SECONDS = 10.0  # additional time for a check that waits for a new checker
+TRIES = 3  # number of checkers that may die for one code. Earlier code can have killed the two existing ones
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1
@@ -50,8 +43,7 @@ class _Check:
         self.on_verdict = on_verdict
         self.asked = False
         self.deaths = 0
-        self.used_before = 0.0
-        """Processor time that the checker had used when it was asked."""
+        self.used_before = 0.0  # processor time that the checker had used when it was asked
         self.await_checker()
 
     def begin(self, pid: int) -> None:

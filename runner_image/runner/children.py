@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _ast as ast  # the nodes alone: what is around them takes long to import, and a first answer waits
-import builtins
 import contextlib
 import gc
 import importlib
@@ -11,9 +10,8 @@ import marshal
 import os
 import sys
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     import types
     from collections.abc import Collection

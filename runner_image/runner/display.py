@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import importlib
 import sys
@@ -10,16 +9,13 @@ from collections.abc import Callable
 
 from .figures import Figures
 from .pictures import as_png, of_image
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
 _LONG = 2000
-_SHORT = 2000
-"""Characters of HTML that are shown as they are."""
+_SHORT = 2000  # characters of HTML that are shown as they are
 
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None)))
 _modules = sys.modules

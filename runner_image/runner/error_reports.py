@@ -11,16 +11,13 @@ import socket
 from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
 from . import linux
+from .prelude import TYPE_CHECKING, __builtins__
 from .silence import silence
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
-CLIP = 4096
-"""Characters of any string in a report; all of it is in the output."""
+CLIP = 4096  # characters of any string in a report; all of it is in the output
 
 _NUMBERS = ((MemoryError, errno.ENOMEM), (socket.gaierror, errno.ENETUNREACH))
 _suppress = contextlib.suppress  # user code may replace it where it comes from

@@ -6,7 +6,8 @@ import contextlib
 import select
 from collections.abc import Callable
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+from .prelude import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from typing import Protocol
 

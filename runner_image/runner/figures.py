@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import os
@@ -12,16 +11,12 @@ from _weakref import ref  # of which the rest of `weakref` is not needed
 from collections.abc import Callable, Generator
 
 from .pictures import MAX_PIXELS, Pictures
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_DRAWN = 8 * MAX_PIXELS
-"""Longest edge of a figure that is drawn whole."""
-
+MAX_DRAWN = 8 * MAX_PIXELS  # longest edge of a figure that is drawn whole
 _LEAST_DPI = 5.0  # of which fonts can be made
 
 _FOLDERS = (os.path.dirname(__file__) + "/", "<frozen importlib")
@@ -43,8 +38,7 @@ class Figures(Pictures):
         self._shown: dict[int, tuple[Callable[[], Any], int]] = {}
         """By identity: a figure, if it still exists, and a digest of the picture that was shown of it last."""
         self._end = ("sys", 1)
-        self.last_shown: Callable[[], Any] = _nothing
-        """The last figure that was shown and closed, if it still exists."""
+        self.last_shown: Callable[[], Any] = _nothing  # the last figure that was shown and closed, if it still exists
 
     def begin(self, run: int, filename: str, lines: int) -> None:
         """Forget the last run's pictures and figures.

@@ -17,8 +17,8 @@ from mcp_agentrun.wire.messages import PART_LIMIT
 
 from .changes import DEPTH, PARTIAL, PATH_LENGTH, WORKSPACE, Changes, Scan, file_state
 from .paths import RefusedError, parent, parent_of, reason_of, require_file, split, state_of, walk
+from .prelude import TYPE_CHECKING
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from .linux import Memory
     from .sockets import HostStream
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 MEMORY_FULL = 0.95
 """Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
 
-_LISTED = 500
-"""Files in one answer, which fit into a frame even with the longest names."""
+_LISTED = 500  # files in one answer, which fit into a frame even with the longest names
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -133,8 +132,7 @@ class Upload:
             raise RefusedError("name")  # it could not be listed
         self._folders, self._name = parts[:-1], parts[-1]
         self._temporary = PARTIAL + os.urandom(8).hex().encode()
-        self._created: list[int] = []
-        """How long the paths of the folders are that were created for it, in parts."""
+        self._created: list[int] = []  # how long the paths of the folders are that were created for it, in parts
         self._folder = self._file = -1
         try:
             self._folder = walk(self._folders, self._create)

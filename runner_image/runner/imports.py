@@ -6,13 +6,11 @@ treat the method as a part of the import system, whose frames Python leaves out.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import sys
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any

@@ -32,15 +32,12 @@ __all__ = ["FULL", "IMAGE_METADATA", "PYTHON", "UV", "Host", "InstallError", "In
 
 PYTHON = "/opt/venv/bin/python"
 UV = "/usr/local/bin/uv"
-IMAGE_METADATA = "/tmp/image"
-"""A copy of the metadata of the distributions that the image has."""
+IMAGE_METADATA = "/tmp/image"  # a copy of the metadata of the distributions that the image has
 
 _ERROR_KEPT = 2000
 _MODULES_KEPT = 100
-_MEASURE_SHARE = 0.02
-"""Of a processor, for measuring what uv has written: uv must share it."""
-_MEASURE_SECONDS = 1.0
-"""The longest time without measuring."""
+_MEASURE_SHARE = 0.02  # of a processor, for measuring what uv has written: uv must share it
+_MEASURE_SECONDS = 1.0  # the longest time without measuring
 _NO_SPACE = "(os error 28)"
 FULL = (
     "The package volume is full. The operator of this server can free space on the engine's disk, or run "
@@ -56,15 +53,11 @@ class Host(Protocol):
     """State shared by the installations of one server."""
 
     meter: Meter
-    certificates: str
-    """File with the certificates to trust; empty for the system's."""
+    certificates: str  # file with the certificates to trust; empty for the system's
     limits: messages.Limits
-    image: Pins
-    """What the image has."""
-    image_metadata: frozenset[str]
-    """Names of the folders in `IMAGE_METADATA`."""
-    image_needs: Mapping[str, Sequence[Requirement]]
-    """What each of that needs."""
+    image: Pins  # what the image has
+    image_metadata: frozenset[str]  # names of the folders in `IMAGE_METADATA`
+    image_needs: Mapping[str, Sequence[Requirement]]  # what each of that needs
 
     def send(self, message: messages.Message) -> None: ...
 

@@ -62,8 +62,7 @@ class Installer:
         self._writing = threading.Lock()
         self._heard = time.monotonic()
         self._requests: dict[int, Installation] = {}
-        self._kept: set[Path] = set()
-        """Folders that are in use here, and are to look so to other servers' installers."""
+        self._kept: set[Path] = set()  # folders that are in use here, and are to look so to other servers' installers
         self._upload: Path | None = None
         self._resolutions: dict[str, tuple[float, Resolution]] = {}
         self._remembering = threading.Lock()

@@ -7,7 +7,6 @@ then sees a few frames of the runner, and that is all.
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 import functools
 import sys
@@ -15,9 +14,8 @@ import types
 from _weakref import ref  # of which the rest of `weakref` is not needed, and takes a first worker time
 from collections.abc import Callable, Iterable
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 

@@ -32,11 +32,8 @@ LOCKS = VOLUME / "locks"
 USED = VOLUME / "used"
 """For each lane, an empty file for each distribution in its cache; its time is that of the last use."""
 
-OWNER = 10002
-"""User and group of PID 1, and of everything that sessions see."""
-
-READERS = 10003
-"""Group of all lanes, which may read what PID 1 gives them."""
+OWNER = 10002  # user and group of PID 1, and of everything that sessions see
+READERS = 10003  # group of all lanes, which may read what PID 1 gives them
 
 CAPABILITIES = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID)
 """What PID 1 keeps: to start uv as another user, to end it, to look at what it has written, and to take it over."""
@@ -90,8 +87,7 @@ class Lane:
 ORDINARY = tuple(Lane(f"uv{number}", 10010 + number) for number in range(3))
 BUILDER = Lane("build", 10020, is_builder=True)
 ALL = (*ORDINARY, BUILDER)
-RELAY_UID = 10030
-"""Passes on requests of builds to an index that needs credentials."""
+RELAY_UID = 10030  # passes on requests of builds to an index that needs credentials
 
 
 @dataclass(frozen=True)
@@ -133,8 +129,7 @@ class Workplace:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self.folder = Path(tempfile.mkdtemp())
-        self.made = self.folder / "made"
-        """The lane's own folder."""
+        self.made = self.folder / "made"  # the lane's own folder
 
     def __enter__(self) -> Workplace:
         self.made.mkdir(mode=0o700)

@@ -12,10 +12,8 @@ import sys
 import types
 
 from . import tracebacks
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
@@ -39,8 +37,7 @@ class MainModule:
         )
         sys.modules["__main__"] = module
         self._argv = sys.argv = [""]
-        self._classes: dict[str, str] = {}
-        """By name of a class that a run has defined, the run's filename."""
+        self._classes: dict[str, str] = {}  # by name of a class that a run has defined, the run's filename
         self._getfile_of_python: Any = None
 
     @property

@@ -5,11 +5,8 @@ from __future__ import annotations
 from . import linux
 from .workers import Worker, Workers
 
-TIGHT = 0.85
-"""Share of the memory limit above which a checkpoint does more harm than good."""
-
-CHECKPOINT_WORTH = 48 << 20
-"""Bytes that dropping a checkpoint must free."""
+TIGHT = 0.85  # share of the memory limit above which a checkpoint does more harm than good
+CHECKPOINT_WORTH = 48 << 20  # bytes that dropping a checkpoint must free
 
 
 class MemoryWatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import importlib
 import io
@@ -12,9 +11,8 @@ from collections.abc import Callable
 
 from mcp_agentrun.wire.messages import Picture, PictureData, encode
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
@@ -22,11 +20,8 @@ MAX_ITEMS, MAX_TOTAL = 16, 640_000
 """Pictures of one run that are returned, and their bytes: clients take answers up to a megabyte, in base64. What is
 beyond is kept as files."""
 
-MAX_PIXELS = 1200
-"""Longest edge of a picture; larger ones are scaled down, and kept whole as a file."""
-
-MAX_BYTES = 400_000
-"""Size of a picture from which it is scaled down further."""
+MAX_PIXELS = 1200  # longest edge of a picture; larger ones are scaled down, and kept whole as a file
+MAX_BYTES = 400_000  # size of a picture from which it is scaled down further
 
 _LEAST_FACTOR = 0.01
 _CHUNK = 1 << 16

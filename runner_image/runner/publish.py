@@ -52,10 +52,8 @@ class Publisher:
         self._usage = Usage()
         self._trusted: dict[str, str] = {}
         """For folders that lie in the lane's archives, with no link on the way: the name of the archive."""
-        self._archives: dict[str, str] = {}
-        """Archive by canonical name of the distribution."""
-        self._tops: dict[str, set[str]] = {}
-        """Names directly in *site*, by archive."""
+        self._archives: dict[str, str] = {}  # archive by canonical name of the distribution
+        self._tops: dict[str, set[str]] = {}  # names directly in *site*, by archive
         for folder in (site.parent, site):
             self._check_folder(os.lstat(folder))
 

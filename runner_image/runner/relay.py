@@ -40,8 +40,7 @@ class Relay(http.server.ThreadingHTTPServer):
         credentials, _, host = parts.netloc.rpartition("@")
         self.origin = f"{parts.scheme}://{host}"
         self.folder = parts.path.rstrip("/") + "/"
-        self.linked: set[str] = set()
-        """Paths that pages of the index have linked to."""
+        self.linked: set[str] = set()  # paths that pages of the index have linked to
         self.authorization = "Basic " + base64.b64encode(unquote(credentials).encode()).decode()
         proxy = {name.lower().removesuffix("_proxy"): url for name, url in proxies.items()}
         os.environ["no_proxy"] = proxy.pop("no", "")

@@ -22,8 +22,7 @@ class Reset:
     def __init__(self, *, keep_files: bool) -> None:
         self.keep_files = keep_files
         self.is_wiped = keep_files
-        self.janitor: int | None = None
-        """Pid of the process that wipes: a hostile tree takes as long as it takes."""
+        self.janitor: int | None = None  # pid of the process that wipes: a hostile tree takes as long as it takes
         self.deadline = float("inf")
 
     def wipe(self) -> bool:

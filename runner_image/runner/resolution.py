@@ -27,8 +27,7 @@ _PREFACE = re.compile(rf"{UNSOLVED}: |, we can conclude that your requirements a
 _PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 _PINS_KEPT = 1 << 20
 _REASON_KEPT = 500
-_MOST_EXPLAINED = 5
-"""Requirements that are looked at more closely, each of which takes uv a tenth of a second."""
+_MOST_EXPLAINED = 5  # requirements that are looked at more closely, each of which takes uv a tenth of a second
 
 
 class InstallError(Exception):
@@ -85,8 +84,7 @@ class Resolver:
         self._preferred = {**image, **before}
         self._needs = needs
         constraining = call.workplace.give("constraints.txt", constraints)
-        self.options = ("--python", python, "--constraint", constraining)
-        """Of each call of uv, beside the requirements."""
+        self.options = ("--python", python, "--constraint", constraining)  # of each call of uv, beside the requirements
         self._calls = 0
 
     def resolve(self) -> Resolution:

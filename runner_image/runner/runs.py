@@ -42,30 +42,20 @@ from .workers import Worker, Workers
 INTERRUPT_WORKER_AGAIN = 0.3
 """Seconds from the first interrupt, to the worker and its children, to the second, to the worker alone."""
 
-GRACE = 1.0
-"""Seconds from the first interrupt to the kill."""
-
-TURN_CHECK = 1.0
-"""Seconds between two looks, during a run, at whether workers could still report."""
-
-MEMORY_CHECK = 0.02
-"""Seconds between two looks, during a run, at whether the checkpoint has to go for want of memory."""
-
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+GRACE = 1.0  # seconds from the first interrupt to the kill
+TURN_CHECK = 1.0  # seconds between two looks, during a run, at whether workers could still report
+MEMORY_CHECK = 0.02  # seconds between two looks, during a run, at whether the checkpoint has to go for want of memory
+_INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class State(enum.Enum):
     """What the session is doing."""
 
     IDLE = enum.auto()
-    WAITING = enum.auto()
-    """A run has arrived; it is judged, installs what it lacks, or waits for its worker."""
+    WAITING = enum.auto()  # a run has arrived; it is judged, installs what it lacks, or waits for its worker
     RUNNING = enum.auto()
-    RECOVERING = enum.auto()
-    """The worker has ended in its run, whose result waits for what happens to the variables."""
-    PROBING = enum.auto()
-    """A restored checkpoint executes an empty run, to show that it is alive."""
+    RECOVERING = enum.auto()  # the worker has ended in its run, whose result waits for what happens to the variables
+    PROBING = enum.auto()  # a restored checkpoint executes an empty run, to show that it is alive
     RESETTING = enum.auto()
 
 
@@ -87,8 +77,7 @@ class Runs:
         ours: Callable[[Worker | None], set[int]],
     ) -> None:
         self.state = State.IDLE
-        self.is_sweep_due = False
-        """What the last run has left running is still to be ended."""
+        self.is_sweep_due = False  # what the last run has left running is still to be ended
         self.makes_checkpoints = False
         self._host = host
         self._output = output
@@ -98,12 +87,9 @@ class Runs:
         self._changes = changes
         self._memory = memory
         self._ours = ours
-        self._run: Run | None = None
-        """The server's, unless the session is idle."""
-        self._executing: Run | None = None
-        """The one that a worker executes: the server's, or a probe."""
-        self._since: messages.State = "kept"
-        """What has happened to the variables since the last result."""
+        self._run: Run | None = None  # the server's, unless the session is idle
+        self._executing: Run | None = None  # the one that a worker executes: the server's, or a probe
+        self._since: messages.State = "kept"  # what has happened to the variables since the last result
         self._is_checkpoint_due = False
 
     @property
@@ -245,7 +231,7 @@ class Runs:
         else:
             run.deadline = now + GRACE  # the kill that ends it may have to be repeated
             worker.signal(signal.SIGKILL)
-            # A restored checkpoint need not be a child of this process, which then does not learn of its end.
+            # a restored checkpoint need not be a child of this process, which then does not learn of its end.
             if not linux.is_alive(worker.pid) and self._workers.bury(worker.pid) is worker:
                 self.on_death(worker, -signal.SIGKILL)
 

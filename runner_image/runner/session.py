@@ -23,12 +23,10 @@ from .children import SpawnedProcesses
 from .display import Items
 from .event_loop import EventLoop, evaluate, is_coroutine
 from .main_module import MainModule, pretend_plain_start
+from .prelude import TYPE_CHECKING, __builtins__
 from .session_packages import SessionPackages
 from .user_calls import UserCalls
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import importlib
 import os
@@ -10,9 +9,8 @@ import sys
 
 from mcp_agentrun.wire.messages import LONGEST_NAME, MOST_NAMES
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
@@ -26,8 +24,7 @@ class SessionPackages:
 
     def __init__(self) -> None:
         self._path: str | None = None
-        self._own: frozenset[str] = frozenset()
-        """Names that can be imported from the session's packages."""
+        self._own: frozenset[str] = frozenset()  # names that can be imported from the session's packages
         self._image = _modules_at(next((path for path in sys.path if path.endswith("site-packages")), None))
         """Names that can be imported from the image's packages."""
         self._imported: list[str] = []

@@ -6,16 +6,13 @@ is.
 
 from __future__ import annotations
 
-import builtins
 import os
 import sys
 from functools import partial, wraps
 
 from .display import Items
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import sys
 from _thread import get_ident
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any

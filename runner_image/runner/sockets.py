@@ -34,8 +34,7 @@ class Peer:
             self._ancillary = socket.CMSG_SPACE(_UCRED.size)
         self.socket = connection
         self.closed = False
-        self.sender_pid: int | None = None
-        """Pid of the sender of the last bytes, reported by the kernel."""
+        self.sender_pid: int | None = None  # pid of the sender of the last bytes, reported by the kernel
         self._decoder = MessageDecoder(limit=limit)
         self._unsent = b""
 

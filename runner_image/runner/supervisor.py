@@ -25,18 +25,17 @@ from .events import Events
 from .files import Files
 from .memory import MemoryWatch
 from .output import Output
+from .prelude import TYPE_CHECKING
 from .reset import Reset
 from .runs import Runs
 from .sockets import HostStream
 from .stdin import Stdin
 from .workers import Worker, Workers
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import NoReturn
 
-HOST_SILENCE = 120.0
-"""Seconds of silence after which the server, which pings every 15, is considered dead."""
+HOST_SILENCE = 120.0  # seconds of silence after which the server, which pings every 15, is considered dead
 
 
 class Supervisor:

@@ -5,7 +5,6 @@ Modules are imported at the start: later, a file of that name in the workspace w
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import itertools
 import linecache
@@ -14,15 +13,13 @@ import sys
 import traceback
 import types
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-NOT_FLUSHED = 120
-"""What Python exits with where a standard stream could not be flushed."""
+NOT_FLUSHED = 120  # what Python exits with where a standard stream could not be flushed
 
 source: tuple[int, None, list[str], str] = (0, None, [], "")
 """The entry of the current run in `linecache`, which user code may empty."""

@@ -31,8 +31,7 @@ class Turns:
         self._on_call = on_call
         self._listener: socket.socket | None = None
         self._inode: int | None = None
-        self._callers: list[Peer] = []
-        """Connections that have not sent anything yet."""
+        self._callers: list[Peer] = []  # connections that have not sent anything yet
 
     def listen(self) -> None:
         """Listen, at a socket that is new."""

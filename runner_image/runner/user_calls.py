@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import sys
 import types
 from _operator import is_
 
 from . import interpreter_frames
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
@@ -54,8 +51,7 @@ class UserCalls:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._namespace = namespace
-        self._tracing: list[functools.partial[Any]] = []
-        """What resumes the tracing and profiling that are suspended."""
+        self._tracing: list[functools.partial[Any]] = []  # what resumes the tracing and profiling that are suspended
         self._hooks: list[tuple[Any, Any]] = []
         """Audit hooks of user code: what Python calls for each, and the hook itself."""
         self._add_hook = sys.addaudithook

@@ -7,7 +7,6 @@ and nothing else, and may close them all.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import contextvars
 import errno
@@ -31,10 +30,8 @@ from mcp_agentrun.wire.messages import (
 )
 
 from . import linux
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn

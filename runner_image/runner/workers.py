@@ -26,8 +26,7 @@ from .events import Events
 from .sockets import Peer
 from .turns import Turns
 
-TURN_PATH = "/run/agentrun/turn"
-"""Socket on which workers report. Only the current worker is accepted."""
+TURN_PATH = "/run/agentrun/turn"  # socket on which workers report. Only the current worker is accepted
 
 
 class State(enum.Enum):
@@ -45,15 +44,11 @@ class Worker:
         assert birth.peer.sender_pid is not None
         self.pid = birth.peer.sender_pid
         self.state = State.WAITING
-        self.turn: Peer | None = birth.peer
-        """Its connection while it waits."""
-        self.warm = birth.warm
-        """Forked after the data packages had been imported."""
-        self.used = used
-        """Has run code, so that there are variables to lose."""
+        self.turn: Peer | None = birth.peer  # its connection while it waits
+        self.warm = birth.warm  # forked after the data packages had been imported
+        self.used = used  # has run code, so that there are variables to lose
         self._events = events
-        self._delivery: Peer | None = None
-        """The connection over which its current code is still being sent."""
+        self._delivery: Peer | None = None  # the connection over which its current code is still being sent
 
     def wait_at(self, turn: Peer) -> None:
         """It has connected again, having run its code."""
@@ -114,8 +109,7 @@ class Workers:
         self.unprotected: str | None = None
         """Why there is no checkpoint of the current worker, where there should be one: ``threads``, ``memory``,
         ``hooks``, ``died`` or an errno's name."""
-        self.dying: set[int] = set()
-        """Workers killed since the last sweep, which may still exist."""
+        self.dying: set[int] = set()  # workers killed since the last sweep, which may still exist
         self._events = events
         self._on_report = on_report
         self._on_picture = on_picture

@@ -22,8 +22,7 @@ from . import linux, wipe, worker
 FIRST_SECONDS = 0.03
 """What the imports leave to a new container's first code, which may be on its way, before they take a core."""
 
-_LATER = ("runner.session", "inspect")
-"""What every worker uses, and the first one imports by itself if need be."""
+_LATER = ("runner.session", "inspect")  # what every worker uses, and the first one imports by itself if need be
 
 
 def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
 import resource
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
 
 _processors = os.sched_getaffinity(0)
 
@@ -20,8 +19,7 @@ def use_all_processors() -> None:
 
 user_processes = [-1]
 """Processes and threads of the container at which user code gets no more; -1 if there is no such limit."""
-_refusals = [0]
-"""Processes and threads that the container had been refused at the last call of `no_more_processes`."""
+_refusals = [0]  # processes and threads that the container had been refused at the last call of `no_more_processes`
 _ROUGHLY = 2  # have just ended
 _NPROC = resource.RLIMIT_NPROC
 _getrlimit = resource.getrlimit

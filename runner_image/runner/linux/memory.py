@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
 
 
 class Memory:

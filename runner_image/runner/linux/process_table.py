@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
 import signal
 import time
 from collections.abc import Collection, Iterator
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
 
 _PROCESS_CLOCK = 2
 
