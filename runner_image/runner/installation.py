@@ -23,8 +23,8 @@ from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import Pins, requirement_line, validated
 from mcp_agentrun.wire import messages
-from runner import lanes
-from runner.lanes import Lane, Workplace, measure
+from runner import accounts as lanes
+from runner.accounts import Lane, Workplace, measure
 from runner.publish import Publisher
 from runner.resolution import NO_WHEEL, UNSOLVED, InstallError, NoWheelError, RefusedError, Resolution, Resolver
 

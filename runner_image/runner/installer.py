@@ -1,6 +1,6 @@
 """PID 1 of the installer container: has packages fetched by uv, and never runs user code.
 
-uv runs as a user of its own (see `runner.lanes`), wheels only, so that nothing of a package is executed, unless the
+uv runs as a user of its own (see `runner.accounts`), wheels only, so that nothing of a package is executed, unless the
 operator allows builds. What a sandbox has asked for is resolved as a whole, approved by the server, fetched, and taken
 over into a new folder (see `runner.publish`). Nothing that comes from a package is parsed here: names and versions are
 those that the resolver has written.
@@ -29,9 +29,9 @@ from packaging.utils import canonicalize_name
 from mcp_agentrun.packages.pins import FILE_NAME, PinError, Pins, validated
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
-from runner import lanes
+from runner import accounts as lanes
+from runner.accounts import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
 from runner.installation import FULL, IMAGE_METADATA, PYTHON, UV, Installation, Meter
-from runner.lanes import LOCKS, OWNER, READERS, USED, VOLUME, Lane, measure
 from runner.linux.privileges import become, set_dumpable
 from runner.publish import Publisher, PublishError
 from runner.resolution import InstallError, Resolution

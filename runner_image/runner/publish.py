@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mcp_agentrun.packages.pins import PinError, validated
-from runner.lanes import OWNER, Lane, Usage
+from runner.accounts import OWNER, Lane, Usage
 
 __all__ = ["PublishError", "Publisher"]
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import PinError, Pins, parse_pins, requirement_line
-from runner.lanes import Workplace
+from runner.accounts import Workplace
 
 __all__ = ["NO_WHEEL", "UNSOLVED", "InstallError", "NoWheelError", "RefusedError", "Resolution", "Resolver"]
 

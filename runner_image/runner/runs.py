@@ -30,10 +30,10 @@ from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Picture, PictureData
 
 from . import linux
-from .admission import Admission
 from .changes import Changes
 from .memory import MemoryWatch
 from .output import Output
+from .preparation import Admission
 from .run import Run
 from .sockets import HostStream
 from .stdin import Stdin

@@ -18,7 +18,7 @@ import sys
 from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.messages import PROBE
 
-from . import error_reports, imports, interpreter_frames, linux, notebook_shell, shows, tracebacks
+from . import error_reports, import_hooks, interpreter_frames, library_patches, linux, notebook_shell, tracebacks
 from .children import SpawnedProcesses
 from .display import Items
 from .event_loop import EventLoop, evaluate, is_coroutine
@@ -77,9 +77,9 @@ class Session:
         self._loop = EventLoop(self._calls)
         self._spawned = SpawnedProcesses(self._main)
         self._packages = SessionPackages()
-        imports.change_when_imported(
+        import_hooks.change_when_imported(
             {
-                **shows.changes(self.items),
+                **library_patches.changes(self.items),
                 **notebook_shell.changes(self.items, self._shell),
                 "asyncio.tasks": self._loop.change_tasks,
                 "warnings": tracebacks.hide_from_warnings,

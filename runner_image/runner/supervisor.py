@@ -18,7 +18,6 @@ from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 
 from . import linux, missing
-from .admission import Admission
 from .changes import Changes
 from .checkers import Checkers
 from .events import Events
@@ -26,6 +25,7 @@ from .files import Files
 from .memory import MemoryWatch
 from .output import Output
 from .prelude import TYPE_CHECKING
+from .preparation import Admission
 from .reset import Reset
 from .runs import Runs
 from .sockets import HostStream

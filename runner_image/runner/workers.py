@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, Report
 
-from .births import Birth, CheckpointMaker, Nursery
 from .events import Events
+from .forking import Birth, CheckpointMaker, Nursery
+from .report_socket import Turns
 from .sockets import Peer
-from .turns import Turns
 
 TURN_PATH = "/run/agentrun/turn"  # socket on which workers report. Only the current worker is accepted
 

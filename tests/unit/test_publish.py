@@ -30,7 +30,7 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def lane(publish: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    lanes = importlib.import_module("runner.lanes")
+    lanes = importlib.import_module("runner.accounts")
     monkeypatch.setattr(lanes, "LANES", tmp_path)
     return lanes.Lane("uv", os.getuid())
 
@@ -122,7 +122,7 @@ def test_what_is_published_is_counted_once_and_checked_on_the_way(
 
 def test_no_processes_but_a_lane_s_are_ended(lane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that is run as root must not be able to end the machine's processes."""
-    lanes = importlib.import_module("runner.lanes")
+    lanes = importlib.import_module("runner.accounts")
     monkeypatch.setattr(lanes, "processes", lambda: ())
     for uid in (0, os.getuid()):
         with pytest.raises(ValueError, match="not a lane's"):

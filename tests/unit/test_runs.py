@@ -71,7 +71,7 @@ class Session:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(CHECKOUT / "runner_image")
-        runs, admission = importlib.import_module("runner.runs"), importlib.import_module("runner.admission")
+        runs, admission = importlib.import_module("runner.runs"), importlib.import_module("runner.preparation")
         monkeypatch.setattr("runner.linux.processes", lambda: ())
         self.sent: list[messages.Message] = []
         self.workers = Workers()

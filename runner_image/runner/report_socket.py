@@ -11,8 +11,8 @@ from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Message
 
 from . import wipe
-from .births import REPORT_LIMIT
 from .events import Events
+from .forking import REPORT_LIMIT
 from .sockets import Peer
 
 _CALLERS = 16

@@ -16,7 +16,7 @@ from .prelude import TYPE_CHECKING, __builtins__
 if TYPE_CHECKING:
     from typing import Any
 
-    from .imports import Change
+    from .import_hooks import Change
 
 _FALLBACKS = ("MTLc3m.ttf", "DroidSansFallback.ttf")  # for Japanese; for Chinese and Korean
 _FONTS = "/usr/share/fonts/truetype/mcp-agentrun"
