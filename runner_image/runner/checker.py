@@ -69,8 +69,3 @@ def main(connection: socket.socket) -> None:
                 requirements=tuple(requirements)[:MOST_REQUIREMENTS],
             )
             connection.sendall(encode(verdict))
-
-
-def start() -> tuple[int, socket.socket]:
-    """Fork a checker from PID 1: see `linux.start_helper`."""
-    return linux.start_helper(main)

@@ -6,8 +6,6 @@ unchecked. Each code is judged by itself: nothing is remembered from one to the 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -117,8 +115,7 @@ class Checkers:
             check.asked = True
             if current.is_ready:
                 check.begin(current.pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(current.pid, signal.SIGCONT)  # user code can have stopped it
+            linux.send_signal(current.pid, signal.SIGCONT)  # user code can have stopped it
             assert self._options is not None
             self._send(current, Check(code=check.code, options=self._options))
         if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
@@ -139,8 +136,8 @@ class Checkers:
                     check, _refusal("This code could not be checked in time.", "Write it more simply, in parts.")
                 )
 
-    def bury(self, pid: int) -> bool:
-        """Note that process *pid* has ended; false if it was none of these."""
+    def on_exit(self, pid: int) -> bool:
+        """Record that process *pid* has ended; false if it was not a checker."""
         for name in ("_current", "_spare"):
             each: _Checker | None = getattr(self, name)
             if each is not None and each.pid == pid:
@@ -150,7 +147,7 @@ class Checkers:
 
     def _start(self) -> _Checker | None:
         try:
-            pid, connection = checker.start()
+            pid, connection = linux.start_helper(checker.main)
         except OSError:  # too many processes, of user code's: tried again when some have ended
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return None
@@ -193,14 +190,11 @@ class Checkers:
     def _end(self, each: _Checker | None) -> None:
         """Kill *each* and forget it."""
         if each is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(each.pid, signal.SIGKILL)
+            linux.send_signal(each.pid, signal.SIGKILL)
             self._lose(each)
 
     def _lose(self, each: _Checker) -> None:
-        if each.peer.fileno() >= 0:
-            self._events.forget(each.peer)
-            each.peer.close()
+        self._events.close(each.peer)
         if each is self._spare:
             self._spare = None
         if each is not self._current:

@@ -111,7 +111,7 @@ def _is_only(arguments: tuple[object, ...], text: str) -> bool:
 def _full(causes: list[dict[str, Any]]) -> list[str]:
     """What is full: folders, or `PIDS`. EAGAIN alone may just mean that a descriptor has no data yet."""
     full = [folder for folder in WRITABLE if _is_full(folder)]
-    if any(cause["errno"] == errno.EAGAIN for cause in causes) and linux.no_more_processes():
+    if any(cause["errno"] == errno.EAGAIN for cause in causes) and linux.is_process_limit_reached():
         full.append(PIDS)
     return full
 

@@ -1,11 +1,11 @@
-"""Making processes in which user code runs: forks of the zygote, and checkpoints of a worker.
+"""The processes that user code runs in, while they are being made: forks of the zygote, and checkpoints of a worker.
 
-A process that has been asked for exists when its maker *and* it itself have said so. Its pid is learnt from the kernel.
+A process that was asked for exists once both its forker and the process itself have confirmed it. The kernel reports
+its pid.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -20,67 +20,55 @@ from .events import Events
 from .sockets import Peer
 
 REPORT_LIMIT = 1 << 18  # bytes of a message from a process that runs user code
-BIRTH_SECONDS = 10.0  # time limit for a fork of the zygote
-RETRY_SECONDS = 0.2  # from a fork that failed to the next try; doubled each time
+FORK_SECONDS = 10.0  # time limit for a fork of the zygote
+RETRY_SECONDS = 0.2  # from a failed fork to the next try; doubled each time
 
-CHECKPOINT_SECONDS = 3.0
-"""Longest time that a checkpoint may take: user code can be in its way, by hooks that are called at a fork."""
-
-CHECKPOINT_PAUSE = 60.0
-"""From a checkpoint that took too long to the next try; doubled each time, as each delays a call by
-`CHECKPOINT_SECONDS`."""
-
-LAST_LOOK_SECONDS = 0.2
-PATIENCE = 10  # how many times `CHECKPOINT_SECONDS` is waited where the machine has no time for the worker
+CHECKPOINT_SECONDS = 3.0  # time limit for a checkpoint, which hooks of user code can delay
+CHECKPOINT_PAUSE = 60.0  # from a checkpoint that took too long to the next try; doubled each time
+FINAL_CHECK_SECONDS = 0.2
+STARVED_PERIODS = 10  # of `CHECKPOINT_SECONDS` each, for a worker that gets no processor
 
 
-class Birth:
-    """A process that has been asked for."""
+class PendingFork:
+    """A process that was asked for and may not exist yet."""
 
     def __init__(
-        self, events: Events, maker: Peer, request: Fork | Checkpoint, seconds: float, on_failure: Callable[[], None]
+        self, events: Events, forker: Peer, request: Fork | Checkpoint, seconds: float, on_failure: Callable[[], None]
     ) -> None:
         ours, theirs = socket.socketpair()
         self.peer = Peer(ours, limit=REPORT_LIMIT, credentials=True)
         self.deadline = time.monotonic() + seconds
-        self.is_made = False  # the maker has said so
+        self.is_forked = False  # the forker has confirmed it
         self.warm = False
-        self._events = events
         self._on_failure = on_failure
         events.watch(self.peer, self._on_message)
-        maker.send(request, [theirs.fileno()])
+        forker.send(request, [theirs.fileno()])
         theirs.close()
 
     @property
     def is_complete(self) -> bool:
-        return self.is_made and self.peer.sender_pid is not None
+        return self.is_forked and self.peer.sender_pid is not None
 
     def _on_message(self) -> None:
         try:
             received = self.peer.receive()
-            is_right = not received or (isinstance(received[0], Started) and self.peer.sender_pid is not None)
+            is_valid = not received or (isinstance(received[0], Started) and self.peer.sender_pid is not None)
         except ProtocolError:
-            is_right = False
-        if self.peer.closed or not is_right:
+            is_valid = False
+        if self.peer.closed or not is_valid:
             self._on_failure()
 
-    def drop(self) -> None:
-        """Do without it."""
-        if self.peer.fileno() >= 0:
-            self._events.forget(self.peer)
-            self.peer.close()
 
+class Zygote:
+    """The zygote, and the fresh worker that it was asked for, if any."""
 
-class Nursery:
-    """The zygote, and the fresh worker that it has been asked for, if any."""
-
-    def __init__(self, events: Events, turn_path: str) -> None:
-        self.pid: int | None = None  # the zygote's
-        self.is_warm = False  # the zygote has imported what is to be preloaded
-        self.birth: Birth | None = None
+    def __init__(self, events: Events, report_path: str) -> None:
+        self.pid: int | None = None
+        self.is_warm = False  # has imported what is to be preloaded
+        self.pending: PendingFork | None = None
         self.preload: Sequence[str] = ()
         self._events = events
-        self._turn_path = turn_path
+        self._report_path = report_path
         self._control: Peer | None = None
         self._is_wanted = False
         self._retry_at = 0.0
@@ -88,8 +76,8 @@ class Nursery:
 
     def deadline(self, *, is_worker_wanted: bool) -> float:
         """When there is something to do."""
-        if self.birth is not None:
-            return self.birth.deadline
+        if self.pending is not None:
+            return self.pending.deadline
         waits = is_worker_wanted if self._control is not None else self._is_wanted
         return self._retry_at if waits else float("inf")
 
@@ -99,8 +87,8 @@ class Nursery:
         self.preload = preload
         self.is_warm = not preload
         try:
-            self.pid, control = zygote.start(preload, self._turn_path)
-        except OSError:  # too many processes, of user code's: tried again when some have ended
+            self.pid, control = linux.start_helper(lambda control: zygote.main(control, preload, self._report_path))
+        except OSError:  # user code has too many processes: tried again when some have ended
             self._retry_at = time.monotonic() + RETRY_SECONDS
             return
         self._control = Peer(control, limit=REPORT_LIMIT)
@@ -109,7 +97,7 @@ class Nursery:
     def stop(self) -> int | None:
         """Kill the zygote; returns its pid."""
         self._abort()
-        self._drop_control()
+        self._disconnect()
         pid, self.pid = self.pid, None
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
@@ -122,31 +110,30 @@ class Nursery:
             return
         if self.pid is None and self._is_wanted:
             self.start(self.preload)
-        if self.birth is None and is_worker_wanted and self._control is not None and self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGCONT)  # user code can have stopped it
-            self.birth = Birth(self._events, self._control, Fork(), BIRTH_SECONDS, self._abort)
+        if self.pending is None and is_worker_wanted and self._control is not None and self.pid is not None:
+            linux.send_signal(self.pid, signal.SIGCONT)  # user code can have stopped it
+            self.pending = PendingFork(self._events, self._control, Fork(), FORK_SECONDS, self._abort)
 
-    def take(self) -> Birth | None:
-        """The fresh worker, once there is one."""
-        birth = self.birth
-        if birth is None or not birth.is_complete:
+    def take(self) -> PendingFork | None:
+        """The fresh worker, once it exists."""
+        pending = self.pending
+        if pending is None or not pending.is_complete:
             return None
-        self.birth = None
+        self.pending = None
         self._retry_seconds = RETRY_SECONDS
-        return birth
+        return pending
 
     def keep_deadline(self, now: float) -> None:
-        if self.birth is not None and now >= self.birth.deadline:
+        if self.pending is not None and now >= self.pending.deadline:
             self._abort()
             if self.pid is not None:
                 os.kill(self.pid, signal.SIGKILL)
 
-    def bury(self, pid: int) -> None:
-        """Note that process *pid* has ended."""
+    def on_exit(self, pid: int) -> None:
+        """Record that process *pid* has ended."""
         if pid == self.pid:
             self.pid = None
-            self._drop_control()
+            self._disconnect()
             self._abort()
 
     def _on_message(self) -> None:
@@ -156,137 +143,133 @@ class Nursery:
         for message in control.receive():
             if isinstance(message, Warm):
                 self.is_warm = True
-            elif isinstance(message, Forked) and self.birth is not None:
+            elif isinstance(message, Forked) and self.pending is not None:
                 if message.error is not None:
                     self._abort()
                 else:
-                    self.birth.is_made = True
-                    self.birth.warm = self.is_warm
+                    self.pending.is_forked = True
+                    self.pending.warm = self.is_warm
         if control.closed:
-            self._drop_control()
+            self._disconnect()
 
     def _abort(self) -> None:
-        if self.birth is not None:
-            self.birth.drop()
-            self.birth = None
+        if self.pending is not None:
+            self._events.close(self.pending.peer)
+            self.pending = None
             self._retry_at = time.monotonic() + self._retry_seconds
             self._retry_seconds *= 2
 
-    def _drop_control(self) -> None:
-        control, self._control = self._control, None
-        if control is not None and control.fileno() >= 0:
-            self._events.forget(control)
-            control.close()
+    def _disconnect(self) -> None:
+        self._events.close(self._control)
+        self._control = None
 
 
 class CheckpointMaker:
-    """The checkpoint that a worker has been asked for, if any.
+    """The checkpoint that a worker was asked for, if any.
 
-    :param give_up: called where there will be none, with the reason.
-    :param on_hang: called where the worker hangs in the middle of the fork.
+    :param on_failure: called with the reason if there will be none.
+    :param on_hang: called if the worker hangs in the middle of the fork.
     """
 
-    def __init__(self, events: Events, give_up: Callable[[str], None], on_hang: Callable[[], None]) -> None:
-        self.birth: Birth | None = None
+    def __init__(self, events: Events, on_failure: Callable[[str], None], on_hang: Callable[[], None]) -> None:
+        self.pending: PendingFork | None = None
         self._events = events
-        self._give_up = give_up
+        self._give_up = on_failure
         self._on_hang = on_hang
-        self._pid = 0
-        self._has_failed = self._is_overdue = self._was_interrupted = False
-        self._patience = PATIENCE
-        self._cpu: float | None = None  # processor time that the worker had used, when that was last looked at
         self._not_before = 0.0
         self._pause = CHECKPOINT_PAUSE
+        self._reset(0)
+
+    def _reset(self, pid: int) -> None:
+        self._pid = pid
+        self._has_failed = self._is_overdue = self._was_interrupted = False
+        self._starved_periods_left = STARVED_PERIODS
+        self._cpu: float | None = None  # processor time that the worker had used at the last check
 
     @property
     def deadline(self) -> float:
         """When `keep_deadline` has something to do."""
-        return float("inf") if self.birth is None else self.birth.deadline
+        return float("inf") if self.pending is None else self.pending.deadline
 
     @property
     def is_postponed(self) -> bool:
         """Whether the last one took so long that the next one has to wait."""
         return time.monotonic() < self._not_before
 
-    def ask(self, pid: int, turn: Peer, *, warm: bool) -> None:
+    def request(self, pid: int, connection: Peer, *, warm: bool) -> None:
         """Ask worker *pid* for a checkpoint."""
-        self._pid = pid
-        self._has_failed = self._is_overdue = self._was_interrupted = False
-        self._patience, self._cpu = PATIENCE, None
-        self.birth = Birth(self._events, turn, Checkpoint(), CHECKPOINT_SECONDS, self._on_failure)
-        self.birth.warm = warm
+        self._reset(pid)
+        self.pending = PendingFork(self._events, connection, Checkpoint(), CHECKPOINT_SECONDS, self._on_failure)
+        self.pending.warm = warm
 
     def on_answer(self, error: str | None) -> None:
-        """The worker has said whether it has made the checkpoint."""
-        if self.birth is None:  # it has been given up meanwhile
+        """Handle the worker's answer whether it has made the checkpoint."""
+        if self.pending is None:  # it was given up meanwhile
             return
         if error is None and not self._has_failed:
-            self.birth.is_made = True
+            self.pending.is_forked = True
         else:
             self._give_up(error or "hooks")
 
-    def take(self) -> Birth | None:
-        """The checkpoint, once there is one."""
-        birth = self.birth
-        if birth is None or not birth.is_complete:
+    def take(self) -> PendingFork | None:
+        """The checkpoint, once it exists."""
+        pending = self.pending
+        if pending is None or not pending.is_complete:
             return None
-        self.birth = None
+        self.pending = None
         if not self._was_interrupted:
             self._pause = CHECKPOINT_PAUSE
-        return birth
+        return pending
 
     def drop(self) -> None:
-        """Do without the checkpoint that is being made."""
-        birth, self.birth = self.birth, None
-        if birth is not None:
-            birth.drop()
+        """Give up the checkpoint that is being made, if any."""
+        if self.pending is not None:
+            self._events.close(self.pending.peer)
+            self.pending = None
 
     def forget_delays(self) -> None:
-        """The next checkpoint is of another session."""
+        """Don't postpone the next checkpoint, which is of another session."""
         self._not_before, self._pause = 0.0, CHECKPOINT_PAUSE
 
     def keep_deadline(self, now: float) -> None:
-        birth = self.birth
-        if birth is None or now < birth.deadline:
+        pending = self.pending
+        if pending is None or now < pending.deadline:
             return
-        if not self._is_overdue:  # what has been said may not have been heard: this process, too, may be starved
+        if not self._is_overdue:  # the answer may have come and not been read: this process can be starved as well
             self._is_overdue = True
-            birth.deadline = now + LAST_LOOK_SECONDS
-        elif birth.is_made:
+            pending.deadline = now + FINAL_CHECK_SECONDS
+        elif pending.is_forked:
             self._postpone(now)
             self._give_up("hooks")
         elif self._is_starved():
             self._is_overdue = False
-            birth.deadline = now + CHECKPOINT_SECONDS
+            pending.deadline = now + CHECKPOINT_SECONDS
         elif not self._was_interrupted:
             self._was_interrupted = True
-            birth.deadline = now + LAST_LOOK_SECONDS
+            pending.deadline = now + FINAL_CHECK_SECONDS
             self._postpone(now)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self._pid, signal.SIGINT)  # a hook that waits is ended, and the checkpoint is made
+            linux.send_signal(self._pid, signal.SIGINT)  # ends a hook that waits, and the checkpoint is made
         else:
             self.drop()
             self._on_hang()
 
     def _on_failure(self) -> None:
-        birth = self.birth
-        if birth is None:
+        pending = self.pending
+        if pending is None:
             return
-        if birth.is_made:
+        if pending.is_forked:
             self._give_up("hooks")
-        else:  # the worker, whose turn it still is, will say why
+        else:  # the worker's answer will say why
             self._has_failed = True
-            self._events.forget(birth.peer)
+            self._events.forget(pending.peer)
 
     def _postpone(self, now: float) -> None:
         self._not_before = now + self._pause
         self._pause *= 2
 
     def _is_starved(self) -> bool:
-        """Whether the worker could make the checkpoint, had it only been given the processor: it waits for nothing
-        else.
-        """
+        """Whether the worker lacks nothing but the processor to make the checkpoint."""
         before, self._cpu = self._cpu, linux.cpu_seconds(self._pid)
-        self._patience -= 1
-        has_had_it = before is not None and self._cpu - before > CHECKPOINT_SECONDS / 2
-        return self._patience >= 0 and not has_had_it and linux.is_runnable(self._pid)
+        self._starved_periods_left -= 1
+        had_processor = before is not None and self._cpu - before > CHECKPOINT_SECONDS / 2
+        return self._starved_periods_left >= 0 and not had_processor and linux.is_runnable(self._pid)

@@ -52,5 +52,5 @@ class MemoryWatch:
         in_worker = linux.anonymous_memory(worker.pid)
         if not in_worker:  # it is just ending, and the accounts don't agree
             return 0
-        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote_pid)
+        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote.pid)
         return self._memory.anonymous() - in_worker - in_zygote

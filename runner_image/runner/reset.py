@@ -36,8 +36,8 @@ class Reset:
             self.janitor = _start_janitor()
         return is_first
 
-    def bury(self, pid: int, code: int) -> bool:
-        """Note that process *pid* has ended; false if it was not the janitor."""
+    def on_exit(self, pid: int, code: int) -> bool:
+        """Record that process *pid* has ended; false if it was not the janitor."""
         if pid != self.janitor:
             return False
         if code != 0:

@@ -93,7 +93,7 @@ class Session:
         self._changed = True
         self._is_level = False
         self._packages.imported()  # here, where nobody waits for it
-        linux.no_more_processes()  # what was refused until now is not this session's doing
+        linux.is_process_limit_reached()  # what was refused until now is not this session's doing
 
     def run(self, number: int, code: str, packages: str | None, script: Script | None = None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.

@@ -41,7 +41,7 @@ _COMING = 2  # descriptors with each run
 _ROOM = 16  # for these, and for what the kernel adds about their sender
 _CREDENTIALS = struct.Struct("3i")
 _INTERRUPTED = 130
-_VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
+_OOM_SCORE = 500  # so that the kernel, out of memory, takes the worker and not its copy
 
 # User code may replace any of these where they come from; the runner goes on with its own.
 _getpid = os.getpid
@@ -96,9 +96,9 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         if not is_open:
             is_open = True
             linux.set_dumpable(True)  # or user code could not open its own /proc/self/fd
-            linux.prefer_as_victim(_VICTIM)
+            linux.set_oom_score(_OOM_SCORE)
             if not is_copy:  # which has what its maker had
-                linux.leave_room()
+                linux.limit_user_processes()
                 linux.use_all_processors()
         _adopt_standard_streams(descriptors)
         assert type(request) is Execute
@@ -142,7 +142,7 @@ def _fork_copy(random: ModuleType) -> str | None:
     pid = _getpid()
     state = random.getstate()
     _signal(signal.SIGINT, signal.default_int_handler)  # by which a hook is ended that hangs
-    room = linux.take_room()
+    limits = linux.lift_process_limit()
     try:
         linux.fork_sibling()
     except OSError as error:
@@ -150,11 +150,11 @@ def _fork_copy(random: ModuleType) -> str | None:
     except BaseException:  # of what user code has put in the place of something that a fork needs
         return "hooks"
     finally:
-        linux.set_room(room)
+        linux.set_process_limit(limits)
         _signal(signal.SIGINT, signal.SIG_IGN)
     if _getpid() != pid:
         random.setstate(state)  # the module has itself seeded anew in every fork
-        linux.prefer_as_victim(0)  # before it becomes non-dumpable, and the file is root's
+        linux.set_oom_score(0)  # before it becomes non-dumpable, and the file is root's
         linux.set_dumpable(False)
         return None
     # Libraries that care about forks have ended their native threads before this one. Those that are left may have

@@ -57,7 +57,7 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str)
         return False
     decoder.feed(data)
     for _ in decoder:  # `Fork` is the only request there is
-        birth = socket.socket(fileno=descriptors.pop(0))
+        connection = socket.socket(fileno=descriptors.pop(0))
         linux.use_all_processors()
         try:
             pid = linux.fork_sibling()
@@ -66,9 +66,9 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str)
         else:
             if pid == 0:
                 control.close()
-                worker.main(birth, turn_path)
+                worker.main(connection, turn_path)
             control.sendall(encode(Forked(error=None)))
-        birth.close()
+        connection.close()
     return True
 
 
@@ -76,8 +76,3 @@ def _import(name: str) -> None:
     """Import *name*; a package that is missing or broken is the session's to find out, by its own import."""
     with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         importlib.import_module(name)
-
-
-def start(preload: Sequence[str], turn_path: str) -> tuple[int, socket.socket]:
-    """Fork a zygote from PID 1: see `linux.start_helper`."""
-    return linux.start_helper(lambda control: main(control, preload, turn_path))
