@@ -1,7 +1,8 @@
 """The processes that user code runs in.
 
-A *worker* waits for code or runs it (see `runner.states`). It is a fork of the zygote or of an earlier worker. The *spare*
-is a fresh worker in reserve; the *checkpoint* is a frozen fork of the current worker, as it was after its last run.
+A *worker* waits for code or runs it (see `runner.states`). It is a fork of the zygote or of an earlier worker. The
+*spare* is a fresh worker in reserve; the *checkpoint* is a frozen fork of the current worker, as it was after its last
+run.
 """
 
 from __future__ import annotations
