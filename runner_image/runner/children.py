@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import _ast as ast  # the nodes alone: what is around them takes long to import, and a first answer waits
-import contextlib
 import gc
 import importlib
 import marshal
 import os
 import sys
+from contextlib import suppress
 
 from .prelude import TYPE_CHECKING, __builtins__
 
@@ -25,9 +25,7 @@ _HELPERS = (
     ("forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
 )
 
-# User code may replace any of these where they come from; the runner goes on with its own.
 _compile_tree: Any = compile
-_suppress = contextlib.suppress
 
 
 class SpawnedProcesses:
@@ -75,18 +73,18 @@ def note_ended(ended: dict[int, int], spared: Collection[int]) -> None:
     """
     if not ended:
         return
-    with _suppress(BaseException):  # all of this is in the hands of user code
+    with suppress(BaseException):  # all of this is in the hands of user code
         for helper, pid, descriptor in _helpers():
             if helper[pid] in ended:  # it is started anew, without a word, when it is needed again
                 if helper[descriptor] not in spared:
-                    with _suppress(OSError):
+                    with suppress(OSError):
                         os.close(helper[descriptor])
                 helper[pid] = helper[descriptor] = None
     kinds: list[type[Any]] = []
     for name in ("subprocess", "multiprocessing.popen_fork"):
-        with _suppress(BaseException):
+        with suppress(BaseException):
             kinds.append(sys.modules[name].__dict__["Popen"])
-    with _suppress(BaseException):
+    with suppress(BaseException):
         for thing in gc.get_objects() if kinds else ():
             if issubclass(type(thing), tuple(kinds)) and thing.__dict__.get("returncode", 0) is None:
                 code = ended.get(thing.__dict__.get("pid"))
@@ -103,7 +101,7 @@ def _helpers() -> list[tuple[dict[str, Any], str, str]]:
     """For each of these: what `multiprocessing` knows of it, and the names of its pid and descriptor there."""
     found: list[tuple[dict[str, Any], str, str]] = []
     for module, thing, pid, descriptor in _HELPERS:
-        with _suppress(BaseException):
+        with suppress(BaseException):
             helper = sys.modules[f"multiprocessing.{module}"].__dict__[thing].__dict__
             if type(helper[pid]) is int and type(helper[descriptor]) is int:
                 found.append((helper, pid, descriptor))
@@ -119,7 +117,7 @@ def _definitions(sources: list[tuple[str, str]]) -> types.CodeType:
     *earlier, (filename, code) = sources
     parts: list[bytes] = []
     for name, source in earlier:
-        with _suppress(Exception):  # it was not valid Python
+        with suppress(Exception):  # it was not valid Python
             tree = whole.parse(source, name)
             tree.body = [
                 statement

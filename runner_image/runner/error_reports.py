@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import errno
 import os
 import socket
+import sys
+from _thread import get_ident
+from contextlib import contextmanager, suppress
 
 from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
 from . import linux
 from .prelude import TYPE_CHECKING, __builtins__
-from .silence import silence
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
 
 CLIP = 4096  # characters of any string in a report; all of it is in the output
 
 _NUMBERS = ((MemoryError, errno.ENOMEM), (socket.gaierror, errno.ENETUNREACH))
-_suppress = contextlib.suppress  # user code may replace it where it comes from
 
 # A class of the user's may have any of these of its own.
 _trace_of: Any = vars(BaseException)["__traceback__"].__get__
@@ -42,7 +43,7 @@ def describe(error: BaseException, filename: str) -> dict[str, Any]:
     line: int | None = None
     message = "<unprintable>"
     causes: list[dict[str, Any]] = []
-    with _suppress(BaseException), silence():
+    with suppress(BaseException), _discarded_output():
         frame = _trace_of(error)
         while frame is not None:
             if frame.tb_frame.f_code.co_filename == filename:
@@ -117,7 +118,7 @@ def _full(causes: list[dict[str, Any]]) -> list[str]:
 
 
 def _is_full(folder: str) -> bool:
-    with _suppress(OSError):
+    with suppress(OSError):
         state = os.statvfs(folder)
         return state.f_bavail == 0 or state.f_favail == 0
     return False
@@ -128,3 +129,42 @@ def _text(make: Any) -> str:
         return str.__getitem__(make(), slice(CLIP))
     except BaseException:
         return "<unprintable>"
+
+
+class _Discarding:
+    """A standard stream that discards what one thread writes, until `stop` is called. Other threads may keep it, so it
+    then behaves like the stream itself.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._thread: int | None = get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if get_ident() == self._thread else self._stream.write(text)
+
+    def stop(self) -> None:
+        self._thread = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _discarded_output() -> Generator[None]:
+    """Discard what this thread prints. Other threads are not affected."""
+    replaced: dict[str, _Discarding] = {}
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        if stream is not None:
+            replaced[name] = _Discarding(stream)
+    try:
+        for name, stream in replaced.items():
+            setattr(sys, name, stream)
+        yield
+    finally:
+        for stream in replaced.values():
+            stream.stop()
+        for name, stream in replaced.items():
+            if getattr(sys, name, None) is stream:
+                setattr(sys, name, stream._stream)  # pyright: ignore[reportPrivateUsage]

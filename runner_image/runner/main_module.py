@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins
 import collections
-import contextlib
 import importlib
 import linecache
 import os
 import sys
 import types
+from contextlib import suppress
 
 from . import tracebacks
 from .prelude import TYPE_CHECKING, __builtins__
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from mcp_agentrun.wire.messages import Script
 
-_suppress = contextlib.suppress  # user code may replace it where it comes from
 _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -53,7 +52,7 @@ class MainModule:
         def get_source(_name: str) -> str:
             return code
 
-        with _suppress(Exception):
+        with suppress(Exception):
             tracebacks.source = (len(code), None, _with_newline(lines), filename)
             linecache.cache[filename] = tracebacks.source
         if script is not None or getattr(sys, "argv", None) == self._argv:
@@ -79,7 +78,7 @@ class MainModule:
     def _change_inspect(self, code: str) -> None:
         """Have `inspect` find the classes that runs have defined, as soon as it is imported."""
         if "inspect" in code:
-            with _suppress(Exception):
+            with suppress(Exception):
                 importlib.import_module("inspect")
         inspect = sys.modules.get("inspect")
         if inspect is not None and hasattr(inspect, "getfile"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
+from contextlib import suppress
 
 from mcp_agentrun.wire.messages import LONGEST_NAME, MOST_NAMES
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 # User code may replace any of these where they come from; the runner goes on with its own.
-_suppress = contextlib.suppress
 _listdir, _modules = os.listdir, sys.modules
 
 
@@ -45,7 +44,7 @@ class SessionPackages:
             sys.path.insert(next(images, len(sys.path)), path)
         _set_first("PYTHONPATH", before, path)
         _set_first("PATH", before and f"{before}/bin", path and f"{path}/bin")
-        with _suppress(Exception):  # finders can be the user's
+        with suppress(Exception):  # finders can be the user's
             importlib.invalidate_caches()
         return True
 
@@ -65,7 +64,7 @@ class SessionPackages:
 
 def _modules_at(folder: str | None) -> frozenset[str]:
     """Return names that may be importable from *folder*, possibly too many."""
-    with _suppress(OSError):
+    with suppress(OSError):
         return frozenset([_top_level(entry) for entry in _listdir(folder)] if folder is not None else ())
     return frozenset()
 
@@ -76,7 +75,7 @@ def _top_level(entry: str) -> str:
 
 def _set_first(variable: str, before: str | None, now: str | None) -> None:
     """Put the folder *now* before all others in a path *variable* of child processes, in the place of *before*."""
-    with _suppress(Exception):
+    with suppress(Exception):
         folders = [each for each in os.environ.get(variable, "").split(":") if each and each != before]
         os.environ[variable] = ":".join([*([now] if now else []), *folders])
         if not os.environ[variable]:

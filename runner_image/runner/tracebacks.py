@@ -5,13 +5,13 @@ Modules are imported at the start: later, a file of that name in the workspace w
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import linecache
 import os
 import sys
 import traceback
 import types
+from contextlib import suppress
 
 from .prelude import TYPE_CHECKING, __builtins__
 
@@ -30,7 +30,6 @@ _MISSING = object()
 _FOLDER = os.path.dirname(__file__) + "/"
 
 # User code may replace any of these where they come from; the runner goes on with its own.
-_suppress = contextlib.suppress
 _excepthook = sys.__excepthook__
 
 _trace_of: Any = vars(BaseException)["__traceback__"].__get__  # a class of the user's may have one of its own
@@ -78,16 +77,16 @@ def _exit(error: Any) -> int:
         return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
     stream = getattr(sys, "stderr", None)
     if stream is None:
-        with _suppress(Exception):
+        with suppress(Exception):
             os.write(2, f"{code!s}\n".encode("utf-8", "backslashreplace"))
         return 1
-    with _suppress(Exception):
+    with suppress(Exception):
         stream.flush()
         stream.write(str(code))
     try:
         stream.write("\n")
     except Exception:
-        with _suppress(OSError):
+        with suppress(OSError):
             os.write(2, b"\n")
     return 1
 
@@ -132,14 +131,14 @@ def hide_from_warnings(warnings: Any) -> None:
 def _add_line(error: SyntaxError) -> None:
     """Add the line in question: the compiler looks for it in a file, but a run has none."""
     if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
-        with _suppress(Exception):
+        with suppress(Exception):
             error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
 
 
 def unraisable(unraisable: Any) -> None:
     """Print what Python's own `sys.unraisablehook` does, but with the lines of runs: that one finds those of files."""
     entries: list[traceback.FrameSummary] = []
-    with _suppress(Exception):
+    with suppress(Exception):
         entries = list(traceback.extract_tb(unraisable.exc_traceback))
     if any(entry.filename.startswith("<run-") for entry in entries):
         _print_unraisable(unraisable.exc_value, unraisable.err_msg, unraisable.object)
@@ -184,7 +183,7 @@ def _print_unraisable(error: BaseException, message: str | None, where: Any) -> 
 
 
 def _write(text: str) -> None:
-    with _suppress(Exception):
+    with suppress(Exception):
         sys.stderr.write(text)
         sys.stderr.flush()
 
@@ -198,10 +197,10 @@ def _print_exception(error: BaseException, exit_code: int, call: Callable[..., o
     trace = _without_ours(_trace_of(error))
     error = BaseException.with_traceback(error, trace)
     if issubclass(type(error), SyntaxError):
-        with _suppress(Exception):
+        with suppress(Exception):
             _add_line(error)  # pyright: ignore[reportArgumentType]
     sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
-    with _suppress(Exception):
+    with suppress(Exception):
         linecache.cache.setdefault(source[3], source)
     hook: Any = getattr(sys, "excepthook", _MISSING)
     if hook is _MISSING:

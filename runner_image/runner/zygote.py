@@ -25,7 +25,7 @@ FIRST_SECONDS = 0.03
 _LATER = ("runner.session", "inspect")  # what every worker uses, and the first one imports by itself if need be
 
 
-def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:
+def main(control: socket.socket, preload: Sequence[str], report_path: str) -> None:
     """Serve fork requests until the supervisor goes. The first ones are answered before *preload* is imported, so
     that a new container can run code at once.
     """
@@ -33,7 +33,7 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
     site.main()  # PID 1 runs without: its modules are not to come from where packages are installed
     decoder = MessageDecoder()
     pending = [*_LATER, *preload]
-    while _serve_fork(control, decoder, turn_path):
+    while _serve_fork(control, decoder, report_path):
         if not pending:
             continue
         wipe.furnish(os.environ["HOME"])  # packages look there for settings and caches when they are imported
@@ -41,7 +41,7 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
         while pending:
             _import(pending.pop(0))
             while select.select([control], [], [], 0)[0]:
-                if not _serve_fork(control, decoder, turn_path):
+                if not _serve_fork(control, decoder, report_path):
                     return
         # What is here now stays in every fork, and a garbage collection that went through it would copy it all.
         gc.collect()
@@ -50,7 +50,7 @@ def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None
         control.sendall(encode(Warm()))
 
 
-def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str) -> bool:
+def _serve_fork(control: socket.socket, decoder: MessageDecoder, report_path: str) -> bool:
     """Wait for one request and serve it; false when the supervisor has gone."""
     data, descriptors, _, _ = socket.recv_fds(control, 4096, 4)
     if not data:
@@ -66,7 +66,7 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str)
         else:
             if pid == 0:
                 control.close()
-                worker.main(connection, turn_path)
+                worker.main(connection, report_path)
             control.sendall(encode(Forked(error=None)))
         connection.close()
     return True
