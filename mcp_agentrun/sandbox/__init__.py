@@ -1,7 +1,9 @@
 """Sandboxes: each a container with one living Python, from its start to its end."""
 
-from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
-from .files import FileInfo, FilePage, Files, FileSource
+from .arguments import OnOutput
+from .facade import AsyncRuntime, AsyncSandbox
+from .files import FileInfo, FileName, FilePage, Files, FileSource
+from .open_sandbox import OpenSandbox, ReadFile
 from .result import Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
 
@@ -11,11 +13,13 @@ __all__ = [
     "Cause",
     "FileChange",
     "FileInfo",
+    "FileName",
     "FilePage",
     "FileSource",
     "Files",
     "Image",
     "OnOutput",
+    "OpenSandbox",
     "Outcome",
     "Output",
     "ReadFile",
