@@ -52,7 +52,6 @@ does it."""
 
 _ID = "[0-9a-f]{32}"
 _ANY_LENGTH = MAX_FRAME
-_MOST_BYTES = 1 << 62
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code may replace the module's functions
 _from_json = json.JSONDecoder().decode
@@ -627,7 +626,7 @@ class Forgotten(Request, kind=35):
 class Cache(Request, kind=65):
     """What the cache of downloaded packages holds."""
 
-    size: int = field(low=0, high=_MOST_BYTES)  # bytes
+    size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
     """Name of each, and the time of its last use in seconds since the epoch."""
     busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
