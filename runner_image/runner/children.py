@@ -29,7 +29,7 @@ _compile_tree: Any = compile
 
 
 class SpawnedProcesses:
-    """Gives processes that `multiprocessing` spawns what the runs so far have defined: their ``__main__`` has no file.
+    """Gives processes that `multiprocessing` spawns the definitions of earlier runs, since ``__main__`` has no file.
 
     :param main: the session's ``__main__``.
     """
@@ -39,7 +39,7 @@ class SpawnedProcesses:
         self._sources: list[tuple[str, str]] = []
 
     def note(self, filename: str, code: str) -> None:
-        """Note that the run *filename* executes *code*."""
+        """Record that the run *filename* executes *code*."""
         self._sources.append((filename, code))
         del self._sources[:-_SOURCES]
         spawn = sys.modules.get("multiprocessing.spawn")
@@ -54,7 +54,7 @@ class SpawnedProcesses:
             spawn.__dict__["get_preparation_data"] = prepare
 
     def _with_main(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The preparation *data* of a spawned process, with a file that defines what ``__main__`` has."""
+        """The preparation *data* of a spawned process, with a file that has the definitions of ``__main__``."""
         if "init_main_from_name" not in data and self._main.is_script:
             path = f"/tmp/.agentrun-{os.getpid()}.py"
             magic: bytes = importlib.import_module("importlib.util").MAGIC_NUMBER
@@ -65,17 +65,16 @@ class SpawnedProcesses:
 
 
 def note_ended(ended: dict[int, int], spared: Collection[int]) -> None:
-    """Set the exit codes of children that *ended* between two runs, by pid, in the objects that `subprocess` and
-    `multiprocessing` have of them. The runner has reaped them: user code would take that for success, or believe that
-    they live forever.
+    """Set the exit codes of children that *ended* between two runs, by pid, in the objects of `subprocess` and
+    `multiprocessing`. The runner has reaped them, so user code would take them for successful or alive.
 
-    :param spared: descriptors that are not to be closed, even if a helper of `multiprocessing` claims them.
+    :param spared: descriptors that must stay open, even if a helper process of `multiprocessing` claims them.
     """
     if not ended:
         return
     with suppress(BaseException):  # all of this is in the hands of user code
         for helper, pid, descriptor in _helpers():
-            if helper[pid] in ended:  # it is started anew, without a word, when it is needed again
+            if helper[pid] in ended:  # `multiprocessing` starts it again when needed
                 if helper[descriptor] not in spared:
                     with suppress(OSError):
                         os.close(helper[descriptor])
@@ -93,12 +92,12 @@ def note_ended(ended: dict[int, int], spared: Collection[int]) -> None:
 
 
 def helper_pids() -> set[int]:
-    """Pids of the processes that `multiprocessing` has started for itself: no run has left them running."""
+    """Pids of the helper processes of `multiprocessing`, which don't count as left running."""
     return {helper[pid] for helper, pid, _ in _helpers()}
 
 
 def _helpers() -> list[tuple[dict[str, Any], str, str]]:
-    """For each of these: what `multiprocessing` knows of it, and the names of its pid and descriptor there."""
+    """For each helper process, the dictionary that describes it, and the keys of its pid and descriptor."""
     found: list[tuple[dict[str, Any], str, str]] = []
     for module, thing, pid, descriptor in _HELPERS:
         with suppress(BaseException):
@@ -109,8 +108,8 @@ def _helpers() -> list[tuple[dict[str, Any], str, str]]:
 
 
 def _definitions(sources: list[tuple[str, str]]) -> types.CodeType:
-    """What a spawned process executes before its own work: the last of *sources* as it is, and of those before it what
-    defines names and does nothing else; each under its own name, and with its lines for tracebacks.
+    """What a spawned process executes first: the last of *sources*, preceded by the definitions in the earlier ones,
+    each with its filename and lines for tracebacks.
     """
     whole: Any = importlib.import_module("ast")
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -139,13 +138,9 @@ def _definitions(sources: list[tuple[str, str]]) -> types.CodeType:
 
 def _must_be_first(statement: ast.stmt) -> bool:
     """Whether nothing may come before *statement*."""
-    match statement:
-        case ast.ImportFrom("__future__"):
-            return True
-        case ast.Expr(ast.Constant()):
-            return True
-        case _:
-            return False
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 
 def _is_constant(part: ast.AST) -> bool:

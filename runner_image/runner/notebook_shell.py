@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from contextlib import contextmanager
 
 from mcp_agentrun.notebook import Cell, is_expression
 
@@ -157,8 +158,13 @@ class Shell:
         print(f"Wall time: {_span(wall)}")  # noqa: T201
         return value
 
-    def timing(self) -> _Timing:
-        return _Timing(self)
+    @contextmanager
+    def timing(self) -> Generator[None]:
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.time_since(began)
 
     def loops(self, options: str) -> Generator[int]:
         """Yield numbers for a loop whose body is measured, as by ``%timeit``."""
@@ -218,17 +224,6 @@ class Captured:
 
     def __str__(self) -> str:
         return self.stdout
-
-
-class _Timing:
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
-
-    def __enter__(self) -> None:
-        self._began = self._shell.clock()
-
-    def __exit__(self, *_: Any) -> None:
-        self._shell.time_since(self._began)
 
 
 class _Config(dict[str, object]):

@@ -71,12 +71,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._relay()
-
-    def do_HEAD(self) -> None:
-        self._relay()
-
-    def _relay(self) -> None:
         if not self.path.startswith("/"):  # or it could name another host, which would get the credentials
             self.send_error(400)
             return
@@ -98,6 +92,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
         except (OSError, ValueError):
             self.send_error(502)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _answer(self, response: HTTPResponse) -> None:
         is_page = response.headers.get_content_type() in ("text/html", "application/json") or (

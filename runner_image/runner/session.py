@@ -241,21 +241,17 @@ class Session:
         """Whether *tree* only prints constants and variables of built-in types, and can't change a variable."""
         if type(sys.stdout) is not io.TextIOWrapper:
             return False
-        namespace = self._main.namespace
-        for statement in tree.body:
-            match statement:
-                case ast.Expr(ast.Call(_, arguments, []) as call) if self._is_print(call):
-                    for argument in arguments:
-                        match argument:
-                            case ast.Constant():
-                                pass
-                            case ast.Name(name) if type(namespace.get(name)) in _PLAIN:
-                                pass
-                            case _:
-                                return False
-                case _:
-                    return False
-        return True
+        calls = [each.value for each in tree.body if isinstance(each, ast.Expr) and self._is_print(each.value)]
+        return len(calls) == len(tree.body) and all(map(self._has_plain_arguments, calls))
+
+    def _has_plain_arguments(self, call: Any) -> bool:
+        """Whether the arguments of *call* are constants and variables of built-in types."""
+        variables = (each.id for each in call.args if isinstance(each, ast.Name))
+        return (
+            not call.keywords
+            and all(isinstance(each, (ast.Constant, ast.Name)) for each in call.args)
+            and all(type(self._main.namespace.get(name)) in _PLAIN for name in variables)
+        )
 
     def _is_print(self, expression: ast.expr) -> bool:
         """Whether *expression* is a call of `print` itself, which has no value to be shown."""

@@ -5,13 +5,13 @@ Modules are imported at the start: later, a file of that name in the workspace w
 
 from __future__ import annotations
 
-import itertools
 import linecache
 import os
 import sys
 import traceback
 import types
 from contextlib import suppress
+from itertools import groupby
 
 from .prelude import TYPE_CHECKING, __builtins__
 
@@ -29,16 +29,15 @@ _REPEATS = 3  # of a frame, before they are counted
 _MISSING = object()
 _FOLDER = os.path.dirname(__file__) + "/"
 
-# User code may replace any of these where they come from; the runner goes on with its own.
 _excepthook = sys.__excepthook__
 
 _trace_of: Any = vars(BaseException)["__traceback__"].__get__  # a class of the user's may have one of its own
 
 
 def end_with(error: BaseException, call: Callable[..., object]) -> int:
-    """Print *error*, which has ended a run, as Python does at its end; returns the exit code that Python would have.
+    """Print *error*, which has ended a run, as Python does at its end; returns Python's exit code.
 
-    :param call: calls user code, with arguments, so that it sees nothing of the runner.
+    :param call: calls user code without frames of the runner.
     """
     if issubclass(type(error), SystemExit):
         return _exit(error)
@@ -46,7 +45,7 @@ def end_with(error: BaseException, call: Callable[..., object]) -> int:
 
 
 def flush(call: Callable[..., object]) -> BaseException | None:
-    """Flush the standard streams as Python does at its end; returns why the first one could not be.
+    """Flush the standard streams as Python does at its end; returns the first error, if any.
 
     :param call: see `end_with`.
     """
@@ -92,7 +91,7 @@ def _exit(error: Any) -> int:
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """*trace* without the runner's frames, wherever they are, and those of libraries that these call."""
+    """*trace* without the frames of the runner, and of libraries between these."""
     first = trace if trace is not None and _is_ours(trace) else None
     while first is not None and not first.tb_frame.f_code.co_filename.startswith("<run-"):
         first = first.tb_next
@@ -115,9 +114,7 @@ def _is_ours(entry: types.TracebackType) -> bool:
 
 
 def hide_from_warnings(warnings: Any) -> None:
-    """Give warnings that are raised while the runner's code executes, such as that a coroutine was never awaited, the
-    place that Python gives them at its end.
-    """
+    """Give warnings of the runner's code, such as unawaited coroutines, the place that Python gives them at its end."""
     original: Any = warnings._showwarnmsg
 
     def show(message: Any) -> None:
@@ -129,14 +126,14 @@ def hide_from_warnings(warnings: Any) -> None:
 
 
 def _add_line(error: SyntaxError) -> None:
-    """Add the line in question: the compiler looks for it in a file, but a run has none."""
+    """Add the line of code, which the compiler looks for in a file."""
     if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
         with suppress(Exception):
             error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
 
 
 def unraisable(unraisable: Any) -> None:
-    """Print what Python's own `sys.unraisablehook` does, but with the lines of runs: that one finds those of files."""
+    """Print what Python's `sys.unraisablehook` prints, but find the lines of runs as well."""
     entries: list[traceback.FrameSummary] = []
     with suppress(Exception):
         entries = list(traceback.extract_tb(unraisable.exc_traceback))
@@ -161,7 +158,7 @@ def _print_unraisable(error: BaseException, message: str | None, where: Any) -> 
     lines = [text + "\n"]
     if entries:
         lines.append("Traceback (most recent call last):\n")
-    for (file, line, function), same in itertools.groupby(entries, _place_of):
+    for (file, line, function), same in groupby(entries, lambda entry: (entry.filename, entry.lineno, entry.name)):
         times = list(same)
         for entry in times[:_REPEATS]:
             lines.append(f'  File "{file}", line {line}, in {function}\n')
@@ -186,10 +183,6 @@ def _write(text: str) -> None:
     with suppress(Exception):
         sys.stderr.write(text)
         sys.stderr.flush()
-
-
-def _place_of(entry: traceback.FrameSummary) -> tuple[str, int | None, str]:
-    return entry.filename, entry.lineno, entry.name
 
 
 def _print_exception(error: BaseException, exit_code: int, call: Callable[..., object]) -> int:
