@@ -1,4 +1,4 @@
-"""What a run's report says of the exception that ended it. Its class may be hostile."""
+"""Describing the exception that ended a run, whose class may be hostile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIP = 4096  # characters of any string in a report; all of it is in the output
 
 _NUMBERS = ((MemoryError, errno.ENOMEM), (socket.gaierror, errno.ENETUNREACH))
 
-# A class of the user's may have any of these of its own.
+# The class may override any of these.
 _trace_of: Any = vars(BaseException)["__traceback__"].__get__
 _cause_of: Any = vars(BaseException)["__cause__"].__get__
 _context_of: Any = vars(BaseException)["__context__"].__get__
@@ -36,10 +36,7 @@ _line_of: Any = vars(SyntaxError)["lineno"].__get__
 
 
 def describe(error: BaseException, filename: str) -> dict[str, Any]:
-    """Type, message, line in *filename* and causes of *error*, in plain values.
-
-    What its `__str__` prints, which is called once more for this, is dropped.
-    """
+    """The fields of a `RunError` for *error*. Its `__str__` is called once more, and what that prints is discarded."""
     line: int | None = None
     message = "<unprintable>"
     causes: list[dict[str, Any]] = []
@@ -73,7 +70,7 @@ def _behind(error: BaseException) -> list[BaseException]:
 
 
 def _cause(error: BaseException) -> dict[str, Any]:
-    """What can be said of *error* without calling methods of its class."""
+    """The fields of a `Cause` for *error*, found without calling methods of its class."""
     parts = [part if type(part) is str else str(part) for part in _arguments_of(error)[:3] if type(part) in (str, int)]
     path: Any = _path_of(error) if issubclass(type(error), OSError) else None
     function: str | None = None
@@ -94,7 +91,7 @@ def _type(error: BaseException) -> str:
 
 
 def _number(error: BaseException) -> int | None:
-    """The errno that *error* has or stands for, which shows what limit of the sandbox was reached."""
+    """The errno that *error* has or corresponds to, which shows the limit that was reached."""
     for kind, number in _NUMBERS:
         if issubclass(type(error), kind):
             return number
@@ -105,7 +102,7 @@ def _number(error: BaseException) -> int | None:
 
 
 def _is_only(arguments: tuple[object, ...], text: str) -> bool:
-    """Whether *arguments* are *text*, without comparing objects of a class of the user's."""
+    """Whether *arguments* are *text*, without comparing objects of user classes."""
     return len(arguments) == 1 and type(arguments[0]) is str and arguments[0] == text
 
 

@@ -23,14 +23,14 @@ _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: igno
 
 
 class MainModule:
-    """See the module. Takes the place of the runner's own ``__main__``."""
+    """``__main__``, which replaces the runner's own."""
 
     def __init__(self) -> None:
         module = types.ModuleType("__main__")
         self.namespace = module.__dict__
         self._filename: str | None = None
         self._loader = _Loader("__main__", "")
-        # As in a script, in that order, and with a file's name that only our own tables know.
+        # As in a script, in that order.
         self.namespace.update(
             __loader__=self._loader, __annotations__={}, __builtins__=builtins, __file__=None, __cached__=None
         )
@@ -41,12 +41,12 @@ class MainModule:
 
     @property
     def is_script(self) -> bool:
-        """Whether ``__file__`` is what `publish` has set, and not the code."""
+        """Whether ``__file__`` was set by `set_source`, and not by user code."""
         return self.namespace.get("__file__") in (self._filename, None)
 
-    def publish(self, code: str, filename: str, lines: list[str], script: Script | None = None) -> None:
-        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file. What the code
-        has put in the place of ``sys.argv`` or ``__file__`` stays, unless it is a *script* that is run.
+    def set_source(self, code: str, filename: str, lines: list[str], script: Script | None = None) -> None:
+        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file. ``sys.argv`` or
+        ``__file__`` that user code has replaced is kept, unless a *script* is run.
         """
 
         def get_source(_name: str) -> str:
@@ -76,7 +76,7 @@ class MainModule:
         self._classes[name] = filename
 
     def _change_inspect(self, code: str) -> None:
-        """Have `inspect` find the classes that runs have defined, as soon as it is imported."""
+        """Patch `inspect`, if it is imported, to find the classes that runs have defined."""
         if "inspect" in code:
             with suppress(Exception):
                 importlib.import_module("inspect")
@@ -86,7 +86,7 @@ class MainModule:
             inspect.__dict__["getfile"] = self._getfile
 
     def _getfile(self, object: Any) -> Any:
-        """`inspect.getfile`, which knows the classes that runs have defined."""
+        """`inspect.getfile`, with the classes that runs have defined."""
         if isinstance(object, type) and object.__module__ == "__main__":
             name = object.__qualname__.partition(".")[0]
             if name in self._classes:
@@ -95,8 +95,8 @@ class MainModule:
 
 
 def pretend_plain_start() -> None:
-    """Make `sys` describe the interpreter's start as that of ``python -u script.py``. `subprocess` and
-    `multiprocessing` start others in the same way: the runner itself is isolated from the environment.
+    """Make `sys` describe an interpreter that was started by ``python -u script.py``. `subprocess` and
+    `multiprocessing` start others in the same way, although the runner itself is isolated from the environment.
     """
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     flags: Any = sys.flags

@@ -256,7 +256,7 @@ class Runs:
         run.started = time.monotonic()
         run.deadline = run.started + run.request.timeout
         self._workers.execute(run.to_execute(), [self._stdin.descriptor, pipe])
-        self._stdin.note_given()
+        self._stdin.close_readable()
         self._memory.begin()  # now, while the worker is only waking up
 
     def _end(self, run: Run, outcome: messages.Outcome, exit_code: int) -> None:

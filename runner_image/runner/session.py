@@ -154,7 +154,7 @@ class Session:
 
     def _execute(self, code: str, filename: str) -> None:
         lines = StringIO(code, newline=None).readlines()
-        self._main.publish(code, filename, lines, self._script)
+        self._main.set_source(code, filename, lines, self._script)
         is_cell = self._script is None
         tree, cell = _parse(code, filename, lines, is_cell=is_cell)
         if cell is not None:

@@ -132,7 +132,7 @@ class Supervisor:
         linux.user_process_limit[0] = hello.user_pids
         self._runs.makes_checkpoints = hello.checkpoints
         self._preparation.configure(hello)
-        self._checkers.configure(hello.safety)
+        self._checkers.options = hello.safety
         self._workers.begin(hello.preload)
 
     # -- deadlines

@@ -79,7 +79,7 @@ class Session:
         checkers = SimpleNamespace(check=self._check, cancel=lambda: None)
         memory = SimpleNamespace(begin=lambda: None, relieve=lambda: None, was_exceeded=False, is_tight=False)
         output = SimpleNamespace(begin=_begin, end=lambda: 0)
-        stdin = SimpleNamespace(begin=_ignore, note_given=lambda: None, end=lambda: None, descriptor=0)
+        stdin = SimpleNamespace(begin=_ignore, close_readable=lambda: None, end=lambda: None, descriptor=0)
         changes = SimpleNamespace(take=lambda: ((), 0))
         prepared: Any = preparation.Preparation(host, self.workers, checkers)
         self.runs: Any = runs.Runs(host, output, stdin, self.workers, prepared, changes, memory, _runner_pids)
