@@ -8,6 +8,7 @@ import sys
 
 def main() -> None:
     """Entry point of the command."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else all installed packages are searched for them
     if sys.argv[1:] == ["--version"]:  # with nothing imported that takes time
         from importlib.metadata import version
 

@@ -187,13 +187,13 @@ class Script(Record):
 
 
 class Run(Message, kind=10):
-    """Execute code, answered by `Result`."""
+    """Execute code, answered by `RunResult`."""
 
     run: int = field(low=1)
     code: str = field(length=1 << 19)
     timeout: float = field(low=0, high=1e9)  # seconds
     path: str | None  # folder of the session's packages
-    bare: bool
+    no_preload: bool
     """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
     stream: bool = False  # forward all output, not only its first `SupervisorHello.output_keep` bytes
     script: Script | None = None
@@ -212,11 +212,11 @@ class Proceed(Message, kind=61):
 
     run: int
     path: str | None
-    bare: bool
+    no_preload: bool
 
 
 class Cancel(Message, kind=11):
-    """Interrupt a run. Its `Result` still follows."""
+    """Interrupt a run. Its `RunResult` still follows."""
 
     run: int
 
@@ -225,7 +225,7 @@ class Reset(Message, kind=20):
     """Replace the worker by a fresh one, answered by `ResetDone`."""
 
     keep_files: bool  # leave the workspace and temporary files alone
-    bare: bool  # as in `Run`
+    no_preload: bool  # as in `Run`
 
 
 class ListFiles(Message, kind=55):
@@ -285,12 +285,12 @@ class InputTaken(Message, kind=17):
     """The last `Input` has been written to the run's standard input: send the next one."""
 
 
-class Output(Data, kind=12):
+class OutputChunk(Data, kind=12):
     """What the current run wrote to stdout and stderr."""
 
 
 class OutputTail(Data, kind=15):
-    """The end of an output too large to be forwarded. What is between it and the last `Output` was discarded."""
+    """The end of an output too large to be forwarded. What is between it and the last `OutputChunk` was discarded."""
 
     data: bytes = field(length=1 << 16)
 
@@ -358,7 +358,7 @@ class FileEntry(Record):
     changed: int = field(low=0)  # time of the last change, in nanoseconds since the epoch
 
 
-class Result(Message, kind=92):
+class RunResult(Message, kind=92):
     """How a run ended; the last message of a run."""
 
     run: int
@@ -465,7 +465,7 @@ class Execute(Message, kind=94):
     script: Script | None = None
 
 
-class Report(Message, kind=95):
+class RunReport(Message, kind=95):
     """Worker to supervisor: how a run ended."""
 
     run: int
@@ -475,7 +475,7 @@ class Report(Message, kind=95):
     exit_code: int = field(low=0, high=255)
     value: str | None  # text of the last expression's value
     error: RunError | None
-    imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)  # as in `Result`
+    imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)  # as in `RunResult`
 
 
 class Check(Message, kind=70):
@@ -497,13 +497,13 @@ class Verdict(Message, kind=96):
 # -- server to installer
 
 
-class Request(Message):
+class InstallerMessage(Message):
     """Base of what is sent to an installer, and of its answers."""
 
     request: int  # number of the request, which answers repeat
 
 
-class Limits(Record):
+class InstallLimits(Record):
     """What installations may take; sizes in bytes."""
 
     offline: bool
@@ -520,7 +520,7 @@ class InstallerHello(Message, kind=97):
 
     version: int = field(low=VERSION, high=VERSION)
     ca_bundle: str = field(length=_ANY_LENGTH)  # certificates to trust, in PEM; empty for the system's
-    limits: Limits
+    limits: InstallLimits
     living: tuple[str, ...]  # sandboxes that the engine has
     served: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages
 
@@ -533,7 +533,7 @@ class Sources(Record):
     proxies: dict[str, str]  # value by name of an environment variable
 
 
-class Install(Request, kind=30):
+class Install(InstallerMessage, kind=30):
     """Resolve and install, answered by `InstallProgress`, `Resolved` and, in any case, `InstallDone`."""
 
     sandbox: str = field(pattern=_ID)
@@ -544,36 +544,36 @@ class Install(Request, kind=30):
     sources: Sources
 
 
-class Approved(Request, kind=63):
+class Approved(InstallerMessage, kind=63):
     """Answer to `Resolved`."""
 
     refusal: str | None
     hashes: dict[str, tuple[str, ...]]  # hashes that files must have, by line of a requirements file
 
 
-class InstallCancel(Request, kind=33):
+class InstallCancel(InstallerMessage, kind=33):
     """Stop the installation. `InstallDone` still follows."""
 
 
-class Forget(Request, kind=34):
-    """Remove what was installed for a sandbox, answered by `Forgotten`."""
+class RemovePackages(InstallerMessage, kind=34):
+    """Remove what was installed for a sandbox, answered by `PackagesRemoved`."""
 
     sandbox: str = field(pattern=_ID)
 
 
-class DescribeCache(Request, kind=64):
-    """Answered by `Cache`."""
+class DescribeCache(InstallerMessage, kind=64):
+    """Answered by `CacheContents`."""
 
     clear: bool  # remove all that is in it first
 
 
-class OpenWheelhouse(Request, kind=66):
+class OpenWheelhouse(InstallerMessage, kind=66):
     """Have the operator's wheelhouse ready, answered by `Wheelhouse`."""
 
     digest: str = field(pattern="[0-9a-f]{64}")  # of its content
 
 
-class Wheel(Request, kind=67):
+class Wheel(InstallerMessage, kind=67):
     """The next part of a file of the wheelhouse. One without a name is the last, answered by `Wheelhouse`."""
 
     name: str
@@ -589,19 +589,19 @@ class InstallerReady(Message, kind=98):
     held: tuple[str, ...] = field(pattern=_ID)  # those of the sandboxes served that have packages there
 
 
-class InstallProgress(Request, kind=31):
+class InstallProgress(InstallerMessage, kind=31):
     """What the installation is doing."""
 
     text: str
 
 
-class Resolved(Request, kind=62):
+class Resolved(InstallerMessage, kind=62):
     """All that would be installed, before anybody sees any of it. Answered by `Approved`."""
 
     pins: dict[str, str]  # version by name
 
 
-class InstallDone(Request, kind=32):
+class InstallDone(InstallerMessage, kind=32):
     """The end of an installation."""
 
     sandbox: str = field(pattern=_ID)
@@ -617,13 +617,13 @@ class InstallDone(Request, kind=32):
     error: str | None = None  # why nothing was installed
 
 
-class Forgotten(Request, kind=35):
-    """Answer to `Forget`."""
+class PackagesRemoved(InstallerMessage, kind=35):
+    """Answer to `RemovePackages`."""
 
     sandbox: str = field(pattern=_ID)
 
 
-class Cache(Request, kind=65):
+class CacheContents(InstallerMessage, kind=65):
     """What the cache of downloaded packages holds."""
 
     size: int = field(low=0)  # bytes
@@ -632,7 +632,7 @@ class Cache(Request, kind=65):
     busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
 
 
-class Wheelhouse(Request, kind=99):
+class Wheelhouse(InstallerMessage, kind=99):
     """Answer to `OpenWheelhouse` and the last `Wheel`."""
 
     wanted: bool  # whether its files are to be sent

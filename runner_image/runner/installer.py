@@ -88,7 +88,7 @@ class Installer:
                 installation = self._installations.get(message.request)  # None: it has just been answered
                 if installation is not None:
                     installation.approve(message) if type(message) is messages.Approved else installation.cancel()
-            case messages.Forget():
+            case messages.RemovePackages():
                 threading.Thread(target=self._forget, args=(message.request, SANDBOXES / message.sandbox)).start()
             case messages.DescribeCache():
                 threading.Thread(target=self._describe_cache, args=(message.request, message.clear)).start()
@@ -123,7 +123,7 @@ class Installer:
     def _forget(self, request: int, folder: Path) -> None:
         self._folders.discard(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        self.send(messages.Forgotten(request=request, sandbox=folder.name))
+        self.send(messages.PackagesRemoved(request=request, sandbox=folder.name))
 
     # -- the cache
 
@@ -145,7 +145,7 @@ class Installer:
             used[path.name] = last
         size, _ = measure(*(account.cache for account in accounts.ALL), WHEELHOUSES)
         packages = tuple(sorted(used.items()))
-        self.send(messages.Cache(request=request, size=size, packages=packages, busy=len(busy)))
+        self.send(messages.CacheContents(request=request, size=size, packages=packages, busy=len(busy)))
 
     def _clear(self, account: Account) -> None:
         """:raises OSError: the volume failed, or the account is in use."""

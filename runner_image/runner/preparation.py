@@ -44,16 +44,16 @@ class Preparation:
     def proceed(self, run: Run, answer: messages.Proceed) -> None:
         """Continue with *run*, which has waited for packages."""
         run.is_held = False
-        run.path, run.bare = answer.path, answer.bare
+        run.path, run.no_preload = answer.path, answer.no_preload
         self._choose_worker(run)
 
     def cancel(self) -> None:
         self._checkers.cancel()
 
-    def reset(self, *, bare: bool) -> None:
+    def reset(self, *, no_preload: bool) -> None:
         """Prepare for the first run of a new session."""
         self._modules.forget()
-        self._preload_for(bare)
+        self._preload_for(no_preload)
 
     def is_complete(self, run: Run, worker: Worker) -> bool:
         """Whether *run*, if it is allowed at all, can start in *worker*."""
@@ -69,10 +69,10 @@ class Preparation:
         """Have *run* start in a worker with the right imports, unless there are variables that it needs."""
         worker = self._workers.current
         if worker is None or not worker.used:
-            self._preload_for(run.bare)
+            self._preload_for(run.no_preload)
 
-    def _preload_for(self, bare: bool) -> None:
-        self._workers.preload(() if bare else self._preload)
+    def _preload_for(self, no_preload: bool) -> None:
+        self._workers.preload(() if no_preload else self._preload)
 
     def _request_packages(self, run: Run, verdict: messages.Verdict) -> None:
         names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()

@@ -99,14 +99,14 @@ class Runs:
         elif self.state is SessionState.RUNNING and run.stopping is None:
             self._interrupt(run, "cancelled")
 
-    def begin_reset(self, *, bare: bool) -> None:
+    def begin_reset(self, *, no_preload: bool) -> None:
         """Replace the worker.
 
         :raises ProtocolError: the session is not idle.
         """
         self._leave_idle(SessionState.RESETTING)
         self._workers.replace()
-        self._preparation.reset(bare=bare)
+        self._preparation.reset(no_preload=no_preload)
         self._since = "kept"
         self.is_sweep_due = True
         self._is_checkpoint_due = False
@@ -121,7 +121,7 @@ class Runs:
 
     # -- events of the worker
 
-    def on_report(self, report: messages.Report) -> None:
+    def on_report(self, report: messages.RunReport) -> None:
         """Handle the worker's report of its run.
 
         :raises ProtocolError: the worker does not execute that run.

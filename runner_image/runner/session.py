@@ -94,7 +94,7 @@ class Session:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
         :param script: the code is a program, not a cell: no value is shown, and only plain Python is accepted.
-        :returns: the fields of a `Report` from ``ok`` on. Pictures are in `display`.
+        :returns: the fields of a `RunReport` from ``ok`` on. Pictures are in `display`.
         """
         filename = f"<run-{number}>" if script is None else script.filename
         self._script = script

@@ -2,11 +2,11 @@
 
 Of the session (`runner.runs`), where every arrow to IDLE sends the answer::
 
-    IDLE ──Run──▶ WAITING ──allowed, and a worker waits──▶ RUNNING ──Report──▶ IDLE: kept
+    IDLE ──Run──▶ WAITING ──allowed, and a worker waits──▶ RUNNING ──RunReport──▶ IDLE: kept
      │               │                                        │
      │               └──blocked, or cancelled──▶ IDLE: kept   └──worker ended──▶ RECOVERING
      │
-     │            RECOVERING ──a checkpoint waits──▶ PROBING ──Report──▶ IDLE: restored
+     │            RECOVERING ──a checkpoint waits──▶ PROBING ──RunReport──▶ IDLE: restored
      │                │  ▲                              │
      │                │  └──────── worker ended ────────┘
      │                └──only a fresh worker waits──▶ IDLE: lost, or restored where there was nothing to lose
@@ -17,7 +17,7 @@ Of a worker (`runner.workers`), which waits on a connection, runs without one, a
 
     zygote ──Fork──▶ WAITING ──Execute──▶ RUNNING      A Checkpoint to a waiting worker makes another one that waits.
                         ▲                    │
-                        └──────Report────────┘         From either state: ──its process ends, or is killed──▶ ENDED
+                        └─────RunReport──────┘         From either state: ──its process ends, or is killed──▶ ENDED
 """
 
 import enum

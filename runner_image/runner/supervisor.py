@@ -115,7 +115,7 @@ class Supervisor:
             case messages.Cancel():
                 self._runs.cancel(message.run)
             case messages.Reset():
-                self._runs.begin_reset(bare=message.bare)
+                self._runs.begin_reset(no_preload=message.no_preload)
                 self._reset = Reset(keep_files=message.keep_files)
             case messages.Input():
                 self._stdin.receive(message.data)

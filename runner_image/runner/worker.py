@@ -21,7 +21,7 @@ from signal import signal as set_handler
 from socket import recv_fds
 from time import monotonic, sleep
 
-from mcp_agentrun.wire.messages import Checkpoint, Execute, Forked, Message, MessageDecoder, Report, Started, encode
+from mcp_agentrun.wire.messages import Checkpoint, Execute, Forked, Message, MessageDecoder, RunReport, Started, encode
 
 from . import linux
 from .prelude import TYPE_CHECKING, __builtins__
@@ -91,7 +91,7 @@ def main(connection: _Socket, report_path: str) -> NoReturn:
         result = context.run(session.run, request.run, request.code, request.path, request.script)
         if getpid() != pid:  # a child that user code has forked arrives here as well
             _end_child(result)
-        report = session.display.frames() + encode(Report(run=request.run, left=_has_left(helper_pids()), **result))
+        report = session.display.frames() + encode(RunReport(run=request.run, left=_has_left(helper_pids()), **result))
         connection = _connect(report_path, listener)
         _free_descriptors(connection)
         connection.sendall(report)

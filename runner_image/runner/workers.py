@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from mcp_agentrun.wire.codec import ProtocolError
-from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, Report
+from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, RunReport
 
 from . import linux
 from .events import Events
@@ -73,7 +73,7 @@ class Worker:
 class Workers:
     """At most one current worker, one spare and one checkpoint."""
 
-    on_report: Callable[[Report], None]  # called with each report of the current worker
+    on_report: Callable[[RunReport], None]  # called with each report of the current worker
     on_picture: Callable[[Picture | PictureData], None]  # called with the pictures that come before it, in parts
 
     def __init__(self, events: Events) -> None:
@@ -280,7 +280,7 @@ class Workers:
                     raise ProtocolError("not the current worker")
                 if isinstance(message, Forked):
                     self._checkpoint_maker.on_answer(message.error)
-                elif isinstance(message, Report):
+                elif isinstance(message, RunReport):
                     self.on_report(message)
                 elif isinstance(message, (Picture, PictureData)):
                     self.on_picture(message)

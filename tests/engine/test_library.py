@@ -6,6 +6,7 @@ import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -107,6 +108,24 @@ def test_wrong_use_is_an_error_that_says_what_to_do() -> None:
         Sandbox().run("1")
     with Runtime() as runtime, pytest.raises(TypeError, match="runtime"):
         Sandbox(runtime=runtime, memory="2g")
+
+
+def test_arguments_of_a_wrong_type_cost_nothing() -> None:
+    wrong: Any = [b"1", 1, None]
+    with Sandbox(safety="off") as sandbox:
+        sandbox.run("x = 1")
+        for code in wrong:
+            with pytest.raises(TypeError, match="code must be a string"):
+                sandbox.run(code)
+        for timeout in cast("Any", (True, "5", b"")):
+            with pytest.raises(TypeError, match="timeout must be a number"):
+                sandbox.run("1", timeout=timeout)
+        for requirements in cast("Any", (5, None, ["requests"])):
+            with pytest.raises(TypeError, match="requirement must be a string"):
+                sandbox.install("numpy", requirements)
+        with pytest.raises(TypeError, match="encode a string"):
+            sandbox.files.write("a.txt", cast("Any", "text"))
+        assert sandbox.run("x").text == "1\n"
 
 
 def test_a_sandbox_without_with() -> None:

@@ -9,8 +9,7 @@ from typing import Any, Literal, cast
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from ...packages.installer import Installed
-from ...sandbox import Image, Outcome, Output, Result, State
+from ...sandbox import Image, Installed, Outcome, Output, Result, State
 from ...settings import Settings
 from ...spoofing import foreign, plain_text, unmarked
 from .notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
