@@ -1,7 +1,8 @@
-"""Translate notebook syntax to Python: magics, ``!commands``, code fences and prompts.
+"""Translate to Python what a notebook accepts beyond it: magics, ``!commands``, a fenced block, prompts.
 
-Valid Python is not changed. Other code is rewritten line by line, so that line numbers stay the same. The static check
-and the interpreter receive the same text. Syntax without an equivalent raises a `SyntaxError` that says what to write.
+Code that is Python is never changed. Other code is rewritten line by line, so that each line stays where it is. The
+static check, here and in the sandbox, and the interpreter are given the same text. What can't be translated is a
+`SyntaxError` that says what to write instead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import _ast as ast
 import builtins
 import io
 import os
+import re
 import stat
+from itertools import pairwise
 
 __builtins__ = dict(vars(builtins))  # for the functions below: in the sandbox, user code can change the original ones
 
@@ -32,8 +35,7 @@ _VALUES = (
 )
 # fmt: on
 _CELL = "<cell>"
-_LONGEST_FILE = 1 << 16
-"""Number of bytes of a requirements file that are read."""
+_LONGEST_FILE = 1 << 16  # bytes of a file of requirements that are read
 _COMPILED = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 # fmt: off
@@ -43,16 +45,12 @@ _HARMLESS = frozenset((
     "logstop", "matplotlib", "notebook", "pdb", "pprint", "precision", "rehashx", "reload_ext",
     "unload_ext", "xmode", "pylab", "aimport", "nbagg", "watermark",
 ))
-# fmt: on
-# fmt: off
 _COMMANDS = frozenset((
     "cat", "cp", "head", "less", "ll", "ls", "mkdir", "more", "mv", "rm", "rmdir", "tail", "touch", "wc",
 ))
 # fmt: on
 _HINTS = {
-    "conda": 'call install_package("name")',
-    "mamba": 'call install_package("name")',
-    "micromamba": 'call install_package("name")',
+    **dict.fromkeys(("conda", "mamba", "micromamba"), 'call install_package("name")'),
     "who": "write print(dir())",
     "who_ls": "write dir()",
     "whos": "write print(dir())",
@@ -61,10 +59,8 @@ _HINTS = {
     "load": "write print(open(path).read())",
     "store": "use pickle",
     "save": "write the code to a file with open(path, 'w')",
-    "prun": "use cProfile.run(...)",
-    "lprun": "use cProfile.run(...)",
-    "memit": "use tracemalloc",
-    "mprun": "use tracemalloc",
+    **dict.fromkeys(("prun", "lprun"), "use cProfile.run(...)"),
+    **dict.fromkeys(("memit", "mprun"), "use tracemalloc"),
     "debug": "print the values that you want to see; nobody can answer a debugger",
     "sql": "use sqlite3",
     "cython": "use numpy or numba",
@@ -83,11 +79,11 @@ class Cell:
     def __init__(self, code: str, folder: str | None = None) -> None:
         self.lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self._commands = _Commands(folder)
+        self.requirements = self._commands.requirements  # of ``pip install`` in it
         self._written = list(self.lines)
         self._moved: dict[int, int | None] = {}
-        """Shift of the columns by number of a rewritten line; None if nothing of the line was kept."""
-        self._indent = ""
-        """Indentation of statements, if the cell's magic turns them into a block."""
+        """By number of a rewritten line: how far its columns have moved; None if they have no counterpart."""
+        self._indent = ""  # goes before each statement, if the magic of the cell makes it a block
         self._first = -1
         first = self._open_fence()
         self._strip_prompts(first)
@@ -100,13 +96,8 @@ class Cell:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    @property
-    def requirements(self) -> list[str]:
-        """Requirements of its ``pip install`` commands."""
-        return self._commands.requirements
-
     def restore_columns(self, tree: ast.AST) -> None:
-        """Set the positions of the nodes of *tree* to those in the original code."""
+        """Let the nodes of *tree* point at the original code."""
         import ast as whole
 
         for node in whole.walk(tree):  # pyright: ignore[reportArgumentType]
@@ -123,9 +114,7 @@ class Cell:
     # -- the cell as a whole
 
     def _open_fence(self) -> int:
-        """Blank the lines of a code fence. Return the index of the first line with code."""
-        import re
-
+        """Blank the lines of a fence around the code; returns the index of the first line of code."""
         filled = [at for at, line in enumerate(self.lines) if line.strip()]
         if filled and (match := re.match(_FENCE, self.lines[filled[0]])):
             first = filled[0]
@@ -136,9 +125,7 @@ class Cell:
         return next((at for at in filled if not self.lines[at].lstrip().startswith("#")), len(self.lines))
 
     def _strip_prompts(self, first: int) -> None:
-        """If line *first* begins with a prompt, remove all prompts and the output between them."""
-        import re
-
+        """If line *first* has an interpreter's prompt, remove all prompts and what was printed between them."""
         if first == len(self.lines) or not re.match(_PROMPT, self.lines[first]):
             return
         is_input = False
@@ -148,9 +135,7 @@ class Cell:
             self._replace(at, self.lines[at][match.end() :] if match else "", -match.end() if match else None)
 
     def _rewrite_cell(self, first: int) -> None:
-        """Replace the cell magic in line *first*."""
-        import re
-
+        """Replace line *first*, the magic of the whole cell."""
         match = re.match(_MAGIC, self.lines[first])
         name, rest = (match[1], match[2].strip()) if match else ("", "")
         body = "\n".join(self.lines[first + 1 :])
@@ -182,11 +167,11 @@ class Cell:
     # -- line by line
 
     def _rewrite_lines(self) -> None:
-        """Replace lines that begin a statement and are not Python, when the tokenizer reaches them."""
+        """Replace each line that begins a statement and is not Python, as the tokenizer reads it."""
         import tokenize
 
         ended, depth, at = 0, 0, -1
-        refused: list[SyntaxError] = []  # kept, because the tokenizer raises the same type
+        refused: list[SyntaxError] = []  # not raised at once, since the tokenizer's own are ignored
 
         def read_line() -> str:
             nonlocal at
@@ -207,14 +192,12 @@ class Cell:
                     depth += (token.string in "([{") - (token.string in ")]}")
                 elif token.type in (tokenize.NEWLINE, tokenize.NL):
                     ended = token.start[0]
-        except (SyntaxError, tokenize.TokenError):  # the compiler reports it better
+        except (SyntaxError, tokenize.TokenError):  # the compiler explains it better
             pass
         if refused:
             raise refused[0]
 
     def _rewrite(self, at: int) -> None:
-        import re
-
         line = self.lines[at]
         indent = line[: len(line) - len(line.lstrip())]
         if line.lstrip().startswith(("%", "!")):
@@ -241,7 +224,7 @@ class Cell:
         self._moved[at + 1] = None if moved is None else moved + len(indent)
 
     def _continued(self, at: int) -> str:
-        """Return line *at* and its continuation lines, which are blanked."""
+        """Line *at*, joined with those that it continues on by backslashes, which are blanked."""
         line = self.lines[at]
         while line.endswith("\\") and at + 1 < len(self.lines):
             at += 1
@@ -250,12 +233,10 @@ class Cell:
         return line
 
     def _special(self, at: int, indent: str, line: str) -> tuple[str, int | None]:
-        """Translate *line*, which begins with ``!`` or ``%``. Also return the shift of the Python code in it.
+        """Translate *line*, which begins with ``!`` or ``%``; returns also how far the Python in it has moved.
 
-        :raises SyntaxError: it has no equivalent. The error has no position.
+        :raises SyntaxError: without a position: it can't be translated.
         """
-        import re
-
         if line.startswith("!"):
             return indent + self._commands.shell(line.lstrip("!").strip()), None
         match = re.match(_MAGIC, line)
@@ -287,17 +268,14 @@ class Cell:
 
 
 class _Commands:
-    """Translates line magics and shell commands to Python statements. Its errors have no position."""
+    """Translates line magics and shell commands. A `SyntaxError` has no position yet."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
-        self.requirements: list[str] = []
-        """Requirements of ``pip install`` commands."""
+        self.requirements: list[str] = []  # of ``pip install`` among them
 
     def magic(self, name: str, rest: str) -> str:
-        """Translate a line magic that contains no Python code."""
-        import re
-
+        """Translate a line magic without Python in it."""
         if name == "config" and (match := re.match(r"\w+\.(ast_node_interactivity)\s*=\s*(.+)", rest)):
             return f"get_ipython().{match[1]} = {match[2]}"
         if name in _HARMLESS or (name == "time" and not rest):
@@ -325,8 +303,6 @@ class _Commands:
 
     def shell(self, command: str) -> str:
         """Translate a shell command to Python."""
-        import re
-
         if (match := re.match(_PIP, command)) is None:
             return f"__import__('subprocess').run({_text(command)}, shell=True);"
         arguments, rest = _until_operator(match[1] or "")
@@ -337,9 +313,9 @@ class _Commands:
 
 
 def _foreign_cell(name: str, rest: str, body: str) -> str:
-    """Return a statement for the cell magic *name* with a *body* that is not Python.
+    """Translate a cell of the magic *name* whose *body* is not Python.
 
-    :raises SyntaxError: there is no equivalent. The error has no position.
+    :raises SyntaxError: without a position: it can't be translated.
     """
     import shlex
 
@@ -366,25 +342,19 @@ def _unavailable(what: str, remedy: str | None = None) -> str:
 
 
 def translate(code: str, folder: str | None = None) -> Cell | None:
-    """Translate *code*, which is not valid Python. Return None if it contains no notebook syntax.
+    """Translate *code*, which is not Python; None if it does not look like a notebook's.
 
-    :param folder: folder of the files of ``pip install -r``, if they should be read.
-    :raises SyntaxError: something has no equivalent.
+    :param folder: folder of the files of ``pip install -r``, if they are to be read.
+    :raises SyntaxError: something in it can't be translated.
     """
-    import re
-
     return Cell(code, folder) if re.search(_HINT, code) else None
 
 
 def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
-    """Return *code* as Python, for the static check, and the requirements of its ``pip install`` commands.
-
-    Code that can't be translated is returned unchanged.
+    """*code* as Python, and the requirements of ``pip install`` in it. What can't be translated is returned as it is.
 
     :param folder: as in `translate`.
     """
-    import re
-
     if not re.search(_HINT, code):
         return code, _called_pip(code, folder)
     try:
@@ -401,9 +371,7 @@ def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
 
 
 def _called_pip(code: str, folder: str | None) -> list[str]:
-    """Return the requirements of ``get_ipython().system('pip install ...')``, which exported notebooks contain."""
-    import re
-
+    """The requirements of ``get_ipython().system('pip install ...')``, which exported notebooks contain."""
     if "get_ipython" not in code or "pip" not in code:
         return []
     calls = re.findall(
@@ -418,8 +386,7 @@ def _called_pip(code: str, folder: str | None) -> list[str]:
 
 
 def _until_operator(command: str) -> tuple[list[str], str]:
-    """Return the words of a command, and the next command after a separator."""
-    import re
+    """The words of a command, and the command that follows it, if any."""
     import shlex
 
     stream = io.StringIO(command)
@@ -433,26 +400,20 @@ def _until_operator(command: str) -> tuple[list[str], str]:
             words.append(word.removesuffix(";"))
             if word.endswith(";"):
                 return words, stream.read().strip()
-    except ValueError:  # an unmatched quotation mark
+    except ValueError:  # an unclosed quotation mark
         pass
     return words, ""
 
 
 def _requirements(arguments: list[str]) -> list[str]:
-    """Return the requirements in the *arguments* of pip, if they are those of ``pip install``."""
-    found: list[str] = []
-    skip = arguments[:1] != ["install"]
-    for word in arguments[1:] if not skip else ():
-        if not skip and not word.startswith("-"):
-            found.append(word)
-        skip = word in _VALUES
-    return found
+    """The requirements among *arguments* of pip, if its command is ``install``."""
+    if arguments[:1] != ["install"]:
+        return []
+    return [word for before, word in pairwise(arguments) if not word.startswith("-") and before not in _VALUES]
 
 
 def _with_files(arguments: list[str], folder: str | None) -> list[str]:
-    """Return the *arguments* of pip with the contents of the files that ``-r`` names, if they can be read."""
-    import re
-
+    """*arguments* of pip, with the files that ``-r`` names replaced by their requirements, if they can be read."""
     if arguments[:1] != ["install"] or folder is None:
         return arguments
     found: list[str] = []
@@ -466,15 +427,13 @@ def _with_files(arguments: list[str], folder: str | None) -> list[str]:
 
 
 def _listed(folder: str, path: str) -> list[str] | None:
-    """Return the requirements in the file *path* in *folder*, or None if it can't be read."""
-    import re
-
+    """The requirements in the file at *path* in *folder*; None if it can't be read."""
     try:
         descriptor = os.open(os.path.join(folder, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
     try:
-        # Files outside the folder must not be sent to a package index.
+        # A file that a link leads to elsewhere must not be sent to an index.
         within = os.readlink(f"/proc/self/fd/{descriptor}").startswith(folder + "/")
         if not within or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
@@ -487,15 +446,13 @@ def _listed(folder: str, path: str) -> list[str] | None:
 
 
 def _timeit_options(rest: str) -> tuple[str, str]:
-    """Split *rest* into the options at its beginning and the statement."""
-    import re
-
+    """The options at the start of *rest*, and what follows."""
     match = re.match(r"((?:-[nrp]\s*\d+\s*|-[qotc]+\s+)*)(.*)$", rest + " ", re.DOTALL)
     return (match[1].strip(), match[2].strip()) if match else ("", rest)
 
 
 def is_expression(code: str) -> bool:
-    """Return whether *code* is an expression, possibly with ``await``."""
+    """Whether *code* is an expression, which may contain ``await``."""
     try:
         compile(code, _CELL, "eval", _COMPILED, dont_inherit=True)
     except (SyntaxError, ValueError):
@@ -504,9 +461,7 @@ def is_expression(code: str) -> bool:
 
 
 def _text(command: str) -> str:
-    """Return an expression for *command*, with its ``{expressions}`` and ``$names`` evaluated."""
-    import re
-
+    """An expression for *command*, with ``{expressions}`` and ``$names`` of Python's replaced by their values."""
     parts: list[str] = []
     at = 0
     for match in re.finditer(_FIELD + r"|\$([A-Za-z_]\w*)", command):

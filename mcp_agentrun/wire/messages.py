@@ -15,23 +15,16 @@ from collections.abc import Iterator
 from .codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
 from .records import Literal, Record, field
 
-__builtins__ = dict(vars(builtins))  # for the functions below: in a worker, user code can change the original ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, which would delay the first answer
+__builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import ClassVar
 
     from typing_extensions import Self
 
-VERSION = 4
-"""Version of the protocol. A mismatch means that image and server are of different releases."""
-
-Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]
-"""How a run ended."""
-
-State = Literal["kept", "restored", "lost"]
-"""What happened to the session's variables, from best to worst."""
-
+VERSION = 4  # of the protocol. A mismatch means that image and server are of different releases
+Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
+State = Literal["kept", "restored", "lost"]  # what happened to the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
 """A resource that can be exhausted: a folder, or ``pids`` for processes and threads."""
 
@@ -43,39 +36,21 @@ PIDS = "pids"
 PROBE = 0
 """Number of the empty run that tests whether a restored checkpoint works. Runs of user code count from 1."""
 
-MOST_NAMES, LONGEST_NAME = 500, 100
-"""Maximum number of modules that a report may name as imported, and maximum length of a name."""
-
-MOST_IMPORTS = 10_000
-"""Maximum number of modules that a verdict may name as imported by the code."""
-
-MOST_REQUIREMENTS = 50
-"""Maximum number of packages that code may request with ``pip install``."""
-
-MOST_CAUSES = 10
-"""Maximum number of exceptions in a report."""
-
-LONGEST_PATH = 4096
-"""Maximum length of a file's path, in characters."""
-
-MOST_LISTED = 1000
-"""Maximum number of files in an answer."""
-
-PICTURE_LIMIT = 8 << 20
-"""Maximum total size of the pictures of one run, in bytes."""
-
-PART_LIMIT = 1 << 20
-"""Maximum size of a part of a file, in bytes."""
-
-INPUT_LIMIT = 1 << 16
-"""Maximum size of a part of standard input, in bytes."""
+MOST_NAMES, LONGEST_NAME = 500, 100  # modules that a report may name as imported, and characters of a name
+MOST_IMPORTS = 10_000  # modules that a verdict may name as imported by the code
+MOST_REQUIREMENTS = 50  # packages that code may ask for by ``pip install``
+MOST_CAUSES = 10  # exceptions that a report may name as what ended a run
+LONGEST_PATH = 4096  # characters of a file's path
+MOST_LISTED = 1000  # files that an answer may list
+PICTURE_LIMIT = 8 << 20  # bytes of the pictures of one run
+PART_LIMIT = 1 << 20  # bytes of a file that are read at a time
+INPUT_LIMIT = 1 << 16  # bytes of standard input that are sent at a time
 
 FILE_PATH = r"(?:(?!\.{1,2}(?:/|\Z))[^/\0\ud800-\udc7f\udd00-\udfff]+(?:/(?!\Z)|\Z))+"
 """Pattern of a relative path without ``..``. Bytes that are not UTF-8 are escaped as by `os.fsdecode`."""
 
 _ID = "[0-9a-f]{32}"
 _ANY_LENGTH = MAX_FRAME
-_MOST_BYTES = 1 << 62
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code can replace the module's functions
 _from_json = json.JSONDecoder().decode
@@ -182,44 +157,32 @@ class SafetyOptions(Record):
     """How code is checked: the arguments of `mcp_agentrun.safety.check`."""
 
     profile: Literal["strict", "standard", "off"]
-    off: tuple[str, ...]
-    """Ids of disabled rules."""
-    warn: bool
-    """Report findings, but run the code anyway."""
-    rules: str = field(length=_ANY_LENGTH)
-    """The operator's own rules, in TOML."""
+    off: tuple[str, ...]  # ids of rules that don't apply
+    warn: bool  # report findings, but run the code
+    rules: str = field(length=_ANY_LENGTH)  # the operator's own rules, in TOML
 
 
 class SupervisorHello(Message, kind=90):
     """First message to a supervisor, answered by `SupervisorReady`."""
 
     version: int = field(low=VERSION, high=VERSION)
-    data: tuple[str, ...]
-    """Paths of the operator's folders in the container."""
-    preload: tuple[str, ...]
-    """Modules that workers import in advance."""
-    output_keep: int = field(low=0)
-    """Number of bytes of a run's output that are forwarded."""
+    data: tuple[str, ...]  # paths of the operator's folders in the container
+    preload: tuple[str, ...]  # modules that workers have imported before they run code
+    output_keep: int = field(low=0)  # bytes of a run's output that are forwarded
     checkpoints: bool
-    installs: bool
-    """Report packages that code requests with ``pip install`` in `MissingPackages`."""
-    auto_install: bool
-    """Also report missing modules that code imports."""
-    user_pids: int = field(low=1)
-    """Maximum number of processes and threads of user code; -1 for no limit."""
+    installs: bool  # packages that code asks for by ``pip install`` are reported in `MissingPackages`
+    auto_install: bool  # so are modules that code imports and that are missing
+    user_pids: int = field(low=1)  # processes and threads that user code may have
     safety: SafetyOptions
 
 
 class Script(Record):
     """How to execute code as a program, as ``python`` does, instead of as a notebook cell."""
 
-    filename: str = field(length=LONGEST_PATH)
-    """Its name in tracebacks."""
+    filename: str = field(length=LONGEST_PATH)  # its name in tracebacks
     argv: tuple[str, ...] = field(length=1 << 17)
-    is_file: bool
-    """`filename` is the path of a file in the container: the program's ``__file__``."""
-    has_stdin: bool
-    """Its standard input follows in `Input`; otherwise it is empty."""
+    is_file: bool  # `filename` is the path of a file in the container: the program's ``__file__``
+    has_stdin: bool  # its standard input follows in `Input`; otherwise it is empty
 
 
 class Run(Message, kind=10):
@@ -227,14 +190,11 @@ class Run(Message, kind=10):
 
     run: int = field(low=1)
     code: str = field(length=1 << 19)
-    timeout: float = field(low=0, high=1e9)
-    """Seconds."""
-    path: str | None
-    """Folder of the session's packages."""
+    timeout: float = field(low=0, high=1e9)  # seconds
+    path: str | None  # folder of the session's packages
     no_preload: bool
-    """Use a worker that has imported nothing in advance, because packages of the image are replaced."""
-    stream: bool = False
-    """Forward all output, not only its first `SupervisorHello.output_keep` bytes."""
+    """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
+    stream: bool = False  # forward all output, not only its first `SupervisorHello.output_keep` bytes
     script: Script | None = None
 
 
@@ -263,19 +223,15 @@ class Cancel(Message, kind=11):
 class Reset(Message, kind=20):
     """Replace the worker with a new one, answered by `ResetDone`."""
 
-    keep_files: bool
-    """Keep the workspace and temporary files."""
-    no_preload: bool
-    """As in `Run`."""
+    keep_files: bool  # leave the workspace and temporary files alone
+    no_preload: bool  # as in `Run`
 
 
 class ListFiles(Message, kind=55):
     """List files of the workspace, answered by `FileList`, even during a run."""
 
-    folder: str = field(length=LONGEST_PATH)
-    """Folder to list; empty for the workspace."""
-    after: str = field(length=LONGEST_PATH)
-    """List only files whose paths come after this one."""
+    folder: str = field(length=LONGEST_PATH)  # files below this folder; empty for the workspace
+    after: str = field(length=LONGEST_PATH)  # files whose paths come after this one
 
 
 class WriteFile(Message, kind=80):
@@ -295,8 +251,7 @@ class WriteData(Data, kind=81):
 class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
-    keep: bool
-    """Whether the file is complete. Otherwise it is discarded."""
+    keep: bool  # it is complete and takes its place. Otherwise it is discarded
 
 
 class RemoveFile(Message, kind=84):
@@ -310,8 +265,7 @@ class ReadFile(Message, kind=52):
 
     path: str = field(length=LONGEST_PATH)
     offset: int = field(low=0)
-    length: int = field(low=0, high=PART_LIMIT)
-    """Bytes."""
+    length: int = field(low=0, high=PART_LIMIT)  # bytes
 
 
 # -- supervisor to server
@@ -320,10 +274,8 @@ class ReadFile(Message, kind=52):
 class SupervisorReady(Message, kind=91):
     """A worker is ready to run code."""
 
-    distributions: tuple[tuple[str, str], ...] = field(length=1000)
-    """Name and version of each distribution in the image."""
-    boot: str | None
-    """Boot id of the kernel."""
+    distributions: tuple[tuple[str, str], ...] = field(length=1000)  # name and version of what the image has
+    boot: str | None  # the kernel's boot id
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
     """Device and inode of the operator's folders, by path in the container; None if the folder is missing."""
 
@@ -352,8 +304,7 @@ class Picture(Message, kind=50):
     """A picture of the current run, whose data follow in `PictureData`. Workers also send it to the supervisor."""
 
     type: Literal["image/png"]
-    size: int = field(low=1, high=PICTURE_LIMIT)
-    """Bytes."""
+    size: int = field(low=1, high=PICTURE_LIMIT)  # bytes
 
 
 class PictureData(Data, kind=51):
@@ -365,12 +316,9 @@ class Cause(Record):
 
     type: str
     text: str
-    errno: int | None
-    """Number of a system error."""
-    path: str | None
-    """File of a system error."""
-    function: str | None
-    """The innermost function in which it was raised."""
+    errno: int | None  # of a system error, by Linux's numbers
+    path: str | None  # the file that a system error names
+    function: str | None  # the innermost function in which it was raised
 
 
 class RunError(Record):
@@ -378,12 +326,9 @@ class RunError(Record):
 
     type: str
     message: str
-    line: int | None
-    """Line of the code where it was raised, if known."""
-    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)
-    """The exception itself, followed by its causes."""
-    full: tuple[Resource, ...] = field(items=4)
-    """Resources that were exhausted."""
+    line: int | None  # line of the code where it was raised, if known
+    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those behind it
+    full: tuple[Resource, ...] = field(items=4)  # what had no room left
 
 
 class Finding(Record):
@@ -400,8 +345,7 @@ class FileChange(Record):
     """A file that a run has created or changed."""
 
     path: str = field(length=LONGEST_PATH, pattern=FILE_PATH)
-    size: int = field(low=0)
-    """Bytes."""
+    size: int = field(low=0)  # bytes
     change: Literal["created", "changed"]
 
 
@@ -409,10 +353,8 @@ class FileEntry(Record):
     """A file of the workspace."""
 
     path: str = field(length=LONGEST_PATH, pattern=FILE_PATH)
-    size: int = field(low=0)
-    """Bytes."""
-    changed: int = field(low=0)
-    """Time of the last change, in nanoseconds since the epoch."""
+    size: int = field(low=0)  # bytes
+    changed: int = field(low=0)  # time of the last change, in nanoseconds since the epoch
 
 
 class RunResult(Message, kind=92):
@@ -420,27 +362,20 @@ class RunResult(Message, kind=92):
 
     run: int
     outcome: Outcome
-    duration: float = field(low=0, high=1e9)
-    """Seconds from the start of the code to its end."""
+    duration: float = field(low=0, high=1e9)  # seconds from the start of the code to its end
     exit_code: int | None = field(low=-255, high=255)
     """Negative for the signal that ended the worker; None if nothing was run."""
     error: RunError | None
-    value: str | None
-    """Text of the last expression's value."""
+    value: str | None  # text of the last expression's value
     imported: tuple[str, ...] | None = field(items=MOST_NAMES, length=LONGEST_NAME)
     """Top-level modules of the packages that the interpreter has loaded; None if unknown."""
-    written: int = field(low=0)
-    """Total size of the output in bytes."""
+    written: int = field(low=0)  # bytes of output, whether they were forwarded or not
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
-    more_files: int = field(low=0)
-    """Number of further files that were created or changed."""
-    ended: int = field(low=0)
-    """Number of processes that the run left running, and that were ended."""
+    more_files: int = field(low=0)  # how many more were created or changed
+    ended: int = field(low=0)  # processes that the run had left running, and that were ended with it
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
-    state: State
-    """What the end of the run did to the variables."""
-    since: State
-    """What had happened to them between the last result and this run."""
+    state: State  # what the end of the run did to the variables
+    since: State  # what had happened to them between the last result and this run
     unprotected: str | None
     """Why there is no checkpoint: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
 
@@ -449,10 +384,8 @@ class MissingPackages(Message, kind=60):
     """A run needs packages. It waits for `Proceed`."""
 
     run: int
-    names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)
-    """Missing modules that it imports."""
-    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)
-    """Requirements of its ``pip install`` commands."""
+    names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)  # modules that it imports and that can't be found
+    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # what it asks for by ``pip install``
 
 
 class ResetDone(Message, kind=21):
@@ -463,19 +396,15 @@ class FileList(Message, kind=56):
     """Answer to `ListFiles`."""
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
-    more: int = field(default=0, low=0)
-    """Number of further files."""
-    is_cut: bool = False
-    """Whether there are too many files to list all of them."""
-    error: str | None = None
-    """Why they can't be listed: a `mcp_agentrun.errors.FileReason`."""
+    more: int = field(default=0, low=0)  # how many more there are
+    is_cut: bool = False  # there are too many files for all of them to be listed
+    error: str | None = None  # why they can't be listed: one of `mcp_agentrun.errors.FileReason`
 
 
 class Written(Message, kind=83):
     """Answer to `WriteFile`, `WriteData` and `WriteEnd`."""
 
-    error: str | None = None
-    """As in `FileList`."""
+    error: str | None = None  # as in `FileList`
     changed: int = field(default=0, low=0)
     """Time of the file's last change, in nanoseconds since the epoch, after its end."""
 
@@ -483,21 +412,16 @@ class Written(Message, kind=83):
 class Removed(Message, kind=85):
     """Answer to `RemoveFile`."""
 
-    error: str | None
-    """As in `FileList`."""
+    error: str | None  # as in `FileList`
 
 
 class FilePart(Message, kind=53):
     """Answer to `ReadFile`; unless there is an error or no data, `FileData` follows."""
 
-    size: int = field(default=0, low=0)
-    """Size of the whole file in bytes."""
-    stamp: str = ""
-    """Changes when the file changes."""
-    length: int = field(default=0, low=0, high=PART_LIMIT)
-    """Size of the data that follow, in bytes."""
-    error: str | None = None
-    """As in `FileList`."""
+    size: int = field(default=0, low=0)  # bytes of the whole file
+    stamp: str = ""  # differs when the file has changed
+    length: int = field(default=0, low=0, high=PART_LIMIT)  # bytes of data that follow
+    error: str | None = None  # as in `FileList`
 
 
 class FileData(Data, kind=54):
@@ -524,8 +448,7 @@ class Checkpoint(Message, kind=43):
 class Forked(Message, kind=41):
     """Answer to `Fork` or `Checkpoint`."""
 
-    error: str | None = field(length=40)
-    """Why the fork failed: ``threads``, ``hooks`` or the name of an errno."""
+    error: str | None = field(length=40)  # why there is no fork: ``threads``, ``hooks`` or the name of an errno
 
 
 class Warm(Message, kind=42):
@@ -537,8 +460,7 @@ class Execute(Message, kind=94):
 
     run: int
     code: str = field(length=1 << 19)
-    path: str | None
-    """Folder of the session's packages."""
+    path: str | None  # folder of the session's packages
     script: Script | None = None
 
 
@@ -547,16 +469,12 @@ class RunReport(Message, kind=95):
 
     run: int
     ok: bool
-    changed: bool
-    """False if the session has certainly not changed."""
-    left: bool
-    """Whether the run may have left processes running."""
+    changed: bool  # false if the session is certainly as it was before
+    left: bool  # whether the run may have left processes running
     exit_code: int = field(low=0, high=255)
-    value: str | None
-    """Text of the last expression's value."""
+    value: str | None  # text of the last expression's value
     error: RunError | None
-    imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)
-    """As in `RunResult`."""
+    imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)  # as in `RunResult`
 
 
 class Check(Message, kind=70):
@@ -571,10 +489,8 @@ class Verdict(Message, kind=96):
 
     allowed: bool
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
-    imports: tuple[str, ...] = field(items=MOST_IMPORTS, length=LONGEST_NAME)
-    """Top-level modules that the code imports."""
-    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)
-    """Requirements of its ``pip install`` commands."""
+    imports: tuple[str, ...] = field(items=MOST_IMPORTS, length=LONGEST_NAME)  # top-level modules that the code imports
+    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # what it asks for by ``pip install``
 
 
 # -- server to installer
@@ -583,21 +499,17 @@ class Verdict(Message, kind=96):
 class InstallerMessage(Message):
     """Base class of messages to an installer, and of its answers."""
 
-    request: int
-    """Number of the request, which its answers repeat."""
+    request: int  # number of the request, which answers repeat
 
 
 class InstallLimits(Record):
     """Limits of installations. Sizes are in bytes."""
 
     offline: bool
-    exclude_newer: str | None
-    """Ignore releases after this date, or within this period."""
-    build: bool
-    """Build packages that have no wheel."""
+    exclude_newer: str | None  # ignore releases after this date, or younger than this
+    build: bool  # build packages that have no wheel
     download: int
-    size: int
-    """Maximum size of the installed packages."""
+    size: int  # of what is installed
     files: int
     cache_size: int
 
@@ -606,13 +518,10 @@ class InstallerHello(Message, kind=97):
     """First message to an installer, answered by `InstallerReady`."""
 
     version: int = field(low=VERSION, high=VERSION)
-    ca_bundle: str = field(length=_ANY_LENGTH)
-    """Certificates to trust, in PEM; empty for the system's."""
+    ca_bundle: str = field(length=_ANY_LENGTH)  # certificates to trust, in PEM; empty for the system's
     limits: InstallLimits
-    living: tuple[str, ...]
-    """Ids of the sandboxes on the engine."""
-    served: tuple[str, ...] = field(pattern=_ID)
-    """Ids of this server's sandboxes with packages."""
+    living: tuple[str, ...]  # sandboxes that the engine has
+    served: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages
 
 
 class Sources(Record):
@@ -620,8 +529,7 @@ class Sources(Record):
 
     index_url: str | None
     extra_index_urls: tuple[str, ...]
-    proxies: dict[str, str]
-    """Value by name of an environment variable."""
+    proxies: dict[str, str]  # value by name of an environment variable
 
 
 class Install(InstallerMessage, kind=30):
@@ -630,10 +538,8 @@ class Install(InstallerMessage, kind=30):
     sandbox: str = field(pattern=_ID)
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
-    before: dict[str, str]
-    """Version by name of the sandbox's packages."""
-    is_open: bool
-    """Whether resolved packages may be fetched before they are approved."""
+    before: dict[str, str]  # version by name of what the sandbox has
+    is_open: bool  # what is resolved may be fetched before it is approved
     sources: Sources
 
 
@@ -641,8 +547,7 @@ class Approved(InstallerMessage, kind=63):
     """Answer to `Resolved`."""
 
     refusal: str | None
-    hashes: dict[str, tuple[str, ...]]
-    """Permitted hashes of files, by line of a requirements file."""
+    hashes: dict[str, tuple[str, ...]]  # hashes that files must have, by line of a requirements file
 
 
 class InstallCancel(InstallerMessage, kind=33):
@@ -658,23 +563,20 @@ class RemovePackages(InstallerMessage, kind=34):
 class DescribeCache(InstallerMessage, kind=64):
     """Describe the cache, answered by `CacheContents`."""
 
-    clear: bool
-    """Clear it first."""
+    clear: bool  # remove all that is in it first
 
 
 class OpenWheelhouse(InstallerMessage, kind=66):
     """Prepare for the operator's wheelhouse, answered by `Wheelhouse`."""
 
-    digest: str = field(pattern="[0-9a-f]{64}")
-    """Digest of its content."""
+    digest: str = field(pattern="[0-9a-f]{64}")  # of its content
 
 
 class Wheel(InstallerMessage, kind=67):
     """The next part of a file of the wheelhouse. The last one has no name, and is answered by `Wheelhouse`."""
 
     name: str
-    data: str = field(length=_ANY_LENGTH)
-    """In base64."""
+    data: str = field(length=_ANY_LENGTH)  # in base64
 
 
 # -- installer to server
@@ -683,8 +585,7 @@ class Wheel(InstallerMessage, kind=67):
 class InstallerReady(Message, kind=98):
     """The installer is ready."""
 
-    held: tuple[str, ...] = field(pattern=_ID)
-    """Ids of those sandboxes of the server whose packages exist."""
+    held: tuple[str, ...] = field(pattern=_ID)  # those of the sandboxes served that have packages there
 
 
 class InstallProgress(InstallerMessage, kind=31):
@@ -696,8 +597,7 @@ class InstallProgress(InstallerMessage, kind=31):
 class Resolved(InstallerMessage, kind=62):
     """The result of resolving. Nothing of it is installed before it is `Approved`."""
 
-    pins: dict[str, str]
-    """Version by name."""
+    pins: dict[str, str]  # version by name
 
 
 class InstallDone(InstallerMessage, kind=32):
@@ -705,19 +605,15 @@ class InstallDone(InstallerMessage, kind=32):
 
     sandbox: str = field(pattern=_ID)
     folder: str = field(default="", pattern=f"(sandboxes/{_ID}/[0-9a-f]{{16}})?")
-    """Folder of the packages, below the volume; empty if the image has all of them."""
-    packages: tuple[tuple[str, str], ...] = ()
-    """Name and version of each installed package."""
-    satisfied: tuple[tuple[str, str], ...] = ()
-    """Name and version of each distribution in the image."""
-    replaced: tuple[str, ...] = ()
-    """Names of packages that the image has in another version."""
+    """Of the packages, below the volume; empty if the image has them all."""
+    packages: tuple[tuple[str, str], ...] = ()  # name and version of what is installed
+    satisfied: tuple[tuple[str, str], ...] = ()  # name and version of what the image has
+    replaced: tuple[str, ...] = ()  # names of what the image has in another version
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
-    """Why packages are not in their newest versions."""
-    error: str | None = None
-    """Why nothing was installed."""
+    """What keeps something from being installed in its newest version."""
+    error: str | None = None  # why nothing was installed
 
 
 class PackagesRemoved(InstallerMessage, kind=35):
@@ -729,16 +625,13 @@ class PackagesRemoved(InstallerMessage, kind=35):
 class CacheContents(InstallerMessage, kind=65):
     """Contents of the cache of downloaded packages."""
 
-    size: int = field(low=0, high=_MOST_BYTES)
-    """Bytes."""
+    size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
-    """Name of each package, and when it was last used, in seconds since the epoch."""
-    busy: int = field(low=0)
-    """Number of parts that could not be cleared because an installation was using them."""
+    """Name of each, and the time of its last use in seconds since the epoch."""
+    busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
 
 
 class Wheelhouse(InstallerMessage, kind=99):
     """Answer to `OpenWheelhouse` and the last `Wheel`."""
 
-    wanted: bool
-    """Whether its files have to be sent."""
+    wanted: bool  # whether its files are to be sent
