@@ -170,8 +170,7 @@ class SupervisorHello(Message, kind=90):
     preload: tuple[str, ...]  # modules that workers have imported before they run code
     output_keep: int = field(low=0)  # bytes of a run's output that are forwarded
     checkpoints: bool
-    installs: bool  # packages that code asks for by ``pip install`` are reported in `MissingPackages`
-    auto_install: bool  # so are modules that code imports and that are missing
+    auto_install: bool  # report missing modules that code imports in `MissingPackages`
     user_pids: int = field(low=1)  # processes and threads that user code may have
     safety: SafetyOptions
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
-from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, is_build_locked, registry_obstacle
+from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, inspect_image, is_build_locked, registry_obstacle
 
 if TYPE_CHECKING:
     from .api import DockerApi
@@ -46,18 +46,14 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
 
     :param image: an image that is used instead of that of *recipe*.
     """
-    import docker.errors
-
     info, version = client.info(), client.version()
     name = image or recipe.tag
-    built_for = obstacle = None
-    try:
-        built_for = _architecture(client.inspect_image(name))
-    except docker.errors.ImageNotFound:
-        if image is not None:
-            obstacle = registry_obstacle(client, image)
-        else:
-            obstacle = build_obstacle(client, recipe.base, recipe.environment_tag)
+    found = inspect_image(client, name)
+    obstacle = None
+    if found is None and image is not None:
+        obstacle = registry_obstacle(client, image)
+    elif found is None:
+        obstacle = build_obstacle(client, recipe.base, recipe.environment_tag)
     free_disk = None
     if is_local(client):
         with contextlib.suppress(OSError, KeyError):
@@ -71,7 +67,7 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
         weaknesses=tuple(weaknesses(info)),
         architecture=_architecture(info),
         image=name,
-        image_architecture=built_for,
+        image_architecture=None if found is None else _architecture(found),
         image_obstacle=obstacle,
         is_building=is_build_locked(),
         memory=info["MemTotal"],
