@@ -171,7 +171,7 @@ class SupervisorHello(Message, kind=90):
     output_keep: int = field(low=0)  # bytes of a run's output that are forwarded
     checkpoints: bool
     auto_install: bool  # report missing modules that code imports in `MissingPackages`
-    user_pids: int = field(low=1)  # processes and threads that user code may have
+    user_pids: int = field(low=-1)  # maximum number of processes and threads of user code; -1 for no limit
     safety: SafetyOptions
 
 
