@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
@@ -29,7 +29,7 @@ _NAME = "mcp-agentrun-"
 _SAMPLES = 32
 """Number of containers that are measured concurrently. The engine takes one or two seconds for each."""
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
+_TIME = TypeAdapter(AwareDatetime)
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686"}
 
 
@@ -196,9 +196,8 @@ def remove_storage(client: DockerApi, item: StorageItem) -> None:
 
 
 def _seconds(text: str) -> float:
-    """Convert a time as the engine writes it to seconds since the epoch."""
-    match = _TIME.fullmatch(text)
-    if match is None:
+    """Convert a time as the engine writes it, which can have nanoseconds, to seconds since the epoch."""
+    try:
+        return _TIME.validate_python(text).timestamp()
+    except ValidationError:
         return 0.0
-    zone = "+00:00" if match[2] == "Z" else match[2]
-    return datetime.fromisoformat(match[1] + zone).astimezone(timezone.utc).timestamp()
