@@ -22,7 +22,7 @@ from .calls import Call, Service
 from .file_answers import file_answer, file_list, file_written
 from .notes import EXPIRED
 from .out_folder import RunCopies
-from .render import MARK, install_answer, new_sandbox, run_answer, text_answer
+from .render import MARK, install_answer, new_sandbox_note, run_answer, text_answer
 from .resources import READ_LIMIT
 from .uris import output_uri
 
@@ -312,5 +312,5 @@ def _lease_note(call: Call, lease: Lease) -> str | None:
     """Return what the model has to know of its sandbox: that it is not the one before, and its handle."""
     notes = [MARK + EXPIRED] if lease.expired else []
     if lease.is_new:
-        notes.append(new_sandbox(lease.handle, call.service.lifetime))
+        notes.append(new_sandbox_note(lease.handle, call.service.lifetime))
     return "\n".join(notes) or None
