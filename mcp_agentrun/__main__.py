@@ -20,10 +20,10 @@ def main() -> None:
         command_line(prog_name="mcp-agentrun")
         return
     from .errors import SettingsError
-    from .settings import load
+    from .settings import load_settings
 
     try:
-        settings = load()
+        settings = load_settings()
     except SettingsError as error:
         sys.stderr.write(f"mcp-agentrun: {error}\n")
         sys.exit(2)  # as the command line does for invalid values

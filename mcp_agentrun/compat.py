@@ -28,7 +28,7 @@ from .errors import AgentRunError, FileError, ImageError, InstallError, InvalidR
 from .packages.names import PYTHONS_OWN, distribution_of
 from .safety import Finding, Profile, check
 from .sandbox import Result
-from .settings import Settings, load
+from .settings import Settings, load_settings
 from .settings.fields import MIB, parse_size
 
 __all__ = ["AgentRun"]
@@ -269,7 +269,7 @@ class AgentRun:
         if not isinstance(memory, int) or memory < _LEAST_MEMORY:
             logger.warning("memory_limit is %s; raised to 256m, which the sandbox needs", self.memory_limit)
             memory = _LEAST_MEMORY
-        settings = load(
+        settings = load_settings(
             {
                 "memory": memory,
                 **_FOLDERS,

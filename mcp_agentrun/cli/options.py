@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from ..errors import AgentRunError, SettingsError
-from ..settings import GROUPS, SETTINGS, Setting, Settings, load, settings_file
+from ..settings import GROUPS, SETTINGS, Setting, Settings, load_settings, settings_file
 
 __all__ = [
     "ALL_GROUPS",
     "NO_LIMIT",
     "PROGRAM_GROUPS",
+    "SERVERS_OWN",
     "SettingOption",
     "SettingsCommand",
     "SettingsGroup",
@@ -27,6 +28,9 @@ ALL_GROUPS = tuple(GROUPS)
 PROGRAM_GROUPS = ("access", "limits", "packages", "safety", "image", "engine")
 """Groups of the commands that run a person's own code."""
 
+SERVERS_OWN = ("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep")
+"""Settings of these groups that make no sense for such commands."""
+
 NO_LIMIT = 1e8
 """Time limit of code that a person can interrupt, in seconds: three years."""
 
@@ -35,7 +39,7 @@ _FLAGS, _CONFIG = "mcp_agentrun.flags", "mcp_agentrun.config"
 
 
 class SettingOption(click.Option):
-    """An option that gives one setting. Its value is checked with those of all other sources, by `load`."""
+    """An option that gives one setting. Its value is checked with those of all other sources, by `load_settings`."""
 
     def __init__(self, setting: Setting) -> None:
         flag = setting.name.replace("_", "-")
@@ -80,7 +84,7 @@ def effective_settings(**overrides: Any) -> Settings:
     """
     meta = click.get_current_context().meta
     given = {name: value for name, value in overrides.items() if value is not None}
-    return load({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
+    return load_settings({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
 
 
 def settings_path() -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import cast
 
-from ..errors import SettingsError
 from ..settings import Settings
 from . import Engine
 
@@ -26,13 +25,17 @@ def engine_names() -> list[str]:
 def create_engine(settings: Settings) -> Engine:
     """The engine that the setting ``engine`` names.
 
-    :raises SettingsError: there is none of that name.
+    :raises SettingsError: there is none of that name, or the package that brings it can't be imported.
     """
     if settings.engine.name == "docker":  # without a search of all installed packages, which a start would wait for
         from .docker.engine import DockerEngine
 
         return DockerEngine.from_settings(settings)
-    found = entry_points(group=ENTRY_POINTS, name=settings.engine.name)
+    found = list(entry_points(group=ENTRY_POINTS, name=settings.engine.name))
     if not found:
-        raise SettingsError(f"engine: {settings.engine.name!r} is not one of {', '.join(engine_names())}")
-    return cast("EngineFactory", next(iter(found)).load())(settings)
+        raise settings.error("engine", f"{settings.engine.name!r} is not one of {', '.join(engine_names())}")
+    try:
+        factory = cast("EngineFactory", found[0].load())
+    except Exception as error:  # of another package: anything
+        raise settings.error("engine", f"{found[0].value} can't be loaded: {error}") from error
+    return factory(settings)

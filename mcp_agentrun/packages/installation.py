@@ -126,7 +126,10 @@ class Installation:
     def _result(self, done: messages.InstallDone) -> Installed:
         """:raises InstallError: it failed."""
         if done.error is not None:
-            raise InstallError(self._network.redact(done.error) + self._alternatives(done.error))
+            raise InstallError(
+                self._network.redact(done.error) + self._alternatives(done.error),
+                requirements=tuple(self._requirements),
+            )
         return Installed(
             done.folder,
             done.packages,

@@ -190,7 +190,9 @@ class Installer:
                     )
                     installed = await installation.run(before)
         except TimeoutError:
-            raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
+            raise InstallError(
+                f"The installation took longer than {limit:g} s and was stopped.", requirements=tuple(requirements)
+            ) from None
         if installed.folder:
             self._folders.on_installed(sandbox)
         return installed

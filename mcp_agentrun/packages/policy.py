@@ -87,14 +87,14 @@ class Constraints:
             try:
                 requirement = Requirement(line)
             except InvalidRequirement:
-                raise SettingsError(f"the constraints file has a line that is no requirement: {line[:80]!r}") from None
+                raise SettingsError(f"the file has a line that is not a requirement: {line[:80]!r}") from None
             lines.append(str(requirement))
             if found:
                 try:
                     (version,) = (Version(each.version) for each in requirement.specifier if each.operator == "==")
                 except ValueError:  # no such version, several, or one with *
                     raise SettingsError(
-                        f"the constraints file has hashes for {str(requirement)!r}, which is not one version"
+                        f"the file has hashes for {str(requirement)!r}, which is not one version"
                     ) from None
                 of_name = hashes.setdefault(canonicalize_name(requirement.name), {})
                 of_name[version] = of_name.get(version, ()) + found
@@ -134,14 +134,14 @@ class Policy:
             requirement = Requirement(text)
             name = canonicalize_name(requirement.name)
             if not any(rule.names(name) for rule in self.allow):
-                raise InvalidRequestError(f"{name!r} is not on this server's list of allowed packages.")
+                raise _refused(f"{name!r} is not on this server's list of allowed packages.")
             for rule in self.deny:
                 if rule.names(name) and not rule.versions:
-                    raise InvalidRequestError(f"{name!r} is denied by this server's rule {str(rule)!r}.")
+                    raise _refused(f"{name!r} is denied by this server's rule {str(rule)!r}.")
             is_meant = _MEANT in map(str, requirement.specifier) or any(rule.pattern == name for rule in self.allow)
             known = None if is_meant else look_alike(name)
             if known is not None:
-                raise InvalidRequestError(
+                raise _refused(
                     f"{name!r} is not a well-known package, but resembles {known!r}. Did you mean {known!r}? If you "
                     f"are sure that {name!r} is another package and the one you want, install {name + _MEANT!r}."
                 )
@@ -231,10 +231,14 @@ def parse_requirements(packages: str | Sequence[str], *, urls: bool = False) -> 
     given = [packages] if isinstance(packages, str) else list(packages)
     texts = [text for item in given for text in _split(item)]
     if not texts:
-        raise InvalidRequestError(f"`packages` is empty. {_HOW}")
+        raise _refused(f"No package is named. {_HOW}")
     if len(texts) > _MOST:
-        raise InvalidRequestError(f"{len(texts)} packages at once are too many; install at most {_MOST} in a call.")
+        raise _refused(f"{len(texts)} packages at once are too many; install at most {_MOST} in a call.")
     return tuple(dict.fromkeys(_parse(text, urls) for text in texts))
+
+
+def _refused(message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, argument="requirements")
 
 
 def combine(earlier: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
@@ -301,21 +305,21 @@ def _is_requirement(text: str) -> bool:
 def _parse(text: str, urls: bool) -> str:
     shown = ascii(text[:80])
     if len(text) > _LONGEST or not text.isprintable():
-        raise InvalidRequestError(f"{shown} is not a package requirement. {_HOW}")
+        raise _refused(f"{shown} is not a package requirement. {_HOW}")
     if text.startswith("-"):
-        raise InvalidRequestError(f"{shown} is an option; only package names with versions are accepted. {_HOW}")
+        raise _refused(f"{shown} is an option; only package names with versions are accepted. {_HOW}")
     if re.match(r"(git|hg|svn|bzr)\+|\w+://", text) and not urls:
-        raise InvalidRequestError(f"{shown} is a URL; packages are installed by name from the package index only.")
+        raise _refused(f"{shown} is a URL; packages are installed by name from the package index only.")
     if text.startswith((".", "/", "~")) or "\\" in text:
-        raise InvalidRequestError(f"{shown} is a path; packages are installed by name from the package index only.")
+        raise _refused(f"{shown} is a path; packages are installed by name from the package index only.")
     try:
         requirement = Requirement(text)
     except (InvalidRequirement, RecursionError):
         apart = _APART.fullmatch(text)
         meant = f"Did you mean '{apart[1]}=={apart[2]}'?" if apart else _HOW
-        raise InvalidRequestError(f"{shown} is not a package requirement. {meant}") from None
+        raise _refused(f"{shown} is not a package requirement. {meant}") from None
     if requirement.url is not None and not urls:
-        raise InvalidRequestError(f"{shown} names a URL; packages are installed by name from the package index only.")
+        raise _refused(f"{shown} names a URL; packages are installed by name from the package index only.")
     if requirement.url is not None and not requirement.url.startswith(("https://", "http://")):
-        raise InvalidRequestError(f"{shown} is not an https URL of a file.")
+        raise _refused(f"{shown} is not an https URL of a file.")
     return str(requirement)

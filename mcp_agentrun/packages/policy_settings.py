@@ -22,6 +22,8 @@ def policy_from_settings(settings: Settings) -> Policy:
             constraints = Constraints.parse(settings.packages.constraints.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise settings.error("packages_constraints", f"the file can't be read: {error}") from None
+        except SettingsError as error:
+            raise settings.error("packages_constraints", error) from None
     try:
         if settings.packages.preinstall:
             parse_requirements(settings.packages.preinstall, urls=settings.packages.urls)

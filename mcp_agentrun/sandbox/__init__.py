@@ -1,9 +1,11 @@
 """Sandboxes: each a container with one living Python, from its start to its end."""
 
 from ..packages.installed import Cache, Installed
-from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
-from .files import FileInfo, FilePage, Files, FileSource
+from .arguments import OnOutput
+from .facade import AsyncRuntime, AsyncSandbox
+from .files import FileInfo, FileName, FilePage, Files, FileSource
 from .housekeeping import CA_VARIABLES, Container, EngineStatus, Housekeeping, NetworkSettings, Stored
+from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
 
@@ -18,6 +20,7 @@ __all__ = [
     "EngineStatus",
     "FileChange",
     "FileInfo",
+    "FileName",
     "FilePage",
     "FileSource",
     "Files",
@@ -26,6 +29,7 @@ __all__ = [
     "Installed",
     "NetworkSettings",
     "OnOutput",
+    "OpenSandbox",
     "Outcome",
     "Output",
     "ReadFile",

@@ -152,14 +152,14 @@ class Exchange:
         """Interrupt the run, whose result still comes."""
         await self._link.send(messages.Cancel(run=self._number))
 
-    async def _feed(self, stdin: AsyncIterable[bytes]) -> None:
+    async def _feed(self, stdin: bytes | AsyncIterable[bytes]) -> None:
         """Send *stdin* to the run, no faster than the run reads it. An error in reading it is taken for its end."""
         try:
-            async for data in stdin:
-                left = memoryview(data)
-                while left:
-                    await self._send_input(bytes(left[: messages.INPUT_LIMIT]))
-                    left = left[messages.INPUT_LIMIT :]
+            if isinstance(stdin, bytes):
+                await self._send_input(stdin)
+            else:
+                async for data in stdin:
+                    await self._send_input(data)
         except SandboxLostError:
             raise
         except Exception as error:
@@ -167,9 +167,12 @@ class Exchange:
         await self._link.send(messages.Input(data=b""))
 
     async def _send_input(self, data: bytes) -> None:
-        self._input_taken = anyio.Event()
-        await self._link.send(messages.Input(data=data))
-        await self._input_taken.wait()
+        left = memoryview(data)
+        while left:
+            self._input_taken = anyio.Event()
+            await self._link.send(messages.Input(data=bytes(left[: messages.INPUT_LIMIT])))
+            await self._input_taken.wait()
+            left = left[messages.INPUT_LIMIT :]
 
     async def _result_in_time(self) -> Result:
         with anyio.move_on_after(self._timeout + _OVERHEAD_SECONDS) as self._scope:

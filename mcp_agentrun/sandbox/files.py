@@ -5,10 +5,12 @@ from __future__ import annotations
 import builtins
 import os
 import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import IO
 
 import anyio
@@ -18,8 +20,9 @@ from ..engine.link import Link
 from ..errors import FileError, FileReason, SandboxLostError
 from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
+from .result import FileChange
 
-__all__ = ["FileInfo", "FilePage", "FileReader", "FileSource", "Files", "exchange", "is_safe_path"]
+__all__ = ["FileInfo", "FileName", "FilePage", "FileReader", "FileSource", "Files", "exchange", "is_safe_path"]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
 """What a file can be written from: its content, the path of a local file, an open file, or its parts."""
@@ -60,6 +63,10 @@ class FileInfo:
     """In bytes."""
     modified: datetime
     """When its content or attributes were last changed, in UTC."""
+
+
+FileName = str | FileInfo | FileChange
+"""A path relative to the workspace, or a file of `Files.list` or `Result.files`."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Files:
         async with aclosing(_parts(data)) as parts, self._turn() as link:
             return await _Upload(link, name, self._size).write(parts)
 
-    async def read(self, path: str, *, limit: int | None = None) -> bytes:
+    async def read(self, path: FileName, *, limit: int | None = None) -> bytes:
         """The content of the file *path*. The call waits for its turn.
 
         :param limit: largest size accepted, in bytes; the size of the workspace if None.
@@ -130,22 +137,42 @@ class Files:
             among others.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(path, self._size if limit is None else limit)
+        reader = FileReader(_path_of(path), self._size if limit is None else limit)
         async with self._turn() as link:
             return b"".join([part async for part in reader.parts(link)])
 
-    async def stream(self, path: str) -> AsyncIterator[bytes]:
+    async def stream(self, path: FileName) -> AsyncIterator[bytes]:
         """The content of the file *path* in parts of at most 1 MiB. Each part waits for its turn, so that other calls
         can come between; a file that they change ends the iteration with a `FileError`.
 
         :raises FileError: as `read`.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(path, self._size)
+        reader = FileReader(_path_of(path), self._size)
         while not reader.is_complete:
             async with self._turn() as link:
                 part = await reader.read(link)
             yield part
+
+    async def save(self, path: FileName, target: str | os.PathLike[str]) -> int:
+        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is created
+        or replaced once all is there.
+
+        :raises FileError: as `read`.
+        :raises OSError: *target* can't be written.
+        :raises UnavailableError: the engine failed.
+        """
+        place = Path(target)
+        partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        size = 0
+        try:
+            async with await anyio.open_file(partial, "xb") as local:
+                async for part in self.stream(path):
+                    size += await local.write(part)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
 
     async def list(self, folder: str = ".") -> builtins.list[FileInfo]:
         """All files in *folder* and the folders below it, sorted by path. The call does not wait for its turn: it can
@@ -181,7 +208,7 @@ class Files:
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
         return FilePage(files, found.more, found.is_cut)
 
-    async def remove(self, path: str) -> None:
+    async def remove(self, path: FileName) -> None:
         """Remove the file *path*, or the symbolic link that is there, but not what it leads to. The call waits for its
         turn.
 
@@ -189,6 +216,7 @@ class Files:
             others.
         :raises UnavailableError: the engine failed.
         """
+        path = _path_of(path)
         name = _relative(path, "removed")
         if not name:
             raise _error("folder", path, "removed")
@@ -346,6 +374,10 @@ async def _chunks(data: FileSource) -> AsyncGenerator[bytes | bytearray | memory
             yield chunk
     else:
         raise TypeError(f"expected bytes, a path, an open file or an asynchronous iterable, got {type(data).__name__}")
+
+
+def _path_of(name: FileName) -> str:
+    return name if isinstance(name, str) else name.path
 
 
 def _relative(path: str, done: str) -> str:

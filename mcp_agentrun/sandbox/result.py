@@ -10,9 +10,8 @@ from ..safety import Finding
 
 __all__ = ["Cause", "FileChange", "Image", "Outcome", "Output", "Result", "RunError", "State"]
 
-Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
-"""How a run ended. Only ``ok`` is success; ``unavailable`` means the engine failed, the others are caused by the
-code."""
+Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]
+"""How a run ended. Only ``ok`` is success."""
 
 State = Literal["kept", "restored", "lost"]
 """What happened to the session's variables."""
@@ -130,8 +129,7 @@ class FileChange:
     path: str
     """Relative to the workspace; what is not UTF-8 in it is escaped as `os.fsdecode` does it."""
     size: int
-    change: str
-    """``created`` or ``changed``."""
+    change: Literal["created", "changed"]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Script:
     """Its name in tracebacks. An absolute path is that of a file in the sandbox, and the program's ``__file__``."""
     argv: Sequence[str] = ("-c",)
     """What becomes ``sys.argv``."""
-    stdin: AsyncIterable[bytes] | None = None
+    stdin: bytes | AsyncIterable[bytes] | None = None
     """Its standard input, which is read no faster than the program reads it; empty if None."""
 
     def message(self) -> messages.Script:

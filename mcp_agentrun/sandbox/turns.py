@@ -32,7 +32,7 @@ class Turns:
         if self._lock.locked() and self._waiting >= self._queue:
             raise BusyError(
                 f"The sandbox is busy: {self._waiting} calls are waiting for it already. Call again later.",
-                waiting=self._waiting,
+                limit=self._queue,
             )
         try:
             self._lock.acquire_nowait()

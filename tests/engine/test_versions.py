@@ -102,7 +102,7 @@ async def test_what_waits_takes_effect_when_the_variables_are_lost_anyway(sandbo
     await sandbox.reset()
     await text_of(sandbox, "import matplotlib.pyplot")
     assert (await sandbox.install("cycler==0.11")).waiting == ("cycler",)
-    sandbox.lost(sandbox.starts)
+    sandbox.container.abandon(sandbox.container.starts)
     await sandbox.ready()
     assert await text_of(sandbox, "import cycler; cycler.VERSION") == "'0.11'\n"
     await sandbox.reset()

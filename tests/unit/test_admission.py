@@ -10,10 +10,10 @@ import pytest
 from mcp.types import CallToolResult
 
 from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableError
+from mcp_agentrun.sandbox.opening import SANDBOX_MEMORY
 from mcp_agentrun.server.mcp import calls
 from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.sessions import NEW, Caller, registry
-from mcp_agentrun.sessions.opening import SANDBOX_MEMORY
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import FakeEngine, open_sessions
 
@@ -247,7 +247,7 @@ async def test_a_sandbox_of_a_call_that_failed_is_closed_unless_its_handle_is_to
             assert sessions.count == 0
         with pytest.raises(NotReadyError) as told:
             async with sessions.lease(caller, None) as lease:
-                raise NotReadyError(lease.handle)
+                raise NotReadyError(str(lease.handle), stage="starting")
         handle = str(told.value)
         for _ in range(2):
             with pytest.raises(InvalidRequestError):

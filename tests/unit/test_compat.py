@@ -15,6 +15,7 @@ import pytest
 
 from mcp_agentrun import EngineError, ImageError, Installed, InstallError, Output, Result, Sandbox, Settings, compat
 from mcp_agentrun.compat import AgentRun
+from mcp_agentrun.engine import Report
 from tests.support.agentrun_examples import SAFETY_CHECKS, Example
 
 INSTALLED = "Dependencies installed successfully."
@@ -40,7 +41,7 @@ class FakeSandbox(Sandbox):
         self.runtime.timeout = options["timeout"]
         return self.runtime.on_run()
 
-    def install(self, *requirements: str) -> Installed:
+    def install(self, *requirements: str, report: Report | None = None) -> Installed:
         self.calls += [f"install {each}" for each in requirements]
         if set(requirements) & self.runtime.unknown:
             raise InstallError("no such package")

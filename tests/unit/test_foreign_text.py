@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from mcp import MCPError
@@ -112,7 +112,7 @@ def _(text: str) -> list[str]:
 
 @source("what became of a file")
 def _(text: str) -> list[str]:
-    return answered(files=(FileChange("a", 1, text),))
+    return answered(files=(FileChange("a", 1, cast("Any", text)),))
 
 
 @source("an exception of the code")

@@ -17,7 +17,7 @@ from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WE
 from mcp_agentrun.packages.names import distribution_of, look_alike
 from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
 from mcp_agentrun.server.mcp.render import install_answer
-from mcp_agentrun.settings import load
+from mcp_agentrun.settings import load_settings
 from mcp_agentrun.wire.messages import InstallDone
 
 
@@ -83,7 +83,7 @@ def test_limits_on_count_and_hashes() -> None:
             Constraints.parse(f"{line} --hash=sha256:{'0' * 64}")
     twice = Constraints.parse("".join(f"a==1; os_name{sign}'nt' --hash=sha256:{'0' * 64}\n" for sign in ("==", "!=")))
     assert len(twice.hashes_of("a", "1")) == 2
-    with pytest.raises(SettingsError, match="no requirement"):
+    with pytest.raises(SettingsError, match="not a requirement"):
         Constraints.parse("--index-url https://example.org")
 
 
@@ -98,13 +98,13 @@ def test_malformed_rules(rule: str) -> None:
 
 
 def test_rules_in_the_environment() -> None:
-    settings = load(environ={"AGENTRUN_PACKAGES_ALLOW": "django>=4,<5, numpy", "AGENTRUN_PACKAGES_DENY": ""})
+    settings = load_settings(environ={"AGENTRUN_PACKAGES_ALLOW": "django>=4,<5, numpy", "AGENTRUN_PACKAGES_DENY": ""})
     assert settings.packages.allow == ("django>=4,<5", "numpy")
     assert settings.packages.deny == ()
     for age in ("soon", "7", "7 days; x"):
         with pytest.raises(SettingsError, match="packages_exclude_newer"):
-            load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": age})
-    settings = load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
+            load_settings(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": age})
+    settings = load_settings(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
     assert settings.packages.exclude_newer == "7 days"
 
 

@@ -141,10 +141,13 @@ class ImageRecipe:
             try:
                 requirement = Requirement(package)
             except InvalidRequirement as error:
-                raise SettingsError(f"image_packages: {redact(package)!r} is not a package requirement") from error
+                raise SettingsError(
+                    f"image_packages: {redact(package)!r} is not a package requirement", setting="image_packages"
+                ) from error
             if requirement.url is not None:  # it would be written into the image, with the credentials in it
                 raise SettingsError(
-                    f"image_packages: {requirement.name} is given by URL; name it and set an index instead"
+                    f"image_packages: {requirement.name} is given by URL; name it and set an index instead",
+                    setting="image_packages",
                 )
             parsed.append(requirement)
         return parsed

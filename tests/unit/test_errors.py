@@ -1,0 +1,34 @@
+"""Errors as values: what survives copying and pickling, as between processes and for each call that waits."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from mcp_agentrun import errors
+from mcp_agentrun.errors import AgentRunError
+
+FIELDS: dict[str, dict[str, object]] = {
+    "SettingsError": {"setting": "memory", "origin": "flag"},
+    "InvalidRequestError": {"argument": "code", "limit": 5.0},
+    "FileError": {"path": "a", "reason": "full", "limit": 9},
+    "InstallError": {"requirements": ("numpy", "pandas")},
+    "BusyError": {"limit": 16},
+    "CapacityError": {"reason": "quota", "limit": 16},
+    "NotReadyError": {"stage": "starting the container"},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error")])
+def test_an_error_keeps_its_fields(name: str) -> None:
+    kind: type[AgentRunError] = getattr(errors, name)
+    error = kind("what happened", **FIELDS.get(name, {}))
+    for same in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert isinstance(same, AgentRunError) and type(same) is kind and str(same) == "what happened"
+        assert vars(same) == FIELDS.get(name, {})
+
+
+def test_the_tree_in_the_docstring_names_all() -> None:
+    assert all(name in str(errors.__doc__) for name in errors.__all__ if name.endswith("Error"))
