@@ -33,17 +33,18 @@ if TYPE_CHECKING:
         SettingsError,
         UnavailableError,
     )
-    from .packages.installer import Cache, Installed
     from .safety import Finding
     from .sandbox import (
         AsyncRuntime,
         AsyncSandbox,
+        Cache,
         Cause,
         FileChange,
         FileInfo,
         FilePage,
         Files,
         Image,
+        Installed,
         Outcome,
         Output,
         Result,
@@ -95,10 +96,8 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Cache": "packages.installer",
     "Engine": "engine",
     "Finding": "safety",
-    "Installed": "packages.installer",
     "RunError": "sandbox",
     "Runtime": "blocking",
     "Sandbox": "blocking",

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from ..errors import InvalidRequestError
 from ..settings import Settings
-from .exchange import OnBytes
+from .execution import OnBytes
 
 __all__ = ["OnOutput", "checked_code", "checked_timeout", "decoded"]
 
@@ -21,9 +21,12 @@ def checked_timeout(timeout: float | None, settings: Settings) -> float:
     """*timeout*, or the default, in seconds.
 
     :raises InvalidRequestError: it is not positive, or exceeds the operator's limit.
+    :raises TypeError: it is not a number.
     """
     if timeout is None:
         return settings.limits.timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
     if not timeout > 0:
         raise InvalidRequestError("timeout must be a positive number of seconds", argument="timeout")
     if timeout > settings.limits.max_timeout:
@@ -39,7 +42,10 @@ def checked_code(code: str, settings: Settings) -> str:
     """*code* without a byte order mark.
 
     :raises InvalidRequestError: it is too long, or not text that Python can read.
+    :raises TypeError: it is not a string.
     """
+    if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"code must be a string, not {type(code).__name__}")
     code = code.removeprefix("\ufeff")
     limit = settings.limits.code_limit
     if len(code) > limit or len(code.encode("utf-8", "replace")) > limit:

@@ -9,9 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from ..background import contained
+from ..background import background_tasks, contained
 from ..engine import Engine, Report
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
@@ -81,6 +79,8 @@ class AsyncRuntime:
         self.installer = Installer(self.engine, self.settings, package_network)
         self._capacity = Capacity(math.inf)
         self._opener = Opener(self.container, None, Counter())
+        if pool < 0:
+            raise self.settings.error("pool", "must be 0 or more")
         most = max(pool, self.settings.serve.pool_max) if pool else 0
         self._pool = WarmPool(self._open_spare, self._capacity, pool, most)
         self._stack = AsyncExitStack()
@@ -91,8 +91,7 @@ class AsyncRuntime:
             await stack.enter_async_context(self.installer)
             if self._pool.maximum:
                 await stack.enter_async_context(self._opener.running())
-                tasks = await stack.enter_async_context(anyio.create_task_group())
-                stack.callback(tasks.cancel_scope.cancel)
+                tasks = await stack.enter_async_context(background_tasks())
                 tasks.start_soon(contained, self._pool.keep)
             self._stack = stack.pop_all()
         return self

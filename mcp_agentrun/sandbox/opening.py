@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from ..background import background_tasks
 from ..errors import CapacityError, CapacityReason
 from .capacity import Capacity, OpenContainer, Slot
 from .container import SandboxContainer
@@ -65,11 +66,9 @@ class Opener:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Allow sandboxes to be opened. At the end all are closed, and nothing of them is left."""
-        async with anyio.create_task_group() as self._tasks:
-            try:
-                yield
-            finally:
-                self._closing.set()
+        self._closing = anyio.Event()
+        async with background_tasks(self._closing.set) as self._tasks:
+            yield
 
     async def open(self, slot: Slot) -> OpenContainer:
         """Open a sandbox in *slot*, which is released when that fails, or when the sandbox is closed.

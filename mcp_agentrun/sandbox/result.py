@@ -187,7 +187,7 @@ class Result:
     """What was installed because the code imports it."""
     advice: str | None = None
     """Why the sandbox refused something, such as a module that is missing, and what to do: one line."""
-    lacking: str | None = None
+    missing_packages: str | None = None
     """Packages the sandbox should have but could not install, and why. Reported once."""
 
     @property

@@ -224,7 +224,7 @@ class Script(Record):
 
 
 class Run(Message, kind=10):
-    """Execute code, answered by `Result`."""
+    """Execute code, answered by `RunResult`."""
 
     run: int = field(low=1)
     code: str = field(length=1 << 19)
@@ -232,7 +232,7 @@ class Run(Message, kind=10):
     """Seconds."""
     path: str | None
     """Folder of the session's packages."""
-    bare: bool
+    no_preload: bool
     """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
     stream: bool = False
     """Forward all output, not only its first `SupervisorHello.output_keep` bytes."""
@@ -252,11 +252,11 @@ class Proceed(Message, kind=61):
 
     run: int
     path: str | None
-    bare: bool
+    no_preload: bool
 
 
 class Cancel(Message, kind=11):
-    """Interrupt a run. Its `Result` still follows."""
+    """Interrupt a run. Its `RunResult` still follows."""
 
     run: int
 
@@ -266,7 +266,7 @@ class Reset(Message, kind=20):
 
     keep_files: bool
     """Leave the workspace and temporary files alone."""
-    bare: bool
+    no_preload: bool
     """As in `Run`."""
 
 
@@ -333,12 +333,12 @@ class InputTaken(Message, kind=17):
     """The last `Input` has been written to the run's standard input: send the next one."""
 
 
-class Output(Data, kind=12):
+class OutputChunk(Data, kind=12):
     """What the current run wrote to stdout and stderr."""
 
 
 class OutputTail(Data, kind=15):
-    """The end of an output too large to be forwarded. What is between it and the last `Output` was discarded."""
+    """The end of an output too large to be forwarded. What is between it and the last `OutputChunk` was discarded."""
 
     data: bytes = field(length=1 << 16)
 
@@ -416,7 +416,7 @@ class FileEntry(Record):
     """Time of the last change, in nanoseconds since the epoch."""
 
 
-class Result(Message, kind=92):
+class RunResult(Message, kind=92):
     """How a run ended; the last message of a run."""
 
     run: int
@@ -543,7 +543,7 @@ class Execute(Message, kind=94):
     script: Script | None = None
 
 
-class Report(Message, kind=95):
+class RunReport(Message, kind=95):
     """Worker to supervisor: how a run ended."""
 
     run: int
@@ -557,7 +557,7 @@ class Report(Message, kind=95):
     """Text of the last expression's value."""
     error: RunError | None
     imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)
-    """As in `Result`."""
+    """As in `RunResult`."""
 
 
 class Check(Message, kind=70):
@@ -581,14 +581,14 @@ class Verdict(Message, kind=96):
 # -- server to installer
 
 
-class Request(Message):
+class InstallerMessage(Message):
     """Base of what is sent to an installer, and of its answers."""
 
     request: int
     """Number of the request, which answers repeat."""
 
 
-class Limits(Record):
+class InstallLimits(Record):
     """What installations may take; sizes in bytes."""
 
     offline: bool
@@ -609,7 +609,7 @@ class InstallerHello(Message, kind=97):
     version: int = field(low=VERSION, high=VERSION)
     ca_bundle: str = field(length=_ANY_LENGTH)
     """Certificates to trust, in PEM; empty for the system's."""
-    limits: Limits
+    limits: InstallLimits
     living: tuple[str, ...]
     """Sandboxes that the engine has."""
     served: tuple[str, ...] = field(pattern=_ID)
@@ -625,7 +625,7 @@ class Sources(Record):
     """Value by name of an environment variable."""
 
 
-class Install(Request, kind=30):
+class Install(InstallerMessage, kind=30):
     """Resolve and install, answered by `InstallProgress`, `Resolved` and, in any case, `InstallDone`."""
 
     sandbox: str = field(pattern=_ID)
@@ -638,7 +638,7 @@ class Install(Request, kind=30):
     sources: Sources
 
 
-class Approved(Request, kind=63):
+class Approved(InstallerMessage, kind=63):
     """Answer to `Resolved`."""
 
     refusal: str | None
@@ -646,31 +646,31 @@ class Approved(Request, kind=63):
     """Hashes that files must have, by line of a requirements file."""
 
 
-class InstallCancel(Request, kind=33):
+class InstallCancel(InstallerMessage, kind=33):
     """Stop the installation. `InstallDone` still follows."""
 
 
-class Forget(Request, kind=34):
-    """Remove what was installed for a sandbox, answered by `Forgotten`."""
+class RemovePackages(InstallerMessage, kind=34):
+    """Remove what was installed for a sandbox, answered by `PackagesRemoved`."""
 
     sandbox: str = field(pattern=_ID)
 
 
-class DescribeCache(Request, kind=64):
-    """Answered by `Cache`."""
+class DescribeCache(InstallerMessage, kind=64):
+    """Answered by `CacheContents`."""
 
     clear: bool
     """Remove all that is in it first."""
 
 
-class OpenWheelhouse(Request, kind=66):
+class OpenWheelhouse(InstallerMessage, kind=66):
     """Have the operator's wheelhouse ready, answered by `Wheelhouse`."""
 
     digest: str = field(pattern="[0-9a-f]{64}")
     """Of its content."""
 
 
-class Wheel(Request, kind=67):
+class Wheel(InstallerMessage, kind=67):
     """The next part of a file of the wheelhouse. One without a name is the last, answered by `Wheelhouse`."""
 
     name: str
@@ -688,20 +688,20 @@ class InstallerReady(Message, kind=98):
     """Those of the sandboxes served that have packages there."""
 
 
-class InstallProgress(Request, kind=31):
+class InstallProgress(InstallerMessage, kind=31):
     """What the installation is doing."""
 
     text: str
 
 
-class Resolved(Request, kind=62):
+class Resolved(InstallerMessage, kind=62):
     """All that would be installed, before anybody sees any of it. Answered by `Approved`."""
 
     pins: dict[str, str]
     """Version by name."""
 
 
-class InstallDone(Request, kind=32):
+class InstallDone(InstallerMessage, kind=32):
     """The end of an installation."""
 
     sandbox: str = field(pattern=_ID)
@@ -721,13 +721,13 @@ class InstallDone(Request, kind=32):
     """Why nothing was installed."""
 
 
-class Forgotten(Request, kind=35):
-    """Answer to `Forget`."""
+class PackagesRemoved(InstallerMessage, kind=35):
+    """Answer to `RemovePackages`."""
 
     sandbox: str = field(pattern=_ID)
 
 
-class Cache(Request, kind=65):
+class CacheContents(InstallerMessage, kind=65):
     """What the cache of downloaded packages holds."""
 
     size: int = field(low=0, high=_MOST_BYTES)
@@ -738,7 +738,7 @@ class Cache(Request, kind=65):
     """Parts that could not be cleared, because an installation was using them."""
 
 
-class Wheelhouse(Request, kind=99):
+class Wheelhouse(InstallerMessage, kind=99):
     """Answer to `OpenWheelhouse` and the last `Wheel`."""
 
     wanted: bool

@@ -46,17 +46,17 @@ class Admission:
     def proceed(self, run: Run, answer: messages.Proceed) -> None:
         """Go on with *run*, which has waited for packages."""
         run.is_held = False
-        run.path, run.bare = answer.path, answer.bare
+        run.path, run.no_preload = answer.path, answer.no_preload
         self._choose_worker(run)
 
     def cancel(self) -> None:
         """The run is not wanted any more."""
         self._checkers.cancel()
 
-    def reset(self, *, bare: bool) -> None:
+    def reset(self, *, no_preload: bool) -> None:
         """The next run is of another session."""
         self._modules.forget()
-        self._preload_for(bare)
+        self._preload_for(no_preload)
 
     def is_complete(self, run: Run, worker: Worker) -> bool:
         """Whether *run*, if it is allowed at all, can start in *worker*."""
@@ -72,10 +72,10 @@ class Admission:
         """Have *run* begin in a worker that has what it should have, unless there are variables that it needs."""
         worker = self._workers.current
         if worker is None or not worker.used:
-            self._preload_for(run.bare)
+            self._preload_for(run.no_preload)
 
-    def _preload_for(self, bare: bool) -> None:
-        self._workers.preload(() if bare else self._preload)
+    def _preload_for(self, no_preload: bool) -> None:
+        self._workers.preload(() if no_preload else self._preload)
 
     def _ask_for_packages(self, run: Run, verdict: messages.Verdict) -> None:
         names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()

@@ -58,7 +58,7 @@ class Host(Protocol):
     meter: Meter
     certificates: str
     """File with the certificates to trust; empty for the system's."""
-    limits: messages.Limits
+    limits: messages.InstallLimits
     image: Pins
     """What the image has."""
     image_metadata: frozenset[str]

@@ -71,7 +71,7 @@ class Installer:
         self._find_links = ""
         self.meter = Meter()
         self.certificates = ""
-        self.limits: messages.Limits
+        self.limits: messages.InstallLimits
         self.image: Pins = {}
         self.image_metadata: frozenset[str] = frozenset()
         self.image_needs: Mapping[str, Sequence[Requirement]] = {}
@@ -120,7 +120,7 @@ class Installer:
                 installation = self._requests.get(message.request)  # None: it has just been answered
                 if installation is not None:
                     installation.approve(message) if type(message) is messages.Approved else installation.cancel()
-            case messages.Forget():
+            case messages.RemovePackages():
                 threading.Thread(target=self._forget, args=(message.request, _folder_of(message.sandbox))).start()
             case messages.DescribeCache():
                 threading.Thread(target=self._describe_cache, args=(message.request, message.clear)).start()
@@ -207,7 +207,7 @@ class Installer:
     def _forget(self, request: int, folder: Path) -> None:
         self._kept.discard(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        self.send(messages.Forgotten(request=request, sandbox=folder.name))
+        self.send(messages.PackagesRemoved(request=request, sandbox=folder.name))
 
     # -- the cache
 
@@ -230,7 +230,7 @@ class Installer:
             used[path.name] = last
         size, _ = measure(*(lane.cache for lane in lanes.ALL), WHEELHOUSES)
         packages = tuple(sorted(used.items()))
-        self.send(messages.Cache(request=request, size=size, packages=packages, busy=len(busy)))
+        self.send(messages.CacheContents(request=request, size=size, packages=packages, busy=len(busy)))
 
     def _clear(self, lane: Lane) -> None:
         """:raises OSError: the volume failed, or the lane is in use."""

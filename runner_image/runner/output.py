@@ -107,7 +107,7 @@ class Output:
         forward = data if self._is_unlimited else data[: self.keep - self._forwarded]
         if forward:
             self._forwarded += len(forward)
-            self._host.send(messages.Output(data=forward))
+            self._host.send(messages.OutputChunk(data=forward))
         if len(forward) < len(data):
             self._tail = (self._tail + data[len(forward) :])[-_TAIL:]
         return len(data)

@@ -21,7 +21,7 @@ class Run:
     def __init__(self, request: messages.Run) -> None:
         self.request = request
         self.number = request.run
-        self.path, self.bare = request.path, request.bare
+        self.path, self.no_preload = request.path, request.no_preload
         """As in `messages.Run`, until the server has provided packages."""
         self.received = time.monotonic()
         self.started = 0.0
@@ -44,7 +44,7 @@ class Run:
         """Set when it has ended, as are those below."""
         self.duration = 0.0
         self.exit_code: int | None = None
-        self.report: messages.Report | None = None
+        self.report: messages.RunReport | None = None
         self.written = 0
         self.files: tuple[messages.FileChange, ...] = ()
         self.more_files = 0
@@ -54,7 +54,7 @@ class Run:
     @classmethod
     def probe(cls, path: str | None) -> Run:
         """An empty run, by which a restored checkpoint shows that it is alive."""
-        return cls(messages.Run(run=PROBE, code="", timeout=PROBE_SECONDS, path=path, bare=False))
+        return cls(messages.Run(run=PROBE, code="", timeout=PROBE_SECONDS, path=path, no_preload=False))
 
     @property
     def is_probe(self) -> bool:
@@ -85,11 +85,11 @@ class Run:
         else:
             raise ProtocolError("more than the picture")
 
-    def result(self, state: messages.State, since: messages.State, unprotected: str | None) -> messages.Result:
+    def result(self, state: messages.State, since: messages.State, unprotected: str | None) -> messages.RunResult:
         """What the server gets of it, once it has ended."""
         assert self.outcome is not None
         report = self.report
-        return messages.Result(
+        return messages.RunResult(
             run=self.number,
             outcome=self.outcome,
             duration=self.duration,

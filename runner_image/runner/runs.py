@@ -2,11 +2,11 @@
 
 ::
 
-    IDLE ──Run──▶ WAITING ──allowed, and a worker waits──▶ RUNNING ──Report──▶ IDLE: kept
+    IDLE ──Run──▶ WAITING ──allowed, and a worker waits──▶ RUNNING ─RunReport▶ IDLE: kept
      │               │                                        │
      │               └──blocked, or cancelled──▶ IDLE: kept   └──worker ended──▶ RECOVERING
      │
-     │            RECOVERING ──a checkpoint waits──▶ PROBING ──Report──▶ IDLE: restored
+     │            RECOVERING ──a checkpoint waits──▶ PROBING ─RunReport▶ IDLE: restored
      │                │  ▲                              │
      │                │  └──────── worker ended ────────┘
      │                └──only a fresh worker waits──▶ IDLE: lost, or restored where there was nothing to lose
@@ -138,14 +138,14 @@ class Runs:
         elif self.state is State.RUNNING and run.stopping is None:
             self._interrupt(run, "cancelled")
 
-    def begin_reset(self, *, bare: bool) -> None:
+    def begin_reset(self, *, no_preload: bool) -> None:
         """Replace the worker.
 
         :raises ProtocolError: the session is not idle.
         """
         self._leave_idle(State.RESETTING)
         self._workers.renew()
-        self._admission.reset(bare=bare)
+        self._admission.reset(no_preload=no_preload)
         self._since = "kept"
         self.is_sweep_due = True
         self._is_checkpoint_due = False
@@ -160,7 +160,7 @@ class Runs:
 
     # -- what workers do
 
-    def on_report(self, report: messages.Report) -> None:
+    def on_report(self, report: messages.RunReport) -> None:
         """The worker has executed its run.
 
         :raises ProtocolError: it has not been given that one.

@@ -117,7 +117,7 @@ class Supervisor:
             case messages.Cancel():
                 self._runs.cancel(message.run)
             case messages.Reset():
-                self._runs.begin_reset(bare=message.bare)
+                self._runs.begin_reset(no_preload=message.no_preload)
                 self._reset = Reset(keep_files=message.keep_files)
             case messages.Input():
                 self._stdin.receive(message.data)
@@ -137,7 +137,7 @@ class Supervisor:
         self._checkers.configure(hello.safety)
         self._workers.begin(hello.preload)
 
-    def _on_report(self, report: messages.Report) -> None:
+    def _on_report(self, report: messages.RunReport) -> None:
         self._runs.on_report(report)
 
     def _on_picture(self, part: messages.Picture | messages.PictureData) -> None:

@@ -25,7 +25,7 @@ from mcp_agentrun.wire.messages import (
     Forked,
     Message,
     MessageDecoder,
-    Report,
+    RunReport,
     Started,
     encode,
 )
@@ -111,7 +111,7 @@ def main(birth: socket.socket, turn_path: str) -> NoReturn:
         result = context.run(session.run, request.run, request.code, request.path, request.script)
         if _getpid() != pid:  # user code forked, and the child has fallen through to here
             _end_child(result)
-        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helper_pids()), **result))
+        report = session.items.frames() + encode(RunReport(run=request.run, left=_has_left(helper_pids()), **result))
         connection = _take_turn(turn_path, 1 if knows_peers else None)
         _make_room(connection)
         connection.sendall(report)

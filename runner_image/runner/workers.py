@@ -5,7 +5,7 @@ in waiting; the *checkpoint* is a frozen fork of the current worker as it was af
 
     zygote ──Fork──▶ WAITING ──Execute──▶ RUNNING      Of a waiting worker, Checkpoint makes another one that waits.
                         ▲                    │
-                        └──────Report────────┘         From either state: ──its process ends, or is killed──▶ ENDED
+                        └─────RunReport──────┘         From either state: ──its process ends, or is killed──▶ ENDED
 
 A worker that waits has a connection, its turn. One that runs has none, and connects again to report.
 """
@@ -19,7 +19,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from mcp_agentrun.wire.codec import ProtocolError
-from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, Report
+from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, RunReport
 
 from .births import Birth, CheckpointMaker, Nursery
 from .events import Events
@@ -105,7 +105,7 @@ class Workers:
     def __init__(
         self,
         events: Events,
-        on_report: Callable[[Report], None],
+        on_report: Callable[[RunReport], None],
         on_picture: Callable[[Picture | PictureData], None],
     ) -> None:
         self.current: Worker | None = None
@@ -333,7 +333,7 @@ class Workers:
                     raise ProtocolError("out of turn")
                 if isinstance(message, Forked):
                     self._checkpoints.on_answer(message.error)
-                elif isinstance(message, Report):
+                elif isinstance(message, RunReport):
                     self._on_report(message)
                 elif isinstance(message, (Picture, PictureData)):
                     self._on_picture(message)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -108,6 +110,24 @@ def test_wrong_use_is_an_error_that_says_what_to_do() -> None:
         Sandbox(runtime=runtime, memory="2g")
 
 
+def test_arguments_of_a_wrong_type_cost_nothing() -> None:
+    wrong: Any = [b"1", 1, None]
+    with Sandbox(safety="off") as sandbox:
+        sandbox.run("x = 1")
+        for code in wrong:
+            with pytest.raises(TypeError, match="code must be a string"):
+                sandbox.run(code)
+        for timeout in cast("Any", (True, "5", b"")):
+            with pytest.raises(TypeError, match="timeout must be a number"):
+                sandbox.run("1", timeout=timeout)
+        for requirements in cast("Any", (5, None, ["requests"])):
+            with pytest.raises(TypeError, match="requirement must be a string"):
+                sandbox.install("numpy", requirements)
+        with pytest.raises(TypeError, match="encode a string"):
+            sandbox.files.write("a.txt", cast("Any", "text"))
+        assert sandbox.run("x").text == "1\n"
+
+
 def test_a_sandbox_without_with() -> None:
     sandbox = Sandbox(safety="off")
     sandbox.start()
@@ -120,8 +140,8 @@ def test_a_sandbox_without_with() -> None:
     sandbox.close()
 
 
-async def fail_inside() -> None:
-    async with AsyncSandbox(safety="off") as sandbox:
+async def fail_inside(pool: int) -> None:
+    async with AsyncRuntime(safety="off", pool=pool) as runtime, runtime.sandbox() as sandbox:
         await sandbox.ready()
         raise KeyError
 
@@ -149,8 +169,9 @@ def test_coroutines_on_either_event_loop(backend: str) -> None:
         async with AsyncSandbox(safety="off") as sandbox:
             assert (await sandbox.run("6 * 7")).text == "42\n"
 
-        with pytest.raises(KeyError):  # as it is, in no group
-            await fail_inside()
+        for pool in range(2):
+            with pytest.raises(KeyError):  # as it is, in no group
+                await fail_inside(pool)
 
     anyio.run(use, backend=backend)
 
@@ -250,18 +271,21 @@ def test_threads_that_start_and_close_together_share_one_container() -> None:
 
 
 def test_a_runtime_keeps_sandboxes_ready() -> None:
-    with Runtime(safety="off", pool=1, pool_max=1, preload="json") as runtime:
-        seen: list[str] = []
-        for _ in range(2):
+    runtime = Runtime(safety="off", pool=1, pool_max=1, preload="json")
+    seen: list[str] = []
+    for _ in range(2):  # started again after it was closed
+        with runtime:
             wait_for_spare(runtime)
             with runtime.sandbox() as sandbox:
                 assert sandbox.is_ready, "from the pool"
                 result = sandbox.run("'x' in globals()\nx = 1")
                 assert (result.number, result.state, result.replaced) == (1, "kept", False)
                 seen.append(sandbox.id)
-        assert len(set(seen)) == 2
+    assert len(set(seen)) == 2
     with Runtime(safety="off") as runtime, runtime.sandbox() as sandbox:
         assert not sandbox.is_ready, "without a pool it starts now"
+    with pytest.raises(SettingsError, match="pool: must be 0 or more"):
+        Runtime(pool=-1)
 
 
 def wait_for_spare(runtime: Runtime) -> None:
@@ -287,3 +311,12 @@ def test_a_runtime_that_fails_to_start_leaves_nothing(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     with pytest.raises(RuntimeError, match="with"):
         runtime.build()
+
+
+PAGE = Path(mcp_agentrun.__file__).parents[1] / "docs" / "python.md"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+def test_the_examples_of_the_page_work(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out in ("", "0\n1\n2\n")

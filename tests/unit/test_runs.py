@@ -94,7 +94,7 @@ class Session:
 
     def receive(self, *, allowed: bool | None = True) -> None:
         """Run 1 arrives, and is judged."""
-        self.runs.receive(messages.Run(run=1, code="1", timeout=1.0, path=None, bare=False))
+        self.runs.receive(messages.Run(run=1, code="1", timeout=1.0, path=None, no_preload=False))
         if allowed is not None:
             self._on_verdict(messages.Verdict(allowed=allowed, findings=(), imports=(), requirements=()))
         self.runs.step()
@@ -102,7 +102,7 @@ class Session:
     def report(self, run: int = 1) -> None:
         assert self.workers.current is not None
         self.workers.current.turn = "open"
-        report = messages.Report(
+        report = messages.RunReport(
             run=run, ok=True, changed=True, left=False, exit_code=0, value=None, error=None, imported=()
         )
         self.runs.on_report(report)
@@ -119,7 +119,7 @@ class Session:
     @property
     def results(self) -> list[tuple[str, str]]:
         """Outcome and state of each result."""
-        return [(each.outcome, each.state) for each in self.sent if isinstance(each, messages.Result)]
+        return [(each.outcome, each.state) for each in self.sent if isinstance(each, messages.RunResult)]
 
 
 @pytest.fixture
@@ -183,13 +183,13 @@ def test_a_checkpoint_that_dies_of_its_probe_is_given_up(session: Session) -> No
 
 def test_requests_wait_for_an_idle_session(session: Session) -> None:
     """The server sends one at a time. Another one would be a defect, and the container ends."""
-    session.runs.begin_reset(bare=False)
+    session.runs.begin_reset(no_preload=False)
     assert session.state == "RESETTING"
     with pytest.raises(ProtocolError, match="RESETTING"):
         session.receive()
     session.runs.end_reset()
     session.receive()
-    for request in (session.receive, lambda: session.runs.begin_reset(bare=False)):
+    for request in (session.receive, lambda: session.runs.begin_reset(no_preload=False)):
         with pytest.raises(ProtocolError, match="RUNNING"):
             request()
 
