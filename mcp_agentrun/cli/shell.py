@@ -28,7 +28,8 @@ def shell() -> None:
     missing = [name for name in ("prompt_toolkit", "pygments") if find_spec(name) is None]
     if missing:
         raise click.ClickException(
-            f"The shell needs {' and '.join(missing)}. Install what it needs: pip install 'mcp-agentrun[shell]'"
+            f"The shell needs {' and '.join(missing)}. Install the extra `shell` as well: pip install '.[shell]' in a "
+            "clone, or pip install 'mcp-agentrun[shell]'"
         )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")
