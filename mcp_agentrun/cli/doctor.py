@@ -1,4 +1,4 @@
-"""``mcp-agentrun doctor``: whether sandboxes can work here, and what to do if not."""
+"""``mcp-agentrun doctor``: whether sandboxes can work here, and remedies if not."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def doctor(as_json: bool) -> None:
         settings = effective_settings()
         HostResources.from_settings(settings)  # the folders and rules that it names
     except SettingsError as error:
-        show(Finding("settings", "error", str(error), "Correct it, or see `mcp-agentrun config --help`."))
+        show(Finding("settings", "error", str(error), "Correct it. `mcp-agentrun config --help` lists all settings."))
         sys.exit(worst)
     show(Finding("settings", "ok", "valid"))
 
@@ -86,7 +86,7 @@ def _print(finding: Finding, *, as_json: bool) -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    """*text* in lines that fit the terminal; elsewhere it stays one line."""
+    """Wrap *text* to the width of the terminal; elsewhere, leave it in one line."""
     if not sys.stdout.isatty():
         return [text] if text else []
     columns = shutil.get_terminal_size().columns - len(_MARGIN)

@@ -135,7 +135,7 @@ def test_no_permission(engine: PrivateEngine) -> None:
 
 
 class _OldEngine(BaseHTTPRequestHandler):
-    """Passes on what is asked of an engine, which seems to be one of 2018: a real one can't be had."""
+    """Passes on what is asked of an engine, which seems to be one of 2018: a real one can't be built or pulled."""
 
     protocol_version = "HTTP/1.1"
     client: APIClient
@@ -192,7 +192,7 @@ def test_no_image_and_no_registry(engine: PrivateEngine) -> None:
     assert_found(found["image"], "error", "registry.invalid", "AGENTRUN_IMAGE_BASE")
     assert found["index"]["level"] == "skipped"
     own = findings(DOCKER_HOST=engine.url, AGENTRUN_IMAGE=base)["image"]
-    assert_found(own, "error", "can't be had", "docker load")
+    assert_found(own, "error", "can't be built or pulled", "docker load")
 
 
 def test_a_full_disk() -> None:
@@ -217,7 +217,9 @@ def test_a_container_of_somebody_else_with_our_name(engine: PrivateEngine) -> No
             found = findings(DOCKER_HOST=engine.url)["leftovers"]
         finally:
             client.remove_container(made)
-    assert_found(found, "warning", "not made by this program although named so: mcp-agentrun-runner-mine", "docker rm")
+    assert_found(
+        found, "warning", "not made by this program, in spite of their names: mcp-agentrun-runner-mine", "docker rm"
+    )
 
 
 def test_a_stale_lock(engine: PrivateEngine, tmp_path: Path) -> None:
