@@ -143,7 +143,7 @@ def _memory(status: EngineStatus, settings: Settings, free: int | None) -> Findi
 def _clock(status: EngineStatus) -> Finding:
     skew = status.time - time.time()
     if abs(skew) <= _SKEW_SECONDS:
-        return Finding("clock", "ok", "the engine's agrees with this machine's")
+        return Finding("clock", "ok", "the engine's and this machine's agree")
     text = f"the engine's is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     return Finding("clock", "warning", text, "Restart the engine's virtual machine, or synchronise both clocks.")
 
@@ -177,14 +177,14 @@ def check_network(network: NetworkSettings, environ: Mapping[str, str]) -> Itera
     if problems:
         yield Finding("proxy", "error", *problems[0])
     else:
-        yield Finding("proxy", "ok", ", ".join(map(network.redact, urls)) or "none is set")
+        yield Finding("proxy", "ok", ", ".join(map(network.redact, urls)) or "none")
     for name in CA_VARIABLES:
         path = environ.get(name)
         if path and not _holds_certificates(Path(path).expanduser()):
             text = f"{name} names {path}, which holds no certificates"
             yield Finding("certificates", "error", text, f"Set {name} to a file with certificates in PEM, or unset it.")
             return
-    yield Finding("certificates", "ok", "read" if network.ca_bundle else "the usual ones")
+    yield Finding("certificates", "ok", "this machine's are used" if network.ca_bundle else "the image's are used")
 
 
 def _proxy_problem(url: str, shown: str) -> tuple[str, str] | None:
@@ -228,7 +228,7 @@ async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: b
         first, *causes = text.split(" cause: ")
         shown = f"{first}: {causes[-1]}" if causes else text
         return Finding("index", "error", shown[:400], _index_remedy(text, housekeeping.package_network))
-    return Finding("index", "ok", "the installer reached it")
+    return Finding("index", "ok", f"{_PROBE} was installed from it")
 
 
 def _index_remedy(text: str, network: NetworkSettings) -> str:

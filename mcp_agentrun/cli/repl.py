@@ -137,7 +137,7 @@ class Repl:
                 return
             try:
                 if words and words[0].startswith(":"):
-                    await _until_interrupted(self._commands.get(words[0], self._help)(words[1:]))
+                    await _until_interrupted(self._commands.get(words[0], self._unknown)(words[1:]))
                 elif words:
                     await self._run(text)
             except AgentRunError as error:
@@ -189,7 +189,10 @@ class Repl:
             click.echo(f"{foreign(name)} {foreign(version)}")
 
     async def _files(self, _: list[str]) -> None:
-        for file in await self._sandbox.files.list():
+        files = await self._sandbox.files.list()
+        if not files:
+            click.echo("The workspace is empty.")
+        for file in files:
             click.echo(f"{file.size:>12,}  {file.modified.astimezone():%Y-%m-%d %H:%M}  {foreign(file.path)}")
 
     async def _save(self, words: list[str]) -> None:
@@ -204,6 +207,9 @@ class Repl:
 
     async def _help(self, _: list[str]) -> None:
         click.echo(_HELP)
+
+    async def _unknown(self, _: list[str]) -> None:
+        note("there is no such command; :help lists those that there are")
 
 
 async def _until_interrupted(work: Awaitable[None]) -> bool:
