@@ -8,11 +8,8 @@ from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PICTURE_LIMIT, PROBE, Picture, PictureData
 
-PROBE_SECONDS = 2.0
-"""Time limit of a probe."""
-
-PICTURES = 16
-"""Pictures that are forwarded of one run."""
+PROBE_SECONDS = 2.0  # time limit of a probe
+PICTURES = 16  # pictures that are forwarded of one run
 
 
 class Run:
@@ -25,31 +22,25 @@ class Run:
         """As in `messages.Run`, until the server has provided packages."""
         self.received = time.monotonic()
         self.started = 0.0
-        self.deadline = float("inf")
-        """When the next step of ending the run is due: interrupt, second interrupt, kill."""
+        self.deadline = float("inf")  # when the next step of ending the run is due: interrupt, second interrupt, kill
         self.stopping: messages.Outcome | None = None
         """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
         self.interrupts = 0
-        self.is_first = False
-        """Of its worker: there were no variables yet."""
+        self.is_first = False  # of its worker: there were no variables yet
         self.pictures = 0
         """Pictures forwarded; `pictures_size` are their bytes, of which `pictures_missing` are to come."""
         self.pictures_size = 0
         self.pictures_missing = 0
-        self.verdict: messages.Verdict | None = None
-        """What the checker says of the code; nothing runs without."""
-        self.is_held = False
-        """The server has been asked for packages, and has not answered yet."""
-        self.outcome: messages.Outcome | None = None
-        """Set when it has ended, as are those below."""
+        self.verdict: messages.Verdict | None = None  # what the checker says of the code; nothing runs without
+        self.is_held = False  # the server has been asked for packages, and has not answered yet
+        self.outcome: messages.Outcome | None = None  # set when it has ended, as are those below
         self.duration = 0.0
         self.exit_code: int | None = None
         self.report: messages.RunReport | None = None
         self.written = 0
         self.files: tuple[messages.FileChange, ...] = ()
         self.more_files = 0
-        self.strays = 0
-        """Processes that it has left running."""
+        self.strays = 0  # processes that it has left running
 
     @classmethod
     def probe(cls, path: str | None) -> Run:
