@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from .blocking import Runtime, Sandbox
 from .errors import AgentRunError, FileError, ImageError, InstallError, InvalidRequestError, UnavailableError
-from .packages.names import PYTHONS_OWN, distribution_of
+from .packages.names import STDLIB_MODULES, distribution_of
 from .safety import Finding, Profile, check
 from .sandbox import Result
 from .settings import Settings, load_settings
@@ -170,7 +170,7 @@ class AgentRun:
         verdict = check(python_code, "off")
         if verdict.is_syntax_error:
             raise SyntaxError(verdict.findings[0].reason)
-        return [module for module in verdict.imports if module not in PYTHONS_OWN]
+        return [module for module in verdict.imports if module not in STDLIB_MODULES]
 
     def is_everything_whitelisted(self) -> bool:
         """Whether all packages are allowed."""

@@ -12,7 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from ..errors import AgentRunError, EngineError, UnavailableError
-from ..sandbox import CA_VARIABLES, Container, EngineStatus, Housekeeping, NetworkSettings
+from ..sandbox import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings
 from ..settings import Settings
 from .terminal import counted, size_of
 
@@ -153,7 +153,7 @@ def _build(status: EngineStatus) -> Finding:
     return Finding("lock", "warning", "another process holds the lock for building the image", remedy)
 
 
-def _leftovers(found: Sequence[Container]) -> Finding:
+def _leftovers(found: Sequence[ContainerInfo]) -> Finding:
     """Containers whose servers have ended, and those of others that look like ours."""
     dead = [each for each in found if each.is_orphaned]
     foreign = [each.name for each in found if each.role is None]

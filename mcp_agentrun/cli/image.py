@@ -13,7 +13,7 @@ from .terminal import age_of, agreed, counted, on_engine, print_table, removed_a
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..sandbox import Housekeeping, Stored
+    from ..sandbox import Housekeeping, StorageItem
 
 __all__ = ["image"]
 
@@ -28,8 +28,8 @@ def image() -> None:
     """
 
 
-async def _images(housekeeping: Housekeeping) -> Sequence[Stored]:
-    return await housekeeping.stored("image")
+async def _images(housekeeping: Housekeeping) -> Sequence[StorageItem]:
+    return await housekeeping.list_storage("image")
 
 
 @image.command("list", groups=_GROUPS, short_help="List the images.")
@@ -81,5 +81,5 @@ def prune_(yes: bool, dry_run: bool) -> None:
             raise SystemExit(1)
 
 
-def _age(item: Stored) -> str:
+def _age(item: StorageItem) -> str:
     return "-" if item.created is None else age_of(item.created)

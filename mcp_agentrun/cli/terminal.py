@@ -15,7 +15,7 @@ from ..errors import EngineError
 from ..spoofing import foreign
 
 if TYPE_CHECKING:
-    from ..sandbox import Housekeeping, Stored
+    from ..sandbox import Housekeeping, StorageItem
     from ..settings import Settings
 
 __all__ = [
@@ -124,12 +124,12 @@ def on_engine(settings: Settings, work: Callable[[Housekeeping], Awaitable[_T]])
     return run_interruptibly(run)
 
 
-async def removed_all(housekeeping: Housekeeping, items: Iterable[Stored]) -> bool:
+async def removed_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -> bool:
     """Remove *items*, and say what was; returns whether all could be."""
     is_complete = True
     for item in items:
         try:
-            await housekeeping.remove(item)
+            await housekeeping.remove_storage(item)
         except EngineError as error:
             is_complete = False
             note(f"{item.name} stays: {foreign(str(error))}")

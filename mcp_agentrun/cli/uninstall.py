@@ -17,7 +17,7 @@ from .options import SettingsCommand, effective_settings
 from .terminal import agreed, note, on_engine, print_table, removed_all, size_of
 
 if TYPE_CHECKING:
-    from ..sandbox import Container, Housekeeping, Stored
+    from ..sandbox import ContainerInfo, Housekeeping, StorageItem
     from .clients import ClientFile
 
 __all__ = ["uninstall"]
@@ -27,8 +27,8 @@ __all__ = ["uninstall"]
 class _Traces:
     """What there is to remove."""
 
-    containers: list[Container] = field(default_factory=list["Container"])
-    stored: list[Stored] = field(default_factory=list["Stored"])
+    containers: list[ContainerInfo] = field(default_factory=list["ContainerInfo"])
+    stored: list[StorageItem] = field(default_factory=list["StorageItem"])
     folders: list[tuple[str, Path]] = field(default_factory=list[tuple[str, Path]])
     clients: list[tuple[str, ClientFile]] = field(default_factory=list[tuple[str, "ClientFile"]])
 
@@ -56,7 +56,7 @@ def uninstall(yes: bool, dry_run: bool) -> None:
 
     async def look(housekeeping: Housekeeping) -> None:
         traces.containers = [each for each in await housekeeping.containers() if each.role is not None]
-        traces.stored = [*await housekeeping.stored("image"), *await housekeeping.stored("volume")]
+        traces.stored = [*await housekeeping.list_storage("image"), *await housekeeping.list_storage("volume")]
 
     try:
         on_engine(settings, look)

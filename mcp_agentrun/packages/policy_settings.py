@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..errors import InvalidRequestError, SettingsError
 from ..settings import Settings
-from .policy import Constraints, Policy, Rule, parse_requirements
+from .policy import Constraints, PackageRule, Policy, parse_requirements
 
 __all__ = ["policy_from_settings"]
 
@@ -34,15 +34,15 @@ def policy_from_settings(settings: Settings) -> Policy:
     return Policy(
         allow=_rules(settings, "packages_allow", settings.packages.allow),
         deny=_rules(settings, "packages_deny", settings.packages.deny),
-        most=settings.packages.most,
+        max_packages=settings.packages.most,
         urls=settings.packages.urls,
         constraints=constraints,
         require_hashes=settings.packages.require_hashes,
     )
 
 
-def _rules(settings: Settings, name: str, texts: Iterable[str]) -> tuple[Rule, ...]:
+def _rules(settings: Settings, name: str, texts: Iterable[str]) -> tuple[PackageRule, ...]:
     try:
-        return tuple(map(Rule.parse, texts))
+        return tuple(map(PackageRule.parse, texts))
     except SettingsError as error:
         raise settings.error(name, error) from None

@@ -4,7 +4,7 @@ from ..packages.installed import Cache, Installed
 from .arguments import OnOutput
 from .facade import AsyncRuntime, AsyncSandbox
 from .files import FileInfo, FileName, FilePage, Files, FileSource
-from .housekeeping import CA_VARIABLES, Container, EngineStatus, Housekeeping, NetworkSettings, Stored
+from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
 from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
@@ -16,7 +16,7 @@ __all__ = [
     "AsyncSandbox",
     "Cache",
     "Cause",
-    "Container",
+    "ContainerInfo",
     "EngineStatus",
     "FileChange",
     "FileInfo",
@@ -37,5 +37,5 @@ __all__ = [
     "RunError",
     "Script",
     "State",
-    "Stored",
+    "StorageItem",
 ]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from ..errors import InvalidRequestError
 from ..settings import Settings
-from .exchange import OnBytes
+from .execution import OnBytes
 
 __all__ = ["OnOutput", "checked_code", "checked_timeout", "decoded"]
 

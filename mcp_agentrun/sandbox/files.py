@@ -22,7 +22,7 @@ from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
 from .result import FileChange
 
-__all__ = ["FileInfo", "FileName", "FilePage", "FileReader", "FileSource", "Files", "exchange", "is_safe_path"]
+__all__ = ["FileInfo", "FileName", "FilePage", "FileReader", "FileSource", "Files", "is_safe_path", "shielded_request"]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
 """What a file can be written from: its content, the path of a local file, an open file, or its parts."""
@@ -55,7 +55,10 @@ _MESSAGES: dict[FileReason, str] = {
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file of the workspace."""
+    """A file of the workspace::
+
+    sum(file.size for file in sandbox.files.list())
+    """
 
     path: str
     """Relative to the workspace. Bytes of its name that are not UTF-8 are lone surrogates, as in `os.fsdecode`."""
@@ -71,7 +74,12 @@ FileName = str | FileInfo | FileChange
 
 @dataclass(frozen=True)
 class FilePage:
-    """A part of a list of files."""
+    """A part of a list of files. The next part begins after the last of them::
+
+    page = sandbox.files.page()
+    while page.more:
+        page = sandbox.files.page(after=page.files[-1].path)
+    """
 
     files: list[FileInfo]
     more: int
@@ -202,8 +210,8 @@ class Files:
         """
         name = _relative(folder, "listed")
         link = await self._connect()
-        with exchange(link):
-            found = await link.ask(messages.ListFiles(folder=name, after=after), messages.FileList)
+        with shielded_request(link):
+            found = await link.request(messages.ListFiles(folder=name, after=after), messages.FileList)
         _raise_error(link, found.error, folder, "listed")
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
         return FilePage(files, found.more, found.is_cut)
@@ -221,14 +229,14 @@ class Files:
         if not name:
             raise _error("folder", path, "removed")
         async with self._turn() as link:
-            with exchange(link):
+            with shielded_request(link):
                 await link.send(messages.RemoveFile(path=name))
                 answer = await link.expect(messages.Removed)
             _raise_error(link, answer.error, path, "removed")
 
 
 class _Upload:
-    """The exchange that writes one file; the caller has the turn. At most one part is on its way at a time, so that a
+    """Writes one file; the caller has the turn. At most one part is on its way at a time, so that a
     slow side holds up the other instead of filling its memory.
     """
 
@@ -261,7 +269,7 @@ class _Upload:
     async def _request(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> messages.Written:
         """Send one request and wait for its answer."""
         self._is_open = False  # whatever goes wrong in the container, it discards the file
-        with exchange(self._link):
+        with shielded_request(self._link):
             await self._link.send(request)
             answer = await self._link.expect(messages.Written)
         _raise_error(self._link, answer.error, self._path, "written", limit=self._limit)
@@ -296,7 +304,7 @@ class FileReader:
         :raises FileError: the file can't be read whole, or is too large.
         :raises SandboxLostError: the container was lost or broke the protocol.
         """
-        with exchange(link):
+        with shielded_request(link):
             await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
             about = await link.expect(messages.FilePart)
             part = await self._part(link, about.length) if about.length and about.error is None else b""
@@ -316,8 +324,7 @@ class FileReader:
     async def _part(link: Link, length: int) -> bytes:
         part = await link.expect(messages.FileData)
         if len(part.data) != length:
-            link.abandon("the container sent a part of a file that is not as long as announced")
-            raise SandboxLostError(link.reason)
+            link.fail("the container sent a part of a file that is not as long as announced")
         return part.data
 
 
@@ -327,7 +334,7 @@ def is_safe_path(path: str) -> bool:
 
 
 @contextmanager
-def exchange(link: Link) -> Generator[None]:
+def shielded_request(link: Link) -> Generator[None]:
     """A request and its answer, which is waited for even if the call is cancelled: the next call finds the stream in
     order.
 
@@ -337,8 +344,7 @@ def exchange(link: Link) -> Generator[None]:
         with anyio.CancelScope(shield=True), anyio.fail_after(_ANSWER_SECONDS):
             yield
     except TimeoutError:
-        link.abandon("the container did not answer in time")
-        raise SandboxLostError(link.reason) from None
+        link.fail("the container did not answer in time")
 
 
 async def _parts(data: FileSource) -> AsyncGenerator[bytes]:
@@ -407,8 +413,7 @@ def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit:
     """
     if reason is not None:
         if reason not in _MESSAGES:
-            link.abandon("the container sent a malformed answer")
-            raise SandboxLostError(link.reason)
+            link.fail("the container sent a malformed answer")
         raise _error(reason, path, done, limit=limit if reason == "full" else None)
 
 

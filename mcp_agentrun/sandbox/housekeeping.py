@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ..engine import Container, Engine, EngineStatus, Stored
+from ..engine import ContainerInfo, Engine, EngineStatus, StorageItem
 from ..engine.network import CA_VARIABLES, NetworkSettings
 from ..host_resources import HostResources
 from ..settings import Settings
 from .facade import AsyncRuntime
 
-__all__ = ["CA_VARIABLES", "Container", "EngineStatus", "Housekeeping", "NetworkSettings", "Stored"]
+__all__ = ["CA_VARIABLES", "ContainerInfo", "EngineStatus", "Housekeeping", "NetworkSettings", "StorageItem"]
 
 
 class Housekeeping:
@@ -56,24 +56,24 @@ class Housekeeping:
         """Return how many bytes the engine's machine could give to a container, or None if that is unknown."""
         return await self._runtime.engine.free_memory()
 
-    async def containers(self, *, usage: bool = False) -> Sequence[Container]:
+    async def containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
         """Return the containers of all servers, and those of others whose names look like ours.
 
         :param usage: measure the memory and processor time of those that run, which takes seconds.
         """
         return await self._runtime.engine.list_containers(usage=usage)
 
-    async def destroy(self, container: Container) -> None:
+    async def destroy(self, container: ContainerInfo) -> None:
         """Destroy *container*. If it is gone already, do nothing."""
         await self._runtime.engine.destroy(container.id)
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         """Return the images or volumes that were made for sandboxes, in an order in which they can be removed."""
-        return await self._runtime.engine.stored(kind)
+        return await self._runtime.engine.list_storage(kind)
 
-    async def remove(self, item: Stored) -> None:
+    async def remove_storage(self, item: StorageItem) -> None:
         """Remove an image or a volume that nothing uses. If it is gone already, do nothing."""
-        await self._runtime.engine.remove(item)
+        await self._runtime.engine.remove_storage(item)
 
     async def try_installation(self, requirement: str) -> None:
         """Install *requirement* as for a sandbox, and forget it, to see whether installations work.
@@ -86,4 +86,4 @@ class Housekeeping:
         try:
             await installer.install(sandbox, (requirement,))
         finally:
-            installer.forget(sandbox)
+            installer.remove_packages(sandbox)

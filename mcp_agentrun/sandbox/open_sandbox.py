@@ -12,12 +12,12 @@ from ..engine.link import Link
 from ..packages.installer import Installed
 from ..packages.policy import parse_requirements
 from .arguments import OnOutput, checked_code, checked_timeout, decoded
+from .call_queue import CallQueue
 from .container import SandboxContainer
-from .exchange import Exchange, OnBytes
+from .execution import Execution, OnBytes
 from .files import FileReader, Files
 from .result import Result, State
 from .script import Script
-from .turns import Turns
 
 __all__ = ["OpenSandbox", "ReadFile"]
 
@@ -36,8 +36,8 @@ class OpenSandbox:
     def __init__(self, container: SandboxContainer) -> None:
         self.container = container
         self._numbers = itertools.count(1)
-        self._turns = Turns(container.settings.limits.queue)
-        self._running: Exchange | None = None
+        self._queue = CallQueue(container.settings.limits.queue)
+        self._running: Execution | None = None
 
     @property
     def id(self) -> str:
@@ -99,11 +99,11 @@ class OpenSandbox:
         container = self.container
         timeout = checked_timeout(timeout, container.settings)
         code = checked_code(code, container.settings)
-        async with self._turns.turn(), decoded(on_output, on_bytes) as receive:
+        async with self._queue.turn(), decoded(on_output, on_bytes) as receive:
             link = await container.prepared(report)
             unreported = container.unreported
             unreported.is_replaced |= container.was_replaced()
-            self._running = run = Exchange(
+            self._running = run = Execution(
                 link,
                 container.packages,
                 container.settings,
@@ -124,7 +124,7 @@ class OpenSandbox:
                 except BaseException:
                     unreported.add(result.since, result.state)
                     raise
-            return unreported.report(result, container.packages.take_problems())
+            return unreported.report(result, container.packages.pop_missing_packages())
 
     async def interrupt(self) -> None:
         """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
@@ -146,17 +146,17 @@ class OpenSandbox:
         """
         packages = self.container.packages
         wanted = parse_requirements(requirements, urls=packages.policy.urls)
-        packages.policy.judge_asked(wanted)
-        async with self._turns.turn():
+        packages.policy.check_requested(wanted)
+        async with self._queue.turn():
             await self.container.prepared(report)
             installed = await packages.install(wanted, report)
-            return replace(installed, lacking=packages.take_problems())
+            return replace(installed, missing_packages=packages.pop_missing_packages())
 
     @property
     def files(self) -> Files:
         """The files of the workspace: write, read, list and remove them."""
         size = self.container.settings.limits.workspace_size
-        return Files(self._turn_with_link, self.container.keeper.connected, size=size)
+        return Files(self._turn_with_link, self.container.manager.connect, size=size)
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -164,10 +164,10 @@ class OpenSandbox:
         :raises UnavailableError: the engine failed.
         :raises SandboxLostError: files that were to be kept are gone.
         """
-        async with self._turns.turn():
+        async with self._queue.turn():
             await self.container.reset(keep_packages=keep_packages, keep_files=keep_files)
 
     @asynccontextmanager
     async def _turn_with_link(self) -> AsyncGenerator[Link]:
-        async with self._turns.turn():
-            yield await self.container.keeper.connected()
+        async with self._queue.turn():
+            yield await self.container.manager.connect()

@@ -41,7 +41,7 @@ class Reconciler:
         """
         containers = [opened.container for opened in self._sandboxes if opened.container.is_ready]
         believed = [(container, container.starts) for container in containers]
-        found = set(await self._engine.sandboxes())
+        found = set(await self._engine.list_sandboxes())
         for container, start in believed:
             if container.id not in found and container.is_ready:
                 logger.warning("a sandbox's container is gone")

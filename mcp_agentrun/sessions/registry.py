@@ -43,7 +43,7 @@ class Sessions:
         self.refused: Counter[CapacityReason] = Counter()
         """Number of refused sandboxes by reason."""
         self._runtime = runtime
-        self._readiness = Readiness(runtime.engine.sandboxes)
+        self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._owners = Owners()
         self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
         memory = (

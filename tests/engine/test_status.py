@@ -48,7 +48,7 @@ async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engin
 
 
 async def test_the_image_is_listed_and_needed(runner_image: str, engine: DockerEngine) -> None:
-    found = {name: each for each in await engine.stored("image") for name in each.name.split(", ")}
+    found = {name: each for each in await engine.list_storage("image") for name in each.name.split(", ")}
     assert found[runner_image].is_used
     assert (found[runner_image].size or 0) > 100 << 20
     status = await engine.status()
@@ -64,11 +64,11 @@ async def test_what_nothing_uses_can_be_removed(engine: DockerEngine, api: APICl
     volume = api.create_volume(name.replace(":", "-"), labels={LABEL_ROLE: "cache"})["Name"]
     created: tuple[tuple[Literal["image", "volume"], str], ...] = (("image", name), ("volume", volume))
     for kind, wanted in created:
-        found = {each.name: each for each in await engine.stored(kind)}[wanted]
+        found = {each.name: each for each in await engine.list_storage(kind)}[wanted]
         assert not found.is_used
-        await engine.remove(found)
-        await engine.remove(found)  # it is gone already
-        assert wanted not in {each.name for each in await engine.stored(kind)}
+        await engine.remove_storage(found)
+        await engine.remove_storage(found)  # it is gone already
+        assert wanted not in {each.name for each in await engine.list_storage(kind)}
 
 
 async def test_an_image_that_no_registry_has_is_reported() -> None:

@@ -158,14 +158,14 @@ async def test_the_pool_counts_against_the_ceiling_and_gives_way() -> None:
 
         await call("first")
         await call("second")
-        assert len(await engine.sandboxes()) == 2
+        assert len(await engine.list_sandboxes()) == 2
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call, "third")
             await anyio.wait_all_tasks_blocked()
             assert sessions.count == 2
             sessions.disconnect("first")
         assert served == ["first", "second", "third"]
-        assert len(await engine.sandboxes()) <= 2
+        assert len(await engine.list_sandboxes()) <= 2
 
 
 async def test_who_waits_gets_what_was_begun_for_the_pool() -> None:

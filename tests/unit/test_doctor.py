@@ -15,7 +15,7 @@ import pytest
 
 from mcp_agentrun.cli import checks
 from mcp_agentrun.cli.checks import Finding, check_all, check_network
-from mcp_agentrun.engine import Container, Engine, EngineStatus
+from mcp_agentrun.engine import ContainerInfo, Engine, EngineStatus
 from mcp_agentrun.engine.docker import engine as docker_engine
 from mcp_agentrun.engine.docker.image import is_build_locked
 from mcp_agentrun.engine.docker.inventory import status, weaknesses
@@ -46,9 +46,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path))
 
 
-def container(name: str, **fields: Any) -> Container:
+def container(name: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": None, "created": 0.0, "is_running": True}
-    return Container(id=name, name=name, **{**values, **fields})
+    return ContainerInfo(id=name, name=name, **{**values, **fields})
 
 
 def failing_installer(error: str) -> Script:
@@ -66,7 +66,7 @@ async def findings_of(
     engine: FakeEngine | None = None,
     *,
     network: NetworkSettings | None = None,
-    listed: Sequence[Container] = (),
+    listed: Sequence[ContainerInfo] = (),
     settings: Settings | None = None,
     **reported: Any,
 ) -> dict[str, Finding]:
@@ -100,10 +100,10 @@ DEAD = replace(Owner.current(), began=1.0)
         ),
         ({"weaknesses": ("it does not limit memory",)}, "limits", "error", "not limit memory", "cgroup v2"),
         (
-            {"image_architecture": None, "image_obstacle": "the registry does not answer"},
+            {"image_architecture": None, "image_obstacle": "the registry does not respond"},
             "image",
             "error",
-            "the registry does not answer",
+            "the registry does not respond",
             "AGENTRUN_IMAGE_BASE",
         ),
         ({"image_architecture": None}, "image", "warning", "not built yet", "mcp-agentrun build"),
@@ -269,6 +269,6 @@ def test_what_docker_reports_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
     found: EngineStatus = status(old, ImageRecipe(base="registry.example/python"), None)
     assert (found.is_outdated, found.version) == (True, "Engine 18.9, API 1.39")
     assert (found.architecture, found.image_architecture) == ("aarch64", None)
-    assert found.image_obstacle == "the registry does not answer"
+    assert found.image_obstacle == "the registry does not respond"
     assert found.weaknesses == tuple(weaknesses(old.info()))
     assert found.time == 1769828400.0

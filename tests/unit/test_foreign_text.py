@@ -78,7 +78,7 @@ FIELDS: dict[str, Callable[[str], Any]] = {
     "removed": lambda text: ((text, text),),
     "changed": lambda text: ((text, text, text),),
     "stale": lambda text: (text,),
-    "lacking": lambda text: f"numpy could not be installed: {text}",
+    "missing_packages": lambda text: f"numpy could not be installed: {text}",
 }
 for _field, _make in FIELDS.items():
 
@@ -136,7 +136,7 @@ def _(text: str) -> list[str]:
 
 @source("what the sandbox lacks")
 def _(text: str) -> list[str]:
-    return answered(lacking=f"Of the packages that should be there, x could not be installed: {text}")
+    return answered(missing_packages=f"Of the packages that should be there, x could not be installed: {text}")
 
 
 @source("output", "shown")
@@ -171,7 +171,7 @@ def _(text: str) -> list[str]:
 @source("a refusal by the policy of what was resolved")
 def _(text: str) -> list[str]:
     policy = Policy(require_hashes=True)
-    return reaching(failure(str(policy.judge_resolved([], {text: text}))))
+    return reaching(failure(str(policy.check_resolved([], {text: text}))))
 
 
 @source("a requirement that is none")
@@ -283,7 +283,7 @@ async def installing(error: str, *, progress: str = "", report: Callable[[str], 
     ]
 
     class Request:
-        async def receive(self) -> messages.Request:
+        async def receive(self) -> messages.InstallerMessage:
             return told.pop(0)
 
     request: Any = Request()

@@ -38,7 +38,7 @@ def faults() -> Iterator[tuple[type[Message], Answer]]:
     for asked in ASKED:
         yield from ((asked, sample(cls)) for cls in message_classes() if cls is not Pong)
         yield asked, encode_frame(255, b"")
-        yield asked, encode_frame(messages.Result.kind, b"{}")
+        yield asked, encode_frame(messages.RunResult.kind, b"{}")
     yield messages.Run, result(2)
     yield messages.Run, result(1, written=-1)
     yield messages.Run, messages.MissingPackages(run=2, names=(), requirements=())
@@ -129,7 +129,7 @@ class Defective(FakeEngine):
         super().__init__([honest_installer])
         self.asked = {"sandboxes": anyio.Event(), "memory": anyio.Event()}
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         self.asked["sandboxes"].set()
         raise KeyError("sandboxes")
 

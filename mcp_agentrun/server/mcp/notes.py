@@ -66,8 +66,8 @@ def run_notes(result: Result, settings: Settings) -> list[str]:
         notes.append(result.advice)
     if result.installed is not None:
         notes += install_notes(result.installed)
-    if result.lacking is not None:
-        notes.append(result.lacking)
+    if result.missing_packages is not None:
+        notes.append(result.missing_packages)
     if result.findings:
         notes += _objections("The code was run despite the static check's objections.", result.findings)
     if result.ended > 0:
@@ -159,7 +159,7 @@ def install_notes(installed: Installed) -> list[str]:
     """Say what an installation has changed, and when that takes effect."""
     notes: list[str] = []
     if installed.packages:
-        ready = "" if installed.waiting else ", ready to import"
+        ready = "" if installed.needs_reset else ", ready to import"
         notes.append(f"Installed{ready}: {_versions(installed.packages)}.")
         needs = installed.needs.items()
         notes += [f"For its main purpose, {name} needs what the sandbox lacks: {what}." for name, what in needs]
@@ -176,14 +176,14 @@ def install_notes(installed: Installed) -> list[str]:
         notes.append(
             f"Already imported: {_names(installed.stale)}. The earlier version stays in use until {KEEPING_RESET}."
         )
-    if installed.waiting:
+    if installed.needs_reset:
         notes.append(
             f"This takes effect with {KEEPING_RESET}, which forgets the variables. Until then the session stays as it "
-            f"was, because it has already loaded the earlier version of {_names(installed.waiting)}."
+            f"was, because it has already loaded the earlier version of {_names(installed.needs_reset)}."
         )
     notes += installed.notes
-    if installed.lacking is not None:
-        notes.append(installed.lacking)
+    if installed.missing_packages is not None:
+        notes.append(installed.missing_packages)
     return notes or ["Nothing needed to be installed."]
 
 
