@@ -1,4 +1,4 @@
-"""The rules: read from TOML, and matched against names, calls and what they are called with."""
+"""The rules: read from TOML, and matched against names, calls and their arguments."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _KINDS = frozenset(("names", "endless", "calls", "texts", "paths", "commands", "
 
 
 class Rule(NamedTuple):
-    """What an operator can switch off, or add."""
+    """A rule, which an operator can switch off or add."""
 
     id: str
     title: str
     reason: str
-    """May contain ``{name}`` and ``{what}``: the name, and the argument that is objected to."""
+    """May contain ``{name}`` and ``{what}``: the name, and the argument that is refused."""
     remedy: str
     """May also contain ``{packages}``: the call that installs what the argument names."""
     profile: str = "standard"
     """``strict`` for a rule that applies in that profile only."""
     when: tuple[Mapping[str, Any], ...] = ()
-    """What is refused: patterns by the fields of `[[rule.when]]`."""
+    """Patterns by the fields of `[[rule.when]]`: what is refused."""
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Read an operator's rules, in the form of `rules.toml`, whose groups they may use.
+    """Read an operator's rules, in the format of `rules.toml`, whose groups they may use.
 
-    :raises ValueError: they are malformed; the message says which rule and what is wrong.
+    :raises ValueError: they are malformed; the message says which rule is, and why.
     """
     return _rules(tomllib.loads(text)) if text else ()  # pyright: ignore
 
@@ -56,7 +56,7 @@ def _rule(table: Any, groups: Mapping[str, list[str]]) -> Rule:
     try:
         conditions = [_condition(each, groups) for each in table.get("when", ())]
         fields: dict[str, Any] = {**table, "when": tuple(conditions)}
-        objection(rule := Rule(**fields))  # raises for a placeholder that does not exist
+        objection(rule := Rule(**fields))  # raises for unknown placeholders
         if rule.profile not in PROFILES:
             raise ValueError(f"there is no profile {rule.profile!r}")
         return rule
@@ -89,7 +89,7 @@ class RuleSet:
         return [each for each in self._conditions if field in each[1] and each[1][field].match(name)]
 
     def match(self, field: str, name: Name, args: tuple[Value, ...] = ()) -> Finding | None:
-        """The rule against *name* in *field*. *args* begin with a method's object, and end with keywords."""
+        """Match *name* against *field* of the rules. *args* begin with a method's object, and end with keywords."""
         for rule, condition in self._about(field, name):
             what = _what(condition, name, args) if field == "calls" else ""
             if what is not None:
@@ -98,14 +98,14 @@ class RuleSet:
 
 
 def objection(rule: Rule, name: str = "", what: str = "", packages: str = "") -> Finding:
-    """*rule* as it applies to *name* and *what*, at no place yet."""
+    """The finding of *rule* about *name* and *what*, without a position yet."""
     name, what = name.removeprefix("builtins.").replace("?", ""), what.replace(values.HOLE, "…")
     shown = {"name": f"`{name}`", "what": f"`{what if len(what) <= 60 else what[:57] + '…'}`", "packages": packages}
     return Finding(rule.id, 0, 0, rule.reason.format(**shown), rule.remedy.format(**shown))
 
 
 def _what(condition: Mapping[str, Any], name: Name, args: tuple[Value, ...]) -> str | None:
-    """What of *args* *condition* is about; None if one of its fields matches none of them."""
+    """The first of *args* that *condition* matches; None if one of its fields matches none of them."""
     if "at_least" in condition and not values.extent(name, args) >= condition["at_least"]:
         return None
     what = ""
@@ -134,7 +134,7 @@ def _installation(args: tuple[Value, ...]) -> str:
 
 @functools.cache
 def document() -> Mapping[str, Any]:
-    """All that is in `rules.toml`."""
+    """The content of `rules.toml`."""
     text = (Path(__file__).parent / "rules.toml").read_text("utf-8")
     return tomllib.loads(text)  # pyright: ignore
 

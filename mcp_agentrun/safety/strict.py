@@ -1,4 +1,4 @@
-"""RestrictedPython's policy, as that package applies it: its transformer judges, and each error becomes a finding."""
+"""RestrictedPython's policy, as applied by that package: each error of its transformer becomes a finding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Collector(RestrictingNodeTransformer):
 
 
 def restricted(tree: ast.Module, code: str) -> tuple[Finding, ...]:
-    """What RestrictedPython objects to in *tree*, which it changes."""
+    """Findings of RestrictedPython in *tree*, which is changed."""
     collector = _Collector()
     collector.visit(tree)
     rule = next(rule for rule in built_in_rules() if rule.id == "restricted-python")

@@ -1,4 +1,4 @@
-"""Abstract values of expressions: names, literal strings, paths and numbers. Pure; nothing is looked up or run."""
+"""Abstract values of expressions: names, literal strings, paths and numbers. Nothing is looked up or executed."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 HOLE = "\ufffc"
-"""Stands in a text for a part that is not known."""
+"""Placeholder for an unknown part of a string."""
 
 LONGEST, LONGEST_NAME = 1 << 12, 256
-"""Characters of a text and of a name that are followed."""
+"""Longest string and name that are tracked, in characters."""
 
 
 class Name(str):
-    """A dotted name; ``()`` is the result of a call, ``[key]`` an item, ``?`` an object that is not known."""
+    """A dotted name; ``()`` is the result of a call, ``[key]`` an item, ``?`` an unknown object."""
 
 
 class Text(str):
-    """Literal text, with `HOLE` for what is not known of it."""
+    """A literal string, with `HOLE` for unknown parts."""
 
 
 class Path(Text):
-    """The text of a pathlib path, or of the paths that a listing of a folder gives."""
+    """A pathlib path, or one that stands for the paths in a folder."""
 
 
 class Items(tuple["Value", ...]):
-    """A literal list, tuple or set; also a variable that takes each of its values in turn."""
+    """A literal list, tuple or set; also a loop variable that takes each of its values."""
 
 
 class Bits(float):
-    """An integer of so many bits, which is too large to be computed here."""
+    """The number of bits of an integer that is too large to be computed here."""
 
 
 _S = TypeVar("_S", bound=str)
@@ -48,12 +48,12 @@ _BEFORE_PROGRAM = re.compile(
 
 
 def parts(args: tuple[Value, ...], kind: type[_S]) -> Iterator[_S]:
-    """Yield what of *args* is of *kind*, or is an item that is."""
+    """Yield those of *args*, and of their items, that are of *kind*."""
     return (item for arg in args for item in (arg if isinstance(arg, Items) else (arg,)) if isinstance(item, kind))
 
 
 def joined(separator: str, values: tuple[Value, ...]) -> Text:
-    """The text of *values*, as ``separator.join`` puts it together."""
+    """The string that ``separator.join`` makes of *values*."""
     return Text(separator.join(map(_shown, values))[:LONGEST])
 
 
@@ -66,7 +66,7 @@ def _shown(value: Value) -> str:
 
 
 def path_of(text: str) -> str:
-    """*text* as an absolute path, or one from ``~``, as the sandbox would resolve it; empty if it can't be known."""
+    """*text* as an absolute path, or one from ``~``, as the sandbox would resolve it; empty if unknown."""
     text = re.sub(r"^(\$HOME|\$\{HOME\})", "~", text.removeprefix("file://"))
     if text.startswith(HOLE):
         return ""
@@ -76,7 +76,7 @@ def path_of(text: str) -> str:
 
 
 def called(name: Name, args: tuple[Value, ...]) -> Value:
-    """What the call of *name* gives, as far as it is literal; *args* begin with the object of a method."""
+    """The result of calling *name*, as far as it is literal; *args* begin with the object of a method."""
     first, second = (*args, None, None)[:2]
     if _JOINING.fullmatch(name):
         kind = Path if name.startswith("pathlib") else Text
@@ -107,7 +107,7 @@ def called(name: Name, args: tuple[Value, ...]) -> Value:
 
 
 def operated(name: str, left: Value, right: Value) -> Value:
-    """What the function *name* of the module `operator` makes of two values."""
+    """The result of the function *name* of the module `operator` for two values."""
     if name == "truediv" and isinstance(left, Path):
         return Path(posixpath.join(left, _shown(right))[:LONGEST])
     if name == "add" and isinstance(left, Items) and isinstance(right, Items):
@@ -128,7 +128,7 @@ def operated(name: str, left: Value, right: Value) -> Value:
 
 
 def extent(name: Name, args: tuple[Value, ...]) -> float:
-    """How many items, or bits of an integer, the call of *name* makes, as far as constants tell."""
+    """Number of items, or bits of an integer, that calling *name* makes, as far as constants show."""
     left, right = (*args, None, None)[:2]
     if name == "operator.mul":
         left, right = (right, left) if isinstance(right, (Text, Items)) else (left, right)
@@ -156,7 +156,7 @@ def _bits(value: Value) -> float:
 
 
 def commands(args: tuple[Value, ...]) -> Iterator[str]:
-    """Yield the command lines in *args*: whole, and parted at the shell's separators, each with its program first."""
+    """Yield the command lines in *args*: whole, and split at the shell's separators, each starting with its program."""
     whole = [joined(" ", arg) if isinstance(arg, Items) else arg for arg in args if isinstance(arg, (Text, Items))]
     for candidate in (*whole, joined(" ", tuple(whole))) if len(whole) > 1 else whole:
         for segment in re.split(r"[;&|\n]+", candidate):
@@ -168,6 +168,6 @@ def commands(args: tuple[Value, ...]) -> Iterator[str]:
 
 
 def packages(command: str) -> list[str]:
-    """What *command* would install: the words behind ``install`` that are not options or their values."""
+    """What *command* would install: the words after ``install``, without options and their values."""
     words = re.sub(r"(?<!\S)-(?:-?(?:r|c|i|f|t|requirement|index-url|extra-index-url|target) \S+|\S+)", " ", command)
     return [word for word in re.split(r"\b(?:install|add) ", words, maxsplit=1)[-1].split() if HOLE not in word]

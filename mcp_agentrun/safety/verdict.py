@@ -17,7 +17,7 @@ class Finding(NamedTuple):
 
     rule: str
     line: int
-    """Counted from 1, as in tracebacks; 0 for the code as a whole. So is `column`, in characters."""
+    """Counted from 1, like `column`, which counts characters; 0 for the code as a whole."""
     column: int
     reason: str
     remedy: str
@@ -33,12 +33,12 @@ class Verdict(NamedTuple):
 
     @property
     def is_syntax_error(self) -> bool:
-        """Whether the code is not valid Python, so that nothing of it can run."""
+        """Whether the code is not valid Python."""
         return any(finding.rule == "syntax" for finding in self.findings)
 
 
 def place(node: ast.AST, code: str) -> tuple[int, int]:
-    """Line and column of *node* as a finding counts them: the parser counts bytes."""
+    """Line and column of *node* in characters, whereas the parser counts bytes."""
     line, offset = getattr(node, "lineno", 0), getattr(node, "col_offset", -1)
     if line and not code.isascii():
         text = re.split(r"\r\n|[\r\n]", code)[line - 1]

@@ -20,19 +20,19 @@ _SHELL_LINE = re.compile(r"^[ \t]*[!%]+[ \t]*(\S.*)$", re.MULTILINE)
 _OPERATORS = {
     "Add": "add", "Sub": "sub", "Mult": "mul", "Div": "truediv", "Mod": "mod", "Pow": "pow", "LShift": "lshift",
 }  # fmt: skip
-_TELLING = re.compile(r"__|[agct]\w_frame|f_(back|builtins|globals)")  # whatever object the attribute is of
+_TELLING = re.compile(r"__|[agct]\w_frame|f_(back|builtins|globals)")  # of any object
 _MOST_FINDINGS = 20
 
 
 @functools.lru_cache(2)  # a session's settings don't change
 def rule_set(profile: Profile, off: frozenset[str], rules: str) -> RuleSet:
-    """The rules of *profile* and an operator's *rules*, less those whose ids are in *off*."""
+    """The rules of *profile* and an operator's *rules*, without those whose ids are in *off*."""
     applied = () if profile == "off" else (*built_in_rules(), *parse_rules(rules))
     return RuleSet(rule for rule in applied if rule.id not in off and rule.profile in ("standard", profile))
 
 
 def shell_lines(code: str, profile: Profile, off: frozenset[str], rules: str) -> tuple[Finding, ...]:
-    """What is refused of IPython's ``!command`` lines in *code*, which is not valid Python."""
+    """Findings in IPython's ``!command`` lines of *code*, which is not valid Python."""
     applied = rule_set(profile, off, rules)
     found: list[Finding] = []
     for line in _SHELL_LINE.finditer(code):
@@ -42,7 +42,7 @@ def shell_lines(code: str, profile: Profile, off: frozenset[str], rules: str) ->
 
 
 class Walker:
-    """Visits each node once, and gathers findings and imports; a visit returns what the node stands for."""
+    """Visits each node once, and collects findings and imports; a visit returns the node's abstract value."""
 
     def __init__(self, code: str, rules: RuleSet, *, reviews: bool) -> None:
         self.findings: dict[tuple[str, int], Finding] = {}
@@ -52,10 +52,8 @@ class Walker:
         self._reviewed = frozenset(document()["reviewed_syntax"].split()) if reviews else None
         self._scopes: list[dict[str, Value]] = [{}]
         self._nodes = self._constants = self._depth = self.work = 0
-        self._receiver: Value = None
-        """The object of the latest attribute."""
-        self._endless: ast.AST | None = None
-        """All that the latest loop without an end does."""
+        self._receiver: Value = None  # the object of the latest attribute
+        self._endless: ast.AST | None = None  # the only statement of the latest endless loop
 
     def visit(self, node: ast.AST) -> Value:
         kind = node.__class__.__name__
@@ -136,7 +134,7 @@ class Walker:
 
     def _assign(self, target: ast.expr, value: Value) -> None:
         self.visit(target)
-        if isinstance(target, ast.Tuple) and isinstance(value, Path):  # of os.walk, whose first is the folder
+        if isinstance(target, ast.Tuple) and isinstance(value, Path):  # of os.walk, where the folder is first
             target = target.elts[0]
         if isinstance(target, ast.Name):
             self._scopes[-1][target.id] = value
@@ -145,7 +143,7 @@ class Walker:
         if not isinstance(node.ctx, ast.Load):
             self._scopes[-1][node.id] = None
             return None
-        # A name that this code does not bind is one of an earlier call, where a module has its own name as a rule.
+        # A name that is not bound here comes from an earlier call, where a module is usually bound to its own name.
         default = Name("builtins") if node.id == "__builtins__" else _BUILTINS.get(node.id) or Name(node.id)
         value = next((scope[node.id] for scope in reversed(self._scopes) if node.id in scope), default)
         return self._mention(node, value) if isinstance(value, Name) else value
