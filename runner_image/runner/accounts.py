@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from runner.linux import is_alive, processes, send_signal
 from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
+from runner.linux.process_table import is_alive, processes, send_signal
 
 VOLUME = Path("/packages")
 CACHES = VOLUME / "lanes"
