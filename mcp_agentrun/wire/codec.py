@@ -64,7 +64,7 @@ class FrameDecoder:
     def __iter__(self) -> Iterator[Frame]:
         """Every complete frame among the bytes fed so far.
 
-        :raises ProtocolError: a header announces too large a payload. It is judged as soon as it is complete,
+        :raises ProtocolError: a header announces too large a payload. It is checked as soon as it is complete,
             so that no more than the limit is ever buffered for one frame.
         """
         while self.pending >= _HEADER.size:

@@ -1,7 +1,7 @@
 """The messages that server, supervisor, workers, checkers and installers exchange: one class for each kind.
 
-Whatever arrives is validated, field by field, before anybody sees it: see `mcp_agentrun.wire.records`. Strings have at
-most 65,536 characters and collections at most 10,000 items, unless a field says otherwise.
+Each message is validated, field by field, when it is decoded: see `mcp_agentrun.wire.records`. Strings have at most
+65,536 characters and collections at most 10,000 items, unless a field says otherwise.
 
 Standard library only, as the runner's image has a copy.
 """
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 4  # of the protocol. A mismatch means that image and server are of different releases
+VERSION = 4  # of the protocol; differs if image and server are of different releases
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
-State = Literal["kept", "restored", "lost"]  # what happened to the session's variables, from best to worst
+State = Literal["kept", "restored", "lost"]  # of the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
 """What can be full: a folder, or ``pids`` for processes and threads."""
 
@@ -178,7 +178,7 @@ class SupervisorHello(Message, kind=90):
 
 
 class Script(Record):
-    """How code is executed that is a program: as ``python`` does, and not as a notebook's cell."""
+    """How to execute code as a program, as ``python`` does, instead of as a notebook cell."""
 
     filename: str = field(length=LONGEST_PATH)  # its name in tracebacks
     argv: tuple[str, ...] = field(length=1 << 17)
@@ -200,9 +200,7 @@ class Run(Message, kind=10):
 
 
 class Input(Data, kind=16):
-    """The next part of the current run's standard input, answered by `InputTaken`. An empty one is the end, and is not
-    answered.
-    """
+    """The next part of the run's standard input, answered by `InputTaken` unless it is empty, which is the end."""
 
     data: bytes = field(length=INPUT_LIMIT)
 
@@ -229,16 +227,14 @@ class Reset(Message, kind=20):
 
 
 class ListFiles(Message, kind=55):
-    """List files of the workspace, answered by `FileList`, also in the middle of a run."""
+    """List files of the workspace, answered by `FileList`, even during a run."""
 
     folder: str = field(length=LONGEST_PATH)  # files below this folder; empty for the workspace
     after: str = field(length=LONGEST_PATH)  # files whose paths come after this one
 
 
 class WriteFile(Message, kind=80):
-    """Begin to write a file. Answered by `Written`, as are the next two; an error ends the writing, and nothing of the
-    file stays.
-    """
+    """Start writing a file. Answered by `Written`, like the next two; after an error, nothing of the file remains."""
 
     path: str = field(length=LONGEST_PATH)
 
@@ -252,7 +248,7 @@ class WriteData(Data, kind=81):
 class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
-    keep: bool  # it is complete and takes its place. Otherwise it is discarded
+    keep: bool  # the file is complete; otherwise it is discarded
 
 
 class RemoveFile(Message, kind=84):
@@ -313,7 +309,7 @@ class PictureData(Data, kind=51):
 
 
 class Cause(Record):
-    """An exception that ended a run, or is behind one that did."""
+    """An exception that ended a run, or caused one that did."""
 
     type: str
     text: str
@@ -328,12 +324,12 @@ class RunError(Record):
     type: str
     message: str
     line: int | None  # line of the code where it was raised, if known
-    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those behind it
-    full: tuple[Resource, ...] = field(items=4)  # what had no room left
+    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those that caused it
+    full: tuple[Resource, ...] = field(items=4)  # resources that were exhausted
 
 
 class Finding(Record):
-    """An objection of the static check: see `mcp_agentrun.safety.Finding`."""
+    """A finding of the static check: see `mcp_agentrun.safety.Finding`."""
 
     rule: str
     line: int
@@ -373,10 +369,10 @@ class RunResult(Message, kind=92):
     written: int = field(low=0)  # bytes of output, whether they were forwarded or not
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
     more_files: int = field(low=0)  # how many more were created or changed
-    ended: int = field(low=0)  # processes that the run had left running, and that were ended with it
+    ended: int = field(low=0)  # processes that the run had left running, which were killed
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
     state: State  # what the end of the run did to the variables
-    since: State  # what had happened to them between the last result and this run
+    since: State  # what happened to them between the last result and this run
     unprotected: str | None
     """Why there is no checkpoint of them: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
 
@@ -398,7 +394,7 @@ class FileList(Message, kind=56):
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
     more: int = field(default=0, low=0)  # how many more there are
-    is_cut: bool = False  # there are too many files for all of them to be listed
+    is_cut: bool = False  # the workspace has too many files
     error: str | None = None  # why they can't be listed: one of `mcp_agentrun.errors.FileReason`
 
 
@@ -426,7 +422,7 @@ class FilePart(Message, kind=53):
 
 
 class FileData(Data, kind=54):
-    """The part of the file that was asked for."""
+    """The requested part of the file."""
 
     data: bytes = field(length=PART_LIMIT)
 
@@ -470,7 +466,7 @@ class RunReport(Message, kind=95):
 
     run: int
     ok: bool
-    changed: bool  # false if the session is certainly as it was before
+    changed: bool  # false if no variable can have changed
     left: bool  # whether the run may have left processes running
     exit_code: int = field(low=0, high=255)
     value: str | None  # text of the last expression's value
@@ -479,7 +475,7 @@ class RunReport(Message, kind=95):
 
 
 class Check(Message, kind=70):
-    """Supervisor to checker: judge code, answered by `Verdict`."""
+    """Supervisor to checker: check code, answered by `Verdict`."""
 
     code: str = field(length=1 << 19)
     options: SafetyOptions
@@ -504,10 +500,10 @@ class InstallerMessage(Message):
 
 
 class InstallLimits(Record):
-    """What installations may take; sizes in bytes."""
+    """Limits of installations; sizes in bytes."""
 
     offline: bool
-    exclude_newer: str | None  # ignore releases after this date, or younger than this
+    exclude_newer: str | None  # ignore releases after this date, or within this period
     build: bool  # build packages that have no wheel
     download: int
     size: int  # of what is installed
@@ -540,7 +536,7 @@ class Install(InstallerMessage, kind=30):
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
     before: dict[str, str]  # version by name of what the sandbox has
-    is_open: bool  # what is resolved may be fetched before it is approved
+    is_open: bool  # packages may be fetched before they are approved
     sources: Sources
 
 
@@ -568,7 +564,7 @@ class DescribeCache(InstallerMessage, kind=64):
 
 
 class OpenWheelhouse(InstallerMessage, kind=66):
-    """Have the operator's wheelhouse ready, answered by `Wheelhouse`."""
+    """Prepare the operator's wheelhouse, answered by `Wheelhouse`."""
 
     digest: str = field(pattern="[0-9a-f]{64}")  # of its content
 
@@ -586,7 +582,7 @@ class Wheel(InstallerMessage, kind=67):
 class InstallerReady(Message, kind=98):
     """The volume of packages is usable."""
 
-    held: tuple[str, ...] = field(pattern=_ID)  # those of the sandboxes served that have packages there
+    held: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages in it
 
 
 class InstallProgress(InstallerMessage, kind=31):
@@ -596,7 +592,7 @@ class InstallProgress(InstallerMessage, kind=31):
 
 
 class Resolved(InstallerMessage, kind=62):
-    """All that would be installed, before anybody sees any of it. Answered by `Approved`."""
+    """What would be installed, answered by `Approved`."""
 
     pins: dict[str, str]  # version by name
 
@@ -613,7 +609,7 @@ class InstallDone(InstallerMessage, kind=32):
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by name of what the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
-    """What keeps something from being installed in its newest version."""
+    """Why packages are not in their newest version."""
     error: str | None = None  # why nothing was installed
 
 
@@ -629,7 +625,7 @@ class CacheContents(InstallerMessage, kind=65):
     size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
     """Name of each, and the time of its last use in seconds since the epoch."""
-    busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
+    busy: int = field(low=0)  # caches that were not cleared, because an installation was using them
 
 
 class Wheelhouse(InstallerMessage, kind=99):

@@ -57,15 +57,15 @@ def main(connection: socket.socket) -> None:
             options = request.options
             try:
                 code, requirements = as_python(request.code, WORKSPACE)
-                judged = check(code, options.profile, off=options.off, warn=options.warn, rules=options.rules)
+                checked = check(code, options.profile, off=options.off, warn=options.warn, rules=options.rules)
             except MemoryError:
                 os._exit(1)
             # Python itself reports syntax errors best.
-            findings = () if judged.is_syntax_error else judged.findings
+            findings = () if checked.is_syntax_error else checked.findings
             verdict = Verdict(
-                allowed=judged.allowed or judged.is_syntax_error,
+                allowed=checked.allowed or checked.is_syntax_error,
                 findings=tuple(Finding(**finding._asdict()) for finding in findings),
-                imports=tuple(name for name in judged.imports if len(name) <= LONGEST_NAME)[:MOST_IMPORTS],
+                imports=tuple(name for name in checked.imports if len(name) <= LONGEST_NAME)[:MOST_IMPORTS],
                 requirements=tuple(requirements)[:MOST_REQUIREMENTS],
             )
             connection.sendall(encode(verdict))

@@ -34,7 +34,7 @@ _INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class Runs:
-    """The session, as far as its runs are concerned.
+    """The state of the session, and its current run.
 
     :param runner_pids: returns the pids of the runner's own processes, without that of a given worker.
     """
