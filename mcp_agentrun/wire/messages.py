@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 4  # of the protocol. A mismatch means that image and server are of different releases
+VERSION = 4  # of the protocol; differs if image and server are of different releases
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
-State = Literal["kept", "restored", "lost"]  # what happened to the session's variables, from best to worst
+State = Literal["kept", "restored", "lost"]  # of the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
 """A resource that can be exhausted: a folder, or ``pids`` for processes and threads."""
 
@@ -251,7 +251,7 @@ class WriteData(Data, kind=81):
 class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
-    keep: bool  # it is complete and takes its place. Otherwise it is discarded
+    keep: bool  # the file is complete; otherwise it is discarded
 
 
 class RemoveFile(Message, kind=84):
@@ -327,8 +327,8 @@ class RunError(Record):
     type: str
     message: str
     line: int | None  # line of the code where it was raised, if known
-    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those behind it
-    full: tuple[Resource, ...] = field(items=4)  # what had no room left
+    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those that caused it
+    full: tuple[Resource, ...] = field(items=4)  # resources that were exhausted
 
 
 class Finding(Record):
@@ -372,10 +372,10 @@ class RunResult(Message, kind=92):
     written: int = field(low=0)  # bytes of output, whether they were forwarded or not
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
     more_files: int = field(low=0)  # how many more were created or changed
-    ended: int = field(low=0)  # processes that the run had left running, and that were ended with it
+    ended: int = field(low=0)  # processes that the run had left running, which were killed
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
     state: State  # what the end of the run did to the variables
-    since: State  # what had happened to them between the last result and this run
+    since: State  # what happened to them between the last result and this run
     unprotected: str | None
     """Why there is no checkpoint: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
 
@@ -397,7 +397,7 @@ class FileList(Message, kind=56):
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
     more: int = field(default=0, low=0)  # how many more there are
-    is_cut: bool = False  # there are too many files for all of them to be listed
+    is_cut: bool = False  # the workspace has too many files
     error: str | None = None  # why they can't be listed: one of `mcp_agentrun.errors.FileReason`
 
 
@@ -469,7 +469,7 @@ class RunReport(Message, kind=95):
 
     run: int
     ok: bool
-    changed: bool  # false if the session is certainly as it was before
+    changed: bool  # false if no variable can have changed
     left: bool  # whether the run may have left processes running
     exit_code: int = field(low=0, high=255)
     value: str | None  # text of the last expression's value
@@ -506,7 +506,7 @@ class InstallLimits(Record):
     """Limits of installations. Sizes are in bytes."""
 
     offline: bool
-    exclude_newer: str | None  # ignore releases after this date, or younger than this
+    exclude_newer: str | None  # ignore releases after this date, or within this period
     build: bool  # build packages that have no wheel
     download: int
     size: int  # of what is installed
@@ -539,7 +539,7 @@ class Install(InstallerMessage, kind=30):
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
     before: dict[str, str]  # version by name of what the sandbox has
-    is_open: bool  # what is resolved may be fetched before it is approved
+    is_open: bool  # packages may be fetched before they are approved
     sources: Sources
 
 
@@ -585,7 +585,7 @@ class Wheel(InstallerMessage, kind=67):
 class InstallerReady(Message, kind=98):
     """The installer is ready."""
 
-    held: tuple[str, ...] = field(pattern=_ID)  # those of the sandboxes served that have packages there
+    held: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages in it
 
 
 class InstallProgress(InstallerMessage, kind=31):
@@ -612,7 +612,7 @@ class InstallDone(InstallerMessage, kind=32):
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
-    """What keeps something from being installed in its newest version."""
+    """Why packages are not in their newest version."""
     error: str | None = None  # why nothing was installed
 
 
@@ -628,7 +628,7 @@ class CacheContents(InstallerMessage, kind=65):
     size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
     """Name of each, and the time of its last use in seconds since the epoch."""
-    busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
+    busy: int = field(low=0)  # caches that were not cleared, because an installation was using them
 
 
 class Wheelhouse(InstallerMessage, kind=99):
