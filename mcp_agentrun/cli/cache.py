@@ -1,10 +1,11 @@
-"""``mcp-agentrun cache``: what has been downloaded for installations."""
+"""``mcp-agentrun cache``: downloaded packages."""
 
 from __future__ import annotations
 
 import click
 
 from .options import SettingsGroup, effective_settings
+from .terminal import note, size_of
 
 __all__ = ["cache"]
 
@@ -64,4 +65,6 @@ def _cache(*, clear: bool, as_json: bool = False) -> None:
         return
     for name, used in sorted(held.packages, key=lambda package: -package[1]):
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {sanitize(name)}")
-    click.echo(f"{held.size / (1 << 20):.1f} MiB of {settings.packages.cache_size / (1 << 20):.0f} MiB")
+    click.echo(f"{size_of(held.size)} of {size_of(settings.packages.cache_size)}")
+    if held.is_busy:
+        note("part of the cache stays, because an installation is using it. Clear it again later.")

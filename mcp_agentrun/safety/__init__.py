@@ -1,7 +1,7 @@
 """The static check: whether code may run, with a reason and a remedy for each finding.
 
-`guards` measures and parses; `walker` visits the tree once, with what `values` knows of literals, paths and commands;
-`rules` reads `rules.toml` and matches names and calls against it; `strict` adds RestrictedPython's policy.
+`guards` limits the input and parses it; `walker` visits the tree once, with the abstract values of `values`; `rules`
+reads `rules.toml` and matches names and calls against it; `strict` adds RestrictedPython's policy.
 
 The security boundary is the container, not this check. The package imports no other part of mcp_agentrun. A copy of it
 runs in the runner image, with the same Python that executes the code. See docs/safety.md.

@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
     @property
     def is_syntax_error(self) -> bool:
-        """Whether the code is not valid Python, so that nothing of it can run."""
+        """Whether the code is not valid Python."""
         return any(finding.rule == "syntax" for finding in self.findings)
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 4  # of the protocol. A mismatch means that image and server are of different releases
+VERSION = 4  # of the protocol; differs if image and server are of different releases
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
-State = Literal["kept", "restored", "lost"]  # what happened to the session's variables, from best to worst
+State = Literal["kept", "restored", "lost"]  # of the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
 """A resource that can be exhausted: a folder, or ``pids`` for processes and threads."""
 
@@ -250,7 +250,7 @@ class WriteData(Data, kind=81):
 class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
-    keep: bool  # whether it is complete; otherwise it is discarded
+    keep: bool  # the file is complete; otherwise it is discarded
 
 
 class RemoveFile(Message, kind=84):
@@ -326,7 +326,7 @@ class RunError(Record):
     type: str
     message: str
     line: int | None  # line of the code where it was raised, if known
-    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, followed by its causes
+    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those that caused it
     full: tuple[Resource, ...] = field(items=4)  # resources that were exhausted
 
 
@@ -370,8 +370,8 @@ class RunResult(Message, kind=92):
     """Top-level modules of the packages that the interpreter has loaded; None if unknown."""
     written: int = field(low=0)  # total size of the output in bytes
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
-    more_files: int = field(low=0)  # number of further files that were created or changed
-    ended: int = field(low=0)  # number of processes that it left running, and that were ended
+    more_files: int = field(low=0)  # how many more were created or changed
+    ended: int = field(low=0)  # processes that the run had left running, which were killed
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
     state: State  # what the end of the run did to the variables
     since: State  # what happened to them between the last result and this run
@@ -395,9 +395,9 @@ class FileList(Message, kind=56):
     """Answer to `ListFiles`."""
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
-    more: int = field(default=0, low=0)  # number of further files
-    is_cut: bool = False  # whether there are too many to list all of them
-    error: str | None = None  # why they can't be listed: a `mcp_agentrun.errors.FileReason`
+    more: int = field(default=0, low=0)  # how many more there are
+    is_cut: bool = False  # the workspace has too many files
+    error: str | None = None  # why they can't be listed: one of `mcp_agentrun.errors.FileReason`
 
 
 class Written(Message, kind=83):
@@ -468,7 +468,7 @@ class RunReport(Message, kind=95):
 
     run: int
     ok: bool
-    changed: bool  # false if the session has certainly not changed
+    changed: bool  # false if no variable can have changed
     left: bool  # whether the run may have left processes running
     exit_code: int = field(low=0, high=255)
     value: str | None  # text of the last expression's value
@@ -537,8 +537,8 @@ class Install(InstallerMessage, kind=30):
     sandbox: str = field(pattern=_ID)
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
-    before: dict[str, str]  # version by name of the sandbox's packages
-    is_open: bool  # whether resolved packages may be fetched before they are approved
+    before: dict[str, str]  # version by name of what the sandbox has
+    is_open: bool  # packages may be fetched before they are approved
     sources: Sources
 
 
@@ -584,7 +584,7 @@ class Wheel(InstallerMessage, kind=67):
 class InstallerReady(Message, kind=98):
     """The installer is ready."""
 
-    held: tuple[str, ...] = field(pattern=_ID)  # ids of those of the server's sandboxes whose packages exist
+    held: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages in it
 
 
 class InstallProgress(InstallerMessage, kind=31):
@@ -611,7 +611,7 @@ class InstallDone(InstallerMessage, kind=32):
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
-    """What keeps something from being installed in its newest version."""
+    """Why packages are not in their newest version."""
     error: str | None = None  # why nothing was installed
 
 
@@ -627,7 +627,7 @@ class CacheContents(InstallerMessage, kind=65):
     size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
     """Name of each, and the time of its last use in seconds since the epoch."""
-    busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
+    busy: int = field(low=0)  # caches that were not cleared, because an installation was using them
 
 
 class Wheelhouse(InstallerMessage, kind=99):

@@ -10,9 +10,9 @@ Standard library only, and without `typing`, because the runner image has a copy
 from __future__ import annotations
 
 import builtins
-import re
 import sys
 from collections.abc import Callable
+from re import fullmatch
 
 from .codec import ProtocolError
 
@@ -57,11 +57,35 @@ _new, _set = object.__new__, object.__setattr__
 
 
 class _Field:
+    """A default and limits, and the validation of values that are not collections."""
+
     __slots__ = ("default", "high", "items", "length", "low", "pattern")
 
     def __init__(self, default: Any, low: float, high: float, length: int, items: int, pattern: str | None) -> None:
         self.default, self.low, self.high = default, low, high
         self.length, self.items, self.pattern = length, items, pattern
+
+    def boolean(self, value: Any) -> bool:
+        if value is not True and value is not False:
+            raise ProtocolError("expected true or false")
+        return value
+
+    def integer(self, value: Any) -> int:
+        if type(value) is not int or not self.low <= value <= self.high:
+            raise ProtocolError(f"expected an integer from {self.low} to {self.high}")
+        return value
+
+    def number(self, value: Any) -> float:
+        if type(value) not in (int, float) or not self.low <= value <= self.high:  # which also excludes NaN
+            raise ProtocolError(f"expected a number from {self.low} to {self.high}")
+        return float(value)
+
+    def string(self, value: Any) -> str:
+        if type(value) is not str or len(value) > self.length:
+            raise ProtocolError(f"expected a string of at most {self.length} characters")
+        if self.pattern is not None and fullmatch(self.pattern, value) is None:
+            raise ProtocolError(f"expected a string that matches {self.pattern}")
+        return value
 
 
 def field(
@@ -187,56 +211,11 @@ def _validator(hint: Any, limits: _Field) -> Validator:
     if type(hint) is _Generic:
         return (_dictionary if hint.__origin__ is dict else _tuple)(*hint.__args__, limits=limits)
     if hint in _PLAIN:
-        return _PLAIN[hint](limits)
+        return getattr(limits, _PLAIN[hint])
     return hint.validated  # of a record
 
 
-def _boolean(_limits: _Field) -> Validator:
-    def validate(value: Any) -> bool:
-        if value is not True and value is not False:
-            raise ProtocolError("expected true or false")
-        return value
-
-    return validate
-
-
-def _integer(limits: _Field) -> Validator:
-    low, high = limits.low, limits.high
-
-    def validate(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ProtocolError(f"expected an integer from {low} to {high}")
-        return value
-
-    return validate
-
-
-def _number(limits: _Field) -> Validator:
-    low, high = limits.low, limits.high
-
-    def validate(value: Any) -> float:
-        if type(value) not in (int, float) or not low <= value <= high:  # which also excludes NaN
-            raise ProtocolError(f"expected a number from {low} to {high}")
-        return float(value)
-
-    return validate
-
-
-def _string(limits: _Field) -> Validator:
-    length = limits.length
-    matches = None if limits.pattern is None else re.compile(limits.pattern).fullmatch
-
-    def validate(value: Any) -> str:
-        if type(value) is not str or len(value) > length:
-            raise ProtocolError(f"expected a string of at most {length} characters")
-        if matches is not None and matches(value) is None:
-            raise ProtocolError(f"expected a string that matches {limits.pattern}")
-        return value
-
-    return validate
-
-
-_PLAIN: dict[Any, Callable[[_Field], Validator]] = {bool: _boolean, int: _integer, float: _number, str: _string}
+_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def _choice(choices: tuple[Any, ...]) -> Validator:
