@@ -22,8 +22,8 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
+from tests.support.guarded_client import guarded_client
 from tests.support.image import named_anew
-from tests.support.own_only import own_only
 from tests.support.sandboxes import open_sandbox
 from tests.support.small import SMALL
 
