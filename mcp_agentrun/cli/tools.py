@@ -59,9 +59,9 @@ def tools(format_: str) -> None:
     from ..server.mcp.calls import Service, ignore_call
     from ..server.mcp.connections import on_stdio
     from ..server.mcp.tools import DEFAULT_TOOLS, TOOLS
-    from ..sessions import Sessions
+    from ..sessions import SessionManager
 
-    sessions = Sessions(AsyncRuntime(effective_settings()), is_shared=False)
+    sessions = SessionManager(AsyncRuntime(effective_settings()), is_shared=False)
     service = Service(sessions, on_stdio, ignore_call, out=None)
     found = [TOOLS[name].definition(service) for name in DEFAULT_TOOLS]
     click.echo(json.dumps(FORMATS[format_](found), indent=2, ensure_ascii=False))

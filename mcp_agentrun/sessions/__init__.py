@@ -1,7 +1,7 @@
 """The sandboxes of a server's clients: who owns them, capacity, expiry."""
 
 from ..sandbox.capacity import REFUSALS
-from .registry import Sessions
+from .manager import SessionManager
 from .session_store import NEW, STDIO, Caller, Lease
 
-__all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]
+__all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "SessionManager"]

@@ -23,7 +23,7 @@ from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.mcp import progress
 from mcp_agentrun.server.mcp.app import AgentRunServer, build_server
 from mcp_agentrun.server.mcp.connections import by_connection
-from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.sessions import SessionManager
 from mcp_agentrun.settings import Settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
@@ -35,7 +35,7 @@ COUNT = "import time\nfor i in range(10_000):\n    print(i, flush=True); time.sl
 async def open_server() -> AsyncGenerator[AgentRunServer]:
     network = NetworkSettings.from_environment(os.environ)
     settings = Settings(pool=0, reserve=1, preload=())
-    async with Sessions(
+    async with SessionManager(
         AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network), is_shared=True
     ) as sessions:
         yield build_server(sessions, by_connection(sessions.disconnect))

@@ -15,7 +15,7 @@ from docker import APIClient
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sessions import Caller, Sessions
+from mcp_agentrun.sessions import Caller, SessionManager
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.relay import Relay, relay
@@ -41,8 +41,8 @@ async def test_a_container_of_ours_that_nobody_knows_goes(runner_image: str, api
 @asynccontextmanager
 async def sessions_behind_relay(
     folder: Path, api: APIClient, monkeypatch: pytest.MonkeyPatch
-) -> AsyncGenerator[tuple[Sessions, Relay]]:
-    """Sessions whose engine is reached through a relay, which can refuse or be silent."""
+) -> AsyncGenerator[tuple[SessionManager, Relay]]:
+    """SessionManager whose engine is reached through a relay, which can refuse or be silent."""
     with relay(folder, api) as between:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine.sock")
         async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:

@@ -13,7 +13,7 @@ from anyio.abc import ByteStream
 from mcp_agentrun.engine import ContainerInfo, ContainerSpec, EngineStatus, Report, StorageItem
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime
-from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.sessions import SessionManager
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.messages import Message, MessageDecoder, encode
@@ -223,12 +223,14 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def open_sessions(settings: Settings, engine: FakeEngine | None = None) -> AsyncGenerator[Sessions]:
+async def open_sessions(settings: Settings, engine: FakeEngine | None = None) -> AsyncGenerator[SessionManager]:
     """The sessions of a server on *engine*."""
     engine = engine or FakeEngine()
     async with (
         engine.running(),
-        Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True) as sessions,
+        SessionManager(
+            AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True
+        ) as sessions,
     ):
         yield sessions
 

@@ -18,7 +18,7 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
-from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.sessions import SessionManager
 from mcp_agentrun.settings import Settings
 
 
@@ -78,9 +78,9 @@ async def installing(index: str, **settings: Any) -> AsyncGenerator[AsyncSandbox
 
 
 @asynccontextmanager
-async def open_sessions(settings: Settings, engine: DockerEngine | None = None) -> AsyncGenerator[Sessions]:
+async def open_sessions(settings: Settings, engine: DockerEngine | None = None) -> AsyncGenerator[SessionManager]:
     engine = engine or DockerEngine(recipe=ImageRecipe())
-    async with Sessions(AsyncRuntime(settings, engine=engine), is_shared=True) as sessions:
+    async with SessionManager(AsyncRuntime(settings, engine=engine), is_shared=True) as sessions:
         yield sessions
 
 

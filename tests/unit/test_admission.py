@@ -13,7 +13,7 @@ from mcp_agentrun.errors import InvalidRequestError, NotReadyError, UnavailableE
 from mcp_agentrun.sandbox.opening import SANDBOX_MEMORY
 from mcp_agentrun.server.mcp import calls
 from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
-from mcp_agentrun.sessions import NEW, Caller, registry
+from mcp_agentrun.sessions import NEW, Caller, manager
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import FakeEngine, open_sessions
 from tests.support.virtual_time import virtual_time
@@ -61,7 +61,7 @@ async def test_calls_of_one_client_wait_for_room_together() -> None:
             for delay in (*[0] * 8, 10):
                 tasks.start_soon(call, delay)
     # Not one after the other; and what a call has waited for the one before it counts.
-    assert waited == pytest.approx([registry.WAIT_SECONDS] * 8 + [10 + registry.WAIT_SECONDS], abs=0.1)
+    assert waited == pytest.approx([manager.WAIT_SECONDS] * 8 + [10 + manager.WAIT_SECONDS], abs=0.1)
 
 
 async def test_who_waits_counts_against_the_share_of_the_principal() -> None:

@@ -30,7 +30,7 @@ from mcp_agentrun.server.http.app import (
 )
 from mcp_agentrun.server.http.limits import AddressLimit, SessionQuota, TokenBuckets
 from mcp_agentrun.server.http.tokens import Tokens
-from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.sessions import SessionManager
 from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text
 from tests.support.command_line import command
@@ -138,7 +138,7 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
 )
 async def test_the_server_answers_to_the_name_that_it_listens_on(host: str, reached: str) -> None:
     network = NetworkSettings.from_environment(os.environ)
-    sessions = Sessions(
+    sessions = SessionManager(
         AsyncRuntime(Settings(host=host), engine=DockerEngine(recipe=ImageRecipe()), package_network=network),
         is_shared=True,
     )

@@ -17,7 +17,7 @@ from mcp_agentrun.packages.fair_limiter import FairLimiter
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
 from mcp_agentrun.sandbox import AsyncRuntime
-from mcp_agentrun.sessions import Caller, Sessions
+from mcp_agentrun.sessions import Caller, SessionManager
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import encode_frame
@@ -110,7 +110,7 @@ async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str
         with anyio.fail_after(20):
             async with (
                 engine.running(),
-                Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
+                SessionManager(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
             ):
                 async with sessions.lease(Caller("one"), None) as one, sessions.lease(Caller("two"), None) as two:
                     results = [await each.sandbox.run("1") for each in (one, two, one, two)]

@@ -22,7 +22,7 @@ from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.http import oauth
 from mcp_agentrun.server.http.app import build_app
 from mcp_agentrun.server.http.oauth import Introspection, ResourceServer
-from mcp_agentrun.sessions import Sessions
+from mcp_agentrun.sessions import SessionManager
 from mcp_agentrun.settings import Settings
 from tests.support.serving import serving
 
@@ -99,7 +99,7 @@ def resource_server(settings: Settings) -> ResourceServer:
 def guarded(issuer: str) -> httpx2.AsyncClient:
     """A client of the whole server, as `serve` builds it."""
     settings = settings_for(issuer)
-    app, _ = build_app(Sessions(AsyncRuntime(settings), is_shared=True), resource_server(settings))
+    app, _ = build_app(SessionManager(AsyncRuntime(settings), is_shared=True), resource_server(settings))
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="https://python.example")
 
 

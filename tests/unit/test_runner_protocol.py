@@ -12,7 +12,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.sandbox import AsyncRuntime, OpenSandbox
-from mcp_agentrun.sessions import Caller, Sessions
+from mcp_agentrun.sessions import Caller, SessionManager
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import encode_frame
@@ -62,7 +62,7 @@ async def test_a_false_message_costs_one_sandbox_at_most(anyio_backend: str) -> 
     settings = Settings(max_sandboxes=4)
     async with (
         engine.running(),
-        Sessions(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
+        SessionManager(AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())) as sessions,
         sessions.lease(Caller("other"), None) as other,
     ):
         await other.sandbox.run("1")
@@ -158,7 +158,7 @@ async def test_a_defect_in_a_background_task_ends_nothing_else(
     with anyio.fail_after(20):
         async with (
             engine.running(),
-            Sessions(
+            SessionManager(
                 AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()), is_shared=True
             ) as sessions,
         ):

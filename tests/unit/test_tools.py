@@ -15,7 +15,7 @@ from mcp_agentrun.server.mcp.arguments import Arguments
 from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.server.mcp.connections import on_stdio
 from mcp_agentrun.server.mcp.tools import DEFAULT_TOOLS, TOOLS
-from mcp_agentrun.sessions import Caller, Sessions
+from mcp_agentrun.sessions import Caller, SessionManager
 from mcp_agentrun.settings import Settings
 from tests.support.clients import text_of
 from tests.support.fake_engine import FakeEngine, open_sessions
@@ -82,7 +82,7 @@ def test_each_invalid_argument_is_reported_in_one_line(given: dict[str, Any], li
 
 
 def test_definitions_show_the_limits_that_hold() -> None:
-    sessions = Sessions(AsyncRuntime(Settings(timeout=7, max_timeout=9), engine=FakeEngine()))
+    sessions = SessionManager(AsyncRuntime(Settings(timeout=7, max_timeout=9), engine=FakeEngine()))
     service = Service(sessions, on_stdio, ignore_call, None)
     definition = TOOLS["run_python"].definition(service)
     assert definition.input_schema["properties"]["timeout"]["description"].endswith("7 if left out, at most 9.")

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...errors import AgentRunError, SettingsError
 from ...process_exit import INTERRUPTED, exit_at_once
 from ...sandbox import AsyncRuntime
-from ...sessions import Sessions
+from ...sessions import SessionManager
 from ...settings import Settings
 from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
@@ -156,7 +156,7 @@ def _announce(settings: Settings, text: str) -> None:
 
 
 async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket]) -> int:
-    sessions = Sessions(AsyncRuntime(settings), is_shared=True)
+    sessions = SessionManager(AsyncRuntime(settings), is_shared=True)
     app, drain = build_app(sessions, tokens)
     process = _Process(sessions, drain, _Server(_config(app, settings)))
     # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
@@ -188,7 +188,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 class _Process:
     """Ends the server on a signal, after calls in progress have been answered."""
 
-    def __init__(self, sessions: Sessions, drain: Drain, server: uvicorn.Server) -> None:
+    def __init__(self, sessions: SessionManager, drain: Drain, server: uvicorn.Server) -> None:
         self.server = server
         self._sessions = sessions
         self._drain = drain
@@ -218,7 +218,7 @@ class _Process:
         self.server.should_exit = True
 
 
-def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tuple[ASGIApp, Drain]:
+def build_app(sessions: SessionManager, tokens: Tokens | ResourceServer | None) -> tuple[ASGIApp, Drain]:
     """Return the ASGI application for *sessions*, and what drains it.
 
     :param tokens: verifies clients; None accepts every client.
@@ -245,7 +245,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     return count_responses(addresses.before(app), metrics.count_response), drain
 
 
-def _endpoints(mcp: AgentRunServer, sessions: Sessions, metrics: Metrics) -> ASGIApp:
+def _endpoints(mcp: AgentRunServer, sessions: SessionManager, metrics: Metrics) -> ASGIApp:
     """Return the endpoints for authenticated clients, with the limits of each client."""
     settings = sessions.settings
     security = _transport_security(settings)
@@ -303,7 +303,7 @@ def _authenticated(
 class _Health:
     """Endpoints for a supervisor of the server's process."""
 
-    def __init__(self, sessions: Sessions, drain: Drain) -> None:
+    def __init__(self, sessions: SessionManager, drain: Drain) -> None:
         self._sessions = sessions
         self._drain = drain
 

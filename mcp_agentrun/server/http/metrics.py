@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ...sessions import REFUSALS, Sessions
+from ...sessions import REFUSALS, SessionManager
 
 __all__ = ["Metrics"]
 
@@ -18,7 +18,7 @@ _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 class Metrics:
     """The metrics of one server. The values of labels never depend on what clients send."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionManager) -> None:
         self._registry = registry = CollectorRegistry()
         registry.register(_SessionCollector(sessions))
         self._responses = Counter("agentrun_http_responses", "HTTP responses by status.", ["status"], registry=registry)
@@ -53,9 +53,9 @@ class Metrics:
 
 
 class _SessionCollector(Collector):
-    """The metrics that `Sessions` counts."""
+    """The metrics that `SessionManager` counts."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:

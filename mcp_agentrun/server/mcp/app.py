@@ -24,7 +24,7 @@ from mcp.types import (
 )
 
 from ...errors import InvalidRequestError
-from ...sessions import Sessions
+from ...sessions import SessionManager
 from .calls import Call, OnCall, Service, answer, ignore_call
 from .connections import CallerOf, Lifespan, no_lifespan, on_stdio, set_log_level
 from .out_folder import OutFolder
@@ -55,7 +55,7 @@ class AgentRunServer(Server[Any]):
 
 
 def build_server(
-    sessions: Sessions,
+    sessions: SessionManager,
     caller_of: CallerOf = on_stdio,
     on_call: OnCall = ignore_call,
     *,
@@ -127,7 +127,7 @@ class _Tools:
 class _Middleware:
     """Adapts answers to the client's protocol revision, and begins a sandbox behind the first of them."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:

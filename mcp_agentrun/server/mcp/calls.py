@@ -13,7 +13,7 @@ from mcp.types import CallToolResult
 
 from ...errors import AgentRunError, FileError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
 from ...sandbox import OpenSandbox
-from ...sessions import Lease, Sessions
+from ...sessions import Lease, SessionManager
 from ...settings import Settings
 from .connections import CallerOf
 from .out_folder import OutFolder
@@ -43,7 +43,7 @@ def ignore_call(_tool: str, _outcome: str, _seconds: float) -> None:
 class Service:
     """What all calls of one server share."""
 
-    sessions: Sessions
+    sessions: SessionManager
     caller_of: CallerOf
     on_call: OnCall
     out: OutFolder | None
@@ -80,7 +80,7 @@ class Call:
     async def lease(self, handle: str | None) -> AsyncGenerator[Lease]:
         """Lease the sandbox that the caller means, once it is ready.
 
-        :param handle: see `Sessions.lease`.
+        :param handle: see `SessionManager.lease`.
         :raises InvalidRequestError: the caller has no sandbox with that handle.
         :raises UnavailableError: there is no capacity, or the sandbox is not ready in time.
         """

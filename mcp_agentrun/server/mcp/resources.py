@@ -25,7 +25,7 @@ from mcp.types import (
 
 from ...errors import AgentRunError, FileError
 from ...sandbox import OpenSandbox, Output
-from ...sessions import Sessions
+from ...sessions import SessionManager
 from ...spoofing import quoted, sanitize
 from .connections import CallerOf
 from .sdk import RequestContext
@@ -101,7 +101,7 @@ TEMPLATES = [
 class Resources:
     """Handlers for the resources of a client: the files in its sandboxes, and its kept outputs."""
 
-    def __init__(self, sessions: Sessions, caller_of: CallerOf, outputs: OutputStore) -> None:
+    def __init__(self, sessions: SessionManager, caller_of: CallerOf, outputs: OutputStore) -> None:
         self._sessions = sessions
         self._caller_of = caller_of
         self._outputs = outputs

@@ -15,7 +15,7 @@ from mcp.server.stdio import stdio_server
 
 from ...errors import SettingsError
 from ...sandbox import AsyncRuntime
-from ...sessions import Sessions
+from ...sessions import SessionManager
 from ...settings import Settings
 from ..logs import configure_logging
 from .app import AgentRunServer, build_server
@@ -54,7 +54,7 @@ def serve_stdio(settings: Settings) -> NoReturn:
 
 
 async def _serve(settings: Settings) -> None:
-    sessions = Sessions(AsyncRuntime(settings))
+    sessions = SessionManager(AsyncRuntime(settings))
     process = _Process(sessions)
     server = build_server(sessions)
     async with anyio.create_task_group() as tasks:
@@ -67,7 +67,7 @@ async def _serve(settings: Settings) -> None:
 class _Process:
     """Keeps the sessions open while the server runs, or until a signal arrives."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions
         self._stop = anyio.Event()
         self._sessions_ended = anyio.Event()

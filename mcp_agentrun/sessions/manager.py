@@ -23,13 +23,13 @@ from .readiness import Readiness
 from .reconcile import Reconciler
 from .session_store import NEW, STDIO, Caller, Lease, Session, SessionStore, in_use
 
-__all__ = ["Sessions"]
+__all__ = ["SessionManager"]
 
 WAIT_SECONDS = 30.0
 """Longest time a call waits for a free slot when the server is at capacity."""
 
 
-class Sessions:
+class SessionManager:
     """Opens sandboxes for callers, and finds them again. Use it as an async context manager.
 
     When it ends, nothing of the sandboxes is left.
@@ -63,7 +63,7 @@ class Sessions:
         self._calls = 0
         self._idle = anyio.Event()
 
-    async def __aenter__(self) -> Sessions:
+    async def __aenter__(self) -> SessionManager:
         await self._stack.enter_async_context(self._runtime)
         await self._stack.enter_async_context(self._opener.running())
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
@@ -112,7 +112,7 @@ class Sessions:
         :raises UnavailableError: it can't be reached, or does not respond in time.
         """
         if self._tasks is None:
-            raise RuntimeError("Sessions is used inside `async with`")
+            raise RuntimeError("SessionManager is used inside `async with`")
         await self._readiness.check(self._tasks)
 
     async def begin(self) -> None:
