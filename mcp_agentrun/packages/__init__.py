@@ -1,1 +1,1 @@
-"""What may be installed, and the container that installs it."""
+"""The package policy, and the installer."""

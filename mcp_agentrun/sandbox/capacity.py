@@ -18,7 +18,7 @@ REFUSALS: tuple[CapacityReason, ...] = get_args(CapacityReason)
 
 
 class Slot:
-    """The right to have one sandbox, held from before it is opened until nothing of it is left."""
+    """Permission to have one sandbox, held from before it is opened until it is completely removed."""
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
@@ -37,11 +37,11 @@ class OpenContainer:
         self.container = container
         self.closing = anyio.Event()
         self.closed = anyio.Event()
-        """Set once nothing of it is left."""
+        """Set when it is completely removed."""
 
     @asynccontextmanager
     async def until_closed(self) -> AsyncGenerator[None]:
-        """Close it at the end of the context, and wait until nothing of it is left."""
+        """Close it at the end of the context, and wait until it is completely removed."""
         try:
             yield
         finally:

@@ -65,7 +65,7 @@ class Opener:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Allow sandboxes to be opened. At the end all are closed, and nothing of them is left."""
+        """Allow sandboxes to be opened. At the end, all are closed and completely removed."""
         self._closing = anyio.Event()
         async with background_tasks(self._closing.set) as self._tasks:
             yield

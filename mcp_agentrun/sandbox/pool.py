@@ -19,7 +19,7 @@ DEMAND_SECONDS = 30.0
 """The pool keeps as many sandboxes ready as were taken in this time, within its bounds."""
 
 REFILL_SECONDS = 1.0
-"""Delay before a sandbox that was taken is replaced, so that its first call has the machine for itself."""
+"""Delay before a sandbox that was taken is replaced, so that its first call is not slowed down."""
 
 _RETRY_SECONDS = 5.0
 

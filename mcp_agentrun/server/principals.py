@@ -1,4 +1,4 @@
-"""Who sent a request, as far as an access token proves it."""
+"""The principal of a request, by its access token."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Docker, and whatever else speaks its API, as an engine."""
+"""Docker, and engines with the same API."""

@@ -288,7 +288,7 @@ class _Sse:
 def _authenticated(
     app: ASGIApp, tokens: Tokens | ResourceServer | None
 ) -> tuple[ASGIApp, list[Middleware], list[Route]]:
-    """Return *app* such that it requires a token, and the middleware and public routes that this takes."""
+    """Return *app* with token authentication, and the middleware and public routes that it needs."""
     if tokens is None:
         return app, [], []
     if isinstance(tokens, ResourceServer):

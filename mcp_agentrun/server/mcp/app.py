@@ -125,7 +125,7 @@ class _Tools:
 
 
 class _Middleware:
-    """Adapts answers to the client's protocol revision, and begins a sandbox behind the first of them."""
+    """Adapts answers to the client's protocol revision, and starts preparing a sandbox after the first one."""
 
     def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions

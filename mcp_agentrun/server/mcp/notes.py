@@ -131,7 +131,7 @@ def _objections(summary: str, findings: Sequence[Finding]) -> list[str]:
 
 
 def content_notes(result: Result, pictures: int) -> list[str]:
-    """Say which pictures and files there are beside the output.
+    """List the pictures and files of a run.
 
     :param pictures: how many of the pictures are in the answer.
     """

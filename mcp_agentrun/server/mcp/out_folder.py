@@ -33,7 +33,7 @@ class OutFolder:
         try:
             self._folder = Path(settings.access.out).expanduser()
             self._folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, RuntimeError) as error:  # the latter if there is no home
+        except (OSError, RuntimeError) as error:  # RuntimeError if there is no home folder
             raise settings.error("out", f"the folder {settings.access.out} can't be created: {error}") from None
         self._left = settings.access.out_size
 
@@ -53,7 +53,7 @@ class OutFolder:
                 notes.append(f"{quoted(file.path)} was not copied: the size limit of the user's folder is reached.")
             except AgentRunError as error:
                 notes.append(f"Not copied to the user's folder: {error}.")
-                if not isinstance(error, FileError):  # no other file can be read either
+                if not isinstance(error, FileError):  # the other files can't be read either
                     break
             except OSError as error:
                 notes.append(f"{quoted(file.path)} was not copied to the user's folder: {error.strerror}.")
@@ -112,7 +112,7 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE
 
 _NAME_BYTES = 255
 _MADE = re.compile(r"~[0-9a-f]{8}(?:\.[^.]*)?$")
-"""The end of a name that `_safe_name` has made. With a dash it would match names that end in a date."""
+"""Matches the end of names that `_safe_name` makes. The tilde keeps it from matching names that end in a date."""
 
 
 def _safe_name(name: str) -> str:

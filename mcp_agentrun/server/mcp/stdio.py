@@ -41,7 +41,7 @@ def serve_stdio(settings: Settings) -> NoReturn:
     if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
         sys.stderr.write(_STARTED_MANUALLY.format(version=version("mcp-agentrun")))
         sys.stderr.flush()
-    # These take 0.15 s, which a starting client does not notice and a first call would.
+    # Importing these takes 0.15 s, which would delay the first call more noticeably than the start.
     for module in ("docker.types", "psutil"):
         importlib.import_module(module)
     try:

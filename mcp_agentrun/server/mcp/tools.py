@@ -128,10 +128,10 @@ def _describe_run_python(service: Service) -> str:
     )
     description = (
         "Execute Python in a private sandbox. Variables, imports, functions and files persist from call to call. "
-        "Answers what a terminal would show: everything printed, the value of the last expression, and the traceback "
-        f"of an error. Installed already: {', '.join(settings.image.packages) or 'the standard library only'}; "
-        "install_package adds more. Plots come back as pictures. Files are written to the current folder, /workspace. "
-        f"{network} Processes that a call starts end with it. "
+        "Returns what a terminal would show: everything printed, the value of the last expression, and the traceback "
+        f"of an error. Already installed: {', '.join(settings.image.packages) or 'the standard library only'}; "
+        "install_package adds more. Plots are returned as pictures. Write files to the current folder, /workspace. "
+        f"{network} Processes end with the call that started them. "
         f"Limits: {settings.limits.timeout:g} s per call unless `timeout` says otherwise, "
         f"{settings.limits.memory >> 20} MiB of memory, {settings.limits.workspace_size >> 20} MiB of files."
     )
