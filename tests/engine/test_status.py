@@ -75,4 +75,4 @@ async def test_what_nothing_uses_can_be_removed(engine: DockerEngine, api: APICl
 async def test_an_image_that_no_registry_has_is_reported() -> None:
     found = (await findings(NetworkSettings(), image="127.0.0.1:1/nothing:1"))["image"]
     assert found.level == "error"
-    assert "can't be had" in found.text and "unset AGENTRUN_IMAGE" in found.remedy
+    assert "can't be built or pulled" in found.text and "unset AGENTRUN_IMAGE" in found.remedy
