@@ -40,7 +40,15 @@ __all__ = [
 
 
 class AgentRunError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package::
+
+    try:
+        sandbox.files.write("large.bin", data)
+    except FileError as error:
+        print(error.reason, error.limit)  # full 268435456
+    except UnavailableError:
+        ...  # try again
+    """
 
 
 class SettingsError(AgentRunError):

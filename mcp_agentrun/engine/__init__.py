@@ -131,7 +131,13 @@ class StorageItem:
 
 
 class Engine(Protocol):
-    """A container engine. Every method may raise `EngineError`."""
+    """A container engine. Every method may raise `EngineError`.
+
+    Another package brings one by an entry point of the group ``mcp_agentrun.engines``, which names a function that
+    makes it from `Settings`; the setting ``engine`` chooses it. It can also be given directly::
+
+        runtime = AsyncRuntime(engine=MyEngine())
+    """
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         """Return the name of the runner image, after building it if necessary.

@@ -55,7 +55,11 @@ class Installed:
 
 @dataclass(frozen=True)
 class Cache:
-    """The cache of downloaded packages, which all sandboxes of an engine share. See `Runtime.cache`."""
+    """The cache of downloaded packages, which all sandboxes of an engine share::
+
+    with Runtime() as runtime:
+        runtime.cache(clear=True).size
+    """
 
     size: int
     """Size on disk, in bytes."""

@@ -55,7 +55,10 @@ _MESSAGES: dict[FileReason, str] = {
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file of the workspace."""
+    """A file of the workspace::
+
+    sum(file.size for file in sandbox.files.list())
+    """
 
     path: str
     """Relative to the workspace. Bytes of its name that are not UTF-8 are lone surrogates, as in `os.fsdecode`."""
@@ -71,7 +74,12 @@ FileName = str | FileInfo | FileChange
 
 @dataclass(frozen=True)
 class FilePage:
-    """A part of a list of files."""
+    """A part of a list of files. The next part begins after the last of them::
+
+    page = sandbox.files.page()
+    while page.more:
+        page = sandbox.files.page(after=page.files[-1].path)
+    """
 
     files: list[FileInfo]
     more: int

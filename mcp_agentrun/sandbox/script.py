@@ -13,7 +13,9 @@ __all__ = ["Script"]
 @dataclass(frozen=True)
 class Script:
     """Code as a program, which runs as ``python`` would run it: no value is shown, only plain Python is accepted, and
-    tracebacks and ``sys.argv`` are the program's.
+    tracebacks and ``sys.argv`` are the program's::
+
+        sandbox.run(code, script=Script("report.py", ["report.py", "--year", "2024"], stdin=b"..."))
     """
 
     filename: str = "<string>"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import pytest
 
+import mcp_agentrun
 from mcp_agentrun import errors
 from mcp_agentrun.errors import AgentRunError
 
@@ -32,3 +34,9 @@ def test_an_error_keeps_its_fields(name: str) -> None:
 
 def test_the_tree_in_the_docstring_names_all() -> None:
     assert all(name in str(errors.__doc__) for name in errors.__all__ if name.endswith("Error"))
+
+
+def test_every_public_class_has_an_example() -> None:
+    classes = [each for name in mcp_agentrun.__all__ if inspect.isclass(each := getattr(mcp_agentrun, name))]
+    without = {each.__name__ for each in classes if "::" not in (each.__doc__ or "")}
+    assert without == {each.__name__ for each in classes if issubclass(each, AgentRunError)} - {"AgentRunError"}
