@@ -15,12 +15,9 @@ from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PART_LIMIT
 
 from .changes import DEPTH, PARTIAL, PATH_LENGTH, WORKSPACE, Changes, Scan, file_state
+from .linux.memory import Memory
 from .paths import RefusedError, parent_of, reason_of, require_file, split, state_of, walk
-from .prelude import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .linux.memory import Memory
-    from .sockets import HostStream
+from .sockets import HostStream
 
 MEMORY_FULL = 0.95
 """Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
