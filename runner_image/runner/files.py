@@ -42,7 +42,7 @@ class Files:
     def handle(self, request: messages.Message) -> None:
         """Answer one *request*.
 
-        :raises ProtocolError: it is not about files, or out of turn.
+        :raises ProtocolError: it is not about files, or unexpected.
         """
         match request:
             case messages.WriteData() | messages.WriteFile() | messages.WriteEnd():
