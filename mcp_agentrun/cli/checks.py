@@ -1,4 +1,4 @@
-"""What must be so for sandboxes to work, each thing with its remedy."""
+"""The checks of ``doctor``: what sandboxes require, and a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _LEAST_DISK, _LITTLE_DISK = 1 << 30, 4 << 30
 _SKEW_SECONDS = 60
 _CONNECT_SECONDS = 5
 _ARCHITECTURES = ("x86_64", "aarch64")
-"""For which the packages of the image, and nearly all others, have wheels."""
+"""Those for which the packages of the image, and nearly all others, have wheels."""
 
 _PROBE = "iniconfig"
-"""A small package without dependencies, whose installation shows that installations work."""
+"""A small package without dependencies, which is installed as a test."""
 
 _CERTIFICATE_SIGNS = ("certificate", "UnknownIssuer", "SSL")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tested."""
+    """The result of one check."""
 
     name: str
     level: Level
@@ -43,7 +43,7 @@ class Finding:
 
 
 async def check_all(settings: Settings, housekeeping: Housekeeping) -> AsyncIterator[Finding]:
-    """Test each thing that must be so; what depends on something that is not so is skipped."""
+    """Run all checks. Those that depend on a failed one are skipped."""
     network = housekeeping.package_network
     try:
         status = await housekeeping.status()
@@ -114,7 +114,9 @@ def _image(status: EngineStatus, settings: Settings) -> Finding:
             "Give the engine access to the registry (its own proxy settings apply), or set AGENTRUN_IMAGE_BASE to an "
             "image that it has."
         )
-    return Finding("image", "error", f"it does not exist and can't be had: {status.image_obstacle}", remedy)
+    return Finding(
+        "image", "error", f"it does not exist, and can't be built or pulled: {status.image_obstacle}", remedy
+    )
 
 
 def _disk(status: EngineStatus) -> Finding:
@@ -141,46 +143,48 @@ def _memory(status: EngineStatus, settings: Settings, free: int | None) -> Findi
 def _clock(status: EngineStatus) -> Finding:
     skew = status.time - time.time()
     if abs(skew) <= _SKEW_SECONDS:
-        return Finding("clock", "ok", "the engine's agrees with this machine's")
+        return Finding("clock", "ok", "the engine's and this machine's agree")
     text = f"the engine's is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     return Finding("clock", "warning", text, "Restart the engine's virtual machine, or synchronise both clocks.")
 
 
 def _build(status: EngineStatus) -> Finding:
     if not status.is_building:
-        return Finding("lock", "ok", "no other process builds the image")
-    remedy = "Wait for it. If it hangs, end that process: the lock goes with it (`lsof` names who has build.lock open)."
+        return Finding("lock", "ok", "no other process is building the image")
+    remedy = (
+        "Wait for it. If it hangs, end that process, which releases the lock (`lsof` shows who has build.lock open)."
+    )
     return Finding("lock", "warning", "another process holds the lock for building the image", remedy)
 
 
 def _leftovers(found: Sequence[ContainerInfo]) -> Finding:
-    """Containers whose servers have ended, and those of others that look like ours."""
+    """Check for containers whose servers have ended, and for foreign ones with our names."""
     dead = [each for each in found if each.is_orphaned]
     foreign = [each.name for each in found if each.role is None]
     if foreign:
-        text = f"not made by this program although named so: {', '.join(foreign)}"
+        text = f"not made by this program, in spite of their names: {', '.join(foreign)}"
         return Finding("leftovers", "warning", text, f"Rename or remove it: `docker rm {foreign[0]}`.")
     if dead:
-        text = f"{counted(len(dead), 'container')} without a server, which has ended"
+        text = f"{counted(len(dead), 'container')} whose server has ended"
         return Finding("leftovers", "warning", text, "Run `mcp-agentrun prune`.")
-    return Finding("leftovers", "ok", f"none among {counted(len(found), 'container')}")
+    return Finding("leftovers", "ok", f"none; {counted(len(found), 'container')} in use")
 
 
 def check_network(network: NetworkSettings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Test the proxies and certificates that the installer is to use."""
+    """Check the proxies and certificates of the installer."""
     urls = sorted({url for name, url in network.proxies.items() if name != "NO_PROXY"})
     problems = [problem for url in urls if (problem := _proxy_problem(url, network.redact(url)))]
     if problems:
         yield Finding("proxy", "error", *problems[0])
     else:
-        yield Finding("proxy", "ok", ", ".join(map(network.redact, urls)) or "none is set")
+        yield Finding("proxy", "ok", ", ".join(map(network.redact, urls)) or "none")
     for name in CA_VARIABLES:
         path = environ.get(name)
         if path and not _holds_certificates(Path(path).expanduser()):
             text = f"{name} names {path}, which holds no certificates"
             yield Finding("certificates", "error", text, f"Set {name} to a file with certificates in PEM, or unset it.")
             return
-    yield Finding("certificates", "ok", "read" if network.ca_bundle else "the usual ones")
+    yield Finding("certificates", "ok", "this machine's are used" if network.ca_bundle else "the image's are used")
 
 
 def _proxy_problem(url: str, shown: str) -> tuple[str, str] | None:
@@ -190,10 +194,10 @@ def _proxy_problem(url: str, shown: str) -> tuple[str, str] | None:
     except ValueError:
         host, port = None, 0
     if not host:
-        return f"{shown} is not a URL", "Write it as http://HOST:PORT in HTTPS_PROXY."
+        return f"{shown} is not a URL", "Set HTTPS_PROXY to http://HOST:PORT."
     if host == "localhost" or host.startswith("127.") or host == "::1":
         text = f"{shown} is on this machine's loopback interface, which containers can't reach"
-        return text, "Have the proxy listen on an address that containers reach, and name that in HTTPS_PROXY."
+        return text, "Have the proxy listen on an address that containers can reach, and set HTTPS_PROXY to it."
     try:
         socket.create_connection((host, port), _CONNECT_SECONDS).close()
     except OSError as error:
@@ -210,7 +214,7 @@ def _holds_certificates(path: Path) -> bool:
 
 
 async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: bool) -> Finding:
-    """Install a small package, as a sandbox would."""
+    """Check that the installer can install a small package."""
     if settings.packages.offline:
         return Finding("index", "skipped", "packages_offline: the installer has no network")
     if not can_start:
@@ -224,7 +228,7 @@ async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: b
         first, *causes = text.split(" cause: ")
         shown = f"{first}: {causes[-1]}" if causes else text
         return Finding("index", "error", shown[:400], _index_remedy(text, housekeeping.package_network))
-    return Finding("index", "ok", "the installer reached it")
+    return Finding("index", "ok", f"{_PROBE} was installed from it")
 
 
 def _index_remedy(text: str, network: NetworkSettings) -> str:

@@ -86,14 +86,14 @@ def add(
 
     Add the server to the file of client NAME, or update it there.
 
-    ARGUMENTS are passed to the server. The difference is shown first, and the file as it was is kept beside it.
+    ARGUMENTS are passed to the server. The difference is shown first. A backup of the file is kept beside it.
     """
     from .clients import CLIENTS, Server
 
     if url is None and headers:
         raise click.UsageError("--header requires --url")
     if url is not None and (arguments or variables):
-        raise click.UsageError("--url excludes arguments and --env: the client does not start that server")
+        raise click.UsageError("--url can't be combined with arguments or --env: the client does not start that server")
     found = CLIENTS[name]
     server = Server(
         name=entry,
@@ -105,18 +105,18 @@ def add(
     shape = found.http if url else found.stdio
     if shape is None:
         raise AgentRunError(
-            f"{found.title} reads only servers that it starts from its file. Add the URL in its settings, under "
+            f"The file of {found.title} only takes servers that it starts itself. Add the URL in its settings, under "
             "Connectors, or leave out --url."
         )
     opened = _open(found, file)
     wanted = shape(server)
     if opened.entry(entry) == wanted:
-        click.echo(f"{opened.path} has this entry already.")
+        click.echo(f"{opened.path} already has this entry.")
         return
     text = opened.with_entry(entry, wanted)
     secrets = [*server.headers.values(), *server.environment.values()]
-    if _written(opened, text, yes=yes, dry_run=dry_run, secrets=secrets):
-        click.echo(f"{found.title} has the server {entry!r} now. {found.restart}")
+    if _write(opened, text, yes=yes, dry_run=dry_run, secrets=secrets):
+        click.echo(f"Added the server {entry!r} to {found.title}. {found.restart}")
 
 
 @client.command(groups=(), short_help="Remove the server from a client's file.")
@@ -135,8 +135,8 @@ def remove(name: str, file: Path | None, entry: str, yes: bool, dry_run: bool) -
     opened = _open(CLIENTS[name], file)
     if opened.entry(entry) is None:
         click.echo(f"{opened.path} has no entry {entry!r}.")
-    elif _written(opened, opened.without_entry(entry), yes=yes, dry_run=dry_run):
-        click.echo(f"{CLIENTS[name].title} does not have the server {entry!r} any more.")
+    elif _write(opened, opened.without_entry(entry), yes=yes, dry_run=dry_run):
+        click.echo(f"Removed the server {entry!r} from {CLIENTS[name].title}.")
 
 
 @client.command("list", groups=(), short_help="List the clients, and which have the server.")
@@ -167,7 +167,7 @@ def list_(name: str | None, entry: str, as_json: bool) -> None:
 
 
 def client_entries() -> Iterator[tuple[str, ClientFile]]:
-    """The clients whose own files have the server, by name."""
+    """Find the clients in whose files the server is, by name."""
     from .clients import CLIENTS
 
     for name, found in CLIENTS.items():
@@ -182,9 +182,9 @@ def client_entries() -> Iterator[tuple[str, ClientFile]]:
 
 
 def server_command() -> Sequence[str]:
-    """What starts this server from anywhere, with absolute paths."""
+    """Return the command that starts this server from any folder."""
     if "archive-v0" in Path(sys.prefix).parts and (uvx := shutil.which("uvx")):
-        return [os.path.abspath(uvx), "mcp-agentrun"]  # this environment is in a cache, and will be gone
+        return [os.path.abspath(uvx), "mcp-agentrun"]  # this environment is in the cache of uvx, which may remove it
     script = Path(sys.executable).with_name("mcp-agentrun.exe" if sys.platform == "win32" else "mcp-agentrun")
     return [str(script)] if script.exists() else [sys.executable, "-m", "mcp_agentrun"]
 
@@ -195,14 +195,14 @@ def _open(found: Client, file: Path | None) -> ClientFile:
     return ClientFile(found, file.expanduser().absolute() if file else found.file())
 
 
-def _written(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Sequence[str] = ()) -> bool:
-    """Show the difference, and write it if that is wanted."""
+def _write(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Sequence[str] = ()) -> bool:
+    """Show the difference, write it if the user agrees, and return whether it was written."""
     print_diff(opened.text, text, str(opened.path), secrets=secrets)
     if dry_run or not agreed(f"Write {opened.path}?", yes=yes):
         return False
     backup = opened.write(text)
     if backup is not None:
-        click.echo(f"The file as it was: {backup}")
+        click.echo(f"The previous version is {backup}")
     return True
 
 

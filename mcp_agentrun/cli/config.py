@@ -109,7 +109,7 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _toml(setting: Setting) -> str:
-    """The default, or what stands for a value where there is none."""
+    """Return the default, or the metavar if there is none."""
     value = setting.default_value
     if isinstance(value, tuple) and setting.is_list:
         return json.dumps(value)

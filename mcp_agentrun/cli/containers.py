@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["prune", "ps"]
 
 _BUSY = 0.05
-"""Cores in use from which a container counts as busy: a runner that waits still answers pings."""
+"""CPU use, in cores, from which a container counts as busy. An idle runner still answers pings."""
 
 
 @click.command(cls=SettingsCommand, groups=("engine",), short_help="List the sandboxes on the engine.")
@@ -100,7 +100,7 @@ def _owner(container: ContainerInfo) -> str:
 
 
 def _activity(container: ContainerInfo) -> str:
-    """What it does, as far as that can be seen from outside."""
+    """Return whether it is starting, idle or busy."""
     if not container.is_running:
         return "starting"
     if container.cpu is None:

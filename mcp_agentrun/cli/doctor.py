@@ -1,4 +1,4 @@
-"""``mcp-agentrun doctor``: whether sandboxes can work here, and what to do if not."""
+"""``mcp-agentrun doctor``: whether sandboxes can work here, and remedies if not."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ _MARKS = {
     "skipped": ("-", "bright_black"),
 }
 
+_SUMMARIES = (
+    "Sandboxes can run here.",
+    "Sandboxes can run here, with the warnings above.",
+    "Sandboxes can't run here until what failed is fixed.",
+)
+"""By exit code."""
+
 _MARGIN = " " * 20
 
 
@@ -46,6 +53,7 @@ def doctor(as_json: bool) -> None:
     """
     from ..host_resources import HostResources
     from .checks import Finding, check_all
+    from .progress import showing_progress
 
     worst = 0
 
@@ -58,15 +66,22 @@ def doctor(as_json: bool) -> None:
         settings = effective_settings()
         HostResources.from_settings(settings)  # the folders and rules that it names
     except SettingsError as error:
-        show(Finding("settings", "error", str(error), "Correct it, or see `mcp-agentrun config --help`."))
-        sys.exit(worst)
-    show(Finding("settings", "ok", "valid"))
+        show(Finding("settings", "error", str(error), "Correct it. `mcp-agentrun config --help` lists all settings."))
+    else:
+        show(Finding("settings", "ok", "valid"))
 
-    async def run(housekeeping: Housekeeping) -> None:
-        async for finding in check_all(settings, housekeeping):
-            show(finding)
+        async def run(housekeeping: Housekeeping) -> None:
+            findings = check_all(settings, housekeeping)
+            while True:
+                async with showing_progress(lambda: "checking"):
+                    finding = await anext(findings, None)
+                if finding is None:
+                    return
+                show(finding)
 
-    on_engine(settings, run)
+        on_engine(settings, run)
+    if not as_json:
+        click.echo(_SUMMARIES[worst])
     sys.exit(worst)
 
 
@@ -74,20 +89,20 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(finding)))
         return
-    from ..spoofing import foreign
+    from ..spoofing import sanitize
 
     mark, color = _MARKS[finding.level]
-    first, *more = _wrapped(foreign(finding.text))
+    first, *more = _wrapped(sanitize(finding.text))
     click.echo(f"{colored(f'{mark:<5}', color, bold=True)} {finding.name:<13} {first}")
     for line in more:
         click.echo(_MARGIN + line)
-    for line in _wrapped(foreign(finding.remedy)):
-        click.echo(_MARGIN + colored(line, "cyan"))
+    for number, line in enumerate(_wrapped(sanitize(finding.remedy))):
+        click.echo(_MARGIN + colored(f"   {line}" if number else f"-> {line}", "cyan"))
 
 
 def _wrapped(text: str) -> list[str]:
-    """*text* in lines that fit the terminal; elsewhere it stays one line."""
+    """Wrap *text* to the width of the terminal; elsewhere, leave it in one line."""
     if not sys.stdout.isatty():
         return [text] if text else []
-    columns = shutil.get_terminal_size().columns - len(_MARGIN)
+    columns = shutil.get_terminal_size().columns - len(_MARGIN) - len("-> ")
     return textwrap.wrap(text, max(columns, 30), break_long_words=False, break_on_hyphens=False)

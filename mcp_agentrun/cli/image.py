@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import SettingsGroup, effective_settings
-from .terminal import age_of, agreed, counted, on_engine, print_table, removed_all, size_of
+from .terminal import age_of, agreed, counted, on_engine, print_table, remove_all, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,9 @@ def list_(as_json: bool) -> None:
             }
             click.echo(json.dumps(fields))
     elif found:
-        rows = [(size_of(each.size), _age(each), "yes" if each.is_used else "no", each.name) for each in found]
+        rows = [
+            (size_of(each.size), age_of(each.created), "yes" if each.is_used else "no", each.name) for each in found
+        ]
         print_table([("size", "age", "needed", "image"), *rows], right=(0, 1))
     else:
         click.echo("No images. `mcp-agentrun build` makes them.")
@@ -70,16 +72,12 @@ def prune_(yes: bool, dry_run: bool) -> None:
     if not found:
         click.echo("Nothing to remove: every image is needed.")
         return
-    rows = [(size_of(each.size), _age(each), each.name) for each in found]
+    rows = [(size_of(each.size), age_of(each.created), each.name) for each in found]
     print_table([("size", "age", "image"), *rows], right=(0, 1))
     if not dry_run and agreed(f"Remove {counted(len(found), 'image')}?", yes=yes, default=False):
 
         async def remove(housekeeping: Housekeeping) -> bool:
-            return await removed_all(housekeeping, found)
+            return await remove_all(housekeeping, found)
 
         if not on_engine(settings, remove):
             raise SystemExit(1)
-
-
-def _age(item: StorageItem) -> str:
-    return "-" if item.created is None else age_of(item.created)

@@ -1,4 +1,4 @@
-"""Options made from the settings, and commands that offer those of some groups."""
+"""Options generated from the settings, and commands that offer those of some groups."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "ALL_GROUPS",
     "NO_LIMIT",
     "PROGRAM_GROUPS",
+    "SERVERS_OWN",
     "SettingOption",
     "SettingsCommand",
     "SettingsGroup",
@@ -27,15 +28,18 @@ ALL_GROUPS = tuple(GROUPS)
 PROGRAM_GROUPS = ("access", "limits", "packages", "safety", "image", "engine")
 """Groups of the commands that run a person's own code."""
 
+SERVERS_OWN = ("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep")
+"""Settings of these groups that make no sense for such commands."""
+
 NO_LIMIT = 1e8
 """Time limit of code that a person can interrupt, in seconds: three years."""
 
 _FLAGS, _CONFIG = "mcp_agentrun.flags", "mcp_agentrun.config"
-"""Where a command keeps what it was given, together with what stood before its name."""
+"""Keys of a context's metadata: the settings given on the command line, and the settings file."""
 
 
 class SettingOption(click.Option):
-    """An option that gives one setting. Its value is checked with those of all other sources, by `load_settings`."""
+    """An option for one setting. `load_settings` validates its value, with those of all other sources."""
 
     def __init__(self, setting: Setting) -> None:
         flag = setting.name.replace("_", "-")
@@ -74,9 +78,9 @@ def _config_option() -> click.Option:
 
 
 def effective_settings(**overrides: Any) -> Settings:
-    """Load the settings of the command that is running; *overrides* count as flags unless they are None.
+    """Load the settings of the running command. *overrides* that are not None count as flags.
 
-    :raises SettingsError: one of them is wrong, wherever it came from.
+    :raises SettingsError: a setting is invalid, whatever its source.
     """
     meta = click.get_current_context().meta
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -84,7 +88,7 @@ def effective_settings(**overrides: Any) -> Settings:
 
 
 def settings_path() -> Path:
-    """The settings file of the command that is running; it need not exist."""
+    """Return the settings file of the running command, which need not exist."""
     return settings_file(click.get_current_context().meta.get(_CONFIG))[0]
 
 
@@ -94,7 +98,7 @@ class SettingsCommand(click.Command):
     The exit code is 2 if a setting is wrong, and 1 if the command fails.
 
     :param groups: names of the groups, in the order of its help.
-    :param without: settings of these groups that make no sense for it.
+    :param without: settings of these groups that are left out.
     """
 
     def __init__(self, *args: Any, groups: Sequence[str], without: Sequence[str] = (), **attributes: Any) -> None:
@@ -122,7 +126,7 @@ class SettingsCommand(click.Command):
             sys.exit(1)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options by group: one line for what is written, and one for what it means."""
+        """List the options by group, each in two lines: its name and its meaning."""
         sections: dict[str, list[click.Option]] = {}
         for option in self.get_params(ctx):
             if isinstance(option, click.Option):

@@ -1,4 +1,4 @@
-"""What a command says of the end of a run that only the sandbox knows of."""
+"""How a run ended, as an exit code and in notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMED_OUT, _BLOCKED, _SIGNAL = 124, 126, 128
 
 
 def exit_code(result: Result) -> int:
-    """What a shell would see of ``python``, or the code that stands for the sandbox's own end of the run."""
+    """Return the exit code of ``python``, or the one that stands for a limit of the sandbox."""
     if result.outcome == "timeout":
         return _TIMED_OUT
     if result.outcome == "blocked":
@@ -24,7 +24,7 @@ def exit_code(result: Result) -> int:
 
 
 def explain(result: Result, settings: Settings) -> None:
-    """Say what only the sandbox knows of the end of a run, and what to do."""
+    """Print notes on limits that fired, what was lost, and what to do."""
     match result.outcome:
         case "timeout":
             note(f"interrupted after {result.timeout:g} s. Give a larger --timeout.")

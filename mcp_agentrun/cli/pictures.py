@@ -1,4 +1,4 @@
-"""Pictures of a run: saved to files, and named; or shown in terminals that can."""
+"""Pictures of a run: saved to files, or shown in terminals that support it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..sandbox import Image
 __all__ = ["inline_picture", "save_pictures"]
 
 _KITTY_PART = 4096
-"""Characters that kitty's protocol allows at a time."""
+"""Longest part in kitty's protocol, in characters."""
 
 
 def save_pictures(pictures: Iterable[Image], folder: Path, stem: str) -> list[Path]:
-    """Save *pictures* in *folder* as ``<stem>-<number>.png``, by the first numbers that are free there.
+    """Save *pictures* in *folder* as ``<stem>-<number>.png``, with the first free numbers, and return their paths.
 
     :raises OSError: one can't be written.
     """
@@ -37,7 +37,7 @@ def save_pictures(pictures: Iterable[Image], folder: Path, stem: str) -> list[Pa
 
 
 def inline_picture(picture: Image, environ: Mapping[str, str]) -> str | None:
-    """What shows *picture* in the terminal of that *environ*; None if that can't show pictures."""
+    """Return the escape sequence that shows *picture* in the terminal, or None if it can't show pictures."""
     if "TMUX" in environ or environ.get("TERM", "").startswith(("screen", "tmux")):
         return None
     data = base64.b64encode(picture.data).decode()

@@ -1,4 +1,4 @@
-"""What ``mcp-agentrun run`` runs: code, how Python would name it, and the files beside it."""
+"""The program of ``mcp-agentrun run``: its code, its names in Python, and the files beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 __all__ = ["COPIED_BYTES", "COPIED_FILES", "Program", "files_in"]
 
 COPIED_FILES, COPIED_BYTES = 1000, 32 << 20
-"""Files beside a script that are copied into its sandbox, and their bytes in all."""
+"""Most files beside a script that are copied into its sandbox, and most bytes in total."""
 
 _MOST_ENTRIES = 20_000
 _TOOLS_FOLDERS = frozenset(("__pycache__", "node_modules"))
@@ -29,24 +29,24 @@ if False:
 
 @dataclass(frozen=True)
 class Program:
-    """A program, as it was named in the command line."""
+    """A program, as named on the command line."""
 
     code: str
     argv: Sequence[str]
     filename: str
-    """In tracebacks; for a file, its path in the sandbox."""
+    """Name in tracebacks; for a file, its path in the sandbox."""
     stem: str
-    """What its pictures are named after."""
+    """Beginning of the names of its pictures."""
     folder: Path | None = None
-    """Folder whose files it may need."""
+    """Folder whose files it may need, or None."""
     reads_stdin: bool = True
-    """Standard input is the program's, and not its code."""
+    """Whether standard input is for the program; otherwise it is its code."""
 
     @classmethod
     def from_words(cls, words: Sequence[str]) -> Program:
-        """The program that the *words* after the options name, as those of ``python``.
+        """Return the program that *words*, the arguments after the options, stand for, as with ``python``.
 
-        :raises click.UsageError: they name none.
+        :raises click.UsageError: there is no such program.
         """
         first, rest = words[0] if words else "", list(words[1:])
         if first in ("-c", "-m") and not rest:
@@ -88,9 +88,10 @@ def _decoded(data: bytes, name: str) -> str:
 
 
 def files_in(folder: Path, left_out: Collection[str]) -> tuple[list[Path], int]:
-    """The files in *folder* and below that are copied into a sandbox, those nearest to it first, and how many are not
-    because of the limits. Never copied are hidden files, what tools keep for themselves, virtual environments, and
-    links that lead out of the folder.
+    """Find the files in *folder* and below that are to be copied into a sandbox, the nearest first.
+
+    Hidden files, virtual environments, folders of tools, and links out of the folder are left out. Return the files,
+    and the number of those beyond the limits.
 
     :param left_out: entries of *folder* to skip.
     """

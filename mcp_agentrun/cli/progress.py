@@ -1,4 +1,4 @@
-"""What goes on before a command has something to show: a line on a terminal, plain lines elsewhere."""
+"""Progress on stderr: one line that changes on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import anyio
 import click
 
 from ..background import background_tasks
-from ..spoofing import foreign
+from ..spoofing import sanitize
 
 __all__ = ["Progress", "showing_progress"]
 
 _STEP = re.compile(r":? *(?:step (\d+)/(\d+)|(\d+) of (\d+)( MiB))")
 _POLL_SECONDS = 0.2
 _QUIET_SECONDS = 1.0
-"""How long something takes before it is worth a line."""
+"""Time after which progress is shown."""
 
 _BAR = 20
 
 
 class Progress:
-    """Shows what is being done on stderr: on a terminal in one line that changes, with a bar where there are steps;
-    elsewhere a line each time. Use as a context.
+    """Show stages on stderr: on a terminal in one line that changes, with a bar if steps are counted; elsewhere in one
+    line each. Use as a context.
     """
 
     def __init__(self) -> None:
@@ -44,8 +44,8 @@ class Progress:
         self._clear()
 
     def __call__(self, stage: str) -> None:
-        """Show *stage*."""
-        stage = foreign(stage)
+        """Show *stage*, such as ``building the image: step 3/14``."""
+        stage = sanitize(stage)
         if not self._is_live:
             click.echo(stage, err=True)
             return
@@ -76,8 +76,8 @@ class Progress:
 
 @asynccontextmanager
 async def showing_progress(stage: Callable[[], str]) -> AsyncGenerator[Callable[[str], None]]:
-    """While the context lasts, show on a terminal what *stage* returns and what the yielded function is called with, if
-    it takes longer than a moment. Elsewhere nothing is shown.
+    """While the context lasts, show on a terminal what *stage* returns, or what the yielded function was last called
+    with, once a second has passed. Elsewhere, show nothing.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -87,15 +87,15 @@ async def showing_progress(stage: Callable[[], str]) -> AsyncGenerator[Callable[
         async def poll() -> None:
             await anyio.sleep(_QUIET_SECONDS)
             while True:
-                if (text := told or stage()) != "ready":
+                if (text := reported or stage()) != "ready":
                     progress(text)
                 await anyio.sleep(_POLL_SECONDS)
 
-        told = ""
+        reported = ""
 
         def report(text: str) -> None:
-            nonlocal told
-            told = text
+            nonlocal reported
+            reported = text
 
         async with background_tasks() as tasks:
             tasks.start_soon(poll)

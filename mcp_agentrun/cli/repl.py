@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import anyio
 import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
@@ -24,7 +25,7 @@ from pygments.lexers.python import PythonLexer
 from ..errors import AgentRunError
 from ..sandbox import AsyncSandbox, Result
 from ..settings import Settings
-from ..spoofing import foreign
+from ..spoofing import sanitize
 from .outcomes import explain
 from .pictures import inline_picture, save_pictures
 from .progress import showing_progress
@@ -39,7 +40,7 @@ _HELP = """\
 :save FILE [TARGET]      copy a file of the workspace to this machine
 :reset                   forget variables, files and packages
 :quit                    leave, as does Ctrl-D
-Alt-Enter begins a new line; Ctrl-C interrupts code."""
+Alt-Enter begins a new line; Ctrl-C interrupts code and commands."""
 
 
 _compile = codeop.CommandCompiler()
@@ -136,7 +137,7 @@ class Repl:
                 return
             try:
                 if words and words[0].startswith(":"):
-                    await self._commands.get(words[0], self._help)(words[1:])
+                    await _until_interrupted(self._commands.get(words[0], self._unknown)(words[1:]))
                 elif words:
                     await self._run(text)
             except AgentRunError as error:
@@ -152,8 +153,8 @@ class Repl:
             self._last = data[-1:]
             await stdout.write(data)
 
-        async with showing_progress(lambda: self._sandbox.stage):
-            await self._sandbox.ready()
+        if not await _until_interrupted(self._ready()):
+            return
         async with interruptible(self._sandbox.interrupt, exits=False):
             result = await self._sandbox.run(code, on_bytes=on_bytes, stream=True)
         await stdout.finish()
@@ -163,6 +164,10 @@ class Repl:
         explain(result, self._settings)
         if result.installed is not None:
             note("installed " + " ".join(f"{name} {version}" for name, version in result.installed.packages))
+
+    async def _ready(self) -> None:
+        async with showing_progress(lambda: self._sandbox.stage):
+            await self._sandbox.ready()
 
     def _show_pictures(self, result: Result) -> None:
         for picture in result.images:
@@ -181,11 +186,14 @@ class Repl:
         async with showing_progress(lambda: self._sandbox.stage) as report:
             installed = await self._sandbox.install(*names, report=report)
         for name, version in (*installed.packages, *installed.satisfied):
-            click.echo(f"{foreign(name)} {foreign(version)}")
+            click.echo(f"{sanitize(name)} {sanitize(version)}")
 
     async def _files(self, _: list[str]) -> None:
-        for file in await self._sandbox.files.list():
-            click.echo(f"{file.size:>12,}  {file.modified.astimezone():%Y-%m-%d %H:%M}  {foreign(file.path)}")
+        files = await self._sandbox.files.list()
+        if not files:
+            click.echo("The workspace is empty.")
+        for file in files:
+            click.echo(f"{file.size:>12,}  {file.modified.astimezone():%Y-%m-%d %H:%M}  {sanitize(file.path)}")
 
     async def _save(self, words: list[str]) -> None:
         if len(words) not in (1, 2):
@@ -199,6 +207,23 @@ class Repl:
 
     async def _help(self, _: list[str]) -> None:
         click.echo(_HELP)
+
+    async def _unknown(self, _: list[str]) -> None:
+        note("there is no such command; :help lists those that there are")
+
+
+async def _until_interrupted(work: Awaitable[None]) -> bool:
+    """Await *work*, which Ctrl-C cancels. Return whether it has ended by itself."""
+    with anyio.CancelScope() as scope:
+
+        async def cancel() -> None:
+            scope.cancel()
+
+        async with interruptible(cancel, exits=False):
+            await work
+    if scope.cancelled_caught:
+        note("interrupted")
+    return not scope.cancelled_caught
 
 
 def _save_as(data: bytes, name: str, target: str = ".") -> None:

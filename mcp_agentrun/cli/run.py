@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import AgentRunError, FileError
-from .options import NO_LIMIT, PROGRAM_GROUPS, SettingsCommand, effective_settings
+from .options import NO_LIMIT, PROGRAM_GROUPS, SERVERS_OWN, SettingsCommand, effective_settings
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -27,16 +27,7 @@ _FAILED = 125
 @click.command(
     cls=SettingsCommand,
     groups=PROGRAM_GROUPS,
-    without=(
-        "timeout",
-        "max_timeout",
-        "queue",
-        "max_sandboxes",
-        "output_show",
-        "output_keep",
-        "checkpoints",
-        "preload",
-    ),
+    without=(*SERVERS_OWN, "checkpoints", "preload"),
     short_help="Run a program in a sandbox, as python would.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )

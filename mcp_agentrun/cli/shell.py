@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import click
 
-from .options import NO_LIMIT, PROGRAM_GROUPS, SettingsCommand, effective_settings
+from .options import NO_LIMIT, PROGRAM_GROUPS, SERVERS_OWN, SettingsCommand, effective_settings
 
 __all__ = ["shell"]
 
@@ -15,7 +15,7 @@ __all__ = ["shell"]
 @click.command(
     cls=SettingsCommand,
     groups=PROGRAM_GROUPS,
-    without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "out", "out_size"),
+    without=(*SERVERS_OWN, "out", "out_size"),
     short_help="Type Python into a sandbox.",
 )
 def shell() -> None:
@@ -28,7 +28,8 @@ def shell() -> None:
     missing = [name for name in ("prompt_toolkit", "pygments") if find_spec(name) is None]
     if missing:
         raise click.ClickException(
-            f"The shell needs {' and '.join(missing)}. Install what it needs: pip install 'mcp-agentrun[shell]'"
+            f"The shell needs {' and '.join(missing)}. Install the extra `shell` as well: pip install '.[shell]' in a "
+            "clone, or pip install 'mcp-agentrun[shell]'"
         )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")

@@ -1,4 +1,4 @@
-"""The terminal or the pipes of a command that runs code: output as it comes, input, and Ctrl-C."""
+"""Standard output, standard input and Ctrl-C of commands that run code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import BinaryIO
 import anyio
 import anyio.to_thread
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..process_exit import INTERRUPTED, exit_at_once
 from ..spoofing import ESCAPES
 
@@ -31,8 +31,8 @@ _CONTROLS = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 
 
 class TerminalFilter:
-    """Removes from output what could do more to a terminal than show text: titles, the clipboard, questions that it
-    answers as if they were typed.
+    """Remove escape sequences that do more than show text: that set the title, write to the clipboard, or make the
+    terminal type an answer.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class TerminalFilter:
         self._pending = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
-        """What of *data* can be shown now."""
+        """Return the part of *data* that can be shown now."""
         text = self._pending + self._decoder.decode(data, final)
         unfinished = None if final else _UNFINISHED.search(text)
         self._pending = unfinished[0] if unfinished else ""
@@ -52,11 +52,11 @@ class TerminalFilter:
 
 
 class Stdout:
-    """Standard output: exactly what the program writes, but for a terminal, where `TerminalFilter` comes between.
+    """Standard output. It gets exactly what the program writes, unless it is a terminal: see `TerminalFilter`.
 
-    Awaiting `write` waits for whoever reads it, while the rest goes on.
+    Awaiting `write` waits for the reader, but does not block the event loop.
 
-    :param on_closed: awaited once nobody reads any more.
+    :param on_closed: awaited when the reader has closed the pipe.
     """
 
     def __init__(self, on_closed: Callable[[], Awaitable[object]]) -> None:
@@ -66,11 +66,11 @@ class Stdout:
         self.is_closed = False
 
     async def write(self, data: bytes) -> None:
-        """Write a part of the output."""
+        """Write *data*, the next part of the output."""
         await self._write(data if self._filter is None else self._filter.feed(data))
 
     async def finish(self) -> None:
-        """The output has ended."""
+        """Write what is still held back, at the end of the output."""
         if self._filter is not None:
             await self._write(self._filter.feed(b"", final=True))
 
@@ -79,7 +79,7 @@ class Stdout:
             return
         try:
             await anyio.to_thread.run_sync(self._write_now, data)
-        except OSError:  # in a pipeline, what comes after has read all that it wants
+        except OSError:  # as in `| head`, when it has read enough
             self.is_closed = True
             await self._on_closed()
 
@@ -89,19 +89,17 @@ class Stdout:
 
 
 async def read_stdin() -> AsyncIterator[bytes]:
-    """The parts of standard input as they come. Nothing is read ahead of the consumer but one part."""
-    if hasattr(signal, "SIGTTIN"):
-        signal.signal(
-            signal.SIGTTIN, signal.SIG_IGN
-        )  # in the background, a terminal is at its end, and doesn't stop us
+    """Iterate over standard input as it arrives. At most one part is read ahead."""
+    if hasattr(signal, "SIGTTIN"):  # in the background, a read from the terminal fails instead of stopping the process
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
     while data := await anyio.to_thread.run_sync(os.read, sys.stdin.fileno(), _READ, abandon_on_cancel=True):
         yield data
 
 
 @asynccontextmanager
 async def interruptible(interrupt: Callable[[], Awaitable[object]], *, exits: bool = True) -> AsyncGenerator[None]:
-    """While the context lasts, Ctrl-C calls *interrupt*; pressed again, it ends the process, and with it the
-    container, if *exits*.
+    """While the context lasts, Ctrl-C calls *interrupt*. If *exits*, a second Ctrl-C ends the process, and with it the
+    container.
     """
     loop = asyncio.get_running_loop()
     pressed = anyio.Event()
@@ -121,7 +119,7 @@ async def interruptible(interrupt: Callable[[], Awaitable[object]], *, exits: bo
     previous = signal.signal(signal.SIGINT, on_signal)
     try:
         async with background_tasks() as tasks:
-            tasks.start_soon(contained, wait)
+            tasks.start_soon(log_errors, wait)
             yield
     finally:
         signal.signal(signal.SIGINT, previous)

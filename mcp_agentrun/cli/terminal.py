@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import EngineError
-from ..spoofing import foreign
+from ..spoofing import sanitize
 
 if TYPE_CHECKING:
     from ..sandbox import Housekeeping, StorageItem
@@ -27,7 +27,7 @@ __all__ = [
     "on_engine",
     "print_diff",
     "print_table",
-    "removed_all",
+    "remove_all",
     "size_of",
 ]
 
@@ -36,23 +36,23 @@ _T = TypeVar("_T")
 
 def note(text: str) -> None:
     """Write a line of ours to stderr, where it can be told from what a program prints."""
-    click.echo(f"mcp-agentrun: {foreign(text, lines=True)}", err=True)
+    click.echo(f"mcp-agentrun: {sanitize(text, lines=True)}", err=True)
 
 
 def colored(text: str, color: str, **styles: Any) -> str:
-    """*text* in *color* where standard output is a terminal that should have colours."""
+    """Return *text* in *color* if standard output is a terminal that should have colours."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
         return text
     return click.style(text, fg=color, **styles)
 
 
 def agreed(question: str, *, yes: bool, default: bool = True) -> bool:
-    """Whether the user agrees. Nobody is asked if *yes*, or where nobody could answer."""
+    """Ask *question* unless *yes*, and return whether the user agrees. Exit if there is no terminal to ask on."""
     if yes:
         return True
     if not sys.stdin.isatty():
         click.echo(
-            "Nothing was changed: there is no terminal on which to ask. Give --yes to go on without a question.",
+            "Nothing was changed: confirmation is needed, and standard input is not a terminal. Give --yes to confirm.",
             err=True,
         )
         sys.exit(1)
@@ -60,23 +60,23 @@ def agreed(question: str, *, yes: bool, default: bool = True) -> bool:
 
 
 def print_diff(before: str, after: str, path: str, *, secrets: Sequence[str] = ()) -> None:
-    """Show what changes; of *secrets* nothing is shown."""
+    """Print the difference between two texts, with *secrets* masked."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=2, lineterm="")
     for line in lines:
         for secret in filter(None, secrets):
             line = line.replace(secret, "***")
         is_name = line.startswith(("+++ ", "--- "))
         color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        text = foreign(line.expandtabs(4), limit=400)
+        text = sanitize(line.expandtabs(4), limit=400)
         click.echo(colored(text, color) if color and not is_name else text)
 
 
 def print_table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print *rows*, of which the first has the headings, in columns.
+    """Print *rows* in columns. The first row has the headings.
 
     :param right: columns that are aligned on the right.
     """
-    rows = [list(map(foreign, row)) for row in rows]
+    rows = [list(map(sanitize, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         cells = [
@@ -88,12 +88,12 @@ def print_table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> 
 
 
 def counted(number: int, noun: str) -> str:
-    """*number* and *noun*, in the plural unless there is one."""
+    """Return *number* and *noun*, in the plural if necessary."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def size_of(size: float | None) -> str:
-    """*size* in bytes, for people."""
+    """Format *size*, in bytes; ``-`` if it is None."""
     if size is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -103,8 +103,10 @@ def size_of(size: float | None) -> str:
     return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"
 
 
-def age_of(moment: float) -> str:
-    """How long ago *moment*, in seconds since the epoch, was, for people."""
+def age_of(moment: float | None) -> str:
+    """Format the time since *moment*, in seconds since the epoch; ``-`` if it is None."""
+    if moment is None:
+        return "-"
     seconds = max(0, int(time.time() - moment))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length or (unit == "d" and seconds >= length):
@@ -113,7 +115,7 @@ def age_of(moment: float) -> str:
 
 
 def on_engine(settings: Settings, work: Callable[[Housekeeping], Awaitable[_T]]) -> _T:
-    """Return what *work* returns, which looks at the engine that the settings name."""
+    """Call *work* with the engine that the settings name, and return what it returns."""
     from ..process_exit import run_interruptibly
     from ..sandbox import Housekeeping
 
@@ -124,15 +126,15 @@ def on_engine(settings: Settings, work: Callable[[Housekeeping], Awaitable[_T]])
     return run_interruptibly(run)
 
 
-async def removed_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -> bool:
-    """Remove *items*, and say what was; returns whether all could be."""
+async def remove_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -> bool:
+    """Remove *items*, reporting each, and return whether all could be removed."""
     is_complete = True
     for item in items:
         try:
             await housekeeping.remove_storage(item)
         except EngineError as error:
             is_complete = False
-            note(f"{item.name} stays: {foreign(str(error))}")
+            note(f"{item.name} could not be removed: {sanitize(str(error))}")
         else:
             click.echo(f"removed {item.name}")
     return is_complete

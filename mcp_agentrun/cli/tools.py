@@ -1,4 +1,4 @@
-"""``mcp-agentrun tools``: the tools as function calling wants them."""
+"""``mcp-agentrun tools``: the tools as JSON for function calling."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def tools(format_: str) -> None:
 
 
 def _schema(tool: Tool) -> dict[str, Any]:
-    """The schema of the tool's arguments, without the titles that were made from their names."""
+    """Return the schema of the tool's arguments without generated titles."""
     return cast("dict[str, Any]", _mapped(tool.input_schema, lambda schema: _without(schema, "title")))
 
 
 def _nullable(schema: object) -> object:
-    """*schema* in the subset of OpenAPI that Gemini reads, which has no type ``null``."""
+    """Convert *schema* to the subset of OpenAPI that Gemini accepts, which has no type ``null``."""
 
     def convert(found: dict[str, Any]) -> dict[str, Any]:
         found = _without(found, "additionalProperties", "default")
@@ -87,7 +87,7 @@ def _nullable(schema: object) -> object:
 
 
 def _mapped(schema: object, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> object:
-    """*schema* with *convert* applied to it and to each schema in it; properties can have any name."""
+    """Apply *convert* to *schema* and to each schema inside it. Properties can have any name."""
     if isinstance(schema, list):
         return [_mapped(each, convert) for each in cast("list[object]", schema)]
     if not isinstance(schema, dict):

@@ -1,10 +1,10 @@
-"""``mcp-agentrun uninstall``: removes what this program has left on the machine."""
+"""``mcp-agentrun uninstall``: remove everything that this program has made."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import click
 from ..errors import AgentRunError, EngineError
 from .client import ENTRY, client_entries
 from .options import SettingsCommand, effective_settings
-from .terminal import agreed, note, on_engine, print_table, removed_all, size_of
+from .terminal import agreed, note, on_engine, print_table, remove_all, size_of
 
 if TYPE_CHECKING:
     from ..sandbox import ContainerInfo, Housekeeping, StorageItem
@@ -25,7 +25,7 @@ __all__ = ["uninstall"]
 
 @dataclass
 class _Traces:
-    """What there is to remove."""
+    """What is to be removed."""
 
     containers: list[ContainerInfo] = field(default_factory=list["ContainerInfo"])
     stored: list[StorageItem] = field(default_factory=list["StorageItem"])
@@ -61,7 +61,7 @@ def uninstall(yes: bool, dry_run: bool) -> None:
     try:
         on_engine(settings, look)
     except EngineError as error:
-        note(f"{error}\nWhat is on the engine stays.")
+        note(f"{error}\nContainers, images and volumes were not removed.")
         is_complete = False
     rows = list(traces.rows())
     if not rows:
@@ -70,24 +70,24 @@ def uninstall(yes: bool, dry_run: bool) -> None:
     print_table([("kind", "size", "name"), *rows], right=(1,))
     living = sum(not each.is_orphaned for each in traces.containers)
     if living:
-        click.echo(f"{living} of the containers may belong to servers that are running; they lose their sandboxes.")
+        click.echo(f"{living} of the containers may belong to running servers, which will lose their sandboxes.")
     if dry_run or not agreed("Remove all this?", yes=yes, default=False):
         return
 
     async def remove(housekeeping: Housekeeping) -> bool:
         for each in traces.containers:
             await housekeeping.destroy(each)
-        return await removed_all(housekeeping, traces.stored)
+        return await remove_all(housekeeping, traces.stored)
 
     if traces.containers or traces.stored:
         is_complete = on_engine(settings, remove) and is_complete
     is_complete = _remove_files(traces) and is_complete
-    click.echo("Removed. The program itself goes with `pip uninstall mcp-agentrun`, or the way it was installed.")
+    click.echo("Done. To remove the program itself, use the tool that installed it, e.g. `pip uninstall mcp-agentrun`.")
     sys.exit(0 if is_complete else 1)
 
 
 def _folders() -> Iterator[tuple[str, Path]]:
-    """The folders of this program's own, by what they hold."""
+    """Find this program's own folders, by what they hold."""
     import platformdirs
 
     found: dict[Path, str] = {}
@@ -103,24 +103,20 @@ def _folders() -> Iterator[tuple[str, Path]]:
 
 
 def _remove_files(traces: _Traces) -> bool:
-    problems: list[str] = []
+    is_complete = True
     for _, file in traces.clients:
         try:
             file.write(file.without_entry(ENTRY))
         except AgentRunError as error:
-            problems.append(str(error))
+            note(str(error))
+            is_complete = False
     for _, path in traces.folders:
         try:
             shutil.rmtree(path)
         except OSError as error:
-            problems.append(f"{path} can't be removed: {error.strerror}")
-    _report(problems)
-    return not problems
-
-
-def _report(problems: Sequence[str]) -> None:
-    for problem in problems:
-        note(problem)
+            note(f"{path} can't be removed: {error.strerror}")
+            is_complete = False
+    return is_complete
 
 
 def _size(path: Path) -> int:

@@ -37,7 +37,7 @@ def main(connection: socket.socket) -> None:
     privileges.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.notebook import as_python
-    from mcp_agentrun.safety import check, prepare
+    from mcp_agentrun.safety import check, preload
 
     connection.sendall(encode(Started()))
     decoder = MessageDecoder()
@@ -45,7 +45,7 @@ def main(connection: socket.socket) -> None:
     while True:
         # Importing the rules takes longer than most checks, and the first code may not need them.
         if not prepared and not select.select([connection], [], [], IDLE_SECONDS)[0]:
-            prepare()
+            preload()
             prepared = True
         data = connection.recv(1 << 18)
         if not data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -104,9 +105,11 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
 # -- the engine
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_no_engine(tmp_path: Path) -> None:
     found = findings(DOCKER_HOST=f"unix://{tmp_path}/none.sock")["engine"]
     assert_found(found, "error", "no such socket: the engine is not running", "Start it")
+    gc.collect()  # the SDK does not close a socket on which it could not connect
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv to give up root's privileges")
@@ -132,7 +135,7 @@ def test_no_permission(engine: PrivateEngine) -> None:
 
 
 class _OldEngine(BaseHTTPRequestHandler):
-    """Passes on what is asked of an engine, which seems to be one of 2018: a real one can't be had."""
+    """Passes on what is asked of an engine, which seems to be one of 2018: a real one can't be built or pulled."""
 
     protocol_version = "HTTP/1.1"
     client: APIClient
@@ -158,7 +161,7 @@ class _OldEngine(BaseHTTPRequestHandler):
 
 
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
+    """Its end waits for the requests that are under way."""
 
 
 def test_an_old_engine(engine: PrivateEngine, tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_no_image_and_no_registry(engine: PrivateEngine) -> None:
     assert_found(found["image"], "error", "registry.invalid", "AGENTRUN_IMAGE_BASE")
     assert found["index"]["level"] == "skipped"
     own = findings(DOCKER_HOST=engine.url, AGENTRUN_IMAGE=base)["image"]
-    assert_found(own, "error", "can't be had", "docker load")
+    assert_found(own, "error", "can't be built or pulled", "docker load")
 
 
 def test_a_full_disk() -> None:
@@ -214,7 +217,9 @@ def test_a_container_of_somebody_else_with_our_name(engine: PrivateEngine) -> No
             found = findings(DOCKER_HOST=engine.url)["leftovers"]
         finally:
             client.remove_container(made)
-    assert_found(found, "warning", "not made by this program although named so: mcp-agentrun-runner-mine", "docker rm")
+    assert_found(
+        found, "warning", "not made by this program, in spite of their names: mcp-agentrun-runner-mine", "docker rm"
+    )
 
 
 def test_a_stale_lock(engine: PrivateEngine, tmp_path: Path) -> None:

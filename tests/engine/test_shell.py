@@ -8,10 +8,14 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from docker import APIClient
+
+from tests.support.local_index import make_wheel, serve_index
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
 
@@ -21,7 +25,7 @@ _SEQUENCES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]")
 class Terminal:
     """A terminal in which a program runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environ: str) -> None:
         self._end, child = os.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mcp_agentrun", "shell", "--preload="],
@@ -29,7 +33,13 @@ class Terminal:
             stdout=child,
             stderr=child,
             cwd=folder,
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "XDG_CONFIG_HOME": str(folder)},
+            env={
+                **os.environ,
+                "TERM": "xterm",
+                "PROMPT_TOOLKIT_NO_CPR": "1",
+                "XDG_CONFIG_HOME": str(folder),
+                **environ,
+            },
             start_new_session=True,
         )
         os.close(child)
@@ -80,3 +90,34 @@ def test_a_session(tmp_path: Path, runner_image: str) -> None:
     finally:
         terminal.close()
     assert (tmp_path / "copy.txt").read_text() == "text"
+
+
+def test_an_interrupted_installation_leaves_the_shell(tmp_path: Path, runner_image: str, api: APIClient) -> None:
+    is_downloading, may_end = threading.Event(), threading.Event()
+
+    def hold(_: str) -> None:
+        is_downloading.set()
+        may_end.wait(60)
+
+    make_wheel(tmp_path / "simple" / "slowpkg", "slowpkg")
+    with serve_index(tmp_path, api, on_half=hold) as url:
+        terminal = Terminal(tmp_path, UV_DEFAULT_INDEX=url)
+        try:
+            terminal.wait_for(">>>")
+            terminal.type("x = 41\r")
+            terminal.wait_for(">>>")
+            terminal.type(":install slowpkg\r")
+            assert is_downloading.wait(60)
+            terminal.process.send_signal(signal.SIGINT)
+            terminal.wait_for("interrupted")
+            may_end.set()
+            terminal.wait_for(">>>")
+            terminal.type("import slowpkg\r")
+            terminal.wait_for("ModuleNotFoundError")
+            terminal.type("x + 1\r")
+            terminal.wait_for("\r\n42")
+            terminal.type(":quit\r")
+            assert terminal.process.wait(60) == 0
+        finally:
+            may_end.set()
+            terminal.close()

@@ -126,7 +126,7 @@ def test_add_and_remove_change_nothing_else(name: str, newline: str) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert path.with_name(path.name + ".agentrun-backup").read_bytes().decode() == before
     again = command("client", "add", name, "--yes", "--", "--memory", "2g")
-    assert "has this entry already" in again.stdout
+    assert "already has this entry" in again.stdout
     assert path.read_bytes().decode() == after
     changed = command("client", "add", name, "--yes", "--env", "A=b")
     assert changed.returncode == 0, changed.stderr
@@ -277,7 +277,7 @@ def test_a_file_that_changes_meanwhile_is_not_overwritten() -> None:
     path = file_with("cursor", "{}")
     opened = ClientFile(CLIENTS["cursor"], path)
     path.write_text('{"a": 1}')
-    with pytest.raises(AgentRunError, match="has changed meanwhile"):
+    with pytest.raises(AgentRunError, match="has changed in the meantime"):
         opened.write(opened.with_entry("agentrun", {"command": "x"}))
     assert path.read_text() == '{"a": 1}'
 

@@ -115,7 +115,13 @@ DEAD = replace(Owner.current(), began=1.0)
         ({"time": 0.0}, "clock", "warning", "s behind", "synchronise"),
         ({"is_building": True}, "lock", "warning", "lock for building", "end that process"),
         ({"listed": [container("mcp-agentrun-x", role=None)]}, "leftovers", "warning", "mcp-agentrun-x", "docker rm"),
-        ({"listed": [container("a", owner=DEAD)]}, "leftovers", "warning", "1 container without a server", "prune"),
+        (
+            {"listed": [container("a", owner=DEAD)]},
+            "leftovers",
+            "warning",
+            "1 container whose server has ended",
+            "prune",
+        ),
     ],
 )
 async def test_a_broken_set_up_is_named_with_its_remedy(

@@ -122,7 +122,10 @@ def test_images(engine: FakeEngine) -> None:
     assert [each.name for each in engine.items] == ["runner:new", "packages"]
     engine.items.append(item("image", "stubborn", used=False))
     refused = command("image", "prune", "--yes")
-    assert (refused.returncode, "stubborn stays: The container engine refused" in refused.stderr) == (1, True)
+    assert (refused.returncode, "stubborn could not be removed: The container engine refused" in refused.stderr) == (
+        1,
+        True,
+    )
 
 
 def test_uninstall(engine: FakeEngine, tmp_path: Path) -> None:
@@ -136,7 +139,7 @@ def test_uninstall(engine: FakeEngine, tmp_path: Path) -> None:
     for text in ("mcp-agentrun-busy", "runner:new", "355 MiB", "packages", "settings", "tokens", "10 B", "mcp.json"):
         assert text in shown, text
     assert "mcp-agentrun-foreign" not in shown
-    assert "3 of the containers may belong to servers that are running" in shown
+    assert "3 of the containers may belong to running servers" in shown
     assert command("uninstall").returncode == 1
     assert sorted(tmp_path.rglob("*")) == before
     assert len(engine.items) == 3
@@ -158,7 +161,7 @@ def test_uninstall_without_an_engine(engine: FakeEngine, monkeypatch: pytest.Mon
     folder = tmp_path / "XDG_DATA_HOME" / "mcp-agentrun"
     folder.mkdir(parents=True)
     ended = command("uninstall", "--yes")
-    assert (ended.returncode, "What is on the engine stays." in ended.stderr) == (1, True)
+    assert (ended.returncode, "were not removed" in ended.stderr) == (1, True)
     assert not folder.exists()
 
 

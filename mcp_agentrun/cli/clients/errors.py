@@ -1,4 +1,4 @@
-"""What prevents an edit of a client's file."""
+"""Errors of clients' files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["UnreadableError", "nested"]
 
 
 class UnreadableError(AgentRunError):
-    """A file is not valid; the message says where.
+    """A file is not valid. The message says where.
 
     :param at: offset of the problem in *text*.
     """
@@ -23,7 +23,7 @@ class UnreadableError(AgentRunError):
 
 
 def nested(path: Sequence[str], value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """*value* in a mapping for each name of *path*."""
+    """Wrap *value* in one mapping per name of *path*."""
     for name in reversed(path):
         value = {name: value}
     return value

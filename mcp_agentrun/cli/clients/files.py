@@ -1,4 +1,4 @@
-"""Reading and writing a client's file: nothing but the entry changes, or nothing at all."""
+"""Edit a client's file: only the entry changes, or nothing does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _EDITORS: Mapping[Format, _Editor] = MappingProxyType(
 
 
 class ClientFile:
-    """The file of a client, as it was when it was read.
+    """The file of a client, as it was read.
 
     :raises AgentRunError: it can't be read, or is not valid; the message says where.
     """
@@ -62,16 +62,16 @@ class ClientFile:
         self._data = self._parsed(self.text)
 
     def entry(self, name: str) -> Mapping[str, Any] | None:
-        """The entry of server *name*, or None."""
+        """Return the entry of server *name*, or None."""
         found = self._servers(self._data).get(name)
         return cast("Mapping[str, Any]", found) if isinstance(found, dict) else None
 
     def with_entry(self, name: str, entry: Mapping[str, Any]) -> str:
-        """The file's text with *entry* as server *name*."""
+        """Return the text with *entry* as server *name*."""
         return self._edited(self._editor.put, name, entry)
 
     def without_entry(self, name: str) -> str:
-        """The file's text without server *name*, which must be in it."""
+        """Return the text without server *name*, which must be in it."""
         return self._edited(self._editor.remove, name)
 
     def write(self, text: str) -> Path | None:
@@ -85,7 +85,7 @@ class ClientFile:
             target.parent.mkdir(parents=True, exist_ok=True)
             if backup is not None:
                 if target.read_bytes() != self._bytes:
-                    raise AgentRunError(f"{self.path} has changed meanwhile. Nothing was written; try again.")
+                    raise AgentRunError(f"{self.path} has changed in the meantime. Nothing was written; try again.")
                 _replace(backup, self._bytes, like=target)
             _replace(target, text.encode("utf-8"), like=target)
         except OSError as error:
@@ -105,7 +105,7 @@ class ClientFile:
         return cast("dict[str, Any]", servers) if isinstance(servers, dict) else {}
 
     def _edited(self, edit: Callable[..., str], name: str, *entry: Mapping[str, Any]) -> str:
-        """The text after *edit*, which must have changed the entry and nothing else."""
+        """Return the text after *edit*, having checked that only the entry has changed."""
         bom = _BOM if self.text.startswith(_BOM) else ""
         try:
             text = edit(self.text.removeprefix(_BOM), (*self.client.section, name), *entry)
@@ -122,14 +122,14 @@ class ClientFile:
         )
         if not is_right:
             raise AgentRunError(
-                f"{self.path} was left alone because it has a form that can't be edited safely. Edit it manually: the "
+                f"{self.path} was left alone because it can't be edited safely. Edit it manually: the "
                 f"entry is {name!r} in {'.'.join(self.client.section)}."
             )
         return bom + text
 
 
 def _replace(path: Path, content: bytes, *, like: Path) -> None:
-    """Write *content* to *path* in one step, with the permissions of *like* or, if that does not exist, the usual."""
+    """Write *content* to *path* atomically, with the permissions of *like* if it exists, else for the user only."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     temporary = Path(name)
     try:

@@ -93,7 +93,7 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def parse(text: str, *, relaxed: bool = True) -> dict[str, Any]:
-    """The data of *text*; an empty file is an empty object.
+    """Parse *text*; an empty file is an empty object.
 
     :param relaxed: accept comments and trailing commas.
     :raises UnreadableError: it is not valid.
@@ -110,7 +110,7 @@ def parse(text: str, *, relaxed: bool = True) -> dict[str, Any]:
 
 
 def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
-    """*text* with *value* at *path*, which is replaced if it exists and otherwise becomes the last member."""
+    """Return *text* with *value* at *path*, which is replaced if it exists and otherwise becomes the last member."""
     if not text.strip():
         return json.dumps(nested(path, value), indent=2, ensure_ascii=False) + "\n"
     document = _Document(text)
@@ -124,7 +124,7 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
 
 
 def remove(text: str, path: Sequence[str]) -> str:
-    """*text* without the member at *path*, which must exist."""
+    """Return *text* without the member at *path*, which must exist."""
     node, _ = _Document(text).descend(path[:-1])
     member = node.find(path[-1])
     assert member is not None

@@ -24,7 +24,7 @@ _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)",
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The data of *text*.
+    """Parse *text*.
 
     :raises UnreadableError: it is not valid.
     """
@@ -40,7 +40,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
-    """*text* with *value* as the table at *path*, which is replaced if it exists and otherwise becomes the last one."""
+    """Return *text* with *value* as the table at *path*, which is replaced if it exists and otherwise added last."""
     lines = text.splitlines(keepends=True)
     spans = list(_spans(lines, path))
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -55,7 +55,7 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
 
 
 def remove(text: str, path: Sequence[str]) -> str:
-    """*text* without the table at *path* and those below it."""
+    """Return *text* without the table at *path* and those below it."""
     lines = text.splitlines(keepends=True)
     _delete(lines, list(_spans(lines, path)))
     return "".join(lines)

@@ -13,7 +13,7 @@ __all__ = ["parse", "put", "remove"]
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The data of *text*; an empty file is an empty mapping.
+    """Parse *text*; an empty file is an empty mapping.
 
     :raises UnreadableError: it is not valid.
     """
@@ -24,7 +24,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
-    """*text* with *value* at *path*, which is replaced if it exists and otherwise becomes the first of its mapping."""
+    """Return *text* with *value* at *path*, which is replaced if it exists and otherwise added first in its mapping."""
     newline = "\r\n" if "\r\n" in text else "\n"
     if _find(text, path) is not None:
         text = remove(text, path)
@@ -55,7 +55,7 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
 
 
 def remove(text: str, path: Sequence[str]) -> str:
-    """*text* without the entry at *path*, which must exist."""
+    """Return *text* without the entry at *path*, which must exist."""
     parent, found = _find(text, path[:-1]), _find(text, path)
     assert parent is not None
     assert found is not None
@@ -105,7 +105,8 @@ def _load(text: str, what: str) -> Any:
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
     except ImportError:
         raise AgentRunError(
-            "This client's file is YAML, which needs the package ruamel.yaml: pip install 'mcp-agentrun[clients]'"
+            "This client's file is YAML, for which ruamel.yaml is missing. Install the extra `clients` as well: "
+            "pip install '.[clients]' in a clone, or pip install 'mcp-agentrun[clients]'"
         ) from None
     try:
         return getattr(YAML(typ="safe", pure=True), what)(text)
