@@ -43,7 +43,7 @@ class Preparation:
 
     def proceed(self, run: Run, answer: messages.Proceed) -> None:
         """Continue with *run*, which has waited for packages."""
-        run.is_held = False
+        run.awaits_packages = False
         run.path, run.no_preload = answer.path, answer.no_preload
         self._choose_worker(run)
 
@@ -57,7 +57,7 @@ class Preparation:
 
     def is_complete(self, run: Run, worker: Worker) -> bool:
         """Whether *run*, if it is allowed at all, can start in *worker*."""
-        return run.verdict is not None and not run.is_held and not self._is_worth_warming(run, worker)
+        return run.verdict is not None and not run.awaits_packages and not self._is_worth_warming(run, worker)
 
     @staticmethod
     def deadline(run: Run, now: float) -> float:
@@ -78,7 +78,7 @@ class Preparation:
         names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()
         requirements = verdict.requirements
         if names or requirements:
-            run.is_held = True
+            run.awaits_packages = True
             self._host.send(messages.MissingPackages(run=run.number, names=names, requirements=requirements))
 
     def _is_worth_warming(self, run: Run, worker: Worker) -> bool:

@@ -112,8 +112,6 @@ async def test_releases_that_are_too_new(runner_image: str, index: str, limit: s
         with pytest.raises(InstallError, match="brand-new") as refused:
             await sandbox.install("brand-new")
         assert str(refused.value).endswith(f"than {limit}.")
-    async with installing(index) as sandbox:
-        assert (await sandbox.install("aged")).packages == (("aged", "2.0"),)
 
 
 async def test_sources_are_built_in_the_installer_alone_and_only_if_the_operator_says_so(
