@@ -24,11 +24,11 @@ class Preparation:
         self._checkers = checkers
         self._modules = missing.Modules()
         self._preload: tuple[str, ...] = ()
-        self._installs = self._auto_install = False
+        self._auto_install = False
 
     def configure(self, hello: messages.SupervisorHello) -> None:
         self._preload = hello.preload
-        self._installs, self._auto_install = hello.installs, hello.auto_install
+        self._auto_install = hello.auto_install
 
     def begin(self, run: Run) -> None:
         """Have the code of *run* checked, and a suitable worker made."""
@@ -76,7 +76,7 @@ class Preparation:
 
     def _request_packages(self, run: Run, verdict: messages.Verdict) -> None:
         names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()
-        requirements = verdict.requirements if self._installs else ()
+        requirements = verdict.requirements
         if names or requirements:
             run.awaits_packages = True
             self._host.send(messages.MissingPackages(run=run.number, names=names, requirements=requirements))

@@ -943,7 +943,6 @@ def garbage(chance: random.Random) -> bytes:
     hello: dict[str, Any] = {"version": messages.VERSION, "preload": [], "output_keep": 1000, "checkpoints": True}
     hello |= {
         "data": [],
-        "installs": False,
         "user_pids": 50,
         "auto_install": False,
         "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},
