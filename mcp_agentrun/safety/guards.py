@@ -13,9 +13,7 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "GuardError", "parse", "too_de
 
 MAX_BYTES = 512 << 10
 MAX_DEPTH = 400
-MAX_NODES = 40_000
-"""Maximum number of syntax elements except constants, of which there may be four times as many."""
-
+MAX_NODES = 40_000  # syntax elements other than constants, of which there may be four times as many
 _TOKEN = re.compile(  # comments, strings (terminated or not), numbers and commas are not counted
     r"""#[^\r\n]*|(?:'{3}|"{3})(?:.*?(?:'{3}|"{3})|.*)|'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|\d[\w.]*"""
     r"""|([^\W\d]\w*|[^\w\s,]|\n)""",

@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-HOLE = "\ufffc"
-"""Placeholder for an unknown part of a string."""
-
-LONGEST, LONGEST_NAME = 1 << 12, 256
-"""Maximum number of characters of a string and of a name that are tracked."""
+HOLE = "\ufffc"  # placeholder for an unknown part of a string
+LONGEST, LONGEST_NAME = 1 << 12, 256  # longest string and name that are tracked
 
 
 class Name(str):

@@ -32,8 +32,7 @@ class Verdict(NamedTuple):
 
     allowed: bool
     findings: tuple[Finding, ...] = ()
-    imports: tuple[str, ...] = ()
-    """Top-level modules that the code imports, sorted."""
+    imports: tuple[str, ...] = ()  # top-level modules that the code imports, sorted
 
     @property
     def is_syntax_error(self) -> bool:

@@ -33,9 +33,7 @@ WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}  # noqa: S1
 
 PIDS = "pids"
 
-PROBE = 0
-"""Number of the empty run that tests whether a restored checkpoint works. Runs of user code count from 1."""
-
+PROBE = 0  # number of the empty run of a restored checkpoint; runs of user code count from 1
 MOST_NAMES, LONGEST_NAME = 500, 100  # modules that a report may name as imported, and characters of a name
 MOST_IMPORTS = 10_000  # modules that a verdict may name as imported by the code
 MOST_REQUIREMENTS = 50  # packages that code may ask for by ``pip install``
@@ -362,8 +360,7 @@ class RunResult(Message, kind=92):
     run: int
     outcome: Outcome
     duration: float = field(low=0, high=1e9)  # seconds from the start of the code to its end
-    exit_code: int | None = field(low=-255, high=255)
-    """Negative for the signal that ended the worker; None if nothing was run."""
+    exit_code: int | None = field(low=-255, high=255)  # negative for a signal; None if nothing was run
     error: RunError | None
     value: str | None  # text of the last expression's value
     imported: tuple[str, ...] | None = field(items=MOST_NAMES, length=LONGEST_NAME)
@@ -404,8 +401,7 @@ class Written(Message, kind=83):
     """Answer to `WriteFile`, `WriteData` and `WriteEnd`."""
 
     error: str | None = None  # as in `FileList`
-    changed: int = field(default=0, low=0)
-    """Time of the file's last change, in nanoseconds since the epoch, after its end."""
+    changed: int = field(default=0, low=0)  # time of the last change, in nanoseconds, after its end
 
 
 class Removed(Message, kind=85):
@@ -603,15 +599,13 @@ class InstallDone(InstallerMessage, kind=32):
     """The end of an installation."""
 
     sandbox: str = field(pattern=_ID)
-    folder: str = field(default="", pattern=f"(sandboxes/{_ID}/[0-9a-f]{{16}})?")
-    """Of the packages, below the volume; empty if the image has them all."""
+    folder: str = field(default="", pattern=f"(sandboxes/{_ID}/[0-9a-f]{{16}})?")  # in the volume; empty if not needed
     packages: tuple[tuple[str, str], ...] = ()  # name and version of what is installed
     satisfied: tuple[tuple[str, str], ...] = ()  # name and version of each in the image
     replaced: tuple[str, ...] = ()  # names of packages that the image has in another version
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
-    notes: tuple[str, ...] = field(default=(), items=100)
-    """Why packages are not in their newest version."""
+    notes: tuple[str, ...] = field(default=(), items=100)  # why packages are not in their newest version
     error: str | None = None  # why nothing was installed
 
 

@@ -53,8 +53,8 @@ class _Check:
 
     def await_checker(self) -> None:
         """Record that no checker works on this yet."""
+        # When to check the time that it has taken, and when to give up.
         self.deadline = self.latest = time.monotonic() + CHECK_SECONDS + START_SECONDS
-        """When to check how much time it has taken, and when to give up."""
 
 
 class Checkers:

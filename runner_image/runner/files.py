@@ -18,9 +18,7 @@ from .linux.memory import Memory
 from .paths import RefusedError, parent_of, reason_of, require_file, split, state_of, walk
 from .sockets import HostStream
 
-MEMORY_FULL = 0.95
-"""Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
-
+MEMORY_FULL = 0.95  # share of the memory limit above which nothing more is written
 _LISTED = 500  # files in one answer, which fit into a frame even with the longest names
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -16,8 +16,7 @@ class MemoryWatch:
         self._memory = memory
         self._workers = workers
         self._oom_kills = 0
-        self._not_shared: int | None = None
-        """Bytes that processes other than the worker used alone soon after the run began."""
+        self._not_shared: int | None = None  # bytes that other processes used alone when the run began
 
     def begin(self) -> None:
         """Record the state at the start of a run."""

@@ -10,8 +10,7 @@ from mcp_agentrun.wire import messages
 from .events import Events
 from .sockets import HostStream
 
-GATHER_SECONDS = 0.003
-"""How long output is collected in the pipe, so that a short run is answered in one write."""
+GATHER_SECONDS = 0.003  # time to collect output in the pipe, so that a short run is answered in one write
 
 _READ = 1 << 16
 _LATE_LIMIT = 1 << 16

@@ -57,8 +57,7 @@ class Resolution:
     """The result of the resolver."""
 
     pins: Pins
-    notes: tuple[str, ...] = ()
-    """Why a package is not in its newest version, one sentence or more for each."""
+    notes: tuple[str, ...] = ()  # why packages are not in their newest version
 
 
 class Resolver:

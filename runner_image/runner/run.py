@@ -18,19 +18,15 @@ class Run:
     def __init__(self, request: messages.Run) -> None:
         self.request = request
         self.number = request.run
-        self.path, self.no_preload = request.path, request.no_preload
-        """As in `messages.Run`, until the server has provided packages."""
+        self.path, self.no_preload = request.path, request.no_preload  # as requested, or as packages are provided
         self.received = time.monotonic()
         self.started = 0.0
         self.deadline = float("inf")  # when the next step of ending the run is due: interrupt, second interrupt, kill
-        self.stopping: messages.Outcome | None = None
-        """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
+        self.stopping: messages.Outcome | None = None  # of a forced end: ``timeout`` or ``cancelled``
         self.interrupts = 0
         self.is_first = False  # of its worker: there were no variables yet
-        self.pictures = 0
-        """Pictures forwarded; `pictures_size` are their bytes, of which `pictures_missing` are to come."""
-        self.pictures_size = 0
-        self.pictures_missing = 0
+        self.pictures = self.pictures_size = 0  # number and bytes of the pictures forwarded
+        self.pictures_missing = 0  # bytes of the last one that are still to come
         self.verdict: messages.Verdict | None = None  # of the checker; nothing runs without
         self.awaits_packages = False  # requested from the server
         self.outcome: messages.Outcome | None = None  # set when it has ended, like those below

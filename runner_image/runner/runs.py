@@ -24,9 +24,7 @@ from .states import SessionState
 from .stdin import Stdin
 from .workers import Worker, Workers
 
-INTERRUPT_WORKER_AGAIN = 0.3
-"""Seconds from the first interrupt, to the worker and its children, to the second, to the worker alone."""
-
+INTERRUPT_WORKER_AGAIN = 0.3  # seconds from the first interrupt (worker and children) to the second (worker only)
 GRACE = 1.0  # seconds from the first interrupt to the kill
 REPORT_SOCKET_CHECK = 1.0  # seconds between two checks, during a run, that workers can still report
 MEMORY_CHECK = 0.02  # seconds between two checks, during a run, whether memory is too short for a checkpoint

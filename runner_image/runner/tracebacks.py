@@ -18,8 +18,7 @@ from .prelude import Any, __builtins__
 
 NOT_FLUSHED = 120  # what Python exits with where a standard stream could not be flushed
 
-source: tuple[int, None, list[str], str] = (0, None, [], "")
-"""The entry of the current run in `linecache`, which user code may empty."""
+source: tuple[int, None, list[str], str] = (0, None, [], "")  # the run's entry in `linecache`, which code may empty
 
 _INTERRUPTED = 130
 _REPEATS = 3  # of a frame, before they are counted

@@ -6,8 +6,7 @@ import contextlib
 import itertools
 import os
 
-HOME_TEMPLATE = "/opt/agentrun/home"
-"""Settings and caches of libraries, copied to HOME because the root file system is read-only."""
+HOME_TEMPLATE = "/opt/agentrun/home"  # settings and caches of libraries, which are copied to HOME
 
 
 def empty(folder: str, mode: int = 0o700) -> None:

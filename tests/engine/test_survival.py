@@ -180,7 +180,8 @@ async def test_a_poisoned_copy_is_never_tried_again(shared: AsyncSandbox, poison
 
 async def test_an_interpreter_that_ends_between_runs(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 1")
-    start = "import threading, time, os; threading.Timer(0.1, os._exit, [1]).start(); y = 2"
+    await text_of(shared, "y = 2")  # whose checkpoint is made before the next run begins
+    start = "import threading, os; threading.Timer(0.1, os._exit, [1]).start()"
     await text_of(shared, start)
     with anyio.fail_after(30):
         while (result := await shared.run("'y' in globals(), x")).since == "kept":
