@@ -365,7 +365,7 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
                 remove(api, installer_of(api, own_image))
                 connection = runtime.installer._connected()  # pyright: ignore[reportPrivateUsage]
                 with anyio.fail_after(60):
-                    while connection.is_ready:
+                    while connection.manager.is_ready:
                         await anyio.sleep(0.02)  # it tells nobody
                 await one.reset()
                 assert (await other.install("aged")).packages == (("aged", "2.0"),)
