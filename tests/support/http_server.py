@@ -80,7 +80,7 @@ def http_server(
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     """The port that a server says that it listens on."""
     deadline = time.monotonic() + 30
-    while (found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text())) is None:
+    while (found := re.search(r'listening on http://127\.0\.0\.1:(\d+)["\n]', log.read_text())) is None:
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)  # it tells nobody but its log
     return int(found[1])
