@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mcp_agentrun.safety import Profile, check, prepare
+from mcp_agentrun.safety import Profile, check, preload
 
 AGENTRUN = """
 import json, sys
@@ -102,7 +102,7 @@ def main() -> None:
     malicious = rows(folder / "malicious.jsonl")
     judged = benign + malicious + [row for path in options.rows for row in own_rows(path)]
     codes = [row["code"] for row in judged]
-    prepare()
+    preload()
     judges: dict[str, Judge] = {
         "standard": ours("standard"),
         "strict": ours("strict"),

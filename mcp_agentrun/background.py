@@ -11,17 +11,16 @@ from anyio.abc import TaskGroup
 
 from .errors import AgentRunError
 
-__all__ = ["background_tasks", "contained"]
+__all__ = ["background_tasks", "log_errors"]
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def background_tasks(stop: Callable[[], object] | None = None) -> AsyncGenerator[TaskGroup]:
-    """A task group that ends with the context. What the body raises is raised as it is: a task group's own context
-    would make it a member of an exception group.
+    """A task group that ends with the context. An error in the body is raised unchanged, and not in an exception group.
 
-    :param stop: makes the tasks end; by default they are cancelled.
+    :param stop: called to end the tasks; by default they are cancelled.
     """
     raised: BaseException | None = None
     async with anyio.create_task_group() as tasks:
@@ -37,9 +36,9 @@ async def background_tasks(stop: Callable[[], object] | None = None) -> AsyncGen
         raise raised
 
 
-async def contained(task: Callable[[], Awaitable[object]]) -> None:
-    """Await *task*. What it raises is logged: in a task group it would end every other task, those of other clients
-    included.
+async def log_errors(task: Callable[[], Awaitable[object]]) -> None:
+    """Await *task* and log its errors, which in a task group would cancel all other tasks, including those of other
+    clients.
     """
     try:
         await task()

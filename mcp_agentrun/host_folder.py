@@ -1,4 +1,4 @@
-"""A folder of this machine that sandboxes may see, held to what it was when the server started."""
+"""A folder of this machine that sandboxes can read, identified so that it can't be replaced unnoticed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["HostFolder"]
 logger = logging.getLogger(__name__)
 
 SEARCH_SECONDS = 5.0
-"""Longest search for sockets and FIFOs before a container is created."""
+"""Time limit for the search for sockets and FIFOs before a container is created."""
 
 _WRITE, _READ_OR_WRITE, _ENTER = 0o2, 0o6, 0o1
 
 
 @dataclass(frozen=True)
 class HostFolder:
-    """A folder, identified by device and inode: its path may come to mean another one."""
+    """A folder, identified by device and inode, because its path may later lead to another one."""
 
     path: Path
     device: int
@@ -31,7 +31,7 @@ class HostFolder:
 
     @classmethod
     def pin(cls, path: Path) -> HostFolder:
-        """The folder at *path*, of which links are followed now and never again.
+        """Identify the folder at *path*. Symbolic links are resolved now, and not followed later.
 
         :raises OSError: there is no folder.
         """
@@ -43,7 +43,7 @@ class HostFolder:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode, as any process of this machine's kernel sees them."""
+        """Device and inode, which are the same for all processes of this machine's kernel."""
         return self.device, self.inode
 
     @property
@@ -56,26 +56,25 @@ class HostFolder:
         return (status.st_dev, status.st_ino) == self.identity
 
     def require_safe(self, uid: int) -> None:
-        """Refuse to show the folder to user *uid* if it was replaced, or has something in it that reading does not
-        leave alone: a socket or FIFO, which a read-only mount does not protect.
+        """Check that user *uid* can only read from the folder. A read-only mount does not protect sockets and FIFOs.
 
-        :raises EngineError: it does; the message names what was found.
+        :raises EngineError: it was replaced, or contains a socket, FIFO or device that the user may use.
         """
         if not self.is_unchanged:
             raise EngineError(
-                f"The folder {self.path.name!a} of `data` was moved or replaced after the server had started, and is "
-                "not shown. Put it back, or restart the server."
+                f"The folder {self.path.name!a} of `data` was moved or replaced after the server had started, so it "
+                "is not mounted. Put it back, or restart the server."
             )
         found = self._special_file(uid)
         if found is not None:
             raise EngineError(
                 f"The folder {self.path.name!a} of `data` has a socket, FIFO or device that code could use, "
-                f"{str(found)[:200]!a}: it is not shown. Remove that, or take away the permissions of others "
+                f"{str(found)[:200]!a}, so it is not mounted. Remove that, or the permissions of others "
                 "(chmod o-rwx), and call again."
             )
 
     def _special_file(self, uid: int) -> Path | None:
-        """Path, within the folder, of a file that is neither regular, folder nor link, and that *uid* may use."""
+        """Return the path of a file other than a regular file, folder or link that *uid* may use, or None."""
         deadline = time.monotonic() + SEARCH_SECONDS
         folders, is_whole = [self.path], True
         while folders:
@@ -103,7 +102,7 @@ class HostFolder:
 
 
 def _may(uid: int, status: os.stat_result, wanted: int) -> bool:
-    """Whether user and group *uid* have one of the permissions *wanted* (bits of others)."""
+    """Return whether user and group *uid* have one of the permissions *wanted* (as bits for others)."""
     mode = status.st_mode
     granted = mode | (mode >> 6 if status.st_uid == uid else 0) | (mode >> 3 if status.st_gid == uid else 0)
     return bool(granted & wanted)

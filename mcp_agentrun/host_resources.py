@@ -1,4 +1,4 @@
-"""What sandboxes get from this machine: folders of the user's, and the operator's rules for code."""
+"""What sandboxes get from this machine: the user's folders, and the operator's rules for code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SYSTEM_TREES = ("/proc/", "/sys/", "/dev/", "/run/")
 
 @dataclass(frozen=True)
 class HostResources:
-    """What all sandboxes of a server get from this machine, as it was when the server started."""
+    """What all sandboxes of a server get from this machine, as of the server's start."""
 
     data: Mapping[str, HostFolder]
-    """The folders of the setting `data`, by where code finds them."""
+    """The folders of the setting `data`, by path in the sandbox."""
     safety: Mapping[str, Any]
     """Keyword arguments of `mcp_agentrun.safety.check`."""
 

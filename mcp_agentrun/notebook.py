@@ -15,7 +15,7 @@ import re
 import stat
 from itertools import pairwise
 
-__builtins__ = dict(vars(builtins))  # of the functions below: in the sandbox, user code may change the real ones
+__builtins__ = dict(vars(builtins))  # for the functions below: in the sandbox, user code can change the original ones
 
 _HINT = r"(?m)^\s*(?:[%!?`~$]|>>>|In ?\[\d+\]:|(?:uv )?pip3? |[\w.]+\?)|=\s*[!%]"
 _FENCE = r"\s*(```+|~~~+)\s*(?:\{?\.?(?:i?python[\d.]*|py[\d.]*|jupyter)\b[^`]*|(bash|sh|shell))?\s*$"

@@ -1,4 +1,4 @@
-"""Text from code, packages and servers: prevent it from imitating the server's lines, and from hiding anything."""
+"""Sanitize text from code, packages and servers, which may imitate the server's own lines or hide something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 
 from .engine.network import redact
 
-__all__ = ["ESCAPES", "foreign", "plain_text", "quoted", "unmarked"]
+__all__ = ["ESCAPES", "escape_marks", "plain_text", "quoted", "sanitize"]
 
 _MARK = "[agentrun"
 """Beginning of the server's own lines."""
@@ -72,10 +72,10 @@ _LONGEST = 8000
 _LONGEST_NAME = 200
 
 
-def foreign(text: str, *, lines: bool = False, limit: int = _LONGEST) -> str:
+def sanitize(text: str, *, lines: bool = False, limit: int = _LONGEST) -> str:
     """Make *text* from code, a package, an index or an exception safe for an answer or a log.
 
-    The result has no passwords and nothing hidden, and can't be mistaken for a line of the server's.
+    Passwords in URLs and invisible characters are removed, and lines that look like the server's own are escaped.
 
     :param lines: keep the lines, and indent all but the first; otherwise join them.
     :param limit: longest result in characters; the middle of a longer text is left out.
@@ -88,9 +88,9 @@ def foreign(text: str, *, lines: bool = False, limit: int = _LONGEST) -> str:
         text = _shortened(redact("\n".join(kept)), limit)
         return "\n".join(
             line if number == 0 or line.startswith("  ") else "  " + line
-            for number, line in enumerate(unmarked(text).split("\n"))
+            for number, line in enumerate(escape_marks(text).split("\n"))
         )
-    return unmarked(_shortened(redact(" ".join(line.strip() for line in kept)), limit))
+    return escape_marks(_shortened(redact(" ".join(line.strip() for line in kept)), limit))
 
 
 def quoted(name: str) -> str:
@@ -113,17 +113,17 @@ def _shortened(text: str, limit: int) -> str:
 _GAP = " ... "
 
 
-def unmarked(text: str) -> str:
+def escape_marks(text: str) -> str:
     r"""Return *text* with a ``\`` before everything that looks like the server's mark at the beginning of a line."""
     plain = text.isascii() and "\x1b" not in text
     if _CANDIDATE.search(text) is None and (
         plain or (_STRINGS.search(text) is None and _CANDIDATE.search(ESCAPES.sub("", text)) is None)
     ):
         return text
-    return "".join(map(_line_unmarked, _BREAKS.split(text)))
+    return "".join(map(_escape_line, _BREAKS.split(text)))
 
 
-def _line_unmarked(line: str) -> str:
+def _escape_line(line: str) -> str:
     """Mark *line* both for readers that show escape sequences and for those that interpret them."""
     if _begins_with_mark(line):
         return "\\" + line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -23,7 +22,7 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
-from tests.support.containers import volume_of
+from tests.support.image import named_anew
 from tests.support.own_only import own_only
 from tests.support.sandboxes import open_sandbox
 from tests.support.small import SMALL
@@ -104,11 +103,5 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def own_image(api: APIClient, runner_image: str) -> Iterator[str]:
     """The runner image by a name of the test's own, to which a package volume of its own belongs."""
-    name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
-    repository, _, tag = name.partition(":")
-    api.tag(runner_image, repository, tag)
-    yield name
-    api.remove_image(name)
-    volume = volume_of(name)
-    if any(each["Name"] == volume for each in api.volumes()["Volumes"] or ()):
-        api.remove_volume(volume)
+    with named_anew(api, runner_image) as name:
+        yield name

@@ -50,7 +50,7 @@ def _cache(*, clear: bool, as_json: bool = False) -> None:
 
     from ..process_exit import run_interruptibly
     from ..sandbox import AsyncRuntime, Cache
-    from ..spoofing import foreign
+    from ..spoofing import sanitize
 
     settings = effective_settings()
 
@@ -64,7 +64,7 @@ def _cache(*, clear: bool, as_json: bool = False) -> None:
         click.echo(json.dumps({"size": held.size, "limit": settings.packages.cache_size, "packages": packages}))
         return
     for name, used in sorted(held.packages, key=lambda package: -package[1]):
-        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {foreign(name)}")
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  {sanitize(name)}")
     click.echo(f"{size_of(held.size)} of {size_of(settings.packages.cache_size)}")
     if held.is_busy:
         note("part of the cache stays, because an installation is using it. Clear it again later.")

@@ -49,7 +49,7 @@ def _is_allowed(path: Path, code: str, options: dict[str, Any], *, as_json: bool
 
     from ..notebook import as_python
     from ..safety import check as judge
-    from ..spoofing import foreign
+    from ..spoofing import sanitize
 
     verdict = judge(as_python(code)[0], **options)
     if as_json:
@@ -57,6 +57,6 @@ def _is_allowed(path: Path, code: str, options: dict[str, Any], *, as_json: bool
         click.echo(json.dumps({"file": str(path), "allowed": verdict.allowed, "findings": findings}))
     else:
         for finding in verdict.findings:
-            click.echo(f"{path}:{finding.line}:{finding.column}: {foreign(finding.reason)} [{finding.rule}]")
-            click.echo(f"    {foreign(finding.remedy)}")
+            click.echo(f"{path}:{finding.line}:{finding.column}: {sanitize(finding.reason)} [{finding.rule}]")
+            click.echo(f"    {sanitize(finding.remedy)}")
     return verdict.allowed

@@ -89,14 +89,14 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(finding)))
         return
-    from ..spoofing import foreign
+    from ..spoofing import sanitize
 
     mark, color = _MARKS[finding.level]
-    first, *more = _wrapped(foreign(finding.text))
+    first, *more = _wrapped(sanitize(finding.text))
     click.echo(f"{colored(f'{mark:<5}', color, bold=True)} {finding.name:<13} {first}")
     for line in more:
         click.echo(_MARGIN + line)
-    for number, line in enumerate(_wrapped(foreign(finding.remedy))):
+    for number, line in enumerate(_wrapped(sanitize(finding.remedy))):
         click.echo(_MARGIN + colored(f"   {line}" if number else f"-> {line}", "cyan"))
 
 

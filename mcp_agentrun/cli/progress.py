@@ -14,7 +14,7 @@ import anyio
 import click
 
 from ..background import background_tasks
-from ..spoofing import foreign
+from ..spoofing import sanitize
 
 __all__ = ["Progress", "showing_progress"]
 
@@ -45,7 +45,7 @@ class Progress:
 
     def __call__(self, stage: str) -> None:
         """Show *stage*, such as ``building the image: step 3/14``."""
-        stage = foreign(stage)
+        stage = sanitize(stage)
         if not self._is_live:
             click.echo(stage, err=True)
             return

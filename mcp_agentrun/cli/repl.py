@@ -25,7 +25,7 @@ from pygments.lexers.python import PythonLexer
 from ..errors import AgentRunError
 from ..sandbox import AsyncSandbox, Result
 from ..settings import Settings
-from ..spoofing import foreign
+from ..spoofing import sanitize
 from .outcomes import explain
 from .pictures import inline_picture, save_pictures
 from .progress import showing_progress
@@ -186,14 +186,14 @@ class Repl:
         async with showing_progress(lambda: self._sandbox.stage) as report:
             installed = await self._sandbox.install(*names, report=report)
         for name, version in (*installed.packages, *installed.satisfied):
-            click.echo(f"{foreign(name)} {foreign(version)}")
+            click.echo(f"{sanitize(name)} {sanitize(version)}")
 
     async def _files(self, _: list[str]) -> None:
         files = await self._sandbox.files.list()
         if not files:
             click.echo("The workspace is empty.")
         for file in files:
-            click.echo(f"{file.size:>12,}  {file.modified.astimezone():%Y-%m-%d %H:%M}  {foreign(file.path)}")
+            click.echo(f"{file.size:>12,}  {file.modified.astimezone():%Y-%m-%d %H:%M}  {sanitize(file.path)}")
 
     async def _save(self, words: list[str]) -> None:
         if len(words) not in (1, 2):

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import anyio
 import anyio.to_thread
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..process_exit import INTERRUPTED, exit_at_once
 from ..spoofing import ESCAPES
 
@@ -119,7 +119,7 @@ async def interruptible(interrupt: Callable[[], Awaitable[object]], *, exits: bo
     previous = signal.signal(signal.SIGINT, on_signal)
     try:
         async with background_tasks() as tasks:
-            tasks.start_soon(contained, wait)
+            tasks.start_soon(log_errors, wait)
             yield
     finally:
         signal.signal(signal.SIGINT, previous)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import EngineError
-from ..spoofing import foreign
+from ..spoofing import sanitize
 
 if TYPE_CHECKING:
     from ..sandbox import Housekeeping, StorageItem
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 def note(text: str) -> None:
     """Write *text* to stderr, marked as this program's own."""
-    click.echo(f"mcp-agentrun: {foreign(text, lines=True)}", err=True)
+    click.echo(f"mcp-agentrun: {sanitize(text, lines=True)}", err=True)
 
 
 def colored(text: str, color: str, **styles: Any) -> str:
@@ -67,7 +67,7 @@ def print_diff(before: str, after: str, path: str, *, secrets: Sequence[str] = (
             line = line.replace(secret, "***")
         is_name = line.startswith(("+++ ", "--- "))
         color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        text = foreign(line.expandtabs(4), limit=400)
+        text = sanitize(line.expandtabs(4), limit=400)
         click.echo(colored(text, color) if color and not is_name else text)
 
 
@@ -76,7 +76,7 @@ def print_table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> 
 
     :param right: columns that are aligned on the right.
     """
-    rows = [list(map(foreign, row)) for row in rows]
+    rows = [list(map(sanitize, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         cells = [
@@ -134,7 +134,7 @@ async def remove_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -
             await housekeeping.remove_storage(item)
         except EngineError as error:
             is_complete = False
-            note(f"{item.name} could not be removed: {error}")
+            note(f"{item.name} could not be removed: {sanitize(str(error))}")
         else:
             click.echo(f"removed {item.name}")
     return is_complete

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from ..background import contained
+from ..background import log_errors
 from ..engine import ContainerSpec, Engine
 from ..engine.manager import ContainerManager
 from ..engine.network import NetworkSettings
@@ -61,7 +61,7 @@ class InstallerConnection:
             assert isinstance(link.greeting, messages.InstallerReady)
             self._folders.on_connected(link.greeting.held)
             self._multiplexer = RequestMultiplexer(link)
-            self._tasks.start_soon(contained, self._multiplexer.serve)
+            self._tasks.start_soon(log_errors, self._multiplexer.serve)
         return self._multiplexer
 
     async def connect_after_removal(self) -> RequestMultiplexer:

@@ -24,11 +24,11 @@ _STOP_SECONDS = 20.0
 
 
 class Installation:
-    """Requirements that the installer resolves together, has approved here, and installs for one sandbox.
+    """Installs requirements for one sandbox: the installer resolves them, the policy approves the result.
 
     :param sandbox: id of the sandbox.
-    :param trusted: those of *requirements* that come from the operator, which the policy does not judge.
-    :param network: where packages are fetched, and the secrets that no answer may contain.
+    :param trusted: those of *requirements* that come from the operator, to which the policy does not apply.
+    :param network: package indexes and proxies, whose passwords are removed from messages.
     :param report: called with what the installer is doing.
     """
 
@@ -52,9 +52,9 @@ class Installation:
         self._report: Report = report
 
     async def run(self, before: Mapping[str, str]) -> Installed:
-        """Install. If this is cancelled, the installer stops, and has answered when this returns.
+        """Install the requirements. If the call is cancelled, it waits until the installer has stopped.
 
-        :param before: what the sandbox has, version by name.
+        :param before: version by name of the sandbox's packages.
         :raises InstallError: the packages can't be resolved, approved or fetched.
         :raises SandboxLostError: the installer is lost.
         """
@@ -90,17 +90,17 @@ class Installation:
             answer = await self._request.receive()
             if isinstance(answer, messages.InstallDone):
                 if answer.sandbox != self._sandbox or answer.folder.split("/")[1:2] not in ([], [self._sandbox]):
-                    self._request.fail("it installed for another sandbox")
+                    self._request.fail("it installed packages for another sandbox")
                 return answer
             if isinstance(answer, messages.Resolved):
                 await self._answer_resolved(answer.pins)
             elif isinstance(answer, messages.InstallProgress):
                 self._report(self._network.redact(answer.text))
             else:
-                self._request.fail("it sent an answer to another question")
+                self._request.fail("it sent an unexpected answer")
 
     async def _answer_resolved(self, pins: Mapping[str, str]) -> None:
-        """Tell the installer whether it may fetch *pins*, and which hashes their files must have."""
+        """Reply whether *pins* may be fetched, and which hashes their files must have."""
         judged = [requirement for requirement in self._requirements if requirement not in self._trusted]
         refusal = self._policy.check_resolved(judged, pins)
         hashes = {
@@ -110,9 +110,7 @@ class Installation:
         await self._request.send(messages.Approved(request=self._request.number, refusal=refusal, hashes=hashes))
 
     async def _stop(self) -> None:
-        """Stop the installation and receive its answer, so that it is not taken for the answer to another request. A
-        lost installer sends none.
-        """
+        """Stop the installation and wait for its answer, unless the installer is lost."""
         self._report = lambda _: None
         with anyio.move_on_after(_STOP_SECONDS) as scope:
             try:
@@ -124,7 +122,10 @@ class Installation:
             self._request.abandon("a stopped installation did not end")
 
     def _result(self, done: messages.InstallDone) -> Installed:
-        """:raises InstallError: it failed."""
+        """Convert the installer's answer.
+
+        :raises InstallError: the installation failed.
+        """
         if done.error is not None:
             raise InstallError(
                 self._network.redact(done.error) + self._alternatives(done.error),
@@ -140,7 +141,7 @@ class Installation:
         )
 
     def _alternatives(self, error: str) -> str:
-        """Sentences that name packages to use instead of those that have no wheels."""
+        """Return sentences that name alternatives to packages without wheels."""
         names = {canonicalize_name(Requirement(text).name) for text in self._requirements if "wheels" in error}
         return "".join(
             f" Instead of {name!r}, use {ALTERNATIVES[name]}." for name in sorted(names & ALTERNATIVES.keys())

@@ -1,4 +1,4 @@
-"""The installer: one container for all sandboxes of a server, which has the network and never runs user code."""
+"""The installer: a container with network access that all sandboxes of a server share. It never runs user code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..engine import Engine, Report
 from ..engine.network import NetworkSettings
 from ..errors import InstallError, UnavailableError
@@ -32,10 +32,10 @@ __all__ = ["PATIENCE_SECONDS", "Cache", "Installed", "Installer"]
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 45.0
-"""Longest time an installation waits for its turn."""
+"""Longest time an installation waits for a slot."""
 
 _SLOTS = 3
-"""Installations at a time: as many as the installer has users to run uv as."""
+"""Number of concurrent installations: the installer has a user to run uv for each."""
 
 _CACHE_SECONDS = 180.0
 
@@ -59,7 +59,7 @@ class Installer:
         self._preinstalling = anyio.Lock()
         self._preinstalled: Installed | None = None
         self._preinstalled_id = secrets.token_hex(16)
-        """What stands for a sandbox's id in the folder that all sandboxes share."""
+        """Instead of a sandbox's id, for the folder that all sandboxes share."""
         self._wheelhouse: WheelhouseCopy | None = None
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
@@ -90,13 +90,13 @@ class Installer:
         principal: str = "",
         patience: float = PATIENCE_SECONDS,
     ) -> Installed:
-        """Resolve *requirements* together and install them for *sandbox* into a new folder. Nothing that is in use is
-        replaced. Cancelling stops the installer's work and keeps what was there.
+        """Resolve *requirements* together and install them for *sandbox* into a new folder. Packages in use are not
+        changed. Cancelling the call stops the installation.
 
-        :param before: what the sandbox has, version by name; it keeps these versions as far as possible.
-        :param principal: for whom; when several wait, the one with the fewest running installations is next.
-        :param patience: how long to wait for a turn, in seconds.
-        :raises InvalidRequestError: the policy refuses what is requested.
+        :param before: version by name of the sandbox's packages, which are kept if possible.
+        :param principal: the client. Of those waiting, the one with the fewest running installations is next.
+        :param patience: longest wait for a slot, in seconds.
+        :raises InvalidRequestError: the policy forbids a requirement.
         :raises InstallError: the requirements can't be resolved or fetched; the message is the resolver's.
         :raises UnavailableError: the installer could not be started, is busy, or was lost.
         """
@@ -109,8 +109,8 @@ class Installer:
             raise UnavailableError("The installer is busy. Call again in a minute.") from None
 
     async def preinstalled(self, report: Report | None = None) -> Installed | None:
-        """Return what the operator wants every sandbox to have, in one folder for all; None if there is no such
-        setting. It is installed on the first call.
+        """Return the packages of the setting ``preinstall``, which all sandboxes share, or None if there are none. The
+        first call installs them.
 
         :raises InstallError: it can't be resolved or fetched.
         :raises UnavailableError: the installer could not be started, or was lost.
@@ -127,27 +127,27 @@ class Installer:
         return installed is not None and (not installed.folder or await self.has_packages(self._preinstalled_id))
 
     async def has_packages(self, sandbox: str) -> bool:
-        """Return whether the packages of *sandbox* still exist. If the installer can't be asked, assume that they do.
+        """Return whether the packages of *sandbox* still exist. If the installer is unavailable, assume that they do.
 
-        Another server's installer may have removed them if, for a while, neither the sandbox nor this server's
-        installer had a container: both are lost with the engine.
+        Another server's installer may have removed them while neither the sandbox nor this server's installer had a
+        container, as after a restart of the engine.
         """
         try:
             await self._connected().connect()
         except UnavailableError as error:
-            logger.warning("packages of a sandbox can't be looked for: %s", error)
+            logger.warning("can't check whether the packages of a sandbox exist: %s", error)
             return True
         return self._folders.exists(sandbox)
 
     def remove_packages(self, sandbox: str) -> None:
-        """Have the packages of *sandbox* removed: now, or when the installer is next started, but always before
+        """Remove the packages of *sandbox* in the background, or at the next start of the installer; in any case before
         anything else is installed for it.
         """
         if self._folders.discard(sandbox) and self._tasks is not None:
-            self._tasks.start_soon(contained, self._remove_unwanted)
+            self._tasks.start_soon(log_errors, self._remove_unwanted)
 
     async def cache(self, *, clear: bool = False) -> Cache:
-        """Return what the cache holds, after clearing it if *clear*.
+        """Return the contents of the cache, after clearing it if *clear*.
 
         :raises UnavailableError: the installer could not be started, does not answer, or was lost.
         """
@@ -198,7 +198,7 @@ class Installer:
         return installed
 
     async def _provide_wheelhouse(self, multiplexer: RequestMultiplexer, report: Report) -> None:
-        """Wait until the installer has a copy of the operator's wheelhouse.
+        """Copy the operator's wheelhouse to the installer, unless it has a copy.
 
         :raises InstallError: the folder can't be read.
         """
@@ -207,7 +207,7 @@ class Installer:
             return
         if self._wheelhouse is None or self._wheelhouse.multiplexer is not multiplexer:
             self._wheelhouse = WheelhouseCopy(multiplexer, folder)
-            self._tasks.start_soon(contained, self._wheelhouse.make)
+            self._tasks.start_soon(log_errors, self._wheelhouse.make)
         await self._wheelhouse.wait(report)
 
     async def _remove_unwanted(self) -> None:
@@ -216,4 +216,4 @@ class Installer:
             if self._folders.has_unwanted and connection is not None and connection.is_ready:
                 await connection.connect_after_removal()
         except UnavailableError as error:
-            logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)
+            logger.warning("packages of a sandbox could not be removed; the next installer will: %s", error)

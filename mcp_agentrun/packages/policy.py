@@ -1,4 +1,4 @@
-"""The package policy: what may be requested and fetched. Pure: it knows no container."""
+"""The package policy: which packages may be requested and fetched. Pure."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ _MOST = 50
 _LONGEST = 300
 _HOW = "Give names as on the package index, such as 'requests' or 'scipy>=1.14'."
 _RULE = re.compile(r"([A-Za-z0-9*?][A-Za-z0-9._*?-]*)\s*(.*)", re.DOTALL)
-_MEANT = ">=0"
-"""Behind a name that resembles a well-known one, says that this name is meant. Nobody writes it for anything else."""
+_CONFIRMED = ">=0"
+"""Specifier that confirms a name which looks like a typo. It has no other purpose."""
 _HASH = re.compile(r"--hash[= ]\s*(sha(?:256|384|512):[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
 class PackageRule:
-    """A distribution's name, in which ``*`` and ``?`` stand for any characters, and the versions that are meant."""
+    """A pattern for distributions' names, with the wildcards ``*`` and ``?``, and a range of versions."""
 
     pattern: str
     versions: SpecifierSet
 
     @classmethod
     def parse(cls, text: str) -> PackageRule:
-        """:raises SettingsError: *text* is not a name with an optional range of versions."""
+        """Parse a name with an optional range of versions, such as ``django<5``.
+
+        :raises SettingsError: *text* is invalid.
+        """
         match = _RULE.fullmatch(text.strip())
         try:
             if match is None:
@@ -56,7 +59,7 @@ class PackageRule:
         try:
             return self.versions.contains(Version(version), prereleases=True)
         except InvalidVersion:
-            return not self.versions  # a file from a URL has no version to judge
+            return not self.versions  # a file from a URL has no version
 
     def __str__(self) -> str:
         return f"{self.pattern}{self.versions}"
@@ -64,7 +67,7 @@ class PackageRule:
 
 @dataclass(frozen=True)
 class Constraints:
-    """An operator's constraints file: versions, and hashes of the files that may be used."""
+    """An operator's constraints file: versions, and hashes of files."""
 
     lines: tuple[str, ...] = ()
     hashes: Mapping[str, Mapping[Version, tuple[str, ...]]] = field(
@@ -74,8 +77,10 @@ class Constraints:
 
     @classmethod
     def parse(cls, text: str) -> Constraints:
-        """:raises SettingsError: a line is not a requirement, has an option other than ``--hash``, or has hashes and no
-        single version whose they are.
+        """Parse the content of a constraints file.
+
+        :raises SettingsError: a line is not a requirement, has an option other than ``--hash``, or has hashes without
+            a single version.
         """
         lines: list[str] = []
         hashes: dict[str, dict[Version, tuple[str, ...]]] = {}
@@ -92,7 +97,7 @@ class Constraints:
             if found:
                 try:
                     (version,) = (Version(each.version) for each in requirement.specifier if each.operator == "==")
-                except ValueError:  # no such version, several, or one with *
+                except ValueError:  # no version, several, or one with *
                     raise SettingsError(
                         f"the file has hashes for {str(requirement)!r}, which is not one version"
                     ) from None
@@ -101,7 +106,7 @@ class Constraints:
         return cls(tuple(lines), hashes)
 
     def hashes_of(self, name: str, version: str) -> tuple[str, ...]:
-        """The hashes that files of that *version* may have; empty where the operator has named none."""
+        """Return the permitted hashes of files of that *version*; empty if the operator has set none."""
         try:
             return self.hashes.get(canonicalize_name(name), {}).get(Version(version), ())
         except InvalidVersion:  # a file from a URL
@@ -110,26 +115,29 @@ class Constraints:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """An operator's rules. A denial goes before any permission."""
+    """An operator's rules. Denials take precedence."""
 
     allow: tuple[PackageRule, ...] = (PackageRule("*", SpecifierSet()),)
-    """What may be asked for by name; what it depends on comes with it."""
+    """Packages that may be requested. Their dependencies are allowed, too."""
     deny: tuple[PackageRule, ...] = ()
-    """What is never installed, not even as a dependency of something else."""
+    """Packages that are never installed, not even as dependencies."""
     max_packages: int = 200
-    """Distributions that one sandbox may have installed."""
+    """Maximum number of packages in a sandbox."""
     urls: bool = False
     constraints: Constraints = Constraints()
     require_hashes: bool = False
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing but the number of packages can speak against what a resolver finds."""
+        """Whether only the number of packages can be a reason to refuse what the resolver finds."""
         is_all = any(rule.pattern == "*" and not rule.versions for rule in self.allow)
         return is_all and not (self.deny or self.constraints.hashes or self.require_hashes)
 
     def check_requested(self, requirements: Iterable[str]) -> None:
-        """:raises InvalidRequestError: one of *requirements* may not be asked for; the text says why."""
+        """Check whether *requirements* may be requested.
+
+        :raises InvalidRequestError: one is not allowed; the message says why.
+        """
         for text in requirements:
             requirement = Requirement(text)
             name = canonicalize_name(requirement.name)
@@ -138,16 +146,18 @@ class Policy:
             for rule in self.deny:
                 if rule.matches_name(name) and not rule.versions:
                     raise _refused(f"{name!r} is denied by this server's rule {str(rule)!r}.")
-            is_meant = _MEANT in map(str, requirement.specifier) or any(rule.pattern == name for rule in self.allow)
-            known = None if is_meant else similar_known_name(name)
+            is_confirmed = _CONFIRMED in map(str, requirement.specifier) or any(
+                rule.pattern == name for rule in self.allow
+            )
+            known = None if is_confirmed else similar_known_name(name)
             if known is not None:
                 raise _refused(
                     f"{name!r} is not a well-known package, but resembles {known!r}. Did you mean {known!r}? If you "
-                    f"are sure that {name!r} is another package and the one you want, install {name + _MEANT!r}."
+                    f"are sure that {name!r} is another package and the one you want, install {name + _CONFIRMED!r}."
                 )
 
     def check_resolved(self, asked: Iterable[str], pins: Mapping[str, str]) -> str | None:
-        """Why *pins*, all that is to be installed for *asked*, may not be; None if they may."""
+        """Return why *pins*, the result of resolving *asked*, may not be installed, or None if they may."""
         if len(pins) > self.max_packages:
             return f"{len(pins)} packages would be installed, but this server allows {self.max_packages} in a sandbox."
         wanted = {canonicalize_name(Requirement(text).name) for text in asked}
@@ -156,7 +166,7 @@ class Policy:
                 return f"{name} comes from a URL; packages are installed by name from the package index only."
             for rule in self.deny:
                 if rule.matches(name, version):
-                    why = "" if name in wanted else ", which what you asked for depends on,"
+                    why = "" if name in wanted else ", a dependency of what you requested,"
                     return f"{name} {version}{why} is denied by this server's rule {str(rule)!r}."
             if name in wanted and not any(rule.matches(name, version) for rule in self.allow):
                 rules = ", ".join(str(rule) for rule in self.allow if rule.matches_name(name))
@@ -167,14 +177,15 @@ class Policy:
         return None
 
     def resolver_constraints(self) -> tuple[str, ...]:
-        """Constraints for the resolver, so that it finds what is allowed rather than what is newest."""
+        """Return constraints for the resolver, so that it finds allowed versions instead of the newest ones."""
         ranges = [str(rule) for rule in self.allow if rule.versions and not set("*?") & set(rule.pattern)]
         names = [re.split(r"[<>=!~]", each)[0] for each in ranges]
         return (*self.constraints.lines, *(each for each, n in zip(ranges, names, strict=True) if names.count(n) == 1))
 
     def auto_installable(self, modules: Iterable[str], mode: str) -> tuple[str, ...]:
-        """The distributions to install because code imports *modules*: well-known ones and those that the operator
-        has named; with *mode* ``all``, whatever may be asked for.
+        """Return the distributions to install automatically because code imports *modules*.
+
+        :param mode: ``off``, ``known`` for well-known ones and those that the operator has named, or ``all``.
         """
         chosen: dict[str, None] = {}
         for module in modules:
@@ -185,7 +196,7 @@ class Policy:
             if mode == "off" or not (name in WELL_KNOWN or named or mode == "all"):
                 continue
             try:
-                parse_requirements(name)  # a module may have a name that no distribution can have
+                parse_requirements(name)  # not every module name is a valid distribution name
                 self.check_requested([name])
             except InvalidRequestError:
                 continue
@@ -193,12 +204,12 @@ class Policy:
         return tuple(chosen)
 
     def advice(self, module: str, kind: str = "module") -> str:
-        """What to do about the missing *module*, or another *kind* of name, in a line for the model."""
+        """Return a line for the model about the missing *module*, or another *kind* of name."""
         name = distribution_of(module)
         if module in STDLIB_MODULES:
             return (
-                f"The module {module!r} is of Python's standard library, of another version or on another system; this "
-                "Python does not have it."
+                f"The module {module!r} belongs to Python's standard library in another version or on another "
+                "system. It does not exist here."
             )
         if not _is_requirement(name):
             return f"The {kind} {module!r} is not installed, and no package can have that name."
@@ -209,8 +220,8 @@ class Policy:
             return f"The {kind} {module!r} is not installed. {error}"
         if name in ALTERNATIVES:
             return (
-                f"The {kind} {module!r} is not installed; it is of {name!r}, of which the public index has no wheel. "
-                f"Instead, use {ALTERNATIVES[name]}."
+                f"The {kind} {module!r} is not installed. It belongs to {name!r}, which has no wheel on the public "
+                f"index. Instead, use {ALTERNATIVES[name]}."
             )
         if name.partition("[")[0] in WELL_KNOWN:
             return f"The {kind} {module!r} is not installed. Install it with install_package({name!r})."
@@ -246,8 +257,8 @@ def _refused(message: str) -> InvalidRequestError:
 
 
 def combine(earlier: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
-    """What a sandbox wants in all. A new requirement takes the place of an earlier one for the same distribution and
-    with the same marker, unless it asks for nothing that the earlier one does not.
+    """Combine requirements. A new one replaces an earlier one for the same distribution with the same marker, unless it
+    is only a name.
     """
     wanted: dict[tuple[str, str], str] = {}
     for text in (*earlier, *new):
@@ -260,7 +271,7 @@ def combine(earlier: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_satisfied(requirement: str, have: Mapping[str, str]) -> bool:
-    """Whether the distributions *have*, version by name, certainly include all that *requirement* means."""
+    """Return whether the distributions *have* (version by name) certainly satisfy *requirement*."""
     parsed = Requirement(requirement)
     version = have.get(canonicalize_name(parsed.name))
     if version is None or parsed.extras or parsed.marker is not None or parsed.url is not None:
@@ -271,13 +282,13 @@ def is_satisfied(requirement: str, have: Mapping[str, str]) -> bool:
         return False
 
 
-_NO_NAMES = frozenset(
+_NOT_NAMES = frozenset(
     """
     a add all and conda for from in install latest me need of package packages pip pip3 please poetry
     python the this to use uv version with you
     """.split()  # noqa: SIM905
 )
-"""Words of a command line or a sentence. Some are packages as well, which have to be named one by one."""
+"""Words of commands or sentences. Some are also packages, which then can't be part of a list in one string."""
 
 
 _APART = re.compile(r"([A-Za-z][\w.-]*)\s+v?(\d[\w.]*)")
@@ -294,7 +305,7 @@ def _split(text: str) -> list[str]:
     parts = [part for part in re.split(r"[\s,]+", text) if part]
     if any(_VERSION.fullmatch(part) for part in parts):
         return [text]
-    is_list = all(_is_requirement(part) for part in parts) and _NO_NAMES.isdisjoint(part.lower() for part in parts)
+    is_list = all(_is_requirement(part) for part in parts) and _NOT_NAMES.isdisjoint(part.lower() for part in parts)
     return parts if is_list else [text]
 
 

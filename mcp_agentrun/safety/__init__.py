@@ -1,10 +1,10 @@
-"""The static check: whether code may run, with a reason and a remedy for each objection.
+"""The static check: whether code may run, with a reason and a remedy for each finding.
 
-`guards` measures and parses; `walker` visits the tree once, with what `values` knows of literals, paths and commands;
-`rules` reads `rules.toml` and matches names and calls against it; `strict` adds RestrictedPython's policy.
+`guards` limits the input and parses it; `walker` visits the tree once, with the abstract values of `values`; `rules`
+reads `rules.toml` and matches names and calls against it; `strict` adds RestrictedPython's policy.
 
-The check is no boundary: the container is. The package imports no other part of mcp_agentrun, and runs unchanged inside
-the runner image, where it judges with the Python that executes. See docs/safety.md.
+The security boundary is the container, not this check. The package imports no other part of mcp_agentrun. A copy of it
+runs in the runner image, with the same Python that executes the code. See docs/safety.md.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from collections.abc import Collection
 from .guards import MAX_DEPTH, GuardError, parse, too_deep
 from .verdict import PROFILES, Finding, Profile, Verdict
 
-__all__ = ["PROFILES", "Finding", "Profile", "Verdict", "check", "prepare"]
+__all__ = ["PROFILES", "Finding", "Profile", "Verdict", "check", "preload"]
 
 
-def prepare() -> None:
-    """Import and read now what `check` needs for the first code that does something."""
+def preload() -> None:
+    """Load in advance what `check` needs."""
     check("pass")
 
 
 def check(
     code: str, profile: Profile = "standard", *, off: Collection[str] = (), warn: bool = False, rules: str = ""
 ) -> Verdict:
-    """Judge *code*. Never raises for anything that *code* may be.
+    """Check *code*, which can be any string.
 
-    :param off: ids of rules that don't apply.
-    :param warn: report findings of rules, but allow the code. The guards of the input hold nevertheless.
-    :param rules: an operator's own rules, which apply as well, in the form of `rules.toml`.
+    :param off: ids of disabled rules.
+    :param warn: report findings of rules, but allow the code. The guards still apply.
+    :param rules: additional rules of the operator, in the format of `rules.toml`.
     :raises ValueError: no such profile, or malformed *rules*.
     """
     if profile not in PROFILES:
         raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
     collects, limit = gc.isenabled(), sys.getrecursionlimit()
-    gc.disable()  # a syntax tree is all new objects, and each garbage collection would go through all of them
+    gc.disable()  # each collection would visit all the new objects of the syntax tree
     try:
         return _check(code, profile, frozenset(off), warn, rules)
     except GuardError as error:
@@ -62,17 +62,17 @@ def _check(code: str, profile: Profile, off: frozenset[str], warn: bool, rules: 
         place = error.lineno or 0, max(error.offset or 0, 0)
         return Verdict(False, (Finding("syntax", *place, f"Not valid Python: {error.msg}.", "Correct the syntax."),))
     if not rules and all(map(_prints_constants, tree.body[:100])) and len(tree.body) < 100:
-        return Verdict(True)  # for which nothing more need be imported
+        return Verdict(True)  # without importing the other modules
     from .walker import Walker, rule_set
 
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), 12 * MAX_DEPTH))  # frames that the deepest tree may take
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 12 * MAX_DEPTH))  # for the deepest permitted tree
     walker = Walker(code, rule_set(profile, off, rules), reviews=profile != "off" and "unreviewed" not in off)
     walker.visit(tree)
     findings = tuple(walker.findings.values())
     if profile == "strict" and "restricted-python" not in off:
         from .strict import restricted
 
-        if walker.work > 1 << 20:  # RestrictedPython takes time for each node below each other
+        if walker.work > 1 << 20:  # RestrictedPython's time grows with the sum of all depths
             raise too_deep()
         findings += restricted(tree, code)
     ordered = tuple(sorted(findings, key=lambda each: each[1:3]))

@@ -1,4 +1,4 @@
-"""The guards, which hold in every profile: the input must be text, and small enough to be judged and compiled."""
+"""The guards, which apply in every profile: the input must be valid text, and small enough to be parsed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "GuardError", "parse", "too_de
 MAX_BYTES = 512 << 10
 MAX_DEPTH = 400
 MAX_NODES = 40_000
-"""Syntax elements, constants excluded: of those there may be four times as many."""
+"""Maximum number of syntax elements except constants, of which there may be four times as many."""
 
-_TOKEN = re.compile(  # comments, texts (with an end or without), numbers and commas are free
+_TOKEN = re.compile(  # comments, strings (terminated or not), numbers and commas are not counted
     r"""#[^\r\n]*|(?:'{3}|"{3})(?:.*?(?:'{3}|"{3})|.*)|'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|\d[\w.]*"""
     r"""|([^\W\d]\w*|[^\w\s,]|\n)""",
     re.DOTALL,
@@ -26,7 +26,7 @@ _UTF_8 = frozenset(("utf-8", "utf8", "utf-8-sig", "utf_8", "u8", "utf", "cp65001
 
 
 class GuardError(Exception):
-    """The input is refused as it is; `finding` says why."""
+    """The input is refused; `finding` says why."""
 
     def __init__(self, rule: str, reason: str, remedy: str, line: int = 0, column: int = 0) -> None:
         super().__init__(reason)
@@ -34,10 +34,10 @@ class GuardError(Exception):
 
 
 def parse(code: str) -> ast.Module:
-    """Parse *code* with the Python that runs this.
+    """Parse *code*.
 
-    :raises GuardError: the input can't be judged.
-    :raises SyntaxError: it is not Python.
+    :raises GuardError: the input is refused.
+    :raises SyntaxError: it is not valid Python.
     """
     _require_text(code)
     # Parsing takes memory and, before Python 3.12, time that is quadratic in the fields of an f-string.
@@ -55,7 +55,7 @@ def parse(code: str) -> ast.Module:
         if "too many nested" in str(error) or "too complex" in str(error):
             raise too_deep() from None
         raise
-    except ValueError as error:  # such as an integer literal of more digits than Python converts
+    except ValueError as error:  # e.g. an integer literal with more digits than Python converts
         raise SyntaxError(str(error)) from None
 
 

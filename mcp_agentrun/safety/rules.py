@@ -1,4 +1,4 @@
-"""The rules: read from TOML, and matched against names, calls and what they are called with."""
+"""The rules: read from TOML, and matched against names, calls and arguments."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore
 
-__all__ = ["Rule", "RuleSet", "built_in_rules", "document", "objection", "parse_rules"]
+__all__ = ["Rule", "RuleSet", "built_in_rules", "finding_for", "parse_rules", "rules_document"]
 
 _KINDS = frozenset(("names", "endless", "calls", "texts", "paths", "commands", "results", "at_least"))
 
 
 class Rule(NamedTuple):
-    """What an operator can switch off, or add."""
+    """A rule, which an operator can disable or add."""
 
     id: str
     title: str
     reason: str
-    """May contain ``{name}`` and ``{what}``: the name, and the argument that is objected to."""
+    """May contain ``{name}`` and ``{what}``: the name, and the offending argument."""
     remedy: str
-    """May also contain ``{packages}``: the call that installs what the argument names."""
+    """May also contain ``{packages}``: the call that installs the packages in the argument."""
     profile: str = "standard"
-    """``strict`` for a rule that applies in that profile only."""
+    """``strict`` if the rule applies only in that profile."""
     when: tuple[Mapping[str, Any], ...] = ()
-    """What is refused: patterns by the fields of `[[rule.when]]`."""
+    """Conditions, any of which must be met: patterns by field of `[[rule.when]]`."""
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Read an operator's rules, in the form of `rules.toml`, whose groups they may use.
+    """Parse an operator's rules, in the format of `rules.toml`, whose groups they may use.
 
-    :raises ValueError: they are malformed; the message says which rule and what is wrong.
+    :raises ValueError: a rule is malformed; the message says which and why.
     """
     return _rules(tomllib.loads(text)) if text else ()  # pyright: ignore
 
 
 def _rules(data: Mapping[str, Any]) -> tuple[Rule, ...]:
-    groups = {**document()["groups"], **data.get("groups", {})}
+    groups = {**rules_document()["groups"], **data.get("groups", {})}
     return tuple(_rule(table, groups) for table in data.get("rule", ()))
 
 
@@ -56,7 +56,7 @@ def _rule(table: Any, groups: Mapping[str, list[str]]) -> Rule:
     try:
         conditions = [_condition(each, groups) for each in table.get("when", ())]
         fields: dict[str, Any] = {**table, "when": tuple(conditions)}
-        objection(rule := Rule(**fields))  # raises for a placeholder that does not exist
+        finding_for(rule := Rule(**fields))  # raises KeyError for unknown placeholders
         if rule.profile not in PROFILES:
             raise ValueError(f"there is no profile {rule.profile!r}")
         return rule
@@ -79,7 +79,7 @@ def _pattern(globs: Iterable[str], groups: Mapping[str, list[str]]) -> re.Patter
 
 
 class RuleSet:
-    """Rules that apply together."""
+    """A set of rules to match against."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._conditions = [(rule, condition) for rule in rules for condition in rule.when]
@@ -89,24 +89,24 @@ class RuleSet:
         return [each for each in self._conditions if field in each[1] and each[1][field].match(name)]
 
     def match(self, field: str, name: Name, args: tuple[Value, ...] = ()) -> Finding | None:
-        """The rule against *name* in *field*. *args* begin with a method's object, and end with keywords."""
+        """Return the finding for *name* in *field*, or None. *args*: a method's object, arguments, keywords."""
         for rule, condition in self._about(field, name):
             what = _what(condition, name, args) if field == "calls" else ""
             if what is not None:
-                return objection(rule, name, what, _installation(args))
+                return finding_for(rule, name, what, _installation(args))
         return None
 
 
-def objection(rule: Rule, name: str = "", what: str = "", packages: str = "") -> Finding:
-    """*rule* as it applies to *name* and *what*, at no place yet."""
+def finding_for(rule: Rule, name: str = "", what: str = "", packages: str = "") -> Finding:
+    """Return the finding of *rule* for *name* and *what*, still without a position."""
     name, what = name.removeprefix("builtins.").replace("?", ""), what.replace(values.HOLE, "…")
     shown = {"name": f"`{name}`", "what": f"`{what if len(what) <= 60 else what[:57] + '…'}`", "packages": packages}
     return Finding(rule.id, 0, 0, rule.reason.format(**shown), rule.remedy.format(**shown))
 
 
 def _what(condition: Mapping[str, Any], name: Name, args: tuple[Value, ...]) -> str | None:
-    """What of *args* *condition* is about; None if one of its fields matches none of them."""
-    if "at_least" in condition and not values.extent(name, args) >= condition["at_least"]:
+    """Return the argument that meets *condition* ("" if it has none about arguments), or None if it is not met."""
+    if "at_least" in condition and not values.result_size(name, args) >= condition["at_least"]:
         return None
     what = ""
     for field, candidates in _CANDIDATES.items():
@@ -133,13 +133,13 @@ def _installation(args: tuple[Value, ...]) -> str:
 
 
 @functools.cache
-def document() -> Mapping[str, Any]:
-    """All that is in `rules.toml`."""
+def rules_document() -> Mapping[str, Any]:
+    """Return the content of `rules.toml`."""
     text = (Path(__file__).parent / "rules.toml").read_text("utf-8")
     return tomllib.loads(text)  # pyright: ignore
 
 
 @functools.cache
 def built_in_rules() -> tuple[Rule, ...]:
-    """The rules of `rules.toml`."""
-    return _rules(document())
+    """Return the rules of `rules.toml`."""
+    return _rules(rules_document())

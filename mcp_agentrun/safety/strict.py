@@ -1,4 +1,4 @@
-"""RestrictedPython's policy, as that package applies it: its transformer judges, and each error becomes a finding."""
+"""RestrictedPython's policy: each error of its transformer becomes a finding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 from RestrictedPython.transformer import RestrictingNodeTransformer
 
 from .rules import built_in_rules
-from .verdict import Finding, place
+from .verdict import Finding, position_of
 
 __all__ = ["restricted"]
 
@@ -22,11 +22,11 @@ class _Collector(RestrictingNodeTransformer):
 
 
 def restricted(tree: ast.Module, code: str) -> tuple[Finding, ...]:
-    """What RestrictedPython objects to in *tree*, which it changes."""
+    """Return RestrictedPython's errors for *tree*, which it changes."""
     collector = _Collector()
     collector.visit(tree)
     rule = next(rule for rule in built_in_rules() if rule.id == "restricted-python")
     return tuple(
-        Finding(rule.id, *place(node, code), f"{rule.reason} {error}.", rule.remedy)
+        Finding(rule.id, *position_of(node, code), f"{rule.reason} {error}.", rule.remedy)
         for node, error in dict.fromkeys(collector.found[:20])
     )

@@ -1,4 +1,4 @@
-"""Abstract values of expressions: names, literal strings, paths and numbers. Pure; nothing is looked up or run."""
+"""Abstract values of expressions: names, literal strings, paths and numbers. Pure: no code is executed."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 HOLE = "\ufffc"
-"""Stands in a text for a part that is not known."""
+"""Placeholder for an unknown part of a string."""
 
 LONGEST, LONGEST_NAME = 1 << 12, 256
-"""Characters of a text and of a name that are followed."""
+"""Maximum number of characters of a string and of a name that are tracked."""
 
 
 class Name(str):
-    """A dotted name; ``()`` is the result of a call, ``[key]`` an item, ``?`` an object that is not known."""
+    """A dotted name, with ``()`` for the result of a call, ``[key]`` for an item, and ``?`` for an unknown object."""
 
 
 class Text(str):
-    """Literal text, with `HOLE` for what is not known of it."""
+    """A string, with `HOLE` for unknown parts."""
 
 
-class Path(Text):
-    """The text of a pathlib path, or of the paths that a listing of a folder gives."""
+class PathText(Text):
+    """A pathlib path, or a path from a directory listing, as text."""
 
 
 class Items(tuple["Value", ...]):
-    """A literal list, tuple or set; also a variable that takes each of its values in turn."""
+    """A literal list, tuple or set, or a loop variable over one."""
 
 
-class Bits(float):
-    """An integer of so many bits, which is too large to be computed here."""
+class BitLength(float):
+    """The number of bits of an integer that is too large to compute."""
 
 
 _S = TypeVar("_S", bound=str)
@@ -48,12 +48,12 @@ _BEFORE_PROGRAM = re.compile(
 
 
 def parts(args: tuple[Value, ...], kind: type[_S]) -> Iterator[_S]:
-    """Yield what of *args* is of *kind*, or is an item that is."""
+    """Yield the arguments, and items of arguments, that are of type *kind*."""
     return (item for arg in args for item in (arg if isinstance(arg, Items) else (arg,)) if isinstance(item, kind))
 
 
 def joined(separator: str, values: tuple[Value, ...]) -> Text:
-    """The text of *values*, as ``separator.join`` puts it together."""
+    """Return *values* joined by *separator*."""
     return Text(separator.join(map(_shown, values))[:LONGEST])
 
 
@@ -66,7 +66,7 @@ def _shown(value: Value) -> str:
 
 
 def path_of(text: str) -> str:
-    """*text* as an absolute path, or one from ``~``, as the sandbox would resolve it; empty if it can't be known."""
+    """Return *text* as an absolute path, or one that begins with ``~``, in the sandbox; empty if unknown."""
     text = re.sub(r"^(\$HOME|\$\{HOME\})", "~", text.removeprefix("file://"))
     if text.startswith(HOLE):
         return ""
@@ -75,20 +75,20 @@ def path_of(text: str) -> str:
     return posixpath.normpath(text).replace("//", "/")
 
 
-def called(name: Name, args: tuple[Value, ...]) -> Value:
-    """What the call of *name* gives, as far as it is literal; *args* begin with the object of a method."""
+def call_result(name: Name, args: tuple[Value, ...]) -> Value:
+    """Return the abstract result of calling *name*. *args* begin with the object of a method."""
     first, second = (*args, None, None)[:2]
     if _JOINING.fullmatch(name):
-        kind = Path if name.startswith("pathlib") else Text
+        kind = PathText if name.startswith("pathlib") else Text
         return kind(posixpath.join(*map(_shown, args), *([] if args else ["."]))[:LONGEST])
     if _SAME.fullmatch(name) and isinstance(first, (Text, Items)):
         return first
     if name == "pathlib.Path.home" or (name in ("os.getenv", "os.environ.get") and first == "HOME"):
-        return Path("~")
+        return PathText("~")
     if name in ("os.getcwd", "pathlib.Path.cwd"):
-        return Path("/workspace")
+        return PathText("/workspace")
     if _LISTING.fullmatch(name) and isinstance(first, Text):
-        return Path(posixpath.join(first, "*"))
+        return PathText(posixpath.join(first, "*"))
     if name == "builtins.str.join" and isinstance(first, Text):
         return second if isinstance(second, Name) else joined(first, second) if isinstance(second, Items) else None
     if name == "builtins.str.format" and isinstance(first, Text):
@@ -106,10 +106,10 @@ def called(name: Name, args: tuple[Value, ...]) -> Value:
     return Name(f"{name}()") if len(name) < LONGEST_NAME else None
 
 
-def operated(name: str, left: Value, right: Value) -> Value:
-    """What the function *name* of the module `operator` makes of two values."""
-    if name == "truediv" and isinstance(left, Path):
-        return Path(posixpath.join(left, _shown(right))[:LONGEST])
+def operator_result(name: str, left: Value, right: Value) -> Value:
+    """Return the abstract result of the function *name* of the module `operator`."""
+    if name == "truediv" and isinstance(left, PathText):
+        return PathText(posixpath.join(left, _shown(right))[:LONGEST])
     if name == "add" and isinstance(left, Items) and isinstance(right, Items):
         return Items((left + right)[:256])
     if name == "add" and (isinstance(left, Text) or isinstance(right, Text)):
@@ -119,16 +119,16 @@ def operated(name: str, left: Value, right: Value) -> Value:
         return Text(re.sub(r"%[sdr]", lambda _: _shown(next(rest, None)), left)[:LONGEST])
     if not name or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
         return None
-    if (bits := extent(Name(f"operator.{name}"), (left, right))) > 4096 or Bits in (type(left), type(right)):
-        return Bits(bits) if bits > 4096 else None
+    if (bits := result_size(Name(f"operator.{name}"), (left, right))) > 4096 or BitLength in (type(left), type(right)):
+        return BitLength(bits) if bits > 4096 else None
     try:
         return getattr(operator, name)(left, right)
     except (ArithmeticError, TypeError, ValueError):
         return None
 
 
-def extent(name: Name, args: tuple[Value, ...]) -> float:
-    """How many items, or bits of an integer, the call of *name* makes, as far as constants tell."""
+def result_size(name: Name, args: tuple[Value, ...]) -> float:
+    """Return the number of items, or bits of an integer, that a call of *name* creates, as far as is known."""
     left, right = (*args, None, None)[:2]
     if name == "operator.mul":
         left, right = (right, left) if isinstance(right, (Text, Items)) else (left, right)
@@ -147,16 +147,20 @@ def extent(name: Name, args: tuple[Value, ...]) -> float:
 
 def _amount(value: Value) -> float:
     return (
-        math.inf if isinstance(value, Bits) else float(min(value, 1 << 900)) if isinstance(value, (int, float)) else 0
+        math.inf
+        if isinstance(value, BitLength)
+        else float(min(value, 1 << 900))
+        if isinstance(value, (int, float))
+        else 0
     )
 
 
 def _bits(value: Value) -> float:
-    return value if isinstance(value, Bits) else value.bit_length() if isinstance(value, int) else 0
+    return value if isinstance(value, BitLength) else value.bit_length() if isinstance(value, int) else 0
 
 
 def commands(args: tuple[Value, ...]) -> Iterator[str]:
-    """Yield the command lines in *args*: whole, and parted at the shell's separators, each with its program first."""
+    """Yield the command lines in *args*: whole, and split at separators, each beginning with the program."""
     whole = [joined(" ", arg) if isinstance(arg, Items) else arg for arg in args if isinstance(arg, (Text, Items))]
     for candidate in (*whole, joined(" ", tuple(whole))) if len(whole) > 1 else whole:
         for segment in re.split(r"[;&|\n]+", candidate):
@@ -168,6 +172,6 @@ def commands(args: tuple[Value, ...]) -> Iterator[str]:
 
 
 def packages(command: str) -> list[str]:
-    """What *command* would install: the words behind ``install`` that are not options or their values."""
+    """Return what *command* would install: the words after ``install`` except options and their values."""
     words = re.sub(r"(?<!\S)-(?:-?(?:r|c|i|f|t|requirement|index-url|extra-index-url|target) \S+|\S+)", " ", command)
     return [word for word in re.split(r"\b(?:install|add) ", words, maxsplit=1)[-1].split() if HOLE not in word]

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["PROFILES", "Finding", "Profile", "Verdict", "place"]
+__all__ = ["PROFILES", "Finding", "Profile", "Verdict", "position_of"]
 
 Profile = Literal["strict", "standard", "off"]
 PROFILES: tuple[Profile, ...] = ("strict", "standard", "off")
@@ -21,7 +21,7 @@ class Finding(NamedTuple):
 
     rule: str
     line: int
-    """Counted from 1, as in tracebacks; 0 for the code as a whole. So is `column`, in characters."""
+    """Line number from 1, as in tracebacks; 0 for the code as a whole. Columns are counted in the same way."""
     column: int
     reason: str
     remedy: str
@@ -37,12 +37,12 @@ class Verdict(NamedTuple):
 
     @property
     def is_syntax_error(self) -> bool:
-        """Whether the code is not valid Python, so that nothing of it can run."""
+        """Whether the code is not valid Python."""
         return any(finding.rule == "syntax" for finding in self.findings)
 
 
-def place(node: ast.AST, code: str) -> tuple[int, int]:
-    """Line and column of *node* as a finding counts them: the parser counts bytes."""
+def position_of(node: ast.AST, code: str) -> tuple[int, int]:
+    """Return line and column of *node* for a finding. The parser counts columns in bytes."""
     line, offset = getattr(node, "lineno", 0), getattr(node, "col_offset", -1)
     if line and not code.isascii():
         text = re.split(r"\r\n|[\r\n]", code)[line - 1]

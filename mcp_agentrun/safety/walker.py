@@ -9,9 +9,9 @@ import re
 
 from . import values
 from .guards import MAX_DEPTH, MAX_NODES, too_deep, too_large
-from .rules import RuleSet, built_in_rules, document, objection, parse_rules
-from .values import Items, Name, Path, Text, Value
-from .verdict import Finding, Profile, place
+from .rules import RuleSet, built_in_rules, finding_for, parse_rules, rules_document
+from .values import Items, Name, PathText, Text, Value
+from .verdict import Finding, Profile, position_of
 
 __all__ = ["Walker", "rule_set", "shell_lines"]
 
@@ -20,19 +20,19 @@ _SHELL_LINE = re.compile(r"^[ \t]*[!%]+[ \t]*(\S.*)$", re.MULTILINE)
 _OPERATORS = {
     "Add": "add", "Sub": "sub", "Mult": "mul", "Div": "truediv", "Mod": "mod", "Pow": "pow", "LShift": "lshift",
 }  # fmt: skip
-_TELLING = re.compile(r"__|[agct]\w_frame|f_(back|builtins|globals)")  # whatever object the attribute is of
+_ON_ANY_OBJECT = re.compile(r"__|[agct]\w_frame|f_(back|builtins|globals)")  # attributes that are matched on any object
 _MOST_FINDINGS = 20
 
 
-@functools.lru_cache(2)  # a session's settings don't change
+@functools.lru_cache(2)  # the settings of a session don't change
 def rule_set(profile: Profile, off: frozenset[str], rules: str) -> RuleSet:
-    """The rules of *profile* and an operator's *rules*, less those whose ids are in *off*."""
+    """Return the rules of *profile* and the operator's *rules*, except those whose ids are in *off*."""
     applied = () if profile == "off" else (*built_in_rules(), *parse_rules(rules))
     return RuleSet(rule for rule in applied if rule.id not in off and rule.profile in ("standard", profile))
 
 
 def shell_lines(code: str, profile: Profile, off: frozenset[str], rules: str) -> tuple[Finding, ...]:
-    """What is refused of IPython's ``!command`` lines in *code*, which is not valid Python."""
+    """Return findings for IPython's ``!command`` lines in *code*, which is not valid Python."""
     applied = rule_set(profile, off, rules)
     found: list[Finding] = []
     for line in _SHELL_LINE.finditer(code):
@@ -42,20 +42,20 @@ def shell_lines(code: str, profile: Profile, off: frozenset[str], rules: str) ->
 
 
 class Walker:
-    """Visits each node once, and gathers findings and imports; a visit returns what the node stands for."""
+    """Visits each node once, and collects findings and imports. A visit returns the abstract value of the node."""
 
     def __init__(self, code: str, rules: RuleSet, *, reviews: bool) -> None:
         self.findings: dict[tuple[str, int], Finding] = {}
         self.imports: set[str] = set()
         self._code = code
         self._rules = rules
-        self._reviewed = frozenset(document()["reviewed_syntax"].split()) if reviews else None
+        self._reviewed = frozenset(rules_document()["reviewed_syntax"].split()) if reviews else None
         self._scopes: list[dict[str, Value]] = [{}]
         self._nodes = self._constants = self._depth = self.work = 0
         self._receiver: Value = None
         """The object of the latest attribute."""
         self._endless: ast.AST | None = None
-        """All that the latest loop without an end does."""
+        """The only statement of the latest infinite loop."""
 
     def visit(self, node: ast.AST) -> Value:
         kind = node.__class__.__name__
@@ -68,13 +68,13 @@ class Walker:
         if self._depth > MAX_DEPTH:
             raise too_deep(node)
         if self._reviewed is not None and kind not in self._reviewed:
-            self._refuse(node, objection(next(rule for rule in built_in_rules() if rule.id == "unreviewed"), kind))
+            self._refuse(node, finding_for(next(rule for rule in built_in_rules() if rule.id == "unreviewed"), kind))
         value = getattr(self, f"_visit_{kind}", self._visit_children)(node)
         self._depth -= 1
         return value
 
     def _visit_children(self, node: ast.AST) -> Value:
-        if isinstance(name := getattr(node, "name", None), str):  # of a definition, a handler or a pattern
+        if isinstance(name := getattr(node, "name", None), str):  # of a definition, handler or pattern
             self._scopes[-1][name] = None
         passed_on: Value = None
         for field in node._fields:
@@ -128,7 +128,7 @@ class Walker:
 
     def _visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         iterated = self.visit(node.iter)
-        self._assign(node.target, iterated if isinstance(iterated, (Items, Path)) else None)
+        self._assign(node.target, iterated if isinstance(iterated, (Items, PathText)) else None)
         for each in (*node.body, *node.orelse):
             self.visit(each)
 
@@ -136,7 +136,7 @@ class Walker:
 
     def _assign(self, target: ast.expr, value: Value) -> None:
         self.visit(target)
-        if isinstance(target, ast.Tuple) and isinstance(value, Path):  # of os.walk, whose first is the folder
+        if isinstance(target, ast.Tuple) and isinstance(value, PathText):  # from os.walk, where the folder comes first
             target = target.elts[0]
         if isinstance(target, ast.Name):
             self._scopes[-1][target.id] = value
@@ -145,18 +145,20 @@ class Walker:
         if not isinstance(node.ctx, ast.Load):
             self._scopes[-1][node.id] = None
             return None
-        # A name that this code does not bind is one of an earlier call, where a module has its own name as a rule.
+        # Names that the code does not define come from earlier calls, where modules usually have their own names.
         default = Name("builtins") if node.id == "__builtins__" else _BUILTINS.get(node.id) or Name(node.id)
         value = next((scope[node.id] for scope in reversed(self._scopes) if node.id in scope), default)
         return self._mention(node, value) if isinstance(value, Name) else value
 
     def _visit_Attribute(self, node: ast.Attribute) -> Value:
         base = self._receiver = self.visit(node.value)
-        if isinstance(base, Path):
-            return Path(values.path_of(f"{base}/..")) if node.attr == "parent" else Name(f"pathlib.Path.{node.attr}")
+        if isinstance(base, PathText):
+            return (
+                PathText(values.path_of(f"{base}/..")) if node.attr == "parent" else Name(f"pathlib.Path.{node.attr}")
+            )
         if isinstance(base, Text) and not node.attr.startswith("__"):
             return Name(f"builtins.str.{node.attr}")
-        if isinstance(base, Name) or _TELLING.match(node.attr):
+        if isinstance(base, Name) or _ON_ANY_OBJECT.match(node.attr):
             return self._mention(node, Name(f"{base if isinstance(base, Name) else '?'}.{node.attr}"))
         return None
 
@@ -165,7 +167,7 @@ class Walker:
         if isinstance(base, Items) and isinstance(key, int) and -len(base) <= key < len(base):
             return base[key]
         if base == "os.environ" and key == "HOME":
-            return Path("~")
+            return PathText("~")
         if not isinstance(base, Name):
             return None
         is_module = base == "sys.modules" and isinstance(key, Text)
@@ -189,7 +191,7 @@ class Walker:
         left, right = self.visit(node.left), self.visit(node.right)
         name = _OPERATORS.get(node.op.__class__.__name__, "")
         self._refuse(node, self._rules.match("calls", Name(f"operator.{name}"), (left, right)))
-        return values.operated(name, left, right)
+        return values.operator_result(name, left, right)
 
     def _visit_GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp) -> Value:
         for generator in node.generators:
@@ -210,7 +212,7 @@ class Walker:
         if node is self._endless:
             self._refuse(node, self._rules.match("endless", name))
         self._refuse(node, self._rules.match("calls", name, (*args, *keywords)))
-        value = values.called(name, args)
+        value = values.call_result(name, args)
         return self._mention(node, value) if isinstance(value, Name) else value
 
     def _visit_While(self, node: ast.While) -> None:
@@ -225,5 +227,5 @@ class Walker:
 
     def _refuse(self, node: ast.AST, found: Finding | None) -> None:
         if found is not None and len(self.findings) < _MOST_FINDINGS:
-            line, column = place(node, self._code)
+            line, column = position_of(node, self._code)
             self.findings.setdefault((found.rule, line), found._replace(line=line, column=column))

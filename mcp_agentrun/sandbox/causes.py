@@ -1,6 +1,6 @@
-"""Explain in one line what the sandbox refused and what to do instead. Pure: rules are data, and one walk applies them.
+"""Explain in one line why something failed in the sandbox, and what to do instead. Pure: the rules are data.
 
-What a run reports of its exception, and what it printed, is hostile input: it is only searched, and quoted escaped.
+Exceptions and output are hostile input: they are only searched, and quoted with escapes.
 """
 
 from __future__ import annotations
@@ -43,34 +43,35 @@ _FOREIGN = (
     r"|/tmp/(?:in|out)puts?\b|/tmp/home/(?:Desktop|Documents|Downloads)\b|/opt/(?:data|ml)\b|/var/(?:data|task)\b"
     r"|~|[A-Za-z]:[\\/]|\\\\)"
 )
-"""Where other products and a person's own machine keep files, and this sandbox has none."""
+"""Paths where other products or the user's machine have files, and the sandbox has none."""
 _NOT_WRITABLE = r"/(?!workspace(?:/|$)|tmp(?:/|$)|dev/|proc/)"
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """What the sandbox refuses: all that is given must hold, of `errnos` and `text` one."""
+class _Failure:
+    """A kind of failure. All given conditions must be met, but only one of `errnos` and `text`."""
 
     note: str
+    """The explanation, with placeholders for `path`, limits and the like."""
     errnos: tuple[int, ...] = ()
     text: str | None = None
-    """A pattern in an exception's ``Type: text``. Its groups are in the note's braces, as the settings are."""
+    """Pattern for an exception as ``Type: text``."""
     path: str | None = None
-    """How the file's name begins: that of the system's error, or of the text's group ``path``."""
+    """Pattern for the beginning of the path, which comes from the system error or from the group ``path`` of `text`."""
     starts: bool = False
-    """Whether only where a program was to be started."""
+    """Only if a program was being started."""
     offline: bool = False
-    """Whether only where there is no network."""
+    """Only if the sandbox has no network."""
     full: bool = False
-    """Whether only where something has no room left."""
+    """Only if a resource is exhausted."""
     output: str | None = None
-    """A pattern in what was printed: of programs, and of libraries and code that catch exceptions and print them."""
+    """Pattern for the output of programs, or of code that catches exceptions and prints them."""
 
 
 _NETWORK = "The sandbox has no network. Data must come with the code, packages with install_package."
 _LISTENS = (
-    "Nothing listens at this address. localhost is the sandbox itself, and other machines can't be reached: start the "
-    "server in this session, or do without it."
+    "Nothing is listening at this address. localhost is the sandbox itself, and other machines can't be reached: start "
+    "the server in this session, or do without it."
 )
 _NO_PROGRAM = "The program {path!r} is not installed, and system programs can't be added. {instead}"
 _EXECUTED = (
@@ -87,27 +88,27 @@ _TERMINAL = "There is no terminal here, and stdin is empty: nobody can answer. P
 _PROCESSES = "The sandbox allows {pids} processes and threads at a time. End some before you start more."
 _LIBRARY = "The system library {path} is missing, and system packages can't be added. {instead}"
 
-_RULES = (
-    _Rule(_NO_PROGRAM, (ENOENT,), path=r"[^/\s]+$", starts=True),
-    _Rule(
+_FAILURES = (
+    _Failure(_NO_PROGRAM, (ENOENT,), path=r"[^/\s]+$", starts=True),
+    _Failure(
         "{path!r} was taken for the name of one program. Pass a list of its name and arguments, or shell=True.",
         (ENOENT,),
         path=r"[^/\s]+\s",
         starts=True,
     ),
-    _Rule(
+    _Failure(
         _NO_PROGRAM,
         text=r"^CalledProcessError: (?:.*?'(?P<path>[^\s'/]+).*exit status 127|127 (?P<path2>[^\s/]+))",
         output=r"^(?:/bin/)?(?:ba|da)?sh: (?:\d+|line \d+): (?:exec: )?(?P<path>[^\s:/]+): (?:command )?not found$",
     ),
-    _Rule(_EXECUTED, (EACCES,), starts=True),
-    _Rule(
+    _Failure(_EXECUTED, (EACCES,), starts=True),
+    _Failure(
         _EXECUTED,
         text=r"failed to map segment from shared object|^CalledProcessError: .*exit status 126",
         output=r"^(?:/bin/)?(?:ba|da)?sh: (?:\d+|line \d+): \S+/\S+: Permission denied$",
     ),
-    _Rule(_LIBRARY, text=r"(?P<path>lib[\w.+-]+\.so[\w.]*): cannot open shared object file"),
-    _Rule(
+    _Failure(_LIBRARY, text=r"(?P<path>lib[\w.+-]+\.so[\w.]*): cannot open shared object file"),
+    _Failure(
         _ELSEWHERE,
         (ENOENT,),
         path=_FOREIGN,
@@ -117,38 +118,38 @@ _RULES = (
         output=r"(?:cannot access '|can't cd to |cannot create |cannot open ')(?P<path>(?:/|~/)[^'\n:]+)"
         r"(?:$|'?: (?:No such file|Directory nonexistent))",
     ),
-    _Rule(
+    _Failure(
         "The database's folder does not exist or can't be written to. Files belong in /workspace.",
         text=r"^OperationalError: unable to open database file",
     ),
-    _Rule(_READ_ONLY, (EROFS,), text=r"[Rr]ead-only file ?system", output=r": Read-only file system$"),
-    _Rule(
+    _Failure(_READ_ONLY, (EROFS,), text=r"[Rr]ead-only file ?system", output=r": Read-only file system$"),
+    _Failure(
         _READ_ONLY,
         (EACCES,),
         path=_NOT_WRITABLE,
         output=r"cannot (?:create|touch|open) '?/(?!workspace|tmp|dev|proc)\S+: Permission denied$",
     ),
-    _Rule(
+    _Failure(
         "{full}",
         (ENOSPC,),
         text=r"No space left|disk (?:is )?full|\d requested and \d+ written",
         full=True,
     ),
-    _Rule(
+    _Failure(
         "A folder is full: /workspace holds {workspace}, /tmp {tmp}, /dev/shm {shm}. Delete some files.",
         output=r": No space left on device$",
     ),
-    _Rule(
+    _Failure(
         _PROCESSES,
         (EAGAIN,),
         text=r"can't start new thread",
         full=True,
         output=r"^(?:/bin/)?(?:ba|da)?sh: (?:\d+: Cannot fork|fork: )",
     ),
-    _Rule("The sandbox has {memory} of memory in all. Work on less data at once.", (ENOMEM,)),
-    _Rule("A process may have {open_files} files open at a time. Close some.", (EMFILE,)),
-    _Rule("A file may have at most {workspace}. Write less, or in several files.", (EFBIG,)),
-    _Rule(
+    _Failure("The sandbox has {memory} of memory in all. Work on less data at once.", (ENOMEM,)),
+    _Failure("A process may have {open_files} files open at a time. Close some.", (EMFILE,)),
+    _Failure("A file may have at most {workspace}. Write less, or in several files.", (EFBIG,)),
+    _Failure(
         _NETWORK,
         (ENETUNREACH, EHOSTUNREACH, EAFNOSUPPORT),
         text=r"name resolution|Name or service not known|(?i:could not (?:resolve|translate) host)|Failed to resolve '"
@@ -157,14 +158,14 @@ _RULES = (
         output=r"Temporary failure in name resolution|Name or service not known|[Cc]ould not resolve host"
         r"|Failed to resolve '|Network is unreachable|unvalidated hostname",
     ),
-    _Rule(_LISTENS, (ECONNREFUSED, EADDRNOTAVAIL), offline=True),
-    _Rule(
+    _Failure(_LISTENS, (ECONNREFUSED, EADDRNOTAVAIL), offline=True),
+    _Failure(
         "The sandbox runs without privileges: root, other users' files, raw sockets and the system's settings are out "
         "of reach. Do without.",
         (EPERM,),
         output=r"^[\w-]+: .*Operation not permitted$|are you root\?$",
     ),
-    _Rule(
+    _Failure(
         _DISPLAY,
         text=r"\$?\bDISPLAY\b|[Nn]o display\b|[Nn]oSuchDisplay|as 'headless' is currently running|[Nn]o available video"
         r" device|annot (?:connect to|open) (?:X |the )?(?:server|display)|Rebuild the library with Windows, GTK"
@@ -172,11 +173,11 @@ _RULES = (
         output=r"could not connect to display|cannot open display|Could not load the Qt platform plugin"
         r"|bad X server connection|X11: The DISPLAY",
     ),
-    _Rule(
+    _Failure(
         "Nobody can answer input() here: stdin is empty. Put the values into the code.",
         text=r"^EOFError: EOF when reading a line",
     ),
-    _Rule(
+    _Failure(
         _TERMINAL,
         (ENOTTY,),
         text=r"Inappropriate ioctl|could not find terminal|^BdbQuit:|not a (?:tty|terminal)",
@@ -195,10 +196,11 @@ _INSTEAD = {
     "libGL.so.1": 'For OpenCV, call `install_package("opencv-python-headless")`.',
     "sudo": "Root is out of reach.",
 }
-"""What to do without a program or a library, where there is better advice than the general one."""
+"""Alternatives to programs and libraries that the sandbox does not have."""
 _ANOTHER = "Look for a Python package that does the same."
 
-_MODULE = re.compile(r"^ModuleNotFoundError: No module named '(\w+)'")  # without a dot: what lacks a submodule is there
+# Without a dot: if only a submodule is missing, the package is installed.
+_MODULE = re.compile(r"^ModuleNotFoundError: No module named '(\w+)'")
 _NAME = r"['\"`]?([A-Za-z][\w.-]*\w(?:\[[\w,.-]+\])?)"
 _COMMAND = re.compile(r"(?:pip3?|conda|mamba) install (?:-\S+ )*" + _NAME)
 _OPTIONAL = re.compile(r"(?:[Mm]issing optional dependency |[`'\"]Import )" + _NAME)
@@ -208,7 +210,7 @@ _PERHAPS = re.compile(
 )
 
 NameKind = Literal["module", "package", "perhaps"]
-"""What a name stands for: a module, a package, or a package if a well-known one has that name."""
+"""What a name refers to: a module, a package, or a package only if a well-known one has that name."""
 Advise = Callable[[str, NameKind], "str | None"]
 
 
@@ -219,14 +221,14 @@ def explain(
     settings: Settings,
     advise: Advise | None,
 ) -> str | None:
-    """The line for a run that the sandbox has refused something, or None.
+    """Return an explanation of why something failed in a run, or None if there is nothing to explain.
 
-    :param printed: the end of the output, of which the last 64 KiB are looked at.
-    :param advise: says how to have what is missing, or None where there is nothing to install.
+    :param printed: the end of the output, of which the last 64 KiB are searched.
+    :param advise: returns how to install something; None if nothing can be installed.
     """
     causes = () if error is None else error.causes
     for number, cause in enumerate(causes):
-        note = _refusal(cause, error.full if error else (), settings) or _lack(causes[number:], advise)
+        note = _refusal(cause, error.full if error else (), settings) or _package_advice(causes[number:], advise)
         if note is not None:
             return note
     return _from_output(printed, settings) if outcome in ("ok", "error", "crashed") else None
@@ -234,27 +236,29 @@ def explain(
 
 def _refusal(cause: Cause, full: Sequence[str], settings: Settings) -> str | None:
     line = f"{cause.type}: {cause.text}"
-    for rule in _RULES:
-        if (rule.offline and settings.access.network != "none") or (rule.starts and cause.function not in _STARTERS):
+    for failure in _FAILURES:
+        if (failure.offline and settings.access.network != "none") or (
+            failure.starts and cause.function not in _STARTERS
+        ):
             continue
-        match = None if rule.text is None else re.search(rule.text, line)
-        if (match is None and cause.errno not in rule.errnos) or (rule.full and not full):
+        match = None if failure.text is None else re.search(failure.text, line)
+        if (match is None and cause.errno not in failure.errnos) or (failure.full and not full):
             continue
         path = cause.path or (_path_of(match) if match else None)
-        if rule.path is None or (path is not None and re.match(rule.path, path)):
-            return _filled(rule, path, full, settings)
+        if failure.path is None or (path is not None and re.match(failure.path, path)):
+            return _filled(failure, path, full, settings)
     return None
 
 
 def _from_output(printed: bytes, settings: Settings) -> str | None:
     text = printed[-_SEARCHED:].decode("utf-8", "replace")
-    for rule in _RULES:
-        if rule.output is None or (rule.offline and settings.access.network != "none"):
+    for failure in _FAILURES:
+        if failure.output is None or (failure.offline and settings.access.network != "none"):
             continue
-        for match in re.finditer(rule.output, text, re.MULTILINE):
+        for match in re.finditer(failure.output, text, re.MULTILINE):
             path = _path_of(match)
-            if rule.path is None or path is None or re.match(rule.path, path):
-                return _filled(rule, path, (), settings)
+            if failure.path is None or path is None or re.match(failure.path, path):
+                return _filled(failure, path, (), settings)
     return None
 
 
@@ -262,7 +266,7 @@ def _path_of(match: re.Match[str]) -> str | None:
     return next((text for name, text in match.groupdict().items() if name.startswith("path") and text), None)
 
 
-def _filled(rule: _Rule, path: str | None, full: Sequence[str], settings: Settings) -> str:
+def _filled(failure: _Failure, path: str | None, full: Sequence[str], settings: Settings) -> str:
     sizes = {
         "/workspace": settings.limits.workspace_size,
         "/tmp": settings.limits.tmp_size,  # noqa: S108
@@ -272,7 +276,7 @@ def _filled(rule: _Rule, path: str | None, full: Sequence[str], settings: Settin
     folders = " ".join(f"{each} is full: it holds {_size(sizes[each])} and {most}" for each in full if each in sizes)
     path = (path or "").strip()[:_LONGEST]
     name = basename(path.replace("\\", "/").rstrip("/"))
-    return rule.note.format(
+    return failure.note.format(
         path=path,
         target=f"/workspace/{name}" if "." in name else "/workspace",
         instead=_INSTEAD.get(path, _ANOTHER),
@@ -286,8 +290,8 @@ def _filled(rule: _Rule, path: str | None, full: Sequence[str], settings: Settin
     )
 
 
-def _lack(causes: Sequence[Cause], advise: Advise | None) -> str | None:
-    """What to install, where the first of *causes* speaks of a package: what those behind it name is more exact."""
+def _package_advice(causes: Sequence[Cause], advise: Advise | None) -> str | None:
+    """Return advice if the first of *causes* is about a package. Names in the others are more precise."""
     if advise is None:
         return None
     line = f"{causes[0].type}: {causes[0].text}"

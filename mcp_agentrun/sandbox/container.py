@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.lowlevel
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..engine import ContainerSpec, Engine, Report
 from ..engine.link import Link
 from ..engine.manager import ContainerManager
@@ -58,7 +58,7 @@ class SandboxContainer:
                     after_start=self._engine.sweep,
                 )
                 self._manager.start()
-                tasks.start_soon(contained, self.preinstall)
+                tasks.start_soon(log_errors, self.preinstall)
                 try:
                     yield
                 finally:

@@ -1,4 +1,4 @@
-"""One run on the wire, from `Run` to `Result`. What comes back is hostile."""
+"""One run of code: send it, and receive messages up to its result. All that the container sends is hostile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 
 import anyio
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..engine import Report
 from ..engine.link import Link
 from ..errors import SandboxLostError
@@ -40,26 +40,26 @@ _STATES: tuple[State, ...] = ("kept", "restored", "lost")
 
 
 def worst_state(*states: State) -> State:
-    """The worst of what happened to a session's variables."""
+    """Return the worst of *states*."""
     return max(states, key=_STATES.index)
 
 
 @dataclass
 class UnreportedState:
-    """What happened to the session and no result has said yet."""
+    """What happened to the session since the last result, for the next one."""
 
     state: State = "kept"
     is_replaced: bool = False
-    """The container was replaced: files are gone too."""
+    """The container was replaced, so that files are gone too."""
     unprotected: str | None = None
-    """The reason that the last result gave for there being no checkpoint."""
+    """Why there is no checkpoint, as the last result said."""
 
     def add(self, *states: State) -> None:
-        """Remember these *states*, of runs whose results nobody received."""
+        """Add *states* of runs whose results the caller did not receive."""
         self.state = worst_state(self.state, *states)
 
     def report(self, result: Result, missing_packages: str | None) -> Result:
-        """*result* with what is remembered, which is forgotten, and with what is *missing_packages*."""
+        """Return *result* with the unreported state, which is reset, and with *missing_packages*."""
         is_news = result.unprotected != self.unprotected or result.state == "lost"
         reported = replace(
             result,
@@ -73,14 +73,14 @@ class UnreportedState:
 
 
 class Execution:
-    """A run: it is sent, and messages are received up to its result. Whatever is raised meanwhile, the next run
-    finds the stream in order.
+    """One execution of code in a container. If it raises an error, the link can still be used for the next one.
 
-    :param number: of the run.
-    :param timeout: seconds that the code may run.
-    :param on_output: awaited with what the code writes, while it is being written.
-    :param stream: all of it, not only what is kept.
-    :param report: told what the installer is doing.
+    :param unreported: receives the states of a cancelled run.
+    :param number: number of the run.
+    :param timeout: time limit of the code in seconds.
+    :param on_output: awaited with the output while it is being written.
+    :param stream: pass all output to *on_output*, not only what is kept.
+    :param report: called with what the installer is doing.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Execution:
         self._provided: AutoInstall | None = None
 
     async def run(self, code: str, script: Script | None = None) -> Result:
-        """Run *code*, as that *script* if there is one.
+        """Run *code*, or run it as a program if *script* is given.
 
         :raises SandboxLostError: the container was lost, or broke the protocol.
         """
@@ -137,10 +137,10 @@ class Execution:
                 return await self._result_in_time()
             self._has_stdin = True
             async with background_tasks() as tasks:
-                tasks.start_soon(contained, partial(self._feed, script.stdin))
+                tasks.start_soon(log_errors, partial(self._feed, script.stdin))
                 return await self._result_in_time()
         except SandboxLostError as error:
-            if self._link.is_alive:  # it is *on_output* that has raised it
+            if self._link.is_alive:  # *on_output* raised it
                 raise
             raise SandboxLostError(
                 f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
@@ -148,11 +148,11 @@ class Execution:
             ) from error
 
     async def interrupt(self) -> None:
-        """Interrupt the run, whose result still comes."""
+        """Interrupt the run. Its result still follows."""
         await self._link.send(messages.Cancel(run=self._number))
 
     async def _feed(self, stdin: bytes | AsyncIterable[bytes]) -> None:
-        """Send *stdin* to the run, no faster than the run reads it. An error in reading it is taken for its end."""
+        """Send *stdin* to the run, as fast as the run reads it. If it can't be read, it ends."""
         try:
             if isinstance(stdin, bytes):
                 await self._send_input(stdin)
@@ -186,7 +186,7 @@ class Execution:
         raise SandboxLostError(self._link.reason)
 
     async def _cancel(self) -> None:
-        """Interrupt the run and receive its result, so that the next run finds the stream in order."""
+        """Interrupt the run and receive its result, so that the link can be used for the next one."""
         self._scope, self._on_output = None, None
         self._start_over()
         with anyio.move_on_after(_CANCEL_SECONDS) as scope:
@@ -206,13 +206,13 @@ class Execution:
                 return self._result(message)
             if isinstance(message, messages.MissingPackages) and self._provided is None:
                 self._provided = AutoInstall()
-                if self._scope is not None:  # for a cancelled run nothing is installed any more
+                if self._scope is not None:  # nothing is installed for a cancelled run
                     self._provided = await self._provide(message)
             elif not await self._keep(message):
                 self._link.fail(f"the container sent an unexpected {type(message).__name__} message")
 
     async def _keep(self, message: messages.Message) -> bool:
-        """Keep a part of the run's output; return whether it is one and not more than was announced."""
+        """Process a part of the run's output. Return False if the container may not send it."""
         match message:
             case messages.OutputChunk(data=data) if self._keep_output(data):
                 if self._on_output is not None:
@@ -231,19 +231,19 @@ class Execution:
         return True
 
     def _keep_output(self, data: bytes) -> bool:
-        """Keep *data* at the beginning or the end; return whether no more came than was asked for."""
-        room = self._settings.limits.output_keep - len(self._head)
-        self._head += data[:room]
-        if len(data) > room:
-            self._tail = (self._tail + data[room:])[-_TAIL_KEPT:]
-        return self._stream or len(data) <= room
+        """Keep *data*, at the beginning or the end. Return False if it is more than was requested."""
+        left = self._settings.limits.output_keep - len(self._head)
+        self._head += data[:left]
+        if len(data) > left:
+            self._tail = (self._tail + data[left:])[-_TAIL_KEPT:]
+        return self._stream or len(data) <= left
 
     async def _provide(self, missing: messages.MissingPackages) -> AutoInstall:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
         its deadline is postponed.
         """
         if missing.run != self._number:
-            self._link.fail("the container asked for the packages of another run")
+            self._link.fail("the container requested packages for another run")
         names = [name for name in missing.names if name.isidentifier()]
         patience = min(self._timeout, PATIENCE_SECONDS)
         with self._paused():  # the installer has a limit of its own
@@ -256,7 +256,7 @@ class Execution:
 
     @contextmanager
     def _paused(self) -> Generator[None]:
-        """Stop the clock by which the container is considered dead: it is not the container that is waited for."""
+        """Suspend the time limit for the container's answers, because something else is awaited."""
         scope = self._scope
         if scope is None:
             yield
@@ -269,7 +269,7 @@ class Execution:
 
     def _result(self, ended: messages.RunResult) -> Result:
         if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
-            self._link.fail("the container sent a result that is not this run's")
+            self._link.fail("the container sent the result of another run")
         if ended.imported is not None or ended.state == "lost":
             self._packages.set_loaded_modules(frozenset(ended.imported or ()))
         provided = self._provided or AutoInstall()

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..background import background_tasks, contained
+from ..background import background_tasks, log_errors
 from ..engine import Engine, Report
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
@@ -92,7 +92,7 @@ class AsyncRuntime:
             if self._pool.maximum:
                 await stack.enter_async_context(self._opener.running())
                 tasks = await stack.enter_async_context(background_tasks())
-                tasks.start_soon(contained, self._pool.keep)
+                tasks.start_soon(log_errors, self._pool.run)
             self._stack = stack.pop_all()
         return self
 

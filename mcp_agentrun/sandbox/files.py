@@ -1,4 +1,4 @@
-"""The files of a sandbox's workspace. What its container sends is hostile."""
+"""The files of a sandbox's workspace. All that the container sends is hostile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .result import FileChange
 __all__ = ["FileInfo", "FileName", "FilePage", "FileReader", "FileSource", "Files", "is_safe_path", "shielded_request"]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
-"""What a file can be written from: its content, the path of a local file, an open file, or its parts."""
+"""Source of a file's content: bytes, the path of a local file, an open file, or an asynchronous iterable of parts."""
 
 _MOST_FILES = 20_000
 _ANSWER_SECONDS = 60.0
@@ -83,9 +83,9 @@ class FilePage:
 
     files: list[FileInfo]
     more: int
-    """Files that come after these."""
+    """Number of files after these."""
     is_cut: bool
-    """There are too many files for all of them to be listed."""
+    """Whether there are too many files to list all of them."""
 
 
 class Files:
@@ -95,12 +95,12 @@ class Files:
         await sandbox.files.read("out.csv")
         [file.path for file in await sandbox.files.list()]
 
-    Paths are relative to ``/workspace``; one that begins with ``/workspace/`` is accepted as well. Symbolic links are
-    never followed. Every method raises `FileError` for what is wrong with the file, and `UnavailableError` if the
+    Paths are relative to ``/workspace``; the prefix ``/workspace/`` is accepted. Symbolic links are
+    never followed. All methods raise `FileError` if the file can't be accessed, and `UnavailableError` if the
     engine failed; then nothing has changed.
 
-    :param turn: enters the sandbox's queue and gives its link.
-    :param connect: gives the link at once, even during a run.
+    :param turn: waits in the sandbox's queue and yields the link.
+    :param connect: returns the link without waiting, even during a run.
     :param size: size of the workspace in bytes.
     """
 
@@ -236,8 +236,8 @@ class Files:
 
 
 class _Upload:
-    """Writes one file; the caller has the turn. At most one part is on its way at a time, so that a
-    slow side holds up the other instead of filling its memory.
+    """Writes one file; the caller has the turn. Each part is acknowledged before the next one is sent, so
+    that neither side has to buffer more.
     """
 
     def __init__(self, link: Link, path: str, limit: int) -> None:
@@ -246,7 +246,7 @@ class _Upload:
         self._limit = limit
         self._size = 0
         self._is_open = False
-        """The container has a part of the file."""
+        """Whether the container has begun to write the file."""
 
     async def write(self, parts: AsyncIterator[bytes]) -> FileInfo:
         try:
@@ -268,7 +268,7 @@ class _Upload:
 
     async def _request(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> messages.Written:
         """Send one request and wait for its answer."""
-        self._is_open = False  # whatever goes wrong in the container, it discards the file
+        self._is_open = False  # after an error, the container discards the file itself
         with shielded_request(self._link):
             await self._link.send(request)
             answer = await self._link.expect(messages.Written)
@@ -294,14 +294,14 @@ class FileReader:
             raise _error("folder", path, "read")
 
     async def parts(self, link: Link) -> AsyncGenerator[bytes]:
-        """All parts; the caller has the turn."""
+        """Yield all parts. The caller has the turn."""
         while not self.is_complete:
             yield await self.read(link)
 
     async def read(self, link: Link) -> bytes:
-        """The next part; the caller has the turn.
+        """Return the next part. The caller has the turn.
 
-        :raises FileError: the file can't be read whole, or is too large.
+        :raises FileError: the file can't be read, has changed, or is too large.
         :raises SandboxLostError: the container was lost or broke the protocol.
         """
         with shielded_request(link):
@@ -329,14 +329,13 @@ class FileReader:
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether *path* stays below the folder that it is relative to."""
+    """Return whether *path* is valid and stays below the folder that it is relative to."""
     return len(path) <= LONGEST_PATH and _FILE_PATH.fullmatch(path) is not None
 
 
 @contextmanager
 def shielded_request(link: Link) -> Generator[None]:
-    """A request and its answer, which is waited for even if the call is cancelled: the next call finds the stream in
-    order.
+    """Shield a request from cancellation until its answer is received, so that the link can be used for the next one.
 
     :raises SandboxLostError: the answer takes too long.
     """
@@ -348,7 +347,7 @@ def shielded_request(link: Link) -> Generator[None]:
 
 
 async def _parts(data: FileSource) -> AsyncGenerator[bytes]:
-    """The content of *data* in parts of `PART_LIMIT` bytes; the last one may be smaller."""
+    """Yield the content of *data* in parts of `PART_LIMIT` bytes. Only the last one may be smaller."""
     async with aclosing(_chunks(data)) as chunks:
         part = bytearray()
         async for chunk in chunks:
@@ -390,9 +389,9 @@ def _path_of(name: FileName) -> str:
 
 
 def _relative(path: str, done: str) -> str:
-    """*path* relative to the workspace, and empty for the workspace itself.
+    """Return *path* relative to the workspace; empty for the workspace itself.
 
-    :param done: what was to be done with the file, for the error's message.
+    :param done: what should be done with the file, as a participle for the error message.
     :raises FileError: it is not a path in the workspace.
     """
     whole = f"{path}/".removeprefix("/workspace/").removesuffix("/")
@@ -406,10 +405,10 @@ def _relative(path: str, done: str) -> str:
 
 
 def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit: int | None = None) -> None:
-    """Check that the container has given no *reason* for an error.
+    """Raise the error for the container's *reason*, or nothing if it is None.
 
-    :raises FileError: it has.
-    :raises SandboxLostError: that reason does not exist.
+    :raises FileError: there is a reason.
+    :raises SandboxLostError: the reason is unknown.
     """
     if reason is not None:
         if reason not in _MESSAGES:

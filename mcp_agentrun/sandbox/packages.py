@@ -1,4 +1,4 @@
-"""The packages of one sandbox's session: what it has, what takes effect at the next reset, and what it is missing."""
+"""The packages of a session: those it has, those that take effect at the next reset, and those that are missing."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class PackageLocation:
     """Where the interpreter finds the session's packages."""
 
     path: str | None
-    """A folder of the container; None for the image's packages alone."""
+    """A folder in the container. None if the session has only the image's packages."""
     no_preload: bool
-    """Whether some of them replace packages of the image, which must not be preloaded then."""
+    """Whether they replace packages of the image, so that workers must not import these in advance."""
 
 
 @dataclass(frozen=True)
 class AutoInstall:
-    """What was installed because code imports it."""
+    """The result of installing what code imports."""
 
     installed: Installed | None = None
     problem: str | None = None
-    """Why something could not be installed."""
+    """Why something could not be installed, if so."""
 
 
 class SessionPackages:
-    """What a session has installed. All methods but `preinstall` and `state` are called by whoever has the turn.
+    """The packages of one session. Only the call that has the turn may use the methods, except `preinstall`.
 
     :param sandbox: id of the sandbox.
     """
@@ -56,18 +56,18 @@ class SessionPackages:
     def __init__(self, installer: Installer, settings: Settings, sandbox: str) -> None:
         self.policy = installer.policy
         self.principal = ""
-        """For whom packages are installed: installations take turns fairly among principals."""
+        """The client, for fair scheduling of installations among clients."""
         self.image: Mapping[str, str] = {}
-        """Version by name of the distributions of the image."""
+        """Version by name of the image's distributions."""
         self.loaded_modules: Collection[str] = frozenset()
-        """Top-level modules, of the session's packages and the image's, that the living interpreter has loaded."""
+        """Top-level modules of the session's and the image's packages that the interpreter has loaded."""
         self._installer = installer
         self._settings = settings
         self._sandbox = sandbox
         self._own: Installed | None = None
-        """None where the session has no more than what all sandboxes share."""
+        """Packages of this session. None if it has only those that all sandboxes share."""
         self._pending: Installed | None = None
-        """What it has from the next reset on, if that differs."""
+        """Packages that replace `_own` at the next reset, if any."""
         self._shared: Installed | None = None
         self._sharing = anyio.Lock()
         self._requirements: tuple[str, ...] = ()
@@ -83,12 +83,12 @@ class SessionPackages:
         return PackageLocation(f"{PACKAGES}/{active.folder}", no_preload=bool(active.replaced))
 
     def pop_missing_packages(self) -> str | None:
-        """Packages it should have but could not install, and why: as sentences, each reported once."""
+        """Return sentences about packages that should be there but could not be installed, and forget them."""
         problems, self._unreported = self._unreported, []
         return " ".join(problems) or None
 
     async def preinstall(self, report: Report) -> None:
-        """Install what the operator wants every sandbox to have, if that has not been tried yet."""
+        """Install the packages of the setting ``preinstall``, unless that was tried before."""
         async with self._sharing:
             if not self.is_preinstalled:
                 try:
@@ -100,9 +100,9 @@ class SessionPackages:
     async def install(
         self, wanted: Sequence[str], report: Report | None, *, patience: float = PATIENCE_SECONDS
     ) -> Installed:
-        """Install *wanted*, unless all of it is there.
+        """Install *wanted*, unless all of it is installed.
 
-        :param patience: longest time to wait for the installer's turn, in seconds.
+        :param patience: longest wait for the installer, in seconds.
         """
         have = self._versions_with_image()
         if not all(item in self._requirements or is_satisfied(item, have) for item in wanted):
@@ -111,11 +111,11 @@ class SessionPackages:
         return replace(_NOTHING, satisfied=there, needs_reset=self._needing_reset(self._pending or self._active))
 
     async def restore(self, report: Report | None) -> None:
-        """Install again what has been removed from the volume. What can't be had again is reported."""
+        """Reinstall packages that were removed from the volume. Those that can't be reinstalled are recorded."""
         if self._own is not None and self._own.folder and not await self._installer.has_packages(self._sandbox):
             try:
                 await self._install((), report, PATIENCE_SECONDS)
-                self._activate_pending()  # there is nothing to go on with: what it had is gone
+                self._activate_pending()  # the previous packages do not exist any more
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 names = ", ".join(self._requirements)
                 self._record_problem(f"The installed packages are gone, and {names} could not be reinstalled: {error}")
@@ -131,8 +131,8 @@ class SessionPackages:
     async def install_missing(
         self, modules: Iterable[str], requirements: Sequence[str], report: Report | None, *, patience: float
     ) -> AutoInstall:
-        """Install what code needs to run, as far as policy allows: *modules* that it imports, and *requirements* that
-        it asks for as `pip install` does.
+        """Install what code needs, as far as policy allows: the *modules* that it imports, and the *requirements* of
+        its ``pip install`` commands.
         """
         installed, problem = None, None
         if requirements:
@@ -155,9 +155,9 @@ class SessionPackages:
         return AutoInstall(installed, problem)
 
     def advise(self, name: str, kind: NameKind, *, problem: str | None) -> str | None:
-        """How to get what code is missing; None if it is there, or if nothing is known of it.
+        """Return how to install something that code needs, or None if it is installed or unknown.
 
-        :param problem: why it could not be installed for the code's imports.
+        :param problem: why it could not be installed automatically.
         """
         distribution = distribution_of(name)
         if self._pending is not None and distribution in dict(self._pending.packages):
@@ -170,13 +170,13 @@ class SessionPackages:
         return self.policy.advice(name, "package")
 
     def set_loaded_modules(self, loaded: Collection[str]) -> None:
-        """The interpreter has loaded these modules. What was waiting for another interpreter takes effect if it can."""
+        """Set the modules that the interpreter has loaded. Pending packages take effect if these permit it."""
         self.loaded_modules = loaded
         if self._pending is not None and not self._needing_reset(self._pending):
             self._activate_pending()
 
     def before_reset(self, *, keep: bool) -> PackageLocation:
-        """Where the interpreter that a reset starts will find them."""
+        """Return where the interpreter will find the packages after a reset."""
         if keep:
             self._activate_pending()
             return self.location
@@ -184,17 +184,17 @@ class SessionPackages:
         return PackageLocation(None, no_preload=shared is not None and bool(shared.replaced))
 
     def after_reset(self, *, keep: bool) -> None:
-        """The interpreter has been replaced; unless kept, the session's own packages are removed."""
+        """The interpreter was reset. Remove the session's own packages, unless they are to be kept."""
         if not keep and self._requirements:
             self._own, self._pending, self._requirements = None, None, ()
             self._installer.remove_packages(self._sandbox)
 
     def close(self) -> None:
-        """Remove them: the sandbox has been closed."""
+        """Remove the session's packages."""
         self._installer.remove_packages(self._sandbox)
 
     async def _install(self, wanted: Sequence[str], report: Report | None, patience: float) -> Installed:
-        """Install *wanted* together with what there is; return what that changed."""
+        """Install *wanted* together with the installed packages. Return what changed."""
         everything = combine(self._requirements or (self._settings.packages.preinstall if self._shared else ()), wanted)
         before = dict(self._latest.packages)
         loaded = self.loaded_modules
@@ -212,7 +212,7 @@ class SessionPackages:
         return _difference(installed, had, before, _names_of(wanted), loaded=loaded, needs_reset=needs_reset)
 
     def _needing_reset(self, installed: Installed | None) -> tuple[str, ...]:
-        """Names of the image's packages that *installed* has in another version than the one that is loaded."""
+        """Return names of the image's packages of which *installed* has another version than the loaded one."""
         now, then = self._active or _NOTHING, installed or _NOTHING
         before, after = dict(now.packages), dict(then.packages)
         modules = {**now.modules, **then.modules}
@@ -241,7 +241,7 @@ class SessionPackages:
 
     @property
     def _latest(self) -> Installed:
-        """What it has, or will have after a reset."""
+        """The packages after the next reset."""
         return self._pending or self._active or _NOTHING
 
     def _versions_with_image(self) -> dict[str, str]:
@@ -257,9 +257,10 @@ def _difference(
     loaded: Collection[str],
     needs_reset: tuple[str, ...],
 ) -> Installed:
-    """*installed*, with only what it changed.
+    """Return *installed* reduced to what it changed.
 
-    :param had: versions by name of what was there, the image's replaced packages included; *before*: without those.
+    :param had: version by name of the earlier packages, including the image's that were replaced.
+    :param before: the same without the image's.
     """
     changed = tuple(
         (name, had[name], version) for name, version in installed.packages if had.get(name, version) != version
@@ -288,7 +289,7 @@ def _names_of(requirements: Iterable[str]) -> set[str]:
 
 @contextmanager
 def _deferring_errors(report: Report | None) -> Generator[Report]:
-    """A report for work that other sandboxes share: what *report* raises is raised at the end."""
+    """Yield a report for work that other sandboxes share. Errors that *report* raises are raised at the end."""
     problems: list[Exception] = []
 
     def tell(stage: str) -> None:

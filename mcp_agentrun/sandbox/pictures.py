@@ -17,7 +17,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class Pictures:
-    """Puts the pictures of one run together from their parts."""
+    """Assembles the pictures of one run from their parts."""
 
     def __init__(self) -> None:
         self._all: list[bytearray] = []
@@ -25,7 +25,7 @@ class Pictures:
         self._total = 0
 
     def add(self, part: messages.Picture | messages.PictureData) -> bool:
-        """Take the beginning or a part of a picture; false if a runner could not have sent it here."""
+        """Add the beginning or a part of a picture. Return False if the runner may not send it."""
         if isinstance(part, messages.Picture):
             if self._missing or len(self._all) >= _MOST or part.size > PICTURE_LIMIT - self._total:
                 return False
@@ -40,14 +40,14 @@ class Pictures:
         return True
 
     def valid(self) -> tuple[Image, ...]:
-        """Those that are complete and well-formed."""
+        """Return the complete and valid pictures."""
         whole = self._all[:-1] if self._missing else self._all
         return tuple(picture for data in whole if (picture := parse_png(bytes(data))) is not None)
 
 
 def parse_png(data: bytes) -> Image | None:
-    """*data* if it is a PNG of a sensible size: signature, dimensions, every chunk's length and checksum, and an end
-    that is the end. What is compressed in it is not looked at.
+    """Return *data* as an image, or None if it is not a PNG of a reasonable size. Signature, dimensions, and the
+    lengths and checksums of all chunks are checked, but not the compressed data.
     """
     if not data.startswith(_SIGNATURE):
         return None

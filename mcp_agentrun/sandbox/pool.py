@@ -67,7 +67,7 @@ class WarmPool:
             opened.closing.set()
             self._changed.set()
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Keep the pool filled, until cancelled."""
         while True:
             self._changed = anyio.Event()
@@ -77,7 +77,7 @@ class WarmPool:
                 if self._taken_at and (pause := self._taken_at[-1] + REFILL_SECONDS - anyio.current_time()) > 0:
                     await anyio.sleep(pause)
                 if not await self._add():
-                    await anyio.sleep(_RETRY_SECONDS)  # no event tells when there is capacity, or an engine
+                    await anyio.sleep(_RETRY_SECONDS)  # nothing signals that capacity or the engine is available
                 continue
             with anyio.move_on_after(DEMAND_SECONDS):
                 await self._changed.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,8 @@ KEEPING_RESET = "reset_sandbox(keep_packages=True, keep_files=True)"
 """The call after which packages take effect that can't take effect while the variables live."""
 
 _RETURNS = 16
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""Bytes of UTF-8 that continue a character."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,11 @@ class RunError:
     type: str
     message: str
     line: int | None
-    """Line of the code where it was raised, or None where that is not known."""
+    """Line of the code where it was raised, or None if unknown."""
     causes: tuple[Cause, ...] = ()
-    """The exception itself, and those behind it."""
+    """The exception itself, followed by its causes."""
     full: tuple[str, ...] = ()
-    """What is full: folders, or ``pids`` for processes and threads."""
+    """Resources that were exhausted: folders, or ``pids`` for processes and threads."""
 
     @property
     def errno(self) -> int | None:
@@ -75,10 +78,10 @@ class Output:
     head: bytes = b""
     tail: bytes = b""
     written: int = 0
-    """Bytes in all."""
+    """Total size in bytes."""
 
     def collapsed(self) -> Output:
-        """The output without what a progress bar has written over: of a line with many carriage returns, the last."""
+        """Return the output without overwritten progress bars: only the end of lines with many carriage returns."""
         if self.head.count(b"\r") <= _RETURNS:
             return self
         head, tail = _without_overwritten(self.head), _without_overwritten(self.tail)
@@ -86,14 +89,14 @@ class Output:
         return Output(head, tail, self.written - gone)
 
     def text(self, limit: int | None = None) -> str:
-        """The output as text. Beyond *limit* bytes, or where bytes are gone, head and tail with a marked gap."""
+        """Return the output as text. If it exceeds *limit* bytes, or bytes were lost, the gap is marked."""
         head, gap, tail = self.parts(limit)
         if not gap:
             return head
         return f"{head}\n[... {gap} of {self.written} bytes of output not shown ...]\n{tail}"
 
     def parts(self, limit: int | None = None) -> tuple[str, int, str]:
-        """The output in two parts, and how many bytes are not shown between them; all in the first where none are."""
+        """Return the beginning of the output, the number of omitted bytes (0 if it is whole), and the end."""
         if limit is None or limit > len(self.head) + len(self.tail):
             limit = len(self.head) + len(self.tail)
         if self.written <= limit:
@@ -101,13 +104,10 @@ class Output:
         whole = self.head + self.tail
         end = whole if self.written == len(whole) else self.tail
         tail = end[max(0, len(end) - limit // 2) :]
-        head = self.head[: limit - len(tail)]
-        # A character that the cut goes through belongs to the gap.
-        while tail and tail[0] & 0xC0 == 0x80:
-            tail = tail[1:]
-        while _is_cut(head):
-            head = head[:-1]
-        return _decode(head), self.written - len(head) - len(tail), _decode(tail)
+        # Characters that were split are omitted.
+        head, length = codecs.utf_8_decode(self.head[: limit - len(tail)], "replace", False)
+        tail = tail.lstrip(_CONTINUATION)
+        return head, self.written - length - len(tail), _decode(tail)
 
 
 def _without_overwritten(data: bytes) -> bytes:
@@ -117,15 +117,6 @@ def _without_overwritten(data: bytes) -> bytes:
         if body.count(b"\r") >= _RETURNS:
             lines[number] = body[body.rfind(b"\r") + 1 :] + line[len(body) :]
     return b"\n".join(lines)
-
-
-def _is_cut(data: bytes) -> bool:
-    """Whether *data* ends inside a character."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 != 0x80:
-            return byte >= 0xC0 and back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4)
-    return False
 
 
 def _decode(data: bytes) -> str:
@@ -175,14 +166,14 @@ class Result:
     duration: float
     """Seconds from the start of the code to its end."""
     value: str | None = None
-    """Text of the last expression's value, as the interactive interpreter shows it; it is in the output too."""
+    """The last expression's value as the interactive interpreter shows it. The output contains it too."""
     error: RunError | None = None
     exit_code: int | None = None
-    """What ``python`` would have exited with: 130 after an interrupt, negative for the signal that ended it. None where
+    """What ``python`` would have exited with: 130 after an interrupt, negative for the signal that ended it. None if
     nothing was run.
     """
     state: State = "kept"
-    """What the end of the run has done to the variables."""
+    """What the end of the run did to the variables."""
     since: State = "kept"
     """What had happened to them between the last result and this run: user code can end its interpreter then."""
     unprotected: str | None = None
@@ -190,15 +181,15 @@ class Result:
     an error number. Reported when it begins, and when variables are lost.
     """
     late: Output = Output()
-    """What threads of earlier runs have written since the last one."""
+    """Output of background threads since the last run."""
     replaced: bool = False
     """The container was lost since the last answer: variables and files are gone, installed packages are not."""
     timeout: float = 0.0
-    """Seconds that the run was allowed."""
+    """Time limit of the run in seconds."""
     number: int = 0
-    """Of the run, counted from 1 while the sandbox lives; its code is ``<run-N>`` in tracebacks."""
+    """Number of the run, from 1. In tracebacks, its code is ``<run-N>``."""
     files: tuple[FileChange, ...] = ()
-    """What has been created or changed in the workspace since the last result."""
+    """Files that were created or changed since the last result."""
     more_files: int = 0
     """How many more files were created or changed."""
     ended: int = 0
@@ -206,11 +197,13 @@ class Result:
     images: tuple[Image, ...] = ()
     """Plots and other images, in the order in which they were shown."""
     findings: tuple[Finding, ...] = ()
-    """The static check's objections: why nothing was run where the outcome is ``blocked``, otherwise warnings."""
+    """Findings of the static check: why nothing was run if the outcome is ``blocked``, otherwise warnings."""
     installed: Installed | None = None
-    """What was installed because the code imports it."""
+    """Packages that were installed because the code imports them."""
     advice: str | None = None
-    """Why the sandbox refused something, such as a module that is missing, and what to do: one line."""
+    """One line that says why something is not possible in the sandbox, e.g. because a module is missing, and what to
+    do.
+    """
     missing_packages: str | None = None
     """Packages the sandbox should have but could not install, and why. Reported once."""
 

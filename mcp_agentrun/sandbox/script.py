@@ -1,4 +1,4 @@
-"""Code as a program."""
+"""Running code as a program."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Script:
     """
 
     filename: str = "<string>"
-    """Its name in tracebacks. An absolute path is that of a file in the sandbox, and the program's ``__file__``."""
+    """Name in tracebacks. An absolute path is that of a file in the sandbox, and becomes ``__file__``."""
     argv: Sequence[str] = ("-c",)
-    """What becomes ``sys.argv``."""
+    """``sys.argv`` of the program."""
     stdin: bytes | AsyncIterable[bytes] | None = None
-    """Its standard input, which is read no faster than the program reads it; empty if None."""
+    """Standard input, which is read as fast as the program reads it; empty if None."""
 
     def message(self) -> messages.Script:
-        """What the container is told of it."""
+        """Return the message for the container."""
         return messages.Script(
             filename=self.filename,
             argv=tuple(self.argv),

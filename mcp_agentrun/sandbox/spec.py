@@ -1,4 +1,4 @@
-"""The container of a sandbox: its limits, its folders, and the user that it runs as."""
+"""The specification of a sandbox's container: limits, folders and user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..wire.messages import WRITABLE
 __all__ = ["give_back_uid", "runner_spec", "take_uid", "user_pids"]
 
 _RUNNER_PIDS = 8
-"""Processes that the runner starts beside a worker, such as a copy before the last one goes."""
+"""Number of processes that the runner needs beside a worker, e.g. for checkpoints."""
 
 _MANY_UIDS = 1000
 
@@ -21,9 +21,7 @@ _uids_in_use: set[int] = set()
 
 
 def take_uid(first: int, last: int) -> int:
-    """A user id from *first* to *last* that no other sandbox of this process has, and probably none of another's.
-    Where all are taken, it is one of those.
-    """
+    """Reserve a random user id from *first* to *last* that no other sandbox of this process uses, if there is one."""
     free = [uid for uid in random.sample(range(first, last + 1), min(256, last + 1 - first)) if uid not in _uids_in_use]
     uid = free[0] if free else random.randint(first, last)  # noqa: S311
     _uids_in_use.add(uid)
@@ -36,8 +34,8 @@ def give_back_uid(uid: int) -> None:
 
 
 def user_pids(settings: Settings) -> int:
-    """Processes and threads of a sandbox from which on user code gets no more, so that the runner can go on copying its
-    variables; -1 for no such limit. The kernel counts them by user, so each sandbox must have one of its own.
+    """Return how many processes and threads user code may have, so that the runner can still make checkpoints, or -1
+    for no limit. The kernel counts them by user id, so this requires a different one for each sandbox.
     """
     first, last = settings.engine.uid_range
     if last - first < _MANY_UIDS:
@@ -48,9 +46,9 @@ def user_pids(settings: Settings) -> int:
 def runner_spec(
     settings: Settings, image: str, sandbox: str, uid: int, data: Mapping[str, HostFolder] | None = None
 ) -> ContainerSpec:
-    """The container of a sandbox, which runs as user *uid*: every limit and lock of *settings*.
+    """Return the specification of a sandbox's container, with the restrictions of *settings*.
 
-    :param data: folders of this machine, by where code finds them.
+    :param data: folders of this machine to mount, by path in the container.
     """
     threads = str(max(1, round(settings.limits.cpus)))
     sizes = {
@@ -82,7 +80,7 @@ def runner_spec(
             "LOGNAME": "sandbox",
             "LANG": "C.UTF-8",
             "MPLBACKEND": "agg",
-            "PYTHONUNBUFFERED": "1",  # of programs that code starts: in order, and not lost where a timeout ends them
+            "PYTHONUNBUFFERED": "1",  # keeps the output of programs in order, also at a timeout
             **dict.fromkeys(
                 ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS"), threads
             ),

@@ -13,7 +13,7 @@ from typing import Literal
 from starlette.requests import ClientDisconnect
 
 from ..settings import Settings
-from ..spoofing import foreign
+from ..spoofing import sanitize
 
 __all__ = ["configure_logging"]
 
@@ -48,7 +48,7 @@ class _PlainFormatter(logging.Formatter):
             bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
             raised, stack = _raised(record)
             return "\n  ".join([self.format(bare), f"{raised}, raised in", *stack])
-        return foreign(super().format(record), lines=True)
+        return sanitize(super().format(record), lines=True)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -62,7 +62,7 @@ class _JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": foreign(record.getMessage(), lines=True),
+            "message": sanitize(record.getMessage(), lines=True),
         }
         entry.update(getattr(record, "fields", {}))
         if record.exc_info:

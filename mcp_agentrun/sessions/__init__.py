@@ -1,7 +1,7 @@
-"""The sandboxes of a server's clients: ownership, capacity, expiry."""
+"""The sandboxes of a server's clients: who owns them, capacity, expiry."""
 
 from ..sandbox.capacity import REFUSALS
-from .ownership import NEW, STDIO, Caller, Lease
 from .registry import Sessions
+from .session_store import NEW, STDIO, Caller, Lease
 
 __all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "Sessions"]

@@ -11,7 +11,7 @@ from ..errors import CapacityError, CapacityReason
 from ..sandbox.capacity import Capacity, OpenContainer, Slot
 from ..sandbox.pool import WarmPool
 from ..settings import Settings
-from .ownership import Caller, Owners
+from .session_store import Caller, SessionStore
 
 __all__ = ["Admission"]
 
@@ -26,14 +26,14 @@ class Admission:
     def __init__(
         self,
         settings: Settings,
-        owners: Owners,
+        store: SessionStore,
         capacity: Capacity,
         pool: WarmPool | None,
         open_: Callable[[Slot], Awaitable[OpenContainer]],
         refused: Counter[CapacityReason],
     ) -> None:
         self._settings = settings
-        self._owners = owners
+        self._store = store
         self._capacity = capacity
         self._pool = pool
         self._open = open_
@@ -57,7 +57,7 @@ class Admission:
                 del self._expected[caller.principal]
 
     def _require_quota(self, caller: Caller) -> None:
-        taken = self._expected[caller.principal] + self._owners.count_of(caller.principal)
+        taken = self._expected[caller.principal] + self._store.count_for(caller.principal)
         if taken >= self._settings.limits.max_sandboxes:
             sandboxes = "1 sandbox" if taken == 1 else f"{taken} sandboxes"
             raise self._refusal(

@@ -7,7 +7,7 @@ import logging
 import anyio
 
 from ..settings import Settings
-from .ownership import Owners
+from .session_store import SessionStore
 
 __all__ = ["Expiry"]
 
@@ -20,11 +20,11 @@ _LONGEST_PAUSE = 60.0
 class Expiry:
     """Closes sandboxes after ``idle_ttl`` without use and after ``max_ttl``, but never during a call."""
 
-    def __init__(self, owners: Owners, settings: Settings) -> None:
-        self._owners = owners
+    def __init__(self, store: SessionStore, settings: Settings) -> None:
+        self._store = store
         self._settings = settings
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Close sandboxes that are due, until cancelled."""
         while True:
             now = anyio.current_time()
@@ -34,13 +34,15 @@ class Expiry:
     def _expire(self, now: float) -> float:
         """Close sandboxes that are due. Return when the next one is."""
         due = float("inf")
-        for session in self._owners:
+        for session in self._store:
             if session.calls:
                 continue
-            end = min(session.used + self._settings.serve.idle_ttl, session.began + self._settings.serve.max_ttl)
+            end = min(
+                session.used_at + self._settings.serve.idle_ttl, session.started_at + self._settings.serve.max_ttl
+            )
             if end > now:
                 due = min(due, end)
             else:
                 logger.info("a sandbox has expired")
-                self._owners.expire(session)
+                self._store.expire(session)
         return due

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import anyio
 
-from ..background import contained
+from ..background import log_errors
 from ..engine import Engine
 from ..sandbox.capacity import OpenContainer
 from ..sandbox.pool import WarmPool
@@ -28,11 +28,11 @@ class Reconciler:
         self._sandboxes = sandboxes
         self._pool = pool
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Compare regularly, until cancelled."""
         while True:
             await anyio.sleep(RECONCILE_SECONDS)
-            await contained(self.compare)
+            await log_errors(self.compare)
 
     async def compare(self) -> None:
         """Mark sandboxes whose containers are gone as lost, and remove containers that belong to no sandbox.

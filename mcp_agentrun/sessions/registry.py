@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ..background import contained
+from ..background import log_errors
 from ..errors import CapacityReason, InvalidRequestError, NotReadyError, UnavailableError
 from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity, OpenContainer
@@ -19,9 +19,9 @@ from ..sandbox.opening import MemoryReserve, Opener
 from ..sandbox.pool import WarmPool
 from .admission import Admission
 from .expiry import Expiry
-from .ownership import NEW, STDIO, Caller, Lease, Owners, Session, in_use
 from .readiness import Readiness
 from .reconcile import Reconciler
+from .session_store import NEW, STDIO, Caller, Lease, Session, SessionStore, in_use
 
 __all__ = ["Sessions"]
 
@@ -44,7 +44,7 @@ class Sessions:
         """Number of refused sandboxes by reason."""
         self._runtime = runtime
         self._readiness = Readiness(runtime.engine.list_sandboxes)
-        self._owners = Owners()
+        self._store = SessionStore()
         self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
         memory = (
             MemoryReserve(runtime.engine.free_memory, settings.serve.reserve, self._capacity) if is_shared else None
@@ -55,7 +55,7 @@ class Sessions:
             if is_shared
             else None
         )
-        self._admission = Admission(settings, self._owners, self._capacity, self._pool, self._opener.open, self.refused)
+        self._admission = Admission(settings, self._store, self._capacity, self._pool, self._opener.open, self.refused)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._stack = AsyncExitStack()
@@ -69,8 +69,8 @@ class Sessions:
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(self._tasks.cancel_scope.cancel)
         if self._pool is not None:
-            for task in (self._pool.keep, Expiry(self._owners, self.settings).keep, self._reconciler.keep):
-                self._tasks.start_soon(contained, task)
+            for task in (self._pool.run, Expiry(self._store, self.settings).run, self._reconciler.run):
+                self._tasks.start_soon(log_errors, task)
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
@@ -79,7 +79,7 @@ class Sessions:
     @property
     def count(self) -> int:
         """Number of sandboxes that have an owner."""
-        return len(self._owners)
+        return len(self._store)
 
     @property
     def spares(self) -> int:
@@ -117,7 +117,7 @@ class Sessions:
 
     async def begin(self) -> None:
         """Begin to prepare the sandbox of the client on stdio, so that its first call finds it ready."""
-        if not self.is_shared and self._owners.find(STDIO, None) is None:
+        if not self.is_shared and self._store.find(STDIO, None) is None:
             await self._open_for(STDIO, None)
 
     @asynccontextmanager
@@ -138,7 +138,7 @@ class Sessions:
                     yield Lease(session.sandbox, session.handle, is_new, expired)
                 except BaseException as error:
                     if is_new and not isinstance(error, NotReadyError):
-                        self._owners.close(session)
+                        self._store.close(session)
                     raise
 
     @contextmanager
@@ -147,7 +147,7 @@ class Sessions:
 
         Reading counts as a use of the sandbox.
         """
-        session = self._owners.find(caller, handle)
+        session = self._store.find(caller, handle)
         if session is None:
             yield None
             return
@@ -161,7 +161,7 @@ class Sessions:
         Listing does not count as a use, because many clients do it on their own. Without authentication, only the
         caller's own sandbox is listed.
         """
-        found = self._owners.listed(caller, with_handles=bool(caller.principal) or not self.is_shared)
+        found = self._store.listed(caller, with_handles=bool(caller.principal) or not self.is_shared)
         with self._in_progress(), in_use([*found.values()], counts=False):
             yield {handle: session.sandbox for handle, session in found.items()}
 
@@ -179,31 +179,31 @@ class Sessions:
     def disconnect(self, connection: Hashable) -> None:
         """Close the client's own sandbox, because its connection has ended. Sandboxes with a handle expire later."""
         caller = Caller(connection)
-        session = self._owners.find(caller, None)
+        session = self._store.find(caller, None)
         if session is not None:
-            self._owners.close(session)
-        self._owners.take_expired(caller)
+            self._store.close(session)
+        self._store.pop_expired(caller)
 
     async def _find(self, caller: Caller, handle: str | None) -> tuple[Session, bool, bool]:
         """Return the session that a call means, whether it is new and has a handle, and whether it replaces an expired
         one.
         """
         if handle is None and caller.connection is not None:
-            session = self._owners.find(caller, None)
+            session = self._store.find(caller, None)
             if session is not None:
                 return session, False, False
-            expired = self._owners.take_expired(caller)
+            expired = self._store.pop_expired(caller)
             return await self._open_for(caller, None), False, expired
         if handle is None or handle == NEW:
             return await self._open_for(caller, secrets.token_urlsafe(16)), True, False
-        session = self._owners.find(caller, handle)
+        session = self._store.find(caller, handle)
         if session is None:
             raise InvalidRequestError(self._unknown(caller, handle), argument="sandbox")
         return session, False, False
 
     def _unknown(self, caller: Caller, handle: str) -> str:
         problem = f"No sandbox has the handle {handle[:40]!a}"
-        if self._owners.has_expired(caller, handle):
+        if self._store.has_expired(caller, handle):
             problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
         own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
         return (
@@ -212,20 +212,20 @@ class Sessions:
         )
 
     async def _open_for(self, caller: Caller, handle: str | None) -> Session:
-        """Open a session; or return the one that another call of the same client has just opened."""
+        """Open a session, or return the one that a concurrent call of the same client has opened."""
         key = caller.connection if handle is None else handle
         deadline = anyio.current_time() + WAIT_SECONDS
         lock = self._opening.setdefault(key, anyio.Lock())
         try:
             async with lock:
-                session = self._owners.find(caller, handle)
+                session = self._store.find(caller, handle)
                 if session is None:
-                    if anyio.current_time() >= deadline:  # the call before has waited in vain
+                    if anyio.current_time() >= deadline:  # the previous call waited until its own deadline
                         raise self._admission.out_of_capacity()
                     opened = await self._admission.admit(caller, deadline)
                     opened.container.packages.principal = caller.principal
                     session = Session(opened, caller, handle)
-                    self._owners.add(session)
+                    self._store.add(session)
                 return session
         finally:
             if not lock.statistics().locked and lock.statistics().tasks_waiting == 0:

@@ -2,8 +2,8 @@
 
 A frame is a five-byte header, big-endian ``uint32`` payload length and ``uint8`` kind, and the payload.
 
-Standard library only, as the runner's image has a copy. Both ends treat what they read as hostile: lengths are checked
-before a byte of payload is kept.
+Standard library only, because the runner image has a copy. Both sides treat their input as hostile: lengths are checked
+before any payload is buffered.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import builtins
 import struct
 from collections.abc import Iterator
 
-__builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
+__builtins__ = dict(vars(builtins))  # for the functions below: in a worker, user code can change the original ones
 
 __all__ = ["MAX_FRAME", "Frame", "FrameDecoder", "ProtocolError", "encode_frame"]
 
 MAX_FRAME = 4 * 1024 * 1024
-"""Largest payload in bytes. Bulk data is split by its sender; nothing legitimate comes near."""
+"""Largest payload in bytes. Senders split bulk data into much smaller parts."""
 
 _HEADER = struct.Struct(">IB")
 _COMPACT_AT = 1 << 16
 
 
 class ProtocolError(Exception):
-    """A peer sent bytes that are not valid messages. The stream can't be used any further."""
+    """The peer sent invalid data. The stream can't be used any more."""
 
 
 Frame = tuple[int, bytes]
@@ -32,7 +32,7 @@ Frame = tuple[int, bytes]
 
 
 def encode_frame(kind: int, payload: bytes) -> bytes:
-    """The bytes of one frame.
+    """Return the bytes of one frame.
 
     :raises ProtocolError: the payload is larger than `MAX_FRAME`.
     """
@@ -42,7 +42,7 @@ def encode_frame(kind: int, payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Turns a byte stream, cut anywhere, back into frames.
+    """Splits a byte stream, whose parts may end anywhere, into frames.
 
     :param limit: largest payload accepted, in bytes.
     """
@@ -53,19 +53,18 @@ class FrameDecoder:
         self._start = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes that were read from the stream."""
+        """Add bytes that were read from the stream."""
         self._buffer += data
 
     @property
     def pending(self) -> int:
-        """Bytes fed that no complete frame has used yet."""
+        """Number of buffered bytes."""
         return len(self._buffer) - self._start
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every complete frame among the bytes fed so far.
+        """Yield all frames that are complete.
 
-        :raises ProtocolError: a header announces too large a payload. It is judged as soon as it is complete,
-            so that no more than the limit is ever buffered for one frame.
+        :raises ProtocolError: a header announces too large a payload. It is checked before the payload is buffered.
         """
         while self.pending >= _HEADER.size:
             length, kind = _HEADER.unpack_from(self._buffer, self._start)

@@ -1,9 +1,9 @@
 """The messages that server, supervisor, workers, checkers and installers exchange: one class for each kind.
 
-Whatever arrives is validated, field by field, before anybody sees it: see `mcp_agentrun.wire.records`. Strings have at
-most 65,536 characters and collections at most 10,000 items, unless a field says otherwise.
+All fields of a received message are validated before it is used: see `mcp_agentrun.wire.records`. Strings have at most
+65,536 characters and collections at most 10,000 items, unless a field says otherwise.
 
-Standard library only, as the runner's image has a copy.
+Standard library only, because the runner image has a copy.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 4  # of the protocol. A mismatch means that image and server are of different releases
+VERSION = 4  # of the protocol; differs if image and server are of different releases
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
-State = Literal["kept", "restored", "lost"]  # what happened to the session's variables, from best to worst
+State = Literal["kept", "restored", "lost"]  # of the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
-"""What can be full: a folder, or ``pids`` for processes and threads."""
+"""A resource that can be exhausted: a folder, or ``pids`` for processes and threads."""
 
 WRITABLE = {"/workspace": 0o700, "/tmp": 0o1777, "/dev/shm": 0o1777}  # noqa: S108
-"""The folders of a container that user code may write to, and their modes."""
+"""Folders of a container that user code may write to, with their modes."""
 
 PIDS = "pids"
 
 PROBE = 0
-"""Number of the empty run by which a restored checkpoint shows that it is alive. Runs of user code count from 1."""
+"""Number of the empty run that tests whether a restored checkpoint works. Runs of user code count from 1."""
 
 MOST_NAMES, LONGEST_NAME = 500, 100  # modules that a report may name as imported, and characters of a name
 MOST_IMPORTS = 10_000  # modules that a verdict may name as imported by the code
@@ -47,21 +47,20 @@ PART_LIMIT = 1 << 20  # bytes of a file that are read at a time
 INPUT_LIMIT = 1 << 16  # bytes of standard input that are sent at a time
 
 FILE_PATH = r"(?:(?!\.{1,2}(?:/|\Z))[^/\0\ud800-\udc7f\udd00-\udfff]+(?:/(?!\Z)|\Z))+"
-"""Pattern of a path below the folder that it is relative to. Bytes that are not UTF-8 are escaped as `os.fsdecode`
-does it."""
+"""Pattern of a relative path without ``..``. Bytes that are not UTF-8 are escaped as by `os.fsdecode`."""
 
 _ID = "[0-9a-f]{32}"
 _ANY_LENGTH = MAX_FRAME
 
-_to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code may replace the module's functions
+_to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code can replace the module's functions
 _from_json = json.JSONDecoder().decode
 _classes: dict[int, type[Message]] = {}
 
 
 class Message(Record):
-    """Base of the messages; those without fields have an empty payload.
+    """Base class of messages. Those without fields have an empty payload.
 
-    :param kind: the number that stands for the class on the wire. Never reuse one.
+    :param kind: number of the class on the wire. Numbers are never reused.
     """
 
     if TYPE_CHECKING:
@@ -74,12 +73,12 @@ class Message(Record):
             _classes[kind] = cls
 
     def payload(self) -> bytes:
-        """The payload of the message's frame: JSON, in ASCII so that lone surrogates survive."""
+        """Return the payload of the message's frame: JSON in ASCII, which can contain lone surrogates."""
         return _to_json(vars(self)).encode("ascii") if self._hints else b""
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Self:
-        """The message whose frame has that *payload*.
+        """Decode *payload*.
 
         :raises ProtocolError: it is malformed.
         """
@@ -95,7 +94,7 @@ class Message(Record):
 
 
 class Data(Message):
-    """Base of the messages that carry raw bytes alone."""
+    """Base class of messages that contain only raw bytes."""
 
     data: bytes
 
@@ -111,7 +110,7 @@ class Data(Message):
 
 
 def encode(message: Message) -> bytes:
-    """The frame of *message*.
+    """Return the frame of *message*.
 
     :raises ProtocolError: it is larger than `MAX_FRAME`.
     """
@@ -119,9 +118,9 @@ def encode(message: Message) -> bytes:
 
 
 def decode(frame: Frame) -> Message:
-    """The message of *frame*.
+    """Decode *frame*.
 
-    :raises ProtocolError: it is of no known kind, or malformed.
+    :raises ProtocolError: its kind is unknown, or it is malformed.
     """
     kind, payload = frame
     cls = _classes.get(kind)
@@ -134,17 +133,17 @@ def decode(frame: Frame) -> Message:
 
 
 class MessageDecoder(FrameDecoder):
-    """Turns a byte stream, cut anywhere, back into messages: `feed` it and iterate."""
+    """Splits a byte stream, whose parts may end anywhere, into messages: `feed` it and iterate."""
 
     def __iter__(self) -> Iterator[Message]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return map(decode, super().__iter__())
 
 
-# -- both ways
+# -- both directions
 
 
 class Ping(Message, kind=3):
-    """Server: are you there?"""
+    """Request for a sign of life, answered by `Pong`."""
 
 
 class Pong(Message, kind=4):
@@ -178,7 +177,7 @@ class SupervisorHello(Message, kind=90):
 
 
 class Script(Record):
-    """How code is executed that is a program: as ``python`` does, and not as a notebook's cell."""
+    """How to execute code as a program, as ``python`` does, instead of as a notebook cell."""
 
     filename: str = field(length=LONGEST_PATH)  # its name in tracebacks
     argv: tuple[str, ...] = field(length=1 << 17)
@@ -200,7 +199,7 @@ class Run(Message, kind=10):
 
 
 class Input(Data, kind=16):
-    """The next part of the current run's standard input, answered by `InputTaken`. An empty one is the end, and is not
+    """The next part of the current run's standard input, answered by `InputTaken`. An empty part is the end, and is not
     answered.
     """
 
@@ -222,22 +221,22 @@ class Cancel(Message, kind=11):
 
 
 class Reset(Message, kind=20):
-    """Replace the worker by a fresh one, answered by `ResetDone`."""
+    """Replace the worker with a new one, answered by `ResetDone`."""
 
     keep_files: bool  # leave the workspace and temporary files alone
     no_preload: bool  # as in `Run`
 
 
 class ListFiles(Message, kind=55):
-    """List files of the workspace, answered by `FileList`, also in the middle of a run."""
+    """List files of the workspace, answered by `FileList`, even during a run."""
 
     folder: str = field(length=LONGEST_PATH)  # files below this folder; empty for the workspace
     after: str = field(length=LONGEST_PATH)  # files whose paths come after this one
 
 
 class WriteFile(Message, kind=80):
-    """Begin to write a file. Answered by `Written`, as are the next two; an error ends the writing, and nothing of the
-    file stays.
+    """Begin to write a file. Like the next two messages, it is answered by `Written`. After an error, the file is
+    discarded.
     """
 
     path: str = field(length=LONGEST_PATH)
@@ -252,7 +251,7 @@ class WriteData(Data, kind=81):
 class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
-    keep: bool  # it is complete and takes its place. Otherwise it is discarded
+    keep: bool  # the file is complete; otherwise it is discarded
 
 
 class RemoveFile(Message, kind=84):
@@ -273,16 +272,16 @@ class ReadFile(Message, kind=52):
 
 
 class SupervisorReady(Message, kind=91):
-    """A worker waits for code."""
+    """A worker is ready to run code."""
 
     distributions: tuple[tuple[str, str], ...] = field(length=1000)  # name and version of what the image has
     boot: str | None  # the kernel's boot id
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
-    """Device and inode of the operator's folders, by path in the container; None for one that is missing."""
+    """Device and inode of the operator's folders, by path in the container; None if the folder is missing."""
 
 
 class InputTaken(Message, kind=17):
-    """The last `Input` has been written to the run's standard input: send the next one."""
+    """The last `Input` was written to the run's standard input, so that the next one can be sent."""
 
 
 class OutputChunk(Data, kind=12):
@@ -290,7 +289,7 @@ class OutputChunk(Data, kind=12):
 
 
 class OutputTail(Data, kind=15):
-    """The end of an output too large to be forwarded. What is between it and the last `OutputChunk` was discarded."""
+    """The end of an output that is too large to be forwarded. The part after the last `OutputChunk` was discarded."""
 
     data: bytes = field(length=1 << 16)
 
@@ -302,7 +301,7 @@ class LateOutput(Data, kind=14):
 
 
 class Picture(Message, kind=50):
-    """A picture of the current run, whose bytes follow in `PictureData`. Workers send it to the supervisor, too."""
+    """A picture of the current run, whose data follow in `PictureData`. Workers also send it to the supervisor."""
 
     type: Literal["image/png"]
     size: int = field(low=1, high=PICTURE_LIMIT)  # bytes
@@ -313,7 +312,7 @@ class PictureData(Data, kind=51):
 
 
 class Cause(Record):
-    """An exception that ended a run, or is behind one that did."""
+    """An exception that ended a run, or a cause of it."""
 
     type: str
     text: str
@@ -328,12 +327,12 @@ class RunError(Record):
     type: str
     message: str
     line: int | None  # line of the code where it was raised, if known
-    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those behind it
-    full: tuple[Resource, ...] = field(items=4)  # what had no room left
+    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those that caused it
+    full: tuple[Resource, ...] = field(items=4)  # resources that were exhausted
 
 
 class Finding(Record):
-    """An objection of the static check: see `mcp_agentrun.safety.Finding`."""
+    """A finding of the static check: see `mcp_agentrun.safety.Finding`."""
 
     rule: str
     line: int
@@ -365,7 +364,7 @@ class RunResult(Message, kind=92):
     outcome: Outcome
     duration: float = field(low=0, high=1e9)  # seconds from the start of the code to its end
     exit_code: int | None = field(low=-255, high=255)
-    """Negative for the signal that ended the worker; None where nothing was run."""
+    """Negative for the signal that ended the worker; None if nothing was run."""
     error: RunError | None
     value: str | None  # text of the last expression's value
     imported: tuple[str, ...] | None = field(items=MOST_NAMES, length=LONGEST_NAME)
@@ -373,16 +372,16 @@ class RunResult(Message, kind=92):
     written: int = field(low=0)  # bytes of output, whether they were forwarded or not
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
     more_files: int = field(low=0)  # how many more were created or changed
-    ended: int = field(low=0)  # processes that the run had left running, and that were ended with it
+    ended: int = field(low=0)  # processes that the run had left running, which were killed
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
     state: State  # what the end of the run did to the variables
-    since: State  # what had happened to them between the last result and this run
+    since: State  # what happened to them between the last result and this run
     unprotected: str | None
-    """Why there is no checkpoint of them: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
+    """Why there is no checkpoint: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
 
 
 class MissingPackages(Message, kind=60):
-    """A run needs packages, and waits for `Proceed`."""
+    """A run needs packages. It waits for `Proceed`."""
 
     run: int
     names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)  # modules that it imports and that can't be found
@@ -398,7 +397,7 @@ class FileList(Message, kind=56):
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
     more: int = field(default=0, low=0)  # how many more there are
-    is_cut: bool = False  # there are too many files for all of them to be listed
+    is_cut: bool = False  # the workspace has too many files
     error: str | None = None  # why they can't be listed: one of `mcp_agentrun.errors.FileReason`
 
 
@@ -426,7 +425,7 @@ class FilePart(Message, kind=53):
 
 
 class FileData(Data, kind=54):
-    """The part of the file that was asked for."""
+    """The requested part of the file."""
 
     data: bytes = field(length=PART_LIMIT)
 
@@ -439,11 +438,11 @@ class Started(Message, kind=93):
 
 
 class Fork(Message, kind=40):
-    """Supervisor to zygote: fork a worker that serves the socket sent along."""
+    """Supervisor to zygote: fork a worker for the attached socket."""
 
 
 class Checkpoint(Message, kind=43):
-    """Supervisor to worker: fork a frozen copy of yourself that serves the socket sent along."""
+    """Supervisor to worker: fork a frozen copy for the attached socket."""
 
 
 class Forked(Message, kind=41):
@@ -457,7 +456,7 @@ class Warm(Message, kind=42):
 
 
 class Execute(Message, kind=94):
-    """Supervisor to worker: execute code. The standard descriptors are sent along."""
+    """Supervisor to worker: execute code. The standard descriptors are attached."""
 
     run: int
     code: str = field(length=1 << 19)
@@ -470,7 +469,7 @@ class RunReport(Message, kind=95):
 
     run: int
     ok: bool
-    changed: bool  # false if the session is certainly as it was before
+    changed: bool  # false if no variable can have changed
     left: bool  # whether the run may have left processes running
     exit_code: int = field(low=0, high=255)
     value: str | None  # text of the last expression's value
@@ -479,7 +478,7 @@ class RunReport(Message, kind=95):
 
 
 class Check(Message, kind=70):
-    """Supervisor to checker: judge code, answered by `Verdict`."""
+    """Supervisor to checker: check code, answered by `Verdict`."""
 
     code: str = field(length=1 << 19)
     options: SafetyOptions
@@ -498,16 +497,16 @@ class Verdict(Message, kind=96):
 
 
 class InstallerMessage(Message):
-    """Base of what is sent to an installer, and of its answers."""
+    """Base class of messages to an installer, and of its answers."""
 
     request: int  # number of the request, which answers repeat
 
 
 class InstallLimits(Record):
-    """What installations may take; sizes in bytes."""
+    """Limits of installations. Sizes are in bytes."""
 
     offline: bool
-    exclude_newer: str | None  # ignore releases after this date, or younger than this
+    exclude_newer: str | None  # ignore releases after this date, or within this period
     build: bool  # build packages that have no wheel
     download: int
     size: int  # of what is installed
@@ -526,7 +525,7 @@ class InstallerHello(Message, kind=97):
 
 
 class Sources(Record):
-    """Where packages come from. Addresses may have credentials in them."""
+    """Where packages come from. URLs may contain credentials."""
 
     index_url: str | None
     extra_index_urls: tuple[str, ...]
@@ -540,7 +539,7 @@ class Install(InstallerMessage, kind=30):
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
     before: dict[str, str]  # version by name of what the sandbox has
-    is_open: bool  # what is resolved may be fetched before it is approved
+    is_open: bool  # packages may be fetched before they are approved
     sources: Sources
 
 
@@ -556,25 +555,25 @@ class InstallCancel(InstallerMessage, kind=33):
 
 
 class RemovePackages(InstallerMessage, kind=34):
-    """Remove what was installed for a sandbox, answered by `PackagesRemoved`."""
+    """Remove the packages of a sandbox, answered by `PackagesRemoved`."""
 
     sandbox: str = field(pattern=_ID)
 
 
 class DescribeCache(InstallerMessage, kind=64):
-    """Answered by `CacheContents`."""
+    """Describe the cache, answered by `CacheContents`."""
 
     clear: bool  # remove all that is in it first
 
 
 class OpenWheelhouse(InstallerMessage, kind=66):
-    """Have the operator's wheelhouse ready, answered by `Wheelhouse`."""
+    """Prepare for the operator's wheelhouse, answered by `Wheelhouse`."""
 
     digest: str = field(pattern="[0-9a-f]{64}")  # of its content
 
 
 class Wheel(InstallerMessage, kind=67):
-    """The next part of a file of the wheelhouse. One without a name is the last, answered by `Wheelhouse`."""
+    """The next part of a file of the wheelhouse. The last one has no name, and is answered by `Wheelhouse`."""
 
     name: str
     data: str = field(length=_ANY_LENGTH)  # in base64
@@ -584,9 +583,9 @@ class Wheel(InstallerMessage, kind=67):
 
 
 class InstallerReady(Message, kind=98):
-    """The volume of packages is usable."""
+    """The installer is ready."""
 
-    held: tuple[str, ...] = field(pattern=_ID)  # those of the sandboxes served that have packages there
+    held: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages in it
 
 
 class InstallProgress(InstallerMessage, kind=31):
@@ -596,7 +595,7 @@ class InstallProgress(InstallerMessage, kind=31):
 
 
 class Resolved(InstallerMessage, kind=62):
-    """All that would be installed, before anybody sees any of it. Answered by `Approved`."""
+    """The result of resolving. Nothing of it is installed before it is `Approved`."""
 
     pins: dict[str, str]  # version by name
 
@@ -611,9 +610,9 @@ class InstallDone(InstallerMessage, kind=32):
     satisfied: tuple[tuple[str, str], ...] = ()  # name and version of what the image has
     replaced: tuple[str, ...] = ()  # names of what the image has in another version
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
-    """Top-level modules by name of what the sandbox or the image has in another version."""
+    """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
-    """What keeps something from being installed in its newest version."""
+    """Why packages are not in their newest version."""
     error: str | None = None  # why nothing was installed
 
 
@@ -624,12 +623,12 @@ class PackagesRemoved(InstallerMessage, kind=35):
 
 
 class CacheContents(InstallerMessage, kind=65):
-    """What the cache of downloaded packages holds."""
+    """Contents of the cache of downloaded packages."""
 
     size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
     """Name of each, and the time of its last use in seconds since the epoch."""
-    busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
+    busy: int = field(low=0)  # caches that were not cleared, because an installation was using them
 
 
 class Wheelhouse(InstallerMessage, kind=99):

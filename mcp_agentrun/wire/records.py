@@ -1,24 +1,24 @@
 """Typed, frozen records that validate themselves: what messages are made of.
 
-Records are declared as dataclasses are, and type checkers take them for such. They are made by hand because importing
-`dataclasses` and generating some sixty classes would delay every new sandbox by 30 ms. Here a class costs nothing until
-its first instance is decoded, when its annotations are compiled into validators.
+Records are declared like dataclasses, and type checkers treat them as such. They do not use `dataclasses`, because
+importing it and generating some sixty classes would delay every new sandbox by 30 ms. Here the annotations of a class
+are compiled into validators when its first instance is decoded.
 
-Standard library only, and without `typing`, as the runner's image has a copy.
+Standard library only, and without `typing`, because the runner image has a copy.
 """
 
 from __future__ import annotations
 
 import builtins
-import re
 import sys
 from collections.abc import Callable
+from re import fullmatch
 
 from .codec import ProtocolError
 
-__builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
+__builtins__ = dict(vars(builtins))  # for the functions below: in a worker, user code can change the original ones
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+TYPE_CHECKING = False  # importing `typing` takes 2 ms, which would delay the first answer
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
 
     class Literal:
-        """Stands in for that of `typing`."""
+        """Replaces `typing.Literal`."""
 
         def __class_getitem__(cls, choices):
             return _Choice(choices if type(choices) is tuple else (choices,))
@@ -57,11 +57,35 @@ _new, _set = object.__new__, object.__setattr__
 
 
 class _Field:
+    """A default and limits, and the validation of values that are not collections."""
+
     __slots__ = ("default", "high", "items", "length", "low", "pattern")
 
     def __init__(self, default: Any, low: float, high: float, length: int, items: int, pattern: str | None) -> None:
         self.default, self.low, self.high = default, low, high
         self.length, self.items, self.pattern = length, items, pattern
+
+    def boolean(self, value: Any) -> bool:
+        if value is not True and value is not False:
+            raise ProtocolError("expected true or false")
+        return value
+
+    def integer(self, value: Any) -> int:
+        if type(value) is not int or not self.low <= value <= self.high:
+            raise ProtocolError(f"expected an integer from {self.low} to {self.high}")
+        return value
+
+    def number(self, value: Any) -> float:
+        if type(value) not in (int, float) or not self.low <= value <= self.high:  # which also excludes NaN
+            raise ProtocolError(f"expected a number from {self.low} to {self.high}")
+        return float(value)
+
+    def string(self, value: Any) -> str:
+        if type(value) is not str or len(value) > self.length:
+            raise ProtocolError(f"expected a string of at most {self.length} characters")
+        if self.pattern is not None and fullmatch(self.pattern, value) is None:
+            raise ProtocolError(f"expected a string that matches {self.pattern}")
+        return value
 
 
 def field(
@@ -73,9 +97,9 @@ def field(
     items: int = _MOST,
     pattern: str | None = None,
 ) -> Any:
-    """Declare a field of a `Record` and its limits, which apply to whatever the field holds, at any depth.
+    """Declare a field of a `Record` and its limits, which also apply to nested values.
 
-    :param default: its value where a constructor is not given any. Decoding has no defaults.
+    :param default: value for constructors. Decoding has no defaults.
     :param low: smallest number.
     :param high: largest number.
     :param length: longest string, in characters.
@@ -87,7 +111,7 @@ def field(
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 class Record:
-    """Base of classes whose fields are declared by annotations, as those of a frozen dataclass.
+    """Base of classes whose fields are declared by annotations, like those of a frozen dataclass.
 
     A field is of type `bool`, `int`, `float`, `str`, None, `Literal`, another record's, ``tuple[X, ...]``,
     ``tuple[X, Y]``, ``dict[str, X]``, or one of these ``| None``.
@@ -135,11 +159,11 @@ class Record:
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"  # without values, which may be code or credentials, for no log to have them
+        return f"<{type(self).__name__}>"  # without values, because code and credentials must not be logged
 
     @classmethod
     def validated(cls, values: Any) -> Self:
-        """The record whose fields have these *values*, as JSON has them. The dictionary becomes the record's.
+        """Return a record with these *values*, which are decoded JSON. It takes ownership of the dictionary.
 
         :raises ProtocolError: a field is missing, unknown, of another type, or beyond its limits.
         """
@@ -169,14 +193,14 @@ class Record:
 
 def _difference(given: dict[str, Any], expected: dict[str, Any]) -> str:
     missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
-    return f"lacks {', '.join(missing)}" if missing else f"has unknown fields: {', '.join(unknown)[:200]}"
+    return f"is missing {', '.join(missing)}" if missing else f"has unknown fields: {', '.join(unknown)[:200]}"
 
 
-# -- the validators, each made once for a field
+# -- validators, created once for each field
 
 
 def _validator(hint: Any, limits: _Field) -> Validator:
-    """What checks a value of type *hint* as JSON has it, and returns it as the record has it."""
+    """Return a function that checks a JSON value of type *hint*, and converts it for the record."""
     choices: Any = getattr(hint, "choices", None)
     if choices is not None:
         return _choice(choices)
@@ -187,56 +211,11 @@ def _validator(hint: Any, limits: _Field) -> Validator:
     if type(hint) is _Generic:
         return (_dictionary if hint.__origin__ is dict else _tuple)(*hint.__args__, limits=limits)
     if hint in _PLAIN:
-        return _PLAIN[hint](limits)
-    return hint.validated  # a record's
+        return getattr(limits, _PLAIN[hint])
+    return hint.validated  # of a record
 
 
-def _boolean(_limits: _Field) -> Validator:
-    def validate(value: Any) -> bool:
-        if value is not True and value is not False:
-            raise ProtocolError("expected true or false")
-        return value
-
-    return validate
-
-
-def _integer(limits: _Field) -> Validator:
-    low, high = limits.low, limits.high
-
-    def validate(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ProtocolError(f"expected an integer from {low} to {high}")
-        return value
-
-    return validate
-
-
-def _number(limits: _Field) -> Validator:
-    low, high = limits.low, limits.high
-
-    def validate(value: Any) -> float:
-        if type(value) not in (int, float) or not low <= value <= high:  # which refuses NaN as well
-            raise ProtocolError(f"expected a number from {low} to {high}")
-        return float(value)
-
-    return validate
-
-
-def _string(limits: _Field) -> Validator:
-    length = limits.length
-    matches = None if limits.pattern is None else re.compile(limits.pattern).fullmatch
-
-    def validate(value: Any) -> str:
-        if type(value) is not str or len(value) > length:
-            raise ProtocolError(f"expected a string of at most {length} characters")
-        if matches is not None and matches(value) is None:
-            raise ProtocolError(f"expected a string that matches {limits.pattern}")
-        return value
-
-    return validate
-
-
-_PLAIN: dict[Any, Callable[[_Field], Validator]] = {bool: _boolean, int: _integer, float: _number, str: _string}
+_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def _choice(choices: tuple[Any, ...]) -> Validator:

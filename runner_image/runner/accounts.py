@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from runner.linux import is_alive, processes
 from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
+from runner.linux.process_table import is_alive, processes, send_signal
 
 VOLUME = Path("/packages")
 CACHES = VOLUME / "lanes"
@@ -101,9 +101,9 @@ class Exit:
 
 @contextlib.contextmanager
 def acquired(candidates: Sequence[Account], is_cancelled: Callable[[], bool]) -> Generator[Account | None]:
-    """The first of *candidates* that is free, waited for if necessary; None if *is_cancelled* meanwhile."""
+    """The first of *candidates* that is free, waited for until *is_cancelled*; None if none becomes free."""
     with contextlib.ExitStack() as stack:
-        while not is_cancelled():
+        while True:
             for account in candidates:
                 lock = os.open(LOCKS / account.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 try:
@@ -116,6 +116,8 @@ def acquired(candidates: Sequence[Account], is_cancelled: Callable[[], bool]) ->
                 stack.callback(end_processes, account.uid)
                 yield account
                 return
+            if is_cancelled():
+                break
             time.sleep(_LOCK_SECONDS)  # a lock of another container has no event to wait for
         yield None
 
@@ -236,7 +238,7 @@ def end_processes(uid: int) -> None:
     deadline = time.monotonic() + _KILL_SECONDS
     while living := [pid for pid in processes() if _ids(pid)[0] == uid and _is_alive_or_reaped(pid)]:
         for pid in living:
-            _kill(pid)
+            send_signal(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             os._exit(1)
         time.sleep(0.0005)  # SIGKILL has no event to wait for where the process is not our child
@@ -255,12 +257,7 @@ def _end_orphans(uid: int, parent: int) -> None:
     """Kill the orphans of *uid*, but not *parent*."""
     for pid in processes():
         if pid != parent and _ids(pid) == (uid, 1) and _is_alive_or_reaped(pid):
-            _kill(pid)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
 
 
 def _ids(pid: int) -> tuple[int, int]:

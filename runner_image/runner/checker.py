@@ -23,7 +23,7 @@ from mcp_agentrun.wire.messages import (
     encode,
 )
 
-from . import linux
+from .linux import limits, privileges
 
 MEMORY = 192 << 20  # bytes that a check may take; code that needs more is refused
 
@@ -34,10 +34,10 @@ IDLE_SECONDS = 0.05  # how long a new checker has nothing to do before it import
 
 def main(connection: socket.socket) -> None:
     """Serve checks until the supervisor ends."""
-    linux.set_name("checker")
+    privileges.set_name("checker")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from mcp_agentrun.notebook import as_python
-    from mcp_agentrun.safety import check, prepare
+    from mcp_agentrun.safety import check, preload
 
     connection.sendall(encode(Started()))
     decoder = MessageDecoder()
@@ -45,7 +45,7 @@ def main(connection: socket.socket) -> None:
     while True:
         # Importing the rules takes longer than most checks, and the first code may not need them.
         if not prepared and not select.select([connection], [], [], IDLE_SECONDS)[0]:
-            prepare()
+            preload()
             prepared = True
         data = connection.recv(1 << 18)
         if not data:
@@ -53,19 +53,19 @@ def main(connection: socket.socket) -> None:
         decoder.feed(data)
         for request in decoder:
             assert type(request) is Check
-            linux.use_all_processors()
+            limits.use_all_processors()
             options = request.options
             try:
                 code, requirements = as_python(request.code, WORKSPACE)
-                judged = check(code, options.profile, off=options.off, warn=options.warn, rules=options.rules)
+                checked = check(code, options.profile, off=options.off, warn=options.warn, rules=options.rules)
             except MemoryError:
                 os._exit(1)
             # Python itself reports syntax errors best.
-            findings = () if judged.is_syntax_error else judged.findings
+            findings = () if checked.is_syntax_error else checked.findings
             verdict = Verdict(
-                allowed=judged.allowed or judged.is_syntax_error,
+                allowed=checked.allowed or checked.is_syntax_error,
                 findings=tuple(Finding(**finding._asdict()) for finding in findings),
-                imports=tuple(name for name in judged.imports if len(name) <= LONGEST_NAME)[:MOST_IMPORTS],
+                imports=tuple(name for name in checked.imports if len(name) <= LONGEST_NAME)[:MOST_IMPORTS],
                 requirements=tuple(requirements)[:MOST_REQUIREMENTS],
             )
             connection.sendall(encode(verdict))

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Check, Finding, Message, SafetyOptions, Started, Verdict
 
-from . import checker, linux
+from . import checker
 from .events import Events
+from .linux import forks, process_table
 from .sockets import Peer
 
 CHECK_SECONDS = 2.0  # maximum processor time of a check, after which the checker is killed and the code refused
@@ -48,7 +49,7 @@ class _Check:
         """Record that checker *pid* works on this."""
         now = time.monotonic()
         self.deadline, self.latest = now + CHECK_SECONDS, now + LONGEST_SECONDS
-        self.used_before = linux.cpu_seconds(pid)
+        self.used_before = process_table.cpu_seconds(pid)
 
     def await_checker(self) -> None:
         """Record that no checker works on this yet."""
@@ -110,7 +111,7 @@ class Checkers:
             check.asked = True
             if current.is_ready:
                 check.begin(current.pid)
-            linux.send_signal(current.pid, signal.SIGCONT)  # user code can have stopped it
+            process_table.send_signal(current.pid, signal.SIGCONT)  # user code can have stopped it
             assert self.options is not None
             self._send(current, Check(code=check.code, options=self.options))
         if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
@@ -119,9 +120,9 @@ class Checkers:
     def keep_deadlines(self, now: float) -> None:
         check = self._check
         if check is not None and now >= check.deadline:
-            is_stopped = self._current is not None and linux.is_stopped(self._current.pid)
+            is_stopped = self._current is not None and process_table.is_stopped(self._current.pid)
             if self._current is not None and not is_stopped and now < check.latest:
-                left = CHECK_SECONDS - linux.cpu_seconds(self._current.pid) + check.used_before
+                left = CHECK_SECONDS - process_table.cpu_seconds(self._current.pid) + check.used_before
                 if left > 0:
                     check.deadline = min(now + left, check.latest)
                     return
@@ -140,7 +141,7 @@ class Checkers:
 
     def _start(self) -> _Checker | None:
         try:
-            pid, connection = linux.start_helper(checker.main)
+            pid, connection = forks.start_helper(checker.main)
         except OSError:  # user code has too many processes: tried again when some have ended
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return None
@@ -179,7 +180,7 @@ class Checkers:
     def _end(self, each: _Checker | None) -> None:
         """Kill *each*."""
         if each is not None:
-            linux.send_signal(each.pid, signal.SIGKILL)
+            process_table.send_signal(each.pid, signal.SIGKILL)
             self._lose(each)
 
     def _lose(self, each: _Checker) -> None:

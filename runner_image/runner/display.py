@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from .figures import Figures
 from .pictures import as_png, of_image
@@ -46,7 +47,7 @@ class Display(Figures):
         text = str(data.get("text/plain", data.get("application/json", "")))
         shown = self._best(None, data, _call_directly, lambda _: text)
         if shown or text:
-            _write(shown or text)
+            sys.stdout.write(f"{shown or text}\n")
 
     def show(self, value: object, call: Callable[..., Any] = _call_directly) -> str:
         """Write *value* as text, and keep its picture or document; returns the text.
@@ -57,7 +58,7 @@ class Display(Figures):
         text = None
         if kind not in _PLAIN:
             with contextlib.suppress(Exception):  # the class may be hostile
-                if kind.__module__ not in ("builtins", "__main__") or not _is_plain(kind):
+                if kind.__module__ not in ("builtins", "__main__") or any(hasattr(kind, name) for name in _FORMS):
                     text = self._rich(value, kind, call)
         if text is None:
             text = call(repr, value)
@@ -65,8 +66,6 @@ class Display(Figures):
             return ""
         call(sys.stdout.write, text + "\n")
         return text
-
-    # -- one value
 
     def _rich(self, value: Any, kind: type, call: Callable[..., Any]) -> str | None:
         """Show the picture or document of *value*; returns the text to show, or None if that is the repr."""
@@ -80,11 +79,13 @@ class Display(Figures):
             self.fit(of_image(value))
             return None
         page = _whole_page(value, root)  # before the bundle: plotly's may open a browser
-        bundle = {"text/html": page} if page is not None else _call(value, "_repr_mimebundle_", call)
+        if page is not None:
+            return self._keep(page, "html", value, partial(call, repr))
+        bundle = _call(value, "_repr_mimebundle_", call)
         if isinstance(bundle, tuple):
             bundle = bundle[0] if bundle else None  # pyright: ignore
         forms: dict[str, Any] = bundle if isinstance(bundle, dict) else {}  # pyright: ignore
-        shown = self._best(value, forms, call, lambda value: call(repr, value), is_page=page is not None)
+        shown = self._best(value, forms, call, partial(call, repr))
         if shown is None and callable(getattr(kind, "_ipython_display_", None)):
             call(value._ipython_display_)
             return _SHOWN
@@ -94,37 +95,30 @@ class Display(Figures):
         return shown
 
     def _best(
-        self,
-        value: Any,
-        forms: dict[str, Any],
-        call: Callable[..., Any],
-        represent: Callable[[Any], str],
-        *,
-        is_page: bool = False,
+        self, value: Any, forms: dict[str, Any], call: Callable[..., Any], represent: Callable[[Any], str]
     ) -> str | None:
         """Show the best of *forms*, representations by MIME type, or of those that *value* has methods for.
 
-        :param is_page: the HTML is a complete document.
         :returns: the text to show; None if that is the repr.
         """
-        for kind in () if is_page else _PICTURES:
+        for kind in _PICTURES:
             picture = as_png(_form(value, forms, kind, call))
             if picture is not None:
                 self.fit(picture)
                 return None
-        markdown = None if is_page else _form(value, forms, "text/markdown", call)
+        markdown = _form(value, forms, "text/markdown", call)
         if isinstance(markdown, str):
             return markdown
-        drawing = None if is_page else _form(value, forms, "image/svg+xml", call)
+        drawing = _form(value, forms, "image/svg+xml", call)
         if isinstance(drawing, str):
             return self._keep(drawing, "svg", value, represent)
         page = _form(value, forms, "text/html", call)
         if isinstance(page, str):
             text = represent(value)
-            if not is_page and _says_something(text):
+            if _says_something(text):
                 return text  # of a model or a table, for example
             shown = self._keep(page, "html", value, represent)
-            return page if not is_page and len(page) <= _LONGEST_HTML else shown
+            return page if len(page) <= _LONGEST_HTML else shown
         latex = forms.get("text/latex")
         return latex if value is None and isinstance(latex, str) else None
 
@@ -149,15 +143,6 @@ class Handle:
         self._display.show(value)
 
     update = display
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _is_plain(kind: type[Any]) -> bool:
-    """Whether a class has no other representation than its repr."""
-    return not any(hasattr(kind, name) for name in _FORMS)
 
 
 _METHODS = {

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
-from . import linux
+from .linux import limits
 from .prelude import TYPE_CHECKING, __builtins__
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _is_only(arguments: tuple[object, ...], text: str) -> bool:
 def _full(causes: list[dict[str, Any]]) -> list[str]:
     """What is full: folders, or `PIDS`. EAGAIN alone may just mean that a descriptor has no data yet."""
     full = [folder for folder in WRITABLE if _is_full(folder)]
-    if any(cause["errno"] == errno.EAGAIN for cause in causes) and linux.is_process_limit_reached():
+    if any(cause["errno"] == errno.EAGAIN for cause in causes) and limits.is_process_limit_reached():
         full.append(PIDS)
     return full
 

@@ -19,7 +19,7 @@ from .paths import RefusedError, parent_of, reason_of, require_file, split, stat
 from .prelude import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .linux import Memory
+    from .linux.memory import Memory
     from .sockets import HostStream
 
 MEMORY_FULL = 0.95

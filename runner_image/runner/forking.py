@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Checkpoint, Fork, Forked, Started, Warm
 
-from . import linux, zygote
+from . import zygote
 from .events import Events
+from .linux import forks, process_table
 from .sockets import Peer
 
 REPORT_LIMIT = 1 << 18  # bytes of a message from a process that runs user code
@@ -87,7 +88,7 @@ class Zygote:
         self.preload = preload
         self.is_warm = not preload
         try:
-            self.pid, control = linux.start_helper(lambda control: zygote.main(control, preload, self._report_path))
+            self.pid, control = forks.start_helper(lambda control: zygote.main(control, preload, self._report_path))
         except OSError:  # user code has too many processes: tried again when some have ended
             self._retry_at = time.monotonic() + RETRY_SECONDS
             return
@@ -111,7 +112,7 @@ class Zygote:
         if self.pid is None and self._is_wanted:
             self.start(self.preload)
         if self.pending is None and is_worker_wanted and self._control is not None and self.pid is not None:
-            linux.send_signal(self.pid, signal.SIGCONT)  # user code can have stopped it
+            process_table.send_signal(self.pid, signal.SIGCONT)  # user code can have stopped it
             self.pending = PendingFork(self._events, self._control, Fork(), FORK_SECONDS, self._abort)
 
     def take(self) -> PendingFork | None:
@@ -248,7 +249,7 @@ class CheckpointMaker:
             self._was_interrupted = True
             pending.deadline = now + FINAL_CHECK_SECONDS
             self._postpone(now)
-            linux.send_signal(self._pid, signal.SIGINT)  # ends a hook that waits, and the checkpoint is made
+            process_table.send_signal(self._pid, signal.SIGINT)  # ends a hook that waits, and the checkpoint is made
         else:
             self.drop()
             self._on_hang()
@@ -269,7 +270,7 @@ class CheckpointMaker:
 
     def _is_starved(self) -> bool:
         """Whether the worker lacks nothing but the processor to make the checkpoint."""
-        before, self._cpu = self._cpu, linux.cpu_seconds(self._pid)
+        before, self._cpu = self._cpu, process_table.cpu_seconds(self._pid)
         self._starved_periods_left -= 1
         had_processor = before is not None and self._cpu - before > CHECKPOINT_SECONDS / 2
-        return self._starved_periods_left >= 0 and not had_processor and linux.is_runnable(self._pid)
+        return self._starved_periods_left >= 0 and not had_processor and process_table.is_runnable(self._pid)

@@ -33,7 +33,7 @@ _CERTIFICATES = "/tmp/ca-bundle.pem"
 
 
 class InstallContext:
-    """See the module. Safe to use from several threads.
+    """Shared state, safe to use from several threads.
 
     :param folders: folders in use, which the installer keeps recent so that those of other servers don't remove them.
     """

@@ -252,7 +252,7 @@ class Installation:
         if self._cancelled.is_set():
             process.kill()
 
-    def judge(self, exit_: accounts.Exit) -> None:
+    def check_exit(self, exit_: accounts.Exit) -> None:
         """:raises InstallError: uv failed or was stopped."""
         if self._cancelled.is_set():
             raise InstallError("The installation was cancelled.")
@@ -318,7 +318,7 @@ class Call:
         command = (UV, *arguments, *options)
         watch = partial(self._owner.watch, self._written)
         exit_ = accounts.run(self.account, command, environment, self._owner.started, watch)
-        self._owner.judge(exit_)
+        self._owner.check_exit(exit_)
         return exit_.output
 
     def _written(self) -> Iterable[str]:

@@ -128,14 +128,14 @@ class Installer:
     # -- the cache
 
     def _describe_cache(self, request: int, clear: bool) -> None:
-        busy: list[str] = []
+        busy = 0
         if clear:
             self._context.forget_resolutions()
             for account in accounts.ALL:
-                try:
-                    self._clear(account)
-                except OSError:  # it is in use, for example, and the server waits for an answer
-                    busy.append(account.name)
+                is_cleared = False
+                with contextlib.suppress(OSError):  # the server waits for an answer in any case
+                    is_cleared = self._clean(account, seconds=_BUSY_SECONDS)
+                busy += not is_cleared
             _remove_old(WHEELHOUSES, set())
         else:
             with contextlib.suppress(Exception):  # the server waits for an answer in any case
@@ -145,16 +145,7 @@ class Installer:
             used[path.name] = last
         size, _ = measure(*(account.cache for account in accounts.ALL), WHEELHOUSES)
         packages = tuple(sorted(used.items()))
-        self.send(messages.CacheContents(request=request, size=size, packages=packages, busy=len(busy)))
-
-    def _clear(self, account: Account) -> None:
-        """:raises OSError: the volume failed, or the account is in use."""
-        deadline = time.monotonic() + _BUSY_SECONDS
-        with accounts.acquired((account,), lambda: time.monotonic() > deadline) as free:
-            if free is None:
-                raise TimeoutError
-            accounts.remove(account, account.cache)
-            shutil.rmtree(account.used, ignore_errors=True)
+        self.send(messages.CacheContents(request=request, size=size, packages=packages, busy=busy))
 
     def _trim(self) -> None:
         """Remove what has been unused for longest, until the cache is within its limit. What another installation is
@@ -172,14 +163,15 @@ class Installer:
                 for account in accounts.ALL:
                     self._clean(account)
 
-    def _clean(self, account: Account, used: Path | None = None) -> bool:
-        """Remove a distribution, or everything, from the cache of *account*; false if the account is in use."""
-        tries = iter((False,))
-        with accounts.acquired((account,), lambda: next(tries, True)) as free:
+    def _clean(self, account: Account, used: Path | None = None, *, seconds: float = 0.0) -> bool:
+        """Remove a distribution, or everything, from the cache of *account*; false if it stays in use for *seconds*."""
+        deadline = time.monotonic() + seconds
+        with accounts.acquired((account,), lambda: time.monotonic() > deadline) as free:
             if free is None:
                 return False
             if used is None:
                 accounts.remove(account, account.cache)
+                shutil.rmtree(account.used, ignore_errors=True)
             else:
                 environment = {"UV_CACHE_DIR": str(account.cache), "HOME": "/nonexistent"}
                 accounts.run(account, (UV, "cache", "clean", "--quiet", used.name), environment)

@@ -1,8 +1,8 @@
-"""Hiding the runner from user code that looks at its own stack: the frames below it, and the recursion they use up.
+"""Hiding the runner from user code that inspects its stack: the frames below it, and the recursion that they use up.
 
-Both are words in the state of the thread, which CPython 3.13 has no call for. Where each lies is found by looking for
-what must be there, and nothing is changed where that is not found exactly once, or under any other version: user code
-then sees a few frames of the runner, and that is all.
+Both are words in the thread state, for which CPython 3.13 has no function. Each is found by searching for its value.
+Unless it is found exactly once, and on any other version, nothing is changed, and user code sees a few frames of the
+runner.
 """
 
 from __future__ import annotations
@@ -60,15 +60,19 @@ def _place() -> int | None:
     """Address of the word in the main thread's state that holds the frame being executed, if it is found."""
     if not _IS_KNOWN:
         return None
-    get_state = ctypes.pythonapi.PyThreadState_Get
-    get_state.restype = ctypes.c_void_p
-    state = int(get_state())
+    state = _thread_state()
 
     def once_more() -> set[int]:  # from another frame, to exclude words that only happen to be equal
         return _places(state, _getframe())
 
     found = _places(state, _getframe()) & once_more()
     return found.pop() if len(found) == 1 else None
+
+
+def _thread_state() -> int:
+    get_state = ctypes.pythonapi.PyThreadState_Get
+    get_state.restype = ctypes.c_void_p
+    return int(get_state())
 
 
 def _places(state: int, caller: types.FrameType) -> set[int]:
@@ -107,9 +111,7 @@ def discount(frames: int) -> None:
     if not _IS_KNOWN:
         return
     limit = sys.getrecursionlimit()
-    get_state = ctypes.pythonapi.PyThreadState_Get
-    get_state.restype = ctypes.c_void_p
-    state = ctypes.cast(get_state(), ctypes.POINTER(ctypes.c_int * 64)).contents
+    state = (ctypes.c_int * 64).from_address(_thread_state())
     places: set[int] = set(range(1, 64))
     for trial in (43_211, 51_907):
         sys.setrecursionlimit(trial)

@@ -13,9 +13,9 @@ from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Picture, PictureData
 
-from . import linux
 from .changes import Changes
-from .memory import MemoryWatch
+from .linux import process_table
+from .memory_watch import MemoryWatch
 from .output import Output
 from .preparation import Preparation
 from .run import Run
@@ -34,7 +34,7 @@ _INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class Runs:
-    """The session, as far as its runs are concerned.
+    """The state of the session, and its current run.
 
     :param runner_pids: returns the pids of the runner's own processes, without that of a given worker.
     """
@@ -135,8 +135,8 @@ class Runs:
         run.report = report
         self._end(run, outcome, exit_code)
         if report.left and not self._workers.is_forking:
-            strays = set(linux.processes()) - self._runner_pids(None) - self._workers.dying
-            run.strays = sum(map(linux.is_alive, strays))
+            strays = set(process_table.processes()) - self._runner_pids(None) - self._workers.dying
+            run.strays = sum(map(process_table.is_alive, strays))
         if not report.changed and self._workers.checkpoint is not None:
             self._is_checkpoint_due = False
         self._answer("restored" if run.is_probe else "kept")
@@ -207,7 +207,7 @@ class Runs:
             run.deadline = now + GRACE  # the kill that ends it may have to be repeated
             worker.signal(signal.SIGKILL)
             # A restored checkpoint may not be a child of this process, which then is not notified of its end.
-            if not linux.is_alive(worker.pid) and self._workers.on_exit(worker.pid) is worker:
+            if not process_table.is_alive(worker.pid) and self._workers.on_exit(worker.pid) is worker:
                 self.on_worker_exit(worker, -signal.SIGKILL)
 
     def _interrupt(self, run: Run, outcome: messages.Outcome) -> None:
@@ -216,9 +216,9 @@ class Runs:
         run.interrupts = 1
         run.deadline = time.monotonic() + INTERRUPT_WORKER_AGAIN
         spared = self._runner_pids(self._workers.current)
-        for pid in linux.processes():
+        for pid in process_table.processes():
             if pid not in spared:
-                linux.send_signal(pid, signal.SIGINT)
+                process_table.send_signal(pid, signal.SIGINT)
 
     # -- progress
 

@@ -22,10 +22,11 @@ from sys import getrecursionlimit, setrecursionlimit
 from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.messages import PROBE
 
-from . import error_reports, import_hooks, interpreter_frames, library_patches, linux, notebook_shell, tracebacks
+from . import error_reports, import_hooks, interpreter_frames, library_patches, notebook_shell, tracebacks
 from .children import SpawnedProcesses
 from .display import Display
 from .event_loop import EventLoop, evaluate, is_coroutine
+from .linux import limits
 from .main_module import MainModule, pretend_plain_start
 from .prelude import TYPE_CHECKING, __builtins__
 from .session_packages import SessionPackages
@@ -88,7 +89,7 @@ class Session:
         self._changed = True
         self._is_prepared = False
         self._packages.imported()  # fills a cache while nobody waits
-        linux.is_process_limit_reached()  # don't count what was refused before this session
+        limits.is_process_limit_reached()  # don't count what was refused before this session
 
     def run(self, number: int, code: str, packages: str | None, script: Script | None = None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.

@@ -17,12 +17,14 @@ from collections.abc import Iterable
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 
-from . import linux, missing
+from . import missing
 from .changes import Changes
 from .checkers import Checkers
 from .events import Events
 from .files import Files
-from .memory import MemoryWatch
+from .linux import identity, limits, privileges, process_table
+from .linux.memory import Memory
+from .memory_watch import MemoryWatch
 from .output import Output
 from .prelude import TYPE_CHECKING
 from .preparation import Preparation
@@ -47,7 +49,7 @@ class Supervisor:
         self._last_received_at = time.monotonic()
         self._output = Output(self._events, self._host)
         self._changes = Changes()
-        memory = linux.Memory()
+        memory = Memory()
         self._files = Files(self._host, self._changes, memory)
         self._workers = Workers(self._events)
         self._checkers = Checkers(self._events, self._workers.pause)
@@ -97,7 +99,7 @@ class Supervisor:
         def on_child() -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(read, 4096)
-            self._on_exits(linux.reap())
+            self._on_exits(process_table.reap())
 
         self._events.watch(read, on_child)
 
@@ -129,7 +131,7 @@ class Supervisor:
     def _on_hello(self, hello: messages.SupervisorHello) -> None:
         self._data = hello.data
         self._output.keep = hello.output_keep
-        linux.user_process_limit[0] = hello.user_pids
+        limits.user_process_limit[0] = hello.user_pids
         self._runs.makes_checkpoints = hello.checkpoints
         self._preparation.configure(hello)
         self._checkers.options = hello.safety
@@ -187,7 +189,7 @@ class Supervisor:
         self._checkers.step()
         if self._runs.is_sweep_due and not self._runs.is_executing and not self._workers.is_forking:
             self._runs.is_sweep_due = False
-            self._on_exits(linux.sweep(self._runner_pids(None)))
+            self._on_exits(process_table.sweep(self._runner_pids(None)))
             self._workers.dying.clear()
             self._workers.step()
         if self._runs.is_sweep_due:
@@ -200,9 +202,9 @@ class Supervisor:
         self._runs.step()
 
     def _announce(self) -> None:
-        data = {path: linux.file_identity(path) for path in self._data}
+        data = {path: identity.file_identity(path) for path in self._data}
         distributions = tuple(missing.distributions())
-        self._host.send(messages.SupervisorReady(distributions=distributions, boot=linux.boot_id(), data=data))
+        self._host.send(messages.SupervisorReady(distributions=distributions, boot=identity.boot_id(), data=data))
 
     def _continue_reset(self, reset: Reset) -> None:
         if not self._workers.is_forking and reset.wipe():
@@ -217,8 +219,8 @@ class Supervisor:
 
 
 def main() -> NoReturn:
-    linux.set_dumpable(False)
-    linux.set_name("supervisor")
+    privileges.set_dumpable(False)
+    privileges.set_name("supervisor")
     supervisor = Supervisor()
     try:
         supervisor.serve()

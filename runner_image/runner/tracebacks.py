@@ -125,11 +125,10 @@ def hide_from_warnings(warnings: Any) -> None:
     warnings._showwarnmsg = show
 
 
-def _add_line(error: SyntaxError) -> None:
+def _add_line(error: Any) -> None:
     """Add the line of code, which the compiler looks for in a file."""
-    if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
-        with suppress(Exception):
-            error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
+    if error.text is None:
+        error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
 
 
 def unraisable(unraisable: Any) -> None:
@@ -191,7 +190,7 @@ def _print_exception(error: BaseException, exit_code: int, call: Callable[..., o
     error = BaseException.with_traceback(error, trace)
     if issubclass(type(error), SyntaxError):
         with suppress(Exception):
-            _add_line(error)  # pyright: ignore[reportArgumentType]
+            _add_line(error)
     sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
     with suppress(Exception):
         linecache.cache.setdefault(source[3], source)

@@ -23,7 +23,7 @@ from time import monotonic, sleep
 
 from mcp_agentrun.wire.messages import Checkpoint, Execute, Forked, Message, MessageDecoder, RunReport, Started, encode
 
-from . import linux
+from .linux import forks, limits, memory, privileges, process_table
 from .prelude import TYPE_CHECKING, __builtins__
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(connection: _Socket, report_path: str) -> NoReturn:
 
     :param connection: the first connection to the supervisor; the later ones are made at *report_path*.
     """
-    linux.set_name("worker")
+    privileges.set_name("worker")
     connection.sendall(encode(Started()))
     # These take a first worker the longest time, while its code is on the way.
     import random
@@ -63,7 +63,7 @@ def main(connection: _Socket, report_path: str) -> NoReturn:
     while True:
         request, descriptors = _receive(connection)
         # What the last run left running has been killed, and nobody else would reap it.
-        note_ended(dict(linux.reap()), {connection.fileno(), *descriptors})
+        note_ended(dict(process_table.reap()), {connection.fileno(), *descriptors})
         if type(request) is Checkpoint:
             copy = _Socket(fileno=descriptors[0])
             error = _fork_copy(random)
@@ -78,11 +78,11 @@ def main(connection: _Socket, report_path: str) -> NoReturn:
         connection.close()
         if not is_open:
             is_open = True
-            linux.set_dumpable(True)  # or user code could not open /proc/self/fd
-            linux.set_oom_score(_OOM_SCORE)
+            privileges.set_dumpable(True)  # or user code could not open /proc/self/fd
+            memory.set_oom_score(_OOM_SCORE)
             if not is_checkpoint:  # which has inherited these
-                linux.limit_user_processes()
-                linux.use_all_processors()
+                limits.limit_user_processes()
+                limits.use_all_processors()
         _adopt_standard_streams(descriptors)
         assert type(request) is Execute
         # The first one was opened on the supervisor's stdin, which can't seek; a program's must have nothing buffered.
@@ -112,7 +112,7 @@ def _has_left(helpers: set[int]) -> bool:
     except ChildProcessError:
         return False
     try:
-        return not helpers or not linux.children() <= helpers
+        return not helpers or not process_table.children() <= helpers
     except OSError:
         return True
 
@@ -125,24 +125,24 @@ def _fork_copy(random: ModuleType) -> str | None:
     pid = getpid()
     state = random.getstate()
     set_handler(signal.SIGINT, signal.default_int_handler)  # with which a hook that hangs is interrupted
-    limits = linux.lift_process_limit()
+    previous_limit = limits.lift_process_limit()
     try:
-        linux.fork_sibling()
+        forks.fork_sibling()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "EAGAIN")
     except BaseException:  # user code has replaced something that a fork needs
         return "hooks"
     finally:
-        linux.set_process_limit(limits)
+        limits.set_process_limit(previous_limit)
         set_handler(signal.SIGINT, signal.SIG_IGN)
     if getpid() != pid:
         random.setstate(state)  # the module reseeds itself in each fork
-        linux.set_oom_score(0)  # before it becomes non-dumpable, and the file is root's
-        linux.set_dumpable(False)
+        memory.set_oom_score(0)  # before it becomes non-dumpable, and the file is root's
+        privileges.set_dumpable(False)
         return None
     # Libraries that handle forks have ended their native threads. One that is left may have held a lock at that moment,
     # for which the copy would wait forever.
-    return "threads" if linux.thread_count() > len(_python_threads()) else None
+    return "threads" if process_table.thread_count() > len(_python_threads()) else None
 
 
 def _peer(connection: _Socket) -> int:

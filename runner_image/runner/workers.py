@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Execute, Forked, Message, Picture, PictureData, RunReport
 
-from . import linux
 from .events import Events
 from .forking import CheckpointMaker, PendingFork, Zygote
+from .linux import process_table
 from .report_socket import ReportSocket
 from .sockets import Peer
 from .states import WorkerState
@@ -54,7 +54,7 @@ class Worker:
             self._events.close(connection)
 
     def signal(self, number: int) -> None:
-        linux.send_signal(self.pid, number)
+        process_table.send_signal(self.pid, number)
 
     def disconnect(self) -> None:
         """Record that it has ended or is about to."""

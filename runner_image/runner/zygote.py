@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 
-from . import linux, wipe, worker
+from . import wipe, worker
+from .linux import forks, limits, privileges
 
 FIRST_SECONDS = 0.03  # pause before the imports, since a new container's first code may be on its way
 
@@ -28,7 +29,7 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
     """Serve fork requests until the supervisor ends. The first ones are answered before *preload* is imported, so a new
     container can run code at once.
     """
-    linux.set_name("zygote")
+    privileges.set_name("zygote")
     site.main()  # PID 1 runs without it, because its modules must not come from installed packages
     decoder = MessageDecoder()
     pending = [*_LATER, *preload]
@@ -45,7 +46,7 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
         # Every fork shares these objects, and a garbage collection that visited them would copy them all.
         gc.collect()
         gc.freeze()
-        linux.use_huge_pages()
+        forks.use_huge_pages()
         control.sendall(encode(Warm()))
 
 
@@ -57,9 +58,9 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, report_path: st
     decoder.feed(data)
     for _ in decoder:  # `Fork` is the only request there is
         connection = socket.socket(fileno=descriptors.pop(0))
-        linux.use_all_processors()
+        limits.use_all_processors()
         try:
-            pid = linux.fork_sibling()
+            pid = forks.fork_sibling()
         except OSError as error:
             control.sendall(encode(Forked(error=errno.errorcode.get(error.errno or 0, "EAGAIN"))))
         else:

@@ -11,6 +11,7 @@ from docker import APIClient
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
+from tests.support.image import named_anew
 from tests.support.local_index import serve_index
 from tests.support.sandboxes import open_sandbox
 
@@ -23,9 +24,17 @@ def index(root: Path, api: APIClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
+def module_image(api: APIClient, runner_image: str) -> Iterator[str]:
+    """The runner image by a name of the module's own, to which a package volume of its own belongs."""
+    with named_anew(api, runner_image) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+async def sandbox(module_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     """A sandbox that installs from *index*, shared by the tests of a module."""
-    async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as sandbox:
+    settings = Settings(safety="off", preload=(), image=module_image)
+    async with open_sandbox(settings, NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
 
 

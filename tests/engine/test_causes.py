@@ -12,7 +12,7 @@ from tests.support.small import SMALL
 pytestmark = pytest.mark.anyio
 
 NO_NETWORK = "The sandbox has no network."
-LISTENS = "Nothing listens at this address. localhost is the sandbox itself"
+LISTENS = "Nothing is listening at this address. localhost is the sandbox itself"
 READ_ONLY = "Only /workspace, /tmp and /dev/shm can be written to."
 EXECUTED = "Files in /workspace, /tmp and /dev/shm can't be executed or loaded as libraries. Run `sh script.sh`"
 FULL = "/workspace is full: it holds 24 MiB and 200 files and folders at most."

@@ -59,15 +59,16 @@ async def test_no_engine_then_an_engine(open_client: OpenClient, engine: Private
 async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenClient, engine: PrivateEngine) -> None:
     async with open_client("--safety", "off", env={"DOCKER_HOST": engine.url}) as client:
         await run(client, "x = 1")
+        seconds = f"100.{time.time_ns()}"  # unlike that of any other process of this machine
 
         async def stop() -> None:
-            await anyio.to_thread.run_sync(_wait_for_process, ["sleep", "100"])
+            await anyio.to_thread.run_sync(_wait_for_process, ["sleep", seconds])
             await anyio.to_thread.run_sync(engine.stop)
 
         lost: CallToolResult | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
-            lost = await run(client, "import subprocess; subprocess.run(['sleep', '100'])", timeout=200)
+            lost = await run(client, f"import subprocess; subprocess.run(['sleep', '{seconds}'])", timeout=200)
         assert lost is not None
         assert lost.is_error
         assert facts_of(lost)["outcome"] == "unavailable"
@@ -180,9 +181,7 @@ async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenCl
         result = await run(client, code)
         assert facts_of(result)["truncated"]["output"]["total"] > 19_000_000
         assert output_mark in text_of(result)
-        found = await anyio.to_thread.run_sync(
-            lambda: [path for mark in (code_mark, output_mark) for path in _files_with(engine.data_root, mark.encode())]
-        )
+        found = await anyio.to_thread.run_sync(_files_with, engine.data_root, code_mark.encode(), output_mark.encode())
         assert found == []
     # The search can find: what is there is found.
     (engine.data_root / "probe").write_text("x" * 5000 + output_mark)
@@ -202,14 +201,14 @@ def _folder_with_a_shell(folder: Path) -> Path:
     return folder
 
 
-def _files_with(folder: Path, mark: bytes) -> list[Path]:
+def _files_with(folder: Path, *marks: bytes) -> list[Path]:
     found: list[Path] = []
     for root, _, names in os.walk(folder):
         for name in names:
             path = Path(root, name)
-            if path.is_symlink() or not path.is_file() or path.stat().st_size < len(mark):
+            if path.is_symlink() or not path.is_file() or not path.stat().st_size:
                 continue
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content.find(mark) >= 0:
+                if any(content.find(mark) >= 0 for mark in marks):
                     found.append(path)
     return found

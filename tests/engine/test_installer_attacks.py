@@ -13,7 +13,7 @@ import tarfile
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.local_index import digest_of, gateway_of, make_source, make_wheel, serve_index
-from tests.support.sandboxes import open_sandbox, text_of
+from tests.support.sandboxes import installing, open_sandbox, text_of
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
@@ -535,22 +535,40 @@ PAGES: dict[str, Lie] = {
 }
 
 
-@pytest.mark.parametrize("lie", PAGES)
-async def test_index_pages_that_lie(runner_image: str, trap: Trap, api: APIClient, tmp_path: Path, lie: str) -> None:
-    wheel = write_wheel(tmp_path, Place("lied", "/packages", ""), executable(trap, Place("lied", "/packages", "")))
-    source = write_source(tmp_path, "lied", trap.payload)
-    honest = [make_wheel(tmp_path, "honest", version) for version in ("1.0", "2.0")]
-    pages = PAGES[lie](wheel, source)
-    pages |= served_files(wheel, source, *honest) | {"/simple/honest/": listed("honest", *map(file_of, honest))}
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    """What `serve_pages` serves, to which each test adds its own."""
+    honest = [make_wheel(tmp_path_factory.mktemp("honest"), "honest", version) for version in ("1.0", "2.0")]
+    return served_files(*honest) | {"/simple/honest/": listed("honest", *map(file_of, honest))}
+
+
+@pytest.fixture(scope="module")
+async def liars_sandbox(
+    api: APIClient, module_image: str, pages: Pages, anyio_backend: str
+) -> AsyncIterator[AsyncSandbox]:
+    """A sandbox that installs from an index with *pages*."""
     with serve_pages(api, pages) as url:
-        async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=url)) as sandbox:
-            await require_harmless(sandbox, trap, Place("lied", "", ""))
+        async with installing(url, image=module_image) as sandbox:
+            yield sandbox
+
+
+@pytest.mark.parametrize("lie", PAGES)
+async def test_index_pages_that_lie(
+    liars_sandbox: AsyncSandbox, pages: Pages, trap: Trap, tmp_path: Path, lie: str
+) -> None:
+    place = Place("false" + re.sub("[^a-z]", "", lie.lower()), "/packages", "")  # of its own: uv keeps pages
+    wheel = write_wheel(tmp_path, place, executable(trap, place))
+    source = write_source(tmp_path, place.name, trap.payload)
+    for path, (type_, content) in PAGES[lie](wheel, source).items():
+        pages[path.replace("lied/", f"{place.name}/")] = type_, content.replace(b"lied", place.name.encode())
+    pages |= served_files(wheel, source)
+    await require_harmless(liars_sandbox, trap, place)
 
 
 # -- a wheelhouse
 
 
-async def test_a_wheelhouse_with_hostile_files(runner_image: str, trap: Trap, tmp_path: Path) -> None:
+async def test_a_wheelhouse_with_hostile_files(module_image: str, trap: Trap, tmp_path: Path) -> None:
     for version in ("1.0", "2.0"):
         make_wheel(tmp_path, "honest", version)
     place = Place("housed", "/packages", str(tmp_path))
@@ -578,7 +596,7 @@ async def test_a_wheelhouse_with_hostile_files(runner_image: str, trap: Trap, tm
     if os.name != "nt":
         os.mkfifo(tmp_path / "fifo-1.0-py3-none-any.whl")
     write_source(tmp_path, "evil", trap.payload)
-    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True)
+    settings = Settings(safety="off", preload=(), image=module_image, wheelhouse=tmp_path, offline=True)
     async with open_sandbox(settings, NetworkSettings()) as sandbox:
         await require_harmless(sandbox, trap, place)
         for name in ("evil", "good", "folder", "gone", "fifo", "a"):
@@ -722,13 +740,13 @@ def probing_source(folder: Path, secret: str) -> None:
             archive.addfile(entry, BytesIO(content.encode()))
 
 
-async def test_what_a_build_reaches(runner_image: str, api: APIClient, tmp_path: Path) -> None:
+async def test_what_a_build_reaches(module_image: str, api: APIClient, tmp_path: Path) -> None:
     trap = Trap(api)
     secret = "pa55-of-the-index"
     make_wheel(tmp_path / "simple" / "honest", "honest", "1.0")
     probing_source(tmp_path / "simple" / "prober", secret)
     write_source(tmp_path / "simple" / "evil", "evil", trap.payload)
-    settings = Settings(safety="off", preload=(), packages_build=True)
+    settings = Settings(safety="off", preload=(), image=module_image, packages_build=True)
     with serve_index(tmp_path, api, credentials=f"someone:{secret}") as url:
         network = NetworkSettings(index_url=url)
         async with open_sandbox(settings, network) as sandbox, open_sandbox(settings, network) as other:

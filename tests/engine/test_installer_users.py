@@ -284,7 +284,7 @@ async def test_a_hostile_server_s_package_changes_nothing_of_another_server_s(
 
 async def test_a_slow_installation_holds_up_nobody_else(runner_image: str, root: Path, api: APIClient) -> None:
     """The file of the slow one stays half sent until the quick one is installed."""
-    is_quick_there, is_slow_begun = anyio.Event(), anyio.Event()
+    is_quick_there, is_slow_begun, is_slow_there = anyio.Event(), anyio.Event(), anyio.Event()
 
     def wait(name: str) -> None:
         if name.startswith("slow"):
@@ -298,8 +298,14 @@ async def test_a_slow_installation_holds_up_nobody_else(runner_image: str, root:
     token = anyio.lowlevel.current_token()
     with serve_index(root, api, on_half=wait) as url:
         async with installing(url) as one, anyio.create_task_group() as tasks:
-            tasks.start_soon(one.install, "slow")
+
+            async def install_slowly() -> None:
+                await one.install("slow")
+                is_slow_there.set()
+
+            tasks.start_soon(install_slowly)
             await is_slow_begun.wait()
             async with installing(url) as other:
-                await other.install("first")
+                assert (await other.install("first")).packages == (("first", "1.0"),)
+            assert not is_slow_there.is_set()
             is_quick_there.set()

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from mcp.types import (
     ImageContent,
     LoggingLevel,
     LoggingMessageNotificationParams,
+    RequestParamsMeta,
     ResourceLink,
     ResourceListChangedNotification,
     TextResourceContents,
@@ -353,9 +355,15 @@ async def test_no_link_in_the_folder_for_copies_is_followed(shared: AsyncSandbox
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_files_pictures_and_resources(open_client: OpenClient, mode: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    async with open_client("--out", str(out), mode=mode) as client:
+async def test_files_pictures_and_resources(runner_image: str, mode: str, tmp_path: Path) -> None:
+    out, has_changed = tmp_path / "out", anyio.Event()
+
+    async def on_message(message: object) -> None:
+        if isinstance(message, ResourceListChangedNotification):
+            has_changed.set()
+
+    parameters = server_parameters("--out", str(out))
+    async with Client(stdio_client(parameters), mode=mode, message_handler=on_message) as client:
         plot = await run(client, "import matplotlib.pyplot as plt\nplt.plot([1])\nopen('t.txt', 'w').write('héllo');")
         image, link = plot.content[1:]
         assert isinstance(image, ImageContent) and image.mime_type == "image/png"
@@ -382,23 +390,11 @@ async def test_files_pictures_and_resources(open_client: OpenClient, mode: str, 
         uri = client_text(long).rpartition("read at ")[2].rstrip(".")
         (whole,) = (await client.read_resource(uri)).contents
         assert isinstance(whole, TextResourceContents) and len(whole.text) == 100_001
-
-
-async def test_a_client_with_a_handshake_is_promised_and_told_that_the_list_changes(runner_image: str) -> None:
-    told = anyio.Event()
-
-    async def on_message(message: object) -> None:
-        if isinstance(message, ResourceListChangedNotification):
-            told.set()
-
-    parameters = server_parameters("--safety", "off")
-    async with Client(stdio_client(parameters), mode="legacy", message_handler=on_message) as client:
-        resources = client.server_capabilities.resources
-        assert resources is not None
-        assert resources.list_changed
-        await run(client, "open('new', 'w').write('x');")
-        with anyio.fail_after(30):
-            await told.wait()
+        if mode == "legacy":  # a client with a handshake is promised that it is told when the list changes
+            resources = client.server_capabilities.resources
+            assert resources is not None and resources.list_changed
+            with anyio.fail_after(30):
+                await has_changed.wait()
 
 
 async def test_out_gets_plain_files_only(open_client: OpenClient, tmp_path: Path) -> None:
@@ -508,14 +504,13 @@ async def test_what_is_not_copied_whole_leaves_nothing(shared: AsyncSandbox, tmp
     assert await copied(shared, write, out) == ["The user has a copy of it."]  # all of out_size is there still
 
 
-async def test_copies_are_for_whom_the_umask_says(open_client: OpenClient, tmp_path: Path) -> None:
+async def test_copies_are_for_whom_the_umask_says(shared: AsyncSandbox, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        async with open_client("--out", str(tmp_path / "out")) as client:
-            await run(client, "open('f', 'w').write('x');")
+        await copied(shared, "open('f', 'w').write('x');", OutFolder(Settings(out=str(tmp_path))))
     finally:
         os.umask(before)
-    assert (tmp_path / "out" / "f").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
 
 
 async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: OpenClient) -> None:
@@ -550,37 +545,30 @@ async def test_progress_tells_the_latest_line_and_does_not_flood(open_client: Op
 
 @pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-@pytest.mark.parametrize(("level", "is_told"), [(None, False), ("debug", True), ("info", True), ("warning", False)])
-async def test_logs_are_sent_only_where_they_are_asked_for(
-    runner_image: str, mode: str, level: LoggingLevel | None, is_told: bool
-) -> None:
+async def test_logs_are_sent_only_where_they_are_asked_for(runner_image: str, mode: str) -> None:
     logged: list[LoggingMessageNotificationParams] = []
 
     async def on_log(params: LoggingMessageNotificationParams) -> None:
         logged.append(params)
 
-    of_requests = None if mode == "legacy" else level
-    async with Client(
-        stdio_client(server_parameters("--safety", "off")), mode=mode, logging_callback=on_log, log_level=of_requests
-    ) as client:
-        if mode == "legacy" and level is not None:
-            await client.set_logging_level(level)  # pyright: ignore[reportDeprecated]
-        code = "import time\nfor i in range(100):\n    print(f'\\x1b[1m{i}', flush=True); time.sleep(0.005)"
-        started = time.monotonic()
-        answer = await run(client, code)
-        took = time.monotonic() - started
-        assert len(client_text(answer).splitlines()) == 100
-        assert bool(logged) is is_told
-        assert len(logged) <= 3 + 4 * took
-        assert all((message.level, message.logger) == ("info", "run_python") for message in logged)
-        text = "".join(str(message.data) for message in logged)
-        assert "\x1b" not in text
-        assert text.split() == [str(i) for i in range(len(text.split()))]
-
-
-async def test_input_is_refused_with_a_hint(open_client: OpenClient) -> None:
-    async with open_client() as client:
-        assert "Nobody can answer input() here" in client_text(await run(client, "input('name? ')"))
-
-
-# -- text, pure
+    levels: dict[LoggingLevel | None, bool] = {None: False, "debug": True, "warning": False, "info": True}
+    parameters = server_parameters("--safety", "off")
+    async with Client(stdio_client(parameters), mode=mode, logging_callback=on_log) as client:
+        for level, is_told in levels.items():
+            logged.clear()
+            meta: dict[str, Any] = {}
+            if mode != "legacy" and level is not None:
+                meta["io.modelcontextprotocol/logLevel"] = level
+            elif level is not None:
+                await client.set_logging_level(level)  # pyright: ignore[reportDeprecated]
+            code = "import time\nfor i in range(100):\n    print(f'\\x1b[1m{i}', flush=True); time.sleep(0.005)"
+            started = time.monotonic()
+            answer = await client.call_tool("run_python", {"code": code}, meta=cast("RequestParamsMeta", meta))
+            took = time.monotonic() - started
+            assert len(client_text(answer).splitlines()) == 100
+            assert bool(logged) is is_told, level
+            assert len(logged) <= 3 + 4 * took
+            assert all((message.level, message.logger) == ("info", "run_python") for message in logged)
+            text = "".join(str(message.data) for message in logged)
+            assert "\x1b" not in text
+            assert text.split() == [str(i) for i in range(len(text.split()))]

@@ -12,13 +12,11 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_SANDBOX
-from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError
 from mcp_agentrun.sandbox import AsyncSandbox
-from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
 from tests.support.local_index import make_wheel, serve_index
-from tests.support.sandboxes import open_sandbox, text_of
+from tests.support.sandboxes import installing, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -134,7 +132,7 @@ async def test_wheels_that_want_to_be_executed(sandbox: AsyncSandbox, api: APICl
         assert api.exec_start(made["Id"]) == b""
 
 
-async def test_nothing_is_left_for_the_next_session_or_the_installer(runner_image: str, index: str) -> None:
+async def test_nothing_is_left_for_the_next_session_or_the_installer(module_image: str, index: str) -> None:
     """One session leaves what it can where others might look; another one, and the installer, go on as if not."""
     poison = """
 import contextlib, glob, os, sys
@@ -154,8 +152,8 @@ for place in places:
 print(sorted({place for place in left if place.startswith(('/packages', sys.prefix))}), len(left) > 0)
 """
     async with (
-        open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as one,
-        open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=index)) as other,
+        installing(index, image=module_image) as one,
+        installing(index, image=module_image) as other,
     ):
         await one.install("apkg<2")
         assert await text_of(one, poison) == "[] True\n"
@@ -232,7 +230,7 @@ threading.Thread(target=attempt, daemon=True).start()
 """
 
 
-async def test_user_code_that_tries_while_an_installation_runs(runner_image: str, root: Path, api: APIClient) -> None:
+async def test_user_code_that_tries_while_an_installation_runs(module_image: str, root: Path, api: APIClient) -> None:
     said: list[bytes] = []
 
     def on_half(name: str) -> None:
@@ -243,7 +241,7 @@ async def test_user_code_that_tries_while_an_installation_runs(runner_image: str
 
     with serve_index(root, api, is_modern=True, on_half=on_half) as url:
         host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
-        async with open_sandbox(Settings(safety="off", preload=()), NetworkSettings(index_url=url)) as sandbox:
+        async with installing(url, image=module_image) as sandbox:
             await sandbox.install("apkg")
             await text_of(sandbox, ATTACK.replace("HOST", repr(host)).replace("PORT", port))
             assert ("bulky", "1.0") in (await sandbox.install("bulky")).packages

@@ -59,8 +59,9 @@ async def test_the_image_is_listed_and_needed(runner_image: str, engine: DockerE
 async def test_what_nothing_uses_can_be_removed(engine: DockerEngine, api: APIClient) -> None:
     name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
     empty = io.BytesIO()
+    # Builds of other processes tidy up images of their own sorts, such as "runner".
     tarfile.open(fileobj=empty, mode="w").close()
-    api.import_image_from_data(empty.getvalue(), *name.split(":"), changes=[f"LABEL {LABEL_IMAGE}=runner"])
+    api.import_image_from_data(empty.getvalue(), *name.split(":"), changes=[f"LABEL {LABEL_IMAGE}=test"])
     volume = api.create_volume(name.replace(":", "-"), labels={LABEL_ROLE: "cache"})["Name"]
     created: tuple[tuple[Literal["image", "volume"], str], ...] = (("image", name), ("volume", volume))
     for kind, wanted in created:

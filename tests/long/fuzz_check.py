@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from mcp_agentrun.safety import PROFILES, check, prepare
+from mcp_agentrun.safety import PROFILES, check, preload
 from tests.support import CHECKOUT
 from tests.support.violations import Violations
 
@@ -159,7 +159,7 @@ def noise(choose: random.Random) -> str:
 
 def serve(connection: Connection[Any, Any]) -> None:
     """What a checker does: judge what comes, and say how long it took."""
-    prepare()
+    preload()
     while True:
         code, profile = connection.recv()
         started = time.process_time()

@@ -1,13 +1,34 @@
-"""The packages pinned for the runner image."""
+"""The runner image: the packages pinned for it, and other names for it."""
 
 from __future__ import annotations
 
 import re
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from docker import APIClient
 
 from tests.support import CHECKOUT
+from tests.support.containers import volume_of
 
 
 def pinned_versions() -> dict[str, str]:
     """Version of each package that the image has by default, by name."""
     text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
     return dict(re.findall(r"^(\S+)==(\S+) ;", text, re.MULTILINE))
+
+
+@contextmanager
+def named_anew(api: APIClient, image: str) -> Generator[str]:
+    """Another name of *image*, to which an empty package volume belongs: the usual one has what others installed."""
+    name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
+    repository, _, tag = name.partition(":")
+    api.tag(image, repository, tag)
+    try:
+        yield name
+    finally:
+        api.remove_image(name)
+        volume = volume_of(name)
+        if any(each["Name"] == volume for each in api.volumes()["Volumes"] or ()):
+            api.remove_volume(volume)

@@ -263,9 +263,9 @@ async def test_a_sandbox_does_not_expire_while_its_files_are_read(way: str) -> N
                 while sessions.count > 1:  # until the other one, which was last used later, has expired
                     await anyio.sleep(0.02)
             assert sessions.count == 1
-            (session,) = sessions._owners  # pyright: ignore[reportPrivateUsage]
-            used = session.used
-        is_later = session.used > used
+            (session,) = sessions._store  # pyright: ignore[reportPrivateUsage]
+            used = session.used_at
+        is_later = session.used_at > used
         assert is_later == (way == "reading")
         with sessions.reading(idle, None) as gone, sessions.reading(Caller("read", "another"), "handle") as unknown:
             assert (gone, unknown) == (None, None)

@@ -27,11 +27,11 @@ from mcp_agentrun.server.logs import configure_logging
 from mcp_agentrun.server.mcp.out_folder import OutFolder
 from mcp_agentrun.server.mcp.progress import Progress as CallProgress
 from mcp_agentrun.server.mcp.render import failure, install_answer, run_answer
-from mcp_agentrun.server.mcp.resources import KeptOutput, Resources
+from mcp_agentrun.server.mcp.resources import OutputStore, Resources
 from mcp_agentrun.server.mcp.tools import TOOLS
 from mcp_agentrun.sessions import STDIO
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.spoofing import foreign, quoted
+from mcp_agentrun.spoofing import quoted, sanitize
 from mcp_agentrun.wire import messages
 from tests.support.hostile_text import HOSTILE, LOGGED, LOOKS_LIKE_OURS, MARK, SECRET, UNSEEN, reaching, strings
 
@@ -332,7 +332,7 @@ CONTEXT: Any = None
 
 def resources(text: str) -> Resources:
     sessions: Any = Files(text)
-    return Resources(sessions, lambda _: STDIO, KeptOutput())
+    return Resources(sessions, lambda _: STDIO, OutputStore())
 
 
 @source("names of resources")
@@ -446,10 +446,10 @@ def require_harmless(string: str, marks: int, label: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("lines", [False, True])
 def test_what_was_made_harmless_stays_as_it_is(text: str, lines: bool) -> None:
-    once = foreign(text, lines=lines)
+    once = sanitize(text, lines=lines)
     assert len(once) <= 3 * 8000
     if len(once) < 8000:
-        assert foreign(once, lines=lines) == once
+        assert sanitize(once, lines=lines) == once
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_names_in_quotes(text: str, expected: str) -> None:
 
 def test_ordinary_text_is_told_unchanged() -> None:
     for text in ("plain", "naïve [x] é 日本", "  indented", "a@b.example", "x = [1]\n  y"):
-        assert foreign(text, lines=True) == text
+        assert sanitize(text, lines=True) == text
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, "a://" * 50_000, "a+b." * 50_000 + "@", "://x@" * 20_000])

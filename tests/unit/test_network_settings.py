@@ -102,7 +102,11 @@ def test_pip_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"no section = 1\n", b"\xff\xfe\x00", b"[global]\nindex-url\n"])
 def test_broken_pip_configuration_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "pip.conf").write_bytes(content)
-    NetworkSettings.from_environment({"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)})
+    broken, empty = (
+        NetworkSettings.from_environment({"PIP_CONFIG_FILE": str(tmp_path / name), "HOME": str(tmp_path)})
+        for name in ("pip.conf", "none.conf")
+    )
+    assert broken == empty
 
 
 def test_repr_hides_credentials_and_certificates() -> None:

@@ -19,9 +19,9 @@ from mcp_agentrun.sandbox import FileChange, Output, Result
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
 from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
-from mcp_agentrun.server.mcp.resources import KeptOutput
+from mcp_agentrun.server.mcp.resources import OutputStore
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.spoofing import unmarked
+from mcp_agentrun.spoofing import escape_marks
 from mcp_agentrun.wire import messages
 from tests.support.clients import client_text
 from tests.support.command_line import command
@@ -119,18 +119,18 @@ def test_a_folder_that_can_not_be_made_is_said_at_the_start(before: tuple[str, .
 
 
 def test_long_outputs_of_one_sandbox_do_not_displace_another_s() -> None:
-    kept, small = KeptOutput(), Output(bytes(1000), b"", 1000)
-    kept.keep("a", "told just now", small)
+    kept, small = OutputStore(), Output(bytes(1000), b"", 1000)
+    kept.add("a", "told just now", small)
     for number in range(40):
-        kept.keep("b", str(number), small)
+        kept.add("b", str(number), small)
     assert kept.get("a", "told just now") is small
     assert [uri for uri, _ in kept.list("b")] == [str(number) for number in range(24, 40)]
     for number in range(40):  # of all sandboxes, their size is bounded
-        kept.keep(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
+        kept.add(f"large {number}", "x", Output(bytes(1 << 20), b"", 1 << 20))
     assert kept.get("a", "told just now") is None
     assert sum(bool(kept.list(f"large {number}")) for number in range(40)) == 31
     huge = Output(bytes(64 << 20), b"", 64 << 20)
-    kept.keep("c", "x", huge)
+    kept.add("c", "x", huge)
     assert kept.get("c", "x") is huge
 
 
@@ -198,7 +198,7 @@ def test_the_quick_look_misses_nothing() -> None:
     for _ in range(30_000):
         text = "".join(random.choices(pieces, k=random.randrange(1, 10)))
         lines = marks._BREAKS.split(text)  # pyright: ignore[reportPrivateUsage]
-        assert unmarked(text) == "".join(map(marks._line_unmarked, lines)), ascii(text)  # pyright: ignore[reportPrivateUsage]
+        assert escape_marks(text) == "".join(map(marks._escape_line, lines)), ascii(text)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("break_", ["\n", "\r", "\u2028", "\x85", "\x1bE", "\x0b"])
@@ -253,7 +253,7 @@ def test_ordinary_output_is_looked_through_in_time_that_grows_with_its_length(li
         times: list[float] = []
         for _ in range(7):
             started = time.process_time()
-            assert unmarked(text) == text
+            assert escape_marks(text) == text
             times.append(time.process_time() - started)
         return min(times)
 

@@ -72,7 +72,7 @@ class Session:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(CHECKOUT / "runner_image")
         runs, preparation = importlib.import_module("runner.runs"), importlib.import_module("runner.preparation")
-        monkeypatch.setattr("runner.linux.processes", lambda: ())
+        monkeypatch.setattr("runner.linux.process_table.processes", lambda: ())
         self.sent: list[messages.Message] = []
         self.workers = Workers()
         host = SimpleNamespace(send=self.sent.append, flush=lambda: None)

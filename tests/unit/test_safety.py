@@ -159,7 +159,7 @@ def test_syntax_of_a_later_python_is_told_as_such(monkeypatch: pytest.MonkeyPatc
     from mcp_agentrun.safety import walker
 
     known = {"reviewed_syntax": "Module Expr Call Name Load Constant"}
-    monkeypatch.setattr(walker, "document", lambda: known)
+    monkeypatch.setattr(walker, "rules_document", lambda: known)
     (finding,) = check("x = 1\nprint(x)").findings
     assert (finding.rule, finding.line) == ("unreviewed", 1)
     assert "later Python" in finding.reason
@@ -204,9 +204,9 @@ def test_all_that_python_has_was_reviewed() -> None:
     }
     unasked = {"Load", "Store", "Del", "Interactive", "Expression", "FunctionType", "TypeIgnore", "slice"}
     operators = {name for name in kinds if issubclass(getattr(ast, name), ast.operator)}
-    from mcp_agentrun.safety.rules import document
+    from mcp_agentrun.safety.rules import rules_document
 
-    missing = kinds - old - unasked - operators - set(document()["reviewed_syntax"].split())
+    missing = kinds - old - unasked - operators - set(rules_document()["reviewed_syntax"].split())
     assert missing <= {"TemplateStr", "Interpolation"}
 
 

@@ -100,8 +100,8 @@ async def test_every_tool_says_that_the_sandbox_has_expired() -> None:
         context: Any = SimpleNamespace(meta={}, session=SimpleNamespace(_connection=SimpleNamespace(state={})))
         async with sessions.lease(caller, None):
             pass
-        (session,) = sessions._owners  # pyright: ignore[reportPrivateUsage]
-        sessions._owners.expire(session)  # pyright: ignore[reportPrivateUsage]
+        (session,) = sessions._store  # pyright: ignore[reportPrivateUsage]
+        sessions._store.expire(session)  # pyright: ignore[reportPrivateUsage]
         told = [
             text_of(await tools.reset_sandbox(Call(service, context, "reset_sandbox", "resetting"))) for _ in range(2)
         ]

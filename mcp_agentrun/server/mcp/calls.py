@@ -19,7 +19,7 @@ from .connections import CallerOf
 from .out_folder import OutFolder
 from .progress import Progress
 from .render import failure, lifetime_of, outcome_of
-from .resources import KeptOutput
+from .resources import OutputStore
 from .sdk import RequestContext
 
 __all__ = ["Call", "OnCall", "Service", "answer", "ignore_call"]
@@ -48,7 +48,7 @@ class Service:
     on_call: OnCall
     out: OutFolder | None
     """The user's folder for copies of files, if the operator has set one."""
-    outputs: KeptOutput = field(default_factory=KeptOutput)
+    outputs: OutputStore = field(default_factory=OutputStore)
     changes: SubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     """Announces changes to clients since 2026-07-28."""
 

@@ -7,7 +7,7 @@ import base64
 from mcp.types import BlobResourceContents, CallToolResult, EmbeddedResource, ImageContent
 
 from ...sandbox import FileInfo, FilePage
-from ...spoofing import foreign, quoted, unmarked
+from ...spoofing import escape_marks, quoted, sanitize
 from .notes import size_text
 from .render import ANSWER_SIZE, MARK, text_answer
 from .resources import contents_of
@@ -33,7 +33,7 @@ def file_written(file: FileInfo, *, note: str | None) -> CallToolResult:
 
 def file_list(folder: str, page: FilePage, *, note: str | None) -> CallToolResult:
     """Return one line for each file of *page*."""
-    lines = [f"{foreign(file.path)} ({size_text(file.size)})" for file in page.files]
+    lines = [f"{sanitize(file.path)} ({size_text(file.size)})" for file in page.files]
     if not lines:
         lines = [f"{MARK}There are no files in {quoted(folder)}."]
     elif page.more:
@@ -64,7 +64,7 @@ def file_answer(
 
 
 def _text(text: str, offset: int, length: int, note: str | None) -> CallToolResult:
-    shown = unmarked(text[offset : offset + length])
+    shown = escape_marks(text[offset : offset + length])
     end = min(offset + length, len(text))
     if offset == 0 and end == len(text):
         return text_answer(shown if shown else f"{MARK}The file is empty.", note)

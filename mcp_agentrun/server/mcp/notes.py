@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ...safety import Finding
 from ...sandbox import KEEPING_RESET, Installed, Result
 from ...settings import Settings
-from ...spoofing import foreign, quoted
+from ...spoofing import quoted, sanitize
 from .uris import mime_type
 
 __all__ = ["EXPIRED", "FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes", "size_text"]
@@ -124,7 +124,7 @@ def _objections(summary: str, findings: Sequence[Finding]) -> list[str]:
     notes = [summary]
     for finding in findings[:_FINDINGS_SHOWN]:
         place = f"Line {finding.line}, column {finding.column}: " if finding.line else ""
-        notes.append(f"{place}{foreign(finding.reason)} (rule {foreign(finding.rule)})\n  {foreign(finding.remedy)}")
+        notes.append(f"{place}{sanitize(finding.reason)} (rule {sanitize(finding.rule)})\n  {sanitize(finding.remedy)}")
     if len(findings) > _FINDINGS_SHOWN:
         notes.append(f"And {len(findings) - _FINDINGS_SHOWN} more.")
     return notes

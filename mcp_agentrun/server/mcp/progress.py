@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import anyio
 
+from ...background import background_tasks
 from ...sandbox import OpenSandbox
-from ...spoofing import foreign, plain_text, unmarked
+from ...spoofing import escape_marks, plain_text, sanitize
 from .connections import wants_log_messages
 from .render import latest_line
 from .revisions import has
@@ -67,17 +68,9 @@ class Progress:
         """Report while *work* runs, and return its result."""
         if not self.is_wanted:
             return await work()
-        problem: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        async with background_tasks() as tasks:
             tasks.start_soon(self._keep_reporting)
-            try:
-                return await work()
-            except Exception as error:  # which the task group would wrap
-                problem = error
-            finally:
-                tasks.cancel_scope.cancel()
-        assert problem is not None
-        raise problem
+            return await work()
 
     async def _keep_reporting(self) -> None:
         """Report until cancelled. A client that does not read delays only its own reports."""
@@ -112,12 +105,12 @@ class Progress:
         elapsed = now - self.started
         await self._report(elapsed, f"{line} ({elapsed:.1f} s)")
         if self._wants_logs:
-            text = unmarked(plain_text(recent.decode("utf-8", "replace")))
+            text = escape_marks(plain_text(recent.decode("utf-8", "replace")))
             await send_log_message(self._ctx, text, self._tool)
 
     async def _report_stage(self) -> None:
         self._last_reported_at = now = anyio.current_time()
-        stage = foreign(self._stage if self.sandbox is None else self.sandbox.stage, limit=_LONGEST_STAGE)
+        stage = sanitize(self._stage if self.sandbox is None else self.sandbox.stage, limit=_LONGEST_STAGE)
         elapsed = now - self.started
         await self._report(elapsed, f"{stage} ({elapsed:.0f} s)")
 

@@ -11,7 +11,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 
 from ...sandbox import Image, Installed, Outcome, Output, Result, State
 from ...settings import Settings
-from ...spoofing import foreign, plain_text, unmarked
+from ...spoofing import escape_marks, plain_text, sanitize
 from .notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
 from .uris import file_uri, mime_type, output_uri
 
@@ -64,10 +64,10 @@ def run_answer(
     truncated = output.written > settings.limits.output_show
     pictures = _pictures_that_fit(result.images)
     shown = _shown(output, settings.limits.output_show)
-    notes = [MARK + foreign(note, lines=True) for note in run_notes(result, settings)]
+    notes = [MARK + sanitize(note, lines=True) for note in run_notes(result, settings)]
     if new:
         notes.append(new_sandbox(handle, lifetime))
-    notes += [MARK + foreign(note) for note in (*content_notes(result, len(pictures)), *copied)]
+    notes += [MARK + sanitize(note) for note in (*content_notes(result, len(pictures)), *copied)]
     if truncated:
         notes.append(f"{MARK}The output can be read at {output_uri(handle, result.number)}.")
     if not shown and not notes and not result.late.written:
@@ -141,7 +141,7 @@ def _links(result: Result, handle: str | None) -> list[ResourceLink]:
     return [
         ResourceLink(
             type="resource_link",
-            name=foreign(file.path),
+            name=sanitize(file.path),
             uri=file_uri(handle, file.path),
             mime_type=mime_type(file.path),
             size=file.size,
@@ -153,16 +153,16 @@ def _links(result: Result, handle: str | None) -> list[ResourceLink]:
 def latest_line(data: bytes) -> str:
     """Return the last line in *data* that is not blank, as plain text."""
     lines = re.split(r"[\r\n]", plain_text(data.decode("utf-8", "replace")))
-    return foreign(next((line.strip() for line in reversed(lines) if line.strip()), ""), limit=_LONGEST_LINE)
+    return sanitize(next((line.strip() for line in reversed(lines) if line.strip()), ""), limit=_LONGEST_LINE)
 
 
 def _shown(output: Output, limit: int) -> str:
     """Return at most *limit* bytes of *output* as text that can't be mistaken for a note."""
     head, gap, tail = output.parts(limit)
     if not gap:
-        return unmarked(head)
+        return escape_marks(head)
     note = f"{MARK}{gap} of {output.written} bytes of output are not shown here."
-    return f"{_with_newline(unmarked(head))}{note}\n{unmarked(tail)}"
+    return f"{_with_newline(escape_marks(head))}{note}\n{escape_marks(tail)}"
 
 
 def _with_newline(text: str) -> str:
@@ -188,7 +188,7 @@ def _minutes(seconds: float) -> str:
 
 def install_answer(installed: Installed, *, note: str | None = None) -> CallToolResult:
     """Return what an installation has changed, followed by *note*."""
-    return text_answer("\n".join(map(foreign, install_notes(installed))), note)
+    return text_answer("\n".join(map(sanitize, install_notes(installed))), note)
 
 
 def failure(
@@ -205,7 +205,7 @@ def failure(
         "files": [],
         "state": state,
     }
-    return text_answer(MARK + foreign(message, lines=True), is_error=True, meta=meta)
+    return text_answer(MARK + sanitize(message, lines=True), is_error=True, meta=meta)
 
 
 def outcome_of(result: CallToolResult) -> str:
@@ -237,7 +237,7 @@ def text_answer(
 
 def _foreign_values(value: Any) -> Any:
     if isinstance(value, str):
-        return foreign(value, lines=True)
+        return sanitize(value, lines=True)
     if isinstance(value, dict):
         return {key: _foreign_values(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):

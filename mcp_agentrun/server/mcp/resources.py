@@ -26,12 +26,12 @@ from mcp.types import (
 from ...errors import AgentRunError, FileError
 from ...sandbox import OpenSandbox, Output
 from ...sessions import Sessions
-from ...spoofing import foreign, quoted
+from ...spoofing import quoted, sanitize
 from .connections import CallerOf
 from .sdk import RequestContext
 from .uris import OWN, file_uri, mime_type
 
-__all__ = ["READ_LIMIT", "KeptOutput", "Resources", "contents_of"]
+__all__ = ["READ_LIMIT", "OutputStore", "Resources", "contents_of"]
 
 READ_LIMIT = 16 << 20
 """Largest file that is sent in an answer, in bytes: it is one message, in base64."""
@@ -43,7 +43,7 @@ _ENTRY_BYTES = 1 << 10
 """Estimated overhead of one kept output."""
 
 
-class KeptOutput:
+class OutputStore:
     """Outputs that were too long to be shown whole.
 
     The latest 16 of each sandbox are kept, and of all sandboxes together the latest 32 MiB.
@@ -53,8 +53,8 @@ class KeptOutput:
         self._by_uri: dict[tuple[str, str], Output] = {}
         self._size = 0
 
-    def keep(self, sandbox: str, uri: str, output: Output) -> None:
-        """Keep *output*.
+    def add(self, sandbox: str, uri: str, output: Output) -> None:
+        """Add *output*, and discard older ones if necessary.
 
         :param sandbox: the sandbox's id, because all clients over HTTP use the same URIs for their own.
         """
@@ -101,7 +101,7 @@ TEMPLATES = [
 class Resources:
     """Handlers for the resources of a client: the files in its sandboxes, and its kept outputs."""
 
-    def __init__(self, sessions: Sessions, caller_of: CallerOf, outputs: KeptOutput) -> None:
+    def __init__(self, sessions: Sessions, caller_of: CallerOf, outputs: OutputStore) -> None:
         self._sessions = sessions
         self._caller_of = caller_of
         self._outputs = outputs
@@ -123,7 +123,7 @@ class Resources:
             found += [
                 Resource(
                     uri=file_uri(handle, file.path),
-                    name=foreign(file.path),
+                    name=sanitize(file.path),
                     mime_type=mime_type(file.path),
                     size=file.size,
                 )
@@ -157,7 +157,7 @@ class Resources:
 
 
 def _error(code: int, message: str, uri: str) -> MCPError:
-    return MCPError(code, foreign(message), {"uri": uri})
+    return MCPError(code, sanitize(message), {"uri": uri})
 
 
 async def _file(sandbox: OpenSandbox, name: str, uri: str) -> TextResourceContents | BlobResourceContents:

@@ -202,7 +202,7 @@ async def _publish(call: Call, lease: Lease, result: Result) -> None:
     """Make a long output available as a resource, and tell clients of new files."""
     if result.output.written > call.service.settings.limits.output_show:
         uri = output_uri(lease.handle, result.number)
-        call.service.outputs.keep(lease.sandbox.id, uri, result.output)
+        call.service.outputs.add(lease.sandbox.id, uri, result.output)
     if any(file.change == "created" for file in result.files):
         await _announce_files(call)
 

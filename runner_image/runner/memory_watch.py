@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import linux
+from .linux.memory import Memory, anonymous_memory
 from .workers import Worker, Workers
 
 TIGHT = 0.85  # share of the memory limit above which no checkpoint is made or kept
@@ -12,7 +12,7 @@ CHECKPOINT_WORTH = 48 << 20  # bytes that dropping a checkpoint must free
 class MemoryWatch:
     """Drops the checkpoint if a run lacks the memory that it no longer shares with the worker."""
 
-    def __init__(self, memory: linux.Memory, workers: Workers) -> None:
+    def __init__(self, memory: Memory, workers: Workers) -> None:
         self._memory = memory
         self._workers = workers
         self._oom_kills = 0
@@ -49,8 +49,8 @@ class MemoryWatch:
 
     def _not_shared_with(self, worker: Worker) -> int:
         """Bytes that processes other than *worker* use alone."""
-        in_worker = linux.anonymous_memory(worker.pid)
+        in_worker = anonymous_memory(worker.pid)
         if not in_worker:  # it is ending, and the figures are not consistent
             return 0
-        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote.pid)
+        in_zygote = 0 if worker.warm else anonymous_memory(self._workers.zygote.pid)
         return self._memory.anonymous() - in_worker - in_zygote

@@ -12,7 +12,7 @@ import anyio
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "Owners", "Session", "in_use"]
+__all__ = ["NEW", "STDIO", "Caller", "Lease", "Session", "SessionStore", "in_use"]
 
 NEW = "new"
 """Instead of a handle: open another sandbox."""
@@ -47,7 +47,7 @@ class Session:
         self.sandbox = OpenSandbox(opened.container)
         self.caller = caller
         self.handle = handle
-        self.began = self.used = anyio.current_time()
+        self.started_at = self.used_at = anyio.current_time()
         self.calls = 0
         """Number of calls in progress, during which it does not expire."""
 
@@ -79,10 +79,10 @@ def in_use(sessions: Sequence[Session], *, counts: bool = True) -> Generator[Non
         for session in sessions:
             session.calls -= 1
             if counts:
-                session.used = anyio.current_time()
+                session.used_at = anyio.current_time()
 
 
-class Owners:
+class SessionStore:
     """All sessions, by connection and by handle."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Owners:
         session = self._by_handle.get(handle)
         return session if session is not None and session.caller.principal == caller.principal else None
 
-    def count_of(self, principal: str) -> int:
+    def count_for(self, principal: str) -> int:
         """Return how many sandboxes a principal has."""
         return sum(session.caller.principal == principal for session in self)
 
@@ -145,7 +145,7 @@ class Owners:
         """Return whether the sandbox of *caller* with that handle has expired."""
         return _key(caller, handle) in self._expired
 
-    def take_expired(self, caller: Caller) -> bool:
+    def pop_expired(self, caller: Caller) -> bool:
         """Return whether the own sandbox of *caller* has expired, and forget it."""
         key = _key(caller, None)
         has_expired = key in self._expired
