@@ -3,12 +3,12 @@
     python examples/agent_loop.py "Which weekday was 20 July 1969?"
     python examples/agent_loop.py --url https://models.example/v1 --model some-model "2の100乗は何桁ですか?"
 
-Any endpoint that speaks OpenAI's chat completions will do; the default is a local Ollama. The environment variables
-OPENAI_BASE_URL, OPENAI_MODEL and OPENAI_API_KEY are used where no option is given.
+It works with any endpoint that implements OpenAI's chat completions. The default is a local Ollama. Options default to
+the environment variables OPENAI_BASE_URL, OPENAI_MODEL and OPENAI_API_KEY.
 
-Weak models often get it wrong the first time, so whatever goes wrong is sent back to the model until the code works:
-tracebacks, arguments that are not valid JSON, and tools that don't exist. Code in a Markdown fence, or a call that was
-written as text, is run as if the model had called the tool.
+Weak models often fail at first, so every error is sent back to the model until the code works: tracebacks, arguments
+that are not valid JSON, and tools that don't exist. Code in a Markdown fence, or a call written as text, is run as
+if the model had called the tool.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ _OUTPUT_LIMIT = 8000
 
 
 class GaveUpError(Exception):
-    """The model has used up its steps without an answer."""
+    """The model did not answer within the allowed number of steps."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model gets back for its code."""
+    """What the model is told about its code."""
 
     text: str
     is_ok: bool
@@ -100,12 +100,12 @@ class Agent:
         self._seen: set[str] = set()
         """Code that has been run."""
         self._is_broken = False
-        """The last thing the model tried has failed."""
+        """Whether the model's last attempt failed."""
 
     def answer(self, question: str) -> str:
-        """The model's answer.
+        """Return the model's answer.
 
-        :raises GaveUpError: there was none.
+        :raises GaveUpError: it did not give one.
         """
         messages: list[Message] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
         for _ in range(self._steps):
@@ -124,7 +124,7 @@ class Agent:
         raise GaveUpError(f"the model found no answer in {self._steps} steps; raise --steps or use a larger model")
 
     def _call(self, call: Message) -> str:
-        """The content of the message that answers a tool call."""
+        """Return the content of the message that answers a tool call."""
         function: Message = call.get("function") or {}
         self._is_broken = True
         if function.get("name") != "run_python":
@@ -153,7 +153,7 @@ class Agent:
 
 
 def code_in(text: str) -> str | None:
-    """The code that a reply without a tool call asks to run: of a call written as JSON, or in a fence."""
+    """Return the code in a reply without a tool call: in a call written as JSON, or in a fence."""
     fenced = re.fullmatch(r"```(?:json)?\s*(\{.*\})\s*```", text, re.DOTALL)
     try:
         call: Any = json.loads(fenced[1] if fenced else text, strict=False)
@@ -168,7 +168,7 @@ def code_in(text: str) -> str | None:
 
 
 def describe(result: Result) -> Reply:
-    """What the model should know about a run."""
+    """Describe the result of a run to the model."""
     parts = [result.output.text(_OUTPUT_LIMIT).strip()]
     if result.outcome == "timeout":
         parts.append(f"The code was stopped after {result.timeout:g} seconds.")
@@ -181,7 +181,7 @@ def describe(result: Result) -> Reply:
 
 
 class EndpointError(Exception):
-    """The endpoint did not answer as one that speaks chat completions."""
+    """The endpoint failed, or its reply is not a chat completion."""
 
 
 class Endpoint:
@@ -200,8 +200,9 @@ class Endpoint:
         self._client.close()
 
     def __call__(self, messages: list[Message]) -> Message:
-        """
-        :raises EndpointError: it refused, or its reply has no message.
+        """Send the conversation and return the model's reply.
+
+        :raises EndpointError: the endpoint refused, or its reply has no message.
         """
         body = {"model": self._model, "messages": messages, "tools": [TOOL]}
         try:

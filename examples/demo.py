@@ -1,8 +1,8 @@
-"""An MCP client at work with the server: ``python examples/demo.py [where to save the plot]``.
+"""An MCP client that uses the server: ``python examples/demo.py [where to save the plot]``.
 
-It starts ``mcp-agentrun`` over stdio as any client does, and does by script what a model would do: looks at a table in
-small steps, makes a mistake, mends it from the traceback, installs a package, draws a plot, and starts over. Every
-answer is checked; the exit status is not zero where one is not what it must be.
+It starts ``mcp-agentrun`` over stdio as any client does, and follows a script as a model would: it explores a table in
+small steps, makes a mistake, fixes it from the traceback, installs a package, draws a plot, and starts over. Every
+answer is checked. The exit code is 1 if one is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import struct
 import sys
 import textwrap
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -76,51 +75,51 @@ axes.legend();
 
 
 class UnexpectedAnswerError(Exception):
-    """The server has not answered what it must."""
+    """The server's answer is not the expected one."""
 
 
 def paint(text: str, style: str) -> str:
-    """*text* in *style*, on terminals that show it."""
+    """Return *text* in *style*, if the terminal shows it."""
     return f"\033[{style}m{text}\033[0m" if COLOUR and text else text
 
 
 def show(text: str, mark: str, style: str = "") -> None:
-    """Print *text*, each line after *mark*; the middle of a long text and the end of a long line are left out."""
+    """Print *text*, each line after *mark*. The middle of long texts and long lines is left out."""
     lines = text.strip("\n").splitlines()
     if len(lines) > LONGEST_SHOWN:
-        lines = [*lines[:3], f"... {len(lines) - 6} lines more ...", *lines[-3:]]
+        lines = [*lines[:3], f"... {len(lines) - 6} more lines ...", *lines[-3:]]
     for line in lines:
-        shown = line if len(line) <= 160 else f"{line[:100]} ... {len(line) - 140} characters more ... {line[-40:]}"
+        shown = line if len(line) <= 160 else f"{line[:100]} ... {len(line) - 140} more characters ... {line[-40:]}"
         print(paint(mark, FAINT) + (paint(shown, style) if style else shown), flush=True)
 
 
 def text_of(result: CallToolResult) -> str:
-    """All the text of an answer."""
+    """Return the text of an answer."""
     return "".join(block.text for block in result.content if isinstance(block, TextContent))
 
 
 def require(condition: bool, what: str) -> None:
-    """Insist that *condition*, described by *what*, holds.
+    """Check that *condition* holds.
 
-    :raises UnexpectedAnswerError: it doesn't.
+    :raises UnexpectedAnswerError: it does not; the message is *what*.
     """
     if not condition:
         raise UnexpectedAnswerError(what)
 
 
 class Conversation:
-    """Calls tools, and shows what goes to and fro."""
+    """Calls tools, and prints requests and answers."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self.pictures: list[bytes] = []
-        """Those of the last answer."""
+        """Pictures of the last answer."""
 
     async def call(self, tool: str, arguments: dict[str, Any], *, fails: bool = False) -> str:
-        """Call *tool*; returns the text that it answers.
+        """Call *tool* and return the text of its answer.
 
-        :param fails: an error is what is wanted.
-        :raises UnexpectedAnswerError: it is an error and should be none, or the other way round.
+        :param fails: whether an error is expected.
+        :raises UnexpectedAnswerError: it succeeded although an error was expected, or the other way round.
         """
         shown = dict(arguments)
         code = shown.pop("code", None)
@@ -138,7 +137,7 @@ class Conversation:
         return text
 
     async def run(self, code: str, *, fails: bool = False) -> str:
-        """Have *code* executed; returns what it shows."""
+        """Run *code* and return its output."""
         return await self.call("run_python", {"code": code.strip("\n")}, fails=fails)
 
     async def _show_progress(self, progress: float, total: float | None, message: str | None) -> None:
@@ -154,24 +153,24 @@ def explain(text: str) -> None:
 
 
 async def demonstrate(client: Client, plot: Path) -> None:
-    """The whole of it.
+    """Go through all steps.
 
-    :raises UnexpectedAnswerError: at the first answer that is not right.
+    :raises UnexpectedAnswerError: an answer is wrong.
     """
     talk = Conversation(client)
 
     step("Load a table: it travels inside the code, because the sandbox has no network")
     shape = await talk.run(LOAD.format(table=TABLE.read_text("utf-8")))
-    require(shape == "(344, 8)\n", "the table has not arrived whole")
+    require(shape == "(344, 8)\n", "the table is incomplete")
 
     step("Look around: the variables of the last call are still there")
     summary = await talk.run(LOOK)
-    require("333 are complete" in summary and "Gentoo" in summary, "the table's summary is not right")
+    require("333 are complete" in summary and "Gentoo" in summary, "the table's summary is wrong")
 
     step("Make a mistake")
     traceback = await talk.run(MASS.format(column="body_mass"), fails=True)
 
-    step("Mend it from the traceback")
+    step("Fix it from the traceback")
     last_line = traceback.strip().splitlines()[-1]
     match = re.fullmatch(r"KeyError: '(\w+)'", last_line)
     require(match is not None, f"the traceback ends in {last_line!r}")
@@ -181,21 +180,21 @@ async def demonstrate(client: Client, plot: Path) -> None:
     column = difflib.get_close_matches(wrong, columns, n=1)[0]
     explain(f"{wrong!r} must be {column!r}.")
     masses = await talk.run(MASS.format(column=column))
-    require("5092.0" in masses and "6300" in masses, "the mean masses are not right")
+    require("5092.0" in masses and "6300" in masses, "the mean masses are wrong")
 
     step("Install a package and use it: variables stay")
     installed = await talk.call("install_package", {"packages": "tabulate"})
-    require("tabulate" in installed, "the package is not named in the answer")
+    require("tabulate" in installed, "the answer does not name the package")
     framed = await talk.run(TABULATE)
-    require("╭" in framed and "Gentoo" in framed, "tabulate has not drawn its table")
+    require("╭" in framed and "Gentoo" in framed, "tabulate did not draw its table")
 
     step("Draw a plot, and save it on this machine")
     drawn = await talk.run(DRAW)
-    require("Glyph" not in drawn, "the plot lacks Japanese characters")
-    require(len(talk.pictures) == 1, "the plot has not come with the answer")
+    require("Glyph" not in drawn, "the plot is missing Japanese characters")
+    require(len(talk.pictures) == 1, "the answer has no plot")
     (picture,) = talk.pictures
     width, height = png_size(picture)
-    require(width > height > 300 and len(picture) > 10_000, "the plot is not what was drawn")
+    require(width > height > 300 and len(picture) > 10_000, "the plot has the wrong size")
     await anyio.Path(plot.parent).mkdir(parents=True, exist_ok=True)
     await anyio.Path(plot).write_bytes(picture)
     explain(f"Saved {plot}: {width} x {height} pixels, {len(picture):,} bytes.")
@@ -203,28 +202,16 @@ async def demonstrate(client: Client, plot: Path) -> None:
     step("Start over")
     await talk.call("reset_sandbox", {})
     gone = await talk.run("penguins", fails=True)
-    require(gone.endswith("NameError: name 'penguins' is not defined\n"), "the variable has survived the reset")
+    require(gone.endswith("NameError: name 'penguins' is not defined\n"), "the variable survived the reset")
 
 
 def png_size(picture: bytes) -> tuple[int, int]:
-    """Width and height of a PNG, all of which is read and checked.
+    """Return the width and height of a PNG.
 
-    :raises UnexpectedAnswerError: it is damaged.
+    :raises UnexpectedAnswerError: it is not a PNG, or is cut off.
     """
-    require(picture.startswith(b"\x89PNG\r\n\x1a\n"), "what came is no PNG")
-    position, chunks = 8, list[tuple[bytes, bytes]]()
-    while position < len(picture):
-        length, kind = struct.unpack_from(">I4s", picture, position)
-        content = picture[position + 8 : position + 8 + length]
-        (checksum,) = struct.unpack_from(">I", picture, position + 8 + length)
-        require(zlib.crc32(kind + content) == checksum, "the PNG is damaged")
-        chunks.append((kind, content))
-        position += length + 12
-    require(chunks[0][0] == b"IHDR" and chunks[-1][0] == b"IEND", "the PNG is cut")
-    width, height, depth, colour = struct.unpack_from(">IIBB", chunks[0][1])
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    pixels = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
-    require(len(pixels) == height * (1 + (width * depth * channels + 7) // 8), "the PNG lacks pixels")
+    require(picture.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" in picture[-8:], "the plot is not a complete PNG")
+    width, height = struct.unpack_from(">II", picture, 16)
     return width, height
 
 
@@ -235,7 +222,7 @@ async def main() -> int:
     async with Client(stdio_client(server)) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
         explain(f"Connected after {time.perf_counter() - started:.1f} s. The server offers {', '.join(tools)}.")
-        # Caught in here, or it would leave the client's task group as part of an exception group.
+        # Caught inside, because the client's task group would wrap it in an exception group.
         try:
             await demonstrate(client, plot)
         except UnexpectedAnswerError as error:
