@@ -64,8 +64,8 @@ class SandboxContainer:
                 finally:
                     self.packages.close()
         finally:
-            self._manager = None
-            self._seen_starts = 0
+            if self._manager is not None:
+                self._manager.set_stage("closed")
             give_back_uid(self._uid)
 
     @property
