@@ -115,6 +115,7 @@ class SandboxContainer:
         self.packages.image = link.distributions
         if self._seen_starts != self.starts:
             self.packages.set_loaded_modules(frozenset())
+        self._seen_starts = self._seen_starts or self.starts
         return link
 
     async def preinstall(self) -> None:

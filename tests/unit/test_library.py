@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcp_agentrun import AsyncRuntime, AsyncSandbox, SandboxLostError, UnavailableError
+from mcp_agentrun import AsyncRuntime, AsyncSandbox, FileError, SandboxLostError, UnavailableError
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.messages import Message
 from tests.support.fake_engine import Answer, FakeEngine, honest_runner
@@ -51,3 +51,64 @@ async def test_calls_that_wait_when_a_sandbox_is_closed_fail(engine_type: type[F
         assert (sandbox.stage, sandbox.is_ready, sandbox.state) == ("closed", False, "lost")
     assert [type(error) for error in errors] == [SandboxLostError, UnavailableError, UnavailableError]
     assert (engine.started["runner"], engine.containers) == (1, {})
+
+
+async def test_a_container_that_is_lost_after_files_were_written_is_reported() -> None:
+    engine = FakeEngine()
+    async with engine.running(), AsyncRuntime(engine=engine) as runtime:
+        for use in ("run", "reset"):
+            async with runtime.sandbox() as sandbox:
+                await sandbox.files.write("data.csv", b"x")
+                await lose_all(engine, sandbox)
+                assert sandbox.state == "lost"
+                if use == "run":
+                    assert (await sandbox.run("1")).replaced
+                else:
+                    with pytest.raises(SandboxLostError, match="files are gone"):
+                        await sandbox.reset(keep_files=True)
+
+
+async def lose_all(engine: FakeEngine, sandbox: AsyncSandbox) -> None:
+    for container in list(engine.containers):
+        engine.lose(container)
+    while sandbox.is_ready:
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_a_container_that_is_lost_before_it_was_used_is_not_reported() -> None:
+    engine = FakeEngine()
+    async with engine.running(), AsyncRuntime(engine=engine) as runtime, runtime.sandbox() as sandbox:
+        await sandbox.ready()
+        await lose_all(engine, sandbox)
+        assert not (await sandbox.run("1")).replaced
+
+
+async def test_a_closed_runtime_has_no_spares() -> None:
+    engine = FakeEngine()
+    async with engine.running():
+        async with AsyncRuntime(engine=engine, pool=1) as runtime:
+            with anyio.fail_after(30):
+                while not runtime.spares:
+                    await anyio.lowlevel.checkpoint()
+        assert (runtime.spares, engine.containers) == (0, {})
+
+
+async def test_errors_name_a_file_as_the_caller_did() -> None:
+    def refusing_runner(message: Message) -> Sequence[Answer]:
+        match message:
+            case messages.ReadFile():
+                return [messages.FilePart(error="missing")]
+            case messages.WriteFile():
+                return [messages.Written(error="link")]
+            case messages.RemoveFile():
+                return [messages.Removed(error="missing")]
+            case _:
+                return honest_runner(message)
+
+    engine = FakeEngine(runners=[refusing_runner])
+    async with engine.running(), AsyncRuntime(engine=engine) as runtime, runtime.sandbox() as sandbox:
+        path = "/workspace/a/./b"
+        for call in (sandbox.files.read(path), sandbox.files.write(path, b""), sandbox.files.remove(path)):
+            with pytest.raises(FileError) as raised:
+                await call
+            assert raised.value.path == path and path in str(raised.value)
