@@ -1,11 +1,11 @@
-"""AgentRun's class on this package's sandboxes: change the import, and leave the rest of the program as it is::
+"""AgentRun's class, on this package's sandboxes. Programs only have to change the import::
 
     from mcp_agentrun.compat import AgentRun
 
     runner = AgentRun()
     print(runner.execute_code_in_container("print('Hello, world!')"))
 
-`docs/agentrun.md` compares the two, and says where AgentRun's behaviour is a defect that this class does not repeat.
+`docs/agentrun.md` compares the two classes, and lists the defects of AgentRun that this one does not have.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = ["AgentRun"]
 
 logger = logging.getLogger(__name__)
 
-_LEAST_MEMORY = 256 * MIB
+_MINIMUM_MEMORY = 256 * MIB
 _FOLDERS = {"workspace_size": "64m", "tmp_size": "32m", "shm_size": "8m"}
-"""Kept in memory, and as large as the least memory permits."""
+"""Sizes that fit in the minimum memory, which holds these folders."""
 
 _PRELOADED = Settings().image.preload
-"""Imported before code needs them if they are cached: half a core takes long to copy a process that has them."""
+"""Imported in advance only if they are cached: with half a core, forking a process that has them takes long."""
 
-_AT_A_TIME = 4
+_MAX_SANDBOXES = 4
 _NO_LIMIT = 1e6
 
 _SAFE = "The code is safe to execute."
@@ -53,7 +53,7 @@ _DECIDED_BY_WHITELIST = ("strict-packages",)
 
 _REFUSED_MODULES = frozenset(("os", "sys", "subprocess", "builtins"))
 _DANGEROUS = frozenset(("exec", "eval", "compile", "globals", "locals", "vars", "dir"))
-"""What AgentRun calls a dangerous built-in function where it is called by its name."""
+"""Built-in functions that AgentRun calls dangerous if they are called by name."""
 
 _END = """
 import atexit, threading
@@ -62,7 +62,7 @@ for thread in threading.enumerate():
         thread.join()
 atexit._run_exitfuncs()
 """
-"""What Python does at the end of a script. Also, the value of the last expression is not shown."""
+"""What Python does at the end of a script. It also keeps the value of the last expression from being shown."""
 
 _COMMAND = """
 import subprocess
@@ -78,16 +78,16 @@ raise SystemExit(code if code >= 0 else 128 - code)
 class AgentRun:
     """Run Python code in containers, each call in a fresh interpreter. Safe to use from several threads.
 
-    Ends with `close`, as a context, or when it is garbage; its containers never outlive the process.
+    Call `close` at the end, or use it as a context manager. Its containers never outlive the process.
 
-    :param container_name: not needed and not looked up: the containers are created, locked down and destroyed here.
-    :param dependencies_whitelist: packages that code may import, by either name; ``["*"]`` for all.
+    :param container_name: ignored: the class creates its containers, locks them down and destroys them.
+    :param dependencies_whitelist: packages that code may import, by the name of module or package; ``["*"]`` for all.
     :param cached_dependencies: packages that are installed once, for all calls.
-    :param cpu_quota: microseconds of processor time in each tenth of a second; 0 or less for no limit.
+    :param cpu_quota: microseconds of processor time per 100 ms; 0 or less for no limit.
     :param default_timeout: seconds that code may run.
-    :param memory_limit: memory of a container; raised to 256 MiB if it is less, which is logged.
-    :param memswap_limit: not used: sandboxes have no swap.
-    :param client: a docker client of the engine that the environment names; it is only pinged.
+    :param memory_limit: memory of a container; less than 256 MiB is raised to that, with a warning in the log.
+    :param memswap_limit: ignored: sandboxes have no swap.
+    :param client: a docker client of the engine that the environment names. It is only pinged.
     :param safety: profile of the static check; ``standard`` permits what the container prevents anyway.
     :param network: ``bridge`` for code that may reach everything the host can.
     :raises ValueError: a parameter is invalid, or the cached dependencies can't be installed.
@@ -95,7 +95,7 @@ class AgentRun:
     """
 
     class CommandTimeout(Exception):  # noqa: N818
-        """A command did not end in time, and was ended."""
+        """A command exceeded its timeout and was ended."""
 
     def __init__(
         self,
@@ -112,8 +112,8 @@ class AgentRun:
         network: Literal["none", "bridge"] = "none",
     ) -> None:
         self.container_name = container_name
-        self.dependencies_whitelist = _listed(dependencies_whitelist)
-        self.cached_dependencies = _listed(cached_dependencies)
+        self.dependencies_whitelist = _as_list(dependencies_whitelist)
+        self.cached_dependencies = _as_list(cached_dependencies)
         self.cpu_quota = cpu_quota
         self.default_timeout = default_timeout
         self.memory_limit = memory_limit
@@ -144,7 +144,7 @@ class AgentRun:
         self._stack.close()
 
     def execute_code_in_container(self, python_code: str) -> str:
-        """Run *python_code* as a script and return what it printed; a refusal or failure is returned as text too."""
+        """Run *python_code* as a script and return its output. Refusals and failures are returned as text too."""
         verdict = self.safety_check(python_code)
         if not verdict["safe"]:
             return str(verdict["message"])
@@ -158,12 +158,12 @@ class AgentRun:
             return str(error)
 
     def safety_check(self, python_code: str) -> dict[str, object]:
-        """Return whether *python_code* is ``safe`` by the static check, and a ``message``. Nothing is run."""
+        """Check *python_code* without running it. Return ``safe``, a bool, and a ``message``."""
         findings = check(python_code, self.safety, off=_DECIDED_BY_WHITELIST).findings
         return {"safe": not findings, "message": _refusal(python_code, findings) if findings else _SAFE}
 
     def parse_dependencies(self, python_code: str) -> list[str]:
-        """Return the top-level modules that *python_code* imports and Python does not have, sorted.
+        """Return the top-level modules that *python_code* imports from outside the standard library, sorted.
 
         :raises SyntaxError: it is not valid Python.
         """
@@ -173,15 +173,15 @@ class AgentRun:
         return [module for module in verdict.imports if module not in STDLIB_MODULES]
 
     def is_everything_whitelisted(self) -> bool:
-        """Whether all packages are allowed."""
+        """Return whether all packages are allowed."""
         return "*" in self.dependencies_whitelist
 
     def validate_cached_dependencies(self) -> bool:
-        """Whether all cached dependencies are allowed."""
+        """Return whether all cached dependencies are allowed."""
         return all(map(self._is_whitelisted, self.cached_dependencies))
 
     def install_cached_dependencies(self) -> None:
-        """Start new containers that have the cached dependencies, with the limits as they are now.
+        """Start new containers with the cached dependencies and the current limits.
 
         :raises ValueError: a dependency can't be installed, or a limit is invalid.
         :raises RuntimeError: there is no container engine.
@@ -206,7 +206,7 @@ class AgentRun:
     def install_dependencies(self, container: object, dependencies: Sequence[str]) -> str:
         """Install *dependencies* if all of them are allowed, and return a message.
 
-        :param container: ignored, as in the other methods that have it: they share a sandbox that keeps its files.
+        :param container: ignored. The methods with this parameter share one sandbox, which keeps its files.
         """
         for dependency in dependencies:
             if not self._is_whitelisted(dependency):
@@ -234,7 +234,7 @@ class AgentRun:
     def execute_command_in_container(
         self, container: object, cmd: str | Sequence[str], timeout: float
     ) -> tuple[int | None, str]:
-        """Run a program in the folder of the scripts, which ``/code`` also stands for; return exit code and output.
+        """Run a program in the workspace, which ``/code`` also stands for. Return its exit code and output.
 
         :raises CommandTimeout: it did not end within *timeout* seconds.
         """
@@ -246,7 +246,7 @@ class AgentRun:
         return result.exit_code, _text(result)
 
     def copy_code_to_container(self, container: object, python_code: str) -> dict[str, bool | str]:
-        """Write *python_code* to a new script; return ``success``, and its name or what failed as ``message``."""
+        """Write *python_code* to a new script. Return ``success``, a bool, and its name or an error as ``message``."""
         name = f"script_{uuid.uuid4().hex}.py"
         try:
             self._sandbox(container).files.write(name, python_code.encode())
@@ -266,9 +266,9 @@ class AgentRun:
             memory = parse_size(self.memory_limit)
         except ValueError as error:
             raise ValueError(f"memory_limit: {error}") from None
-        if not isinstance(memory, int) or memory < _LEAST_MEMORY:
+        if not isinstance(memory, int) or memory < _MINIMUM_MEMORY:
             logger.warning("memory_limit is %s; raised to 256m, which the sandbox needs", self.memory_limit)
-            memory = _LEAST_MEMORY
+            memory = _MINIMUM_MEMORY
         settings = load_settings(
             {
                 "memory": memory,
@@ -286,8 +286,9 @@ class AgentRun:
         )
         self._runtime = self._stack.enter_context(Runtime(settings))
         self._idle: LifoQueue[Sandbox | None] = LifoQueue()
-        for _ in range(_AT_A_TIME):
+        for _ in range(_MAX_SANDBOXES):
             self._idle.put(None)
+        self._starting = threading.Lock()
         self._own: Sandbox | None = None
         self._added: list[str] = []
 
@@ -296,7 +297,7 @@ class AgentRun:
 
     @contextmanager
     def _fresh(self) -> Generator[Sandbox]:
-        """A sandbox in which nothing has been run, and which nobody else uses meanwhile."""
+        """A fresh sandbox for the caller alone, reset afterwards."""
         idle = self._idle
         sandbox = idle.get()
         try:
@@ -311,9 +312,10 @@ class AgentRun:
     def _sandbox(self, container: object) -> Sandbox:
         if isinstance(container, Sandbox):
             return container
-        if self._own is None:
-            self._own = self._start()
-        return self._own
+        with self._starting:
+            if self._own is None:
+                self._own = self._start()
+            return self._own
 
     def _is_whitelisted(self, dependency: str) -> bool:
         names = {dependency, _requirement(dependency)}
@@ -322,12 +324,12 @@ class AgentRun:
         )
 
 
-def _listed(names: str | Iterable[str]) -> list[str]:
+def _as_list(names: str | Iterable[str]) -> list[str]:
     return re.findall(r"[^\s,]+", names) if isinstance(names, str) else list(names)
 
 
 def _requirement(dependency: str) -> str:
-    """What to install for *dependency*, which is the name of a module or a requirement."""
+    """Return the requirement for *dependency*, the name of a module or a requirement."""
     return distribution_of(dependency) if dependency.isidentifier() else dependency
 
 
@@ -348,7 +350,7 @@ def _require_usual_engine(client: Any) -> None:
 
 
 def _close_in_thread(stack: ExitStack) -> None:
-    """Close *stack* in another thread: garbage may be collected in that of the event loop, which closing waits for."""
+    """Close *stack* in another thread: garbage may be collected in the event loop's thread, which closing waits for."""
     threading.Thread(target=stack.close, name="mcp-agentrun-close").start()
 
 
@@ -367,7 +369,7 @@ def _text(result: Result) -> str:
 
 
 def _refusal(code: str, findings: Sequence[Finding]) -> str:
-    """The message with which AgentRun refuses the same, or our own where it would not."""
+    """Return AgentRun's message for what it refuses too, and our own for the rest."""
     first = findings[0]
     if first.rule == "syntax":
         problem = first.reason.removeprefix("Not valid Python: ").removesuffix(".")

@@ -22,8 +22,8 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
+from tests.support.guarded_client import guarded_client
 from tests.support.image import named_anew
-from tests.support.own_only import own_only
 from tests.support.sandboxes import open_sandbox
 from tests.support.small import SMALL
 
@@ -40,7 +40,7 @@ def api() -> Iterator[APIClient]:
     """The engine's own API, to see from outside what our code has done; what is another server's it can't change."""
     client, tried = connect()
     assert client is not None, f"the tests need a container engine: {tried}"
-    yield own_only(client)
+    yield guarded_client(client)
     client.close()
 
 

@@ -19,7 +19,7 @@ COPIED_FILES, COPIED_BYTES = 1000, 32 << 20
 _MOST_ENTRIES = 20_000
 _TOOLS_FOLDERS = frozenset(("__pycache__", "node_modules"))
 
-# The import tells the static check what must be installed; it is not executed.
+# The import, which is not executed, shows the static check what must be installed.
 _MODULE = """import runpy
 runpy._run_module_as_main({module!r})
 if False:

@@ -1,4 +1,4 @@
-"""The prompt of ``mcp-agentrun shell``. The only module that needs prompt_toolkit and pygments."""
+"""The prompt of ``mcp-agentrun shell``. Only this module needs prompt_toolkit and pygments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def is_complete(code: str) -> bool:
-    """Whether Enter runs *code*: it is whole, or wrong already. A block of several lines ends with an empty one."""
+    """Return whether Enter runs *code*, because it is complete or invalid. A block ends with an empty line."""
     if code.startswith((":", "!", "%")) and "\n" not in code:
         return True
     try:
@@ -66,14 +66,14 @@ def is_complete(code: str) -> bool:
 
 
 def next_indent(code: str) -> str:
-    """What the line after *code* begins with."""
+    """Return the indentation of the line after *code*."""
     last = code.rpartition("\n")[2]
     indent = last[: len(last) - len(last.lstrip())]
     return indent + "    " if last.rstrip().endswith(":") else indent
 
 
 class Repl:
-    """Reads code and commands from the terminal, and runs them in *sandbox*. What is typed is kept in memory only."""
+    """Read code and commands from the terminal and run them in *sandbox*. The history is kept in memory only."""
 
     def __init__(self, sandbox: AsyncSandbox, settings: Settings) -> None:
         self._sandbox = sandbox
@@ -123,8 +123,8 @@ class Repl:
         )
 
     async def loop(self) -> None:
-        """Read and run until the user leaves."""
-        click.echo("Python in a sandbox of its own. :help lists the commands, Ctrl-D leaves.")
+        """Read and run input until the user leaves."""
+        click.echo("Python in a sandbox. :help lists the commands, Ctrl-D leaves.")
         while True:
             try:
                 text = await self._session.prompt_async(FormattedText([("bold", ">>> ")]))
@@ -227,7 +227,7 @@ async def _until_interrupted(work: Awaitable[None]) -> bool:
 
 
 def _save_as(data: bytes, name: str, target: str = ".") -> None:
-    """Write *data* to *target*, or as *name* to the folder that it is."""
+    """Write *data* to the file *target*, or as *name* to the folder *target*."""
     path = Path(target).expanduser()
     if path.is_dir():
         path /= name

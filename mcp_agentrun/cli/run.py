@@ -45,11 +45,11 @@ _FAILED = 125
 def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | None, alone: bool) -> None:
     """Example: mcp-agentrun run --package requests --out results report.py -v
 
-    Run a program in a sandbox of its own, as python would: from FILE, from standard input (-), from CODE, or a MODULE
-    by its name. What follows is passed on to it.
+    Run a program in a new sandbox, as python would: a FILE, standard input (-), CODE, or a MODULE by its name. What
+    follows is passed to the program.
 
-    FILE is in /workspace there, together with the files beside it; a folder that is large belongs in --data. Plots
-    are saved in --out or the current folder. Ctrl-C interrupts the program, a second one ends it.
+    FILE and the files beside it are copied to /workspace; use --data for large folders. Plots are saved in --out or
+    the current folder. Ctrl-C interrupts the program, a second one ends it.
 
     Exit code: the program's own; 124 after --timeout, 125 if it could not be run, 126 if the static check refused it,
     137 if it exceeded --memory, and 128 and the signal's number if a signal ended it.
@@ -60,7 +60,7 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
     limit = NO_LIMIT if timeout is None else timeout
     if not 0 < limit <= NO_LIMIT:
         raise click.UsageError(f"--timeout must be a positive number of seconds, at most {NO_LIMIT:.0f}")
-    # One program imports what it needs, and does not wait for what others would.
+    # A single program imports what it needs; importing anything in advance would only delay it.
     settings = effective_settings(timeout=limit, max_timeout=limit, checkpoints=False, preload=())
     chosen = Program.from_words(program)
 
@@ -76,7 +76,7 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
 
 
 async def _run(program: Program, settings: Settings, packages: Sequence[str], *, alone: bool) -> int:
-    """Run *program* in a new sandbox; returns the exit code."""
+    """Run *program* in a new sandbox, and return the exit code."""
     from ..sandbox import AsyncRuntime, Script
     from .outcomes import exit_code, explain
     from .progress import showing_progress
@@ -84,8 +84,8 @@ async def _run(program: Program, settings: Settings, packages: Sequence[str], *,
 
     async with AsyncRuntime(settings) as runtime, runtime.sandbox() as sandbox:
         async with showing_progress(lambda: sandbox.stage) as report:
-            await sandbox.ready()
             await _copy_files(sandbox, program, left_out=_mounted(settings), alone=alone)
+            await sandbox.ready()
             if packages:
                 await sandbox.install(*packages, report=report)
         stdout = Stdout(sandbox.interrupt)
@@ -105,36 +105,49 @@ def _has_stdin(program: Program) -> bool:
 
 
 def _mounted(settings: Settings) -> set[str]:
-    """Names in the workspace that folders of the user's have."""
+    """Return the names that the folders of `data` have in the workspace."""
     return {Path(folder).expanduser().name for folder in settings.access.data}
 
 
 async def _copy_files(sandbox: AsyncSandbox, program: Program, *, left_out: set[str], alone: bool) -> None:
-    from .program import COPIED_BYTES, COPIED_FILES, files_in
+    """Copy *program*'s file and those beside it, which are read while the container starts."""
+    from anyio import to_thread
 
     if program.folder is None:
         return
-    if program.filename.startswith("/"):
-        name = Path(program.filename).name
+    name = Path(program.filename).name if program.filename.startswith("/") else None
+    left_out = {*left_out, name} if name else left_out
+    files = [] if alone else await to_thread.run_sync(_read_files, program.folder, left_out)
+    if name:
         await sandbox.files.write(name, program.folder / name)
-        left_out = {*left_out, name}
-    if alone:
-        return
-    paths, skipped = files_in(program.folder, left_out)
-    for path in paths:
+    for path, data in files:
         try:
-            await sandbox.files.write(path.relative_to(program.folder).as_posix(), path)
-        except (FileError, OSError) as error:  # the program may not need it
+            await sandbox.files.write(path, data)
+        except FileError as error:  # the program may not need it
             note(f"not copied into the sandbox: {error}")
+
+
+def _read_files(folder: Path, left_out: set[str]) -> list[tuple[str, bytes]]:
+    """Read the files to be copied; return each with its path in the workspace."""
+    from .program import COPIED_BYTES, COPIED_FILES, files_in
+
+    paths, skipped = files_in(folder, left_out)
     if skipped:
         note(
-            f"{skipped} files of {program.folder} were not copied into the sandbox, which takes at most "
-            f"{COPIED_FILES} and {COPIED_BYTES >> 20} MiB. Name folders that are needed with --data, or give --alone."
+            f"{skipped} files of {folder} were not copied into the sandbox: the limits are {COPIED_FILES} files and "
+            f"{COPIED_BYTES >> 20} MiB. Give --data FOLDER for folders that are needed, or --alone."
         )
+    found: list[tuple[str, bytes]] = []
+    for path in paths:
+        try:
+            found.append((path.relative_to(folder).as_posix(), path.read_bytes()))
+        except OSError as error:
+            note(f"not copied into the sandbox: {path}: {error.strerror}")
+    return found
 
 
 class _Saving:
-    """Saves what a run leaves, in the folder of `out`; pictures in the current one if there is none."""
+    """Save a run's files in the folder of `out`, and its pictures there or else in the current folder."""
 
     def __init__(self, settings: Settings, stem: str) -> None:
         from ..server.mcp.out_folder import OutFolder

@@ -21,7 +21,7 @@ __all__ = ["shell"]
 def shell() -> None:
     """Example: mcp-agentrun shell --data measurements
 
-    An interactive prompt on a sandbox of its own. :help lists its commands; Ctrl-C interrupts code, Ctrl-D leaves.
+    An interactive prompt in a new sandbox. :help lists its commands; Ctrl-C interrupts code, Ctrl-D leaves.
     """
     from ..process_exit import exit_at_once, run_interruptibly
 

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 
 def note(text: str) -> None:
-    """Write a line of ours to stderr, where it can be told from what a program prints."""
+    """Write *text* to stderr, marked as this program's own."""
     click.echo(f"mcp-agentrun: {sanitize(text, lines=True)}", err=True)
 
 

@@ -46,11 +46,6 @@ class InstallerConnection:
         self._multiplexer: RequestMultiplexer | None = None
         self.manager = ContainerManager(engine, tasks, self._make_spec, self._make_hello, messages.InstallerReady)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the container is running and has answered."""
-        return self.manager.is_ready
-
     async def connect(self) -> RequestMultiplexer:
         """Return the multiplexer for the container, which is started if necessary.
 

@@ -69,5 +69,5 @@ class SandboxFolders:
                 await request.send(messages.RemovePackages(request=request.number, sandbox=sandbox))
                 answer = await request.expect(messages.PackagesRemoved, within=REMOVE_SECONDS)
                 if answer.sandbox != sandbox:
-                    request.fail("it removed the packages of another sandbox")
+                    request.link.fail("it removed the packages of another sandbox")
             self._unwanted.discard(sandbox)

@@ -90,14 +90,14 @@ class Installation:
             answer = await self._request.receive()
             if isinstance(answer, messages.InstallDone):
                 if answer.sandbox != self._sandbox or answer.folder.split("/")[1:2] not in ([], [self._sandbox]):
-                    self._request.fail("it installed packages for another sandbox")
+                    self._request.link.fail("it installed packages for another sandbox")
                 return answer
             if isinstance(answer, messages.Resolved):
                 await self._answer_resolved(answer.pins)
             elif isinstance(answer, messages.InstallProgress):
                 self._report(self._network.redact(answer.text))
             else:
-                self._request.fail("it sent an unexpected answer")
+                self._request.link.fail("it sent an unexpected answer")
 
     async def _answer_resolved(self, pins: Mapping[str, str]) -> None:
         """Reply whether *pins* may be fetched, and which hashes their files must have."""
@@ -119,7 +119,7 @@ class Installation:
             except SandboxLostError:
                 return
         if scope.cancelled_caught:
-            self._request.abandon("a stopped installation did not end")
+            self._request.link.abandon("a stopped installation did not end")
 
     def _result(self, done: messages.InstallDone) -> Installed:
         """Convert the installer's answer.

@@ -213,7 +213,7 @@ class Installer:
     async def _remove_unwanted(self) -> None:
         connection = self._connection
         try:
-            if self._folders.has_unwanted and connection is not None and connection.is_ready:
+            if self._folders.has_unwanted and connection is not None and connection.manager.is_ready:
                 await connection.connect_after_removal()
         except UnavailableError as error:
             logger.warning("packages of a sandbox could not be removed; the next installer will: %s", error)

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -29,13 +29,13 @@ class Request:
     """A request, from its first message to its last answer. See `RequestMultiplexer.request`."""
 
     def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.InstallerMessage]) -> None:
-        self._link = link
+        self.link = link
         self._answers = answers
         self.number = number
 
     async def send(self, message: messages.InstallerMessage) -> None:
         """:raises SandboxLostError: the installer is lost."""
-        await self._link.send(message)
+        await self.link.send(message)
 
     async def receive(self) -> messages.InstallerMessage:
         """Return the next answer.
@@ -45,7 +45,7 @@ class Request:
         try:
             return await self._answers.receive()
         except anyio.EndOfStream:
-            raise SandboxLostError(self._link.reason) from None
+            raise SandboxLostError(self.link.reason) from None
 
     async def expect(self, expected: type[_AnswerT], *, within: float) -> _AnswerT:
         """Return the next answer, which must be of type *expected*. A cancelled call still waits for it, so that it is
@@ -58,22 +58,10 @@ class Request:
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
             answer = await self.receive()
         if answer is None:
-            self.fail(f"it sent no {expected.__name__} in {within:g} s")
+            self.link.fail(f"it sent no {expected.__name__} in {within:g} s")
         if not isinstance(answer, expected):
-            self.fail(f"it sent {type(answer).__name__} instead of {expected.__name__}")
+            self.link.fail(f"it sent {type(answer).__name__} instead of {expected.__name__}")
         return answer
-
-    def fail(self, reason: str) -> NoReturn:
-        """Declare the installer lost.
-
-        :raises SandboxLostError: always.
-        """
-        self.abandon(reason)
-        raise SandboxLostError(reason)
-
-    def abandon(self, reason: str) -> None:
-        """Declare the installer lost."""
-        self._link.abandon(reason)
 
 
 class RequestMultiplexer:

@@ -203,7 +203,6 @@ class SandboxContainer:
             preload=self.settings.image.preload,
             output_keep=self.settings.limits.output_keep,
             checkpoints=self.settings.limits.checkpoints,
-            installs=True,
             auto_install=self.settings.packages.auto_install != "off",
             user_pids=user_pids(self.settings),
             safety=messages.SafetyOptions(**self._host.safety),

@@ -18,7 +18,7 @@ from ..packages.installer import PATIENCE_SECONDS
 from ..safety import Finding
 from ..settings import Settings
 from ..wire import messages
-from .causes import explain
+from .advice import advice_for
 from .packages import AutoInstall, SessionPackages
 from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
@@ -296,7 +296,7 @@ class Execution:
             images=self._pictures.valid(),
             findings=tuple(Finding(**vars(finding)) for finding in ended.findings),
             installed=provided.installed,
-            advice=explain(ended.outcome, error, end, self._settings, advise),
+            advice=advice_for(ended.outcome, error, end, self._settings, advise),
         )
 
 

@@ -18,7 +18,7 @@ from ..packages.known import WELL_KNOWN
 from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..settings import Settings
-from .causes import NameKind
+from .advice import NameKind
 from .result import KEEPING_RESET
 
 __all__ = ["AutoInstall", "PackageLocation", "SessionPackages"]

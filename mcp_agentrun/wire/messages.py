@@ -157,7 +157,7 @@ class SafetyOptions(Record):
     """How code is checked: the arguments of `mcp_agentrun.safety.check`."""
 
     profile: Literal["strict", "standard", "off"]
-    off: tuple[str, ...]  # ids of rules that don't apply
+    off: tuple[str, ...]  # ids of disabled rules
     warn: bool  # report findings, but run the code
     rules: str = field(length=_ANY_LENGTH)  # the operator's own rules, in TOML
 
@@ -167,12 +167,11 @@ class SupervisorHello(Message, kind=90):
 
     version: int = field(low=VERSION, high=VERSION)
     data: tuple[str, ...]  # paths of the operator's folders in the container
-    preload: tuple[str, ...]  # modules that workers have imported before they run code
-    output_keep: int = field(low=0)  # bytes of a run's output that are forwarded
+    preload: tuple[str, ...]  # modules that workers import in advance
+    output_keep: int = field(low=0)  # number of bytes of a run's output that are forwarded
     checkpoints: bool
-    installs: bool  # packages that code asks for by ``pip install`` are reported in `MissingPackages`
-    auto_install: bool  # so are modules that code imports and that are missing
-    user_pids: int = field(low=1)  # processes and threads that user code may have
+    auto_install: bool  # report missing modules that code imports in `MissingPackages`
+    user_pids: int = field(low=-1)  # maximum number of processes and threads of user code; -1 for no limit
     safety: SafetyOptions
 
 
@@ -193,7 +192,7 @@ class Run(Message, kind=10):
     timeout: float = field(low=0, high=1e9)  # seconds
     path: str | None  # folder of the session's packages
     no_preload: bool
-    """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
+    """Use a worker that has imported nothing in advance, because packages of the image are replaced."""
     stream: bool = False  # forward all output, not only its first `SupervisorHello.output_keep` bytes
     script: Script | None = None
 
@@ -223,7 +222,7 @@ class Cancel(Message, kind=11):
 class Reset(Message, kind=20):
     """Replace the worker with a new one, answered by `ResetDone`."""
 
-    keep_files: bool  # leave the workspace and temporary files alone
+    keep_files: bool  # keep the workspace and temporary files
     no_preload: bool  # as in `Run`
 
 
@@ -274,7 +273,7 @@ class ReadFile(Message, kind=52):
 class SupervisorReady(Message, kind=91):
     """A worker is ready to run code."""
 
-    distributions: tuple[tuple[str, str], ...] = field(length=1000)  # name and version of what the image has
+    distributions: tuple[tuple[str, str], ...] = field(length=1000)  # name and version of each in the image
     boot: str | None  # the kernel's boot id
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
     """Device and inode of the operator's folders, by path in the container; None if the folder is missing."""
@@ -316,8 +315,8 @@ class Cause(Record):
 
     type: str
     text: str
-    errno: int | None  # of a system error, by Linux's numbers
-    path: str | None  # the file that a system error names
+    errno: int | None  # number of a system error
+    path: str | None  # file of a system error
     function: str | None  # the innermost function in which it was raised
 
 
@@ -369,7 +368,7 @@ class RunResult(Message, kind=92):
     value: str | None  # text of the last expression's value
     imported: tuple[str, ...] | None = field(items=MOST_NAMES, length=LONGEST_NAME)
     """Top-level modules of the packages that the interpreter has loaded; None if unknown."""
-    written: int = field(low=0)  # bytes of output, whether they were forwarded or not
+    written: int = field(low=0)  # total size of the output in bytes
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
     more_files: int = field(low=0)  # how many more were created or changed
     ended: int = field(low=0)  # processes that the run had left running, which were killed
@@ -384,8 +383,8 @@ class MissingPackages(Message, kind=60):
     """A run needs packages. It waits for `Proceed`."""
 
     run: int
-    names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)  # modules that it imports and that can't be found
-    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # what it asks for by ``pip install``
+    names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)  # missing modules that it imports
+    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # of its ``pip install`` commands
 
 
 class ResetDone(Message, kind=21):
@@ -418,9 +417,9 @@ class Removed(Message, kind=85):
 class FilePart(Message, kind=53):
     """Answer to `ReadFile`; unless there is an error or no data, `FileData` follows."""
 
-    size: int = field(default=0, low=0)  # bytes of the whole file
-    stamp: str = ""  # differs when the file has changed
-    length: int = field(default=0, low=0, high=PART_LIMIT)  # bytes of data that follow
+    size: int = field(default=0, low=0)  # size of the whole file in bytes
+    stamp: str = ""  # changes when the file changes
+    length: int = field(default=0, low=0, high=PART_LIMIT)  # size of the data that follow, in bytes
     error: str | None = None  # as in `FileList`
 
 
@@ -448,7 +447,7 @@ class Checkpoint(Message, kind=43):
 class Forked(Message, kind=41):
     """Answer to `Fork` or `Checkpoint`."""
 
-    error: str | None = field(length=40)  # why there is no fork: ``threads``, ``hooks`` or the name of an errno
+    error: str | None = field(length=40)  # why the fork failed: ``threads``, ``hooks`` or the name of an errno
 
 
 class Warm(Message, kind=42):
@@ -490,7 +489,7 @@ class Verdict(Message, kind=96):
     allowed: bool
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
     imports: tuple[str, ...] = field(items=MOST_IMPORTS, length=LONGEST_NAME)  # top-level modules that the code imports
-    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # what it asks for by ``pip install``
+    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # of its ``pip install`` commands
 
 
 # -- server to installer
@@ -499,7 +498,7 @@ class Verdict(Message, kind=96):
 class InstallerMessage(Message):
     """Base class of messages to an installer, and of its answers."""
 
-    request: int  # number of the request, which answers repeat
+    request: int  # number of the request, which its answers repeat
 
 
 class InstallLimits(Record):
@@ -509,7 +508,7 @@ class InstallLimits(Record):
     exclude_newer: str | None  # ignore releases after this date, or within this period
     build: bool  # build packages that have no wheel
     download: int
-    size: int  # of what is installed
+    size: int  # maximum size of the installed packages
     files: int
     cache_size: int
 
@@ -520,8 +519,8 @@ class InstallerHello(Message, kind=97):
     version: int = field(low=VERSION, high=VERSION)
     ca_bundle: str = field(length=_ANY_LENGTH)  # certificates to trust, in PEM; empty for the system's
     limits: InstallLimits
-    living: tuple[str, ...]  # sandboxes that the engine has
-    served: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages
+    living: tuple[str, ...]  # ids of the sandboxes on the engine
+    served: tuple[str, ...] = field(pattern=_ID)  # ids of this server's sandboxes with packages
 
 
 class Sources(Record):
@@ -547,7 +546,7 @@ class Approved(InstallerMessage, kind=63):
     """Answer to `Resolved`."""
 
     refusal: str | None
-    hashes: dict[str, tuple[str, ...]]  # hashes that files must have, by line of a requirements file
+    hashes: dict[str, tuple[str, ...]]  # permitted hashes of files, by line of a requirements file
 
 
 class InstallCancel(InstallerMessage, kind=33):
@@ -563,13 +562,13 @@ class RemovePackages(InstallerMessage, kind=34):
 class DescribeCache(InstallerMessage, kind=64):
     """Describe the cache, answered by `CacheContents`."""
 
-    clear: bool  # remove all that is in it first
+    clear: bool  # clear it first
 
 
 class OpenWheelhouse(InstallerMessage, kind=66):
     """Prepare for the operator's wheelhouse, answered by `Wheelhouse`."""
 
-    digest: str = field(pattern="[0-9a-f]{64}")  # of its content
+    digest: str = field(pattern="[0-9a-f]{64}")  # digest of its content
 
 
 class Wheel(InstallerMessage, kind=67):
@@ -607,8 +606,8 @@ class InstallDone(InstallerMessage, kind=32):
     folder: str = field(default="", pattern=f"(sandboxes/{_ID}/[0-9a-f]{{16}})?")
     """Of the packages, below the volume; empty if the image has them all."""
     packages: tuple[tuple[str, str], ...] = ()  # name and version of what is installed
-    satisfied: tuple[tuple[str, str], ...] = ()  # name and version of what the image has
-    replaced: tuple[str, ...] = ()  # names of what the image has in another version
+    satisfied: tuple[tuple[str, str], ...] = ()  # name and version of each in the image
+    replaced: tuple[str, ...] = ()  # names of packages that the image has in another version
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by package name, of packages that the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)

@@ -27,7 +27,7 @@ from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CA
 from runner.linux.process_table import is_alive, processes, send_signal
 
 VOLUME = Path("/packages")
-CACHES = VOLUME / "lanes"
+CACHES = VOLUME / "lanes"  # as existing volumes have it
 LOCKS = VOLUME / "locks"
 USED = VOLUME / "used"
 """For each account, an empty file for each distribution in its cache, dated by its last use."""
@@ -41,7 +41,7 @@ CAPABILITIES = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
 WATCH_SECONDS = 0.2
 _KILL_SECONDS = 10.0
 _LOCK_SECONDS = 0.05
-_SAID_KEPT = 1 << 18
+_OUTPUT_KEPT = 1 << 18  # bytes
 _BLOCK = 4096
 # If memory is short, the kernel is to end these and not PID 1.
 _EXPENDABLE = 'echo 1000 >/proc/self/oom_score_adj; exec "$@"'
@@ -190,7 +190,7 @@ def run(
 
 
 def _end_of(file: IO[bytes]) -> str:
-    file.seek(max(0, os.fstat(file.fileno()).st_size - _SAID_KEPT))
+    file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_KEPT))
     return file.read().decode(errors="replace")
 
 

@@ -10,13 +10,9 @@ import ctypes
 import os
 import stat
 import struct
+from collections.abc import Callable
 
 from mcp_agentrun.wire.messages import FileChange
-
-from .prelude import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 WORKSPACE = b"/workspace"
 LISTED = 200  # changed files that a result names

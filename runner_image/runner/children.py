@@ -8,16 +8,12 @@ import importlib
 import marshal
 import os
 import sys
+import types
+from collections.abc import Collection
 from contextlib import suppress
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    import types
-    from collections.abc import Collection
-    from typing import Any
-
-    from .main_module import MainModule
+from .main_module import MainModule
+from .prelude import Any, __builtins__
 
 _SOURCES = 200  # runs whose definitions a spawned process gets
 _HELPERS = (

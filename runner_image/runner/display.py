@@ -10,10 +10,7 @@ from functools import partial
 
 from .figures import Figures
 from .pictures import as_png, of_image
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
+from .prelude import Any, __builtins__
 
 _LONGEST_REPR = 2000
 _LONGEST_HTML = 2000  # characters that are shown as they are

@@ -8,16 +8,13 @@ import os
 import socket
 import sys
 from _thread import get_ident
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
 from .linux import limits
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any
+from .prelude import Any, __builtins__
 
 CLIP = 4096  # characters of any string in a report; all of it is in the output
 

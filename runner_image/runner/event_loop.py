@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
+import types
 from _thread import get_ident
 from contextlib import suppress
 from functools import wraps
 from os import getpid
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    import types
-    from typing import Any
-
-    from .user_calls import UserCalls
+from .prelude import Any, __builtins__
+from .user_calls import UserCalls
 
 _STEPS = 10  # that tasks may take at the end of a run
 _CO_COROUTINE = 0x80  # of `inspect`

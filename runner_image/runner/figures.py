@@ -11,10 +11,7 @@ from _weakref import ref  # of which the rest of `weakref` is not needed
 from collections.abc import Callable, Generator
 
 from .pictures import MAX_PIXELS, Pictures
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
+from .prelude import Any, __builtins__
 
 MAX_DRAWN = 8 * MAX_PIXELS  # longest edge of a figure that is drawn whole
 _LEAST_DPI = 5.0  # of which fonts can be made

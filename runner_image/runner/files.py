@@ -8,19 +8,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
 
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PART_LIMIT
 
 from .changes import DEPTH, PARTIAL, PATH_LENGTH, WORKSPACE, Changes, Scan, file_state
+from .linux.memory import Memory
 from .paths import RefusedError, parent_of, reason_of, require_file, split, state_of, walk
-from .prelude import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .linux.memory import Memory
-    from .sockets import HostStream
+from .sockets import HostStream
 
 MEMORY_FULL = 0.95
 """Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
@@ -46,15 +42,11 @@ class Files:
     def handle(self, request: messages.Message) -> None:
         """Answer one *request*.
 
-        :raises ProtocolError: it is not about files, or out of turn.
+        :raises ProtocolError: it is not about files, or unexpected.
         """
         match request:
-            case messages.WriteData(data=data):
-                self._answer_writing(lambda: self._write(data))
-            case messages.WriteFile(path=path):
-                self._answer_writing(lambda: self._begin(path))
-            case messages.WriteEnd(keep=keep):
-                self._answer_writing(lambda: self._end(keep=keep))
+            case messages.WriteData() | messages.WriteFile() | messages.WriteEnd():
+                self._host.send(self._write(request))
             case messages.ReadFile():
                 part, data = read(request.path, request.offset, request.length)
                 self._host.send(part)
@@ -67,44 +59,37 @@ class Files:
             case _:
                 raise ProtocolError(f"unexpected {type(request).__name__} message")
 
-    def _answer_writing(self, step: Callable[[], int]) -> None:
-        """Carry out a *step* of writing a file. If one fails, nothing of the file remains."""
+    def _write(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> messages.Written:
+        """Take one step of writing a file. If one fails, nothing of the file remains."""
         try:
-            self._host.send(messages.Written(changed=step()))
+            return messages.Written(changed=self._take_step(request))
         except (OSError, RefusedError) as error:
             upload, self._upload = self._upload, None
             if upload is not None:
                 upload.abandon()
-            self._host.send(messages.Written(error=reason_of(error)))
+            return messages.Written(error=reason_of(error))
 
-    def _begin(self, path: str) -> int:
-        if self._upload is not None:
-            raise ProtocolError("a file is being written already")
-        self._upload = Upload(path)
-        return 0
-
-    def _write(self, data: bytes) -> int:
-        if self._memory.share() > MEMORY_FULL:
-            raise RefusedError("memory")
-        self._current.write(data)
-        return 0
-
-    def _end(self, *, keep: bool) -> int:
-        upload = self._current
-        if keep:
-            state = upload.commit()
-            self._changes.exclude(upload.path, state)
-        else:
+    def _take_step(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> int:
+        """See `_write`. Returns the time of the file's last change, and 0 before its end."""
+        upload = self._upload
+        if (upload is None) is not isinstance(request, messages.WriteFile):
+            raise ProtocolError("a file is being written already" if upload else "no file is being written")
+        if isinstance(request, messages.WriteFile):
+            self._upload = Upload(request.path)
+            return 0
+        assert upload is not None
+        if isinstance(request, messages.WriteData):
+            if self._memory.share() > MEMORY_FULL:
+                raise RefusedError("memory")
+            upload.write(request.data)
+            return 0
+        state = upload.commit() if request.keep else None
+        if state is None:
             upload.abandon()
-            state = 0, 0, 0
+        else:
+            self._changes.exclude(upload.path, state)
         self._upload = None
-        return state[2]
-
-    @property
-    def _current(self) -> Upload:
-        if self._upload is None:
-            raise ProtocolError("no file is being written")
-        return self._upload
+        return 0 if state is None else state[2]
 
     def _remove(self, path: str) -> str | None:
         try:

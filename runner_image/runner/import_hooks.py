@@ -7,15 +7,12 @@ leave the method out, like the rest of the import system.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from .prelude import TYPE_CHECKING, __builtins__
+from .prelude import Any, __builtins__
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    Patch = Callable[[Any], None]
+Patch = Callable[[Any], None]
 
 
 def patch_on_import(patches: Mapping[str, Patch]) -> None:

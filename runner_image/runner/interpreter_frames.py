@@ -15,10 +15,7 @@ from _weakref import ref  # of which the rest of `weakref` is not needed, and ta
 from collections.abc import Callable, Iterable
 from sys import byteorder
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
+from .prelude import Any, __builtins__
 
 _FRAME = 24  # offset in a frame object of the address of the interpreter's own frame
 _PREVIOUS, _OBJECT = 8, 48  # offsets in that one of the addresses of its caller's, and of the frame object

@@ -10,12 +10,8 @@ import sys
 from functools import partial, wraps
 
 from .display import Display
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .import_hooks import Patch
+from .import_hooks import Patch
+from .prelude import Any, __builtins__
 
 _FONTS = "/usr/share/fonts/truetype/mcp-agentrun"
 _FALLBACKS = [  # for Japanese; for Chinese and Korean

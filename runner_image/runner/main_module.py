@@ -11,13 +11,10 @@ import sys
 import types
 from contextlib import suppress
 
+from mcp_agentrun.wire.messages import Script
+
 from . import tracebacks
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from mcp_agentrun.wire.messages import Script
+from .prelude import Any, __builtins__
 
 _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 

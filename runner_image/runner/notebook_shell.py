@@ -7,17 +7,13 @@ import os
 import re
 import sys
 import time
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from mcp_agentrun.notebook import Cell, is_expression
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any
-
-    from .display import Display
+from .display import Display
+from .prelude import Any, __builtins__
 
 WORKSPACE = "/workspace"
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 10.0  # that %timeit measures for

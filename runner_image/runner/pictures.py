@@ -11,10 +11,7 @@ from collections.abc import Callable
 
 from mcp_agentrun.wire.messages import Picture, PictureData, encode
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
+from .prelude import Any, __builtins__
 
 MAX_ITEMS, MAX_TOTAL = 16, 640_000
 """Pictures of one run that are returned, and their bytes: clients take answers up to a megabyte, in base64. What is

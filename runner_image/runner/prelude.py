@@ -8,4 +8,10 @@ by name.
 import builtins
 
 __builtins__ = dict(vars(builtins))
-TYPE_CHECKING = False  # instead of that of `typing`, whose import takes 2 ms, for which a first answer would wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as Any
+    from typing import NoReturn as NoReturn
+else:
+    Any = NoReturn = None  # importing `typing` takes 2 ms, for which a first answer would wait

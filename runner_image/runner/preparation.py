@@ -24,11 +24,11 @@ class Preparation:
         self._checkers = checkers
         self._modules = missing.Modules()
         self._preload: tuple[str, ...] = ()
-        self._installs = self._auto_install = False
+        self._auto_install = False
 
     def configure(self, hello: messages.SupervisorHello) -> None:
         self._preload = hello.preload
-        self._installs, self._auto_install = hello.installs, hello.auto_install
+        self._auto_install = hello.auto_install
 
     def begin(self, run: Run) -> None:
         """Have the code of *run* checked, and a suitable worker made."""
@@ -43,7 +43,7 @@ class Preparation:
 
     def proceed(self, run: Run, answer: messages.Proceed) -> None:
         """Continue with *run*, which has waited for packages."""
-        run.is_held = False
+        run.awaits_packages = False
         run.path, run.no_preload = answer.path, answer.no_preload
         self._choose_worker(run)
 
@@ -57,7 +57,7 @@ class Preparation:
 
     def is_complete(self, run: Run, worker: Worker) -> bool:
         """Whether *run*, if it is allowed at all, can start in *worker*."""
-        return run.verdict is not None and not run.is_held and not self._is_worth_warming(run, worker)
+        return run.verdict is not None and not run.awaits_packages and not self._is_worth_warming(run, worker)
 
     @staticmethod
     def deadline(run: Run, now: float) -> float:
@@ -76,9 +76,9 @@ class Preparation:
 
     def _request_packages(self, run: Run, verdict: messages.Verdict) -> None:
         names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()
-        requirements = verdict.requirements if self._installs else ()
+        requirements = verdict.requirements
         if names or requirements:
-            run.is_held = True
+            run.awaits_packages = True
             self._host.send(messages.MissingPackages(run=run.number, names=names, requirements=requirements))
 
     def _is_worth_warming(self, run: Run, worker: Worker) -> bool:

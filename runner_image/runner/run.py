@@ -13,7 +13,7 @@ PICTURES = 16  # pictures that are forwarded of one run
 
 
 class Run:
-    """One execution of code, and what came of it."""
+    """One execution of code, and its result."""
 
     def __init__(self, request: messages.Run) -> None:
         self.request = request
@@ -31,9 +31,9 @@ class Run:
         """Pictures forwarded; `pictures_size` are their bytes, of which `pictures_missing` are to come."""
         self.pictures_size = 0
         self.pictures_missing = 0
-        self.verdict: messages.Verdict | None = None  # what the checker says of the code; nothing runs without
-        self.is_held = False  # the server has been asked for packages, and has not answered yet
-        self.outcome: messages.Outcome | None = None  # set when it has ended, as are those below
+        self.verdict: messages.Verdict | None = None  # of the checker; nothing runs without
+        self.awaits_packages = False  # requested from the server
+        self.outcome: messages.Outcome | None = None  # set when it has ended, like those below
         self.duration = 0.0
         self.exit_code: int | None = None
         self.report: messages.RunReport | None = None
@@ -44,7 +44,7 @@ class Run:
 
     @classmethod
     def probe(cls, path: str | None) -> Run:
-        """An empty run, by which a restored checkpoint shows that it is alive."""
+        """An empty run, with which a restored checkpoint shows that it is alive."""
         return cls(messages.Run(run=PROBE, code="", timeout=PROBE_SECONDS, path=path, no_preload=False))
 
     @property
@@ -57,13 +57,13 @@ class Run:
         return script is not None and script.has_stdin
 
     def to_execute(self) -> messages.Execute:
-        """What the worker is asked to do."""
+        """The message to the worker."""
         return messages.Execute(run=self.number, code=self.request.code, path=self.path, script=self.request.script)
 
     def add_picture(self, message: Picture | PictureData) -> None:
         """Count a picture, or a part of one.
 
-        :raises ProtocolError: it is not the one that is expected, or too much.
+        :raises ProtocolError: it is unexpected or exceeds a limit.
         """
         if isinstance(message, Picture):
             self.pictures += 1
@@ -77,7 +77,7 @@ class Run:
             raise ProtocolError("more than the picture")
 
     def result(self, state: messages.State, since: messages.State, unprotected: str | None) -> messages.RunResult:
-        """What the server gets of it, once it has ended."""
+        """The message to the server, once it has ended."""
         assert self.outcome is not None
         report = self.report
         return messages.RunResult(

@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from io import StringIO
@@ -20,7 +21,7 @@ from signal import signal as set_handler
 from sys import getrecursionlimit, setrecursionlimit
 
 from mcp_agentrun.notebook import Cell, translate
-from mcp_agentrun.wire.messages import PROBE
+from mcp_agentrun.wire.messages import PROBE, Script
 
 from . import error_reports, import_hooks, interpreter_frames, library_patches, notebook_shell, tracebacks
 from .children import SpawnedProcesses
@@ -28,15 +29,9 @@ from .display import Display
 from .event_loop import EventLoop, evaluate, is_coroutine
 from .linux import limits
 from .main_module import MainModule, pretend_plain_start
-from .prelude import TYPE_CHECKING, __builtins__
+from .prelude import Any, __builtins__
 from .session_packages import SessionPackages
 from .user_calls import UserCalls
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from mcp_agentrun.wire.messages import Script
 
 WORKSPACE = "/workspace"
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}

@@ -10,10 +10,7 @@ from os import listdir
 
 from mcp_agentrun.wire.messages import LONGEST_NAME, MOST_NAMES
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
+from .prelude import Any, __builtins__
 
 _modules: dict[Any, Any] = sys.modules
 

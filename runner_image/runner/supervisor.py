@@ -26,16 +26,13 @@ from .linux import identity, limits, privileges, process_table
 from .linux.memory import Memory
 from .memory_watch import MemoryWatch
 from .output import Output
-from .prelude import TYPE_CHECKING
+from .prelude import NoReturn
 from .preparation import Preparation
 from .reset import Reset
 from .runs import Runs
 from .sockets import HostStream
 from .stdin import Stdin
 from .workers import Worker, Workers
-
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 HOST_SILENCE = 120.0  # seconds of silence after which the server, which pings every 15, is considered dead
 

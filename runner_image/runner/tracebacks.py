@@ -10,14 +10,11 @@ import os
 import sys
 import traceback
 import types
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import groupby
 
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+from .prelude import Any, __builtins__
 
 NOT_FLUSHED = 120  # what Python exits with where a standard stream could not be flushed
 

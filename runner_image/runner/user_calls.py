@@ -9,10 +9,7 @@ from functools import partial
 from sys import getprofile, gettrace, setprofile, settrace
 
 from . import interpreter_frames
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from typing import Any
+from .prelude import Any, __builtins__
 
 _monitoring: Any = getattr(sys, "monitoring", None)  # since Python 3.12
 _TOOLS = range(6 if _monitoring is not None else 0)

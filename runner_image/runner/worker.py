@@ -20,15 +20,12 @@ from os import _exit, close, dup, getpid, waitid
 from signal import signal as set_handler
 from socket import recv_fds
 from time import monotonic, sleep
+from types import ModuleType
 
 from mcp_agentrun.wire.messages import Checkpoint, Execute, Forked, Message, MessageDecoder, RunReport, Started, encode
 
 from .linux import forks, limits, memory, privileges, process_table
-from .prelude import TYPE_CHECKING, __builtins__
-
-if TYPE_CHECKING:
-    from types import ModuleType
-    from typing import Any, NoReturn
+from .prelude import Any, NoReturn, __builtins__
 
 _CONNECT_SECONDS = 5.0
 _DESCRIPTORS = 2  # sent with each run

@@ -20,7 +20,7 @@ from .report_socket import ReportSocket
 from .sockets import Peer
 from .states import WorkerState
 
-REPORT_PATH = "/run/agentrun/turn"
+REPORT_PATH = "/run/agentrun/report"
 
 
 class Worker:

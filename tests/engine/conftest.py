@@ -38,7 +38,10 @@ async def sandbox(module_image: str, index: str, anyio_backend: str) -> AsyncIte
         yield sandbox
 
 
-_SLOWEST = ("http", "installer_attacks", "probes", "image", "package_settings", "server", "fidelity", "engine_failures")
+_SLOWEST = (
+    *("package_settings", "installer_attacks", "fidelity", "image", "http", "probes", "survival", "output"),
+    *("versions", "files", "shows", "compat", "installer_users", "packages", "sandbox", "engine_failures"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

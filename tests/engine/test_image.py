@@ -256,7 +256,7 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
         with pytest.raises(ImageError, match="can't be pulled"):
             ensure_image(api, recipe, print, refresh=True)
         assert api.inspect_image(tag)["Id"] == before["Id"]
-        monkeypatch.setattr(image_module, "_pull", pull)
+        monkeypatch.setattr(image_module, "pull_image", pull)
         assert ensure_image(api, recipe, print, refresh=True) == tag
         after = api.inspect_image(tag)
         assert after["Id"] != before["Id"] and pulled == [base]

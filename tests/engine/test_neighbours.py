@@ -12,7 +12,7 @@ from docker import APIClient
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.owner import Owner
-from tests.support.own_only import own_only
+from tests.support.guarded_client import guarded_client
 from tests.support.private_engine import private_engine
 
 
@@ -31,7 +31,7 @@ def test_no_test_can_change_what_is_another_server_s(api: APIClient, neighbour: 
     unlabelled = neighbour.create_container(runner_image, entrypoint=["sleep", "1000"])["Id"]
     volume = neighbour.create_volume(f"mcp-agentrun-test-{secrets.token_hex(6)}")["Name"]
     try:
-        guarded = own_only(connect()[0] or neighbour)
+        guarded = guarded_client(connect()[0] or neighbour)
         for change in (
             lambda: api.remove_container(theirs, force=True),
             lambda: api.start(theirs),
@@ -43,7 +43,7 @@ def test_no_test_can_change_what_is_another_server_s(api: APIClient, neighbour: 
             api.prune_containers,
             api.prune_volumes,
         ):
-            with pytest.raises(AssertionError, match="is none of these tests'"):
+            with pytest.raises(AssertionError, match="does not belong to these tests"):
                 change()
         guarded.close()
         own = api.create_container(runner_image, entrypoint=["sleep", "1000"])["Id"]

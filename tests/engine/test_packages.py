@@ -14,7 +14,6 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
@@ -51,10 +50,11 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-async def sandbox(runner_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
+async def sandbox(module_image: str, index: str, anyio_backend: str) -> AsyncIterator[AsyncSandbox]:
     settings = Settings(
         safety="off",
         preload=(),
+        image=module_image,
         packages_deny=("badpkg", "apkg>2"),
         packages_size=32 << 20,
         packages_allow=("*", "allowed"),
@@ -226,10 +226,12 @@ async def test_a_cancelled_installation_leaves_a_consistent_state(sandbox: Async
     assert (await sandbox.install("wants-one")).packages == (("apkg", "1.0"), ("wants-one", "1.0"))
 
 
-async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> None:
+async def test_offline_with_a_wheelhouse(module_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "housed", "1.5", needs=("housed-too",))
     make_wheel(tmp_path, "housed-too")
-    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True, preinstall=("housed-too",))
+    settings = Settings(
+        safety="off", preload=(), image=module_image, wheelhouse=tmp_path, offline=True, preinstall=("housed-too",)
+    )
     async with open_sandbox(settings, NetworkSettings()) as sandbox:
         assert await text_of(sandbox, "import housed_too; housed_too.VERSION") == "'1.0'\n"
         assert ("housed", "1.5") in (await sandbox.install("housed")).packages
@@ -242,33 +244,34 @@ async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-async def test_behind_a_proxy_with_its_own_authority(runner_image: str, api: APIClient, tmp_path: Path) -> None:
+async def test_behind_a_proxy_with_its_own_authority(module_image: str, api: APIClient, tmp_path: Path) -> None:
     address = gateway_of(api)
     both = make_certificate(tmp_path, address)
     certificate = (tmp_path / "cert.pem").read_bytes()
     make_wheel(tmp_path / "simple" / "proxied", "proxied")
+    settings = Settings(safety="off", preload=(), image=module_image)
     with (
         serve_proxy(api, credentials=f"someone:{PASSWORD}") as (proxy, asked),
         serve_index(tmp_path, api, certificate=both) as url,
     ):
         network = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": proxy}, ca_bundle=certificate)
-        async with open_sandbox(None, network) as sandbox:
+        async with open_sandbox(settings, network) as sandbox:
             assert (await sandbox.install("proxied")).packages == (("proxied", "1.0"),)
             assert asked and all(target.startswith(address) for target in asked)
             with pytest.raises(InstallError) as refused:
                 await sandbox.install("not-proxied")
             assert PASSWORD not in str(refused.value)
         wrong = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": proxy.replace(PASSWORD, PASSWORD + "-wrong")})
-        async with open_sandbox(None, wrong) as sandbox:
+        async with open_sandbox(settings, wrong) as sandbox:
             with pytest.raises(InstallError) as refused:
                 await sandbox.install("proxied-elsewhere")
             assert PASSWORD not in str(refused.value)
 
 
-async def test_the_cache_is_shown(runner_image: str, tmp_path: Path) -> None:
+async def test_the_cache_is_shown(module_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "cached-only-here")
-    settings = Settings(safety="off", preload=(), wheelhouse=tmp_path, offline=True)
-    engine = DockerEngine(recipe=ImageRecipe())
+    settings = Settings(safety="off", preload=(), image=module_image, wheelhouse=tmp_path, offline=True)
+    engine = DockerEngine.from_settings(settings)
     try:
         async with (
             AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()) as runtime,

@@ -374,7 +374,7 @@ def forged(**fields): return frame({RunReport.kind}, **{{**{REPORT}, **fields}})
 lie = forged()
 """
 TURN = r"""
-path = "/run/agentrun/turn"
+path = "/run/agentrun/report"
 def caller():
     s = socket.socket(socket.AF_UNIX); s.settimeout(2)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # as a worker does: without, it may be nobody's word
@@ -596,14 +596,14 @@ while True: s.sendall(bytes(1000))""",
         timeout=1,
         states=("kept", "restored", "lost"),
     ),
-    "N26 the socket of the turns removed": Probe("import os; os.remove('/run/agentrun/turn')", outcome_is("ok")),
+    "N26 the report socket removed": Probe("import os; os.remove('/run/agentrun/report')", outcome_is("ok")),
     "N27 its folder filled": Probe(
-        "import os\nos.remove('/run/agentrun/turn')\ntry:\n    for n in range(99): open(f'/run/agentrun/{n}', 'w').write('x' * 9999)\n"
+        "import os\nos.remove('/run/agentrun/report')\ntry:\n    for n in range(99): open(f'/run/agentrun/{n}', 'w').write('x' * 9999)\n"
         "except OSError as error: print(error.errno)",
         prints("28\n"),
     ),
     "N28 something else put in its place": Probe(
-        "import os, socket\np = '/run/agentrun/turn'\nos.remove(p)\ns = socket.socket(socket.AF_UNIX); s.bind(p); s.listen()",
+        "import os, socket\np = '/run/agentrun/report'\nos.remove(p)\ns = socket.socket(socket.AF_UNIX); s.bind(p); s.listen()",
         outcome_is("ok", "crashed", "timeout"),
         timeout=2,
         states=("kept", "restored", "lost"),
@@ -753,7 +753,7 @@ import glob
 for name in ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock", "/run/crio/crio.sock"):
     found[name] = attempt(os.stat, name)
 for name in glob.glob("/run/**/*", recursive=True):
-    if name not in ("/run/agentrun", "/run/agentrun/turn", "/run/lock", "/run/shm"): found[name] = attempt(os.stat, name)
+    if name not in ("/run/agentrun", "/run/agentrun/report", "/run/lock", "/run/shm"): found[name] = attempt(os.stat, name)
 tell()""",
         refused("ENOENT", "EACCES"),
     ),

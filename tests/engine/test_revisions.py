@@ -15,7 +15,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from mcp_agentrun.server.mcp.revisions import CAME_WITH, WHOLE
+from mcp_agentrun.server.mcp.revisions import ADDED_IN, WHOLE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 
@@ -194,7 +194,7 @@ async def test_a_client_of_the_newest_handshake_still_gets_what_is_new() -> None
 def test_the_table_says_what_the_schemas_say() -> None:
     """Field by field of each type in it, from the first revision to the last with a handshake."""
     revisions = [revision for revision in KNOWN_PROTOCOL_VERSIONS if revision not in MODERN_PROTOCOL_VERSIONS]
-    mentioned = {name for fields in CAME_WITH.values() for name in fields}
+    mentioned = {name for fields in ADDED_IN.values() for name in fields}
     for before, revision in itertools.pairwise(revisions):
         found: dict[str, str] = {}
         for name in mentioned & TYPES[revision].keys():
@@ -207,7 +207,7 @@ def test_the_table_says_what_the_schemas_say() -> None:
         if revision == "2025-03-26":  # whose schema has the parameters of notifications in the notifications
             new, old = (_fields(TYPES[each], "ProgressNotification.params") for each in (revision, before))
             found["ProgressNotificationParams"] = " ".join(new - old)
-        assert found == CAME_WITH[revision], revision
+        assert found == ADDED_IN[revision], revision
 
 
 def _fields(types: Types, name: str) -> set[str]:

@@ -49,6 +49,7 @@ def test_arguments_files_pictures_and_exit_codes(folder: Path) -> None:
     (folder / "src" / "data.txt").write_text("beside\n")
     (folder / "src" / "tool.py").write_text(
         "import sys, pathlib, helper\n"
+        "assert 'numpy' not in sys.modules\n"
         "print(sys.argv)\n"
         "print(helper.load(), pathlib.Path(__file__).with_name('data.txt').read_text(), end='')\n"
         "pathlib.Path('made.txt').write_text('made')\n"

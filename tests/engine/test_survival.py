@@ -321,7 +321,7 @@ for kind, fields in {frames}:
     payload = json.dumps(fields or report).encode()
     caller = socket.socket(socket.AF_UNIX)
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    caller.connect("/run/agentrun/turn")
+    caller.connect("/run/agentrun/report")
     caller.sendall(struct.pack(">IB", len(payload), kind) + payload)
 import time; time.sleep(30)
 """

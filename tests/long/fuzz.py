@@ -628,7 +628,7 @@ ANSWER_SECONDS = 60.0
 PRELUDE = """
 import base64, os, signal, socket, sys, threading, time, zlib
 BYTES = zlib.decompress(base64.b64decode('{bytes}'))
-PATH = '/run/agentrun/turn'
+PATH = '/run/agentrun/report'
 frame = sys._getframe()
 while frame.f_code.co_name != 'main':
     frame = frame.f_back
@@ -943,7 +943,6 @@ def garbage(chance: random.Random) -> bytes:
     hello: dict[str, Any] = {"version": messages.VERSION, "preload": [], "output_keep": 1000, "checkpoints": True}
     hello |= {
         "data": [],
-        "installs": False,
         "user_pids": 50,
         "auto_install": False,
         "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},

@@ -107,11 +107,12 @@ def test_the_version_is_printed_without_importing_what_takes_time() -> None:
     assert CliRunner().invoke(main, ["--version"], prog_name="mcp-agentrun").output == printed.stdout[:-3]
 
 
-def test_the_check_does_not_import_the_engine_or_mcp() -> None:
+def test_the_check_does_not_import_the_engine_or_mcp_or_other_commands() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from mcp_agentrun.cli import main;"
         "assert CliRunner().invoke(main, ['check', '-'], input='import os').exit_code == 0;"
-        "print(sorted({'docker', 'mcp', 'requests', 'psutil'} & set(sys.modules)))"
+        "others = {'mcp_agentrun.cli.client', 'mcp_agentrun.cli.run', 'mcp_agentrun.cli.tools'};"
+        "print(sorted({'docker', 'mcp', 'requests', 'psutil', *others} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert printed.stdout == "[]\n"

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mcp_agentrun.server.http.limits import RateLimit
 from mcp_agentrun.server.http.tokens import Tokens
-from mcp_agentrun.server.mcp.connections import by_connection, streams
+from mcp_agentrun.server.mcp.connections import by_connection, stream_lifespan
 from mcp_agentrun.server.principals import principal_of
 from tests.support.http_server import TOKENS, HttpServer, open_http_client, serve_here
 
@@ -46,7 +46,7 @@ async def telling_server(ended: Ended, *, auth: bool) -> AsyncGenerator[HttpServ
     """A server of the SDK's own with one tool, which says who calls."""
     caller_of = by_connection(ended)
     seen: dict[Hashable, int] = {}
-    mcp = MCPServer("who", log_level="WARNING", lifespan=streams(ended))
+    mcp = MCPServer("who", log_level="WARNING", lifespan=stream_lifespan(ended))
 
     @mcp.tool(structured_output=False)
     async def who(ctx: Context[Any, Any]) -> str:

@@ -28,7 +28,7 @@ from mcp_agentrun.server.http.app import (
     build_app,
     is_loopback,
 )
-from mcp_agentrun.server.http.limits import AddressLimit, Buckets, SessionQuota
+from mcp_agentrun.server.http.limits import AddressLimit, SessionQuota, TokenBuckets
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
@@ -111,12 +111,12 @@ async def test_a_revoked_token_is_a_stranger_s_again() -> None:
 
 def test_the_memory_of_who_came_is_bounded() -> None:
     async def check() -> None:
-        buckets = Buckets(1, 2)
+        buckets = TokenBuckets(1, 2)
         for number in range(20_000):
             assert buckets.take(str(number)) == 0
         assert buckets.count <= 10_000
         assert [buckets.take("19999") > 0 for _ in range(2)] == [False, True]
-        buckets.give_back("19999")
+        buckets.refund("19999")
         assert buckets.take("19999") == 0
 
     anyio.run(check)

@@ -27,7 +27,7 @@ async def test_lines_arrive_whole_however_they_were_cut() -> None:
     found: list[str] = []
 
     async def take() -> None:
-        async for line in pipes._Lines(read, pipes._Text(1))._lines():  # pyright: ignore[reportPrivateUsage]
+        async for line in pipes._LineReader(read, pipes._LineWriter(1))._lines():  # pyright: ignore[reportPrivateUsage]
             found.append(line)
             arrived.set()
 
@@ -48,7 +48,7 @@ async def answers_to(*lines: str) -> tuple[list[str], list[dict[str, Any]]]:
     (requests, client_out), (client_in, answers) = os.pipe(), os.pipe()
     os.write(client_out, "".join(line + "\n" for line in lines).encode())
     os.close(client_out)
-    good = [line async for line in pipes._Lines(requests, pipes._Text(answers))]  # pyright: ignore[reportPrivateUsage]
+    good = [line async for line in pipes._LineReader(requests, pipes._LineWriter(answers))]  # pyright: ignore[reportPrivateUsage]
     os.close(answers)
     with os.fdopen(client_in) as found:
         answered = [json.loads(line) for line in found]
@@ -130,7 +130,7 @@ async def test_a_slow_reader_holds_up_nobody_else() -> None:
     text = "0123456789" * 100_000
     received = bytearray()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pipes._Text(write).write, text)  # pyright: ignore[reportPrivateUsage]
+        tasks.start_soon(pipes._LineWriter(write).write, text)  # pyright: ignore[reportPrivateUsage]
         while len(received) < len(text):
             await anyio.wait_readable(read)
             received += os.read(read, 1000)
@@ -142,7 +142,7 @@ async def test_a_slow_reader_holds_up_nobody_else() -> None:
 async def test_the_wait_for_a_line_can_be_cancelled() -> None:
     read, write = os.pipe()
     with anyio.move_on_after(0.01) as scope:
-        async for _ in pipes._Lines(read, pipes._Text(1)):  # pyright: ignore[reportPrivateUsage]
+        async for _ in pipes._LineReader(read, pipes._LineWriter(1)):  # pyright: ignore[reportPrivateUsage]
             raise AssertionError
     os.close(read)
     os.close(write)
@@ -204,7 +204,7 @@ async def test_a_client_that_only_listens_may_stop_for_as_long_as_it_likes(monke
                 waits.set()
             return []
 
-    text = pipes._Text(answers, lambda: gone.append("gone"), requests=requests)  # pyright: ignore[reportPrivateUsage]
+    text = pipes._LineWriter(answers, lambda: gone.append("gone"), requests=requests)  # pyright: ignore[reportPrivateUsage]
     real, text._requests = text._requests, Poll()  # pyright: ignore
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(text.write, "x" * 200_000)
@@ -227,7 +227,7 @@ async def test_a_line_without_an_end_is_not_kept() -> None:
         with os.fdopen(client_out, "wb") as out:
             out.write(sent + b"\n" + PING.encode() + b"\n")
 
-    lines = pipes._Lines(requests, pipes._Text(answers))  # pyright: ignore[reportPrivateUsage]
+    lines = pipes._LineReader(requests, pipes._LineWriter(answers))  # pyright: ignore[reportPrivateUsage]
     tracemalloc.start()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, send)

@@ -167,3 +167,10 @@ async def test_a_defect_in_a_background_task_ends_nothing_else(
             await anyio.wait_all_tasks_blocked()
             async with sessions.lease(Caller("one"), None) as lease:
                 assert (await lease.sandbox.run("1")).outcome == "ok"
+
+
+async def test_few_user_ids_are_enough_to_start() -> None:
+    """Then sandboxes may share one, so their processes are not limited by user."""
+    engine = FakeEngine()
+    async with engine.running(), sandbox_on(engine, Settings(uid_range=(20000, 20009))) as sandbox:
+        assert (await sandbox.run("1")).outcome == "ok"

@@ -44,7 +44,7 @@ def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
             raise UnreadableError(text, start, f"{'.'.join(path[:depth])} is not a mapping")
         if not is_empty and node.flow_style:
             return text[: start + 1] + json.dumps(entry, ensure_ascii=False)[1:-1] + ", " + text[start + 1 :]
-        # Right behind the line of the key: what ends a mapping can't be told from what follows it as easily.
+        # Insert right after the line of the key: the end of a mapping is harder to find.
         text += "" if "\n" in text[key.end_mark.index :] else newline
         at = text.index("\n", key.end_mark.index) + 1
         if not is_empty:

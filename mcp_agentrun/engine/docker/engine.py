@@ -28,7 +28,7 @@ from .. import (
 )
 from ..owner import Owner
 from .discovery import connect
-from .image import ImageRecipe, ensure_image, warn_if_old
+from .image import ImageRecipe, ensure_image, inspect_image, pull_image, warn_if_old
 from .inventory import is_local, list_containers, list_storage, remove_storage, status, weaknesses
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
@@ -295,20 +295,15 @@ def _one_line(text: str) -> str:
 
 
 def _require_image(client: DockerApi, image: str, report: Report) -> str:
-    import docker.errors
-
-    try:
-        found = client.inspect_image(image)
-    except docker.errors.ImageNotFound:
-        report(f"pulling {image}")
-        try:
-            client.pull(image)
-            found = client.inspect_image(image)
-        except docker.errors.APIError as error:
+    found = inspect_image(client, image)
+    if found is None:
+        failure = pull_image(client, image, report)
+        found = inspect_image(client, image)
+        if found is None:
             raise ImageError(
-                f"The image {image!r} is not on the engine and can't be pulled: {_one_line(str(error.explanation))}. "
-                "Load it, or unset AGENTRUN_IMAGE to use the runner image that is built locally."
-            ) from error
+                f"The image {image!r} is not on the engine and can't be pulled: {_one_line(failure or '')}. Load "
+                "it, or unset AGENTRUN_IMAGE to use the runner image that is built locally."
+            )
     warn_if_old(found, "Provide a newer one.")
     return image
 

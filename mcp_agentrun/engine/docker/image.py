@@ -46,7 +46,9 @@ __all__ = [
     "ImageRecipe",
     "build_obstacle",
     "ensure_image",
+    "inspect_image",
     "is_build_locked",
+    "pull_image",
     "registry_obstacle",
     "warn_if_old",
 ]
@@ -180,14 +182,14 @@ def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], No
     :raises SettingsError: the recipe has an invalid requirement.
     """
     tag = recipe.tag
-    found = None if refresh else _inspect(api, tag)
+    found = None if refresh else inspect_image(api, tag)
     if found is None:
         with _build_lock(report):
-            found = None if refresh else _inspect(api, tag)  # another process may just have built it
+            found = None if refresh else inspect_image(api, tag)  # another process may just have built it
             if found is None:
                 _build_runner(api, recipe, report, refresh=refresh)
                 _remove_old_images(api, keep={tag, recipe.environment_tag})
-                found = _inspect(api, tag) or {}
+                found = inspect_image(api, tag) or {}
     warn_if_old(found, "Run `mcp-agentrun build --refresh`.")
     return tag
 
@@ -199,7 +201,7 @@ def build_obstacle(api: DockerApi, base: str, environment: str) -> str | None:
     :param environment: name of the environment image, with which a build needs no network.
     """
     images = (environment, base, *((_DEBIAN_BASE,) if base == _DEFAULT_BASE else ()))
-    if any(_inspect(api, image) is not None for image in images) or (base == _DEFAULT_BASE and _can_bootstrap()):
+    if any(inspect_image(api, image) is not None for image in images) or (base == _DEFAULT_BASE and _can_bootstrap()):
         return None
     return registry_obstacle(api, base)
 
@@ -260,7 +262,7 @@ class _Base:
 
 
 def _build_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool) -> None:
-    if refresh or _inspect(api, recipe.environment_tag) is None:
+    if refresh or inspect_image(api, recipe.environment_tag) is None:
         network = NetworkSettings.from_environment(os.environ)
         base = _find_base(api, recipe.base, report, refresh=refresh)
         _build(
@@ -326,7 +328,7 @@ def _build(
     finally:
         # The stages contain index URLs with credentials, and are larger than the image itself.
         _remove_untagged(api, steps)
-    if failure is None and _inspect(api, tag) is None:
+    if failure is None and inspect_image(api, tag) is None:
         failure = "the engine reported no error, but there is no image"
     if failure is not None:
         raise ImageError(_build_failure(failure, output))
@@ -349,17 +351,16 @@ def _find_base(api: DockerApi, base: str, report: Callable[[str], None], *, refr
     """
     is_default = base == _DEFAULT_BASE
     for image in (base, _DEBIAN_BASE) if is_default else (base,):
-        if not refresh and (found := _inspect(api, image)) is not None:
+        if not refresh and (found := inspect_image(api, image)) is not None:
             return _described(image, found, str(found.get("Created") or "")[:10])
     today = datetime.now(timezone.utc).date().isoformat()
-    report(f"pulling {base}")
-    failure = _pull(api, base, report)
+    failure = pull_image(api, base, report)
     if failure is None:
-        return _described(base, _inspect(api, base) or {}, today)
-    if is_default and _can_bootstrap() and _inspect(api, base) is None:
+        return _described(base, inspect_image(api, base) or {}, today)
+    if is_default and _can_bootstrap() and inspect_image(api, base) is None:
         report(f"{base} can't be pulled; building Debian with mmdebstrap instead")
         _bootstrap_debian(api)
-        return _described(_DEBIAN_BASE, _inspect(api, _DEBIAN_BASE) or {}, today)
+        return _described(_DEBIAN_BASE, inspect_image(api, _DEBIAN_BASE) or {}, today)
     remedy = "Connect the engine to a registry that has it, or set AGENTRUN_IMAGE_BASE to an image that the engine has"
     if is_default:
         remedy += (
@@ -397,8 +398,9 @@ class DownloadProgress:
         return f"{done} of {total} MiB"
 
 
-def _pull(api: DockerApi, image: str, report: Callable[[str], None]) -> str | None:
+def pull_image(api: DockerApi, image: str, report: Callable[[str], None]) -> str | None:
     """Pull *image*. Return an error message, or None on success. Stops if no event arrives for a while."""
+    report(f"pulling {image}")
     download = DownloadProgress()
     events: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
@@ -530,7 +532,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _inspect(api: DockerApi, image: str) -> dict[str, Any] | None:
+def inspect_image(api: DockerApi, image: str) -> dict[str, Any] | None:
     """Return the engine's description of *image*, or None if it does not have it."""
     import docker.errors
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
 from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
-from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, is_build_locked, registry_obstacle
+from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, inspect_image, is_build_locked, registry_obstacle
 
 if TYPE_CHECKING:
     from .api import DockerApi
@@ -29,7 +29,7 @@ _NAME = "mcp-agentrun-"
 _SAMPLES = 32
 """Number of containers that are measured concurrently. The engine takes one or two seconds for each."""
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
+_TIME = TypeAdapter(AwareDatetime)
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686"}
 
 
@@ -46,18 +46,14 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
 
     :param image: an image that is used instead of that of *recipe*.
     """
-    import docker.errors
-
     info, version = client.info(), client.version()
     name = image or recipe.tag
-    built_for = obstacle = None
-    try:
-        built_for = _architecture(client.inspect_image(name))
-    except docker.errors.ImageNotFound:
-        if image is not None:
-            obstacle = registry_obstacle(client, image)
-        else:
-            obstacle = build_obstacle(client, recipe.base, recipe.environment_tag)
+    found = inspect_image(client, name)
+    obstacle = None
+    if found is None and image is not None:
+        obstacle = registry_obstacle(client, image)
+    elif found is None:
+        obstacle = build_obstacle(client, recipe.base, recipe.environment_tag)
     free_disk = None
     if is_local(client):
         with contextlib.suppress(OSError, KeyError):
@@ -71,7 +67,7 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
         weaknesses=tuple(weaknesses(info)),
         architecture=_architecture(info),
         image=name,
-        image_architecture=built_for,
+        image_architecture=None if found is None else _architecture(found),
         image_obstacle=obstacle,
         is_building=is_build_locked(),
         memory=info["MemTotal"],
@@ -200,9 +196,8 @@ def remove_storage(client: DockerApi, item: StorageItem) -> None:
 
 
 def _seconds(text: str) -> float:
-    """Convert a time as the engine writes it to seconds since the epoch."""
-    match = _TIME.fullmatch(text)
-    if match is None:
+    """Convert a time as the engine writes it, which can have nanoseconds, to seconds since the epoch."""
+    try:
+        return _TIME.validate_python(text).timestamp()
+    except ValidationError:
         return 0.0
-    zone = "+00:00" if match[2] == "Z" else match[2]
-    return datetime.fromisoformat(match[1] + zone).astimezone(timezone.utc).timestamp()

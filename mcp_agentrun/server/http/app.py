@@ -33,8 +33,8 @@ from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
-from ..mcp.connections import by_connection, streams
-from .limits import AddressLimit, Drain, RateLimit, SessionQuota, counted
+from ..mcp.connections import by_connection, stream_lifespan
+from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .tokens import Tokens, default_token_file
@@ -225,9 +225,11 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
     """
     metrics = Metrics(sessions)
     ended = sessions.disconnect
-    mcp = build_server(sessions, by_connection(ended), metrics.called, lifespan=streams(ended))
+    mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
     drain = Drain(_endpoints(mcp, sessions, metrics))
-    addresses = AddressLimit(sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.limited("address"))
+    addresses = AddressLimit(
+        sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.count_limited("address")
+    )
     endpoints, middleware, public = _authenticated(addresses.after(drain), tokens)
     health = _Health(sessions, drain)
     app = Starlette(
@@ -240,7 +242,7 @@ def build_app(sessions: Sessions, tokens: Tokens | ResourceServer | None) -> tup
         middleware=middleware,
         lifespan=lambda _: mcp.session_manager.run(),
     )
-    return counted(addresses.before(app), metrics.responded), drain
+    return count_responses(addresses.before(app), metrics.count_response), drain
 
 
 def _endpoints(mcp: AgentRunServer, sessions: Sessions, metrics: Metrics) -> ASGIApp:
@@ -265,7 +267,7 @@ def _endpoints(mcp: AgentRunServer, sessions: Sessions, metrics: Metrics) -> ASG
         Route("/metrics", show_metrics),
     ]
     quota = SessionQuota(Starlette(routes=routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
-    return RateLimit(quota, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.limited("principal"))
+    return RateLimit(quota, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
 
 
 _MESSAGES = "/messages/"

@@ -14,12 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..principals import principal_of
 
-__all__ = ["AddressLimit", "Buckets", "Drain", "RateLimit", "SessionQuota", "counted"]
+__all__ = ["AddressLimit", "Drain", "RateLimit", "SessionQuota", "TokenBuckets", "count_responses"]
 
 _REMEMBERED = 10_000
 
 
-class Buckets:
+class TokenBuckets:
     """Token buckets by name, refilled at *rate* per second up to *burst*.
 
     Beyond 10,000 names, the least recently used are forgotten, which means that they are full again.
@@ -46,7 +46,7 @@ class Buckets:
             self._left.popitem(last=False)
         return 0.0 if is_available else (1 - left) / self._rate
 
-    def give_back(self, name: str) -> None:
+    def refund(self, name: str) -> None:
         """Return the token that was taken last."""
         if name in self._left:
             left, then = self._left[name]
@@ -61,7 +61,7 @@ class RateLimit:
 
     def __init__(self, app: ASGIApp, *, rate: float, on_refusal: Callable[[], object]) -> None:
         self._app = app
-        self._buckets = Buckets(rate, 2 * rate)
+        self._buckets = TokenBuckets(rate, 2 * rate)
         self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +171,7 @@ class AddressLimit:
     """
 
     def __init__(self, rate: float, *, on_refusal: Callable[[], object]) -> None:
-        self._buckets = Buckets(rate, 2 * rate)
+        self._buckets = TokenBuckets(rate, 2 * rate)
         self._on_refusal = on_refusal
         self._accepted: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
@@ -207,7 +207,7 @@ class AddressLimit:
         if key in self._accepted:
             self._accepted.move_to_end(key)
             return
-        self._buckets.give_back(key[0])
+        self._buckets.refund(key[0])
         self._accepted[key] = None
         if len(self._accepted) > _REMEMBERED:
             self._accepted.popitem(last=False)
@@ -291,7 +291,7 @@ class Drain:
                 self._idle.set()
 
 
-def counted(app: ASGIApp, count: Callable[[int], object]) -> ASGIApp:
+def count_responses(app: ASGIApp, count: Callable[[int], object]) -> ASGIApp:
     """Wrap *app* so that *count* receives the status of each response."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,7 +20,7 @@ class Metrics:
 
     def __init__(self, sessions: Sessions) -> None:
         self._registry = registry = CollectorRegistry()
-        registry.register(_OfSessions(sessions))
+        registry.register(_SessionCollector(sessions))
         self._responses = Counter("agentrun_http_responses", "HTTP responses by status.", ["status"], registry=registry)
         self._limited = Counter(
             "agentrun_http_rate_limited", "HTTP requests refused by a rate limit.", ["from"], registry=registry
@@ -34,15 +34,15 @@ class Metrics:
             registry=registry,
         )
 
-    def responded(self, status: int) -> None:
+    def count_response(self, status: int) -> None:
         """Count an HTTP response."""
         self._responses.labels(status).inc()
 
-    def limited(self, whose: str) -> None:
+    def count_limited(self, whose: str) -> None:
         """Count a request refused by the rate limit of a ``principal``, or of an ``address`` without a valid token."""
         self._limited.labels(whose).inc()
 
-    def called(self, tool: str, outcome: str, seconds: float) -> None:
+    def count_call(self, tool: str, outcome: str, seconds: float) -> None:
         """Count a tool call."""
         self._calls.labels(tool, outcome).inc()
         self._seconds.labels(tool).observe(seconds)
@@ -52,7 +52,7 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
-class _OfSessions(Collector):
+class _SessionCollector(Collector):
     """The metrics that `Sessions` counts."""
 
     def __init__(self, sessions: Sessions) -> None:

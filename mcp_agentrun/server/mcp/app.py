@@ -30,7 +30,7 @@ from .connections import CallerOf, Lifespan, no_lifespan, on_stdio, set_log_leve
 from .out_folder import OutFolder
 from .render import failure
 from .resources import Resources
-from .revisions import adapted
+from .revisions import adapt
 from .sdk import RequestContext
 from .tools import DEFAULT_TOOLS, TOOLS, Tool
 
@@ -133,7 +133,7 @@ class _Middleware:
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         result = await call_next(ctx)
         await self._sessions.begin()
-        return adapted(ctx.method, ctx.protocol_version, result)
+        return adapt(ctx.method, ctx.protocol_version, result)
 
 
 async def _list_prompts(_ctx: RequestContext, _params: PaginatedRequestParams | None) -> ListPromptsResult:

@@ -20,7 +20,7 @@ __all__ = [
     "no_lifespan",
     "on_stdio",
     "set_log_level",
-    "streams",
+    "stream_lifespan",
     "wants_log_messages",
 ]
 
@@ -41,7 +41,7 @@ def by_connection(disconnect: Callable[[Hashable], None]) -> CallerOf:
 
     Before 2026-07-28 a connection lasts from the handshake to the end of the MCP session. Later requests are
     independent, unless they share a stream, as over SSE: then the stream is the connection, if the server has the
-    lifespan `streams`.
+    lifespan `stream_lifespan`.
 
     :param disconnect: called when a connection has ended.
     """
@@ -75,7 +75,7 @@ async def no_lifespan(_: object) -> AsyncGenerator[None]:
     yield
 
 
-def streams(disconnect: Callable[[Hashable], None]) -> Lifespan:
+def stream_lifespan(disconnect: Callable[[Hashable], None]) -> Lifespan:
     """Return a lifespan for a server over HTTP that identifies clients over SSE by their streams.
 
     :param disconnect: see `by_connection`.

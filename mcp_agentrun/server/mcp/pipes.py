@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from .sdk import MessageReader, MessageWriter
 
-__all__ = ["claimed"]
+__all__ = ["claim_stdio"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _PIECE = getattr(select, "PIPE_BUF", 512)
 """Number of bytes that a writable pipe accepts without blocking."""
 
 
-class _Text:
+class _LineWriter:
     """Writes text to a descriptor without changing whether it blocks.
 
     :param on_gone: called, perhaps more than once, when nobody reads any more. What is written then is lost.
@@ -100,13 +100,13 @@ class _Text:
         """Do nothing: `write` does not buffer."""
 
 
-class _Lines:
+class _LineReader:
     """Reads lines from a descriptor without changing whether it blocks, because other processes may share its file.
 
     The SDK drops invalid messages silently, and their sender would wait forever: here they are answered with an error.
     """
 
-    def __init__(self, descriptor: int, answers: _Text) -> None:
+    def __init__(self, descriptor: int, answers: _LineWriter) -> None:
         self._descriptor = descriptor
         self._answers = answers
         self._poll = select.poll()
@@ -210,10 +210,10 @@ def _id_of(line: str) -> str | int | None:
     return number if isinstance(number, int) and not isinstance(number, bool) else None
 
 
-class _Counted:
+class _CountingStream:
     """The SDK's stream of outgoing messages, which counts those that wait in it."""
 
-    def __init__(self, stream: MessageWriter, text: _Text) -> None:
+    def __init__(self, stream: MessageWriter, text: _LineWriter) -> None:
         self._stream = stream
         self._text = text
 
@@ -227,7 +227,7 @@ class _Counted:
     async def aclose(self) -> None:
         await self._stream.aclose()
 
-    async def __aenter__(self) -> _Counted:
+    async def __aenter__(self) -> _CountingStream:
         return self
 
     async def __aexit__(
@@ -240,7 +240,7 @@ class _Counted:
 
 
 @asynccontextmanager
-async def claimed(on_gone: Callable[[], object]) -> AsyncGenerator[tuple[MessageReader, MessageWriter]]:
+async def claim_stdio(on_gone: Callable[[], object]) -> AsyncGenerator[tuple[MessageReader, MessageWriter]]:
     """Reserve stdin and stdout for MCP as long as the process lives. Yield streams of incoming and outgoing messages.
 
     Other code that reads from stdin finds it empty, and what it prints to stdout goes to stderr.
@@ -248,10 +248,10 @@ async def claimed(on_gone: Callable[[], object]) -> AsyncGenerator[tuple[Message
     :param on_gone: called when nobody reads stdout any more.
     """
     requests, replies = _diverted()
-    answers = _Text(replies, on_gone, requests=requests)
-    stdin, stdout = cast("anyio.AsyncFile[str]", _Lines(requests, answers)), cast("anyio.AsyncFile[str]", answers)
+    answers = _LineWriter(replies, on_gone, requests=requests)
+    stdin, stdout = cast("anyio.AsyncFile[str]", _LineReader(requests, answers)), cast("anyio.AsyncFile[str]", answers)
     async with stdio_server(stdin, stdout) as (read, write):
-        yield read, _Counted(write, answers)
+        yield read, _CountingStream(write, answers)
 
 
 def _diverted() -> tuple[int, int]:

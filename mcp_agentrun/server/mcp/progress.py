@@ -13,7 +13,7 @@ from ...sandbox import OpenSandbox
 from ...spoofing import escape_marks, plain_text, sanitize
 from .connections import wants_log_messages
 from .render import latest_line
-from .revisions import has
+from .revisions import supports
 from .sdk import RequestContext, send_log_message
 
 __all__ = ["Progress"]
@@ -115,5 +115,5 @@ class Progress:
         await self._report(elapsed, f"{stage} ({elapsed:.0f} s)")
 
     async def _report(self, elapsed: float, message: str) -> None:
-        has_message = has(self._ctx.protocol_version, "ProgressNotificationParams", "message")
+        has_message = supports(self._ctx.protocol_version, "ProgressNotificationParams", "message")
         await self._ctx.session.report_progress(round(elapsed, 3), None, message if has_message else None)

@@ -23,7 +23,7 @@ __all__ = [
     "install_answer",
     "latest_line",
     "lifetime_of",
-    "new_sandbox",
+    "new_sandbox_note",
     "outcome_of",
     "run_answer",
     "text_answer",
@@ -66,7 +66,7 @@ def run_answer(
     shown = _shown(output, settings.limits.output_show)
     notes = [MARK + sanitize(note, lines=True) for note in run_notes(result, settings)]
     if new:
-        notes.append(new_sandbox(handle, lifetime))
+        notes.append(new_sandbox_note(handle, lifetime))
     notes += [MARK + sanitize(note) for note in (*content_notes(result, len(pictures)), *copied)]
     if truncated:
         notes.append(f"{MARK}The output can be read at {output_uri(handle, result.number)}.")
@@ -169,7 +169,7 @@ def _with_newline(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def new_sandbox(handle: str | None, lifetime: str) -> str:
+def new_sandbox_note(handle: str | None, lifetime: str) -> str:
     """Return the line that tells a model the handle of a sandbox that was opened for its call."""
     return f'{MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; {lifetime}.'
 

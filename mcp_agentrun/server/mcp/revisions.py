@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, is_version_at_least
 
-__all__ = ["CAME_WITH", "adapted", "has"]
+__all__ = ["ADDED_IN", "adapt", "supports"]
 
 WHOLE = "*"
 """Instead of field names: the type itself is new."""
 
-CAME_WITH: Mapping[str, Mapping[str, str]] = {
+ADDED_IN: Mapping[str, Mapping[str, str]] = {
     "2025-03-26": {
         "AudioContent": WHOLE,
         "ProgressNotificationParams": "message",
@@ -70,7 +70,7 @@ _PARTS = {
 
 def _newer_than(version: str) -> dict[str, set[str]]:
     newer: dict[str, set[str]] = {}
-    for revision, fields_of in CAME_WITH.items():
+    for revision, fields_of in ADDED_IN.items():
         if not is_version_at_least(version, revision):
             for name, fields in fields_of.items():
                 newer.setdefault(name, set()).update(fields.split())
@@ -80,12 +80,12 @@ def _newer_than(version: str) -> dict[str, set[str]]:
 _NEWER = {version: _newer_than(version) for version in KNOWN_PROTOCOL_VERSIONS}
 
 
-def has(version: str, type_: str, field: str) -> bool:
+def supports(version: str, type_: str, field: str) -> bool:
     """Return whether the revision *version* has that field."""
     return _NEWER.get(version, _NEWER[KNOWN_PROTOCOL_VERSIONS[0]]).get(type_, set()).isdisjoint((field, WHOLE))
 
 
-def adapted(method: str, version: str, answer: Any) -> Any:
+def adapt(method: str, version: str, answer: Any) -> Any:
     """Return the serialized *answer* to *method* without what is newer than the revision *version*."""
     if not isinstance(answer, dict):
         return answer

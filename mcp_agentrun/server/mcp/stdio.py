@@ -19,7 +19,7 @@ from ...sessions import Sessions
 from ...settings import Settings
 from ..logs import configure_logging
 from .app import AgentRunServer, build_server
-from .pipes import claimed
+from .pipes import claim_stdio
 
 __all__ = ["serve_stdio"]
 
@@ -108,5 +108,5 @@ async def _run(server: AgentRunServer) -> None:
             await server.run(read, write, server.create_initialization_options())
         return
     with anyio.CancelScope() as scope:  # a client that stops reading is treated like one that closes stdin
-        async with claimed(scope.cancel) as (read, write):
+        async with claim_stdio(scope.cancel) as (read, write):
             await server.run(read, write, server.create_initialization_options())

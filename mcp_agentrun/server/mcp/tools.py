@@ -22,7 +22,7 @@ from .calls import Call, Service
 from .file_answers import file_answer, file_list, file_written
 from .notes import EXPIRED
 from .out_folder import RunCopies
-from .render import MARK, install_answer, new_sandbox, run_answer, text_answer
+from .render import MARK, install_answer, new_sandbox_note, run_answer, text_answer
 from .resources import READ_LIMIT
 from .uris import output_uri
 
@@ -56,7 +56,8 @@ class Tool:
     title: str
     stage: str
     """What a call of the tool does, for progress reports."""
-    annotations: Callable[[Settings], ToolAnnotations]
+    annotations: ToolAnnotations
+    """Without `open_world_hint` if it depends on whether sandboxes have a network."""
     describe: Callable[[Service], str] | None
 
     @property
@@ -65,6 +66,9 @@ class Tool:
 
     def definition(self, service: Service) -> ToolDefinition:
         """Return what clients are shown."""
+        annotations = self.annotations
+        if annotations.open_world_hint is None:
+            annotations = annotations.model_copy(update={"open_world_hint": _has_network(service.settings)})
         return ToolDefinition(
             name=self.name,
             title=self.title,
@@ -72,7 +76,7 @@ class Tool:
             if self.describe is None
             else self.describe(service),
             input_schema=_with_settings(self.arguments.schema, service.settings),
-            annotations=self.annotations(service.settings),
+            annotations=annotations,
         )
 
 
@@ -91,19 +95,18 @@ def _tool(
     stage: str,
     destructive: bool,
     idempotent: bool,
-    open_world: Callable[[Settings], bool],
+    open_world: bool | None = False,
     read_only: bool | None = None,
     describe: Callable[[Service], str] | None = None,
 ) -> Callable[[F], F]:
     """Add a function to `TOOLS`."""
 
-    def annotations(settings: Settings) -> ToolAnnotations:
-        return ToolAnnotations(
-            read_only_hint=read_only,
-            destructive_hint=destructive,
-            idempotent_hint=idempotent,
-            open_world_hint=open_world(settings),
-        )
+    annotations = ToolAnnotations(
+        read_only_hint=read_only,
+        destructive_hint=destructive,
+        idempotent_hint=idempotent,
+        open_world_hint=open_world,
+    )
 
     def add(function: F) -> F:
         TOOLS[function.__name__] = Tool(function, Arguments(function), title, stage, annotations, describe)
@@ -114,14 +117,6 @@ def _tool(
 
 def _has_network(settings: Settings) -> bool:
     return settings.access.network != "none"
-
-
-def _always(_: Settings) -> bool:
-    return True
-
-
-def _never(_: Settings) -> bool:
-    return False
 
 
 def _describe_run_python(service: Service) -> str:
@@ -162,7 +157,7 @@ Handle = Annotated[
     stage="running",
     destructive=True,
     idempotent=False,
-    open_world=_has_network,
+    open_world=None,
     describe=_describe_run_python,
 )
 async def run_python(
@@ -215,7 +210,7 @@ async def _announce_files(call: Call) -> None:
         await call.ctx.session.send_resource_list_changed()
 
 
-@_tool(title="Install packages", stage="installing", destructive=False, idempotent=True, open_world=_always)
+@_tool(title="Install packages", stage="installing", destructive=False, idempotent=True, open_world=True)
 async def install_package(
     call: Call,
     packages: Annotated[
@@ -233,7 +228,7 @@ async def install_package(
         return install_answer(installed, note=_lease_note(call, lease))
 
 
-@_tool(title="Reset the sandbox", stage="resetting", destructive=True, idempotent=True, open_world=_never)
+@_tool(title="Reset the sandbox", stage="resetting", destructive=True, idempotent=True)
 async def reset_sandbox(
     call: Call,
     keep_packages: Annotated[bool, Field(description="Keep the packages that were installed.")] = False,
@@ -250,7 +245,7 @@ async def reset_sandbox(
         return text_answer(text, _lease_note(call, lease))
 
 
-@_tool(title="Write a file", stage="writing", destructive=True, idempotent=True, open_world=_never)
+@_tool(title="Write a file", stage="writing", destructive=True, idempotent=True)
 async def write_file(
     call: Call,
     path: Annotated[str, Field(description="Path of the file, relative to /workspace.")],
@@ -281,7 +276,7 @@ def _decoded(content: str, encoding: Literal["text", "base64"]) -> bytes:
         raise InvalidRequestError(f"`content` is not valid base64: {error}.", argument="content") from None
 
 
-@_tool(title="Read a file", stage="reading", destructive=False, idempotent=True, open_world=_never, read_only=True)
+@_tool(title="Read a file", stage="reading", destructive=False, idempotent=True, read_only=True)
 async def read_file(
     call: Call,
     path: Annotated[str, Field(description="Path of the file, relative to /workspace.")],
@@ -301,7 +296,7 @@ async def read_file(
         return file_answer(path, data, offset, length, handle=lease.handle, note=_lease_note(call, lease))
 
 
-@_tool(title="List files", stage="listing", destructive=False, idempotent=True, open_world=_never, read_only=True)
+@_tool(title="List files", stage="listing", destructive=False, idempotent=True, read_only=True)
 async def list_files(
     call: Call,
     folder: Annotated[str, Field(description="The folder to list, relative to /workspace.")] = ".",
@@ -317,5 +312,5 @@ def _lease_note(call: Call, lease: Lease) -> str | None:
     """Return what the model has to know of its sandbox: that it is not the one before, and its handle."""
     notes = [MARK + EXPIRED] if lease.expired else []
     if lease.is_new:
-        notes.append(new_sandbox(lease.handle, call.service.lifetime))
+        notes.append(new_sandbox_note(lease.handle, call.service.lifetime))
     return "\n".join(notes) or None

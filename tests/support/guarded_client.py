@@ -1,4 +1,4 @@
-"""The tests' view of the engine, by which none can change what is another server's."""
+"""A client of the engine for tests that can't change what belongs to other servers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from docker import APIClient
 from mcp_agentrun.engine import LABEL_OWNER
 from mcp_agentrun.engine.owner import Owner
 
-__all__ = ["own_only"]
+__all__ = ["guarded_client"]
 
 _CHANGES = re.compile(r"/(containers|volumes|networks)/([^/?]+)(?:/(\w+))?")
 _HARMLESS = ("wait", "attach")
 
 
-def own_only(client: APIClient) -> APIClient:
-    """*client*, which from now on refuses to change containers, volumes and networks but those of these tests: what it
-    has made itself, what servers of this process and its children have, and what nobody has any more.
+def guarded_client(client: APIClient) -> APIClient:
+    """Make *client* refuse to change containers, volumes and networks, except those of these tests: those it has
+    created, those of servers of this process and its children, and those whose owners have ended.
     """
     made: set[str] = set()
     before = {volume["Name"] for volume in client.volumes()["Volumes"] or ()}
@@ -34,7 +34,7 @@ def own_only(client: APIClient) -> APIClient:
     def guarded(method: str, url: str, *arguments: Any, **options: Any) -> Any:
         match = _CHANGES.search(url) if method.upper() != "GET" else None
         if match is not None and match[2] != "create" and match[3] not in _HARMLESS:
-            assert match[2] != "prune" and is_own(match[1], match[2]), f"{match[2]} is none of these tests'"
+            assert match[2] != "prune" and is_own(match[1], match[2]), f"{match[2]} does not belong to these tests"
         answer = request(method, url, *arguments, **options)
         if match is not None and match[2] == "create" and answer.ok:
             made.add(answer.json().get("Id", answer.json().get("Name")))

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_agentrun.packages.known import WELL_KNOWN
 from mcp_agentrun.sandbox import Cause, RunError
-from mcp_agentrun.sandbox.causes import NameKind, explain
+from mcp_agentrun.sandbox.advice import NameKind, advice_for
 from mcp_agentrun.settings import Settings
 from tests.support.small import SMALL
 
@@ -37,15 +37,15 @@ def test_names_of_packages_are_read_out_of_messages(text: str) -> None:
 
     kind, _, message = text.partition(": ")
     error = RunError(kind, message, 1, (Cause(kind, message),))
-    assert explain("error", error, b"", SMALL, advise) == TEXTS[text]
-    assert explain("error", error, b"", SMALL, None) is None
+    assert advice_for("error", error, b"", SMALL, advise) == TEXTS[text]
+    assert advice_for("error", error, b"", SMALL, None) is None
 
 
 async def test_with_a_network_nothing_is_said_of_it() -> None:
     open_ = Settings(network="bridge")
     error = RunError("gaierror", "[Errno -2] Name or service not known", 1, (Cause("gaierror", "", 101),))
-    assert explain("error", error, b"Temporary failure in name resolution\n", open_, None) is None
+    assert advice_for("error", error, b"Temporary failure in name resolution\n", open_, None) is None
 
 
 async def test_what_was_stopped_needs_no_other_explanation() -> None:
-    assert explain("timeout", None, b"sh: 1: ffmpeg: not found\n", SMALL, None) is None
+    assert advice_for("timeout", None, b"sh: 1: ffmpeg: not found\n", SMALL, None) is None

@@ -31,7 +31,7 @@ from typing import Literal
 from ..settings import Settings
 from .result import Cause, Outcome, RunError
 
-__all__ = ["Advise", "NameKind", "explain"]
+__all__ = ["InstallAdvice", "NameKind", "advice_for"]
 
 _LONGEST = 120
 _SEARCHED = 1 << 16
@@ -211,15 +211,15 @@ _PERHAPS = re.compile(
 
 NameKind = Literal["module", "package", "perhaps"]
 """What a name refers to: a module, a package, or a package only if a well-known one has that name."""
-Advise = Callable[[str, NameKind], "str | None"]
+InstallAdvice = Callable[[str, NameKind], "str | None"]
 
 
-def explain(
+def advice_for(
     outcome: Outcome,
     error: RunError | None,
     printed: bytes,
     settings: Settings,
-    advise: Advise | None,
+    advise: InstallAdvice | None,
 ) -> str | None:
     """Return an explanation of why something failed in a run, or None if there is nothing to explain.
 
@@ -290,7 +290,7 @@ def _filled(failure: _Failure, path: str | None, full: Sequence[str], settings: 
     )
 
 
-def _package_advice(causes: Sequence[Cause], advise: Advise | None) -> str | None:
+def _package_advice(causes: Sequence[Cause], advise: InstallAdvice | None) -> str | None:
     """Return advice if the first of *causes* is about a package. Names in the others are more precise."""
     if advise is None:
         return None
