@@ -112,3 +112,13 @@ async def test_errors_name_a_file_as_the_caller_did() -> None:
             with pytest.raises(FileError) as raised:
                 await call
             assert raised.value.path == path and path in str(raised.value)
+
+
+async def test_what_is_open_cannot_be_opened_again() -> None:
+    engine = FakeEngine()
+    async with engine.running(), AsyncRuntime(engine=engine) as runtime, runtime.sandbox() as sandbox:
+        for context in (runtime, sandbox):
+            with pytest.raises(RuntimeError, match="is open already"):
+                await context.__aenter__()
+        assert (await sandbox.run("1")).outcome == "ok"
+    assert engine.containers == {}
