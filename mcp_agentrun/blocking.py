@@ -7,8 +7,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from threading import Lock, Thread
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
+from threading import Lock, Thread, current_thread
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -66,6 +66,15 @@ def _elsewhere(make: Callable[[], _T]) -> _T:
         return thread.submit(make).result()
 
 
+def _require_other_thread(thread: Thread | None) -> None:
+    """Refuse calls in the event loop's *thread*, which would wait for themselves.
+
+    :raises RuntimeError: this is that thread.
+    """
+    if thread is current_thread():
+        raise RuntimeError("`on_output` and `report` run in the event loop's thread, and can't call what waits for it")
+
+
 class Runtime:
     """What sandboxes share: the container engine, the image, the installer with its cache, and sandboxes that are kept
     ready::
@@ -102,6 +111,9 @@ class Runtime:
             )
         )
         """The same with coroutines, for use in its event loop only."""
+        self.thread: Thread | None = None
+        """The thread of its event loop, in which callbacks are called."""
+        self.open_sandboxes: set[Sandbox] = set()
         self._lock = Lock()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
@@ -119,11 +131,15 @@ class Runtime:
             if self._portal is None:
                 portal = _start_portal(stack)
                 stack.enter_context(portal.wrap_async_context_manager(self.twin))
+                self.thread = portal.call(current_thread)
                 self._stack, self._portal = stack.pop_all(), portal
 
     def close(self) -> None:
-        """End it; sandboxes must have been closed before."""
+        """Close its sandboxes, and end it."""
+        _require_other_thread(self.thread)
         with self._lock:
+            for sandbox in tuple(self.open_sandboxes):
+                sandbox.close()
             self._portal = None
             self._stack.close()
 
@@ -148,7 +164,7 @@ class Runtime:
         return self._portal
 
     def sandbox(self) -> Sandbox:
-        """A new sandbox, to be used as a context. It must end before the runtime does."""
+        """A new sandbox, to be used as a context. It ends with the runtime at the latest."""
         return Sandbox(runtime=self)
 
     def build(self, report: Report | None = None, *, refresh: bool = False) -> str:
@@ -207,10 +223,14 @@ class Sandbox:
                     stack.enter_context(self._runtime)
                 portal = self._runtime.portal
                 stack.enter_context(portal.wrap_async_context_manager(self._twin))
+                if not self._owns_runtime:
+                    self._runtime.open_sandboxes.add(self)
+                    stack.callback(self._runtime.open_sandboxes.discard, self)
                 self._stack, self._portal = stack.pop_all(), portal
 
     def close(self) -> None:
-        """Destroy the container and what the sandbox has installed."""
+        """Destroy the container and what the sandbox has installed. Calls of other threads fail."""
+        _require_other_thread(self._runtime.thread)
         with self._lock:
             self._portal = None
             self._stack.close()
@@ -293,12 +313,28 @@ class Sandbox:
         portal = self._portal
         if portal is None:
             raise RuntimeError("a sandbox is used inside `with`, or between `start` and `close`")
-        future = portal.start_task_soon(method, self._twin)
+        _require_other_thread(self._runtime.thread)
+        future = portal.start_task_soon(_without_exit, method, self._twin)
         try:
-            return future.result()
+            result, ending = future.result()
         except BaseException:  # such as KeyboardInterrupt: the call is cancelled, which keeps the session
             future.cancel()
             raise
+        if ending is not None:
+            raise ending
+        return cast("_T", result)
+
+
+async def _without_exit(
+    method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]], sandbox: AsyncSandbox
+) -> tuple[_T | None, BaseException | None]:
+    """Await *method*, and return its result. Also return what a callback raised to end the process: it would end the
+    event loop, and with it other calls and sandboxes.
+    """
+    try:
+        return await method(sandbox), None
+    except (KeyboardInterrupt, SystemExit) as error:
+        return None, error
 
 
 class _Call(Protocol):

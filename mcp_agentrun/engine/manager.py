@@ -22,6 +22,7 @@ __all__ = ["ContainerManager"]
 logger = logging.getLogger(__name__)
 
 _START_SECONDS = 30.0
+_CLOSED = "The sandbox has been closed."
 
 
 class ContainerManager:
@@ -70,7 +71,12 @@ class ContainerManager:
             self._link.abandon(reason)
 
     def start(self) -> None:
-        """Start the container in the background, unless it is running or starting."""
+        """Start the container in the background, unless it is running or starting.
+
+        :raises UnavailableError: the tasks of this manager are being ended, or have ended.
+        """
+        if self._tasks.cancel_scope.cancel_called:  # a task that starts now might never be cancelled
+            raise UnavailableError(_CLOSED)
         if self._attempt is None or self._attempt.is_over:
             self._attempt = _Attempt()
             self._tasks.start_soon(self._run, self._attempt)
@@ -113,7 +119,7 @@ class ContainerManager:
             logger.exception("starting a container failed unexpectedly")
             attempt.fail(EngineError(f"The container could not be started ({type(error).__name__}). Call again."))
         finally:
-            attempt.fail(UnavailableError("The sandbox has been closed."))
+            attempt.fail(UnavailableError(_CLOSED))
 
     async def _use(self, attempt: _Attempt, link: Link, spec: ContainerSpec, hello: Message) -> str | None:
         """Provide *link* until it breaks. Return an error message if the container did not start properly."""

@@ -64,8 +64,8 @@ class SandboxContainer:
                 finally:
                     self.packages.close()
         finally:
-            self._manager = None
-            self._seen_starts = 0
+            if self._manager is not None:
+                self._manager.set_stage("closed")
             give_back_uid(self._uid)
 
     @property
@@ -115,6 +115,7 @@ class SandboxContainer:
         self.packages.image = link.distributions
         if self._seen_starts != self.starts:
             self.packages.set_loaded_modules(frozenset())
+        self._seen_starts = self._seen_starts or self.starts
         return link
 
     async def preinstall(self) -> None:

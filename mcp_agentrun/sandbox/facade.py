@@ -19,7 +19,7 @@ from ..settings import Settings
 from .capacity import Capacity, OpenContainer
 from .container import SandboxContainer
 from .open_sandbox import OpenSandbox
-from .opening import Opener
+from .opening import Opener, OpenOnce
 from .pool import WarmPool
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _settings(settings: Settings | None, options: Options, engine: object, runti
     return settings or Settings.of(given, dict.fromkeys(given, "argument"))
 
 
-class AsyncRuntime:
+class AsyncRuntime(OpenOnce):
     """What sandboxes share: the container engine, the image, the installer with its cache, and sandboxes that are kept
     ready. Use as a context::
 
@@ -83,21 +83,14 @@ class AsyncRuntime:
             raise self.settings.error("pool", "must be 0 or more")
         most = max(pool, self.settings.serve.pool_max) if pool else 0
         self._pool = WarmPool(self._open_spare, self._capacity, pool, most)
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> AsyncRuntime:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.engine.aclose)
-            await stack.enter_async_context(self.installer)
-            if self._pool.maximum:
-                await stack.enter_async_context(self._opener.running())
-                tasks = await stack.enter_async_context(background_tasks())
-                tasks.start_soon(log_errors, self._pool.run)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(self, *exc_info: Any) -> bool | None:
-        return await self._stack.__aexit__(*exc_info)
+    async def _open(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self.engine.aclose)
+        await stack.enter_async_context(self.installer)
+        if self._pool.maximum:
+            await stack.enter_async_context(self._opener.running())
+            tasks = await stack.enter_async_context(background_tasks())
+            tasks.start_soon(log_errors, self._pool.run)
 
     @property
     def spares(self) -> int:
@@ -145,7 +138,7 @@ class AsyncRuntime:
         return None if slot is None else await self._opener.open(slot)
 
 
-class AsyncSandbox(OpenSandbox):
+class AsyncSandbox(OpenOnce, OpenSandbox):
     """A private, living Python in a container of its own. Use as a context::
 
         async with AsyncSandbox() as sandbox:
@@ -178,16 +171,10 @@ class AsyncSandbox(OpenSandbox):
             self._runtime = runtime
         else:
             self._runtime = AsyncRuntime(settings, engine=engine, runtime=runtime, **options)
-        super().__init__(self._runtime.container())
-        self._stack = AsyncExitStack()
+        OpenSandbox.__init__(self, self._runtime.container())
 
-    async def __aenter__(self) -> AsyncSandbox:
-        async with AsyncExitStack() as stack:
-            if self._owns_runtime:
-                await stack.enter_async_context(self._runtime)
-            super().__init__(await stack.enter_async_context(self._runtime.running_container()))  # as new
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(self, *exc_info: Any) -> bool | None:
-        return await self._stack.__aexit__(*exc_info)
+    async def _open(self, stack: AsyncExitStack) -> None:
+        if self._owns_runtime:
+            await stack.enter_async_context(self._runtime)
+        container = await stack.enter_async_context(self._runtime.running_container())
+        OpenSandbox.__init__(self, container)  # as new

@@ -135,7 +135,7 @@ class Files:
         if isinstance(data, (bytes, bytearray, memoryview)) and memoryview(data).nbytes > self._size:
             raise _error("too_large", path, "written", limit=self._size)
         async with aclosing(_parts(data)) as parts, self._turn() as link:
-            return await _Upload(link, name, self._size).write(parts)
+            return await _Upload(link, name, self._size, path).write(parts)
 
     async def read(self, path: FileName, *, limit: int | None = None) -> bytes:
         """The content of the file *path*. The call waits for its turn.
@@ -240,9 +240,11 @@ class _Upload:
     that neither side has to buffer more.
     """
 
-    def __init__(self, link: Link, path: str, limit: int) -> None:
+    def __init__(self, link: Link, path: str, limit: int, given: str) -> None:
         self._link = link
         self._path = path
+        self._given = given
+        """The path in errors."""
         self._limit = limit
         self._size = 0
         self._is_open = False
@@ -255,7 +257,7 @@ class _Upload:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 self._size += len(part)
                 if self._size > self._limit:
-                    raise _error("too_large", self._path, "written", limit=self._limit)
+                    raise _error("too_large", self._given, "written", limit=self._limit)
                 await self._request(messages.WriteData(data=part))
             await anyio.lowlevel.checkpoint_if_cancelled()
             written = await self._request(messages.WriteEnd(keep=True))
@@ -272,7 +274,7 @@ class _Upload:
         with shielded_request(self._link):
             await self._link.send(request)
             answer = await self._link.expect(messages.Written)
-        _raise_error(self._link, answer.error, self._path, "written", limit=self._limit)
+        _raise_error(self._link, answer.error, self._given, "written", limit=self._limit)
         self._is_open = not isinstance(request, messages.WriteEnd)
         return answer
 
@@ -285,6 +287,7 @@ class FileReader:
     """
 
     def __init__(self, path: str, limit: int) -> None:
+        self._given = path
         self._path = _relative(path, "read")
         self._limit = limit
         self._offset = 0
@@ -308,15 +311,15 @@ class FileReader:
             await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
             about = await link.expect(messages.FilePart)
             part = await self._part(link, about.length) if about.length and about.error is None else b""
-        _raise_error(link, about.error, self._path, "read")
+        _raise_error(link, about.error, self._given, "read")
         if about.size > self._limit:
             why = f"it has {about.size} bytes, and {self._limit} are allowed"
-            raise _error("too_large", self._path, "read", why, limit=self._limit)
+            raise _error("too_large", self._given, "read", why, limit=self._limit)
         part = part[: max(0, about.size - self._offset)]
         self._offset += len(part)
         self.is_complete = self._offset >= about.size
         if self._stamp not in (None, about.stamp) or not (self.is_complete or part):
-            raise _error("changed", self._path, "read")
+            raise _error("changed", self._given, "read")
         self._stamp = about.stamp
         return part
 

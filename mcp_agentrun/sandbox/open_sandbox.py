@@ -170,4 +170,4 @@ class OpenSandbox:
     @asynccontextmanager
     async def _turn_with_link(self) -> AsyncGenerator[Link]:
         async with self._queue.turn():
-            yield await self.container.manager.connect()
+            yield await self.container.connect()

@@ -6,7 +6,8 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -16,7 +17,10 @@ from ..errors import CapacityError, CapacityReason
 from .capacity import Capacity, OpenContainer, Slot
 from .container import SandboxContainer
 
-__all__ = ["SANDBOX_MEMORY", "MemoryReserve", "Opener"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["SANDBOX_MEMORY", "MemoryReserve", "OpenOnce", "Opener"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,3 +126,33 @@ class Opener:
     async def _close_with_all(self, opened: OpenContainer) -> None:
         await self._closing.wait()
         opened.closing.set()
+
+
+class OpenOnce:
+    """What can be entered again once it has ended, but not before: what was opened first would be left."""
+
+    _stack: AsyncExitStack | None = None
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Open what *stack* is to close."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise RuntimeError(f"this {type(self).__name__} is open already")
+        self._stack = AsyncExitStack()
+        try:
+            async with AsyncExitStack() as stack:
+                await self._open(stack)
+                self._stack = stack.pop_all()
+        except BaseException:
+            self._stack = None
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> bool | None:
+        assert self._stack is not None
+        try:
+            return await self._stack.__aexit__(*exc_info)
+        finally:
+            self._stack = None

@@ -68,7 +68,14 @@ class WarmPool:
             self._changed.set()
 
     async def run(self) -> None:
-        """Keep the pool filled, until cancelled."""
+        """Keep the pool filled, until cancelled. Those that are ready then are closed."""
+        try:
+            await self._fill()
+        finally:
+            while self._ready:
+                self._ready.popleft().closing.set()
+
+    async def _fill(self) -> None:
         while True:
             self._changed = anyio.Event()
             while len(self._ready) > self._target():

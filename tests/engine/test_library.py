@@ -26,6 +26,7 @@ from mcp_agentrun import (
     Script,
     Settings,
     SettingsError,
+    UnavailableError,
 )
 
 pytestmark = pytest.mark.usefixtures("runner_image")
@@ -203,13 +204,39 @@ def test_files_go_in_and_out(tmp_path: Path) -> None:
         assert sandbox.files.read("copy.csv") == b"x,y\n1,2\n"
 
 
-def test_a_runtime_ends_though_a_sandbox_is_open() -> None:
+def test_a_runtime_closes_its_sandboxes_and_calls_that_wait_for_them() -> None:
     runtime = Runtime(safety="off")
     runtime.start()
     sandbox = runtime.sandbox()
     sandbox.start()
     assert sandbox.run("1").text == "1\n"
-    runtime.close()
+    begun = threading.Event()
+    with ThreadPoolExecutor(3) as threads:
+        code = "print('begun', flush=True)\nimport time; time.sleep(60)"
+        runs = [threads.submit(sandbox.run, code, on_output=lambda _: begun.set()) for _ in range(3)]
+        assert begun.wait(30)
+        runtime.close()
+        errors = [run.exception() for run in runs]
+    assert all(isinstance(error, UnavailableError) for error in errors), errors
+    assert (sandbox.stage, runtime.open_sandboxes) == ("closed", set())
+    sandbox.close()
+    with pytest.raises(RuntimeError, match="with"):
+        sandbox.run("1")
+
+
+def test_callbacks_can_neither_wait_for_their_own_loop_nor_end_it() -> None:
+    with Sandbox(safety="off") as sandbox:
+        for method in (sandbox.interrupt, sandbox.close, lambda: sandbox.run("1")):
+            with pytest.raises(RuntimeError, match="event loop"):
+                sandbox.run("x = 1\nprint(x)", on_output=lambda _, method=method: method() and None)
+        for ending in (KeyboardInterrupt, SystemExit):
+
+            def end(_: str, ending: type[BaseException] = ending) -> None:
+                raise ending
+
+            with pytest.raises(ending):
+                sandbox.run("print(x)", on_output=end)
+        assert sandbox.run("x").text == "1\n"
 
 
 def test_the_twin_has_the_methods_of_what_it_is_a_twin_of() -> None:
