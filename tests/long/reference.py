@@ -9,7 +9,9 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,8 +26,9 @@ def _table(frame, printer, cycle):
     with _pandas.option_context("display.width", 120, "display.max_rows", 20, "display.max_columns", 20):
         printer.text(repr(frame))
 get_ipython().display_formatter.formatters["text/plain"].for_type(_pandas.DataFrame, _table)
+_pandas.set_option("display.max_columns", 0)
 """
-"""A table that is displayed has as many rows and columns as in a sandbox."""
+"""A table that is displayed has as many rows and columns as in a sandbox, and one that is printed as in Python."""
 
 if "matplotlib" in sys.modules:  # imported by it as a backend
     from matplotlib._pylab_helpers import Gcf
@@ -80,7 +83,9 @@ def plain(code: str, timeout: float) -> dict[str, Any]:
         return {"text": (expired.stdout or b"").decode(errors="replace"), "error": "timeout", "pictures": 0}
     text = done.stdout.decode(errors="replace")
     error = None
-    if done.returncode:
+    if done.returncode == -signal.SIGKILL:
+        error = "memory_limit"
+    elif done.returncode:
         _, traceback, rest = text.rpartition("Traceback (most recent call last)")
         named = re.search(r"(?m)^([A-Za-z_][\w.]*)(?::|$)", rest)  # the lines of the stack are indented
         error = named[1] if named and traceback else "SystemExit"
@@ -118,13 +123,25 @@ def in_kernel(cells: list[str], timeout: float, seconds: float) -> list[dict[str
         try:
             client.execute_interactive(cell, timeout=timeout, allow_stdin=False, output_hook=hear)
         except TimeoutError:
-            result["error"] = "timeout"
-            manager.interrupt_kernel()
-            client.get_shell_msg(timeout=timeout)
+            result["error"] = _end_of_cell(manager, client)
         result["text"] += "".join(failure)  # figures that are open come after it
         found.append(result)
+        if result["error"] == "memory_limit":
+            break
     manager.shutdown_kernel(now=True)
     return found
+
+
+def _end_of_cell(manager: Any, client: Any) -> str:
+    """Interrupt a cell whose time is up; returns what it has died of."""
+    if not manager.is_alive():
+        return "memory_limit"
+    manager.interrupt_kernel()
+    try:
+        client.get_shell_msg(timeout=10)
+    except queue.Empty:
+        manager.restart_kernel(now=True)
+    return "timeout"
 
 
 def main() -> None:
