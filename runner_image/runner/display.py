@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -52,17 +51,21 @@ class Items(Figures):
         if shown or text:
             _write(shown or text)
 
-    def show(self, value: object, call: Callable[..., Any] = _directly) -> str:
+    def show(self, value: object, call: Callable[..., Any] = _directly, *, strict: bool = False) -> str:
         """Write *value* as text, and what it has beside text where that belongs; returns the text.
 
         :param call: calls methods of the value.
+        :param strict: raise what goes wrong when the value is asked for more than text.
         """
         kind = type(value)
         text = None
         if kind not in _PLAIN:
-            with contextlib.suppress(Exception):  # a class can be so hostile that it won't say where it comes from
+            try:  # a class can be so hostile that it won't say where it comes from
                 if kind.__module__ not in ("builtins", "__main__") or not _is_plain(kind):
                     text = self._rich(value, kind, call)
+            except Exception:
+                if strict:
+                    raise
         if text is None:
             text = call(repr, value)
         elif text is _SHOWN:

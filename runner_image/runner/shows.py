@@ -111,14 +111,14 @@ def _plotly(items: Items, renderers: Any) -> None:
     def show(fig: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(fig, dict):
             fig = sys.modules["plotly"].graph_objects.Figure(fig)  # pyright: ignore
-        items.show(fig)
+        items.show(fig, strict=True)
 
     renderers.show = wraps(renderers.show)(show)
 
 
 def _bokeh(items: Items, showing: Any) -> None:
     def show(obj: Any, *_args: Any, **_kwargs: Any) -> None:
-        items.show(obj)
+        items.show(obj, strict=True)
 
     showing.show = wraps(showing.show)(show)
 

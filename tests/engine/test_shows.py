@@ -178,6 +178,20 @@ async def test_it_shows_what_a_last_expression_does(libraries: AsyncSandbox, nam
     assert len(result.files) == 1, result.output.text()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from bokeh import embed, plotting as p; embed.file_html = lambda _: 1 / 0; p.show(p.figure())",
+        "import plotly.graph_objects as go; go.Figure.to_html = lambda _: 1 / 0; go.Figure().show()",
+    ],
+)
+async def test_a_show_that_shows_nothing_fails(libraries: AsyncSandbox, code: str) -> None:
+    result = await libraries.run(code)
+    assert result.error is not None and result.error.type == "ZeroDivisionError", result.output.text()
+    assert "shows.py" not in result.output.text()
+    await libraries.reset(keep_packages=True)
+
+
 async def test_windows_of_opencv_are_pictures(libraries: AsyncSandbox) -> None:
     code = (
         "import cv2, numpy\ncv2.namedWindow('w'); cv2.imshow('w', numpy.zeros((20, 30, 3), 'uint8'))\n"
