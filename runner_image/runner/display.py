@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -51,27 +52,30 @@ class Items(Figures):
         if shown or text:
             _write(shown or text)
 
-    def show(self, value: object, call: Callable[..., Any] = _directly, *, strict: bool = False) -> str:
+    def show(self, value: object, call: Callable[..., Any] = _directly) -> str:
         """Write *value* as text, and what it has beside text where that belongs; returns the text.
 
         :param call: calls methods of the value.
-        :param strict: raise what goes wrong when the value is asked for more than text.
         """
         kind = type(value)
         text = None
         if kind not in _PLAIN:
-            try:  # a class can be so hostile that it won't say where it comes from
+            with contextlib.suppress(Exception):  # a class can be so hostile that it won't say where it comes from
                 if kind.__module__ not in ("builtins", "__main__") or not _is_plain(kind):
                     text = self._rich(value, kind, call)
-            except Exception:
-                if strict:
-                    raise
         if text is None:
             text = call(repr, value)
         elif text is _SHOWN:
             return ""
         call(sys.stdout.write, text + "\n")
         return text
+
+    def show_page(self, page: str, value: object) -> str | None:
+        """Show *page*, a document of *value*; returns its path, or None if only the value's text could be shown."""
+        path = self.write_file(page.encode("utf-8", "replace"), "html")
+        if path is None:
+            _write(repr(value))
+        return path
 
     # -- one value
 

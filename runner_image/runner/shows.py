@@ -7,6 +7,7 @@ is.
 from __future__ import annotations
 
 import builtins
+import importlib
 import os
 import sys
 from functools import partial, wraps
@@ -37,6 +38,7 @@ def changes(items: Items) -> dict[str, Change]:
         "plotly.io._renderers": partial(_plotly, items),
         "bokeh.io.showing": partial(_bokeh, items),
         "bokeh.io.output": _bokeh_output,
+        "bokeh.io.notebook": _bokeh_notebook,
         "cv2": partial(_cv2, items),
         "webbrowser": partial(_browser, items),
     }
@@ -111,16 +113,54 @@ def _plotly(items: Items, renderers: Any) -> None:
     def show(fig: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(fig, dict):
             fig = sys.modules["plotly"].graph_objects.Figure(fig)  # pyright: ignore
-        items.show(fig, strict=True)
+        items.show_page(fig.to_html(), fig)
 
     renderers.show = wraps(renderers.show)(show)
 
 
 def _bokeh(items: Items, showing: Any) -> None:
-    def show(obj: Any, *_args: Any, **_kwargs: Any) -> None:
-        items.show(obj, strict=True)
+    def show(obj: Any, browser: Any = None, new: str = "tab", notebook_handle: bool = False, **_: Any) -> Any:
+        path = items.show_page(_bokeh_page(obj), obj)
+        if not notebook_handle:
+            return None
+        handle = showing.curstate().last_comms_handle = CommsHandle(obj, path)
+        return handle
 
     showing.show = wraps(showing.show)(show)
+
+
+def _bokeh_page(obj: Any) -> str:
+    return importlib.import_module("bokeh.embed").file_html(obj)
+
+
+class CommsHandle:
+    """What bokeh's ``show(notebook_handle=True)`` returns, so that the plot can be changed."""
+
+    __module__ = "bokeh.io.notebook"
+
+    def __init__(self, obj: Any, path: str | None) -> None:
+        self._obj = obj
+        self._path = path
+
+    def update(self) -> None:
+        """Write the page that was shown again, of the plot as it is now."""
+        if self._path is not None:
+            with open(f"/workspace/{self._path}", "w", encoding="utf-8") as file:
+                file.write(_bokeh_page(self._obj))
+
+
+def _bokeh_notebook(notebook: Any) -> None:
+    push = notebook.push_notebook
+
+    @wraps(push)
+    def push_notebook(*, handle: Any = None, **options: Any) -> None:
+        handle = handle or notebook.curstate().last_comms_handle
+        if isinstance(handle, CommsHandle):
+            handle.update()
+        else:
+            push(handle=handle, **options)
+
+    notebook.push_notebook = push_notebook
 
 
 def _bokeh_output(output: Any) -> None:
