@@ -268,12 +268,15 @@ class Cell:
                 raise SyntaxError(_unavailable("%%" + name, "write it on the first line"))
             return indent + "get_ipython().begin_time()", None
         if name == "time" and rest:
-            before, after = "with get_ipython().timing(): ", ""
             if is_expression(rest):
-                before, after = "get_ipython().time_since(get_ipython().clock(), (", "))"
-            return self._around(at, indent, before, rest, after)
+                return self._around(at, indent, "get_ipython().time_since(get_ipython().clock(), (", rest, "))")
+            if block := _repeated("get_ipython().once()", rest):
+                return indent + block, None
+            return self._around(at, indent, "with get_ipython().timing(): ", rest, "")
         if name == "timeit":
             options, rest = _timeit_options(rest)
+            if block := _repeated(f"get_ipython().loops({options!r})", rest):
+                return indent + block, None
             return self._around(at, indent, f"for _timeit in get_ipython().loops({options!r}): ", rest or "pass", "")
         return indent + self._commands.magic(name, rest), None
 
@@ -497,6 +500,28 @@ def _timeit_options(rest: str) -> tuple[str, str]:
     return (match[1].strip(), match[2].strip()) if match else ("", rest)
 
 
+def _repeated(turns: str, code: str) -> str:
+    """*code*, a ``for`` statement, which can't follow another on its line, as one that loops in each of *turns*; empty
+    if it is no such statement.
+
+    :raises SyntaxError: without a position: it is another statement that needs lines of its own.
+    """
+    word = code.partition(" ")[0].rstrip(":")
+    if word in ("if", "while", "with", "try", "def", "class", "async", "match"):
+        raise SyntaxError(f"write {word} ... on the lines below %%time or %%timeit")
+    if word != "for":
+        return ""
+    try:
+        loop = compile(code, _CELL, "exec", _COMPILED, dont_inherit=True).body[0]
+    except (SyntaxError, ValueError):
+        return ""  # the compiler says it better
+    written = code.encode()
+    begin = written.index(b" in", loop.target.end_col_offset) + len(b" in")
+    end = written.index(b":", loop.iter.end_col_offset)
+    turned = f" (_each for _timeit in {turns} for _each in ({written[begin:end].decode()}))"
+    return written[:begin].decode() + turned + written[end:].decode()
+
+
 def is_expression(code: str) -> bool:
     """Whether *code* is an expression, which may have ``await`` in it."""
     try:
@@ -507,7 +532,9 @@ def is_expression(code: str) -> bool:
 
 
 def _text(command: str) -> str:
-    """A literal for *command*, in which ``{expressions}`` and ``$names`` of Python's are to be replaced."""
+    """A literal for *command*, in which ``{expressions}`` and ``$names`` of Python's are to be replaced. What has no
+    value stays as it is: it may be the shell's.
+    """
     import re
 
     parts: list[str] = []
@@ -516,6 +543,9 @@ def _text(command: str) -> str:
         value = f"({match[1]})" if match[1] else f"globals().get({match[2]!r}, {match[0]!r})"
         if match[1] and not (is_expression(value) and "," not in match[1].split("(")[0]):
             continue
-        parts += [repr(command[at : match.start()]), f"str({value})"]
+        parts += [
+            repr(command[at : match.start()]),
+            f"str({value})" if match[2] else f"get_ipython().field(lambda: {value}, {match[0]!r})",
+        ]
         at = match.end()
     return " + ".join([part for part in [*parts, repr(command[at:])] if part != "''"]) or "''"

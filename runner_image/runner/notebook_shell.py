@@ -14,7 +14,7 @@ __builtins__ = dict(vars(builtins))  # of the functions below: user code may cha
 
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import Any
 
     from .display import Items
@@ -108,6 +108,13 @@ class Shell:
 
     ex = ev = run_cell
 
+    def field(self, value: Callable[[], Any], written: str) -> str:
+        """What replaces a field of a shell command: its *value*, or, if it has none, the text as *written*."""
+        try:
+            return str(value())
+        except Exception:
+            return written
+
     def run_file(self, path: str, arguments: list[str]) -> None:
         """Execute a file as a script, and keep what it defines."""
         import runpy
@@ -160,6 +167,12 @@ class Shell:
 
     def timing(self) -> _Timing:
         return _Timing(self)
+
+    def once(self) -> Generator[int]:
+        """One turn of a loop whose body is to be timed, as ``%time`` does it."""
+        began = self.clock()
+        yield 0
+        self.time_since(began)
 
     def loops(self, options: str) -> Generator[int]:
         """Numbers for a loop whose body is to be measured, as ``%timeit`` does it."""
