@@ -1,6 +1,6 @@
 """Examples of libraries and public notebooks in sandboxes, beside plain Python and a Jupyter kernel.
 
-``python -m tests.long.examples [--count N] [--notebooks N] [--at-once N] [--again] [--out FILE] [folder ...]``. Fetches
+``python -m tests.long.examples [options] [folder ...]``, of which ``--help`` lists the options. Fetches
 the source distributions that have the examples from the configured index, and takes examples and notebooks from them
 and from the folders given. Both sides run the same files of the same packages within the same limits. A file that
 exceeds the limits on one side only is run again at the end, alone and with larger ones. Appends a JSON line per file to
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,13 +117,12 @@ def notebooks_of(folder: Path, label: str, most: int) -> Iterator[Unit]:
 
 
 def units(folders: list[Path], count: int, notebooks: int) -> list[Unit]:
-    """All that is to be run."""
+    """All that is to be run, of each place in turn."""
     sources = [(fetch(name), name) for name in SOURCES]
-    found = [unit for folder, name in sources for unit in examples_of(folder, name, count)]
-    for folder in folders:
-        found += list(examples_of(folder, folder.name, count))
     places = [*sources, *((folder, folder.name) for folder in folders)]
-    return found + [unit for folder, name in places for unit in notebooks_of(folder, name, notebooks)]
+    found = [examples_of(folder, name, count) for folder, name in places]
+    found += [notebooks_of(folder, name, notebooks) for folder, name in places]
+    return [unit for each in zip_longest(*found) for unit in each if unit is not None]
 
 
 # -- both sides
@@ -148,7 +148,7 @@ async def open_sides(engine: APIClient, limits: Limits) -> AsyncGenerator[tuple[
             "docker", "run", "--rm", "--interactive", "--network=none", "--cpus=1",
             f"--memory={limits.memory}", f"--memory-swap={limits.memory}",
             f"--volume={volume}:{PACKAGES}:ro", f"--volume={HERE.absolute()}:/reference:ro",
-            "--tmpfs=/tmp:mode=1777,exec",
+            "--tmpfs=/tmp:mode=1777,exec", "--tmpfs=/workspace:mode=1777,exec",
             "--env=HOME=/tmp", "--env=LANG=C.UTF-8", "--env=OMP_NUM_THREADS=1", "--env=OPENBLAS_NUM_THREADS=1",
             f"--env=PYTHONPATH={path}", "--entrypoint=/opt/venv/bin/python", container["ImageID"],
             "/reference/reference.py",
@@ -238,18 +238,21 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--out", type=Path, default=BUILD / "results.jsonl")
     parser.add_argument("--again", action="store_true", help="run files again in which something differed")
+    parser.add_argument("--table", action="store_true", help="run nothing, and print the table of what has been run")
     parser.add_argument("folders", type=Path, nargs="*", help="with more examples and notebooks")
     given = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     known = done(given.out)
     if given.again:
         known = {name: rows for name, rows in known.items() if all(row[0] in SAME for row in rows)}
-    missing = [unit for unit in units(given.folders, given.count, given.notebooks) if unit.name not in known]
+    wanted = units(given.folders, given.count, given.notebooks)
+    missing = [unit for unit in wanted if unit.name not in known and not given.table]
     engine, tried = connect()
     if engine is None:
         sys.exit("no container engine: " + "; ".join(tried))
     anyio.run(run_all, engine, missing, given.out, given.at_once)
-    text, is_acceptable = report(done(given.out), REASONS)
+    results = done(given.out)
+    text, is_acceptable = report({unit.name: results[unit.name] for unit in wanted if unit.name in results}, REASONS)
     print(text)
     return 0 if is_acceptable else 1
 

@@ -14,12 +14,12 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 COUNT = Path("/tmp/figures")
+FOLDER = Path("/workspace")
 SETTINGS = """
 import pandas as _pandas
 def _table(frame, printer, cycle):
@@ -64,7 +64,7 @@ if "matplotlib" in sys.modules:  # imported by it as a backend
 
 def plain(code: str, timeout: float) -> dict[str, Any]:
     """What ``python example.py`` writes, to one pipe."""
-    file = Path("/tmp/example.py")
+    file = FOLDER / "example.py"
     file.write_text(code, "utf-8")
     COUNT.write_text("0")
     environment = {**os.environ, "MPLBACKEND": "module://reference", "PYTHONUNBUFFERED": "1"}
@@ -146,7 +146,7 @@ def _end_of_cell(manager: Any, client: Any) -> str:
 
 def main() -> None:
     asked = json.load(sys.stdin)
-    os.chdir(tempfile.mkdtemp())
+    os.chdir(FOLDER)
     if asked["kernel"]:
         found = in_kernel(asked["cells"], asked["timeout"], asked["seconds"])
     else:

@@ -15,6 +15,7 @@ NOISE = (
     (r"\b0x[0-9a-fA-F]{4,}\b", "0x"),
     (r"(?m)^<Figure size \S+ with \d+ Axes>$", ""),  # beside the picture
     (r"(?m)^\S*(?:<run-\d+>|<cell>|\.py):(\d+): (?=\w*Warning|\w+: )", r"\1: "),
+    (r"(?m)^/(?:usr/)?bin/sh: ", "sh: "),
     (r"/tmp/(?:ipykernel_\d+|home|tmp\w+)\S*", "/tmp"),
     (r"\s*[\w.]*\d+%\|.*", ""),  # tqdm
     (r"(?m)[ \t]+$", ""),
