@@ -59,6 +59,7 @@ USUAL = Limits(60, 300, GIB)
 LARGE = Limits(300, 900, 4 * GIB)
 """For what one side alone can't do with the usual ones: it runs once more, and alone."""
 
+KILLED = 128 + 9
 NOT_BEGUN: dict[str, Any] = {"text": "", "value": None, "error": "not begun", "pictures": 0}
 
 
@@ -148,7 +149,7 @@ async def open_sides(engine: APIClient, limits: Limits) -> AsyncGenerator[tuple[
             "docker", "run", "--rm", "--interactive", "--network=none", "--cpus=1",
             f"--memory={limits.memory}", f"--memory-swap={limits.memory}",
             f"--volume={volume}:{PACKAGES}:ro", f"--volume={HERE.absolute()}:/reference:ro",
-            "--tmpfs=/tmp:mode=1777,exec", "--tmpfs=/workspace:mode=1777,exec",
+            "--tmpfs=/tmp:mode=1777,exec", "--tmpfs=/workspace:mode=1777,exec,uid=10001",
             "--env=HOME=/tmp", "--env=LANG=C.UTF-8", "--env=OMP_NUM_THREADS=1", "--env=OPENBLAS_NUM_THREADS=1",
             f"--env=PYTHONPATH={path}", "--entrypoint=/opt/venv/bin/python", container["ImageID"],
             "/reference/reference.py",
@@ -160,7 +161,12 @@ async def in_reference(command: list[str], unit: Unit, limits: Limits) -> list[d
     """What plain Python or a Jupyter kernel makes of *unit*: text, pictures and error of each cell."""
     asked = {"cells": unit.cells, "kernel": unit.is_notebook, "timeout": limits.timeout, "seconds": limits.total}
     done = await anyio.run_process(command, input=json.dumps(asked).encode(), check=False)
-    found = json.loads(done.stdout) if done.returncode == 0 else [{**NOT_BEGUN, "error": "memory_limit"}]
+    if done.returncode == KILLED:
+        found = [{**NOT_BEGUN, "error": "memory_limit"}]
+    elif done.returncode:
+        raise RuntimeError(f"the reference has failed: {done.stderr.decode(errors='replace')}")
+    else:
+        found = json.loads(done.stdout)
     return found + [NOT_BEGUN] * (len(unit.cells) - len(found))
 
 
