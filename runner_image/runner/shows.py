@@ -119,18 +119,27 @@ def _plotly(items: Items, renderers: Any) -> None:
 
 
 def _bokeh(items: Items, showing: Any) -> None:
-    def show(obj: Any, browser: Any = None, new: str = "tab", notebook_handle: bool = False, **_: Any) -> Any:
+    show_object = showing.show
+
+    @wraps(show_object)
+    def show(obj: Any, browser: Any = None, new: str = "tab", notebook_handle: bool = False, **options: Any) -> Any:
+        if callable(obj):  # an application, which needs a server
+            return show_object(obj, browser, new, notebook_handle, **options)
         path = items.show_page(_bokeh_page(obj), obj)
         if not notebook_handle:
             return None
-        handle = showing.curstate().last_comms_handle = CommsHandle(obj, path)
+        handle = _bokeh_state().last_comms_handle = CommsHandle(obj, path)
         return handle
 
-    showing.show = wraps(showing.show)(show)
+    showing.show = show
 
 
 def _bokeh_page(obj: Any) -> str:
     return importlib.import_module("bokeh.embed").file_html(obj)
+
+
+def _bokeh_state() -> Any:
+    return importlib.import_module("bokeh.io.state").curstate()
 
 
 class CommsHandle:
@@ -154,7 +163,7 @@ def _bokeh_notebook(notebook: Any) -> None:
 
     @wraps(push)
     def push_notebook(*, handle: Any = None, **options: Any) -> None:
-        handle = handle or notebook.curstate().last_comms_handle
+        handle = handle or _bokeh_state().last_comms_handle
         if isinstance(handle, CommsHandle):
             handle.update()
         else:

@@ -126,10 +126,9 @@ FAKES = {
         ),
         "bokeh/io/state.py": "class State: last_comms_handle = None\ndef curstate(): return State",
         "bokeh/io/showing.py": (
-            "from .state import curstate\ndef show(obj, browser=None): raise RuntimeError('no browser')"
+            "def show(obj, browser=None, new='tab', notebook_handle=False): raise RuntimeError('no browser')"
         ),
         "bokeh/io/notebook.py": (
-            "from .state import curstate\n"
             "def push_notebook(*, document=None, state=None, handle=None): print('no plot to update')"
         ),
         "bokeh/io/output.py": "def output_notebook(): raise RuntimeError('no notebook')",
@@ -204,10 +203,17 @@ async def test_a_plot_that_is_changed_is_shown_in_place(libraries: AsyncSandbox)
     assert (await text_of(libraries, "h")).startswith("<bokeh.io.notebook.CommsHandle object at 0x")
 
 
-@pytest.mark.parametrize("code", ["bokeh.plotting.show(1)", "plotly.io.show(1)"])
-async def test_a_show_that_shows_nothing_fails(libraries: AsyncSandbox, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("bokeh.plotting.show(1)", "AttributeError"),
+        ("bokeh.plotting.show(print)", "RuntimeError"),  # a function makes an application
+        ("plotly.io.show(1)", "AttributeError"),
+    ],
+)
+async def test_a_show_that_shows_nothing_fails(libraries: AsyncSandbox, code: str, error: str) -> None:
     result = await libraries.run(f"import {code.partition('.show')[0]}\n{code}")
-    assert result.error is not None and result.error.type == "AttributeError", result.output.text()
+    assert result.error is not None and result.error.type == error, result.output.text()
     assert "shows.py" not in result.output.text()
 
 
