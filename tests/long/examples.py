@@ -37,7 +37,7 @@ from ..support.differences import SAME, Difference, differences, is_limit, needs
 from ..support.sandboxes import open_sandbox
 
 SOURCES = ("matplotlib", "scikit-learn", "scikit-image", "networkx", "statsmodels", "bokeh")
-PACKAGES_USED = (*SOURCES, "seaborn", "scipy", "sympy", "plotly", "requests", "PyWavelets")
+PACKAGES_USED = (*SOURCES, "seaborn", "scipy", "sympy", "plotly", "requests", "PyWavelets", "bokeh_sampledata")
 HERE = Path(__file__).parent
 REASONS = HERE / "reasons.tsv"
 BUILD = Path("build/examples")
