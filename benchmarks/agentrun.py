@@ -187,7 +187,7 @@ def _answer(caller: Caller, example: Example, *, is_check: bool) -> str:
 def compare_times(theirs: Caller, ours: Caller, url: str) -> None:
     """Print the times of AgentRun's benchmarks, which both do in turns."""
     fetch = f"import requests\nprint(requests.get({url!r}).status_code)"
-    with_network = {"network": "bridge", "safety": "standard"}
+    with_network = {"network": "bridge"}
     benchmarks = (
         Benchmark(
             "cached dependency",

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import version
 
-    from .blocking import Runtime, Sandbox
+    from .blocking import Runtime, Sandbox, SandboxFiles
+    from .engine import Engine
     from .errors import (
         AgentRunError,
         BusyError,
+        CapacityError,
         EngineError,
         FileError,
         ImageError,
@@ -31,14 +33,18 @@ if TYPE_CHECKING:
         SettingsError,
         UnavailableError,
     )
-    from .packages.installer import Installed
     from .safety import Finding
     from .sandbox import (
         AsyncRuntime,
         AsyncSandbox,
+        Cache,
+        Cause,
         FileChange,
         FileInfo,
+        FilePage,
+        Files,
         Image,
+        Installed,
         Outcome,
         Output,
         Result,
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
         Script,
         State,
     )
-    from .settings import Settings, load
+    from .settings import Settings, load_settings
 
     __version__ = version("mcp-agentrun")
 
@@ -55,10 +61,16 @@ __all__ = [
     "AsyncRuntime",
     "AsyncSandbox",
     "BusyError",
+    "Cache",
+    "CapacityError",
+    "Cause",
+    "Engine",
     "EngineError",
     "FileChange",
     "FileError",
     "FileInfo",
+    "FilePage",
+    "Files",
     "Finding",
     "Image",
     "ImageError",
@@ -72,6 +84,7 @@ __all__ = [
     "RunError",
     "Runtime",
     "Sandbox",
+    "SandboxFiles",
     "SandboxLostError",
     "Script",
     "Settings",
@@ -79,23 +92,33 @@ __all__ = [
     "State",
     "UnavailableError",
     "__version__",
-    "load",
+    "load_settings",
 ]
 
-_MODULES = {"Runtime": "blocking", "Sandbox": "blocking", "Installed": "packages.installer", "Finding": "safety"} | {
+_ELSEWHERE = {
+    "Engine": "engine",
+    "Finding": "safety",
+    "RunError": "sandbox",
+    "Runtime": "blocking",
+    "Sandbox": "blocking",
+    "SandboxFiles": "blocking",
     "Settings": "settings",
-    "load": "settings",
+    "load_settings": "settings",
 }
+"""The module of each name that is neither an error nor in `mcp_agentrun.sandbox`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: the command line must start without the rest."""
+    """Import what is asked for, once: the command line must start without the rest."""
     if name == "__version__":
-        return import_module("importlib.metadata").version("mcp-agentrun")
-    if name not in __all__:
+        value = import_module("importlib.metadata").version("mcp-agentrun")
+    elif name in __all__:
+        module = _ELSEWHERE.get(name) or ("errors" if name.endswith("Error") else "sandbox")
+        value = getattr(import_module(f".{module}", __name__), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name) or ("errors" if name.endswith("Error") and name != "RunError" else "sandbox")
-    return getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

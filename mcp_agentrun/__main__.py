@@ -8,6 +8,7 @@ import sys
 
 def main() -> None:
     """Entry point of the command."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else all installed packages are searched for them
     if sys.argv[1:] == ["--version"]:  # with nothing imported that takes time
         from importlib.metadata import version
 
@@ -19,10 +20,10 @@ def main() -> None:
         command_line(prog_name="mcp-agentrun")
         return
     from .errors import SettingsError
-    from .settings import load
+    from .settings import load_settings
 
     try:
-        settings = load()
+        settings = load_settings()
     except SettingsError as error:
         sys.stderr.write(f"mcp-agentrun: {error}\n")
         sys.exit(2)  # as the command line does for invalid values

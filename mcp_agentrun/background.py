@@ -17,9 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def background_tasks() -> AsyncGenerator[TaskGroup]:
-    """A task group that is cancelled at the end of the context. What the body raises is raised as it is: a task group's
-    own context would make it a member of an exception group.
+async def background_tasks(stop: Callable[[], object] | None = None) -> AsyncGenerator[TaskGroup]:
+    """A task group that ends with the context. What the body raises is raised as it is: a task group's own context
+    would make it a member of an exception group.
+
+    :param stop: makes the tasks end; by default they are cancelled.
     """
     raised: BaseException | None = None
     async with anyio.create_task_group() as tasks:
@@ -30,7 +32,7 @@ async def background_tasks() -> AsyncGenerator[TaskGroup]:
         except BaseException as error:
             raised = error
         finally:
-            tasks.cancel_scope.cancel()
+            (stop or tasks.cancel_scope.cancel)()
     if raised is not None:
         raise raised
 

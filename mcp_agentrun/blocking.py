@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import builtins
 import os
-import secrets
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from threading import Thread
-from typing import IO, Any, Protocol, TypeVar
+from threading import Lock, Thread
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from .packages.installer import Installed
-from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, OnOutput, Result
+from .engine import Engine, Report
+from .engine.network import NetworkSettings
+from .host_resources import HostResources
+from .packages.installer import Cache, Installed
+from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, OnOutput, Result, Script, State
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .settings.options import Options
 
 __all__ = ["Runtime", "Sandbox", "SandboxFiles"]
 
@@ -52,10 +58,19 @@ def _start_portal(stack: ExitStack) -> BlockingPortal:
     return portal
 
 
-class Runtime:
-    """What sandboxes share: the container engine, the image, and the installer with its cache::
+def _elsewhere(make: Callable[[], _T]) -> _T:
+    """What *make* returns in a thread without an event loop: in this one there may be a loop, to which locks and events
+    that are made here would belong.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
 
-        with Runtime(memory="2g") as runtime:
+
+class Runtime:
+    """What sandboxes share: the container engine, the image, the installer with its cache, and sandboxes that are kept
+    ready::
+
+        with Runtime(memory="2g", pool=2) as runtime:
             with runtime.sandbox() as one, runtime.sandbox() as other:
                 one.run("x = 1")
 
@@ -64,8 +79,30 @@ class Runtime:
     :raises SettingsError: a setting is unknown or invalid.
     """
 
-    def __init__(self, settings: Settings | None = None, **options: Any) -> None:
-        self._runtime = AsyncRuntime(settings, **options)
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        engine: Engine | str | None = None,
+        runtime: str | None = None,
+        pool: int = 0,
+        package_network: NetworkSettings | None = None,
+        host_resources: HostResources | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self.twin = _elsewhere(
+            lambda: AsyncRuntime(
+                settings,
+                engine=engine,
+                runtime=runtime,
+                pool=pool,
+                package_network=package_network,
+                host_resources=host_resources,
+                **options,
+            )
+        )
+        """The same with coroutines, for use in its event loop only."""
+        self._lock = Lock()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
 
@@ -77,19 +114,50 @@ class Runtime:
         self.close()
 
     def start(self) -> None:
-        """Start its thread, for those who can't use `with`: `close` is theirs to call."""
-        if self._portal is None:
-            self._portal = _start_portal(self._stack)
-            self._stack.enter_context(self._portal.wrap_async_context_manager(self._runtime))
+        """Start its event loop, where `with` can't be used. `close` must be called then."""
+        with self._lock, ExitStack() as stack:
+            if self._portal is None:
+                portal = _start_portal(stack)
+                stack.enter_context(portal.wrap_async_context_manager(self.twin))
+                self._stack, self._portal = stack.pop_all(), portal
 
     def close(self) -> None:
         """End it; sandboxes must have been closed before."""
-        self._portal = None
-        self._stack.close()
+        with self._lock:
+            self._portal = None
+            self._stack.close()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of all its sandboxes."""
+        return self.twin.settings
+
+    @property
+    def spares(self) -> int:
+        """Number of sandboxes that are ready in the pool."""
+        return self.twin.spares
+
+    @property
+    def portal(self) -> BlockingPortal:
+        """The way into its event loop.
+
+        :raises RuntimeError: it is not started.
+        """
+        if self._portal is None:
+            raise RuntimeError("a runtime is used inside `with`, or between `start` and `close`")
+        return self._portal
 
     def sandbox(self) -> Sandbox:
         """A new sandbox, to be used as a context. It must end before the runtime does."""
         return Sandbox(runtime=self)
+
+    def build(self, report: Report | None = None, *, refresh: bool = False) -> str:
+        """Build the runner image, unless it is there, and return its name; see `AsyncRuntime.build`."""
+        return self.portal.call(lambda: self.twin.build(report, refresh=refresh))
+
+    def cache(self, *, clear: bool = False) -> Cache:
+        """What the cache of downloaded packages holds, after clearing it if *clear*; see `AsyncRuntime.cache`."""
+        return self.portal.call(lambda: self.twin.cache(clear=clear))
 
 
 class Sandbox:
@@ -104,14 +172,25 @@ class Sandbox:
     :raises SettingsError: a setting is unknown or invalid.
     """
 
-    def __init__(self, settings: Settings | None = None, *, runtime: Runtime | None = None, **options: Any) -> None:
-        if runtime is not None and (settings is not None or options):
-            raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
-        self._own_runtime = Runtime(settings, **options) if runtime is None else None
-        self._runtime = runtime or self._own_runtime
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        runtime: Runtime | str | None = None,
+        engine: Engine | str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self._owns_runtime = not isinstance(runtime, Runtime)
+        if isinstance(runtime, Runtime):
+            if settings is not None or engine is not None or options:
+                raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
+            self._runtime = runtime
+        else:
+            self._runtime = Runtime(settings, engine=engine, runtime=runtime, **options)
+        self._twin = _elsewhere(self._runtime.twin.sandbox)
+        self._lock = Lock()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
-        self._sandbox: AsyncSandbox | None = None
 
     def __enter__(self) -> Sandbox:
         self.start()
@@ -121,52 +200,100 @@ class Sandbox:
         self.close()
 
     def start(self) -> None:
-        """Start the container in the background, for those who can't use `with`: `close` is theirs to call."""
-        if self._sandbox is not None:
-            return
-        if self._own_runtime is not None:
-            self._stack.enter_context(self._own_runtime)
-        assert self._runtime is not None
-        portal = self._runtime._portal  # pyright: ignore[reportPrivateUsage]
-        if portal is None:
-            raise RuntimeError("the runtime must be started before its sandboxes")
-        self._portal = portal
-        sandbox = AsyncSandbox(runtime=self._runtime._runtime)  # pyright: ignore[reportPrivateUsage]
-        self._sandbox = self._stack.enter_context(portal.wrap_async_context_manager(sandbox))
+        """Start the container in the background, where `with` can't be used. `close` must be called then."""
+        with self._lock, ExitStack() as stack:
+            if self._portal is None:
+                if self._owns_runtime:
+                    stack.enter_context(self._runtime)
+                portal = self._runtime.portal
+                stack.enter_context(portal.wrap_async_context_manager(self._twin))
+                self._stack, self._portal = stack.pop_all(), portal
 
     def close(self) -> None:
         """Destroy the container and what the sandbox has installed."""
-        self._sandbox = None
-        self._stack.close()
+        with self._lock:
+            self._portal = None
+            self._stack.close()
 
-    def run(self, code: str, *, timeout: float | None = None, on_output: OnOutput | None = None) -> Result:
+    @property
+    def id(self) -> str:
+        """Its name, unguessable. It has it from the time when it is started."""
+        return self._twin.id
+
+    @property
+    def stage(self) -> str:
+        """What is being done to start the container, in a few words."""
+        return self._twin.stage
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether code can run now."""
+        return self._twin.is_ready
+
+    @property
+    def state(self) -> State:
+        """Whether the container is still the one that the last call used: ``kept`` or ``lost``."""
+        return self._twin.state
+
+    def ready(self) -> None:
+        """Wait until the container can run code.
+
+        :raises UnavailableError: it can't be started.
+        """
+        self._call(lambda sandbox: sandbox.ready())
+
+    def run(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        on_output: OnOutput | None = None,
+        report: Report | None = None,
+        stream: bool = False,
+        script: Script | None = None,
+    ) -> Result:
         """Execute *code* in the sandbox's living namespace. A failure of the code is a result, not an exception.
 
         :param timeout: seconds that the code may run; the setting ``timeout`` if None, never more than ``max_timeout``.
         :param on_output: called with the output as text while it is being written, in the thread of the event loop.
+        :param report: called with what the installer is doing, in the same thread.
+        :param stream: pass all output to *on_output*, however much it is; the code waits until it returns.
+        :param script: run the code as ``python`` would run it as a program.
         :raises InvalidRequestError: *code* or *timeout* can't be accepted; nothing was run.
         :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
         """
-        return self._call(lambda sandbox: sandbox.run(code, timeout=timeout, on_output=on_output))
+        return self._call(
+            lambda sandbox: sandbox.run(
+                code, timeout=timeout, on_output=on_output, report=report, stream=stream, script=script
+            )
+        )
 
-    def install(self, *requirements: str) -> Installed:
+    def interrupt(self) -> None:
+        """Interrupt the current run of another thread, as Ctrl-C does in a terminal; see `AsyncSandbox.interrupt`."""
+        self._call(lambda sandbox: sandbox.interrupt())
+
+    def install(self, *requirements: str, report: Report | None = None) -> Installed:
         """Install packages for this sandbox; see `AsyncSandbox.install`."""
-        return self._call(lambda sandbox: sandbox.install(*requirements))
+        return self._call(lambda sandbox: sandbox.install(*requirements, report=report))
 
     def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
-        """Forget all variables; files and installed packages too, unless kept."""
+        """Forget all variables; files and installed packages too, unless kept.
+
+        :raises UnavailableError: the engine failed.
+        :raises SandboxLostError: files that were to be kept are gone.
+        """
         self._call(lambda sandbox: sandbox.reset(keep_packages=keep_packages, keep_files=keep_files))
 
     @property
     def files(self) -> SandboxFiles:
-        """The files of the workspace: write, read, list and remove them."""
+        """The files of the workspace: write, read, save, list and remove them."""
         return SandboxFiles(self._call)
 
     def _call(self, method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]]) -> _T:
-        sandbox, portal = self._sandbox, self._portal
-        if sandbox is None or portal is None:
+        portal = self._portal
+        if portal is None:
             raise RuntimeError("a sandbox is used inside `with`, or between `start` and `close`")
-        future = portal.start_task_soon(method, sandbox)
+        future = portal.start_task_soon(method, self._twin)
         try:
             return future.result()
         except BaseException:  # such as KeyboardInterrupt: the call is cancelled, which keeps the session
@@ -184,9 +311,10 @@ class SandboxFiles:
         sandbox.files.write("data/in.csv", b"x,y\\n1,2\\n")
         sandbox.files.read("out.csv")
         [file.path for file in sandbox.files.list()]
+        sandbox.files.save(result.files[0], "plot.pdf")
 
-    Paths are relative to ``/workspace``. This is the twin of `mcp_agentrun.sandbox.Files`: every method raises
-    `FileError` for what is wrong with the file, and `UnavailableError` if the engine failed.
+    Paths are relative to ``/workspace``. This is the twin of `Files`: every method raises `FileError` for what is wrong
+    with the file, and `UnavailableError` if the engine failed.
     """
 
     def __init__(self, call: _Call) -> None:
@@ -199,37 +327,42 @@ class SandboxFiles:
         """
         return self._call(lambda sandbox: sandbox.files.write(path, data))
 
-    def read(self, path: str, *, limit: int | None = None) -> bytes:
+    def read(self, path: FileName, *, limit: int | None = None) -> bytes:
         """The content of the file *path*.
 
         :param limit: largest size accepted, in bytes; the size of the workspace if None.
         """
         return self._call(lambda sandbox: sandbox.files.read(path, limit=limit))
 
-    def save(self, path: str, target: str | os.PathLike[str]) -> int:
-        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is replaced
-        once all is there.
+    def stream(self, path: FileName) -> Iterator[bytes]:
+        """The content of the file *path* in parts of at most 1 MiB; see `Files.stream`."""
+
+        async def next_part(_: AsyncSandbox) -> bytes | None:
+            return await anext(parts, None)
+
+        async def begin(sandbox: AsyncSandbox) -> AsyncIterator[bytes]:
+            return sandbox.files.stream(path)
+
+        parts = self._call(begin)
+        while (part := self._call(next_part)) is not None:
+            yield part
+
+    def save(self, path: FileName, target: str | os.PathLike[str]) -> int:
+        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is created
+        or replaced once all is there.
+
+        :raises OSError: *target* can't be written.
         """
-        place = Path(target)
-
-        async def copy(sandbox: AsyncSandbox) -> int:
-            size = 0
-            partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-            try:
-                async with await anyio.open_file(partial, "xb") as local:
-                    async for part in sandbox.files.stream(path):
-                        size += await local.write(part)
-                partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
-            return size
-
-        return self._call(copy)
+        return self._call(lambda sandbox: sandbox.files.save(path, target))
 
     def list(self, folder: str = ".") -> builtins.list[FileInfo]:
         """All files in *folder* and the folders below it, sorted by path."""
         return self._call(lambda sandbox: sandbox.files.list(folder))
 
-    def remove(self, path: str) -> None:
+    def page(self, folder: str = ".", *, after: str = "") -> FilePage:
+        """A part of that list: the first files after *after*; see `Files.page`."""
+        return self._call(lambda sandbox: sandbox.files.page(folder, after=after))
+
+    def remove(self, path: FileName) -> None:
         """Remove the file *path*."""
         self._call(lambda sandbox: sandbox.files.remove(path))

@@ -7,6 +7,7 @@
      ├── InstallError            packages could not be installed
      └── UnavailableError        not the code's fault; the same call may succeed later
           ├── BusyError          too many calls are waiting for the sandbox
+          ├── CapacityError      a server has no room for another sandbox
           ├── EngineError        the container engine is missing, refused or failed
           │    └── ImageError    the runner image is missing and could not be built
           ├── NotReadyError      still starting
@@ -23,6 +24,8 @@ from typing import Literal
 __all__ = [
     "AgentRunError",
     "BusyError",
+    "CapacityError",
+    "CapacityReason",
     "EngineError",
     "FileError",
     "FileReason",
@@ -37,11 +40,29 @@ __all__ = [
 
 
 class AgentRunError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package::
+
+    try:
+        sandbox.files.write("large.bin", data)
+    except FileError as error:
+        print(error.reason, error.limit)  # full 268435456
+    except UnavailableError:
+        ...  # try again
+    """
 
 
 class SettingsError(AgentRunError):
-    """A setting is unknown, malformed, or contradicts another one."""
+    """A setting is unknown, malformed, or contradicts another one.
+
+    :ivar setting: its flat name, such as ``memory``; the first if there are several, None where the message is about a
+        file.
+    :ivar origin: where its value came from: ``argument``, ``flag``, ``environment``, or the path of a settings file.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None, origin: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.origin = origin
 
 
 class InvalidRequestError(AgentRunError):
@@ -96,7 +117,14 @@ class FileError(AgentRunError):
 
 
 class InstallError(AgentRunError):
-    """Packages could not be installed; the session's packages are as they were before."""
+    """Packages could not be installed; the session's packages are as they were before.
+
+    :ivar requirements: what was to be installed.
+    """
+
+    def __init__(self, message: str, *, requirements: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.requirements = requirements
 
 
 class UnavailableError(AgentRunError):
@@ -106,12 +134,29 @@ class UnavailableError(AgentRunError):
 class BusyError(UnavailableError):
     """Too many calls are waiting for the sandbox.
 
-    :ivar waiting: how many.
+    :ivar limit: how many may wait: the setting ``queue``.
     """
 
-    def __init__(self, message: str, *, waiting: int = 0) -> None:
+    def __init__(self, message: str, *, limit: int = 0) -> None:
         super().__init__(message)
-        self.waiting = waiting
+        self.limit = limit
+
+
+CapacityReason = Literal["quota", "memory", "queue", "capacity"]
+"""Why a server refuses a sandbox: the client's quota, the machine's memory, a full queue, or none free in time."""
+
+
+class CapacityError(UnavailableError):
+    """A server has no room for another sandbox.
+
+    :ivar reason: which limit was reached.
+    :ivar limit: the number of sandboxes, of waiting calls, or of bytes to be left free that it is.
+    """
+
+    def __init__(self, message: str, *, reason: CapacityReason = "capacity", limit: int = 0) -> None:
+        super().__init__(message)
+        self.reason: CapacityReason = reason
+        self.limit = limit
 
 
 class EngineError(UnavailableError):
@@ -123,7 +168,14 @@ class ImageError(EngineError):
 
 
 class NotReadyError(UnavailableError):
-    """The sandbox is still being prepared; the message names the stage."""
+    """The sandbox is still being prepared.
+
+    :ivar stage: what is being done, in a few words.
+    """
+
+    def __init__(self, message: str, *, stage: str = "") -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 class SandboxLostError(UnavailableError):

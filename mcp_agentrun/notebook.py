@@ -1,8 +1,8 @@
-"""What a notebook accepts beyond Python, as Python: magics, ``!commands``, a fenced block, prompts.
+"""Translate to Python what a notebook accepts beyond it: magics, ``!commands``, a fenced block, prompts.
 
 Code that is Python is never changed. Other code is rewritten line by line, so that each line stays where it is. The
-static check, here and in the sandbox, and the interpreter are given the same text. What has no counterpart is a
-`SyntaxError` that says what to write.
+static check, here and in the sandbox, and the interpreter are given the same text. What can't be translated is a
+`SyntaxError` that says what to write instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import _ast as ast
 import builtins
 import io
 import os
+import re
 import stat
+from itertools import pairwise
 
 __builtins__ = dict(vars(builtins))  # of the functions below: in the sandbox, user code may change the real ones
 
@@ -33,8 +35,7 @@ _VALUES = (
 )
 # fmt: on
 _CELL = "<cell>"
-_LONGEST_FILE = 1 << 16
-"""Bytes of a file of requirements that are read."""
+_LONGEST_FILE = 1 << 16  # bytes of a file of requirements that are read
 _COMPILED = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 # fmt: off
@@ -44,16 +45,12 @@ _HARMLESS = frozenset((
     "logstop", "matplotlib", "notebook", "pdb", "pprint", "precision", "rehashx", "reload_ext",
     "unload_ext", "xmode", "pylab", "aimport", "nbagg", "watermark",
 ))
-# fmt: on
-# fmt: off
 _COMMANDS = frozenset((
     "cat", "cp", "head", "less", "ll", "ls", "mkdir", "more", "mv", "rm", "rmdir", "tail", "touch", "wc",
 ))
 # fmt: on
 _HINTS = {
-    "conda": 'call install_package("name")',
-    "mamba": 'call install_package("name")',
-    "micromamba": 'call install_package("name")',
+    **dict.fromkeys(("conda", "mamba", "micromamba"), 'call install_package("name")'),
     "who": "write print(dir())",
     "who_ls": "write dir()",
     "whos": "write print(dir())",
@@ -62,10 +59,8 @@ _HINTS = {
     "load": "write print(open(path).read())",
     "store": "use pickle",
     "save": "write the code to a file with open(path, 'w')",
-    "prun": "use cProfile.run(...)",
-    "lprun": "use cProfile.run(...)",
-    "memit": "use tracemalloc",
-    "mprun": "use tracemalloc",
+    **dict.fromkeys(("prun", "lprun"), "use cProfile.run(...)"),
+    **dict.fromkeys(("memit", "mprun"), "use tracemalloc"),
     "debug": "print the values that you want to see; nobody can answer a debugger",
     "sql": "use sqlite3",
     "cython": "use numpy or numba",
@@ -84,11 +79,11 @@ class Cell:
     def __init__(self, code: str, folder: str | None = None) -> None:
         self.lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self._commands = _Commands(folder)
+        self.requirements = self._commands.requirements  # of ``pip install`` in it
         self._written = list(self.lines)
         self._moved: dict[int, int | None] = {}
-        """By number of a rewritten line: how far its columns lie behind those that were written; None if none does."""
-        self._indent = ""
-        """What goes before each statement, where the magic of the cell makes it a block."""
+        """By number of a rewritten line: how far its columns have moved; None if they have no counterpart."""
+        self._indent = ""  # goes before each statement, if the magic of the cell makes it a block
         self._first = -1
         first = self._open_fence()
         self._strip_prompts(first)
@@ -101,13 +96,8 @@ class Cell:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    @property
-    def requirements(self) -> list[str]:
-        """Requirements of ``pip install`` in it."""
-        return self._commands.requirements
-
     def restore_columns(self, tree: ast.AST) -> None:
-        """Let the nodes of *tree* point at what was written."""
+        """Let the nodes of *tree* point at the original code."""
         import ast as whole
 
         for node in whole.walk(tree):  # pyright: ignore[reportArgumentType]
@@ -124,9 +114,7 @@ class Cell:
     # -- the cell as a whole
 
     def _open_fence(self) -> int:
-        """Blank the lines of a fence around the code; returns the index of the first line that says something."""
-        import re
-
+        """Blank the lines of a fence around the code; returns the index of the first line of code."""
         filled = [at for at, line in enumerate(self.lines) if line.strip()]
         if filled and (match := re.match(_FENCE, self.lines[filled[0]])):
             first = filled[0]
@@ -137,9 +125,7 @@ class Cell:
         return next((at for at in filled if not self.lines[at].lstrip().startswith("#")), len(self.lines))
 
     def _strip_prompts(self, first: int) -> None:
-        """Where line *first* has an interpreter's prompt, remove all prompts, and what was printed between them."""
-        import re
-
+        """If line *first* has an interpreter's prompt, remove all prompts and what was printed between them."""
         if first == len(self.lines) or not re.match(_PROMPT, self.lines[first]):
             return
         is_input = False
@@ -149,9 +135,7 @@ class Cell:
             self._replace(at, self.lines[at][match.end() :] if match else "", -match.end() if match else None)
 
     def _rewrite_cell(self, first: int) -> None:
-        """Replace the magic of the whole cell that line *first* is."""
-        import re
-
+        """Replace line *first*, the magic of the whole cell."""
         match = re.match(_MAGIC, self.lines[first])
         name, rest = (match[1], match[2].strip()) if match else ("", "")
         body = "\n".join(self.lines[first + 1 :])
@@ -183,11 +167,11 @@ class Cell:
     # -- line by line
 
     def _rewrite_lines(self) -> None:
-        """Replace each line that begins a statement and is none of Python's, as its tokenizer comes to it."""
+        """Replace each line that begins a statement and is not Python, as the tokenizer reads it."""
         import tokenize
 
         ended, depth, at = 0, 0, -1
-        refused: list[SyntaxError] = []  # which the tokenizer would take for its own
+        refused: list[SyntaxError] = []  # not raised at once, since the tokenizer's own are ignored
 
         def read_line() -> str:
             nonlocal at
@@ -208,14 +192,12 @@ class Cell:
                     depth += (token.string in "([{") - (token.string in ")]}")
                 elif token.type in (tokenize.NEWLINE, tokenize.NL):
                     ended = token.start[0]
-        except (SyntaxError, tokenize.TokenError):  # the compiler says it better
+        except (SyntaxError, tokenize.TokenError):  # the compiler explains it better
             pass
         if refused:
             raise refused[0]
 
     def _rewrite(self, at: int) -> None:
-        import re
-
         line = self.lines[at]
         indent = line[: len(line) - len(line.lstrip())]
         if line.lstrip().startswith(("%", "!")):
@@ -242,7 +224,7 @@ class Cell:
         self._moved[at + 1] = None if moved is None else moved + len(indent)
 
     def _continued(self, at: int) -> str:
-        """Line *at* and those that a backslash at its end joins to it, which are blanked."""
+        """Line *at*, joined with those that it continues on by backslashes, which are blanked."""
         line = self.lines[at]
         while line.endswith("\\") and at + 1 < len(self.lines):
             at += 1
@@ -251,12 +233,10 @@ class Cell:
         return line
 
     def _special(self, at: int, indent: str, line: str) -> tuple[str, int | None]:
-        """Python for *line*, which begins with ``!`` or ``%``, and how far what is Python in it has moved.
+        """Translate *line*, which begins with ``!`` or ``%``; returns also how far the Python in it has moved.
 
-        :raises SyntaxError: without a position: it has no counterpart.
+        :raises SyntaxError: without a position: it can't be translated.
         """
-        import re
-
         if line.startswith("!"):
             return indent + self._commands.shell(line.lstrip("!").strip()), None
         match = re.match(_MAGIC, line)
@@ -291,19 +271,14 @@ class Cell:
 
 
 class _Commands:
-    """Line magics and shell commands as Python statements. Where they stand in a cell does not matter here: a
-    `SyntaxError` has no position yet.
-    """
+    """Translates line magics and shell commands. A `SyntaxError` has no position yet."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
-        self.requirements: list[str] = []
-        """What ``pip install`` among them asks for."""
+        self.requirements: list[str] = []  # of ``pip install`` among them
 
     def magic(self, name: str, rest: str) -> str:
         """Translate a line magic without Python in it."""
-        import re
-
         if name == "config" and (match := re.match(r"\w+\.(ast_node_interactivity)\s*=\s*(.+)", rest)):
             return f"get_ipython().{match[1]} = {match[2]}"
         if name in _HARMLESS or (name == "time" and not rest):
@@ -331,8 +306,6 @@ class _Commands:
 
     def shell(self, command: str) -> str:
         """Translate a shell command to Python."""
-        import re
-
         if (match := re.match(_PIP, command)) is None:
             return f"__import__('subprocess').run({_text(command)}, shell=True);"
         arguments, rest = _until_operator(match[1] or "")
@@ -343,9 +316,9 @@ class _Commands:
 
 
 def _foreign_cell(name: str, rest: str, body: str) -> str:
-    """A statement for a cell of the magic *name* whose *body* is not Python.
+    """Translate a cell of the magic *name* whose *body* is not Python.
 
-    :raises SyntaxError: without a position: there is no such statement.
+    :raises SyntaxError: without a position: it can't be translated.
     """
     import shlex
 
@@ -372,25 +345,19 @@ def _unavailable(what: str, remedy: str | None = None) -> str:
 
 
 def translate(code: str, folder: str | None = None) -> Cell | None:
-    """*code*, which is not Python, as that of a notebook; None if there is nothing of a notebook in it.
+    """Translate *code*, which is not Python; None if it does not look like a notebook's.
 
-    :param folder: where the files of ``pip install -r`` are, if they are to be read.
-    :raises SyntaxError: there is something in it that has no counterpart.
+    :param folder: folder of the files of ``pip install -r``, if they are to be read.
+    :raises SyntaxError: something in it can't be translated.
     """
-    import re
-
     return Cell(code, folder) if re.search(_HINT, code) else None
 
 
 def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
-    """*code* as Python, for whoever judges it, and the requirements that ``pip install`` in it asks for.
-
-    What can't be translated is returned as it is.
+    """*code* as Python, and the requirements of ``pip install`` in it. What can't be translated is returned as it is.
 
     :param folder: as in `translate`.
     """
-    import re
-
     if not re.search(_HINT, code):
         return code, _called_pip(code, folder)
     try:
@@ -407,9 +374,7 @@ def as_python(code: str, folder: str | None = None) -> tuple[str, list[str]]:
 
 
 def _called_pip(code: str, folder: str | None) -> list[str]:
-    """What ``get_ipython().system('pip install ...')`` asks for, as notebooks that were exported have it."""
-    import re
-
+    """The requirements of ``get_ipython().system('pip install ...')``, which exported notebooks contain."""
     if "get_ipython" not in code or "pip" not in code:
         return []
     calls = re.findall(
@@ -424,8 +389,7 @@ def _called_pip(code: str, folder: str | None) -> list[str]:
 
 
 def _until_operator(command: str) -> tuple[list[str], str]:
-    """The words of a command, and the command that follows it, if one does."""
-    import re
+    """The words of a command, and the command that follows it, if any."""
     import shlex
 
     stream = io.StringIO(command)
@@ -439,26 +403,20 @@ def _until_operator(command: str) -> tuple[list[str], str]:
             words.append(word.removesuffix(";"))
             if word.endswith(";"):
                 return words, stream.read().strip()
-    except ValueError:  # a quotation mark that stands alone
+    except ValueError:  # an unclosed quotation mark
         pass
     return words, ""
 
 
 def _requirements(arguments: list[str]) -> list[str]:
-    """The requirements among *arguments* of pip, if those are of ``pip install``."""
-    found: list[str] = []
-    skip = arguments[:1] != ["install"]
-    for word in arguments[1:] if not skip else ():
-        if not skip and not word.startswith("-"):
-            found.append(word)
-        skip = word in _VALUES
-    return found
+    """The requirements among *arguments* of pip, if its command is ``install``."""
+    if arguments[:1] != ["install"]:
+        return []
+    return [word for before, word in pairwise(arguments) if not word.startswith("-") and before not in _VALUES]
 
 
 def _with_files(arguments: list[str], folder: str | None) -> list[str]:
-    """*arguments* of pip with requirements in the place of the files that ``-r`` names, as far as those can be read."""
-    import re
-
+    """*arguments* of pip, with the files that ``-r`` names replaced by their requirements, if they can be read."""
     if arguments[:1] != ["install"] or folder is None:
         return arguments
     found: list[str] = []
@@ -472,15 +430,13 @@ def _with_files(arguments: list[str], folder: str | None) -> list[str]:
 
 
 def _listed(folder: str, path: str) -> list[str] | None:
-    """The requirements in the file at *path* in *folder*; None if there is no such file, or it is no list of them."""
-    import re
-
+    """The requirements in the file at *path* in *folder*; None if it can't be read."""
     try:
         descriptor = os.open(os.path.join(folder, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
     try:
-        # What links lead to elsewhere is not the code's to send to an index.
+        # A file that a link leads to elsewhere must not be sent to an index.
         within = os.readlink(f"/proc/self/fd/{descriptor}").startswith(folder + "/")
         if not within or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
@@ -494,17 +450,16 @@ def _listed(folder: str, path: str) -> list[str] | None:
 
 def _timeit_options(rest: str) -> tuple[str, str]:
     """The options at the start of *rest*, and what follows."""
-    import re
-
     match = re.match(r"((?:-[nrp]\s*\d+\s*|-[qotc]+\s+)*)(.*)$", rest + " ", re.DOTALL)
     return (match[1].strip(), match[2].strip()) if match else ("", rest)
 
 
 def _repeated(turns: str, code: str) -> str:
-    """*code*, a ``for`` statement, which can't follow another on its line, as one that loops in each of *turns*; empty
-    if it is no such statement.
+    """Return *code*, a ``for`` statement, so that it loops once for each of *turns*; empty if it is not one.
 
-    :raises SyntaxError: without a position: it is another statement that needs lines of its own.
+    No compound statement can follow another on the same line.
+
+    :raises SyntaxError: without a position: it is another compound statement.
     """
     word = code.partition(" ")[0].rstrip(":")
     if word in ("if", "while", "with", "try", "def", "class", "async", "match"):
@@ -523,7 +478,7 @@ def _repeated(turns: str, code: str) -> str:
 
 
 def is_expression(code: str) -> bool:
-    """Whether *code* is an expression, which may have ``await`` in it."""
+    """Whether *code* is an expression, which may contain ``await``."""
     try:
         compile(code, _CELL, "eval", _COMPILED, dont_inherit=True)
     except (SyntaxError, ValueError):
@@ -532,11 +487,10 @@ def is_expression(code: str) -> bool:
 
 
 def _text(command: str) -> str:
-    """A literal for *command*, in which ``{expressions}`` and ``$names`` of Python's are to be replaced. What has no
-    value stays as it is: it may be the shell's.
-    """
-    import re
+    """An expression for *command*, with ``{expressions}`` and ``$names`` of Python's replaced by their values.
 
+    A field whose evaluation fails stays as it is, because it may be meant for the shell.
+    """
     parts: list[str] = []
     at = 0
     for match in re.finditer(_FIELD + r"|\$([A-Za-z_]\w*)", command):

@@ -1,30 +1,46 @@
-"""The command line: a module for each command."""
+"""The command line: a module for each command, imported when it is called."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from .build import build
-from .cache import cache
-from .check import check
-from .client import client
-from .completion import completion
-from .config import config
-from .containers import prune, ps
-from .doctor import doctor
-from .image import image
 from .options import ALL_GROUPS, SettingsGroup, effective_settings
-from .run import run
-from .serve import serve
-from .shell import shell
-from .tools import tools
-from .uninstall import uninstall
 
 __all__ = ["main"]
 
+_MODULES = {
+    "run": "run",
+    "shell": "shell",
+    "serve": "serve",
+    "build": "build",
+    "cache": "cache",
+    "check": "check",
+    "client": "client",
+    "config": "config",
+    "doctor": "doctor",
+    "tools": "tools",
+    "image": "image",
+    "ps": "containers",
+    "prune": "containers",
+    "uninstall": "uninstall",
+    "completion": "completion",
+}
+"""Where each command is."""
+
+
+class _Commands(SettingsGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _MODULES.get(cmd_name)
+        return getattr(import_module(f".{module}", __package__), cmd_name) if module else None
+
 
 @click.group(
-    cls=SettingsGroup,
+    cls=_Commands,
     groups=[group for group in ALL_GROUPS if group != "serve"],
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,23 +59,3 @@ def main(context: click.Context) -> None:
         from ..server.mcp.stdio import serve_stdio
 
         serve_stdio(effective_settings())
-
-
-for _command in (
-    run,
-    shell,
-    serve,
-    build,
-    cache,
-    check,
-    client,
-    config,
-    doctor,
-    tools,
-    image,
-    ps,
-    prune,
-    uninstall,
-    completion,
-):
-    main.add_command(_command)

@@ -47,9 +47,8 @@ def _cache(*, clear: bool, as_json: bool = False) -> None:
     import json
     import time
 
-    from ..packages.installer import Cache
     from ..process_exit import run_interruptibly
-    from ..sandbox import AsyncRuntime
+    from ..sandbox import AsyncRuntime, Cache
     from ..spoofing import foreign
 
     settings = effective_settings()

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..engine import Container, Engine, EngineStatus
-from ..engine.network import CA_VARIABLES, NetworkSettings, redact
 from ..errors import AgentRunError, EngineError, UnavailableError
+from ..sandbox import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings
 from ..settings import Settings
 from .terminal import counted, size_of
 
@@ -43,10 +42,11 @@ class Finding:
     remedy: str = ""
 
 
-async def check_all(settings: Settings, engine: Engine, network: NetworkSettings) -> AsyncIterator[Finding]:
+async def check_all(settings: Settings, housekeeping: Housekeeping) -> AsyncIterator[Finding]:
     """Test each thing that must be so; what depends on something that is not so is skipped."""
+    network = housekeeping.package_network
     try:
-        status = await engine.status()
+        status = await housekeeping.status()
     except EngineError as error:
         yield _no_engine(error)
         for finding in check_network(network, os.environ):
@@ -55,12 +55,12 @@ async def check_all(settings: Settings, engine: Engine, network: NetworkSettings
     yield Finding("engine", "ok", status.version)
     for finding in (*_engine(status, settings), _image(status, settings), _disk(status)):
         yield finding
-    for finding in (_memory(status, settings, await engine.free_memory()), _clock(status), _build(status)):
+    for finding in (_memory(status, settings, await housekeeping.free_memory()), _clock(status), _build(status)):
         yield finding
-    yield _leftovers(await engine.list_containers())
+    yield _leftovers(await housekeeping.containers())
     for finding in check_network(network, os.environ):
         yield finding
-    yield await _index(settings, engine, network, can_start=status.image_architecture is not None)
+    yield await _index(settings, housekeeping, can_start=status.image_architecture is not None)
 
 
 def _no_engine(error: EngineError) -> Finding:
@@ -153,7 +153,7 @@ def _build(status: EngineStatus) -> Finding:
     return Finding("lock", "warning", "another process holds the lock for building the image", remedy)
 
 
-def _leftovers(found: Sequence[Container]) -> Finding:
+def _leftovers(found: Sequence[ContainerInfo]) -> Finding:
     """Containers whose servers have ended, and those of others that look like ours."""
     dead = [each for each in found if each.is_orphaned]
     foreign = [each.name for each in found if each.role is None]
@@ -169,11 +169,11 @@ def _leftovers(found: Sequence[Container]) -> Finding:
 def check_network(network: NetworkSettings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Test the proxies and certificates that the installer is to use."""
     urls = sorted({url for name, url in network.proxies.items() if name != "NO_PROXY"})
-    problems = [problem for url in urls if (problem := _proxy_problem(url))]
+    problems = [problem for url in urls if (problem := _proxy_problem(url, network.redact(url)))]
     if problems:
         yield Finding("proxy", "error", *problems[0])
     else:
-        yield Finding("proxy", "ok", ", ".join(map(redact, urls)) or "none is set")
+        yield Finding("proxy", "ok", ", ".join(map(network.redact, urls)) or "none is set")
     for name in CA_VARIABLES:
         path = environ.get(name)
         if path and not _holds_certificates(Path(path).expanduser()):
@@ -183,8 +183,7 @@ def check_network(network: NetworkSettings, environ: Mapping[str, str]) -> Itera
     yield Finding("certificates", "ok", "read" if network.ca_bundle else "the usual ones")
 
 
-def _proxy_problem(url: str) -> tuple[str, str] | None:
-    shown = redact(url)
+def _proxy_problem(url: str, shown: str) -> tuple[str, str] | None:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
@@ -210,28 +209,21 @@ def _holds_certificates(path: Path) -> bool:
         return False
 
 
-async def _index(settings: Settings, engine: Engine, network: NetworkSettings, *, can_start: bool) -> Finding:
+async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: bool) -> Finding:
     """Install a small package, as a sandbox would."""
-    from ..packages.installer import Installer
-
     if settings.packages.offline:
         return Finding("index", "skipped", "packages_offline: the installer has no network")
     if not can_start:
         return Finding("index", "skipped", "needs the image")
-    sandbox = os.urandom(16).hex()
     try:
-        async with Installer(engine, settings, network) as installer:
-            try:
-                await installer.install(sandbox, (_PROBE,))
-            finally:
-                installer.forget(sandbox)
+        await housekeeping.try_installation(_PROBE)
     except UnavailableError as error:
         return Finding("index", "error", f"the installer can't be started: {error}", "See the checks above.")
     except AgentRunError as error:
         text = " ".join(str(error).split())
         first, *causes = text.split(" cause: ")
         shown = f"{first}: {causes[-1]}" if causes else text
-        return Finding("index", "error", shown[:400], _index_remedy(text, network))
+        return Finding("index", "error", shown[:400], _index_remedy(text, housekeeping.package_network))
     return Finding("index", "ok", "the installer reached it")
 
 
@@ -241,5 +233,5 @@ def _index_remedy(text: str, network: NetworkSettings) -> str:
     if network.proxies:
         return "Check the proxy in HTTPS_PROXY: it must allow connections to the index."
     if network.index_url:
-        return f"Check the index {redact(network.index_url)}, or set UV_DEFAULT_INDEX to another."
+        return f"Check the index {network.redact(network.index_url)}, or set UV_DEFAULT_INDEX to another."
     return "Set HTTPS_PROXY or UV_DEFAULT_INDEX to what your network offers, or a wheelhouse."

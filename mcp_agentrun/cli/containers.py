@@ -13,7 +13,7 @@ from .terminal import age_of, on_engine, print_table, size_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine import Container, Engine
+    from ..sandbox import ContainerInfo, Housekeeping
 
 __all__ = ["prune", "ps"]
 
@@ -29,8 +29,8 @@ def ps(as_json: bool) -> None:
     List the sandboxes and installers of all servers: their owner, age, memory, and whether they are at work.
     """
 
-    async def run(engine: Engine) -> Sequence[Container]:
-        return await engine.list_containers(usage=True)
+    async def run(housekeeping: Housekeeping) -> Sequence[ContainerInfo]:
+        return await housekeeping.containers(usage=True)
 
     found = sorted(on_engine(effective_settings(), run), key=lambda each: each.created)
     if as_json:
@@ -63,11 +63,11 @@ def prune(dry_run: bool) -> None:
     Remove the containers whose server has certainly ended. Servers do this themselves whenever they start one.
     """
 
-    async def run(engine: Engine) -> list[Container]:
-        found = [each for each in await engine.list_containers() if each.role is not None and each.is_orphaned]
+    async def run(housekeeping: Housekeeping) -> list[ContainerInfo]:
+        found = [each for each in await housekeeping.containers() if each.role is not None and each.is_orphaned]
         for each in found:
             if not dry_run:
-                await engine.destroy(each.id)
+                await housekeeping.destroy(each)
         return found
 
     found = on_engine(effective_settings(), run)
@@ -79,15 +79,15 @@ def prune(dry_run: bool) -> None:
         click.echo("Nothing to remove: every container has a server that may be running.")
 
 
-def _kind(container: Container) -> str:
+def _kind(container: ContainerInfo) -> str:
     return {"runner": "sandbox", None: "not ours"}.get(container.role, container.role or "")
 
 
-def _owner(container: Container) -> str:
+def _owner(container: ContainerInfo) -> str:
     owner = container.owner
     if owner is None:
         return "unknown"
-    if not owner.is_on_this_system:
+    if not owner.is_local:
         return f"elsewhere {owner.pid}"
     if container.is_orphaned:
         return f"ended {owner.pid}"
@@ -99,7 +99,7 @@ def _owner(container: Container) -> str:
         return str(owner.pid)
 
 
-def _activity(container: Container) -> str:
+def _activity(container: ContainerInfo) -> str:
     """What it does, as far as that can be seen from outside."""
     if not container.is_running:
         return "starting"
@@ -108,7 +108,7 @@ def _activity(container: Container) -> str:
     return f"busy {container.cpu:.0%}" if container.cpu >= _BUSY else "idle"
 
 
-def _as_json(container: Container) -> dict[str, Any]:
+def _as_json(container: ContainerInfo) -> dict[str, Any]:
     owner = container.owner
     return {
         "id": container.id,

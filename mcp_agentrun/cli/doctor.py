@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -17,7 +16,7 @@ from .options import SettingsCommand, effective_settings
 from .terminal import colored, on_engine
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..sandbox import Housekeeping
     from .checks import Finding
 
 __all__ = ["doctor"]
@@ -45,7 +44,7 @@ def doctor(as_json: bool) -> None:
 
     Exit code: 0 if all is well, 1 if there are warnings, 2 if sandboxes can't work.
     """
-    from ..engine.network import NetworkSettings
+    from ..host_resources import HostResources
     from .checks import Finding, check_all
 
     worst = 0
@@ -57,13 +56,14 @@ def doctor(as_json: bool) -> None:
 
     try:
         settings = effective_settings()
+        HostResources.from_settings(settings)  # the folders and rules that it names
     except SettingsError as error:
         show(Finding("settings", "error", str(error), "Correct it, or see `mcp-agentrun config --help`."))
         sys.exit(worst)
     show(Finding("settings", "ok", "valid"))
 
-    async def run(engine: Engine) -> None:
-        async for finding in check_all(settings, engine, NetworkSettings.from_environment(os.environ)):
+    async def run(housekeeping: Housekeeping) -> None:
+        async for finding in check_all(settings, housekeeping):
             show(finding)
 
     on_engine(settings, run)

@@ -13,7 +13,7 @@ from .terminal import age_of, agreed, counted, on_engine, print_table, removed_a
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine import Engine, Stored
+    from ..sandbox import Housekeeping, StorageItem
 
 __all__ = ["image"]
 
@@ -28,8 +28,8 @@ def image() -> None:
     """
 
 
-async def _images(engine: Engine) -> Sequence[Stored]:
-    return await engine.stored("image")
+async def _images(housekeeping: Housekeeping) -> Sequence[StorageItem]:
+    return await housekeeping.list_storage("image")
 
 
 @image.command("list", groups=_GROUPS, short_help="List the images.")
@@ -74,12 +74,12 @@ def prune_(yes: bool, dry_run: bool) -> None:
     print_table([("size", "age", "image"), *rows], right=(0, 1))
     if not dry_run and agreed(f"Remove {counted(len(found), 'image')}?", yes=yes, default=False):
 
-        async def remove(engine: Engine) -> bool:
-            return await removed_all(engine, found)
+        async def remove(housekeeping: Housekeeping) -> bool:
+            return await removed_all(housekeeping, found)
 
         if not on_engine(settings, remove):
             raise SystemExit(1)
 
 
-def _age(item: Stored) -> str:
+def _age(item: StorageItem) -> str:
     return "-" if item.created is None else age_of(item.created)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import AgentRunError, SettingsError
-from ..settings import GROUPS, SETTINGS, Setting, Settings, load, settings_file
+from ..settings import GROUPS, SETTINGS, Setting, Settings, load_settings, settings_file
 
 __all__ = [
     "ALL_GROUPS",
@@ -35,7 +35,7 @@ _FLAGS, _CONFIG = "mcp_agentrun.flags", "mcp_agentrun.config"
 
 
 class SettingOption(click.Option):
-    """An option that gives one setting. Its value is checked with those of all other sources, by `load`."""
+    """An option that gives one setting. Its value is checked with those of all other sources, by `load_settings`."""
 
     def __init__(self, setting: Setting) -> None:
         flag = setting.name.replace("_", "-")
@@ -80,7 +80,7 @@ def effective_settings(**overrides: Any) -> Settings:
     """
     meta = click.get_current_context().meta
     given = {name: value for name, value in overrides.items() if value is not None}
-    return load({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
+    return load_settings({**meta.get(_FLAGS, {}), **given}, config=meta.get(_CONFIG))
 
 
 def settings_path() -> Path:

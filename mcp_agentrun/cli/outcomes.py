@@ -46,5 +46,5 @@ def explain(result: Result, settings: Settings) -> None:
         note("the variables are gone; files and packages are kept.")
     elif "restored" in (result.state, result.since):
         note("the variables are as they were before this run.")
-    if result.lacking:
-        note(result.lacking)
+    if result.missing_packages:
+        note(result.missing_packages)

@@ -27,7 +27,16 @@ _FAILED = 125
 @click.command(
     cls=SettingsCommand,
     groups=PROGRAM_GROUPS,
-    without=("timeout", "max_timeout", "queue", "max_sandboxes", "output_show", "output_keep", "checkpoints"),
+    without=(
+        "timeout",
+        "max_timeout",
+        "queue",
+        "max_sandboxes",
+        "output_show",
+        "output_keep",
+        "checkpoints",
+        "preload",
+    ),
     short_help="Run a program in a sandbox, as python would.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
@@ -60,7 +69,8 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
     limit = NO_LIMIT if timeout is None else timeout
     if not 0 < limit <= NO_LIMIT:
         raise click.UsageError(f"--timeout must be a positive number of seconds, at most {NO_LIMIT:.0f}")
-    settings = effective_settings(timeout=limit, max_timeout=limit, checkpoints=False)
+    # One program imports what it needs, and does not wait for what others would.
+    settings = effective_settings(timeout=limit, max_timeout=limit, checkpoints=False, preload=())
     chosen = Program.from_words(program)
 
     async def work() -> int:

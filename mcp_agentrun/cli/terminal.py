@@ -15,7 +15,7 @@ from ..errors import EngineError
 from ..spoofing import foreign
 
 if TYPE_CHECKING:
-    from ..engine import Engine, Stored
+    from ..sandbox import Housekeeping, StorageItem
     from ..settings import Settings
 
 __all__ = [
@@ -51,7 +51,10 @@ def agreed(question: str, *, yes: bool, default: bool = True) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        click.echo("Nothing was changed. Give --yes to go on without being asked.", err=True)
+        click.echo(
+            "Nothing was changed: there is no terminal on which to ask. Give --yes to go on without a question.",
+            err=True,
+        )
         sys.exit(1)
     return click.confirm(question, default=default)
 
@@ -109,27 +112,24 @@ def age_of(moment: float) -> str:
     return f"{seconds} s"
 
 
-def on_engine(settings: Settings, work: Callable[[Engine], Awaitable[_T]]) -> _T:
-    """What *work* returns, done with the engine that the settings name."""
-    from ..engine.registry import create_engine
+def on_engine(settings: Settings, work: Callable[[Housekeeping], Awaitable[_T]]) -> _T:
+    """Return what *work* returns, which looks at the engine that the settings name."""
     from ..process_exit import run_interruptibly
+    from ..sandbox import Housekeeping
 
     async def run() -> _T:
-        engine = create_engine(settings)
-        try:
-            return await work(engine)
-        finally:
-            await engine.aclose()
+        async with Housekeeping(settings) as housekeeping:
+            return await work(housekeeping)
 
     return run_interruptibly(run)
 
 
-async def removed_all(engine: Engine, items: Iterable[Stored]) -> bool:
+async def removed_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -> bool:
     """Remove *items*, and say what was; returns whether all could be."""
     is_complete = True
     for item in items:
         try:
-            await engine.remove(item)
+            await housekeeping.remove_storage(item)
         except EngineError as error:
             is_complete = False
             note(f"{item.name} stays: {foreign(str(error))}")

@@ -17,7 +17,7 @@ from .options import SettingsCommand, effective_settings
 from .terminal import agreed, note, on_engine, print_table, removed_all, size_of
 
 if TYPE_CHECKING:
-    from ..engine import Container, Engine, Stored
+    from ..sandbox import ContainerInfo, Housekeeping, StorageItem
     from .clients import ClientFile
 
 __all__ = ["uninstall"]
@@ -27,8 +27,8 @@ __all__ = ["uninstall"]
 class _Traces:
     """What there is to remove."""
 
-    containers: list[Container] = field(default_factory=list["Container"])
-    stored: list[Stored] = field(default_factory=list["Stored"])
+    containers: list[ContainerInfo] = field(default_factory=list["ContainerInfo"])
+    stored: list[StorageItem] = field(default_factory=list["StorageItem"])
     folders: list[tuple[str, Path]] = field(default_factory=list[tuple[str, Path]])
     clients: list[tuple[str, ClientFile]] = field(default_factory=list[tuple[str, "ClientFile"]])
 
@@ -54,9 +54,9 @@ def uninstall(yes: bool, dry_run: bool) -> None:
     traces = _Traces(folders=list(_folders()), clients=list(client_entries()))
     is_complete = True
 
-    async def look(engine: Engine) -> None:
-        traces.containers = [each for each in await engine.list_containers() if each.role is not None]
-        traces.stored = [*await engine.stored("image"), *await engine.stored("volume")]
+    async def look(housekeeping: Housekeeping) -> None:
+        traces.containers = [each for each in await housekeeping.containers() if each.role is not None]
+        traces.stored = [*await housekeeping.list_storage("image"), *await housekeeping.list_storage("volume")]
 
     try:
         on_engine(settings, look)
@@ -74,10 +74,10 @@ def uninstall(yes: bool, dry_run: bool) -> None:
     if dry_run or not agreed("Remove all this?", yes=yes, default=False):
         return
 
-    async def remove(engine: Engine) -> bool:
+    async def remove(housekeeping: Housekeeping) -> bool:
         for each in traces.containers:
-            await engine.destroy(each.id)
-        return await removed_all(engine, traces.stored)
+            await housekeeping.destroy(each)
+        return await removed_all(housekeeping, traces.stored)
 
     if traces.containers or traces.stored:
         is_complete = on_engine(settings, remove) and is_complete

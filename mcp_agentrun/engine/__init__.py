@@ -1,4 +1,4 @@
-"""The container engine protocol. Docker is one implementation."""
+"""The protocol of container engines, of which Docker is one implementation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = [
     "LABEL_ROLE",
     "LABEL_SANDBOX",
     "PACKAGES",
-    "Container",
+    "ContainerInfo",
     "ContainerSpec",
     "Engine",
     "EngineStatus",
     "Report",
     "Role",
-    "Stored",
+    "StorageItem",
 ]
 
 LABEL_ROLE = "mcp-agentrun.role"
@@ -30,16 +30,16 @@ LABEL_OWNER = "mcp-agentrun.owner"
 LABEL_SANDBOX = "mcp-agentrun.sandbox"
 
 PACKAGES = "/packages"
-"""Where containers see the package volume."""
+"""Mount point of the package volume in containers."""
 
 Role = Literal["runner", "installer"]
 Report = Callable[[str], None]
-"""Receives short progress messages."""
+"""Called with short progress messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerSpec:
-    """One container, in terms that any engine can carry out. Sizes are bytes."""
+    """A container to create, in terms that any engine can implement. Sizes are in bytes."""
 
     image: str
     role: Role
@@ -57,133 +57,139 @@ class ContainerSpec:
     network: Literal["none", "bridge"] = "none"
     packages_writable: bool = False
     capabilities: tuple[str, ...] = ()
-    """What the container's first process keeps of root's privileges; none as a rule."""
+    """Linux capabilities of the container's first process."""
     runtime: str | None = None
     data: Mapping[str, HostFolder] = field(default_factory=dict[str, HostFolder])
-    """Folders of the host to be seen read-only, each by where in the container."""
+    """Folders of the host to mount read-only, by path in the container."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineStatus:
-    """What an engine can do, as far as it can be known. Sizes are bytes."""
+    """State and abilities of an engine. Sizes are in bytes."""
 
     address: str
     version: str
     """Name and version of the product, and of its API."""
     is_outdated: bool
     weaknesses: tuple[str, ...]
-    """What it can't enforce, of what a sandbox is promised."""
+    """Restrictions of sandboxes that it can't enforce."""
     architecture: str
-    """In the words of the kernel, such as ``x86_64``."""
+    """As the kernel names it, e.g. ``x86_64``."""
     image: str
     """Name of the runner image."""
     image_architecture: str | None
     """None if the image does not exist."""
     image_obstacle: str | None
-    """Why the image, which does not exist, can't be built or pulled; None if nothing is known to prevent it."""
+    """Why the image, if it does not exist, can't be built or pulled. None if no obstacle is known."""
     is_building: bool
-    """Whether another process builds the image."""
+    """Whether another process is building the image."""
     memory: int
-    """Of its machine."""
+    """Memory of its machine."""
     free_disk: int | None
     time: float
-    """Of its clock, in seconds since the epoch."""
+    """Its clock, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Container:
-    """A container on the engine, of any owner."""
+class ContainerInfo:
+    """A container that exists on the engine, whoever owns it."""
 
     id: str
     name: str
     role: str | None
-    """None for one that is not ours although its name looks like it."""
+    """None if the container belongs to another program but has a name like ours."""
     sandbox: str
     owner: Owner | None
-    """None if the label is missing or from another release."""
+    """None if the label is missing, or was written by a release with another format."""
     created: float
-    """In seconds since the epoch."""
+    """Time of creation, in seconds since the epoch."""
     is_running: bool
     memory: int | None = None
-    """Bytes in use."""
+    """Memory in use, in bytes. None if it was not measured, as below."""
     cpu: float | None = None
-    """Cores in use."""
+    """Number of processor cores in use."""
     processes: int | None = None
 
     @property
     def is_orphaned(self) -> bool:
         """Whether its owner has certainly ended."""
-        return self.owner is not None and self.owner.is_provably_dead()
+        return self.owner is not None and self.owner.has_ended()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
-    """An image or a volume of ours on the engine."""
+class StorageItem:
+    """An image or volume of this program on the engine."""
 
     kind: Literal["image", "volume"]
     id: str
     name: str
     size: int | None
-    """Bytes; images share layers, so that several take less than their sum."""
+    """Size in bytes. Images share layers, so several of them take up less than the sum of their sizes."""
     created: float | None
     is_used: bool
-    """A container needs it, or the next sandbox with these settings."""
+    """Whether a container uses it, or the next sandbox with these settings will."""
 
 
 class Engine(Protocol):
-    """A container engine. Every method may raise `EngineError`."""
+    """A container engine. Every method may raise `EngineError`.
+
+    Another package brings one by an entry point of the group ``mcp_agentrun.engines``, which names a function that
+    makes it from `Settings`; the setting ``engine`` chooses it. It can also be given directly::
+
+        runtime = AsyncRuntime(engine=MyEngine())
+    """
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
-        """Name of the runner image, built first if it does not exist.
+        """Return the name of the runner image, after building it if necessary.
 
-        :param refresh: build it anew in any case, on the newest base, for its security updates.
-        :raises ImageError: it can't be built; what there was is still there.
+        :param refresh: rebuild it on the newest base, which has the latest security updates.
+        :raises ImageError: it can't be built; an existing image is kept.
         """
         ...
 
     async def allocate(self, spec: ContainerSpec) -> str:
-        """Create a container, not yet running; returns its id."""
+        """Create a container without starting it, and return its id."""
         ...
 
     async def open_stream(self, container: str) -> ByteStream:
-        """Attach to the container's stdin and stdout, once, and start it. Closing the stream ends the container."""
+        """Attach to the container's stdin and stdout, and start it. Closing the stream ends the container."""
         ...
 
     async def destroy(self, container: str) -> None:
-        """Destroy the container and wait until it is gone. A missing container is not an error."""
+        """Destroy the container and wait until it is gone. It is not an error if it does not exist."""
         ...
 
-    async def sandboxes(self) -> Sequence[str]:
-        """Ids of the sandboxes, of any owner, that have a container on this engine."""
+    async def list_sandboxes(self) -> Sequence[str]:
+        """Return the ids of all sandboxes with a container on this engine, whoever owns them."""
         ...
 
     async def free_memory(self) -> int | None:
-        """Bytes that the engine's machine could give to a new container; None where that can't be known."""
+        """Return the free memory of the engine's machine in bytes, or None if it is unknown."""
         ...
 
     async def sweep(self) -> int:
-        """Destroy the containers of owners that have provably ended, and those that this process has made but does not
-        know any more, because the engine was away when they were to go; returns how many.
+        """Destroy containers whose owners have certainly ended, and those of this process that it could not destroy
+        because the engine did not respond. Return their number.
         """
         ...
 
     async def status(self) -> EngineStatus:
-        """What the engine can do. Nothing is built or pulled for it."""
+        """Return the engine's state, without building or pulling an image."""
         ...
 
-    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
-        """The containers of all owners, and those of others whose names look like ours.
+    async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
+        """Return this program's containers, whoever owns them, and others with names like theirs.
 
-        :param usage: measure the memory and processor time of those that run, which takes seconds.
+        :param usage: measure the memory and processor time of running containers, which takes seconds.
         """
         ...
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
-        """The images or volumes of ours, in an order in which they can be removed."""
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
+        """Return this program's images or volumes, in an order in which they can be removed."""
         ...
 
-    async def remove(self, item: Stored) -> None:
-        """Remove an image or a volume that nothing uses; one that is gone already is no error."""
+    async def remove_storage(self, item: StorageItem) -> None:
+        """Remove an image or volume that is not in use. It is not an error if it does not exist."""
         ...
 
     async def aclose(self) -> None:

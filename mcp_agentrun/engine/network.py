@@ -1,7 +1,7 @@
-"""What a container needs to know to reach package indexes the way this machine does.
+"""How this machine reaches package indexes: proxies, mirrors and certificates, so that a container can do the same.
 
-Companies reach them through proxies and mirrors, with certificates of their own. All of it is taken from the places
-where pip, uv and their like look, so that whoever can install packages on this machine need not configure anything.
+They are read from where pip and uv look for them. If packages can be installed on this machine, nothing has to be
+configured.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class NetworkSettings:
     """Proxies, package indexes and certificates, in a form that also holds inside a container."""
 
     ca_bundle: bytes | None = None
-    """Certificates to trust in place of the usual ones, PEM."""
+    """Certificates to trust instead of the default ones, in PEM format."""
     proxies: Mapping[str, str] = field(default_factory=dict[str, str])
-    """By variable name in upper case: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``."""
+    """By environment variable: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``."""
     index_url: str | None = None
-    """The package index to use in place of PyPI."""
+    """The package index to use instead of the default one."""
     extra_index_urls: tuple[str, ...] = ()
-    """Indexes to ask beside it."""
+    """Additional package indexes."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> NetworkSettings:
-        """The settings of this machine: variables of *environ* first, then pip's configuration files, and for the
-        certificates the system's own: clients often start their servers without an environment.
+        """Read the settings of this machine: from the variables in *environ*, then pip's configuration files, and for
+        certificates from the system's, since clients often start servers without an environment.
 
-        What a container could not use, such as an index in a local folder, is left out.
+        Settings that a container can't use, such as an index in a local folder, are left out.
         """
         pip = _pip_configuration(environ)
         indexes = [*_values(environ, _INDEX_VARIABLES), pip.get("index-url", "")]
@@ -68,9 +68,9 @@ class NetworkSettings:
         )
 
     def environment(self) -> dict[str, str]:
-        """Variables that tell uv, and whatever honours the proxy variables, about these settings.
+        """Return the environment variables by which uv and other tools learn these settings, except the CA bundle.
 
-        The CA bundle is not among them: it is a file, and only the caller knows where a container sees it.
+        The latter is a file whose path in a container only the caller knows.
         """
         # curl and apt read only the lower-case spelling of some, other tools only the upper-case one.
         variables = {name: url for key, url in self.proxies.items() for name in (key, key.lower())}
@@ -81,7 +81,7 @@ class NetworkSettings:
         return variables
 
     def redact(self, text: str) -> str:
-        """Return *text* without the user names and passwords of these indexes and proxies, in a URL or outside one."""
+        """Return *text* without the user names and passwords of these indexes and proxies, inside and outside URLs."""
         text = redact(text)
         for url in (self.index_url or "", *self.extra_index_urls, *self.proxies.values()):
             parts = urlsplit(url) if "://" in url else urlsplit("//" + url)
@@ -130,14 +130,14 @@ def _proxies(environ: Mapping[str, str], pip_proxy: str) -> dict[str, str]:
 
 
 def _pip_configuration(environ: Mapping[str, str]) -> dict[str, str]:
-    """The options of pip's configuration files that matter here; later files override earlier ones, as in pip."""
+    """Return the options in pip's configuration files. Later files override earlier ones, as in pip."""
     options: dict[str, str] = {}
     for path in _pip_files(environ):
         parser = configparser.RawConfigParser()
         try:
             parser.read_string(path.read_text("utf-8"))
         except (OSError, ValueError, configparser.Error):
-            continue  # absent, or pip itself would complain about it
+            continue  # missing, or invalid for pip too
         for section in ("global", "install"):
             if parser.has_section(section):
                 options.update(parser.items(section))
@@ -146,7 +146,7 @@ def _pip_configuration(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
     chosen = environ.get("PIP_CONFIG_FILE")
-    if chosen == os.devnull:  # how pip is told to read no file at all
+    if chosen == os.devnull:  # which makes pip read no file at all
         return
     home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
     if sys.platform == "win32":

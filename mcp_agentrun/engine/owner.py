@@ -1,4 +1,4 @@
-"""The owner of a container, recorded so that its death can be proved later."""
+"""The process that owns a container, recorded so that others can tell whether it has ended."""
 
 from __future__ import annotations
 
@@ -26,29 +26,30 @@ class Owner:
 
     host: str
     boot: str
-    """Of this boot of the host."""
+    """Id of the host's current boot."""
     namespace: str
-    """Of the pid namespace; empty where there are none."""
+    """Id of the pid namespace; empty on systems without them."""
     pid: int
     began: float
-    """On Linux in clock ticks since the boot, which no change of the clock moves; elsewhere seconds since the epoch."""
+    """Start time. On Linux in clock ticks since boot, which do not depend on the clock; elsewhere in seconds since the
+    epoch."""
 
     @classmethod
     @functools.cache
     def current(cls) -> Owner:
-        """This process."""
+        """Return this process."""
         return cls.of(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Owner:
-        """Process *pid* of this pid namespace, which must exist."""
+        """Return the process *pid* of this pid namespace, which must exist."""
         import psutil
 
         return cls(_host_id(), _boot_id(), _pid_namespace(), pid, _started(psutil.Process(pid)))
 
     @classmethod
     def from_label(cls, label: str) -> Owner | None:
-        """The owner that *label* names, or None if it names none that this release understands."""
+        """Parse a container's *label*. Return None if it is malformed or of another release."""
         try:
             fields = json.loads(label)
             return cls(
@@ -65,14 +66,14 @@ class Owner:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @property
-    def is_on_this_system(self) -> bool:
-        """Whether its pid means the same process here: same host, boot and pid namespace."""
+    def is_local(self) -> bool:
+        """Whether it has the same host, boot and pid namespace as this process, so that its pid means the same."""
         here = Owner.current()
         return (self.host, self.boot, self.namespace) == (here.host, here.boot, here.namespace)
 
-    def is_provably_dead(self) -> bool:
-        """Whether this owner has certainly ended. Of another host, boot or pid namespace nothing is certain."""
-        if not self.is_on_this_system:
+    def has_ended(self) -> bool:
+        """Return whether it has certainly ended, which can be known only on the same host, boot and pid namespace."""
+        if not self.is_local:
             return False
         import psutil
 
@@ -86,8 +87,8 @@ class Owner:
 
 
 def _may_live(pid: int) -> bool:
-    """Whether there may be a process *pid* although it can't be seen: ``/proc`` may hide those of other users."""
-    if sys.platform == "win32":  # nothing is hidden there, and signal 0 is a real one
+    """Return whether there may be a process *pid*. ``/proc`` can hide those of other users."""
+    if sys.platform == "win32":  # where nothing is hidden, and signal 0 is a real signal
         return False
     try:
         os.kill(pid, 0)
@@ -104,7 +105,7 @@ def _started(process: psutil.Process) -> float:
             stat = Path(f"/proc/{process.pid}/stat").read_bytes()
             return float(stat.rpartition(b")")[2].split()[19])
         except (OSError, IndexError):
-            pass  # it has ended, or there is no /proc
+            pass  # the process has ended, or there is no /proc
     return process.create_time()
 
 

@@ -1,4 +1,4 @@
-"""The engines by name. Another package can bring one, as an entry point of the group ``mcp_agentrun.engines``."""
+"""Engines by name. Other packages can provide one through the entry point group ``mcp_agentrun.engines``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import cast
 
-from ..errors import SettingsError
 from ..settings import Settings
 from . import Engine
 
@@ -15,24 +14,28 @@ __all__ = ["ENTRY_POINTS", "EngineFactory", "create_engine", "engine_names"]
 ENTRY_POINTS = "mcp_agentrun.engines"
 
 EngineFactory = Callable[[Settings], Engine]
-"""Makes the engine that the settings describe. It connects when it is first used."""
+"""Creates the engine that the settings describe. It connects when it is first used."""
 
 
 def engine_names() -> list[str]:
-    """The names that the setting ``engine`` can have."""
+    """Return the valid values of the setting ``engine``."""
     return sorted({"docker", *entry_points(group=ENTRY_POINTS).names})
 
 
 def create_engine(settings: Settings) -> Engine:
-    """The engine that the setting ``engine`` names.
+    """Create the engine that the setting ``engine`` names.
 
-    :raises SettingsError: there is none of that name.
+    :raises SettingsError: there is none of that name, or the package that brings it can't be imported.
     """
-    if settings.engine.name == "docker":  # without a search of all installed packages, which a start would wait for
+    if settings.engine.name == "docker":  # without searching all installed packages, which takes time at startup
         from .docker.engine import DockerEngine
 
         return DockerEngine.from_settings(settings)
-    found = entry_points(group=ENTRY_POINTS, name=settings.engine.name)
+    found = list(entry_points(group=ENTRY_POINTS, name=settings.engine.name))
     if not found:
-        raise SettingsError(f"engine: {settings.engine.name!r} is not one of {', '.join(engine_names())}")
-    return cast("EngineFactory", next(iter(found)).load())(settings)
+        raise settings.error("engine", f"{settings.engine.name!r} is not one of {', '.join(engine_names())}")
+    try:
+        factory = cast("EngineFactory", found[0].load())
+    except Exception as error:  # of another package: anything
+        raise settings.error("engine", f"{found[0].value} can't be loaded: {error}") from error
+    return factory(settings)

@@ -1,4 +1,4 @@
-"""The connection to the installer: its container, started when first needed and replaced when lost."""
+"""The connection to the installer's container."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..background import contained
-from ..engine import ContainerSpec, Engine, Report
-from ..engine.link import Keeper
+from ..engine import ContainerSpec, Engine
+from ..engine.manager import ContainerManager
 from ..engine.network import NetworkSettings
 from ..errors import SandboxLostError, UnavailableError
 from ..settings import Settings
 from ..wire import messages
-from .exchange import Exchange
 from .folders import SandboxFolders
+from .multiplexer import RequestMultiplexer
 
 __all__ = ["INSTALLER_UID", "InstallerConnection", "unavailable_if_lost"]
 
 INSTALLER_UID = 10002
-"""Owns the package volume and everything installed; no sandbox ever runs under it."""
+"""Owner of the package volume and all packages. No sandbox runs as this user."""
 
 _MEMORY = 1 << 30
 _CAPABILITIES = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETUID")
 
 
 class InstallerConnection:
-    """Numbered requests to the installer's current container.
+    """Requests to the installer's container, which is started when it is first needed and replaced when it is lost.
 
-    :param network: the certificates that it is to trust.
-    :param folders: told which folders each new container has found; those that are unwanted are removed first.
+    :param network: has the certificates to trust.
+    :param folders: is updated with the folders that each new container reports, and names those to remove.
     """
 
     def __init__(
@@ -43,40 +43,40 @@ class InstallerConnection:
         self._folders = folders
         self._tasks = tasks
         self._removing = anyio.Lock()
-        self._exchange: Exchange | None = None
-        self.keeper = Keeper(engine, tasks, self._container_spec, self._hello, messages.InstallerReady)
+        self._multiplexer: RequestMultiplexer | None = None
+        self.manager = ContainerManager(engine, tasks, self._make_spec, self._make_hello, messages.InstallerReady)
 
     @property
     def is_ready(self) -> bool:
-        """Whether a container is running and has answered."""
-        return self.keeper.is_ready
+        """Whether the container is running and has answered."""
+        return self.manager.is_ready
 
-    async def exchange(self) -> Exchange:
-        """The exchange with the current container, which is started if necessary.
+    async def connect(self) -> RequestMultiplexer:
+        """Return the multiplexer for the container, which is started if necessary.
 
-        :raises UnavailableError: it could not be started.
+        :raises UnavailableError: the container could not be started.
         """
-        link = await self.keeper.connected()
-        if self._exchange is None or self._exchange.link is not link:
+        link = await self.manager.connect()
+        if self._multiplexer is None or self._multiplexer.link is not link:
             assert isinstance(link.greeting, messages.InstallerReady)
             self._folders.on_connected(link.greeting.held)
-            self._exchange = Exchange(link)
-            self._tasks.start_soon(contained, self._exchange.serve)
-        return self._exchange
+            self._multiplexer = RequestMultiplexer(link)
+            self._tasks.start_soon(contained, self._multiplexer.serve)
+        return self._multiplexer
 
-    async def exchange_after_removal(self) -> Exchange:
-        """The exchange, once the folders that are to be removed have been.
+    async def connect_after_removal(self) -> RequestMultiplexer:
+        """Return the multiplexer, after removing the folders that are no longer needed.
 
         :raises UnavailableError: the container could not be started, or was lost.
         """
         async with self._removing:
-            exchange = await self.exchange()
+            multiplexer = await self.connect()
             with unavailable_if_lost():
-                await self._folders.remove_unwanted(exchange)
-            return exchange
+                await self._folders.remove_unwanted(multiplexer)
+            return multiplexer
 
-    async def _hello(self) -> messages.InstallerHello:
-        limits = messages.Limits(
+    async def _make_hello(self) -> messages.InstallerHello:
+        limits = messages.InstallLimits(
             offline=self._settings.packages.offline,
             exclude_newer=self._settings.packages.exclude_newer,
             build=self._settings.packages.build,
@@ -89,12 +89,11 @@ class InstallerConnection:
             version=messages.VERSION,
             ca_bundle=(self._network.ca_bundle or b"").decode("utf-8", "replace"),
             limits=limits,
-            living=tuple(await self._engine.sandboxes()),
+            living=tuple(await self._engine.list_sandboxes()),
             served=self._folders.served,
         )
 
-    async def _container_spec(self, report: Report) -> ContainerSpec:
-        image = await self._engine.ensure_image(report)
+    def _make_spec(self, image: str) -> ContainerSpec:
         own = f"noexec,nosuid,nodev,mode=0711,uid={INSTALLER_UID},gid={INSTALLER_UID}"
         return ContainerSpec(
             image=image,
@@ -115,9 +114,9 @@ class InstallerConnection:
 
 @contextmanager
 def unavailable_if_lost() -> Generator[None]:
-    """Report a lost installer as one that is unavailable, so that the caller may try again.
+    """Convert `SandboxLostError`, which here means that the installer was lost.
 
-    :raises UnavailableError: in place of `SandboxLostError`.
+    :raises UnavailableError: the installer was lost; the caller can try again.
     """
     try:
         yield

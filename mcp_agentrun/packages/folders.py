@@ -1,11 +1,11 @@
-"""The folders of this server's sandboxes on the package volume: which exist, and which are to be removed."""
+"""The folders of this server's sandboxes on the package volume."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from ..wire import messages
-from .exchange import Exchange
+from .multiplexer import RequestMultiplexer
 
 __all__ = ["REMOVE_SECONDS", "SandboxFolders"]
 
@@ -14,21 +14,19 @@ REMOVE_SECONDS = 20.0
 
 
 class SandboxFolders:
-    """Each sandbox with installed packages has a folder, named by its id. Only the installer can look at the volume, so
-    this is what it has reported.
-    """
+    """Which sandboxes have a folder with packages, as the installer has reported: only it can read the volume."""
 
     def __init__(self) -> None:
         self._served: set[str] = set()
-        """Sandboxes for which something was installed."""
+        """Ids of sandboxes for which packages were installed."""
         self._existing: set[str] = set()
-        """Those of them whose folders the current installer protects from other servers' installers."""
+        """Those whose folders exist: the current installer keeps other servers' installers from removing them."""
         self._unwanted: set[str] = set()
-        """Sandboxes whose folders are still to be removed."""
+        """Ids of sandboxes whose folders have to be removed."""
 
     @property
     def served(self) -> tuple[str, ...]:
-        """Ids of the sandboxes for which something was installed."""
+        """Ids of sandboxes for which packages were installed."""
         return tuple(self._served)
 
     @property
@@ -37,11 +35,11 @@ class SandboxFolders:
         return bool(self._unwanted)
 
     def exists(self, sandbox: str) -> bool:
-        """Whether the folder of *sandbox* is there, as far as the installer has reported."""
+        """Return whether the folder of *sandbox* exists."""
         return sandbox in self._existing
 
     def on_connected(self, found: Iterable[str]) -> None:
-        """Another installer was started, which has *found* the folders of these sandboxes."""
+        """A new installer was started and has *found* the folders of these sandboxes."""
         self._existing = self._served.intersection(found)
 
     def on_begin(self, sandbox: str) -> None:
@@ -49,11 +47,11 @@ class SandboxFolders:
         self._served.add(sandbox)
 
     def on_installed(self, sandbox: str) -> None:
-        """The installer has filled a folder for *sandbox*."""
+        """An installation for *sandbox* has created a folder."""
         self._existing.add(sandbox)
 
     def discard(self, sandbox: str) -> bool:
-        """Mark the folder of *sandbox* for removal. Return whether something was ever installed for it."""
+        """Mark the folder of *sandbox* for removal. Return whether it may have one."""
         if sandbox not in self._served:
             return False
         self._served.discard(sandbox)
@@ -61,15 +59,15 @@ class SandboxFolders:
         self._unwanted.add(sandbox)
         return True
 
-    async def remove_unwanted(self, exchange: Exchange) -> None:
-        """Have the installer remove the folders that are to be removed.
+    async def remove_unwanted(self, multiplexer: RequestMultiplexer) -> None:
+        """Remove the marked folders through the installer.
 
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
         for sandbox in tuple(self._unwanted):
-            with exchange.request() as request:
-                await request.send(messages.Forget(request=request.number, sandbox=sandbox))
-                answer = await request.expect(messages.Forgotten, within=REMOVE_SECONDS)
+            with multiplexer.request() as request:
+                await request.send(messages.RemovePackages(request=request.number, sandbox=sandbox))
+                answer = await request.expect(messages.PackagesRemoved, within=REMOVE_SECONDS)
                 if answer.sandbox != sandbox:
                     request.fail("it removed the packages of another sandbox")
             self._unwanted.discard(sandbox)

@@ -12,9 +12,9 @@ from ..engine import Report
 from ..engine.network import NetworkSettings
 from ..errors import InstallError, SandboxLostError
 from ..wire import messages
-from .exchange import Request
 from .installed import Installed
-from .known import INSTEAD
+from .known import ALTERNATIVES
+from .multiplexer import Request
 from .pins import requirement_line
 from .policy import Policy
 
@@ -78,7 +78,7 @@ class Installation:
                 request=self._request.number,
                 sandbox=self._sandbox,
                 requirements=tuple(self._requirements),
-                constraints=self._policy.limits(),
+                constraints=self._policy.resolver_constraints(),
                 before=dict(before),
                 is_open=self._policy.is_open,
                 sources=sources,
@@ -102,7 +102,7 @@ class Installation:
     async def _answer_resolved(self, pins: Mapping[str, str]) -> None:
         """Tell the installer whether it may fetch *pins*, and which hashes their files must have."""
         judged = [requirement for requirement in self._requirements if requirement not in self._trusted]
-        refusal = self._policy.judge_resolved(judged, pins)
+        refusal = self._policy.check_resolved(judged, pins)
         hashes = {
             requirement_line(name, version): self._policy.constraints.hashes_of(name, version)
             for name, version in pins.items()
@@ -126,7 +126,10 @@ class Installation:
     def _result(self, done: messages.InstallDone) -> Installed:
         """:raises InstallError: it failed."""
         if done.error is not None:
-            raise InstallError(self._network.redact(done.error) + self._alternatives(done.error))
+            raise InstallError(
+                self._network.redact(done.error) + self._alternatives(done.error),
+                requirements=tuple(self._requirements),
+            )
         return Installed(
             done.folder,
             done.packages,
@@ -139,4 +142,6 @@ class Installation:
     def _alternatives(self, error: str) -> str:
         """Sentences that name packages to use instead of those that have no wheels."""
         names = {canonicalize_name(Requirement(text).name) for text in self._requirements if "wheels" in error}
-        return "".join(f" Instead of {name!r}, use {INSTEAD[name]}." for name in sorted(names & INSTEAD.keys()))
+        return "".join(
+            f" Instead of {name!r}, use {ALTERNATIVES[name]}." for name in sorted(names & ALTERNATIVES.keys())
+        )

@@ -1,4 +1,4 @@
-"""What the installer reports to users of the library: the result of an installation, and the state of the cache."""
+"""Results for users of the library: of an installation, and of a look at the cache."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Installed:
         installed = sandbox.install("requests>=2")
         installed.packages  # (("certifi", "2026.1.1"), ..., ("requests", "2.33.0"), ...)
 
-    Names are normalised: in lower case, with hyphens. The *image* is what every sandbox comes with.
+    Names are normalised: lower case with hyphens. The *image* contains the packages of a new sandbox.
     """
 
     folder: str
-    """Where the sandbox finds its packages: a path below the package volume, or empty if the image has them all."""
+    """Folder with the sandbox's packages, below the package volume; empty if the image has all of them."""
     packages: tuple[tuple[str, str], ...]
     """Name and version of each package that was installed, dependencies included. `Sandbox.install` leaves out those
     that the sandbox already had in that version."""
     satisfied: tuple[tuple[str, str], ...]
-    """Name and version of each requested package that was already there."""
+    """Name and version of each requested package that was already installed."""
     skipped: tuple[str, ...] = ()
-    """Names of requested packages that are not needed, because their environment markers do not apply."""
+    """Names of requested packages whose environment markers do not apply."""
     removed: tuple[tuple[str, str], ...] = ()
     """Name and version of each package that was removed, because nothing requires it any more."""
     changed: tuple[tuple[str, str, str], ...] = ()
@@ -37,18 +37,29 @@ class Installed:
     """Top-level modules by package name, of packages in `changed` and `replaced`."""
     stale: tuple[str, ...] = ()
     """Names of packages in `changed` that were already imported: the old version stays in use until a reset."""
-    waiting: tuple[str, ...] = ()
-    """Names of the image's packages that were already imported in another version. While there are any, nothing of
-    this installation can be imported until a reset that keeps packages."""
+    needs_reset: tuple[str, ...] = ()
+    """Names of the image's packages that were already imported in another version. If there are any, the installation
+    takes effect only after a reset that keeps packages."""
     notes: tuple[str, ...] = ()
     """Why packages are not in their newest versions, a sentence each."""
-    lacking: str | None = None
+    missing_packages: str | None = None
     """Packages that the sandbox should have but could not install, and why; None if there are none. Reported once."""
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """What packages in `packages` need for their main purpose and no sandbox has, such as a browser, by name."""
+        from .known import UNMET_NEEDS
+
+        return {name: UNMET_NEEDS[name] for name, _ in self.packages if name in UNMET_NEEDS}
 
 
 @dataclass(frozen=True)
 class Cache:
-    """The cache of downloaded packages, which all sandboxes of an engine share. See `Runtime.cache`."""
+    """The cache of downloaded packages, which all sandboxes of an engine share::
+
+    with Runtime() as runtime:
+        runtime.cache(clear=True).size
+    """
 
     size: int
     """Size on disk, in bytes."""

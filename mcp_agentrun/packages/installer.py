@@ -19,12 +19,12 @@ from ..errors import InstallError, UnavailableError
 from ..settings import Settings
 from ..wire import messages
 from .connection import InstallerConnection, unavailable_if_lost
-from .exchange import Exchange
+from .fair_limiter import FairLimiter
 from .folders import REMOVE_SECONDS, SandboxFolders
 from .installation import Installation
 from .installed import Cache, Installed
+from .multiplexer import RequestMultiplexer
 from .policy_settings import policy_from_settings
-from .turns import Turns
 from .wheelhouse import WheelhouseCopy
 
 __all__ = ["PATIENCE_SECONDS", "Cache", "Installed", "Installer"]
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 45.0
 """Longest time an installation waits for its turn."""
 
-_PLACES = 3
+_SLOTS = 3
 """Installations at a time: as many as the installer has users to run uv as."""
 
 _CACHE_SECONDS = 180.0
@@ -54,7 +54,7 @@ class Installer:
         self._settings = settings
         self._network = network
         self.policy = policy_from_settings(settings)
-        self._turns = Turns(_PLACES)
+        self._limiter = FairLimiter(_SLOTS)
         self._folders = SandboxFolders()
         self._preinstalling = anyio.Lock()
         self._preinstalled: Installed | None = None
@@ -101,9 +101,9 @@ class Installer:
         :raises UnavailableError: the installer could not be started, is busy, or was lost.
         """
         trusted = self._settings.packages.preinstall
-        self.policy.judge_asked([requirement for requirement in requirements if requirement not in trusted])
+        self.policy.check_requested([requirement for requirement in requirements if requirement not in trusted])
         try:
-            async with self._turns.turn(principal, patience):
+            async with self._limiter.slot(principal, patience):
                 return await self._install(sandbox, requirements, report, before=before)
         except TimeoutError:
             raise UnavailableError("The installer is busy. Call again in a minute.") from None
@@ -124,22 +124,22 @@ class Installer:
 
     async def _has_preinstalled(self) -> bool:
         installed = self._preinstalled
-        return installed is not None and (not installed.folder or await self.holds(self._preinstalled_id))
+        return installed is not None and (not installed.folder or await self.has_packages(self._preinstalled_id))
 
-    async def holds(self, sandbox: str) -> bool:
+    async def has_packages(self, sandbox: str) -> bool:
         """Return whether the packages of *sandbox* still exist. If the installer can't be asked, assume that they do.
 
         Another server's installer may have removed them if, for a while, neither the sandbox nor this server's
         installer had a container: both are lost with the engine.
         """
         try:
-            await self._connected().exchange()
+            await self._connected().connect()
         except UnavailableError as error:
             logger.warning("packages of a sandbox can't be looked for: %s", error)
             return True
         return self._folders.exists(sandbox)
 
-    def forget(self, sandbox: str) -> None:
+    def remove_packages(self, sandbox: str) -> None:
         """Have the packages of *sandbox* removed: now, or when the installer is next started, but always before
         anything else is installed for it.
         """
@@ -151,10 +151,10 @@ class Installer:
 
         :raises UnavailableError: the installer could not be started, does not answer, or was lost.
         """
-        exchange = await self._connected().exchange_after_removal()
-        with unavailable_if_lost(), exchange.request() as request:
+        multiplexer = await self._connected().connect_after_removal()
+        with unavailable_if_lost(), multiplexer.request() as request:
             await request.send(messages.DescribeCache(request=request.number, clear=clear))
-            answer = await request.expect(messages.Cache, within=_CACHE_SECONDS)
+            answer = await request.expect(messages.CacheContents, within=_CACHE_SECONDS)
             return Cache(answer.size, answer.packages, answer.busy > 0)
 
     def _connected(self) -> InstallerConnection:
@@ -173,12 +173,12 @@ class Installer:
         report = report or (lambda _: None)
         report("starting the installer")
         self._folders.on_begin(sandbox)
-        exchange = await self._connected().exchange_after_removal()
+        multiplexer = await self._connected().connect_after_removal()
         limit = self._settings.packages.install_timeout
         try:
             with unavailable_if_lost(), anyio.fail_after(limit):
-                await self._provide_wheelhouse(exchange, report)
-                with exchange.request() as request:
+                await self._provide_wheelhouse(multiplexer, report)
+                with multiplexer.request() as request:
                     installation = Installation(
                         request,
                         sandbox,
@@ -190,12 +190,14 @@ class Installer:
                     )
                     installed = await installation.run(before)
         except TimeoutError:
-            raise InstallError(f"The installation took longer than {limit:g} s and was stopped.") from None
+            raise InstallError(
+                f"The installation took longer than {limit:g} s and was stopped.", requirements=tuple(requirements)
+            ) from None
         if installed.folder:
             self._folders.on_installed(sandbox)
         return installed
 
-    async def _provide_wheelhouse(self, exchange: Exchange, report: Report) -> None:
+    async def _provide_wheelhouse(self, multiplexer: RequestMultiplexer, report: Report) -> None:
         """Wait until the installer has a copy of the operator's wheelhouse.
 
         :raises InstallError: the folder can't be read.
@@ -203,8 +205,8 @@ class Installer:
         folder = self._settings.packages.wheelhouse
         if folder is None or self._tasks is None:
             return
-        if self._wheelhouse is None or self._wheelhouse.exchange is not exchange:
-            self._wheelhouse = WheelhouseCopy(exchange, folder)
+        if self._wheelhouse is None or self._wheelhouse.multiplexer is not multiplexer:
+            self._wheelhouse = WheelhouseCopy(multiplexer, folder)
             self._tasks.start_soon(contained, self._wheelhouse.make)
         await self._wheelhouse.wait(report)
 
@@ -212,6 +214,6 @@ class Installer:
         connection = self._connection
         try:
             if self._folders.has_unwanted and connection is not None and connection.is_ready:
-                await connection.exchange_after_removal()
+                await connection.connect_after_removal()
         except UnavailableError as error:
             logger.warning("packages of a sandbox are left for the next installer to remove: %s", error)

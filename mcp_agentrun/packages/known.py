@@ -1,4 +1,4 @@
-"""Well-known distributions, and the modules whose distribution has another name."""
+"""Data about well-known distributions, and the modules they provide."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-__all__ = ["ESTABLISHED", "INSTEAD", "LACKS", "MODULES", "WELL_KNOWN"]
+__all__ = ["ALTERNATIVES", "ESTABLISHED", "MODULES", "UNMET_NEEDS", "WELL_KNOWN"]
 
-# Name, version, date and top-level modules that could be imported, read from installed wheels by `make known-packages`.
+# Name, version, date and importable top-level modules, read from installed wheels by `make known-packages`.
 _ROWS = [
     line.split("\t")
     for line in Path(__file__).with_name("known.tsv").read_text("utf-8").splitlines()
@@ -17,9 +17,9 @@ _ROWS = [
 ]
 
 WELL_KNOWN: frozenset[str] = frozenset(row[0] for row in _ROWS)
-"""Distributions that are installed without being asked for, when code imports them."""
+"""Distributions that are installed automatically when code imports them."""
 
-LACKS: dict[str, str] = {
+UNMET_NEEDS: dict[str, str] = {
     "cmdstanpy": "CmdStan, which is compiled code; pymc does without",
     "gitpython": "the program git, without which it can't be imported; dulwich does without",
     "graphviz": "the program dot; its sources can be written, and networkx draws with matplotlib",
@@ -32,9 +32,9 @@ LACKS: dict[str, str] = {
     "pyperclip": "a clipboard",
     "pytesseract": "the program tesseract",
 }
-"""By distribution, what its main purpose needs and a sandbox does not have: for the answer to an installation."""
+"""What a distribution's main purpose needs and a sandbox does not have, for the answer to an installation."""
 
-INSTEAD: dict[str, str] = {
+ALTERNATIVES: dict[str, str] = {
     "jieba": "rjieba",
     "langdetect": "py3langid",
     "mysqlclient": "pymysql",
@@ -43,7 +43,7 @@ INSTEAD: dict[str, str] = {
     "pycairo": "cairocffi",
     "python-louvain": "networkx, whose networkx.community.louvain_communities does the same",
 }
-"""By distribution of which there is no wheel, another one that does the same."""
+"""Alternatives to distributions without wheels."""
 
 _CHOSEN: dict[str, str] = {
     "MySQLdb": "mysqlclient",
@@ -62,7 +62,7 @@ _CHOSEN: dict[str, str] = {
     "pyaudioop": "audioop-lts",
     "stan": "pystan",
 }
-"""Of several distributions with that module, one that works here; and modules that no wheel says anything of."""
+"""Modules that several distributions provide, with one that works here; and modules that no wheel lists."""
 
 
 def _modules() -> dict[str, str]:
@@ -73,7 +73,7 @@ def _modules() -> dict[str, str]:
 
 
 MODULES: dict[str, str] = _modules()
-"""Top-level module to distribution, where the names differ by more than case, dashes and underscores."""
+"""Distribution by top-level module, where the names differ by more than case, hyphens and underscores."""
 
 ESTABLISHED: frozenset[str] = frozenset(
     """
@@ -86,8 +86,8 @@ ESTABLISHED: frozenset[str] = frozenset(
     torchx trie trino unicorn usort vyper wandb willow wimpy xoto3 yaql yarg
     """.split()  # noqa: SIM905
 )
-"""Names that resemble a well-known one and belong to packages of their own.
+"""Names that resemble a well-known one but belong to other established packages.
 
-Those of the index's 15,000 most downloaded distributions of November 2026 that had a release in the last five years or
-are among the first 2,000; and httpx2, by its 22 releases and what depends on it.
+They are among the 15,000 most downloaded distributions of November 2026 and had a release in the last five years, or
+are among the first 2,000. httpx2 was added for its 22 releases and its dependents.
 """

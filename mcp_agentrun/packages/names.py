@@ -1,4 +1,4 @@
-"""From what code imports to what provides it. Pure."""
+"""Find the distribution that provides a module, and names that may be typos. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 from packaging.utils import canonicalize_name
 
-from .known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
+from .known import ALTERNATIVES, ESTABLISHED, MODULES, UNMET_NEEDS, WELL_KNOWN
 
-__all__ = ["PYTHONS_OWN", "distribution_of", "look_alike"]
+__all__ = ["STDLIB_MODULES", "distribution_of", "similar_known_name"]
 
-PYTHONS_OWN = (
+STDLIB_MODULES = (
     sys.stdlib_module_names
     | frozenset(
         """
@@ -19,26 +19,27 @@ PYTHONS_OWN = (
         """.split()  # noqa: SIM905
     )
 ) - MODULES.keys()
-"""Top-level modules of the standard library, of some version and on some system, but for those that have become a
-distribution of their own.
+"""Top-level modules of the standard library in any version and on any system, except those that are now separate
+distributions.
 """
 
 _SHORTEST = 4
-"""Names of fewer characters are too near to each other to tell a slip from another name."""
+"""Shorter names are too similar to each other to tell a typo from another name."""
 
 
 def distribution_of(module: str) -> str:
-    """The distribution that provides the top-level *module*, as far as is known; else one of the same name."""
+    """Return the distribution that provides the top-level *module*, or one of the same name if none is known."""
     return canonicalize_name(MODULES.get(module, module))
 
 
-def look_alike(name: str) -> str | None:
-    """The well-known distribution that *name* is a slip or an imitation of, or None.
+def similar_known_name(name: str) -> str | None:
+    """Return the well-known distribution of which *name* may be a typo or an imitation, or None.
 
-    One character more, less or other, or two neighbours exchanged; dashes and digits at the end don't count.
+    Names are similar if one character is added, removed or replaced, or two neighbours are swapped. Hyphens, and digits
+    at the end, are ignored.
     """
     name = canonicalize_name(name)
-    if any(name in names for names in (WELL_KNOWN, ESTABLISHED, INSTEAD, LACKS)):
+    if any(name in names for names in (WELL_KNOWN, ESTABLISHED, ALTERNATIVES, UNMET_NEEDS)):
         return None
     module = next((module for module in MODULES if canonicalize_name(module) == name), None)
     if module is not None:
@@ -54,7 +55,7 @@ def look_alike(name: str) -> str | None:
 
 
 def _is_near(one: str, other: str) -> bool:
-    """Whether *one* becomes *other* by a single slip of the keyboard."""
+    """Return whether *one* and *other* differ by a single typo."""
     if one == other:
         return True
     if len(one) > len(other):

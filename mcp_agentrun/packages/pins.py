@@ -1,4 +1,4 @@
-"""Names, versions and addresses of distributions: parsed by `packaging`, written in canonical form, or refused."""
+"""Names, versions and URLs of distributions, parsed with `packaging` and converted to canonical form."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from packaging.version import InvalidVersion, Version
 __all__ = ["FILE_NAME", "PinError", "Pins", "parse_pins", "requirement_line", "validated"]
 
 Pins = dict[str, str]
-"""Canonical version by canonical name; a file from a URL has ``@ URL`` in place of the version."""
+"""Canonical version by canonical name. A file from a URL has ``@ URL`` instead of a version."""
 
 FILE_NAME = re.compile(r"[\w.+!-]{1,200}\.(whl|tar\.gz|zip)", re.ASCII)
-"""Of a wheel or a source distribution."""
+"""File name of a wheel or source distribution."""
 
 _URL = re.compile(r"https?://[!-~]+")
 _COMMENT = re.compile(r"\s*(#.*)?")
 
 
 class PinError(ValueError):
-    """Something that is not a pinned distribution stands where one must."""
+    """A string is not a valid pinned distribution."""
 
 
 def parse_pins(text: str) -> Pins:
-    """The pins in *text*, the output file of ``uv pip compile``.
+    """Parse *text*, the output of ``uv pip compile``.
 
-    :raises PinError: a line is anything but ``name==version`` or ``name @ URL``.
+    :raises PinError: a line is neither ``name==version`` nor ``name @ URL``.
     """
     pins: Pins = {}
     for line in text.split("\n"):
@@ -48,7 +48,7 @@ def parse_pins(text: str) -> Pins:
 
 
 def validated(pins: dict[str, str]) -> Pins:
-    """*pins* in canonical form.
+    """Return *pins* in canonical form.
 
     :raises PinError: a name, version or URL is invalid.
     """
@@ -56,7 +56,7 @@ def validated(pins: dict[str, str]) -> Pins:
     for name, version in pins.items():
         try:
             canonical[canonicalize_name(name, validate=True)] = _canonical(version)
-        except ValueError:  # `packaging`'s own, or a number with too many digits
+        except ValueError:  # from `packaging`, or for a number with too many digits
             raise PinError(f"not a name and version: {name[:100]!r} {version[:100]!r}") from None
     return canonical
 
@@ -70,5 +70,5 @@ def _canonical(version: str) -> str:
 
 
 def requirement_line(name: str, version: str) -> str:
-    """The line of a requirements file for a validated pin."""
+    """Return the line of a requirements file for a validated pin."""
     return f"{name} {version}" if version.startswith("@") else f"{name}=={version}"

@@ -13,10 +13,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ..errors import InvalidRequestError, SettingsError
-from .known import INSTEAD, WELL_KNOWN
-from .names import PYTHONS_OWN, distribution_of, look_alike
+from .known import ALTERNATIVES, WELL_KNOWN
+from .names import STDLIB_MODULES, distribution_of, similar_known_name
 
-__all__ = ["Constraints", "Policy", "Rule", "combine", "is_satisfied", "parse_requirements"]
+__all__ = ["Constraints", "PackageRule", "Policy", "combine", "is_satisfied", "parse_requirements"]
 
 _MOST = 50
 _LONGEST = 300
@@ -28,14 +28,14 @@ _HASH = re.compile(r"--hash[= ]\s*(sha(?:256|384|512):[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
-class Rule:
+class PackageRule:
     """A distribution's name, in which ``*`` and ``?`` stand for any characters, and the versions that are meant."""
 
     pattern: str
     versions: SpecifierSet
 
     @classmethod
-    def parse(cls, text: str) -> Rule:
+    def parse(cls, text: str) -> PackageRule:
         """:raises SettingsError: *text* is not a name with an optional range of versions."""
         match = _RULE.fullmatch(text.strip())
         try:
@@ -47,11 +47,11 @@ class Rule:
                 f"{text!r} is not a package rule: give a name, which may contain *, and versions, as in 'django<5'"
             ) from None
 
-    def names(self, name: str) -> bool:
+    def matches_name(self, name: str) -> bool:
         return fnmatchcase(canonicalize_name(name), self.pattern)
 
-    def covers(self, name: str, version: str) -> bool:
-        if not self.names(name):
+    def matches(self, name: str, version: str) -> bool:
+        if not self.matches_name(name):
             return False
         try:
             return self.versions.contains(Version(version), prereleases=True)
@@ -87,14 +87,14 @@ class Constraints:
             try:
                 requirement = Requirement(line)
             except InvalidRequirement:
-                raise SettingsError(f"the constraints file has a line that is no requirement: {line[:80]!r}") from None
+                raise SettingsError(f"the file has a line that is not a requirement: {line[:80]!r}") from None
             lines.append(str(requirement))
             if found:
                 try:
                     (version,) = (Version(each.version) for each in requirement.specifier if each.operator == "==")
                 except ValueError:  # no such version, several, or one with *
                     raise SettingsError(
-                        f"the constraints file has hashes for {str(requirement)!r}, which is not one version"
+                        f"the file has hashes for {str(requirement)!r}, which is not one version"
                     ) from None
                 of_name = hashes.setdefault(canonicalize_name(requirement.name), {})
                 of_name[version] = of_name.get(version, ()) + found
@@ -112,11 +112,11 @@ class Constraints:
 class Policy:
     """An operator's rules. A denial goes before any permission."""
 
-    allow: tuple[Rule, ...] = (Rule("*", SpecifierSet()),)
+    allow: tuple[PackageRule, ...] = (PackageRule("*", SpecifierSet()),)
     """What may be asked for by name; what it depends on comes with it."""
-    deny: tuple[Rule, ...] = ()
+    deny: tuple[PackageRule, ...] = ()
     """What is never installed, not even as a dependency of something else."""
-    most: int = 200
+    max_packages: int = 200
     """Distributions that one sandbox may have installed."""
     urls: bool = False
     constraints: Constraints = Constraints()
@@ -128,65 +128,65 @@ class Policy:
         is_all = any(rule.pattern == "*" and not rule.versions for rule in self.allow)
         return is_all and not (self.deny or self.constraints.hashes or self.require_hashes)
 
-    def judge_asked(self, requirements: Iterable[str]) -> None:
+    def check_requested(self, requirements: Iterable[str]) -> None:
         """:raises InvalidRequestError: one of *requirements* may not be asked for; the text says why."""
         for text in requirements:
             requirement = Requirement(text)
             name = canonicalize_name(requirement.name)
-            if not any(rule.names(name) for rule in self.allow):
-                raise InvalidRequestError(f"{name!r} is not on this server's list of allowed packages.")
+            if not any(rule.matches_name(name) for rule in self.allow):
+                raise _refused(f"{name!r} is not on this server's list of allowed packages.")
             for rule in self.deny:
-                if rule.names(name) and not rule.versions:
-                    raise InvalidRequestError(f"{name!r} is denied by this server's rule {str(rule)!r}.")
+                if rule.matches_name(name) and not rule.versions:
+                    raise _refused(f"{name!r} is denied by this server's rule {str(rule)!r}.")
             is_meant = _MEANT in map(str, requirement.specifier) or any(rule.pattern == name for rule in self.allow)
-            known = None if is_meant else look_alike(name)
+            known = None if is_meant else similar_known_name(name)
             if known is not None:
-                raise InvalidRequestError(
+                raise _refused(
                     f"{name!r} is not a well-known package, but resembles {known!r}. Did you mean {known!r}? If you "
                     f"are sure that {name!r} is another package and the one you want, install {name + _MEANT!r}."
                 )
 
-    def judge_resolved(self, asked: Iterable[str], pins: Mapping[str, str]) -> str | None:
+    def check_resolved(self, asked: Iterable[str], pins: Mapping[str, str]) -> str | None:
         """Why *pins*, all that is to be installed for *asked*, may not be; None if they may."""
-        if len(pins) > self.most:
-            return f"{len(pins)} packages would be installed, but this server allows {self.most} in a sandbox."
+        if len(pins) > self.max_packages:
+            return f"{len(pins)} packages would be installed, but this server allows {self.max_packages} in a sandbox."
         wanted = {canonicalize_name(Requirement(text).name) for text in asked}
         for name, version in pins.items():
             if version.startswith("@") and not self.urls:
                 return f"{name} comes from a URL; packages are installed by name from the package index only."
             for rule in self.deny:
-                if rule.covers(name, version):
+                if rule.matches(name, version):
                     why = "" if name in wanted else ", which what you asked for depends on,"
                     return f"{name} {version}{why} is denied by this server's rule {str(rule)!r}."
-            if name in wanted and not any(rule.covers(name, version) for rule in self.allow):
-                rules = ", ".join(str(rule) for rule in self.allow if rule.names(name))
+            if name in wanted and not any(rule.matches(name, version) for rule in self.allow):
+                rules = ", ".join(str(rule) for rule in self.allow if rule.matches_name(name))
                 return f"{name} {version} is not allowed on this server; allowed: {rules}."
             needs_hash = self.require_hashes or canonicalize_name(name) in self.constraints.hashes
             if needs_hash and not self.constraints.hashes_of(name, version):
                 return f"this server's constraints file has no hash for {name} {version}, and one is required."
         return None
 
-    def limits(self) -> tuple[str, ...]:
+    def resolver_constraints(self) -> tuple[str, ...]:
         """Constraints for the resolver, so that it finds what is allowed rather than what is newest."""
         ranges = [str(rule) for rule in self.allow if rule.versions and not set("*?") & set(rule.pattern)]
         names = [re.split(r"[<>=!~]", each)[0] for each in ranges]
         return (*self.constraints.lines, *(each for each, n in zip(ranges, names, strict=True) if names.count(n) == 1))
 
-    def automatic(self, modules: Iterable[str], mode: str) -> tuple[str, ...]:
+    def auto_installable(self, modules: Iterable[str], mode: str) -> tuple[str, ...]:
         """The distributions to install because code imports *modules*: well-known ones and those that the operator
         has named; with *mode* ``all``, whatever may be asked for.
         """
         chosen: dict[str, None] = {}
         for module in modules:
             name = distribution_of(module)
-            if module in PYTHONS_OWN:
+            if module in STDLIB_MODULES:
                 continue
-            named = any(rule.names(name) for rule in self.allow if not set(rule.pattern) <= set("*?"))
+            named = any(rule.matches_name(name) for rule in self.allow if not set(rule.pattern) <= set("*?"))
             if mode == "off" or not (name in WELL_KNOWN or named or mode == "all"):
                 continue
             try:
                 parse_requirements(name)  # a module may have a name that no distribution can have
-                self.judge_asked([name])
+                self.check_requested([name])
             except InvalidRequestError:
                 continue
             chosen[name] = None
@@ -195,7 +195,7 @@ class Policy:
     def advice(self, module: str, kind: str = "module") -> str:
         """What to do about the missing *module*, or another *kind* of name, in a line for the model."""
         name = distribution_of(module)
-        if module in PYTHONS_OWN:
+        if module in STDLIB_MODULES:
             return (
                 f"The module {module!r} is of Python's standard library, of another version or on another system; this "
                 "Python does not have it."
@@ -204,13 +204,13 @@ class Policy:
             return f"The {kind} {module!r} is not installed, and no package can have that name."
         try:
             parse_requirements(name)
-            self.judge_asked([name])
+            self.check_requested([name])
         except InvalidRequestError as error:
             return f"The {kind} {module!r} is not installed. {error}"
-        if name in INSTEAD:
+        if name in ALTERNATIVES:
             return (
                 f"The {kind} {module!r} is not installed; it is of {name!r}, of which the public index has no wheel. "
-                f"Instead, use {INSTEAD[name]}."
+                f"Instead, use {ALTERNATIVES[name]}."
             )
         if name.partition("[")[0] in WELL_KNOWN:
             return f"The {kind} {module!r} is not installed. Install it with install_package({name!r})."
@@ -226,15 +226,23 @@ def parse_requirements(packages: str | Sequence[str], *, urls: bool = False) -> 
     One string may hold several, separated by commas, white space or newlines, as models like to write them.
 
     :param urls: whether a requirement may name the web address of its file.
+    :raises TypeError: one of them is not a string.
     :raises InvalidRequestError: one of them is a URL, a path, an option, or no requirement at all.
     """
     given = [packages] if isinstance(packages, str) else list(packages)
+    for item in given:
+        if not isinstance(item, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a requirement must be a string, such as 'scipy>=1.14', not {type(item).__name__}")
     texts = [text for item in given for text in _split(item)]
     if not texts:
-        raise InvalidRequestError(f"`packages` is empty. {_HOW}")
+        raise _refused(f"No package is named. {_HOW}")
     if len(texts) > _MOST:
-        raise InvalidRequestError(f"{len(texts)} packages at once are too many; install at most {_MOST} in a call.")
+        raise _refused(f"{len(texts)} packages at once are too many; install at most {_MOST} in a call.")
     return tuple(dict.fromkeys(_parse(text, urls) for text in texts))
+
+
+def _refused(message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, argument="requirements")
 
 
 def combine(earlier: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
@@ -301,21 +309,21 @@ def _is_requirement(text: str) -> bool:
 def _parse(text: str, urls: bool) -> str:
     shown = ascii(text[:80])
     if len(text) > _LONGEST or not text.isprintable():
-        raise InvalidRequestError(f"{shown} is not a package requirement. {_HOW}")
+        raise _refused(f"{shown} is not a package requirement. {_HOW}")
     if text.startswith("-"):
-        raise InvalidRequestError(f"{shown} is an option; only package names with versions are accepted. {_HOW}")
+        raise _refused(f"{shown} is an option; only package names with versions are accepted. {_HOW}")
     if re.match(r"(git|hg|svn|bzr)\+|\w+://", text) and not urls:
-        raise InvalidRequestError(f"{shown} is a URL; packages are installed by name from the package index only.")
+        raise _refused(f"{shown} is a URL; packages are installed by name from the package index only.")
     if text.startswith((".", "/", "~")) or "\\" in text:
-        raise InvalidRequestError(f"{shown} is a path; packages are installed by name from the package index only.")
+        raise _refused(f"{shown} is a path; packages are installed by name from the package index only.")
     try:
         requirement = Requirement(text)
     except (InvalidRequirement, RecursionError):
         apart = _APART.fullmatch(text)
         meant = f"Did you mean '{apart[1]}=={apart[2]}'?" if apart else _HOW
-        raise InvalidRequestError(f"{shown} is not a package requirement. {meant}") from None
+        raise _refused(f"{shown} is not a package requirement. {meant}") from None
     if requirement.url is not None and not urls:
-        raise InvalidRequestError(f"{shown} names a URL; packages are installed by name from the package index only.")
+        raise _refused(f"{shown} names a URL; packages are installed by name from the package index only.")
     if requirement.url is not None and not requirement.url.startswith(("https://", "http://")):
-        raise InvalidRequestError(f"{shown} is not an https URL of a file.")
+        raise _refused(f"{shown} is not an https URL of a file.")
     return str(requirement)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..errors import InvalidRequestError, SettingsError
 from ..settings import Settings
-from .policy import Constraints, Policy, Rule, parse_requirements
+from .policy import Constraints, PackageRule, Policy, parse_requirements
 
 __all__ = ["policy_from_settings"]
 
@@ -22,6 +22,8 @@ def policy_from_settings(settings: Settings) -> Policy:
             constraints = Constraints.parse(settings.packages.constraints.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise settings.error("packages_constraints", f"the file can't be read: {error}") from None
+        except SettingsError as error:
+            raise settings.error("packages_constraints", error) from None
     try:
         if settings.packages.preinstall:
             parse_requirements(settings.packages.preinstall, urls=settings.packages.urls)
@@ -32,15 +34,15 @@ def policy_from_settings(settings: Settings) -> Policy:
     return Policy(
         allow=_rules(settings, "packages_allow", settings.packages.allow),
         deny=_rules(settings, "packages_deny", settings.packages.deny),
-        most=settings.packages.most,
+        max_packages=settings.packages.most,
         urls=settings.packages.urls,
         constraints=constraints,
         require_hashes=settings.packages.require_hashes,
     )
 
 
-def _rules(settings: Settings, name: str, texts: Iterable[str]) -> tuple[Rule, ...]:
+def _rules(settings: Settings, name: str, texts: Iterable[str]) -> tuple[PackageRule, ...]:
     try:
-        return tuple(map(Rule.parse, texts))
+        return tuple(map(PackageRule.parse, texts))
     except SettingsError as error:
         raise settings.error(name, error) from None

@@ -1,4 +1,4 @@
-"""The copy of the operator's wheelhouse that an installer gets over its stream, as its engine may be elsewhere."""
+"""Copy the operator's wheelhouse to an installer, over its stream, because the engine may be on another machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from ..engine import Report
 from ..errors import InstallError, SandboxLostError
 from ..wire.messages import OpenWheelhouse, Wheel, Wheelhouse
-from .exchange import Exchange
+from .multiplexer import RequestMultiplexer
 from .pins import FILE_NAME
 
 __all__ = ["WheelhouseCopy"]
@@ -26,35 +26,39 @@ _ANSWER_SECONDS = 60.0
 
 
 class WheelhouseCopy:
-    """Made once for each installer, in a task of its own, so that none of those who wait for it can interrupt it."""
+    """The copy for one installer. It is made in a task of its own, so that the cancellation of a caller does not stop
+    it.
+    """
 
-    def __init__(self, exchange: Exchange, folder: Path) -> None:
-        self.exchange = exchange
+    def __init__(self, multiplexer: RequestMultiplexer, folder: Path) -> None:
+        self.multiplexer = multiplexer
         self._folder = folder
         self._stage = "looking at the wheelhouse"
-        self._news = anyio.Event()
+        self._changed = anyio.Event()
         self._is_over = False
         self._problem: Exception | None = None
 
-    async def wait(self, tell: Report) -> None:
-        """Wait until it is there.
+    async def wait(self, report: Report) -> None:
+        """Wait until the copy is complete.
+
+        :param report: called with what is being copied.
 
         :raises InstallError: the folder can't be read.
         :raises SandboxLostError: the installer is lost.
         """
         while not self._is_over:
-            tell(self._stage)
-            await self._news.wait()
+            report(self._stage)
+            await self._changed.wait()
         if self._problem is not None:
             raise type(self._problem)(*self._problem.args) from self._problem
 
     async def make(self) -> None:
-        """Send what the installer does not have yet."""
+        """Send the files, unless the installer has them already."""
         self._problem = SandboxLostError("the copy of the wheelhouse was interrupted")
         try:
             await self._send()
-        except OSError as error:  # in the middle of its copy, perhaps
-            self.exchange.link.abandon("the wheelhouse can't be read")
+        except OSError as error:  # perhaps after some files were sent
+            self.multiplexer.link.abandon("the wheelhouse can't be read")
             self._problem = InstallError(f"This server's wheelhouse can't be read ({error.strerror}).")
         except SandboxLostError as error:
             self._problem = error
@@ -62,21 +66,21 @@ class WheelhouseCopy:
             self._problem = None
         finally:
             if isinstance(self._problem, SandboxLostError):
-                self.exchange.link.abandon(str(self._problem))
+                self.multiplexer.link.abandon(str(self._problem))
             self._is_over = True
-            self._news.set()
+            self._changed.set()
 
     async def _send(self) -> None:
         files = await anyio.to_thread.run_sync(_wheels_in, self._folder)
         listing = "\n".join(f"{path.name} {size} {changed}" for path, size, changed in files)
         digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-        with self.exchange.request() as request:
+        with self.multiplexer.request() as request:
             number = request.number
             await request.send(OpenWheelhouse(request=number, digest=digest))
             if not (await request.expect(Wheelhouse, within=_ANSWER_SECONDS)).wanted:
                 return
             for path, _, _ in files:
-                self._tell(f"copying {path.name} from the wheelhouse")
+                self._set_stage(f"copying {path.name} from the wheelhouse")
                 chunks = _chunks(path)
                 while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
                     data = base64.b64encode(chunk).decode()
@@ -84,18 +88,18 @@ class WheelhouseCopy:
             await request.send(Wheel(request=number, name="", data=""))
             await request.expect(Wheelhouse, within=_ANSWER_SECONDS)
 
-    def _tell(self, stage: str) -> None:
+    def _set_stage(self, stage: str) -> None:
         self._stage = stage
-        news, self._news = self._news, anyio.Event()
-        news.set()
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
 
 def _wheels_in(folder: Path) -> list[tuple[Path, int, int]]:
-    """The files to install from, their sizes and when they were changed."""
+    """Return path, size and modification time of each distribution in *folder*."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix in (".whl", ".gz", ".zip") and path.is_file()]
     usable = [path for path in files if _is_distribution(path.name)]
     for path in set(files).difference(usable):
-        logger.warning("skipping a file of the wheelhouse that is not named as a distribution: %a", path.name)
+        logger.warning("skipping a file in the wheelhouse whose name is not that of a distribution: %a", path.name)
     return [(path, (state := path.stat()).st_size, state.st_mtime_ns) for path in usable]
 
 

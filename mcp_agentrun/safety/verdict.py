@@ -13,7 +13,11 @@ PROFILES: tuple[Profile, ...] = ("strict", "standard", "off")
 
 
 class Finding(NamedTuple):
-    """One finding in the code."""
+    """One objection of the static check::
+
+    for finding in result.findings:
+        print(f"line {finding.line}: {finding.reason} {finding.remedy}")
+    """
 
     rule: str
     line: int

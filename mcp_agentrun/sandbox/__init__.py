@@ -1,21 +1,35 @@
 """Sandboxes: each a container with one living Python, from its start to its end."""
 
-from .facade import AsyncRuntime, AsyncSandbox, OnOutput, ReadFile
-from .files import FileInfo, FilePage, Files, FileSource
-from .result import Cause, FileChange, Image, Outcome, Output, Result, RunError, State
+from ..packages.installed import Cache, Installed
+from .arguments import OnOutput
+from .facade import AsyncRuntime, AsyncSandbox
+from .files import FileInfo, FileName, FilePage, Files, FileSource
+from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
+from .open_sandbox import OpenSandbox, ReadFile
+from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
 
 __all__ = [
+    "CA_VARIABLES",
+    "KEEPING_RESET",
     "AsyncRuntime",
     "AsyncSandbox",
+    "Cache",
     "Cause",
+    "ContainerInfo",
+    "EngineStatus",
     "FileChange",
     "FileInfo",
+    "FileName",
     "FilePage",
     "FileSource",
     "Files",
+    "Housekeeping",
     "Image",
+    "Installed",
+    "NetworkSettings",
     "OnOutput",
+    "OpenSandbox",
     "Outcome",
     "Output",
     "ReadFile",
@@ -23,4 +37,5 @@ __all__ = [
     "RunError",
     "Script",
     "State",
+    "StorageItem",
 ]

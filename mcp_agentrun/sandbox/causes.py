@@ -31,7 +31,7 @@ from typing import Literal
 from ..settings import Settings
 from .result import Cause, Outcome, RunError
 
-__all__ = ["Advise", "Lacking", "explain"]
+__all__ = ["Advise", "NameKind", "explain"]
 
 _LONGEST = 120
 _SEARCHED = 1 << 16
@@ -207,9 +207,9 @@ _PERHAPS = re.compile(
     rf"|{_NAME}['\"`]?,? (?:package |library |module )?(?:is )?not (?:installed|available|found, please)"
 )
 
-Lacking = Literal["module", "package", "perhaps"]
+NameKind = Literal["module", "package", "perhaps"]
 """What a name stands for: a module, a package, or a package if a well-known one has that name."""
-Advise = Callable[[str, Lacking], "str | None"]
+Advise = Callable[[str, NameKind], "str | None"]
 
 
 def explain(

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import codecs
-import inspect
-import itertools
+import math
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.lowlevel
-
+from ..background import background_tasks, contained
 from ..engine import Engine, Report
-from ..engine.link import Link
 from ..engine.network import NetworkSettings
 from ..engine.registry import create_engine
-from ..errors import InvalidRequestError, SandboxLostError
 from ..host_resources import HostResources
-from ..packages.installer import Cache, Installed, Installer
-from ..packages.policy import parse_requirements
+from ..packages.installer import Cache, Installer
 from ..settings import Settings
+from .capacity import Capacity, OpenContainer
 from .container import SandboxContainer
-from .exchange import Exchange, OnBytes, Unreported
-from .files import FileReader, Files
-from .result import Result, State
-from .script import Script
-from .turns import Turns
+from .open_sandbox import OpenSandbox
+from .opening import Opener
+from .pool import WarmPool
 
-__all__ = ["AsyncRuntime", "AsyncSandbox", "OnOutput", "ReadFile"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-OnOutput = Callable[[str], "Awaitable[None] | None"]
-"""Called, and awaited if it returns an awaitable, with what code writes to stdout and stderr, as it is written."""
+    from ..settings.options import Options
 
-ReadFile = Callable[[str, int], AsyncIterator[bytes]]
-"""The parts of the file of that path, if it has at most so many bytes; raises `FileError` and `SandboxLostError`."""
+__all__ = ["AsyncRuntime", "AsyncSandbox"]
 
-Then = Callable[[Result, ReadFile], Awaitable[None]]
+
+def _settings(settings: Settings | None, options: Options, engine: object, runtime: str | None) -> Settings:
+    given: dict[str, Any] = {**options}
+    if isinstance(engine, str):
+        given["engine"] = engine
+    if runtime is not None:
+        given["runtime"] = runtime
+    if settings is not None and given:
+        raise TypeError("give either settings or single options")
+    return settings or Settings.of(given, dict.fromkeys(given, "argument"))
 
 
 class AsyncRuntime:
-    """What sandboxes share: the container engine, the image, and the installer with its cache. Use as a context::
+    """What sandboxes share: the container engine, the image, the installer with its cache, and sandboxes that are kept
+    ready. Use as a context::
 
-        async with AsyncRuntime(memory="2g") as runtime:
+        async with AsyncRuntime(memory="2g", pool=2) as runtime:
             async with runtime.sandbox() as one, runtime.sandbox() as other:
                 await one.run("x = 1")
 
-    :param settings: all settings, such as `load` returns them. Without them the defaults hold, and what the environment
-        and the user's file say is ignored.
-    :param engine: where containers live, or the name of it; it is closed at the end.
+    :param settings: all settings, such as those that `load_settings` returns. Without them the defaults hold; the
+        environment and the user's file are ignored.
+    :param engine: where containers live, or the name of an engine; it is closed at the end.
+    :param runtime: the OCI runtime, such as ``runsc``.
+    :param pool: number of sandboxes that are kept ready, with the data packages imported, so that `sandbox` has one at
+        once. Up to ``pool_max``, as many are kept as were opened in the last 30 seconds.
     :param package_network: index, proxies and certificates with which packages are fetched; by default this machine's.
     :param host_resources: the folders and rules that the settings name; by default as they are now.
     :param options: single settings, in place of *settings*.
@@ -62,32 +66,63 @@ class AsyncRuntime:
         settings: Settings | None = None,
         *,
         engine: Engine | str | None = None,
+        runtime: str | None = None,
+        pool: int = 0,
         package_network: NetworkSettings | None = None,
         host_resources: HostResources | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
-        if isinstance(engine, str):
-            engine, options = None, {**options, "engine": engine}
-        if settings is not None and options:
-            raise TypeError("give either settings or single options")
-        self.settings = settings or Settings(**options)
-        self.host = host_resources or HostResources.from_settings(self.settings)
-        self.engine = engine or create_engine(self.settings)
+        self.settings = _settings(settings, options, engine, runtime)
+        self._host = host_resources or HostResources.from_settings(self.settings)
+        self.engine = create_engine(self.settings) if engine is None or isinstance(engine, str) else engine
         package_network = package_network or NetworkSettings.from_environment(os.environ)
         self.installer = Installer(self.engine, self.settings, package_network)
+        self._capacity = Capacity(math.inf)
+        self._opener = Opener(self.container, None, Counter())
+        if pool < 0:
+            raise self.settings.error("pool", "must be 0 or more")
+        most = max(pool, self.settings.serve.pool_max) if pool else 0
+        self._pool = WarmPool(self._open_spare, self._capacity, pool, most)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> AsyncRuntime:
-        self._stack.push_async_callback(self.engine.aclose)
-        await self._stack.enter_async_context(self.installer)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.engine.aclose)
+            await stack.enter_async_context(self.installer)
+            if self._pool.maximum:
+                await stack.enter_async_context(self._opener.running())
+                tasks = await stack.enter_async_context(background_tasks())
+                tasks.start_soon(contained, self._pool.keep)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         return await self._stack.__aexit__(*exc_info)
 
+    @property
+    def spares(self) -> int:
+        """Number of sandboxes that are ready in the pool."""
+        return self._pool.size
+
     def sandbox(self) -> AsyncSandbox:
         """A new sandbox, to be used as a context. It must end before the runtime does."""
         return AsyncSandbox(runtime=self)
+
+    def container(self) -> SandboxContainer:
+        """A container for a sandbox, which is not running yet."""
+        return SandboxContainer(self.engine, self.installer, self.settings, self._host)
+
+    @asynccontextmanager
+    async def running_container(self) -> AsyncGenerator[SandboxContainer]:
+        """A container for a sandbox, from the pool if one is ready there. Nothing of it is left at the end."""
+        opened = self._pool.take() if self._pool.maximum else None
+        if opened is None:
+            container = self.container()
+            async with container.running():
+                yield container
+        else:
+            async with opened.until_closed():
+                yield opened.container
 
     async def build(self, report: Report | None = None, *, refresh: bool = False) -> str:
         """Build the runner image, unless it is there, and return its name. Sandboxes do this by themselves.
@@ -105,8 +140,12 @@ class AsyncRuntime:
         """
         return await self.installer.cache(clear=clear)
 
+    async def _open_spare(self) -> OpenContainer | None:
+        slot = self._capacity.acquire()
+        return None if slot is None else await self._opener.open(slot)
 
-class AsyncSandbox:
+
+class AsyncSandbox(OpenSandbox):
     """A private, living Python in a container of its own. Use as a context::
 
         async with AsyncSandbox() as sandbox:
@@ -117,278 +156,38 @@ class AsyncSandbox:
     Calls queue; each sees what the ones before it have left. Runs on asyncio and on trio.
 
     :param settings: all settings; only without *runtime*.
-    :param runtime: what it shares with other sandboxes; by default it has one of its own.
-    :param options: single settings, such as ``memory="2g"``; only without *runtime*.
+    :param runtime: what it shares with other sandboxes; by default it has one of its own. A string names the OCI
+        runtime of that one, such as ``runsc``.
+    :param engine: see `AsyncRuntime`; only without *runtime*, as *options*.
+    :param options: single settings, such as ``memory="2g"``.
     :raises SettingsError: a setting is unknown or invalid.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, runtime: AsyncRuntime | None = None, **options: Any
+        self,
+        settings: Settings | None = None,
+        *,
+        runtime: AsyncRuntime | str | None = None,
+        engine: Engine | str | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        if runtime is not None and (settings is not None or options):
-            raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
-        self._own_runtime = AsyncRuntime(settings, **options) if runtime is None else None
-        runtime = runtime or self._own_runtime
-        assert runtime is not None
-        self._settings = runtime.settings
-        self._container = SandboxContainer(runtime.engine, runtime.installer, runtime.settings, runtime.host)
-        self._packages = self._container.packages
-        self._numbers = itertools.count(1)
-        self._turns = Turns(self._settings.limits.queue)
-        self._unreported = Unreported()
+        self._owns_runtime = not isinstance(runtime, AsyncRuntime)
+        if isinstance(runtime, AsyncRuntime):
+            if settings is not None or engine is not None or options:
+                raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
+            self._runtime = runtime
+        else:
+            self._runtime = AsyncRuntime(settings, engine=engine, runtime=runtime, **options)
+        super().__init__(self._runtime.container())
         self._stack = AsyncExitStack()
-        self._running: Exchange | None = None
 
     async def __aenter__(self) -> AsyncSandbox:
-        if self._own_runtime is not None:
-            await self._stack.enter_async_context(self._own_runtime)
-        await self._stack.enter_async_context(self._container.running())
+        async with AsyncExitStack() as stack:
+            if self._owns_runtime:
+                await stack.enter_async_context(self._runtime)
+            super().__init__(await stack.enter_async_context(self._runtime.running_container()))  # as new
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         return await self._stack.__aexit__(*exc_info)
-
-    @property
-    def id(self) -> str:
-        """Its name, unguessable."""
-        return self._container.id
-
-    @property
-    def principal(self) -> str:
-        """Whose sandbox it is: installations take turns fairly among principals."""
-        return self._packages.principal
-
-    @principal.setter
-    def principal(self, name: str) -> None:
-        self._packages.principal = name
-
-    @property
-    def stage(self) -> str:
-        """What is being done to start the container, in a few words."""
-        return self._container.stage
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether code can run now: the container is there, with what the operator wants every sandbox to have."""
-        return self._container.is_ready
-
-    @property
-    def state(self) -> State:
-        """Whether the container is still the one that the last call saw: ``kept`` or ``lost``."""
-        return self._container.state
-
-    @property
-    def starts(self) -> int:
-        """Number of containers so far."""
-        return self._container.keeper.starts
-
-    def lost(self, start: int) -> None:
-        """Declare container number *start* lost, if it is still the current one. The next call gets a new one, and its
-        result says so.
-        """
-        self._container.keeper.abandon(start, "its container is gone")
-
-    async def ready(self) -> None:
-        """Wait until the container can run code.
-
-        :raises UnavailableError: it can't be started.
-        """
-        await self._container.keeper.connected()
-        await self._container.preinstall()
-
-    async def warm(self) -> None:
-        """Wait until the data packages are imported, and pay what a first run costs more than others. Whoever runs
-        code then finds the sandbox as new.
-
-        :raises UnavailableError: the engine failed.
-        """
-        await self.ready()
-        await self.run("".join(f"import {name}\n" for name in self._settings.image.preload))
-        await self.reset()
-        self._numbers = itertools.count(1)
-
-    async def run(
-        self,
-        code: str,
-        *,
-        timeout: float | None = None,
-        on_output: OnOutput | None = None,
-        on_bytes: OnBytes | None = None,
-        report: Report | None = None,
-        then: Then | None = None,
-        stream: bool = False,
-        script: Script | None = None,
-    ) -> Result:
-        """Execute *code* in the sandbox's living namespace.
-
-        A failure of the code is a result, not an exception. Cancelling the call interrupts the code and keeps the
-        session; so does an exception that a callback raises, which is passed on.
-
-        :param timeout: seconds that the code may run, not counting the wait for its turn; the setting ``timeout`` if
-            None, never more than ``max_timeout``.
-        :param on_output: called with the output as text while it is being written.
-        :param on_bytes: awaited with the same output, undecoded.
-        :param report: called with what the installer is doing, where the code imports what must be installed first.
-        :param stream: pass all output to *on_output* and *on_bytes*, however much it is, and not only the first
-            ``output_keep`` bytes. The code waits until they return.
-        :param script: run the code as ``python`` would run it as a program.
-        :param then: awaited with the result before any other call gets its turn; it can read the files that the run
-            has left, as they are.
-        :raises InvalidRequestError: *code* or *timeout* can't be accepted; nothing was run.
-        :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
-        """
-        timeout = _checked_timeout(timeout, self._settings)
-        code = code.removeprefix("\ufeff")  # as at the start of a file
-        _check_code(code, self._settings.limits.code_limit)
-        async with self._my_turn(report) as link, _decoded(on_output, on_bytes) as receive:
-            self._unreported.is_replaced |= self._container.see()
-            run = Exchange(
-                link,
-                self._packages,
-                self._settings,
-                self._unreported,
-                number=next(self._numbers),
-                timeout=timeout,
-                on_output=receive,
-                stream=stream,
-                report=report,
-            )
-            self._running = run
-            try:
-                result = await run.run(code, script)
-            finally:
-                self._running = None
-            if then is not None:
-                try:
-                    await then(result, lambda path, limit: FileReader(path, limit).parts(link))
-                except BaseException:
-                    self._unreported.add(result.since, result.state)
-                    raise
-            return self._unreported.report(result, self._packages.take_problems())
-
-    async def interrupt(self) -> None:
-        """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
-        Nothing happens if there is no run.
-
-        :raises UnavailableError: the container was lost.
-        """
-        if self._running is not None:
-            await self._running.interrupt()
-
-    async def install(self, *requirements: str, report: Report | None = None) -> Installed:
-        """Install packages for this sandbox. Its variables stay.
-
-        :param requirements: what to install, in the form of PEP 508, such as ``"pandas>=2"``.
-        :param report: called with what the installer is doing.
-        :raises InvalidRequestError: something is not a requirement by name.
-        :raises InstallError: the packages can't be resolved or fetched; nothing has changed.
-        :raises UnavailableError: the engine failed.
-        """
-        policy = self._packages.policy
-        wanted = parse_requirements(requirements, urls=policy.urls)
-        policy.judge_asked(wanted)
-        async with self._my_turn(report):
-            installed = await self._packages.install(wanted, report)
-            return replace(installed, lacking=self._packages.take_problems())
-
-    @property
-    def files(self) -> Files:
-        """The files of the workspace: write, read, list and remove them."""
-        return Files(self._turn_with_link, self._container.keeper.connected, size=self._settings.limits.workspace_size)
-
-    async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
-        """Forget all variables; files and installed packages too, unless kept.
-
-        :raises UnavailableError: the engine failed.
-        :raises SandboxLostError: files that were to be kept are gone.
-        """
-        async with self._turns.turn():
-            link = await self._container.connected()
-            if self._container.see() and keep_files:
-                raise SandboxLostError(
-                    "The sandbox was lost since the last call and has been replaced; its variables and files are gone."
-                )
-            bare = self._packages.before_reset(keep=keep_packages).bare
-            was_reset = await self._container.reset(link, keep_files=keep_files, bare=bare)
-            self._packages.note_interpreter(frozenset())
-            self._unreported = Unreported()
-            try:
-                await anyio.lowlevel.checkpoint_if_cancelled()
-                if not was_reset:
-                    # A new container is as good as a reset, unless files were to stay.
-                    await self._container.keeper.connected()
-                    self._container.see()
-            except anyio.get_cancelled_exc_class():
-                self._unreported.add("lost")  # nobody is told now that it was done
-                self._unreported.is_replaced = not keep_files
-                raise
-            if not was_reset and keep_files:
-                raise SandboxLostError("The sandbox could not be reset and was replaced; its files are gone.")
-            self._packages.after_reset(keep=keep_packages)
-
-    @asynccontextmanager
-    async def _my_turn(self, report: Report | None) -> AsyncGenerator[Link]:
-        """The turn, and a container with all the packages that the session should have."""
-        async with self._turns.turn():
-            link = await self._container.connected()
-            await self._container.preinstall()
-            await self._packages.restore(report)
-            yield link
-
-    @asynccontextmanager
-    async def _turn_with_link(self) -> AsyncGenerator[Link]:
-        async with self._turns.turn():
-            yield await self._container.keeper.connected()
-
-
-@asynccontextmanager
-async def _decoded(on_output: OnOutput | None, on_bytes: OnBytes | None) -> AsyncGenerator[OnBytes | None]:
-    """A receiver of bytes that calls *on_output* with text; characters that are cut between two parts stay whole."""
-    if on_output is None:
-        yield on_bytes
-        return
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    async def receive(data: bytes, final: bool = False) -> None:
-        if on_bytes is not None and data:
-            await on_bytes(data)
-        if (text := decoder.decode(data, final)) and inspect.isawaitable(called := on_output(text)):
-            await called
-
-    yield receive
-    await receive(b"", final=True)
-
-
-def _checked_timeout(timeout: float | None, settings: Settings) -> float:
-    if timeout is None:
-        return settings.limits.timeout
-    if not timeout > 0:
-        raise InvalidRequestError("timeout must be a positive number of seconds", argument="timeout")
-    if timeout > settings.limits.max_timeout:
-        raise InvalidRequestError(
-            f"timeout is {timeout:g} s, but this server allows at most {settings.limits.max_timeout:g} s",
-            argument="timeout",
-            limit=settings.limits.max_timeout,
-        )
-    return timeout
-
-
-def _check_code(code: str, limit: int) -> None:
-    if len(code) > limit or len(code.encode("utf-8", "replace")) > limit:
-        raise InvalidRequestError(
-            f"the code exceeds the limit of {limit} bytes; split it over several calls, or write data to a file in "
-            "parts",
-            argument="code",
-            limit=limit,
-        )
-    if "\0" in code:
-        raise InvalidRequestError(
-            f"the code contains a NUL character at position {code.index(chr(0))}; remove it", argument="code"
-        )
-    for position, character in enumerate(code) if not code.isascii() else ():
-        if "\ud800" <= character <= "\udfff":
-            raise InvalidRequestError(
-                f"the code contains a lone surrogate (U+{ord(character):04X}) at position {position}, which is not "
-                "valid Unicode text; write it as an escape sequence",
-                argument="code",
-            )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import builtins
 import os
 import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import IO
 
 import anyio
@@ -18,8 +20,9 @@ from ..engine.link import Link
 from ..errors import FileError, FileReason, SandboxLostError
 from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
+from .result import FileChange
 
-__all__ = ["FileInfo", "FilePage", "FileReader", "FileSource", "Files", "exchange", "is_safe_path"]
+__all__ = ["FileInfo", "FileName", "FilePage", "FileReader", "FileSource", "Files", "is_safe_path", "shielded_request"]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
 """What a file can be written from: its content, the path of a local file, an open file, or its parts."""
@@ -52,7 +55,10 @@ _MESSAGES: dict[FileReason, str] = {
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file of the workspace."""
+    """A file of the workspace::
+
+    sum(file.size for file in sandbox.files.list())
+    """
 
     path: str
     """Relative to the workspace. Bytes of its name that are not UTF-8 are lone surrogates, as in `os.fsdecode`."""
@@ -62,9 +68,18 @@ class FileInfo:
     """When its content or attributes were last changed, in UTC."""
 
 
+FileName = str | FileInfo | FileChange
+"""A path relative to the workspace, or a file of `Files.list` or `Result.files`."""
+
+
 @dataclass(frozen=True)
 class FilePage:
-    """A part of a list of files."""
+    """A part of a list of files. The next part begins after the last of them::
+
+    page = sandbox.files.page()
+    while page.more:
+        page = sandbox.files.page(after=page.files[-1].path)
+    """
 
     files: list[FileInfo]
     more: int
@@ -122,7 +137,7 @@ class Files:
         async with aclosing(_parts(data)) as parts, self._turn() as link:
             return await _Upload(link, name, self._size).write(parts)
 
-    async def read(self, path: str, *, limit: int | None = None) -> bytes:
+    async def read(self, path: FileName, *, limit: int | None = None) -> bytes:
         """The content of the file *path*. The call waits for its turn.
 
         :param limit: largest size accepted, in bytes; the size of the workspace if None.
@@ -130,22 +145,42 @@ class Files:
             among others.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(path, self._size if limit is None else limit)
+        reader = FileReader(_path_of(path), self._size if limit is None else limit)
         async with self._turn() as link:
             return b"".join([part async for part in reader.parts(link)])
 
-    async def stream(self, path: str) -> AsyncIterator[bytes]:
+    async def stream(self, path: FileName) -> AsyncIterator[bytes]:
         """The content of the file *path* in parts of at most 1 MiB. Each part waits for its turn, so that other calls
         can come between; a file that they change ends the iteration with a `FileError`.
 
         :raises FileError: as `read`.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(path, self._size)
+        reader = FileReader(_path_of(path), self._size)
         while not reader.is_complete:
             async with self._turn() as link:
                 part = await reader.read(link)
             yield part
+
+    async def save(self, path: FileName, target: str | os.PathLike[str]) -> int:
+        """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is created
+        or replaced once all is there.
+
+        :raises FileError: as `read`.
+        :raises OSError: *target* can't be written.
+        :raises UnavailableError: the engine failed.
+        """
+        place = Path(target)
+        partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        size = 0
+        try:
+            async with await anyio.open_file(partial, "xb") as local:
+                async for part in self.stream(path):
+                    size += await local.write(part)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
 
     async def list(self, folder: str = ".") -> builtins.list[FileInfo]:
         """All files in *folder* and the folders below it, sorted by path. The call does not wait for its turn: it can
@@ -175,13 +210,13 @@ class Files:
         """
         name = _relative(folder, "listed")
         link = await self._connect()
-        with exchange(link):
-            found = await link.ask(messages.ListFiles(folder=name, after=after), messages.FileList)
+        with shielded_request(link):
+            found = await link.request(messages.ListFiles(folder=name, after=after), messages.FileList)
         _raise_error(link, found.error, folder, "listed")
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
         return FilePage(files, found.more, found.is_cut)
 
-    async def remove(self, path: str) -> None:
+    async def remove(self, path: FileName) -> None:
         """Remove the file *path*, or the symbolic link that is there, but not what it leads to. The call waits for its
         turn.
 
@@ -189,18 +224,19 @@ class Files:
             others.
         :raises UnavailableError: the engine failed.
         """
+        path = _path_of(path)
         name = _relative(path, "removed")
         if not name:
             raise _error("folder", path, "removed")
         async with self._turn() as link:
-            with exchange(link):
+            with shielded_request(link):
                 await link.send(messages.RemoveFile(path=name))
                 answer = await link.expect(messages.Removed)
             _raise_error(link, answer.error, path, "removed")
 
 
 class _Upload:
-    """The exchange that writes one file; the caller has the turn. At most one part is on its way at a time, so that a
+    """Writes one file; the caller has the turn. At most one part is on its way at a time, so that a
     slow side holds up the other instead of filling its memory.
     """
 
@@ -233,7 +269,7 @@ class _Upload:
     async def _request(self, request: messages.WriteFile | messages.WriteData | messages.WriteEnd) -> messages.Written:
         """Send one request and wait for its answer."""
         self._is_open = False  # whatever goes wrong in the container, it discards the file
-        with exchange(self._link):
+        with shielded_request(self._link):
             await self._link.send(request)
             answer = await self._link.expect(messages.Written)
         _raise_error(self._link, answer.error, self._path, "written", limit=self._limit)
@@ -268,7 +304,7 @@ class FileReader:
         :raises FileError: the file can't be read whole, or is too large.
         :raises SandboxLostError: the container was lost or broke the protocol.
         """
-        with exchange(link):
+        with shielded_request(link):
             await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
             about = await link.expect(messages.FilePart)
             part = await self._part(link, about.length) if about.length and about.error is None else b""
@@ -288,8 +324,7 @@ class FileReader:
     async def _part(link: Link, length: int) -> bytes:
         part = await link.expect(messages.FileData)
         if len(part.data) != length:
-            link.abandon("the container sent a part of a file that is not as long as announced")
-            raise SandboxLostError(link.reason)
+            link.fail("the container sent a part of a file that is not as long as announced")
         return part.data
 
 
@@ -299,7 +334,7 @@ def is_safe_path(path: str) -> bool:
 
 
 @contextmanager
-def exchange(link: Link) -> Generator[None]:
+def shielded_request(link: Link) -> Generator[None]:
     """A request and its answer, which is waited for even if the call is cancelled: the next call finds the stream in
     order.
 
@@ -309,8 +344,7 @@ def exchange(link: Link) -> Generator[None]:
         with anyio.CancelScope(shield=True), anyio.fail_after(_ANSWER_SECONDS):
             yield
     except TimeoutError:
-        link.abandon("the container did not answer in time")
-        raise SandboxLostError(link.reason) from None
+        link.fail("the container did not answer in time")
 
 
 async def _parts(data: FileSource) -> AsyncGenerator[bytes]:
@@ -345,7 +379,14 @@ async def _chunks(data: FileSource) -> AsyncGenerator[bytes | bytearray | memory
         while chunk := await opened.read(PART_LIMIT):
             yield chunk
     else:
-        raise TypeError(f"expected bytes, a path, an open file or an asynchronous iterable, got {type(data).__name__}")
+        raise TypeError(
+            "expected bytes (encode a string), a pathlib.Path of a local file, an open file or an asynchronous "
+            f"iterable, got {type(data).__name__}"
+        )
+
+
+def _path_of(name: FileName) -> str:
+    return name if isinstance(name, str) else name.path
 
 
 def _relative(path: str, done: str) -> str:
@@ -372,8 +413,7 @@ def _raise_error(link: Link, reason: str | None, path: str, done: str, *, limit:
     """
     if reason is not None:
         if reason not in _MESSAGES:
-            link.abandon("the container sent a malformed answer")
-            raise SandboxLostError(link.reason)
+            link.fail("the container sent a malformed answer")
         raise _error(reason, path, done, limit=limit if reason == "full" else None)
 
 

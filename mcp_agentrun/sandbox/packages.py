@@ -18,10 +18,10 @@ from ..packages.known import WELL_KNOWN
 from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..settings import Settings
-from .causes import Lacking
+from .causes import NameKind
 from .result import KEEPING_RESET
 
-__all__ = ["Placement", "Provided", "SessionPackages"]
+__all__ = ["AutoInstall", "PackageLocation", "SessionPackages"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +29,17 @@ _NOTHING = Installed("", (), ())
 
 
 @dataclass(frozen=True)
-class Placement:
+class PackageLocation:
     """Where the interpreter finds the session's packages."""
 
     path: str | None
     """A folder of the container; None for the image's packages alone."""
-    bare: bool
+    no_preload: bool
     """Whether some of them replace packages of the image, which must not be preloaded then."""
 
 
 @dataclass(frozen=True)
-class Provided:
+class AutoInstall:
     """What was installed because code imports it."""
 
     installed: Installed | None = None
@@ -59,7 +59,7 @@ class SessionPackages:
         """For whom packages are installed: installations take turns fairly among principals."""
         self.image: Mapping[str, str] = {}
         """Version by name of the distributions of the image."""
-        self.loaded: Collection[str] = frozenset()
+        self.loaded_modules: Collection[str] = frozenset()
         """Top-level modules, of the session's packages and the image's, that the living interpreter has loaded."""
         self._installer = installer
         self._settings = settings
@@ -75,14 +75,14 @@ class SessionPackages:
         self.is_preinstalled = not settings.packages.preinstall
 
     @property
-    def placement(self) -> Placement:
+    def location(self) -> PackageLocation:
         """Where the interpreter finds them now."""
         active = self._active
         if active is None or not active.folder:
-            return Placement(None, bare=False)
-        return Placement(f"{PACKAGES}/{active.folder}", bare=bool(active.replaced))
+            return PackageLocation(None, no_preload=False)
+        return PackageLocation(f"{PACKAGES}/{active.folder}", no_preload=bool(active.replaced))
 
-    def take_problems(self) -> str | None:
+    def pop_missing_packages(self) -> str | None:
         """Packages it should have but could not install, and why: as sentences, each reported once."""
         problems, self._unreported = self._unreported, []
         return " ".join(problems) or None
@@ -108,11 +108,11 @@ class SessionPackages:
         if not all(item in self._requirements or is_satisfied(item, have) for item in wanted):
             return await self._install(wanted, report, patience)
         there = tuple((name, have[name]) for name in sorted(_names_of(wanted)) if name in have)
-        return replace(_NOTHING, satisfied=there, waiting=self._waiting_for_reset(self._pending or self._active))
+        return replace(_NOTHING, satisfied=there, needs_reset=self._needing_reset(self._pending or self._active))
 
     async def restore(self, report: Report | None) -> None:
         """Install again what has been removed from the volume. What can't be had again is reported."""
-        if self._own is not None and self._own.folder and not await self._installer.holds(self._sandbox):
+        if self._own is not None and self._own.folder and not await self._installer.has_packages(self._sandbox):
             try:
                 await self._install((), report, PATIENCE_SECONDS)
                 self._activate_pending()  # there is nothing to go on with: what it had is gone
@@ -128,9 +128,9 @@ class SessionPackages:
                 self._shared = None
                 self._record_problem(f"{self._preinstalled_names()} is gone and could not be reinstalled: {error}")
 
-    async def provide(
+    async def install_missing(
         self, modules: Iterable[str], requirements: Sequence[str], report: Report | None, *, patience: float
-    ) -> Provided:
+    ) -> AutoInstall:
         """Install what code needs to run, as far as policy allows: *modules* that it imports, and *requirements* that
         it asks for as `pip install` does.
         """
@@ -138,12 +138,12 @@ class SessionPackages:
         if requirements:
             try:
                 parsed = parse_requirements(requirements, urls=self.policy.urls)
-                self.policy.judge_asked(parsed)
+                self.policy.check_requested(parsed)
                 installed = await self.install(parsed, report, patience=patience)
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._record_problem(f"{', '.join(requirements)} could not be installed: {error}")
         have = self._versions_with_image()
-        wanted = self.policy.automatic(list(modules), self._settings.packages.auto_install)
+        wanted = self.policy.auto_installable(list(modules), self._settings.packages.auto_install)
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:
@@ -152,9 +152,9 @@ class SessionPackages:
                 installed = replace(more, packages=(*before, *more.packages))
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 problem = f"{', '.join(wanted)} could not be installed: {error}"
-        return Provided(installed, problem)
+        return AutoInstall(installed, problem)
 
-    def advise(self, name: str, kind: Lacking, *, problem: str | None) -> str | None:
+    def advise(self, name: str, kind: NameKind, *, problem: str | None) -> str | None:
         """How to get what code is missing; None if it is there, or if nothing is known of it.
 
         :param problem: why it could not be installed for the code's imports.
@@ -169,49 +169,49 @@ class SessionPackages:
             return None
         return self.policy.advice(name, "package")
 
-    def note_interpreter(self, loaded: Collection[str]) -> None:
+    def set_loaded_modules(self, loaded: Collection[str]) -> None:
         """The interpreter has loaded these modules. What was waiting for another interpreter takes effect if it can."""
-        self.loaded = loaded
-        if self._pending is not None and not self._waiting_for_reset(self._pending):
+        self.loaded_modules = loaded
+        if self._pending is not None and not self._needing_reset(self._pending):
             self._activate_pending()
 
-    def before_reset(self, *, keep: bool) -> Placement:
+    def before_reset(self, *, keep: bool) -> PackageLocation:
         """Where the interpreter that a reset starts will find them."""
         if keep:
             self._activate_pending()
-            return self.placement
+            return self.location
         shared = self._shared
-        return Placement(None, bare=shared is not None and bool(shared.replaced))
+        return PackageLocation(None, no_preload=shared is not None and bool(shared.replaced))
 
     def after_reset(self, *, keep: bool) -> None:
         """The interpreter has been replaced; unless kept, the session's own packages are removed."""
         if not keep and self._requirements:
             self._own, self._pending, self._requirements = None, None, ()
-            self._installer.forget(self._sandbox)
+            self._installer.remove_packages(self._sandbox)
 
     def close(self) -> None:
         """Remove them: the sandbox has been closed."""
-        self._installer.forget(self._sandbox)
+        self._installer.remove_packages(self._sandbox)
 
     async def _install(self, wanted: Sequence[str], report: Report | None, patience: float) -> Installed:
         """Install *wanted* together with what there is; return what that changed."""
         everything = combine(self._requirements or (self._settings.packages.preinstall if self._shared else ()), wanted)
         before = dict(self._latest.packages)
-        loaded = self.loaded
+        loaded = self.loaded_modules
         with _deferring_errors(report) as tell:
             installed = await self._installer.install(
                 self._sandbox, everything, before=before, report=tell, principal=self.principal, patience=patience
             )
             self._requirements = everything
-            waiting = self._waiting_for_reset(installed)
-            if waiting:
+            needs_reset = self._needing_reset(installed)
+            if needs_reset:
                 self._pending = installed
             else:
                 self._own, self._pending = installed, None
         had = {**{name: self.image[name] for name in installed.replaced if name in self.image}, **before}
-        return _difference(installed, had, before, _names_of(wanted), loaded=loaded, waiting=waiting)
+        return _difference(installed, had, before, _names_of(wanted), loaded=loaded, needs_reset=needs_reset)
 
-    def _waiting_for_reset(self, installed: Installed | None) -> tuple[str, ...]:
+    def _needing_reset(self, installed: Installed | None) -> tuple[str, ...]:
         """Names of the image's packages that *installed* has in another version than the one that is loaded."""
         now, then = self._active or _NOTHING, installed or _NOTHING
         before, after = dict(now.packages), dict(then.packages)
@@ -219,7 +219,8 @@ class SessionPackages:
         return tuple(
             name
             for name in sorted({*now.replaced, *then.replaced})
-            if before.get(name) != after.get(name) and not frozenset(modules.get(name, ())).isdisjoint(self.loaded)
+            if before.get(name) != after.get(name)
+            and not frozenset(modules.get(name, ())).isdisjoint(self.loaded_modules)
         )
 
     def _activate_pending(self) -> None:
@@ -254,7 +255,7 @@ def _difference(
     asked: set[str],
     *,
     loaded: Collection[str],
-    waiting: tuple[str, ...],
+    needs_reset: tuple[str, ...],
 ) -> Installed:
     """*installed*, with only what it changed.
 
@@ -276,8 +277,8 @@ def _difference(
         skipped=tuple(sorted(asked - has)),
         removed=removed,
         changed=changed,
-        stale=() if waiting else stale,
-        waiting=waiting,
+        stale=() if needs_reset else stale,
+        needs_reset=needs_reset,
     )
 
 

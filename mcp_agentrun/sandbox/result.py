@@ -10,36 +10,42 @@ from ..safety import Finding
 
 __all__ = ["Cause", "FileChange", "Image", "Outcome", "Output", "Result", "RunError", "State"]
 
-Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled", "unavailable"]
-"""How a run ended. Only ``ok`` is success; ``unavailable`` means the engine failed, the others are caused by the
-code."""
+Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]
+"""How a run ended. Only ``ok`` is success."""
 
 State = Literal["kept", "restored", "lost"]
 """What happened to the session's variables."""
 
 KEEPING_RESET = "reset_sandbox(keep_packages=True, keep_files=True)"
-"""By which packages take effect that can't while the variables live."""
+"""The call after which packages take effect that can't take effect while the variables live."""
 
 _RETURNS = 16
 
 
 @dataclass(frozen=True)
 class Cause:
-    """An exception that ended a run, or that is behind one."""
+    """An exception that ended a run, or one that led to it (``__cause__`` or ``__context__``)::
+
+    [cause.type for cause in result.error.causes]  # ["RuntimeError", "FileNotFoundError"]
+    """
 
     type: str
     text: str
     errno: int | None = None
-    """Of the system's error that it is or stands for, by the container's numbers, which are Linux's."""
+    """Its error number, if it is a system error or stands for one. The numbers are Linux's."""
     path: str | None = None
-    """The file that the system's error names."""
+    """The file that a system error names."""
     function: str | None = None
     """The innermost function in which it was raised."""
 
 
 @dataclass(frozen=True)
 class RunError:
-    """The exception that ended a run."""
+    """The exception that ended a run::
+
+    error = sandbox.run("1/0").error
+    error.type, error.message, error.line  # ("ZeroDivisionError", "division by zero", 1)
+    """
 
     type: str
     message: str
@@ -52,15 +58,18 @@ class RunError:
 
     @property
     def errno(self) -> int | None:
-        """Of the system's error behind it."""
+        """Error number of the system error behind it, or None."""
         return next((cause.errno for cause in self.causes if cause.errno is not None), None)
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a run wrote to stdout and stderr, in the order in which it was written.
+    """What a run wrote to stdout and stderr, in the order in which it was written::
 
-    Of an output larger than is kept, `tail` has the last bytes, and what lay between is gone.
+        result.output.text(limit=4096)  # head and tail, with a marked gap where it is longer
+        result.output.written  # bytes in all
+
+    Of output beyond the setting ``output_keep``, `tail` has the last bytes, and those between are gone.
     """
 
     head: bytes = b""
@@ -125,27 +134,41 @@ def _decode(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file in the workspace that a run has created or changed, or that is there."""
+    """A file of the workspace that a run has created or changed. Its content is read on demand::
+
+    for file in result.files:
+        data = sandbox.files.read(file)
+    """
 
     path: str
-    """Relative to the workspace; what is not UTF-8 in it is escaped as `os.fsdecode` does it."""
+    """Relative to the workspace; bytes that are not UTF-8 are escaped as by `os.fsdecode`."""
     size: int
-    change: str
-    """``created`` or ``changed``."""
+    """In bytes, at the end of the run."""
+    change: Literal["created", "changed"]
 
 
 @dataclass(frozen=True)
 class Image:
-    """A PNG that a run has shown."""
+    """A picture that a run has shown::
+
+    Path("plot.png").write_bytes(result.images[0].data)
+    """
 
     data: bytes
+    """A PNG file."""
     width: int
+    """In pixels, as `height`."""
     height: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """How one run ended and what it printed."""
+    """How one run ended and what it printed::
+
+    result = sandbox.run("x + 1")
+    result.text  # "42\\n": what a terminal would have shown
+    result.outcome  # "ok"; "blocked" if the static check refused the code, for reasons that are in `findings`
+    """
 
     outcome: Outcome
     output: Output
@@ -161,11 +184,10 @@ class Result:
     state: State = "kept"
     """What the end of the run has done to the variables."""
     since: State = "kept"
-    """What had become of them before it, since the last result: user code can end its interpreter between runs."""
+    """What had happened to them between the last result and this run: user code can end its interpreter then."""
     unprotected: str | None = None
-    """Why there is no checkpoint of them any more: ``memory``, ``threads``, ``hooks``, ``died`` or an errno's name.
-
-    Told once, and when the variables are lost.
+    """Why there is no checkpoint of the variables any more: ``memory``, ``threads``, ``hooks``, ``died`` or the name of
+    an error number. Reported when it begins, and when variables are lost.
     """
     late: Output = Output()
     """What threads of earlier runs have written since the last one."""
@@ -178,9 +200,9 @@ class Result:
     files: tuple[FileChange, ...] = ()
     """What has been created or changed in the workspace since the last result."""
     more_files: int = 0
-    """How many more, that are not named."""
+    """How many more files were created or changed."""
     ended: int = 0
-    """Processes that the run had left running, and that were ended with it."""
+    """Number of processes that the run left running. They were ended."""
     images: tuple[Image, ...] = ()
     """Plots and other images, in the order in which they were shown."""
     findings: tuple[Finding, ...] = ()
@@ -189,7 +211,7 @@ class Result:
     """What was installed because the code imports it."""
     advice: str | None = None
     """Why the sandbox refused something, such as a module that is missing, and what to do: one line."""
-    lacking: str | None = None
+    missing_packages: str | None = None
     """Packages the sandbox should have but could not install, and why. Reported once."""
 
     @property

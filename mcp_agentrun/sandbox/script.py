@@ -13,14 +13,16 @@ __all__ = ["Script"]
 @dataclass(frozen=True)
 class Script:
     """Code as a program, which runs as ``python`` would run it: no value is shown, only plain Python is accepted, and
-    tracebacks and ``sys.argv`` are the program's.
+    tracebacks and ``sys.argv`` are the program's::
+
+        sandbox.run(code, script=Script("report.py", ["report.py", "--year", "2024"], stdin=b"..."))
     """
 
     filename: str = "<string>"
     """Its name in tracebacks. An absolute path is that of a file in the sandbox, and the program's ``__file__``."""
     argv: Sequence[str] = ("-c",)
     """What becomes ``sys.argv``."""
-    stdin: AsyncIterable[bytes] | None = None
+    stdin: bytes | AsyncIterable[bytes] | None = None
     """Its standard input, which is read no faster than the program reads it; empty if None."""
 
     def message(self) -> messages.Script:

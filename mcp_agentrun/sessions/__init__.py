@@ -1,6 +1,6 @@
 """The sandboxes of a server's clients: ownership, capacity, expiry."""
 
-from .capacity import REFUSALS
+from ..sandbox.capacity import REFUSALS
 from .ownership import NEW, STDIO, Caller, Lease
 from .registry import Sessions
 

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from ..errors import UnavailableError
+from ..errors import CapacityError, CapacityReason
+from ..sandbox.capacity import Capacity, OpenContainer, Slot
+from ..sandbox.pool import WarmPool
 from ..settings import Settings
-from .capacity import Capacity, OpenSandbox, Refusal, Slot
 from .ownership import Caller, Owners
-from .pool import WarmPool
 
 __all__ = ["Admission"]
 
@@ -29,8 +29,8 @@ class Admission:
         owners: Owners,
         capacity: Capacity,
         pool: WarmPool | None,
-        open_: Callable[[Slot], Awaitable[OpenSandbox]],
-        refused: Counter[Refusal],
+        open_: Callable[[Slot], Awaitable[OpenContainer]],
+        refused: Counter[CapacityReason],
     ) -> None:
         self._settings = settings
         self._owners = owners
@@ -41,10 +41,10 @@ class Admission:
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
-    async def admit(self, caller: Caller, deadline: float) -> OpenSandbox:
+    async def admit(self, caller: Caller, deadline: float) -> OpenContainer:
         """Return a sandbox for *caller*. A caller that waits does not delay the refusal of others.
 
-        :raises UnavailableError: the quota is reached, there is too little memory, or there is no capacity until
+        :raises CapacityError: the quota is reached, there is too little memory, or there is no capacity until
             *deadline*.
         """
         self._require_quota(caller)
@@ -59,31 +59,40 @@ class Admission:
     def _require_quota(self, caller: Caller) -> None:
         taken = self._expected[caller.principal] + self._owners.count_of(caller.principal)
         if taken >= self._settings.limits.max_sandboxes:
-            self._refused["quota"] += 1
             sandboxes = "1 sandbox" if taken == 1 else f"{taken} sandboxes"
-            raise UnavailableError(
-                f"You already have {sandboxes}, the most that this server allows. Use one of those that you have."
+            raise self._refusal(
+                f"You already have {sandboxes}, the most that this server allows. Use one of those that you have.",
+                "quota",
+                self._settings.limits.max_sandboxes,
             )
 
-    async def _provide(self, deadline: float) -> OpenSandbox:
+    async def _provide(self, deadline: float) -> OpenContainer:
         """Return a sandbox that is ready, or else a new one."""
         if self._pool is not None and (spare := self._pool.take()) is not None:
             return spare
         found = self._capacity.acquire() or await self._wait(deadline)
         return await self._open(found) if isinstance(found, Slot) else found
 
-    async def _wait(self, deadline: float) -> Slot | OpenSandbox:
+    async def _wait(self, deadline: float) -> Slot | OpenContainer:
         if self._capacity.waiting >= self._settings.limits.queue:
-            self._refused["queue"] += 1
-            raise UnavailableError("The server is busy: other calls are waiting for a sandbox. Call again later.")
+            raise self._refusal(
+                "The server is busy: other calls are waiting for a sandbox. Call again later.",
+                "queue",
+                self._settings.limits.queue,
+            )
         with anyio.CancelScope(deadline=deadline):
             return await self._capacity.wait()
         raise self.out_of_capacity()
 
-    def out_of_capacity(self) -> UnavailableError:
+    def out_of_capacity(self) -> CapacityError:
         """Count a refusal, and return the error that says why."""
-        self._refused["capacity"] += 1
-        return UnavailableError(
-            f"The server is busy: it has {self._capacity.slots} sandboxes, its maximum, and none became free. Call "
-            "again later."
+        slots = int(self._capacity.slots)
+        return self._refusal(
+            f"The server is busy: it has {slots} sandboxes, its maximum, and none became free. Call again later.",
+            "capacity",
+            slots,
         )
+
+    def _refusal(self, message: str, reason: CapacityReason, limit: int) -> CapacityError:
+        self._refused[reason] += 1
+        return CapacityError(message, reason=reason, limit=limit)

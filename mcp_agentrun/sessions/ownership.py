@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import anyio
 
-from ..sandbox import AsyncSandbox
-from .capacity import OpenSandbox
+from ..sandbox import OpenSandbox
+from ..sandbox.capacity import OpenContainer
 
 __all__ = ["NEW", "STDIO", "Caller", "Lease", "Owners", "Session", "in_use"]
 
@@ -42,8 +42,9 @@ class Session:
     :param handle: None for the client's own sandbox.
     """
 
-    def __init__(self, opened: OpenSandbox, caller: Caller, handle: str | None) -> None:
+    def __init__(self, opened: OpenContainer, caller: Caller, handle: str | None) -> None:
         self.opened = opened
+        self.sandbox = OpenSandbox(opened.container)
         self.caller = caller
         self.handle = handle
         self.began = self.used = anyio.current_time()
@@ -55,7 +56,7 @@ class Session:
 class Lease:
     """A sandbox for the duration of one call, in which it does not expire."""
 
-    sandbox: AsyncSandbox
+    sandbox: OpenSandbox
     handle: str | None
     """The sandbox's handle; None for the client's own sandbox."""
     is_new: bool = False

@@ -9,8 +9,8 @@ import anyio
 
 from ..background import contained
 from ..engine import Engine
-from .capacity import OpenSandbox
-from .pool import WarmPool
+from ..sandbox.capacity import OpenContainer
+from ..sandbox.pool import WarmPool
 
 __all__ = ["Reconciler"]
 
@@ -23,7 +23,7 @@ RECONCILE_SECONDS = 60.0
 class Reconciler:
     """Compares the open sandboxes with the engine's containers."""
 
-    def __init__(self, engine: Engine, sandboxes: Collection[OpenSandbox], pool: WarmPool | None) -> None:
+    def __init__(self, engine: Engine, sandboxes: Collection[OpenContainer], pool: WarmPool | None) -> None:
         self._engine = engine
         self._sandboxes = sandboxes
         self._pool = pool
@@ -39,12 +39,13 @@ class Reconciler:
 
         :raises UnavailableError: the engine does not respond.
         """
-        believed = [(opened.sandbox, opened.sandbox.starts) for opened in self._sandboxes if opened.sandbox.is_ready]
-        found = set(await self._engine.sandboxes())
-        for sandbox, start in believed:
-            if sandbox.id not in found and sandbox.is_ready:
+        containers = [opened.container for opened in self._sandboxes if opened.container.is_ready]
+        believed = [(container, container.starts) for container in containers]
+        found = set(await self._engine.list_sandboxes())
+        for container, start in believed:
+            if container.id not in found and container.is_ready:
                 logger.warning("a sandbox's container is gone")
-                sandbox.lost(start)
+                container.abandon(start)
         if self._pool is not None:
             self._pool.discard_lost()
         if removed := await self._engine.sweep():

@@ -12,14 +12,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..background import contained
-from ..errors import InvalidRequestError, NotReadyError, UnavailableError
-from ..sandbox import AsyncRuntime, AsyncSandbox
+from ..errors import CapacityReason, InvalidRequestError, NotReadyError, UnavailableError
+from ..sandbox import AsyncRuntime, OpenSandbox
+from ..sandbox.capacity import Capacity, OpenContainer
+from ..sandbox.opening import MemoryReserve, Opener
+from ..sandbox.pool import WarmPool
 from .admission import Admission
-from .capacity import Capacity, OpenSandbox, Refusal
 from .expiry import Expiry
-from .opening import MemoryReserve, Opener
 from .ownership import NEW, STDIO, Caller, Lease, Owners, Session, in_use
-from .pool import WarmPool
 from .readiness import Readiness
 from .reconcile import Reconciler
 
@@ -40,16 +40,16 @@ class Sessions:
     def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False) -> None:
         self.settings = settings = runtime.settings
         self.is_shared = is_shared
-        self.refused: Counter[Refusal] = Counter()
+        self.refused: Counter[CapacityReason] = Counter()
         """Number of refused sandboxes by reason."""
         self._runtime = runtime
-        self._readiness = Readiness(runtime.engine.sandboxes)
+        self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._owners = Owners()
         self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
         memory = (
             MemoryReserve(runtime.engine.free_memory, settings.serve.reserve, self._capacity) if is_shared else None
         )
-        self._opener = Opener(runtime.sandbox, memory, self.refused)
+        self._opener = Opener(runtime.container, memory, self.refused)
         self._pool = (
             WarmPool(self._open_spare, self._capacity, settings.serve.pool, settings.serve.pool_max)
             if is_shared
@@ -135,14 +135,14 @@ class Sessions:
             session, is_new, expired = await self._find(caller, handle or None)
             with in_use([session]):
                 try:
-                    yield Lease(session.opened.sandbox, session.handle, is_new, expired)
+                    yield Lease(session.sandbox, session.handle, is_new, expired)
                 except BaseException as error:
                     if is_new and not isinstance(error, NotReadyError):
                         self._owners.close(session)
                     raise
 
     @contextmanager
-    def reading(self, caller: Caller, handle: str | None) -> Generator[AsyncSandbox | None]:
+    def reading(self, caller: Caller, handle: str | None) -> Generator[OpenSandbox | None]:
         """Yield the sandbox of *caller* with that handle, or its own if None; or None if there is no such sandbox.
 
         Reading counts as a use of the sandbox.
@@ -152,10 +152,10 @@ class Sessions:
             yield None
             return
         with self._in_progress(), in_use([session]):
-            yield session.opened.sandbox
+            yield session.sandbox
 
     @contextmanager
-    def listing(self, caller: Caller) -> Generator[dict[str | None, AsyncSandbox]]:
+    def listing(self, caller: Caller) -> Generator[dict[str | None, OpenSandbox]]:
         """Yield the sandboxes of *caller* by handle; the key of its own one is None.
 
         Listing does not count as a use, because many clients do it on their own. Without authentication, only the
@@ -163,7 +163,7 @@ class Sessions:
         """
         found = self._owners.listed(caller, with_handles=bool(caller.principal) or not self.is_shared)
         with self._in_progress(), in_use([*found.values()], counts=False):
-            yield {handle: session.opened.sandbox for handle, session in found.items()}
+            yield {handle: session.sandbox for handle, session in found.items()}
 
     @contextmanager
     def _in_progress(self) -> Generator[None]:
@@ -198,7 +198,7 @@ class Sessions:
             return await self._open_for(caller, secrets.token_urlsafe(16)), True, False
         session = self._owners.find(caller, handle)
         if session is None:
-            raise InvalidRequestError(self._unknown(caller, handle))
+            raise InvalidRequestError(self._unknown(caller, handle), argument="sandbox")
         return session, False, False
 
     def _unknown(self, caller: Caller, handle: str) -> str:
@@ -223,7 +223,7 @@ class Sessions:
                     if anyio.current_time() >= deadline:  # the call before has waited in vain
                         raise self._admission.out_of_capacity()
                     opened = await self._admission.admit(caller, deadline)
-                    opened.sandbox.principal = caller.principal
+                    opened.container.packages.principal = caller.principal
                     session = Session(opened, caller, handle)
                     self._owners.add(session)
                 return session
@@ -231,7 +231,7 @@ class Sessions:
             if not lock.statistics().locked and lock.statistics().tasks_waiting == 0:
                 self._opening.pop(key, None)
 
-    async def _open_spare(self) -> OpenSandbox | None:
+    async def _open_spare(self) -> OpenContainer | None:
         """Open a sandbox for the pool. Return None if there is no slot or memory to spare."""
         slot = self._capacity.acquire()
         try:

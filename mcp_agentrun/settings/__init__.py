@@ -5,7 +5,16 @@ file (``max_timeout = 60``) and as a keyword argument (``Settings(max_timeout=60
 """
 
 from .fields import parse_size
-from .loading import CONFIG_VARIABLE, load, settings_file
+from .loading import CONFIG_VARIABLE, load_settings, settings_file
 from .model import GROUPS, SETTINGS, Setting, Settings
 
-__all__ = ["CONFIG_VARIABLE", "GROUPS", "SETTINGS", "Setting", "Settings", "load", "parse_size", "settings_file"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "GROUPS",
+    "SETTINGS",
+    "Setting",
+    "Settings",
+    "load_settings",
+    "parse_size",
+    "settings_file",
+]

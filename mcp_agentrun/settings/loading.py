@@ -18,13 +18,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore
 
-__all__ = ["CONFIG_VARIABLE", "load", "settings_file"]
+__all__ = ["CONFIG_VARIABLE", "load_settings", "settings_file"]
 
 PREFIX = "AGENTRUN_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 
 
-def load(
+def load_settings(
     flags: Mapping[str, Any] | None = None,
     *,
     environ: Mapping[str, str] | None = None,

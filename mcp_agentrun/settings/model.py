@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -20,6 +20,11 @@ from .mcp import McpSettings
 from .packages import PackageSettings
 from .safety import SafetySettings
 from .serve import ServeSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import AllOptions
 
 __all__ = ["GROUPS", "SETTINGS", "Setting", "Settings"]
 
@@ -51,8 +56,8 @@ class Settings:
     origins: Mapping[str, str] = field(compare=False, repr=False)
     """Where the value of each setting that was given came from: ``argument``, ``flag``, ``environment``, a path."""
 
-    def __init__(self, **values: Any) -> None:
-        self._fill(values, dict.fromkeys(values, "argument"))
+    def __init__(self, **values: Unpack[AllOptions]) -> None:
+        self._fill(cast("dict[str, Any]", values), dict.fromkeys(values, "argument"))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
@@ -66,24 +71,28 @@ class Settings:
         given: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
         for name, value in values.items():
             if name not in SETTINGS:
-                raise SettingsError(_unknown(name, origins))
+                raise SettingsError(_unknown(name, origins), setting=name, origin=origins.get(name))
             given[SETTINGS[name].group][name] = value
-        problems: list[str] = []
+        problems: dict[str, str] = {}
         for group, model in GROUPS.items():
             if group == "limits" and "runsc" in str(values.get("runtime")):
                 given[group].setdefault("pids", _GVISOR_PIDS)
             try:
                 object.__setattr__(self, group, model(**given[group]))
             except ValidationError as error:
-                problems += _problems(error, origins)
+                problems.update(_problems(error, origins))
         if problems:
-            raise SettingsError("; ".join(problems))
+            first = next(iter(problems))
+            setting = first if first in SETTINGS else None
+            raise SettingsError("; ".join(problems.values()), setting=setting, origin=origins.get(first))
         if self.engine.is_gvisor and self.limits.pids < _GVISOR_PIDS:
             raise self.error("pids", f"must be {_GVISOR_PIDS} or more with runsc, whose own threads count as well")
 
     def error(self, name: str, reason: object) -> SettingsError:
         """An error that says what is wrong with the value of *name*, and where that value came from."""
-        return SettingsError(f"{name}{_origin(name, self.origins)}: {reason}")
+        return SettingsError(
+            f"{name}{_origin(name, self.origins)}: {reason}", setting=name, origin=self.origins.get(name)
+        )
 
 
 class Setting(NamedTuple):
@@ -169,8 +178,9 @@ def _unknown(name: str, origins: Mapping[str, str]) -> str:
     return f"unknown setting {name!r}{_origin(name, origins)}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-def _problems(error: ValidationError, origins: Mapping[str, str]) -> Iterator[str]:
+def _problems(error: ValidationError, origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with which setting. A message about several settings is its own key."""
     for detail in error.errors():
         reason = detail["msg"].removeprefix("Value error, ")
         name = str(detail["loc"][0]) if detail["loc"] else ""
-        yield f"{name}{_origin(name, origins)}: {reason}" if name else reason
+        yield (name, f"{name}{_origin(name, origins)}: {reason}") if name else (reason, reason)

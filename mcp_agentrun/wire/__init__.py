@@ -1,3 +1,1 @@
-"""What server and runner send each other: frames, and the typed messages in them. Standard library only, since the
-runner's image has a copy.
-"""
+"""What server and runner send each other: frames, and typed messages in them. Copied into the runner's image."""

@@ -16,22 +16,15 @@ from .codec import MAX_FRAME, Frame, FrameDecoder, ProtocolError, encode_frame
 from .records import Literal, Record, field
 
 __builtins__ = dict(vars(builtins))  # of the functions below: in a worker, user code may change the real ones
-
 TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import ClassVar
 
     from typing_extensions import Self
 
-VERSION = 4
-"""Of the protocol. A mismatch means that image and server are of different releases."""
-
-Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]
-"""How a run ended."""
-
-State = Literal["kept", "restored", "lost"]
-"""What happened to the session's variables, from best to worst."""
-
+VERSION = 4  # of the protocol. A mismatch means that image and server are of different releases
+Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
+State = Literal["kept", "restored", "lost"]  # what happened to the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
 """What can be full: a folder, or ``pids`` for processes and threads."""
 
@@ -43,32 +36,15 @@ PIDS = "pids"
 PROBE = 0
 """Number of the empty run by which a restored checkpoint shows that it is alive. Runs of user code count from 1."""
 
-MOST_NAMES, LONGEST_NAME = 500, 100
-"""Modules that a report may name as imported, and characters of a name."""
-
-MOST_IMPORTS = 10_000
-"""Modules that a verdict may name as imported by the code."""
-
-MOST_REQUIREMENTS = 50
-"""Packages that code may ask for by ``pip install``."""
-
-MOST_CAUSES = 10
-"""Exceptions that a report may name as what ended a run."""
-
-LONGEST_PATH = 4096
-"""Characters of a file's path."""
-
-MOST_LISTED = 1000
-"""Files that an answer may list."""
-
-PICTURE_LIMIT = 8 << 20
-"""Bytes of the pictures of one run."""
-
-PART_LIMIT = 1 << 20
-"""Bytes of a file that are read at a time."""
-
-INPUT_LIMIT = 1 << 16
-"""Bytes of standard input that are sent at a time."""
+MOST_NAMES, LONGEST_NAME = 500, 100  # modules that a report may name as imported, and characters of a name
+MOST_IMPORTS = 10_000  # modules that a verdict may name as imported by the code
+MOST_REQUIREMENTS = 50  # packages that code may ask for by ``pip install``
+MOST_CAUSES = 10  # exceptions that a report may name as what ended a run
+LONGEST_PATH = 4096  # characters of a file's path
+MOST_LISTED = 1000  # files that an answer may list
+PICTURE_LIMIT = 8 << 20  # bytes of the pictures of one run
+PART_LIMIT = 1 << 20  # bytes of a file that are read at a time
+INPUT_LIMIT = 1 << 16  # bytes of standard input that are sent at a time
 
 FILE_PATH = r"(?:(?!\.{1,2}(?:/|\Z))[^/\0\ud800-\udc7f\udd00-\udfff]+(?:/(?!\Z)|\Z))+"
 """Pattern of a path below the folder that it is relative to. Bytes that are not UTF-8 are escaped as `os.fsdecode`
@@ -76,7 +52,6 @@ does it."""
 
 _ID = "[0-9a-f]{32}"
 _ANY_LENGTH = MAX_FRAME
-_MOST_BYTES = 1 << 62
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=vars).encode  # user code may replace the module's functions
 _from_json = json.JSONDecoder().decode
@@ -183,59 +158,44 @@ class SafetyOptions(Record):
     """How code is checked: the arguments of `mcp_agentrun.safety.check`."""
 
     profile: Literal["strict", "standard", "off"]
-    off: tuple[str, ...]
-    """Ids of rules that don't apply."""
-    warn: bool
-    """Report findings, but run the code."""
-    rules: str = field(length=_ANY_LENGTH)
-    """The operator's own rules, in TOML."""
+    off: tuple[str, ...]  # ids of rules that don't apply
+    warn: bool  # report findings, but run the code
+    rules: str = field(length=_ANY_LENGTH)  # the operator's own rules, in TOML
 
 
 class SupervisorHello(Message, kind=90):
     """First message to a supervisor, answered by `SupervisorReady`."""
 
     version: int = field(low=VERSION, high=VERSION)
-    data: tuple[str, ...]
-    """Paths of the operator's folders in the container."""
-    preload: tuple[str, ...]
-    """Modules that workers have imported before they run code."""
-    output_keep: int = field(low=0)
-    """Bytes of a run's output that are forwarded."""
+    data: tuple[str, ...]  # paths of the operator's folders in the container
+    preload: tuple[str, ...]  # modules that workers have imported before they run code
+    output_keep: int = field(low=0)  # bytes of a run's output that are forwarded
     checkpoints: bool
-    installs: bool
-    """Packages that code asks for by ``pip install`` are reported in `MissingPackages`."""
-    auto_install: bool
-    """So are modules that code imports and that are missing."""
-    user_pids: int = field(low=1)
-    """Processes and threads that user code may have."""
+    installs: bool  # packages that code asks for by ``pip install`` are reported in `MissingPackages`
+    auto_install: bool  # so are modules that code imports and that are missing
+    user_pids: int = field(low=1)  # processes and threads that user code may have
     safety: SafetyOptions
 
 
 class Script(Record):
     """How code is executed that is a program: as ``python`` does, and not as a notebook's cell."""
 
-    filename: str = field(length=LONGEST_PATH)
-    """Its name in tracebacks."""
+    filename: str = field(length=LONGEST_PATH)  # its name in tracebacks
     argv: tuple[str, ...] = field(length=1 << 17)
-    is_file: bool
-    """`filename` is the path of a file in the container: the program's ``__file__``."""
-    has_stdin: bool
-    """Its standard input follows in `Input`; otherwise it is empty."""
+    is_file: bool  # `filename` is the path of a file in the container: the program's ``__file__``
+    has_stdin: bool  # its standard input follows in `Input`; otherwise it is empty
 
 
 class Run(Message, kind=10):
-    """Execute code, answered by `Result`."""
+    """Execute code, answered by `RunResult`."""
 
     run: int = field(low=1)
     code: str = field(length=1 << 19)
-    timeout: float = field(low=0, high=1e9)
-    """Seconds."""
-    path: str | None
-    """Folder of the session's packages."""
-    bare: bool
+    timeout: float = field(low=0, high=1e9)  # seconds
+    path: str | None  # folder of the session's packages
+    no_preload: bool
     """The packages replace some of the image's, so that a worker's first run must find none of these imported."""
-    stream: bool = False
-    """Forward all output, not only its first `SupervisorHello.output_keep` bytes."""
+    stream: bool = False  # forward all output, not only its first `SupervisorHello.output_keep` bytes
     script: Script | None = None
 
 
@@ -252,11 +212,11 @@ class Proceed(Message, kind=61):
 
     run: int
     path: str | None
-    bare: bool
+    no_preload: bool
 
 
 class Cancel(Message, kind=11):
-    """Interrupt a run. Its `Result` still follows."""
+    """Interrupt a run. Its `RunResult` still follows."""
 
     run: int
 
@@ -264,19 +224,15 @@ class Cancel(Message, kind=11):
 class Reset(Message, kind=20):
     """Replace the worker by a fresh one, answered by `ResetDone`."""
 
-    keep_files: bool
-    """Leave the workspace and temporary files alone."""
-    bare: bool
-    """As in `Run`."""
+    keep_files: bool  # leave the workspace and temporary files alone
+    no_preload: bool  # as in `Run`
 
 
 class ListFiles(Message, kind=55):
     """List files of the workspace, answered by `FileList`, also in the middle of a run."""
 
-    folder: str = field(length=LONGEST_PATH)
-    """Files below this folder; empty for the workspace."""
-    after: str = field(length=LONGEST_PATH)
-    """Files whose paths come after this one."""
+    folder: str = field(length=LONGEST_PATH)  # files below this folder; empty for the workspace
+    after: str = field(length=LONGEST_PATH)  # files whose paths come after this one
 
 
 class WriteFile(Message, kind=80):
@@ -296,8 +252,7 @@ class WriteData(Data, kind=81):
 class WriteEnd(Message, kind=82):
     """The end of the file that is being written."""
 
-    keep: bool
-    """It is complete and takes its place. Otherwise it is discarded."""
+    keep: bool  # it is complete and takes its place. Otherwise it is discarded
 
 
 class RemoveFile(Message, kind=84):
@@ -311,8 +266,7 @@ class ReadFile(Message, kind=52):
 
     path: str = field(length=LONGEST_PATH)
     offset: int = field(low=0)
-    length: int = field(low=0, high=PART_LIMIT)
-    """Bytes."""
+    length: int = field(low=0, high=PART_LIMIT)  # bytes
 
 
 # -- supervisor to server
@@ -321,10 +275,8 @@ class ReadFile(Message, kind=52):
 class SupervisorReady(Message, kind=91):
     """A worker waits for code."""
 
-    distributions: tuple[tuple[str, str], ...] = field(length=1000)
-    """Name and version of what the image has."""
-    boot: str | None
-    """The kernel's boot id."""
+    distributions: tuple[tuple[str, str], ...] = field(length=1000)  # name and version of what the image has
+    boot: str | None  # the kernel's boot id
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
     """Device and inode of the operator's folders, by path in the container; None for one that is missing."""
 
@@ -333,12 +285,12 @@ class InputTaken(Message, kind=17):
     """The last `Input` has been written to the run's standard input: send the next one."""
 
 
-class Output(Data, kind=12):
+class OutputChunk(Data, kind=12):
     """What the current run wrote to stdout and stderr."""
 
 
 class OutputTail(Data, kind=15):
-    """The end of an output too large to be forwarded. What is between it and the last `Output` was discarded."""
+    """The end of an output too large to be forwarded. What is between it and the last `OutputChunk` was discarded."""
 
     data: bytes = field(length=1 << 16)
 
@@ -353,8 +305,7 @@ class Picture(Message, kind=50):
     """A picture of the current run, whose bytes follow in `PictureData`. Workers send it to the supervisor, too."""
 
     type: Literal["image/png"]
-    size: int = field(low=1, high=PICTURE_LIMIT)
-    """Bytes."""
+    size: int = field(low=1, high=PICTURE_LIMIT)  # bytes
 
 
 class PictureData(Data, kind=51):
@@ -366,12 +317,9 @@ class Cause(Record):
 
     type: str
     text: str
-    errno: int | None
-    """Of a system error, by Linux's numbers."""
-    path: str | None
-    """The file that a system error names."""
-    function: str | None
-    """The innermost function in which it was raised."""
+    errno: int | None  # of a system error, by Linux's numbers
+    path: str | None  # the file that a system error names
+    function: str | None  # the innermost function in which it was raised
 
 
 class RunError(Record):
@@ -379,12 +327,9 @@ class RunError(Record):
 
     type: str
     message: str
-    line: int | None
-    """Line of the code where it was raised, if known."""
-    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)
-    """The exception itself, and those behind it."""
-    full: tuple[Resource, ...] = field(items=4)
-    """What had no room left."""
+    line: int | None  # line of the code where it was raised, if known
+    causes: tuple[Cause, ...] = field(items=MOST_CAUSES)  # the exception itself, and those behind it
+    full: tuple[Resource, ...] = field(items=4)  # what had no room left
 
 
 class Finding(Record):
@@ -401,8 +346,7 @@ class FileChange(Record):
     """A file that a run has created or changed."""
 
     path: str = field(length=LONGEST_PATH, pattern=FILE_PATH)
-    size: int = field(low=0)
-    """Bytes."""
+    size: int = field(low=0)  # bytes
     change: Literal["created", "changed"]
 
 
@@ -410,38 +354,29 @@ class FileEntry(Record):
     """A file of the workspace."""
 
     path: str = field(length=LONGEST_PATH, pattern=FILE_PATH)
-    size: int = field(low=0)
-    """Bytes."""
-    changed: int = field(low=0)
-    """Time of the last change, in nanoseconds since the epoch."""
+    size: int = field(low=0)  # bytes
+    changed: int = field(low=0)  # time of the last change, in nanoseconds since the epoch
 
 
-class Result(Message, kind=92):
+class RunResult(Message, kind=92):
     """How a run ended; the last message of a run."""
 
     run: int
     outcome: Outcome
-    duration: float = field(low=0, high=1e9)
-    """Seconds from the start of the code to its end."""
+    duration: float = field(low=0, high=1e9)  # seconds from the start of the code to its end
     exit_code: int | None = field(low=-255, high=255)
     """Negative for the signal that ended the worker; None where nothing was run."""
     error: RunError | None
-    value: str | None
-    """Text of the last expression's value."""
+    value: str | None  # text of the last expression's value
     imported: tuple[str, ...] | None = field(items=MOST_NAMES, length=LONGEST_NAME)
     """Top-level modules of the packages that the interpreter has loaded; None if unknown."""
-    written: int = field(low=0)
-    """Bytes of output, whether they were forwarded or not."""
+    written: int = field(low=0)  # bytes of output, whether they were forwarded or not
     files: tuple[FileChange, ...] = field(items=MOST_LISTED)
-    more_files: int = field(low=0)
-    """How many more were created or changed."""
-    ended: int = field(low=0)
-    """Processes that the run had left running, and that were ended with it."""
+    more_files: int = field(low=0)  # how many more were created or changed
+    ended: int = field(low=0)  # processes that the run had left running, and that were ended with it
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
-    state: State
-    """What the end of the run did to the variables."""
-    since: State
-    """What had happened to them between the last result and this run."""
+    state: State  # what the end of the run did to the variables
+    since: State  # what had happened to them between the last result and this run
     unprotected: str | None
     """Why there is no checkpoint of them: ``memory``, ``threads``, ``hooks``, ``died`` or the name of an errno."""
 
@@ -450,10 +385,8 @@ class MissingPackages(Message, kind=60):
     """A run needs packages, and waits for `Proceed`."""
 
     run: int
-    names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)
-    """Modules that it imports and that can't be found."""
-    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)
-    """What it asks for by ``pip install``."""
+    names: tuple[str, ...] = field(items=50, length=LONGEST_NAME)  # modules that it imports and that can't be found
+    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # what it asks for by ``pip install``
 
 
 class ResetDone(Message, kind=21):
@@ -464,19 +397,15 @@ class FileList(Message, kind=56):
     """Answer to `ListFiles`."""
 
     files: tuple[FileEntry, ...] = field(default=(), items=MOST_LISTED)
-    more: int = field(default=0, low=0)
-    """How many more there are."""
-    is_cut: bool = False
-    """There are too many files for all of them to be listed."""
-    error: str | None = None
-    """Why they can't be listed: one of `mcp_agentrun.errors.FileReason`."""
+    more: int = field(default=0, low=0)  # how many more there are
+    is_cut: bool = False  # there are too many files for all of them to be listed
+    error: str | None = None  # why they can't be listed: one of `mcp_agentrun.errors.FileReason`
 
 
 class Written(Message, kind=83):
     """Answer to `WriteFile`, `WriteData` and `WriteEnd`."""
 
-    error: str | None = None
-    """As in `FileList`."""
+    error: str | None = None  # as in `FileList`
     changed: int = field(default=0, low=0)
     """Time of the file's last change, in nanoseconds since the epoch, after its end."""
 
@@ -484,21 +413,16 @@ class Written(Message, kind=83):
 class Removed(Message, kind=85):
     """Answer to `RemoveFile`."""
 
-    error: str | None
-    """As in `FileList`."""
+    error: str | None  # as in `FileList`
 
 
 class FilePart(Message, kind=53):
     """Answer to `ReadFile`; unless there is an error or no data, `FileData` follows."""
 
-    size: int = field(default=0, low=0)
-    """Bytes of the whole file."""
-    stamp: str = ""
-    """Differs when the file has changed."""
-    length: int = field(default=0, low=0, high=PART_LIMIT)
-    """Bytes of data that follow."""
-    error: str | None = None
-    """As in `FileList`."""
+    size: int = field(default=0, low=0)  # bytes of the whole file
+    stamp: str = ""  # differs when the file has changed
+    length: int = field(default=0, low=0, high=PART_LIMIT)  # bytes of data that follow
+    error: str | None = None  # as in `FileList`
 
 
 class FileData(Data, kind=54):
@@ -525,8 +449,7 @@ class Checkpoint(Message, kind=43):
 class Forked(Message, kind=41):
     """Answer to `Fork` or `Checkpoint`."""
 
-    error: str | None = field(length=40)
-    """Why there is no fork: ``threads``, ``hooks`` or the name of an errno."""
+    error: str | None = field(length=40)  # why there is no fork: ``threads``, ``hooks`` or the name of an errno
 
 
 class Warm(Message, kind=42):
@@ -538,26 +461,21 @@ class Execute(Message, kind=94):
 
     run: int
     code: str = field(length=1 << 19)
-    path: str | None
-    """Folder of the session's packages."""
+    path: str | None  # folder of the session's packages
     script: Script | None = None
 
 
-class Report(Message, kind=95):
+class RunReport(Message, kind=95):
     """Worker to supervisor: how a run ended."""
 
     run: int
     ok: bool
-    changed: bool
-    """False if the session is certainly as it was before."""
-    left: bool
-    """Whether the run may have left processes running."""
+    changed: bool  # false if the session is certainly as it was before
+    left: bool  # whether the run may have left processes running
     exit_code: int = field(low=0, high=255)
-    value: str | None
-    """Text of the last expression's value."""
+    value: str | None  # text of the last expression's value
     error: RunError | None
-    imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)
-    """As in `Result`."""
+    imported: tuple[str, ...] = field(items=MOST_NAMES, length=LONGEST_NAME)  # as in `RunResult`
 
 
 class Check(Message, kind=70):
@@ -572,33 +490,27 @@ class Verdict(Message, kind=96):
 
     allowed: bool
     findings: tuple[Finding, ...] = field(items=MOST_LISTED)
-    imports: tuple[str, ...] = field(items=MOST_IMPORTS, length=LONGEST_NAME)
-    """Top-level modules that the code imports."""
-    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)
-    """What it asks for by ``pip install``."""
+    imports: tuple[str, ...] = field(items=MOST_IMPORTS, length=LONGEST_NAME)  # top-level modules that the code imports
+    requirements: tuple[str, ...] = field(items=MOST_REQUIREMENTS)  # what it asks for by ``pip install``
 
 
 # -- server to installer
 
 
-class Request(Message):
+class InstallerMessage(Message):
     """Base of what is sent to an installer, and of its answers."""
 
-    request: int
-    """Number of the request, which answers repeat."""
+    request: int  # number of the request, which answers repeat
 
 
-class Limits(Record):
+class InstallLimits(Record):
     """What installations may take; sizes in bytes."""
 
     offline: bool
-    exclude_newer: str | None
-    """Ignore releases after this date, or younger than this."""
-    build: bool
-    """Build packages that have no wheel."""
+    exclude_newer: str | None  # ignore releases after this date, or younger than this
+    build: bool  # build packages that have no wheel
     download: int
-    size: int
-    """Of what is installed."""
+    size: int  # of what is installed
     files: int
     cache_size: int
 
@@ -607,13 +519,10 @@ class InstallerHello(Message, kind=97):
     """First message to an installer, answered by `InstallerReady`."""
 
     version: int = field(low=VERSION, high=VERSION)
-    ca_bundle: str = field(length=_ANY_LENGTH)
-    """Certificates to trust, in PEM; empty for the system's."""
-    limits: Limits
-    living: tuple[str, ...]
-    """Sandboxes that the engine has."""
-    served: tuple[str, ...] = field(pattern=_ID)
-    """Sandboxes of this server that have packages."""
+    ca_bundle: str = field(length=_ANY_LENGTH)  # certificates to trust, in PEM; empty for the system's
+    limits: InstallLimits
+    living: tuple[str, ...]  # sandboxes that the engine has
+    served: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages
 
 
 class Sources(Record):
@@ -621,61 +530,54 @@ class Sources(Record):
 
     index_url: str | None
     extra_index_urls: tuple[str, ...]
-    proxies: dict[str, str]
-    """Value by name of an environment variable."""
+    proxies: dict[str, str]  # value by name of an environment variable
 
 
-class Install(Request, kind=30):
+class Install(InstallerMessage, kind=30):
     """Resolve and install, answered by `InstallProgress`, `Resolved` and, in any case, `InstallDone`."""
 
     sandbox: str = field(pattern=_ID)
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = field(items=100_000)
-    before: dict[str, str]
-    """Version by name of what the sandbox has."""
-    is_open: bool
-    """What is resolved may be fetched before it is approved."""
+    before: dict[str, str]  # version by name of what the sandbox has
+    is_open: bool  # what is resolved may be fetched before it is approved
     sources: Sources
 
 
-class Approved(Request, kind=63):
+class Approved(InstallerMessage, kind=63):
     """Answer to `Resolved`."""
 
     refusal: str | None
-    hashes: dict[str, tuple[str, ...]]
-    """Hashes that files must have, by line of a requirements file."""
+    hashes: dict[str, tuple[str, ...]]  # hashes that files must have, by line of a requirements file
 
 
-class InstallCancel(Request, kind=33):
+class InstallCancel(InstallerMessage, kind=33):
     """Stop the installation. `InstallDone` still follows."""
 
 
-class Forget(Request, kind=34):
-    """Remove what was installed for a sandbox, answered by `Forgotten`."""
+class RemovePackages(InstallerMessage, kind=34):
+    """Remove what was installed for a sandbox, answered by `PackagesRemoved`."""
 
     sandbox: str = field(pattern=_ID)
 
 
-class DescribeCache(Request, kind=64):
-    """Answered by `Cache`."""
+class DescribeCache(InstallerMessage, kind=64):
+    """Answered by `CacheContents`."""
 
-    clear: bool
-    """Remove all that is in it first."""
+    clear: bool  # remove all that is in it first
 
 
-class OpenWheelhouse(Request, kind=66):
+class OpenWheelhouse(InstallerMessage, kind=66):
     """Have the operator's wheelhouse ready, answered by `Wheelhouse`."""
 
-    digest: str = field(pattern="[0-9a-f]{64}")
-    """Of its content."""
+    digest: str = field(pattern="[0-9a-f]{64}")  # of its content
 
 
-class Wheel(Request, kind=67):
+class Wheel(InstallerMessage, kind=67):
     """The next part of a file of the wheelhouse. One without a name is the last, answered by `Wheelhouse`."""
 
     name: str
-    data: str = field(length=_ANY_LENGTH)
-    """In base64."""
+    data: str = field(length=_ANY_LENGTH)  # in base64
 
 
 # -- installer to server
@@ -684,62 +586,53 @@ class Wheel(Request, kind=67):
 class InstallerReady(Message, kind=98):
     """The volume of packages is usable."""
 
-    held: tuple[str, ...] = field(pattern=_ID)
-    """Those of the sandboxes served that have packages there."""
+    held: tuple[str, ...] = field(pattern=_ID)  # those of the sandboxes served that have packages there
 
 
-class InstallProgress(Request, kind=31):
+class InstallProgress(InstallerMessage, kind=31):
     """What the installation is doing."""
 
     text: str
 
 
-class Resolved(Request, kind=62):
+class Resolved(InstallerMessage, kind=62):
     """All that would be installed, before anybody sees any of it. Answered by `Approved`."""
 
-    pins: dict[str, str]
-    """Version by name."""
+    pins: dict[str, str]  # version by name
 
 
-class InstallDone(Request, kind=32):
+class InstallDone(InstallerMessage, kind=32):
     """The end of an installation."""
 
     sandbox: str = field(pattern=_ID)
     folder: str = field(default="", pattern=f"(sandboxes/{_ID}/[0-9a-f]{{16}})?")
     """Of the packages, below the volume; empty if the image has them all."""
-    packages: tuple[tuple[str, str], ...] = ()
-    """Name and version of what is installed."""
-    satisfied: tuple[tuple[str, str], ...] = ()
-    """Name and version of what the image has."""
-    replaced: tuple[str, ...] = ()
-    """Names of what the image has in another version."""
+    packages: tuple[tuple[str, str], ...] = ()  # name and version of what is installed
+    satisfied: tuple[tuple[str, str], ...] = ()  # name and version of what the image has
+    replaced: tuple[str, ...] = ()  # names of what the image has in another version
     modules: dict[str, tuple[str, ...]] = field(default={}, items=1000)
     """Top-level modules by name of what the sandbox or the image has in another version."""
     notes: tuple[str, ...] = field(default=(), items=100)
     """What keeps something from being installed in its newest version."""
-    error: str | None = None
-    """Why nothing was installed."""
+    error: str | None = None  # why nothing was installed
 
 
-class Forgotten(Request, kind=35):
-    """Answer to `Forget`."""
+class PackagesRemoved(InstallerMessage, kind=35):
+    """Answer to `RemovePackages`."""
 
     sandbox: str = field(pattern=_ID)
 
 
-class Cache(Request, kind=65):
+class CacheContents(InstallerMessage, kind=65):
     """What the cache of downloaded packages holds."""
 
-    size: int = field(low=0, high=_MOST_BYTES)
-    """Bytes."""
+    size: int = field(low=0)  # bytes
     packages: tuple[tuple[str, float], ...] = field(items=100_000)
     """Name of each, and the time of its last use in seconds since the epoch."""
-    busy: int = field(low=0)
-    """Parts that could not be cleared, because an installation was using them."""
+    busy: int = field(low=0)  # parts that could not be cleared, because an installation was using them
 
 
-class Wheelhouse(Request, kind=99):
+class Wheelhouse(InstallerMessage, kind=99):
     """Answer to `OpenWheelhouse` and the last `Wheel`."""
 
-    wanted: bool
-    """Whether its files are to be sent."""
+    wanted: bool  # whether its files are to be sent

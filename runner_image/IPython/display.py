@@ -1,4 +1,4 @@
-"""See `IPython`. Each class keeps its data and gives it by the methods that notebooks ask for."""
+"""See `IPython`. Each class returns its data from the methods that notebooks call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class DisplayObject:
-    """Data, or a file that has it; from a URL nothing is fetched."""
+    """Data, or a file that contains it. Nothing is fetched from URLs."""
 
     _mode = "r"
 
@@ -45,7 +45,7 @@ class DisplayObject:
         return False
 
     def reload(self) -> None:
-        """Read the file once more."""
+        """Read the file again."""
         if self.filename is not None:
             with open(self.filename, self._mode) as file:
                 self.data = file.read()
@@ -61,20 +61,15 @@ class TextDisplayObject(DisplayObject):
 
 
 class HTML(TextDisplayObject):
-    def _repr_html_(self) -> str:
-        return self._text()
-
-    __html__ = _repr_html_
+    _repr_html_ = __html__ = DisplayObject._text
 
 
 class Markdown(TextDisplayObject):
-    def _repr_markdown_(self) -> str:
-        return self._text()
+    _repr_markdown_ = DisplayObject._text
 
 
 class Latex(TextDisplayObject):
-    def _repr_latex_(self) -> str:
-        return self._text()
+    _repr_latex_ = DisplayObject._text
 
 
 class Math(Latex):
@@ -92,13 +87,11 @@ class SVG(DisplayObject):
 
 
 class Pretty(TextDisplayObject):
-    def __repr__(self) -> str:
-        return self._text()
+    __repr__ = DisplayObject._text
 
 
 class Code(TextDisplayObject):
-    def __repr__(self) -> str:
-        return self._text()
+    __repr__ = DisplayObject._text
 
     def _is_name(self, _data: str) -> bool:
         return os.path.exists(_data)
@@ -113,7 +106,7 @@ class JSON(DisplayObject):
 
 
 class GeoJSON(JSON):
-    """JSON that describes places."""
+    """GeoJSON."""
 
 
 class Javascript(TextDisplayObject):
@@ -121,12 +114,14 @@ class Javascript(TextDisplayObject):
         return f"<script>{self._text()}</script>"
 
 
-class Image(DisplayObject):
+class _BinaryObject(DisplayObject):
     _mode = "rb"
 
     def _is_name(self, _data: str) -> bool:
         return True
 
+
+class Image(_BinaryObject):
     def _bytes(self, start: bytes) -> bytes | None:
         return self.data if isinstance(self.data, bytes) and self.data.startswith(start) else None
 
@@ -144,12 +139,8 @@ class Image(DisplayObject):
         return {f"image/{kind}": self.data} if kind else {}
 
 
-class _Embedded(DisplayObject):
-    _mode = "rb"
-    _tag = "video"
-
-    def _is_name(self, _data: str) -> bool:
-        return True
+class _Embedded(_BinaryObject):
+    _tag, _default = "video", "video/mp4"
 
     def _repr_html_(self) -> str:
         source = self.url or ""
@@ -158,11 +149,9 @@ class _Embedded(DisplayObject):
             source = f"data:{kind};base64,{base64.b64encode(self.data).decode()}"
         return f'<{self._tag} controls src="{html.escape(source)}"></{self._tag}>'
 
-    _default = "video/mp4"
-
 
 class Video(_Embedded):
-    """A film."""
+    """A video."""
 
 
 class Audio(_Embedded):
@@ -205,7 +194,7 @@ class IFrame:
 
 
 class YouTubeVideo(IFrame):
-    """A film that is elsewhere."""
+    """A video on YouTube."""
 
     def __init__(self, id: str, *arguments: Any, **options: Any) -> None:
         super().__init__(f"https://www.youtube.com/embed/{id}", *arguments, **options)
@@ -229,7 +218,7 @@ class FileLinks(FileLink):
 
 
 class ProgressBar:
-    """How much of *total* is done."""
+    """Counts up to *total*."""
 
     def __init__(self, total: int) -> None:
         self.total, self.progress = total, 0
@@ -275,8 +264,8 @@ display_pretty = _displays("text/plain")
 
 
 def set_matplotlib_formats(*_formats: str, **_options: Any) -> None:
-    """Pictures are PNG here."""
+    """Do nothing: pictures are always PNG."""
 
 
 def set_matplotlib_close(_close: bool = True) -> None:
-    """Figures are closed when they were shown."""
+    """Do nothing: figures are always closed after they were shown."""

@@ -1,6 +1,6 @@
-"""Which files of the workspace have been created or changed, and which there are. User code is hostile.
+"""Which files the workspace has, and which were created or changed. User code is hostile.
 
-Folders are read without following links, and only so many entries are read at a time.
+Folders are read without following links, and the number of entries is limited.
 """
 
 from __future__ import annotations
@@ -13,25 +13,17 @@ import struct
 
 from mcp_agentrun.wire.messages import FileChange
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
+from .prelude import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKSPACE = b"/workspace"
-LISTED = 200
-"""Changed files that a result names."""
-
-DEPTH = 32
-"""Folders below each other that are read."""
-
-PATH_LENGTH = 1024
-"""Bytes of a path, from which on a file is passed over."""
-
-ENTRIES = 20_000
-"""Files that are read at most."""
-
-PARTIAL = b".mcp-agentrun-partial-"
-"""Beginning of the names of files that are still being written by the supervisor."""
+LISTED = 200  # changed files that a result names
+DEPTH = 32  # folders below each other that are read
+PATH_LENGTH = 1024  # bytes of a path, above which a file is ignored
+ENTRIES = 20_000  # most files that are read
+PARTIAL = b".mcp-agentrun-partial-"  # prefix of files that the supervisor is writing
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -42,7 +34,7 @@ _CACHES = frozenset(
         *(b".virtual_documents", b".jupyter", b".ipython"),
     )
 )
-"""Folders that tools keep for themselves: what is in them is no result."""
+"""Folders of tools, whose files are not results."""
 
 _WATCHED = 512
 
@@ -61,8 +53,7 @@ class Scan:
 
     def __init__(self, folder: int, prefix: bytes = b"", visit: Callable[[int], object] = lambda _: None) -> None:
         self.files: dict[bytes, tuple[int, int, int]] = {}
-        self.is_cut = False
-        """There are more files than are read."""
+        self.is_cut = False  # there are more files than are read
         self._visit = visit
         self._device = os.fstat(folder).st_dev
         self._read(folder, prefix, 0)
@@ -99,28 +90,23 @@ class Scan:
 
 
 def file_state(state: os.stat_result) -> tuple[int, int, int]:
-    """What distinguishes a file from what it was before: inode, size, time of the last change in nanoseconds."""
+    """What changes with a file: inode, size, and time of the last change in nanoseconds."""
     return state.st_ino, state.st_size, state.st_ctime_ns
 
 
 class Changes:
-    """What has been done to the files of the workspace since the last look.
-
-    A look at a workspace in which nothing has happened is one read of an inotify descriptor.
-    """
+    """Changes of the workspace's files. If there are none, one read of an inotify descriptor shows it."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._watch: int = self._libc.inotify_init1(_NONBLOCK_CLOEXEC)
-        self._watched: dict[int, int] = {}
-        """By inode of a folder, its watch."""
-        self._is_blind = False
-        """Whether some folders are not watched."""
+        self._watched: dict[int, int] = {}  # by inode of a folder, its watch
+        self._is_blind = False  # whether some folders are not watched
         self._seen = self._scan()
 
     def take(self) -> tuple[tuple[FileChange, ...], int]:
-        """What has been created or changed since the last call, and how many more there are."""
-        if not self._has_happened():
+        """The files that were created or changed since the last call, and how many more there are."""
+        if not self._drain() and not self._is_blind:
             return (), 0
         before, self._seen = self._seen, self._scan()
         found = [path for path, state in sorted(self._seen.items()) if before.get(path) != state]
@@ -133,19 +119,16 @@ class Changes:
         return tuple(changes), max(0, len(found) - LISTED)
 
     def forget(self) -> None:
-        """Take all files as they are now: none of them has changed."""
+        """Forget all changes until now."""
         self._drain()
         self._seen = self._scan()
 
     def exclude(self, path: bytes, state: tuple[int, int, int] | None) -> None:
-        """Take the file at *path* as it is now: *state*, or None if it has been removed."""
+        """Forget changes of the file at *path*, which is now in *state*, or None if it was removed."""
         if state is None:
             self._seen.pop(path, None)
         else:
             self._seen[path] = state
-
-    def _has_happened(self) -> bool:
-        return self._drain() or self._is_blind
 
     def _drain(self) -> bool:
         """Consume pending events. Return whether there were any."""
@@ -165,7 +148,7 @@ class Changes:
         return found
 
     def _scan(self) -> dict[bytes, tuple[int, int, int]]:
-        """Look at every file, and watch every folder."""
+        """Read the state of every file, and watch every folder."""
         self._is_blind = self._watch < 0
         try:
             return Scan(os.open(WORKSPACE, OPEN_FOLDER), visit=self._watch_folder).files

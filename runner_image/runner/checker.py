@@ -1,7 +1,7 @@
-"""The checker: a process that judges code before it runs. It executes nothing of it.
+"""The checker: a process that checks code before it runs, without executing any of it.
 
-It parses with the Python that will execute. An input that kills the parser kills this process and nothing else; another
-one takes over.
+It parses with the Python that will execute the code. Input that kills the parser kills only this process, and another
+one replaces it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from mcp_agentrun.wire.messages import (
 
 from . import linux
 
-MEMORY = 192 << 20
-"""Bytes that judging one input may take; an input that needs more is refused."""
+MEMORY = 192 << 20  # bytes that a check may take; code that needs more is refused
 
 WORKSPACE = "/workspace"
 
-IDLE_SECONDS = 0.05
-"""How long a new checker has nothing to do before it imports all that it may need."""
+IDLE_SECONDS = 0.05  # how long a new checker has nothing to do before it imports all that it may need
 
 
 def main(connection: socket.socket) -> None:
@@ -45,7 +43,7 @@ def main(connection: socket.socket) -> None:
     decoder = MessageDecoder()
     prepared = False
     while True:
-        # The policy takes longer to import than most code to judge, and the first code may need none of it.
+        # Importing the rules takes longer than most checks, and the first code may not need them.
         if not prepared and not select.select([connection], [], [], IDLE_SECONDS)[0]:
             prepare()
             prepared = True
@@ -71,8 +69,3 @@ def main(connection: socket.socket) -> None:
                 requirements=tuple(requirements)[:MOST_REQUIREMENTS],
             )
             connection.sendall(encode(verdict))
-
-
-def start() -> tuple[int, socket.socket]:
-    """Fork a checker from PID 1: see `linux.start_helper`."""
-    return linux.start_helper(main)

@@ -1,13 +1,11 @@
-"""The processes that judge code: one at work and one in reserve.
+"""The processes that check code: one at work and one in reserve.
 
-Nothing runs without a verdict. A checker that dies or takes too long is replaced, and never the reason why code runs
-unchecked. Each code is judged by itself: nothing is remembered from one to the next.
+Nothing runs without a verdict. A checker that dies or takes too long is replaced, and its code is never run unchecked.
+Each code is checked by itself; nothing is remembered from one to the next.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -19,17 +17,10 @@ from . import checker, linux
 from .events import Events
 from .sockets import Peer
 
-CHECK_SECONDS = 2.0
-"""Maximum processor time of a check, after which the checker is killed and the code refused."""
-
-LONGEST_SECONDS = 15.0
-"""The same in elapsed time, for busy machines and checkers that user code keeps stopping."""
-
-START_SECONDS = 10.0
-"""Additional time for a check that waits for a new checker."""
-
-TRIES = 3
-"""Number of checkers that may die for one code. Earlier code can have killed the two existing ones."""
+CHECK_SECONDS = 2.0  # maximum processor time of a check, after which the checker is killed and the code refused
+LONGEST_SECONDS = 15.0  # the same in elapsed time, for busy machines and checkers that user code keeps stopping
+START_SECONDS = 10.0  # additional time for a check that waits for a new checker
+TRIES = 3  # number of checkers that may die for one code. Earlier code can have killed the two existing ones
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1
@@ -50,8 +41,7 @@ class _Check:
         self.on_verdict = on_verdict
         self.asked = False
         self.deaths = 0
-        self.used_before = 0.0
-        """Processor time that the checker had used when it was asked."""
+        self.used_before = 0.0  # processor time that the checker had used when it was asked
         self.await_checker()
 
     def begin(self, pid: int) -> None:
@@ -63,20 +53,19 @@ class _Check:
     def await_checker(self) -> None:
         """Record that no checker works on this yet."""
         self.deadline = self.latest = time.monotonic() + CHECK_SECONDS + START_SECONDS
-        """When to look at what the check has taken, and when to wait no longer."""
+        """When to check how much time it has taken, and when to give up."""
 
 
 class Checkers:
-    """See the module. One check at a time.
+    """The checkers, which carry out one check at a time.
 
-    :param on_death: called when a checker has died of a check, or of what else goes on meanwhile; says whether the
-        death counts.
+    :param on_death: called when a checker has died during a check; returns whether that counts as one of `TRIES`.
     """
 
     def __init__(self, events: Events, on_death: Callable[[], bool]) -> None:
         self._events = events
         self._on_death = on_death
-        self._options: SafetyOptions | None = None
+        self.options: SafetyOptions | None = None
         self._current: _Checker | None = None
         self._spare: _Checker | None = None
         self._check: _Check | None = None
@@ -84,12 +73,8 @@ class Checkers:
         self._retry_at = 0.0
 
     def begin(self) -> None:
-        """Start the first checker, so that it is there when the first code comes."""
+        """Start the first checker before the first code arrives."""
         self._current = self._start()
-
-    def configure(self, options: SafetyOptions) -> None:
-        """Judge by these *options*."""
-        self._options = options
 
     @property
     def deadline(self) -> float:
@@ -101,7 +86,7 @@ class Checkers:
         return {each.pid for each in (self._current, self._spare) if each is not None}
 
     def check(self, code: str, on_verdict: Callable[[Verdict], None]) -> None:
-        """Judge *code*; *on_verdict* is given what the checker says of it."""
+        """Check *code*, and call *on_verdict* with the verdict."""
         self._check = _Check(code, on_verdict)
         self.step()
 
@@ -109,7 +94,7 @@ class Checkers:
         """Cancel the current check."""
         if self._check is not None:
             if self._check.asked:
-                self._end(self._current)  # it is at work on it, and would answer the next one with this verdict
+                self._end(self._current)  # or it would answer the next check with this verdict
             self._check = None
 
     def step(self) -> None:
@@ -125,10 +110,9 @@ class Checkers:
             check.asked = True
             if current.is_ready:
                 check.begin(current.pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(current.pid, signal.SIGCONT)  # user code can have stopped it
-            assert self._options is not None
-            self._send(current, Check(code=check.code, options=self._options))
+            linux.send_signal(current.pid, signal.SIGCONT)  # user code can have stopped it
+            assert self.options is not None
+            self._send(current, Check(code=check.code, options=self.options))
         if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
             self._spare = self._start()
 
@@ -142,13 +126,11 @@ class Checkers:
                     check.deadline = min(now + left, check.latest)
                     return
             self._end(self._current)
-            if self._check is check and not is_stopped:  # by user code: then another one gets its time
-                self._decide(
-                    check, _refusal("This code could not be checked in time.", "Write it more simply, in parts.")
-                )
+            if self._check is check and not is_stopped:  # if user code has stopped it, another checker gets the time
+                self._refuse(check, "This code could not be checked in time.", "Write it more simply, in parts.")
 
-    def bury(self, pid: int) -> bool:
-        """Note that process *pid* has ended; false if it was none of these."""
+    def on_exit(self, pid: int) -> bool:
+        """Record that process *pid* has ended; false if it was not a checker."""
         for name in ("_current", "_spare"):
             each: _Checker | None = getattr(self, name)
             if each is not None and each.pid == pid:
@@ -158,8 +140,8 @@ class Checkers:
 
     def _start(self) -> _Checker | None:
         try:
-            pid, connection = checker.start()
-        except OSError:  # too many processes, of user code's: tried again when some have ended
+            pid, connection = linux.start_helper(checker.main)
+        except OSError:  # user code has too many processes: tried again when some have ended
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return None
         new = _Checker(pid, Peer(connection, limit=_LIMIT))
@@ -179,36 +161,29 @@ class Checkers:
     def _on_messages(self, sender: _Checker) -> None:
         try:
             for message in sender.peer.receive():
+                check = self._check if sender is self._current else None
                 if isinstance(message, Started):
                     sender.is_ready = True
-                    if self._check is not None and self._check.asked and sender is self._current:
-                        self._check.begin(sender.pid)
-                elif (
-                    isinstance(message, Verdict)
-                    and self._check is not None
-                    and self._check.asked
-                    and sender is self._current
-                ):
+                    if check is not None and check.asked:
+                        check.begin(sender.pid)
+                elif isinstance(message, Verdict) and check is not None and check.asked:
                     self._wants_spare = True
-                    self._decide(self._check, message)
+                    self._decide(check, message)
                 else:
-                    raise ProtocolError("out of turn")
+                    raise ProtocolError("unexpected message")
         except ProtocolError:
             self._end(sender)
         if sender.peer.closed:
             self._end(sender)
 
     def _end(self, each: _Checker | None) -> None:
-        """Kill *each* and forget it."""
+        """Kill *each*."""
         if each is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(each.pid, signal.SIGKILL)
+            linux.send_signal(each.pid, signal.SIGKILL)
             self._lose(each)
 
     def _lose(self, each: _Checker) -> None:
-        if each.peer.fileno() >= 0:
-            self._events.forget(each.peer)
-            each.peer.close()
+        self._events.close(each.peer)
         if each is self._spare:
             self._spare = None
         if each is not self._current:
@@ -220,15 +195,12 @@ class Checkers:
             check.deaths += self._on_death()
             check.await_checker()
             if check.deaths >= TRIES:
-                self._decide(
-                    check, _refusal("The checker process ended while checking this code.", "Write it differently.")
-                )
+                self._refuse(check, "The checker process ended while checking this code.", "Write it differently.")
 
     def _decide(self, check: _Check, verdict: Verdict) -> None:
         self._check = None
         check.on_verdict(verdict)
 
-
-def _refusal(reason: str, remedy: str) -> Verdict:
-    finding = Finding(rule="checker", line=0, column=0, reason=reason, remedy=remedy)
-    return Verdict(allowed=False, findings=(finding,), imports=(), requirements=())
+    def _refuse(self, check: _Check, reason: str, remedy: str) -> None:
+        finding = Finding(rule="checker", line=0, column=0, reason=reason, remedy=remedy)
+        self._decide(check, Verdict(allowed=False, findings=(finding,), imports=(), requirements=()))

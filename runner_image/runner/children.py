@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import _ast as ast  # the nodes alone: what is around them takes long to import, and a first answer waits
-import builtins
-import contextlib
 import gc
 import importlib
 import marshal
 import os
 import sys
+from contextlib import suppress
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     import types
     from collections.abc import Collection
@@ -27,13 +25,11 @@ _HELPERS = (
     ("forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
 )
 
-# User code may replace any of these where they come from; the runner goes on with its own.
 _compile_tree: Any = compile
-_suppress = contextlib.suppress
 
 
 class SpawnedProcesses:
-    """Gives processes that `multiprocessing` spawns what the runs so far have defined: their ``__main__`` has no file.
+    """Gives processes that `multiprocessing` spawns the definitions of earlier runs, since ``__main__`` has no file.
 
     :param main: the session's ``__main__``.
     """
@@ -43,7 +39,7 @@ class SpawnedProcesses:
         self._sources: list[tuple[str, str]] = []
 
     def note(self, filename: str, code: str) -> None:
-        """Note that the run *filename* executes *code*."""
+        """Record that the run *filename* executes *code*."""
         self._sources.append((filename, code))
         del self._sources[:-_SOURCES]
         spawn = sys.modules.get("multiprocessing.spawn")
@@ -58,7 +54,7 @@ class SpawnedProcesses:
             spawn.__dict__["get_preparation_data"] = prepare
 
     def _with_main(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The preparation *data* of a spawned process, with a file that defines what ``__main__`` has."""
+        """The preparation *data* of a spawned process, with a file that has the definitions of ``__main__``."""
         if "init_main_from_name" not in data and self._main.is_script:
             path = f"/tmp/.agentrun-{os.getpid()}.py"
             magic: bytes = importlib.import_module("importlib.util").MAGIC_NUMBER
@@ -69,26 +65,25 @@ class SpawnedProcesses:
 
 
 def note_ended(ended: dict[int, int], spared: Collection[int]) -> None:
-    """Set the exit codes of children that *ended* between two runs, by pid, in the objects that `subprocess` and
-    `multiprocessing` have of them. The runner has reaped them: user code would take that for success, or believe that
-    they live forever.
+    """Set the exit codes of children that *ended* between two runs, by pid, in the objects of `subprocess` and
+    `multiprocessing`. The runner has reaped them, so user code would take them for successful or alive.
 
-    :param spared: descriptors that are not to be closed, even if a helper of `multiprocessing` claims them.
+    :param spared: descriptors that must stay open, even if a helper process of `multiprocessing` claims them.
     """
     if not ended:
         return
-    with _suppress(BaseException):  # all of this is in the hands of user code
+    with suppress(BaseException):  # all of this is in the hands of user code
         for helper, pid, descriptor in _helpers():
-            if helper[pid] in ended:  # it is started anew, without a word, when it is needed again
+            if helper[pid] in ended:  # `multiprocessing` starts it again when needed
                 if helper[descriptor] not in spared:
-                    with _suppress(OSError):
+                    with suppress(OSError):
                         os.close(helper[descriptor])
                 helper[pid] = helper[descriptor] = None
     kinds: list[type[Any]] = []
     for name in ("subprocess", "multiprocessing.popen_fork"):
-        with _suppress(BaseException):
+        with suppress(BaseException):
             kinds.append(sys.modules[name].__dict__["Popen"])
-    with _suppress(BaseException):
+    with suppress(BaseException):
         for thing in gc.get_objects() if kinds else ():
             if issubclass(type(thing), tuple(kinds)) and thing.__dict__.get("returncode", 0) is None:
                 code = ended.get(thing.__dict__.get("pid"))
@@ -97,15 +92,15 @@ def note_ended(ended: dict[int, int], spared: Collection[int]) -> None:
 
 
 def helper_pids() -> set[int]:
-    """Pids of the processes that `multiprocessing` has started for itself: no run has left them running."""
+    """Pids of the helper processes of `multiprocessing`, which don't count as left running."""
     return {helper[pid] for helper, pid, _ in _helpers()}
 
 
 def _helpers() -> list[tuple[dict[str, Any], str, str]]:
-    """For each of these: what `multiprocessing` knows of it, and the names of its pid and descriptor there."""
+    """For each helper process, the dictionary that describes it, and the keys of its pid and descriptor."""
     found: list[tuple[dict[str, Any], str, str]] = []
     for module, thing, pid, descriptor in _HELPERS:
-        with _suppress(BaseException):
+        with suppress(BaseException):
             helper = sys.modules[f"multiprocessing.{module}"].__dict__[thing].__dict__
             if type(helper[pid]) is int and type(helper[descriptor]) is int:
                 found.append((helper, pid, descriptor))
@@ -113,15 +108,15 @@ def _helpers() -> list[tuple[dict[str, Any], str, str]]:
 
 
 def _definitions(sources: list[tuple[str, str]]) -> types.CodeType:
-    """What a spawned process executes before its own work: the last of *sources* as it is, and of those before it what
-    defines names and does nothing else; each under its own name, and with its lines for tracebacks.
+    """What a spawned process executes first: the last of *sources*, preceded by the definitions in the earlier ones,
+    each with its filename and lines for tracebacks.
     """
     whole: Any = importlib.import_module("ast")
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     *earlier, (filename, code) = sources
     parts: list[bytes] = []
     for name, source in earlier:
-        with _suppress(Exception):  # it was not valid Python
+        with suppress(Exception):  # it was not valid Python
             tree = whole.parse(source, name)
             tree.body = [
                 statement
@@ -143,13 +138,9 @@ def _definitions(sources: list[tuple[str, str]]) -> types.CodeType:
 
 def _must_be_first(statement: ast.stmt) -> bool:
     """Whether nothing may come before *statement*."""
-    match statement:
-        case ast.ImportFrom("__future__"):
-            return True
-        case ast.Expr(ast.Constant()):
-            return True
-        case _:
-            return False
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 
 def _is_constant(part: ast.AST) -> bool:

@@ -1,8 +1,7 @@
-"""Showing values: as text, and as what they have beside text, such as pictures and documents."""
+"""Showing values: as text, and as pictures or documents, as notebooks do."""
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import importlib
 import sys
@@ -10,57 +9,54 @@ from collections.abc import Callable
 
 from .figures import Figures
 from .pictures import as_png, of_image
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
-_LONG = 2000
-_SHORT = 2000
-"""Characters of HTML that are shown as they are."""
+_LONGEST_REPR = 2000
+_LONGEST_HTML = 2000  # characters that are shown as they are
 
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None)))
 _modules = sys.modules
 
 
-def _directly(function: Callable[..., Any], *arguments: Any) -> Any:
+def _call_directly(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class Items(Figures):
-    """What one run shows beside text, and ``display()``."""
+class Display(Figures):
+    """``display()``, and the pictures and documents that one run shows."""
 
     def display(self, *values: Any, raw: bool = False, display_id: Any = None, **_options: Any) -> Handle | None:
         """Show *values* as a last expression's value is shown.
 
-        :param raw: they are dictionaries of forms by MIME type, as `publish` takes them.
-        :returns: with a *display_id*, what shows another value in their place.
+        :param raw: they are dictionaries of representations by MIME type, as `show_best` takes them.
+        :returns: with a *display_id*, a handle that shows another value.
         """
         for value in values:
             if raw and isinstance(value, dict):
-                self.publish(value)  # pyright: ignore[reportUnknownArgumentType]
+                self.show_best(value)  # pyright: ignore[reportUnknownArgumentType]
             else:
                 self.show(value)
         return None if display_id is None or display_id is False else Handle(self, display_id)
 
-    def publish(self, data: dict[str, Any], *_arguments: Any, **_options: Any) -> None:
-        """Show the best of the forms in *data*, by MIME type."""
+    def show_best(self, data: dict[str, Any], *_arguments: Any, **_options: Any) -> None:
+        """Show the best of the representations in *data*, by MIME type."""
         text = str(data.get("text/plain", data.get("application/json", "")))
-        shown = self._best(None, data, _directly, lambda _: text)
+        shown = self._best(None, data, _call_directly, lambda _: text)
         if shown or text:
             _write(shown or text)
 
-    def show(self, value: object, call: Callable[..., Any] = _directly) -> str:
-        """Write *value* as text, and what it has beside text where that belongs; returns the text.
+    def show(self, value: object, call: Callable[..., Any] = _call_directly) -> str:
+        """Write *value* as text, and keep its picture or document; returns the text.
 
         :param call: calls methods of the value.
         """
         kind = type(value)
         text = None
         if kind not in _PLAIN:
-            with contextlib.suppress(Exception):  # a class can be so hostile that it won't say where it comes from
+            with contextlib.suppress(Exception):  # the class may be hostile
                 if kind.__module__ not in ("builtins", "__main__") or not _is_plain(kind):
                     text = self._rich(value, kind, call)
         if text is None:
@@ -80,7 +76,7 @@ class Items(Figures):
     # -- one value
 
     def _rich(self, value: Any, kind: type, call: Callable[..., Any]) -> str | None:
-        """Show what *value* has beside its repr; returns the text to show, or None if that is the repr."""
+        """Show the picture or document of *value*; returns the text to show, or None if that is the repr."""
         root = kind.__module__.partition(".")[0]
         if root == "pandas" and kind.__name__ == "DataFrame":
             return _table(value)
@@ -90,7 +86,7 @@ class Items(Figures):
         if root == "PIL" and hasattr(value, "save") and hasattr(value, "convert"):
             self.fit(of_image(value))
             return None
-        page = _whole_page(value, root)  # first: plotly's bundle may open a browser
+        page = _whole_page(value, root)  # before the bundle: plotly's may open a browser
         bundle = {"text/html": page} if page is not None else _call(value, "_repr_mimebundle_", call)
         if isinstance(bundle, tuple):
             bundle = bundle[0] if bundle else None  # pyright: ignore
@@ -99,7 +95,7 @@ class Items(Figures):
         if shown is None and callable(getattr(kind, "_ipython_display_", None)):
             call(value._ipython_display_)
             return _SHOWN
-        if shown is None and kind.__repr__ is object.__repr__:  # others say the same in fewer signs, as sympy's does
+        if shown is None and kind.__repr__ is object.__repr__:  # sympy's is shorter than its LaTeX
             latex = _form(value, forms, "text/latex", call)
             return latex if isinstance(latex, str) else None
         return shown
@@ -113,9 +109,9 @@ class Items(Figures):
         *,
         is_page: bool = False,
     ) -> str | None:
-        """Show the best of *forms*, or of those that *value* has methods for.
+        """Show the best of *forms*, representations by MIME type, or of those that *value* has methods for.
 
-        :param is_page: what there is of HTML is a document of its own.
+        :param is_page: the HTML is a complete document.
         :returns: the text to show; None if that is the repr.
         """
         for kind in () if is_page else _PICTURES:
@@ -133,31 +129,31 @@ class Items(Figures):
         if isinstance(page, str):
             text = represent(value)
             if not is_page and _says_something(text):
-                return text  # of a model or a table, more than its HTML does
+                return text  # of a model or a table, for example
             shown = self._keep(page, "html", value, represent)
-            return page if not is_page and len(page) <= _SHORT else shown
+            return page if not is_page and len(page) <= _LONGEST_HTML else shown
         latex = forms.get("text/latex")
         return latex if value is None and isinstance(latex, str) else None
 
     def _keep(self, document: str, suffix: str, value: object, represent: Callable[[Any], str]) -> str | None:
-        """Write *document* to a file; returns what to show in place of a repr that is as long as the file."""
+        """Write *document* to a file; returns the text to show."""
         path = self.write_file(document.encode("utf-8", "replace"), suffix)
         if path is None:
             return None
         text = represent(value)
         kind = type(value)
-        return text if len(text) <= _LONG else f"<{kind.__module__}.{kind.__qualname__} shown in {path}>"
+        return text if len(text) <= _LONGEST_REPR else f"<{kind.__module__}.{kind.__qualname__} shown in {path}>"
 
 
 class Handle:
     """What `display` returns if it is given an id. Another value is shown below the first one."""
 
-    def __init__(self, items: Items, name: Any) -> None:
-        self._items = items
+    def __init__(self, display: Display, name: Any) -> None:
+        self._display = display
         self.display_id = name
 
     def display(self, value: Any, **_options: Any) -> None:
-        self._items.show(value)
+        self._display.show(value)
 
     update = display
 
@@ -167,7 +163,7 @@ def _write(text: str) -> None:
 
 
 def _is_plain(kind: type[Any]) -> bool:
-    """Whether a class, of the user's or built in, has no other representation than its repr."""
+    """Whether a class has no other representation than its repr."""
     return not any(hasattr(kind, name) for name in _FORMS)
 
 
@@ -187,18 +183,18 @@ _SHOWN = "".join(("shown ", "already"))  # compared by identity
 
 
 def _form(value: Any, forms: dict[str, Any], kind: str, call: Callable[..., Any]) -> Any:
-    """The form of that MIME *kind*, out of *forms* or by a method of *value*."""
+    """The representation of that MIME *kind*, from *forms* or by a method of *value*."""
     return forms.get(kind) or (_call(value, _METHODS[kind], call) if _METHODS[kind] else None)
 
 
 def _says_something(text: str) -> bool:
     """Whether *text*, a repr, describes its object, rather than only naming it."""
     is_name = not text or (text.startswith("<") and text.endswith(">"))
-    return not is_name and (len(text) <= _LONG or text.count("\n") > len(text) / _LONG * 10)
+    return not is_name and (len(text) <= _LONGEST_REPR or text.count("\n") > len(text) / _LONGEST_REPR * 10)
 
 
 def _whole_page(value: Any, root: str) -> str | None:
-    """*value* as a page that is complete in itself, where it is of a library that can make one."""
+    """*value* as a complete HTML page, if its library can make one."""
     if root == "bokeh" and hasattr(value, "select_one") and hasattr(value, "sizing_mode"):
         return importlib.import_module("bokeh.embed").file_html(value)
     if root in ("plotly", "altair", "bokeh") and callable(getattr(value, "to_html", None)):
@@ -207,7 +203,7 @@ def _whole_page(value: Any, root: str) -> str | None:
 
 
 def _call(value: Any, name: str, call: Callable[..., Any]) -> Any:
-    """Call the method *name* of *value*, if it has one; None if that fails, which is no failure of the run."""
+    """Call the method *name* of *value*, if it has one; None if it fails, which does not make the run fail."""
     if isinstance(value, type):
         return None
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]

@@ -1,31 +1,29 @@
-"""What a run's report says of the exception that ended it. Its class may be hostile."""
+"""Describing the exception that ended a run, whose class may be hostile."""
 
 from __future__ import annotations
 
 import builtins
-import contextlib
 import errno
 import os
 import socket
+import sys
+from _thread import get_ident
+from contextlib import contextmanager, suppress
 
 from mcp_agentrun.wire.messages import MOST_CAUSES, PIDS, WRITABLE
 
 from . import linux
-from .silence import silence
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
 
-CLIP = 4096
-"""Characters of any string in a report; all of it is in the output."""
+CLIP = 4096  # characters of any string in a report; all of it is in the output
 
 _NUMBERS = ((MemoryError, errno.ENOMEM), (socket.gaierror, errno.ENETUNREACH))
-_suppress = contextlib.suppress  # user code may replace it where it comes from
 
-# A class of the user's may have any of these of its own.
+# The class may override any of these.
 _trace_of: Any = vars(BaseException)["__traceback__"].__get__
 _cause_of: Any = vars(BaseException)["__cause__"].__get__
 _context_of: Any = vars(BaseException)["__context__"].__get__
@@ -38,14 +36,11 @@ _line_of: Any = vars(SyntaxError)["lineno"].__get__
 
 
 def describe(error: BaseException, filename: str) -> dict[str, Any]:
-    """Type, message, line in *filename* and causes of *error*, in plain values.
-
-    What its `__str__` prints, which is called once more for this, is dropped.
-    """
+    """The fields of a `RunError` for *error*. Its `__str__` is called once more, and what that prints is discarded."""
     line: int | None = None
     message = "<unprintable>"
     causes: list[dict[str, Any]] = []
-    with _suppress(BaseException), silence():
+    with suppress(BaseException), _discarded_output():
         frame = _trace_of(error)
         while frame is not None:
             if frame.tb_frame.f_code.co_filename == filename:
@@ -75,7 +70,7 @@ def _behind(error: BaseException) -> list[BaseException]:
 
 
 def _cause(error: BaseException) -> dict[str, Any]:
-    """What can be said of *error* without calling methods of its class."""
+    """The fields of a `Cause` for *error*, found without calling methods of its class."""
     parts = [part if type(part) is str else str(part) for part in _arguments_of(error)[:3] if type(part) in (str, int)]
     path: Any = _path_of(error) if issubclass(type(error), OSError) else None
     function: str | None = None
@@ -96,7 +91,7 @@ def _type(error: BaseException) -> str:
 
 
 def _number(error: BaseException) -> int | None:
-    """The errno that *error* has or stands for, which shows what limit of the sandbox was reached."""
+    """The errno that *error* has or corresponds to, which shows the limit that was reached."""
     for kind, number in _NUMBERS:
         if issubclass(type(error), kind):
             return number
@@ -107,20 +102,20 @@ def _number(error: BaseException) -> int | None:
 
 
 def _is_only(arguments: tuple[object, ...], text: str) -> bool:
-    """Whether *arguments* are *text*, without comparing objects of a class of the user's."""
+    """Whether *arguments* are *text*, without comparing objects of user classes."""
     return len(arguments) == 1 and type(arguments[0]) is str and arguments[0] == text
 
 
 def _full(causes: list[dict[str, Any]]) -> list[str]:
     """What is full: folders, or `PIDS`. EAGAIN alone may just mean that a descriptor has no data yet."""
     full = [folder for folder in WRITABLE if _is_full(folder)]
-    if any(cause["errno"] == errno.EAGAIN for cause in causes) and linux.no_more_processes():
+    if any(cause["errno"] == errno.EAGAIN for cause in causes) and linux.is_process_limit_reached():
         full.append(PIDS)
     return full
 
 
 def _is_full(folder: str) -> bool:
-    with _suppress(OSError):
+    with suppress(OSError):
         state = os.statvfs(folder)
         return state.f_bavail == 0 or state.f_favail == 0
     return False
@@ -131,3 +126,42 @@ def _text(make: Any) -> str:
         return str.__getitem__(make(), slice(CLIP))
     except BaseException:
         return "<unprintable>"
+
+
+class _Discarding:
+    """A standard stream that discards what one thread writes, until `stop` is called. Other threads may keep it, so it
+    then behaves like the stream itself.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._thread: int | None = get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if get_ident() == self._thread else self._stream.write(text)
+
+    def stop(self) -> None:
+        self._thread = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _discarded_output() -> Generator[None]:
+    """Discard what this thread prints. Other threads are not affected."""
+    replaced: dict[str, _Discarding] = {}
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        if stream is not None:
+            replaced[name] = _Discarding(stream)
+    try:
+        for name, stream in replaced.items():
+            setattr(sys, name, stream)
+        yield
+    finally:
+        for stream in replaced.values():
+            stream.stop()
+        for name, stream in replaced.items():
+            if getattr(sys, name, None) is stream:
+                setattr(sys, name, stream._stream)  # pyright: ignore[reportPrivateUsage]

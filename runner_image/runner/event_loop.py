@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import functools
-import os
 import sys
 from _thread import get_ident
+from contextlib import suppress
+from functools import wraps
+from os import getpid
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     import types
     from typing import Any
@@ -21,29 +19,22 @@ if TYPE_CHECKING:
 _STEPS = 10  # that tasks may take at the end of a run
 _CO_COROUTINE = 0x80  # of `inspect`
 
-# User code may replace any of these where they come from; the runner goes on with its own.
-_get_thread = get_ident
-_getpid = os.getpid
-_eval = eval
-_wraps: Any = functools.wraps
-_suppress = contextlib.suppress
-
 
 class EventLoop:
-    """See the module. The loop is created when it is first needed; its tasks live on from run to run."""
+    """The loop, which is created when it is first needed; its tasks live on from run to run."""
 
     def __init__(self, calls: UserCalls) -> None:
         self._calls = calls
         self._loop: Any = None
         self._thread = get_ident()
-        self._process = _getpid()
+        self._process = getpid()
 
     def note_process(self) -> None:
-        """Note that the session goes on in this process: a checkpoint that was restored is another one."""
-        self._process = _getpid()
+        """Record that the session continues in this process: a restored checkpoint is another one."""
+        self._process = getpid()
 
     def run(self, coroutine: Any) -> Any:
-        """Run *coroutine* to its end; the other tasks of the loop go on meanwhile."""
+        """Run *coroutine* to its end, together with the other tasks of the loop."""
         loop = self._current()
         task = loop.create_task(coroutine)
         try:
@@ -51,12 +42,12 @@ class EventLoop:
         except BaseException:
             if not task.done():
                 task.cancel()
-                with _suppress(BaseException):
+                with suppress(BaseException):
                     self._calls.alone(loop.run_until_complete, task)
             raise
 
     def step(self) -> None:
-        """Let tasks that are not done begin, or go on as far as they can without waiting."""
+        """Let pending tasks proceed as far as they can without waiting."""
         if self._loop is None:
             return
         import asyncio
@@ -67,14 +58,12 @@ class EventLoop:
                     break
                 self.run(asyncio.sleep(0))
 
-    def change_tasks(self, tasks: Any) -> None:
-        """Let `asyncio.create_task`, of the module *tasks*, and requests for the current loop work outside of
-        coroutines as well.
-        """
+    def patch_tasks(self, tasks: Any) -> None:
+        """Patch the module `asyncio.tasks`: `create_task` and `get_event_loop` work outside of coroutines as well."""
         original: Any = tasks.create_task
         policy: Any = getattr(tasks.events, "BaseDefaultEventLoopPolicy", None)  # until Python 3.13
 
-        @_wraps(original)
+        @wraps(original)
         def create_task(coro: Any, **options: Any) -> Any:
             if tasks.events._get_running_loop() is not None or not self._is_main():
                 return original(coro, **options)
@@ -83,7 +72,7 @@ class EventLoop:
         if policy is not None:
             current: Any = policy.get_event_loop
 
-            @_wraps(current)
+            @wraps(current)
             def get_event_loop(policy: Any) -> Any:
                 return self._current() if policy._local._loop is None and self._is_main() else current(policy)
 
@@ -93,8 +82,8 @@ class EventLoop:
             package.__dict__["create_task"] = create_task
 
     def _is_main(self) -> bool:
-        """Whether this is the thread of the runs, in no process that user code has forked."""
-        return _get_thread() == self._thread and _getpid() == self._process
+        """Whether this is the thread of the runs, and not in a process that user code has forked."""
+        return get_ident() == self._thread and getpid() == self._process
 
     def _current(self) -> Any:
         import asyncio
@@ -111,13 +100,11 @@ def is_coroutine(*codes: types.CodeType | None) -> bool:
 
 
 async def evaluate(body: types.CodeType, expression: types.CodeType | None, namespace: dict[str, Any]) -> Any:
-    """Execute *body* and return the value of *expression*, where one of them `is_coroutine`; the other has the running
-    loop as well.
-    """
-    value = _eval(body, namespace)
+    """Execute *body* and return the value of *expression*, at least one of which `is_coroutine`."""
+    value = eval(body, namespace)
     if is_coroutine(body):
         await value
     if expression is None:
         return None
-    value = _eval(expression, namespace)
+    value = eval(expression, namespace)
     return await value if is_coroutine(expression) else value

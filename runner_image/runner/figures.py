@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import os
@@ -12,20 +11,16 @@ from _weakref import ref  # of which the rest of `weakref` is not needed
 from collections.abc import Callable, Generator
 
 from .pictures import MAX_PIXELS, Pictures
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_DRAWN = 8 * MAX_PIXELS
-"""Longest edge of a figure that is drawn whole."""
-
+MAX_DRAWN = 8 * MAX_PIXELS  # longest edge of a figure that is drawn whole
 _LEAST_DPI = 5.0  # of which fonts can be made
 
 _FOLDERS = (os.path.dirname(__file__) + "/", "<frozen importlib")
-_LIBRARIES = ("/matplotlib/", "/mpl_toolkits/")  # whose frames are not the place of a warning
+_LIBRARIES = ("/matplotlib/", "/mpl_toolkits/")  # whose frames are not the places of warnings
 
 _modules = sys.modules
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
@@ -36,26 +31,24 @@ def _nothing() -> None:
 
 
 class Figures(Pictures):
-    """The pictures of one run, among them those of figures."""
+    """The pictures of one run, including those of figures."""
 
     def __init__(self) -> None:
         super().__init__()
         self._shown: dict[int, tuple[Callable[[], Any], int]] = {}
-        """By identity: a figure, if it still exists, and a digest of the picture that was shown of it last."""
+        """By identity: a figure, if it still exists, and a digest of the picture of it that was shown last."""
         self._end = ("sys", 1)
-        self.last_shown: Callable[[], Any] = _nothing
-        """The last figure that was shown and closed, if it still exists."""
+        self.last_shown: Callable[[], Any] = _nothing  # the last figure that was shown and closed, if it still exists
 
     def begin(self, run: int, filename: str, lines: int) -> None:
         """Forget the last run's pictures and figures.
 
-        :param filename: the name of the code, and how many *lines* it has: where figures are drawn that were not shown.
+        :param filename: the name of the code. Its end is the place of warnings about figures that it did not show.
         """
         self.start(run)
         self._end = (filename, max(1, lines))
         self.last_shown = _nothing
-        if self._shown:
-            self._shown = {}
+        self._shown = {}
 
     def show_figures(self, *, close: bool = False) -> None:
         """Show all open figures."""
@@ -66,14 +59,14 @@ class Figures(Pictures):
         try:
             for manager in managers:
                 self.show_figure(manager.canvas.figure)
-        finally:  # one that takes too long would do so in each run
+        finally:  # or a figure that takes too long would be drawn in each run
             if close:
                 self.last_shown = ref(managers[-1].canvas.figure)
                 _modules["matplotlib.pyplot"].close("all")
 
     def show_figure(self, figure: Any) -> None:
         """Show *figure*, unless it is empty or was already shown in its current state."""
-        if len(figure.get_children()) <= 1:  # its background
+        if len(figure.get_children()) <= 1:  # only its background
             return
         with warnings.catch_warnings(record=True) as caught, _each_record_once():
             is_new = True
@@ -119,7 +112,7 @@ class Figures(Pictures):
 
 @contextlib.contextmanager
 def _each_record_once() -> Generator[None]:
-    """Drop what matplotlib logs again of the same figure: it looks for a font once for each of its texts."""
+    """Drop repeated log messages: matplotlib looks for a font once for each text of a figure."""
     seen: set[str] = set()
 
     def is_new(record: Any) -> bool:
@@ -137,7 +130,7 @@ def _each_record_once() -> Generator[None]:
 
 
 def _place() -> tuple[str, int] | None:
-    """File and line of the code that has called for a figure to be drawn, if any has."""
+    """File and line of the code that has had a figure drawn, if any has."""
     frame: Any = _getframe()
     while frame is not None:
         name = frame.f_code.co_filename

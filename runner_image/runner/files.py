@@ -1,7 +1,6 @@
 """Reading, writing, listing and removing files of the workspace for the server. User code is hostile.
 
-Nothing here waits for user code. Each folder of a path is opened from within the one before and no link is followed,
-so that code which exchanges folders for links meanwhile can't lead anything elsewhere.
+Nothing here waits for user code, and no link is followed (see `runner.paths`).
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PART_LIMIT
 
 from .changes import DEPTH, PARTIAL, PATH_LENGTH, WORKSPACE, Changes, Scan, file_state
-from .paths import RefusedError, parent, parent_of, reason_of, require_file, split, state_of, walk
+from .paths import RefusedError, parent_of, reason_of, require_file, split, state_of, walk
+from .prelude import TYPE_CHECKING
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from .linux import Memory
     from .sockets import HostStream
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 MEMORY_FULL = 0.95
 """Share of the memory limit above which nothing more is written, or the kernel would end a process to make space."""
 
-_LISTED = 500
-"""Files in one answer, which fit into a frame even with the longest names."""
+_LISTED = 500  # files in one answer, which fit into a frame even with the longest names
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -36,7 +34,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
 class Files:
     """Answers the server's requests about files.
 
-    :param changes: is informed of what is written and removed, since no run has changed it.
+    :param changes: notified of what is written and removed here, which is no change of a run's.
     """
 
     def __init__(self, host: HostStream, changes: Changes, memory: Memory) -> None:
@@ -70,7 +68,7 @@ class Files:
                 raise ProtocolError(f"unexpected {type(request).__name__} message")
 
     def _answer_writing(self, step: Callable[[], int]) -> None:
-        """Carry out a *step* of writing a file. Where one fails, nothing of the file stays."""
+        """Carry out a *step* of writing a file. If one fails, nothing of the file remains."""
         try:
             self._host.send(messages.Written(changed=step()))
         except (OSError, RefusedError) as error:
@@ -110,7 +108,7 @@ class Files:
 
     def _remove(self, path: str) -> str | None:
         try:
-            with parent(path) as (folder, name):
+            with parent_of(split(path)) as (folder, name):
                 if stat.S_ISDIR(state_of(name, folder).st_mode):
                     raise RefusedError("folder")
                 os.unlink(name, dir_fd=folder)
@@ -121,9 +119,9 @@ class Files:
 
 
 class Upload:
-    """A file that is being written: a temporary one beside *path*, which takes its place when it is complete.
+    """A file that is being written: a temporary one in the folder of *path*, which is renamed when it is complete.
 
-    :raises RefusedError, OSError: it can't be written there; nothing has changed.
+    :raises RefusedError, OSError: it can't be written there; nothing was changed.
     """
 
     def __init__(self, path: str) -> None:
@@ -133,8 +131,7 @@ class Upload:
             raise RefusedError("name")  # it could not be listed
         self._folders, self._name = parts[:-1], parts[-1]
         self._temporary = PARTIAL + os.urandom(8).hex().encode()
-        self._created: list[int] = []
-        """How long the paths of the folders are that were created for it, in parts."""
+        self._created: list[int] = []  # number of parts in the path of each folder that was created for it
         self._folder = self._file = -1
         try:
             self._folder = walk(self._folders, self._create)
@@ -151,7 +148,7 @@ class Upload:
             left = left[os.write(self._file, left) :]
 
     def commit(self) -> tuple[int, int, int]:
-        """Put the file in its place; returns its state, as `file_state` does."""
+        """Rename the file to its final name; returns its state, as `file_state` does."""
         self._require_replaceable()
         try:
             os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -162,7 +159,7 @@ class Upload:
         return state
 
     def abandon(self) -> None:
-        """Remove all of it, the folders that were created for it included."""
+        """Remove it, and the folders that were created for it."""
         if self._file >= 0:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, 0)  # code may have moved it away
@@ -196,10 +193,10 @@ class Upload:
 
 
 def read(path: str, offset: int, length: int) -> tuple[messages.FilePart, bytes]:
-    """A part of a file, and what the file is; or the ``error``."""
+    """Read a part of a file."""
     try:
-        with parent(path) as (folder, name):
-            # Not opened before it is known to be a file: opening a device or a pipe can do something.
+        with parent_of(split(path)) as (folder, name):
+            # Only a regular file is opened: opening a device or a pipe can have effects.
             require_file(state_of(name, folder))
             descriptor = os.open(name, _READ_FILE, dir_fd=folder)
         try:
@@ -217,7 +214,7 @@ def read(path: str, offset: int, length: int) -> tuple[messages.FilePart, bytes]
 
 
 def list_files(folder: str, after: str) -> messages.FileList:
-    """The first files below *folder*, empty for the workspace, whose paths come after *after*."""
+    """The first files below *folder*, empty for the workspace, whose paths sort after *after*."""
     try:
         parts = split(folder) if folder else []
         prefix = b"".join(part + b"/" for part in parts)

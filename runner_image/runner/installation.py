@@ -1,4 +1,4 @@
-"""One installation: resolved, approved by the server, fetched by uv in a lane, and taken over for the session."""
+"""One installation: resolved, approved by the server, fetched by uv, and published for the session."""
 
 from __future__ import annotations
 
@@ -13,34 +13,26 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import Pins, requirement_line, validated
 from mcp_agentrun.wire import messages
-from runner import lanes
-from runner.lanes import Lane, Workplace, measure
+from runner import accounts
+from runner.accounts import Account, Workplace, measure
+from runner.install_context import IMAGE_METADATA, PYTHON, InstallContext
 from runner.publish import Publisher
 from runner.resolution import NO_WHEEL, UNSOLVED, InstallError, NoWheelError, RefusedError, Resolution, Resolver
 
-__all__ = ["FULL", "IMAGE_METADATA", "PYTHON", "UV", "Host", "InstallError", "Installation", "Meter"]
-
-PYTHON = "/opt/venv/bin/python"
 UV = "/usr/local/bin/uv"
-IMAGE_METADATA = "/tmp/image"
-"""A copy of the metadata of the distributions that the image has."""
 
 _ERROR_KEPT = 2000
 _MODULES_KEPT = 100
-_MEASURE_SHARE = 0.02
-"""Of a processor, for measuring what uv has written: uv must share it."""
-_MEASURE_SECONDS = 1.0
-"""The longest time without measuring."""
+_MEASURE_SHARE = 0.02  # of a processor, for measuring what uv has written: uv must share it
+_MEASURE_SECONDS = 1.0  # the longest time without measuring
 _NO_SPACE = "(os error 28)"
 FULL = (
     "The package volume is full. The operator of this server can free space on the engine's disk, or run "
@@ -52,38 +44,16 @@ _ONLY_WHEELS = (
 )
 
 
-class Host(Protocol):
-    """State shared by the installations of one server."""
-
-    meter: Meter
-    certificates: str
-    """File with the certificates to trust; empty for the system's."""
-    limits: messages.Limits
-    image: Pins
-    """What the image has."""
-    image_metadata: frozenset[str]
-    """Names of the folders in `IMAGE_METADATA`."""
-    image_needs: Mapping[str, Sequence[Requirement]]
-    """What each of that needs."""
-
-    def send(self, message: messages.Message) -> None: ...
-
-    def environment(self, sources: messages.Sources) -> dict[str, str]: ...
-
-    def resolution(self, asked: str) -> Resolution | None: ...
-
-    def remember(self, asked: str, resolution: Resolution) -> None: ...
-
-    def publish(self, publisher: Publisher, sandbox: str) -> str: ...
-
-
 class Installation:
-    """One request of the server's to install something for a sandbox, carried out in a thread of its own."""
+    """A request to install something for a sandbox, carried out in a thread of its own."""
 
-    def __init__(self, installer: Host, asked: messages.Install) -> None:
+    def __init__(
+        self, context: InstallContext, send: Callable[[messages.Message], None], asked: messages.Install
+    ) -> None:
         self.request = asked.request
         self.sandbox = asked.sandbox
-        self._installer = installer
+        self._context = context
+        self._send = send
         self._requirements = asked.requirements
         self._constraints = asked.constraints
         self._before = validated(asked.before)
@@ -93,7 +63,7 @@ class Installation:
         self._cancelled = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped_by: InstallError | None = None
-        self._told = 0
+        self._reported = 0
         self._measure_at = 0.0
 
     def approve(self, answer: messages.Approved) -> None:
@@ -110,48 +80,48 @@ class Installation:
     def carry_out(self) -> messages.InstallDone:
         """Install; returns the answer.
 
-        :raises InstallError: it can't be done.
+        :raises InstallError: it failed.
         """
         try:
-            return self._in_lane(lanes.ORDINARY, self._sources)
+            return self._in_account(accounts.ORDINARY, self._sources)
         except NoWheelError:
-            if not self._installer.limits.build:
+            if not self._context.limits.build:
                 raise
-        # Code of packages may run now, and must not find credentials.
+        # Code of packages may run from here on, and must not find credentials.
         urls = [self._sources.index_url or "", *self._sources.extra_index_urls]
-        with lanes.relayed(urls, self._sources.proxies, self._installer.certificates) as relayed:
+        with accounts.relayed(urls, self._sources.proxies, self._context.certificates) as relayed:
             proxies = {name: _without_credentials(url) for name, url in self._sources.proxies.items()}
             proxies["NO_PROXY"] = ",".join(filter(None, (proxies.get("NO_PROXY"), "127.0.0.1")))
             sources = messages.Sources(index_url=relayed[0], extra_index_urls=tuple(relayed[1:]), proxies=proxies)
-            return self._in_lane((lanes.BUILDER,), sources)
+            return self._in_account((accounts.BUILDER,), sources)
 
-    def _in_lane(self, candidates: Sequence[Lane], sources: messages.Sources) -> messages.InstallDone:
-        with lanes.acquired(candidates, self._cancelled.is_set) as lane:
-            if lane is None:
+    def _in_account(self, candidates: Sequence[Account], sources: messages.Sources) -> messages.InstallDone:
+        with accounts.acquired(candidates, self._cancelled.is_set) as account:
+            if account is None:
                 raise InstallError("The installation was cancelled.")
-            if lane.is_builder:  # nothing of what builds leave is used again
-                lanes.remove(lane, lane.cache)
-            with Workplace(lane) as workplace, self._installer.meter.charged(self):
-                call = Call(self, lane, workplace, self._installer.environment(sources))
+            if account.is_builder:  # nothing of what builds leave is used again
+                accounts.remove(account, account.cache)
+            with Workplace(account) as workplace, self._context.meter.counting(self):
+                call = Call(self, account, workplace, self._context.environment(sources))
                 try:
                     return self._carry_out(call)
                 except BaseException:
                     call.discard()
                     raise
                 finally:
-                    if lane.is_builder:
-                        lanes.remove(lane, lane.cache)
+                    if account.is_builder:
+                        accounts.remove(account, account.cache)
 
     def _carry_out(self, call: Call) -> messages.InstallDone:
-        installer = self._installer
-        asked = self._digest(call)
-        known = None if call.lane.is_builder else installer.resolution(asked)
-        # Whatever is resolved may be fetched, as a rule: then one call of uv does both in less time than two.
+        context = self._context
+        digest = self._digest(call)
+        known = None if call.account.is_builder else context.resolution(digest)
+        # Usually, whatever is resolved may be fetched, and one call of uv that does both is faster than two.
         fetched: Resolution | None = None
-        if known is None and self._is_open and not self._before and not call.lane.is_builder:
+        if known is None and self._is_open and not self._before and not call.account.is_builder:
             fetched = self._resolve_and_fetch(call)
         resolution = known or fetched or self._resolver(call).resolve()
-        pins, image = resolution.pins, installer.image
+        pins, image = resolution.pins, context.image
         missing = {name: version for name, version in pins.items() if image.get(name) != version}
         folder, replaced, modules = "", (), {}
         if missing:
@@ -159,17 +129,17 @@ class Installation:
             if fetched is None:
                 self._fetch(call, missing, hashes, is_known=known is not None)
             site = call.workplace.made / "site"
-            publisher = Publisher(call.lane, site, without=installer.image_metadata, check=self._check_size)
-            for name in sorted(missing, key=self._before.__contains__, reverse=True):  # what is new goes last
-                used = call.lane.used / name
+            publisher = Publisher(call.account, site, without=context.image_metadata, check=self._check_size)
+            for name in sorted(missing, key=self._before.__contains__, reverse=True):  # new ones count as used last
+                used = call.account.used / name
                 used.touch()
-                os.utime(used, (now := time.time(), now))  # finer than the kernel's own time
-            folder = installer.publish(publisher, self.sandbox)
+                os.utime(used, (now := time.time(), now))  # more precise than the kernel's time
+            folder = context.publish(publisher, self.sandbox)
             replaced = tuple(sorted(image.keys() & missing.keys()))
             changed = [name for name, version in self._before.items() if missing.get(name, version) != version]
             modules = {name: tuple(publisher.modules_of(name))[:_MODULES_KEPT] for name in (*changed, *replaced)}
-        if not call.lane.is_builder:
-            installer.remember(asked, resolution)
+        if not call.account.is_builder:
+            context.remember(digest, resolution)
         return messages.InstallDone(
             request=self.request,
             sandbox=self.sandbox,
@@ -183,39 +153,32 @@ class Installation:
 
     def _digest(self, call: Call) -> str:
         """Digest of everything that the resolver's result depends on."""
-        given = [self._requirements, self._constraints, self._before, self._installer.image, call.environment]
+        given = [self._requirements, self._constraints, self._before, self._context.image, call.environment]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     def _resolver(self, call: Call) -> Resolver:
         self.progress("resolving " + ", ".join(self._requirements)[:200])
-        installer = self._installer
-        return Resolver(
-            call,
-            PYTHON,
-            self._requirements,
-            self._constraints,
-            before=self._before,
-            image=installer.image,
-            needs=installer.image_needs,
-        )
+        given = self._requirements, self._constraints
+        image, needs = self._context.image, self._context.image_needs
+        return Resolver(call, PYTHON, *given, before=self._before, image=image, needs=needs)
 
     def _resolve_and_fetch(self, call: Call) -> Resolution | None:
-        """Resolve and install, on top of what the image has, in one call of uv; None where that is not enough."""
+        """Resolve and install on top of the image in one call of uv; None if that is not enough."""
         resolver = self._resolver(call)
         site = call.workplace.made / "site"
-        call.program("/bin/cp", "-r", IMAGE_METADATA, str(site))  # by which uv sees what is installed
+        call.program("/bin/cp", "-r", IMAGE_METADATA, str(site))  # which shows uv what is installed
         requirements = call.workplace.give("requirements.in", self._requirements)
         options = ("--output-format", "json", "--target", str(site), *resolver.options, "--requirement", requirements)
         try:
             changes = json.loads(call.uv("pip", "install", "--quiet", *options))["changes"]
-            image = self._installer.image
+            image = self._context.image
             names = {canonicalize_name(Requirement(text).name) for text in self._requirements}
             installed = {change["name"]: change["version"] for change in changes if change["action"] == "installed"}
             pins = validated({**{name: image[name] for name in names & image.keys()}, **installed})
             if not resolver.broken(pins):
                 return resolver.explained(pins)
         except RefusedError as error:
-            if UNSOLVED not in str(error):  # which the resolver explains
+            if UNSOLVED not in str(error):  # that, the resolver explains
                 raise
         call.program("/bin/rm", "-rf", str(site))
         return None
@@ -225,7 +188,7 @@ class Installation:
 
         :raises InstallError: they may not.
         """
-        self._installer.send(messages.Resolved(request=self.request, pins=pins))
+        self._send(messages.Resolved(request=self.request, pins=pins))
         answer = self._approvals.get()
         if answer.refusal is not None:
             raise InstallError(answer.refusal)
@@ -240,7 +203,7 @@ class Installation:
         command = ("pip", "install", "--quiet", "--no-deps", "--python", PYTHON, "--target", str(site))
         command = (*command, "--requirement", requirements)
         try:
-            # What was resolved a moment ago is in the cache, as a rule, and then the index need not be asked.
+            # What was resolved recently is usually in the cache, and then the index need not be asked.
             call.uv(*command, *(("--offline",) if is_known else ()))
         except InstallError:
             if not is_known or self._cancelled.is_set() or self._stopped_by is not None:
@@ -249,17 +212,15 @@ class Installation:
             call.uv(*command)
 
     def _check_size(self, size: int, entries: int) -> None:
-        """:raises InstallError: they take more than they may."""
-        limits = self._installer.limits
+        """:raises InstallError: the packages are too large or too many."""
+        limits = self._context.limits
         if size > limits.size:
             raise InstallError(f"The packages take more than {_mib(limits.size)}, this server's limit.")
         if entries > limits.files:
             raise InstallError(f"The packages have more than {limits.files} files, this server's limit.")
 
     def watch(self, written: Callable[[], Iterable[str]]) -> bool:
-        """Report how much has been downloaded; false where that, or what uv has *written*, exceeds a limit, or this is
-        cancelled.
-        """
+        """Report the progress; false if the download or what uv has *written* exceeds a limit, or this is cancelled."""
         try:
             received = self._check_download()
             if time.monotonic() >= self._measure_at:
@@ -270,18 +231,18 @@ class Installation:
         except InstallError as error:
             self._stopped_by = error
             return False
-        if received - self._told > 1 << 20:
-            self._told = received
+        if received - self._reported > 1 << 20:
+            self._reported = received
             self.progress(f"downloading and installing: {_mib(received)} received")
         return not self._cancelled.is_set()
 
     def _check_download(self) -> int:
-        """The bytes that have been downloaded.
+        """Bytes that have been downloaded.
 
-        :raises InstallError: they are too many.
+        :raises InstallError: too many.
         """
-        limit = self._installer.limits.download
-        received = self._installer.meter.received(self)
+        limit = self._context.limits.download
+        received = self._context.meter.received(self)
         if received > limit:
             raise InstallError(f"The download is larger than {_mib(limit)}, this server's limit.")
         return received
@@ -291,15 +252,15 @@ class Installation:
         if self._cancelled.is_set():
             process.kill()
 
-    def judge(self, exit_: lanes.Exit) -> None:
-        """:raises InstallError: uv has not done what it should."""
+    def judge(self, exit_: accounts.Exit) -> None:
+        """:raises InstallError: uv failed or was stopped."""
         if self._cancelled.is_set():
             raise InstallError("The installation was cancelled.")
         if self._stopped_by is not None:
             raise self._stopped_by
         self._check_download()
         if exit_.status == -signal.SIGXFSZ:
-            raise InstallError(f"It has a file of more than {_mib(self._installer.limits.size)}, this server's limit.")
+            raise InstallError(f"It has a file of more than {_mib(self._context.limits.size)}, this server's limit.")
         if exit_.status == -signal.SIGKILL:
             raise InstallError("The installer ran out of memory.")
         if exit_.status != 0:
@@ -307,42 +268,44 @@ class Installation:
             raise NoWheelError(text) if NO_WHEEL.search(text) else RefusedError(text)
 
     def _explained(self, text: str) -> str:
-        """uv's explanation, and what it can't know: what is behind it here, and who can do something about it."""
+        """uv's explanation, with what it does not know: this server's settings, and who can change them."""
         if _NO_SPACE in text:
             return FULL
-        limit = self._installer.limits.exclude_newer
+        limit = self._context.limits.exclude_newer
         if limit and "no version" in text:
             age = f"newer than {limit}" if limit[:4].isdigit() else f"younger than {limit}"
             text += f" This server ignores releases {age}."
-        if not self._installer.limits.build and NO_WHEEL.search(text):
+        if not self._context.limits.build and NO_WHEEL.search(text):
             text += _ONLY_WHEELS
         return text
 
     def progress(self, text: str) -> None:
-        self._installer.send(messages.InstallProgress(request=self.request, text=text))
+        self._send(messages.InstallProgress(request=self.request, text=text))
 
 
 class Call:
-    """How an installation calls programs: in its lane, with its environment."""
+    """Calls programs for an installation, in its account and with its environment."""
 
-    def __init__(self, owner: Installation, lane: Lane, workplace: Workplace, environment: dict[str, str]) -> None:
+    def __init__(
+        self, owner: Installation, account: Account, workplace: Workplace, environment: dict[str, str]
+    ) -> None:
         self._owner = owner
-        self.lane = lane
+        self.account = account
         self.workplace = workplace
         self.environment = environment
-        self._before = lanes.unpacked(lane)
+        self._before = accounts.unpacked(account)
         self._began = time.time()
 
     def uv(self, *arguments: str) -> str:
-        """The output of uv.
+        """Run uv; returns its output.
 
-        :raises InstallError: it refused or was stopped.
+        :raises InstallError: it failed or was stopped.
         """
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.workplace.made),
             "TMPDIR": str(self.workplace.made),
-            "UV_CACHE_DIR": str(self.lane.cache),
+            "UV_CACHE_DIR": str(self.account.cache),
             "UV_LINK_MODE": "symlink",
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
@@ -350,68 +313,34 @@ class Call:
             "UV_CONCURRENT_INSTALLS": "4",
             **self.environment,
         }
-        options = () if self.lane.is_builder else ("--only-binary", ":all:")
+        options = () if self.account.is_builder else ("--only-binary", ":all:")
 
         command = (UV, *arguments, *options)
         watch = partial(self._owner.watch, self._written)
-        exit_ = lanes.run(self.lane, command, environment, self._owner.started, watch)
+        exit_ = accounts.run(self.account, command, environment, self._owner.started, watch)
         self._owner.judge(exit_)
         return exit_.output
 
     def _written(self) -> Iterable[str]:
         """The folders that uv has written to its cache."""
-        if self.lane.is_builder:  # a build may write anywhere in it, and it was empty
-            return [str(self.lane.cache)]
-        return lanes.unpacked(self.lane) - self._before
+        if self.account.is_builder:  # it was empty, and a build may write anywhere in it
+            return [str(self.account.cache)]
+        return accounts.unpacked(self.account) - self._before
 
     def discard(self) -> None:
         """Remove what has been unpacked since this was made, complete or not."""
-        lanes.remove(self.lane, *(lanes.unpacked(self.lane) - self._before))
-        # For wheels of a wheelhouse, uv believes its pointers without looking at what they point to.
+        accounts.remove(self.account, *(accounts.unpacked(self.account) - self._before))
+        # For wheels of a wheelhouse, uv does not check whether what its pointers point to exists.
         pointers = ("-name", "*.rev", "-newermt", f"@{self._began}")
-        lanes.run(self.lane, ["/usr/bin/find", str(self.lane.cache), *pointers, "-delete"], {})
+        accounts.run(self.account, ["/usr/bin/find", str(self.account.cache), *pointers, "-delete"], {})
 
     def program(self, *command: str) -> None:
-        """:raises OSError: it failed."""
-        if lanes.run(self.lane, command, {}).status != 0:
+        """Run another program.
+
+        :raises OSError: it failed.
+        """
+        if accounts.run(self.account, command, {}).status != 0:
             raise OSError(errno.EIO, f"{command[0]} failed")
-
-
-class Meter:
-    """What the installations that run at the same time have received: the kernel counts for the container alone, so
-    what comes in meanwhile is divided among them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen = 0
-        self._charged: dict[Installation, float] = {}
-
-    @contextmanager
-    def charged(self, installation: Installation) -> Generator[None]:
-        """Count for *installation*, from 0."""
-        self._note()
-        with self._lock:
-            self._charged[installation] = 0.0
-        try:
-            yield
-        finally:
-            self._note()
-            with self._lock:
-                del self._charged[installation]
-
-    def received(self, installation: Installation) -> int:
-        """Bytes that *installation* has received."""
-        self._note()
-        with self._lock:
-            return round(self._charged[installation])
-
-    def _note(self) -> None:
-        with self._lock:
-            now = _received()
-            for installation in self._charged:
-                self._charged[installation] += (now - self._seen) / len(self._charged)
-            self._seen = now
 
 
 def _explanation(said: str) -> str:
@@ -432,13 +361,6 @@ def _explanation(said: str) -> str:
 def _without_credentials(proxy: str) -> str:
     """The address of *proxy*, with or without a scheme, and no user name or password."""
     return re.sub(r"^(\w+://)?.*@", r"\1", proxy)
-
-
-def _received() -> int:
-    """Bytes that have come in over the network, of this container's own."""
-    with open("/proc/net/dev") as file:
-        rows = [line.partition(":") for line in file]
-    return sum(int(row.split()[0]) for name, colon, row in rows if colon and name.strip() != "lo")
 
 
 def _mib(size: int) -> str:

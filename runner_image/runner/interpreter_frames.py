@@ -7,17 +7,16 @@ then sees a few frames of the runner, and that is all.
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 import functools
 import sys
 import types
 from _weakref import ref  # of which the rest of `weakref` is not needed, and takes a first worker time
 from collections.abc import Callable, Iterable
+from sys import byteorder
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
@@ -33,11 +32,6 @@ _read = ctypes.c_uint64.from_address
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _partial: Any = functools.partial
 _call: Any = _partial.__call__  # one of C
-# The code may replace them where they come from.
-_next: Any = next
-_map: Any = map
-_filter: Any = filter
-_ORDER = sys.byteorder
 
 
 def alone(
@@ -55,10 +49,10 @@ def alone(
     call: Any = _partial(function, *arguments)
     place, own = _place(), _inner(_getframe())
     if place is None or _word(own + _PREVIOUS) != _inner(frame) or _read(place).value != own:
-        return [call], _filter(None, _map(_call, before))
-    restore = _partial(_next, _map(_write, (place,), (_inner(frame).to_bytes(8, _ORDER),), (8,)))
+        return [call], filter(None, map(_call, before))
+    restore = _partial(next, map(_write, (place,), (_inner(frame).to_bytes(8, byteorder),), (8,)))
     hide = _partial(_write, place, bytes(8), 8)
-    return [ref(call, restore), call], _filter(None, _map(_call, (hide, *before)))
+    return [ref(call, restore), call], filter(None, map(_call, (hide, *before)))
 
 
 @functools.cache

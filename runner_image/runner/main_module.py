@@ -4,59 +4,55 @@ from __future__ import annotations
 
 import builtins
 import collections
-import contextlib
 import importlib
 import linecache
 import os
 import sys
 import types
+from contextlib import suppress
 
 from . import tracebacks
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
     from mcp_agentrun.wire.messages import Script
 
-_suppress = contextlib.suppress  # user code may replace it where it comes from
 _Loader: Any = type(importlib.__spec__.loader)  # that of files  # pyright: ignore[reportUnknownVariableType]
 
 
 class MainModule:
-    """See the module. Takes the place of the runner's own ``__main__``."""
+    """``__main__``, which replaces the runner's own."""
 
     def __init__(self) -> None:
         module = types.ModuleType("__main__")
         self.namespace = module.__dict__
         self._filename: str | None = None
         self._loader = _Loader("__main__", "")
-        # As in a script, in that order, and with a file's name that only our own tables know.
+        # As in a script, in that order.
         self.namespace.update(
             __loader__=self._loader, __annotations__={}, __builtins__=builtins, __file__=None, __cached__=None
         )
         sys.modules["__main__"] = module
         self._argv = sys.argv = [""]
-        self._classes: dict[str, str] = {}
-        """By name of a class that a run has defined, the run's filename."""
+        self._classes: dict[str, str] = {}  # by name of a class that a run has defined, the run's filename
         self._getfile_of_python: Any = None
 
     @property
     def is_script(self) -> bool:
-        """Whether ``__file__`` is what `publish` has set, and not the code."""
+        """Whether ``__file__`` was set by `set_source`, and not by user code."""
         return self.namespace.get("__file__") in (self._filename, None)
 
-    def publish(self, code: str, filename: str, lines: list[str], script: Script | None = None) -> None:
-        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file. What the code
-        has put in the place of ``sys.argv`` or ``__file__`` stays, unless it is a *script* that is run.
+    def set_source(self, code: str, filename: str, lines: list[str], script: Script | None = None) -> None:
+        """Let tracebacks, `inspect` and the code itself find what is run, as they find a script's file. ``sys.argv`` or
+        ``__file__`` that user code has replaced is kept, unless a *script* is run.
         """
 
         def get_source(_name: str) -> str:
             return code
 
-        with _suppress(Exception):
+        with suppress(Exception):
             tracebacks.source = (len(code), None, _with_newline(lines), filename)
             linecache.cache[filename] = tracebacks.source
         if script is not None or getattr(sys, "argv", None) == self._argv:
@@ -80,9 +76,9 @@ class MainModule:
         self._classes[name] = filename
 
     def _change_inspect(self, code: str) -> None:
-        """Have `inspect` find the classes that runs have defined, as soon as it is imported."""
+        """Patch `inspect`, if it is imported, to find the classes that runs have defined."""
         if "inspect" in code:
-            with _suppress(Exception):
+            with suppress(Exception):
                 importlib.import_module("inspect")
         inspect = sys.modules.get("inspect")
         if inspect is not None and hasattr(inspect, "getfile"):
@@ -90,7 +86,7 @@ class MainModule:
             inspect.__dict__["getfile"] = self._getfile
 
     def _getfile(self, object: Any) -> Any:
-        """`inspect.getfile`, which knows the classes that runs have defined."""
+        """`inspect.getfile`, with the classes that runs have defined."""
         if isinstance(object, type) and object.__module__ == "__main__":
             name = object.__qualname__.partition(".")[0]
             if name in self._classes:
@@ -99,8 +95,8 @@ class MainModule:
 
 
 def pretend_plain_start() -> None:
-    """Make `sys` describe the interpreter's start as that of ``python -u script.py``. `subprocess` and
-    `multiprocessing` start others in the same way: the runner itself is isolated from the environment.
+    """Make `sys` describe an interpreter that was started by ``python -u script.py``. `subprocess` and
+    `multiprocessing` start others in the same way, although the runner itself is isolated from the environment.
     """
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     flags: Any = sys.flags

@@ -1,35 +1,32 @@
-"""How much memory a run has left, beside the session's checkpoint."""
+"""Memory that the session's checkpoint takes from a run."""
 
 from __future__ import annotations
 
 from . import linux
 from .workers import Worker, Workers
 
-TIGHT = 0.85
-"""Share of the memory limit above which a checkpoint does more harm than good."""
-
-CHECKPOINT_WORTH = 48 << 20
-"""Bytes that dropping a checkpoint must free."""
+TIGHT = 0.85  # share of the memory limit above which no checkpoint is made or kept
+CHECKPOINT_WORTH = 48 << 20  # bytes that dropping a checkpoint must free
 
 
 class MemoryWatch:
-    """Drops the checkpoint where its memory, no longer shared with the worker, is what a run lacks."""
+    """Drops the checkpoint if a run lacks the memory that it no longer shares with the worker."""
 
     def __init__(self, memory: linux.Memory, workers: Workers) -> None:
         self._memory = memory
         self._workers = workers
         self._oom_kills = 0
         self._not_shared: int | None = None
-        """Bytes that processes other than the worker had for themselves soon after the run began."""
+        """Bytes that processes other than the worker used alone soon after the run began."""
 
     def begin(self) -> None:
-        """A run begins."""
+        """Record the state at the start of a run."""
         self._oom_kills = self._memory.oom_kills()
         self._not_shared = None
 
     @property
     def was_exceeded(self) -> bool:
-        """Whether the kernel has killed something for want of memory since the run began."""
+        """Whether the kernel has killed a process for lack of memory since the run began."""
         return self._memory.oom_kills() > self._oom_kills
 
     @property
@@ -37,7 +34,7 @@ class MemoryWatch:
         return self._memory.share() > TIGHT
 
     def relieve(self) -> None:
-        """Look whether the checkpoint has to go."""
+        """Drop the checkpoint if its memory is needed."""
         worker = self._workers.current
         if worker is None or self._workers.checkpoint is None:
             return
@@ -51,9 +48,9 @@ class MemoryWatch:
             self._workers.drop_checkpoint("memory")
 
     def _not_shared_with(self, worker: Worker) -> int:
-        """Bytes that other processes than *worker* have for themselves."""
+        """Bytes that processes other than *worker* use alone."""
         in_worker = linux.anonymous_memory(worker.pid)
-        if not in_worker:  # it is just ending, and the accounts don't agree
+        if not in_worker:  # it is ending, and the figures are not consistent
             return 0
-        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote_pid)
+        in_zygote = 0 if worker.warm else linux.anonymous_memory(self._workers.zygote.pid)
         return self._memory.anonymous() - in_worker - in_zygote

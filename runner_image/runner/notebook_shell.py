@@ -1,34 +1,34 @@
-"""What ``get_ipython()`` returns, and what of IPython leads to the session's own display."""
+"""What ``get_ipython()`` returns, and patches that redirect IPython's display to that of the session."""
 
 from __future__ import annotations
 
-import builtins
 import io
 import os
+import re
 import sys
 import time
+from contextlib import contextmanager
 
 from mcp_agentrun.notebook import Cell, is_expression
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    from .display import Items
+    from .display import Display
 
 WORKSPACE = "/workspace"
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 10.0  # that %timeit measures for
 
 
-def changes(items: Items, shell: Shell) -> dict[str, Any]:
-    """By name of a module of IPython, or of its stand-in in the image, what is to be changed in it."""
+def patches(display: Display, shell: Shell) -> dict[str, Any]:
+    """Patches by the name of the module, of IPython or of its substitute in the image, that they apply to."""
 
     def functions(module: Any) -> None:
-        module.display, module.publish_display_data = items.display, items.publish
-        module.clear_output, module.update_display = shell.clear_output, items.display
+        module.display, module.publish_display_data = display.display, display.show_best
+        module.clear_output, module.update_display = shell.clear_output, display.display
 
     def getipython(module: Any) -> None:
         module.get_ipython = shell.get_ipython
@@ -36,8 +36,8 @@ def changes(items: Items, shell: Shell) -> dict[str, Any]:
     return {"IPython.core.display_functions": functions, "IPython.core.getipython": getipython}
 
 
-def forget_stand_in(is_installed: bool) -> None:
-    """Let IPython itself be imported, if it *is_installed* now but its stand-in has been imported before."""
+def forget_substitute(is_installed: bool) -> None:
+    """Let IPython be imported, if it *is_installed* now but its substitute was imported before."""
     path = getattr(sys.modules.get("IPython"), "__file__", None)
     if is_installed and isinstance(path, str) and path.startswith(sys.prefix):
         for name in [name for name in sys.modules if name.partition(".")[0] == "IPython"]:
@@ -47,13 +47,13 @@ def forget_stand_in(is_installed: bool) -> None:
 class Shell:
     """What ``get_ipython()`` returns: those methods of IPython's shell that user code calls."""
 
-    def __init__(self, items: Items, namespace: dict[str, Any]) -> None:
+    def __init__(self, display: Display, namespace: dict[str, Any]) -> None:
         self.user_ns = self.user_global_ns = namespace
         self.config = _Config()
         self.display_pub = self.events = self.display_formatter = self
         self.formatters: dict[str, Any] = _Registry()
-        self.publish = items.publish
-        self._items = items
+        self.publish = display.show_best
+        self._display = display
         self._timed: tuple[float, float, float] | None = None
         self._captured: tuple[str, Any, Any, io.StringIO, io.StringIO] | None = None
 
@@ -63,7 +63,7 @@ class Shell:
     def show(self, value: object) -> None:
         """Show the value of an expression that is not the last one."""
         if value is not None:
-            self._items.display(value)
+            self._display.display(value)
 
     def shows_all(self) -> bool:
         """Whether each expression's value is shown, and not only that of the last one."""
@@ -73,7 +73,7 @@ class Shell:
         return any(type(each) is str and each == "all" for each in settings)
 
     def register(self, *_: Any, **__: Any) -> None:
-        """Accept a callback for an event of IPython's, none of which happens here."""
+        """Accept a callback for an event, none of which happens here."""
 
     unregister = clear_output = set_parent = enable_gui = enable_matplotlib = register
 
@@ -159,14 +159,19 @@ class Shell:
         self._timed = self.clock()
 
     def time_since(self, began: tuple[float, float, float], value: Any = None) -> Any:
-        """Print the time from *began*; returns *value*."""
+        """Print the time since *began*; returns *value*."""
         wall, user, system = (now - then for now, then in zip(self.clock(), began, strict=True))
         print(f"CPU times: user {_span(user)}, sys: {_span(system)}, total: {_span(user + system)}")  # noqa: T201
         print(f"Wall time: {_span(wall)}")  # noqa: T201
         return value
 
-    def timing(self) -> _Timing:
-        return _Timing(self)
+    @contextmanager
+    def timing(self) -> Generator[None]:
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.time_since(began)
 
     def once(self) -> Generator[int]:
         """One turn of a loop whose body is to be timed, as ``%time`` does it."""
@@ -175,9 +180,7 @@ class Shell:
         self.time_since(began)
 
     def loops(self, options: str) -> Generator[int]:
-        """Numbers for a loop whose body is to be measured, as ``%timeit`` does it."""
-        import re
-
+        """Yield numbers for a loop whose body is measured, as by ``%timeit``."""
         given = dict(re.findall(r"-([nr])\s*(\d+)", options))
         number, repeat = int(given.get("n", 0)), int(given.get("r", 7))
         if not number:
@@ -208,7 +211,7 @@ class Shell:
         sys.stdout, sys.stderr = out, err
 
     def end_cell(self) -> None:
-        """End what the cell's magics have begun."""
+        """End what the magics of the cell have begun."""
         if self._captured is not None:
             name, sys.stdout, sys.stderr, out, err = self._captured
             self._captured = None
@@ -236,17 +239,6 @@ class Captured:
         return self.stdout
 
 
-class _Timing:
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
-
-    def __enter__(self) -> None:
-        self._began = self._shell.clock()
-
-    def __exit__(self, *_: Any) -> None:
-        self._shell.time_since(self._began)
-
-
 class _Config(dict[str, object]):
     """IPython's settings: empty, at any depth."""
 
@@ -255,7 +247,7 @@ class _Config(dict[str, object]):
 
 
 class _Registry(dict[str, "_Registry"]):
-    """Formatters that libraries register. They are not used."""
+    """Formatters that libraries register, which are not used."""
 
     def __missing__(self, _: str) -> _Registry:
         return self

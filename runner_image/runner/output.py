@@ -11,7 +11,7 @@ from .events import Events
 from .sockets import HostStream
 
 GATHER_SECONDS = 0.003
-"""How long output gathers in the pipe before it is forwarded, so that a short run is answered in one write."""
+"""How long output is collected in the pipe, so that a short run is answered in one write."""
 
 _READ = 1 << 16
 _LATE_LIMIT = 1 << 16
@@ -20,10 +20,10 @@ _DRAIN_LIMIT = 1 << 20
 
 
 class Output:
-    """Forwards what comes out of the current run's pipe, and keeps what comes between runs for the next one.
+    """Forwards output of the current run, and keeps output between runs for the next one.
 
-    A congested host stream pauses it, and thereby the writers. Beyond *keep* bytes of one run, output is only
-    counted, but for the last ones, unless the run is *unlimited*.
+    While the host stream is congested, nothing is read, which makes the writers wait. Beyond *keep* bytes of one run,
+    output is only counted, except for its tail, unless the run is *unlimited*.
     """
 
     def __init__(self, events: Events, host: HostStream) -> None:
@@ -40,9 +40,9 @@ class Output:
         self._late = bytearray()
 
     def begin(self, *, quiet: bool = False, unlimited: bool = False) -> int:
-        """Begin the output of a run, in a fresh pipe. What was written since the last one is sent before it.
+        """Open a new pipe for the output of a run, and send what was written since the last one.
 
-        :param quiet: it is no run of the server's: what it writes is kept for the next one that is.
+        :param quiet: the run is a probe, whose output is kept for the next run.
         :returns: the pipe's write end.
         """
         self._drain()
@@ -62,7 +62,7 @@ class Output:
         return self._pipe[1]
 
     def end(self) -> int:
-        """Send what the run has left to be sent; returns how many bytes it wrote in all."""
+        """Send the rest of the run's output; returns how many bytes it wrote in all."""
         self._drain()
         self._of_run = False
         if self._tail:
@@ -107,7 +107,7 @@ class Output:
         forward = data if self._is_unlimited else data[: self.keep - self._forwarded]
         if forward:
             self._forwarded += len(forward)
-            self._host.send(messages.Output(data=forward))
+            self._host.send(messages.OutputChunk(data=forward))
         if len(forward) < len(data):
             self._tail = (self._tail + data[len(forward) :])[-_TAIL:]
         return len(data)

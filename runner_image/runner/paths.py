@@ -1,7 +1,7 @@
 """Finding files of the workspace by path. User code is hostile: no link is followed.
 
-Each folder of a path is opened from within the one before, so that code which exchanges folders for links meanwhile
-can't lead anything elsewhere.
+Each folder of a path is opened from within the one before, so code that replaces folders by links meanwhile can't lead
+anything elsewhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REASONS = {
 
 
 class RefusedError(Exception):
-    """A request can't be carried out; the message is the reason's code."""
+    """A request was refused. The message is the code of the reason."""
 
 
 def split(path: str) -> list[bytes]:
@@ -52,14 +52,8 @@ def split(path: str) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def parent(path: str) -> Generator[tuple[int, bytes]]:
-    """Descriptor of the folder that *path* is in, and the name there."""
-    with parent_of(split(path)) as found:
-        yield found
-
-
-@contextlib.contextmanager
 def parent_of(parts: Sequence[bytes]) -> Generator[tuple[int, bytes]]:
+    """Descriptor of the folder that the path *parts* is in, and the name there."""
     folder = walk(parts[:-1])
     try:
         yield folder, parts[-1]

@@ -1,8 +1,7 @@
-"""The pictures of one run, within the limits of clients. What is too large is kept as a file."""
+"""The pictures of one run, within the limits of clients. Those that are too large are kept as files."""
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import importlib
 import io
@@ -12,9 +11,8 @@ from collections.abc import Callable
 
 from mcp_agentrun.wire.messages import Picture, PictureData, encode
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
@@ -22,11 +20,8 @@ MAX_ITEMS, MAX_TOTAL = 16, 640_000
 """Pictures of one run that are returned, and their bytes: clients take answers up to a megabyte, in base64. What is
 beyond is kept as files."""
 
-MAX_PIXELS = 1200
-"""Longest edge of a picture; larger ones are scaled down, and kept whole as a file."""
-
-MAX_BYTES = 400_000
-"""Size of a picture from which it is scaled down further."""
+MAX_PIXELS = 1200  # longest edge of a picture; larger ones are scaled down
+MAX_BYTES = 400_000  # size of a picture from which it is scaled down further
 
 _LEAST_FACTOR = 0.01
 _CHUNK = 1 << 16
@@ -36,7 +31,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class Pictures:
-    """See the module."""
+    """The pictures of one run."""
 
     def __init__(self) -> None:
         self._run = 0
@@ -47,13 +42,10 @@ class Pictures:
         """Forget those of the last run."""
         self._run = run
         self._files = 0
-        if self._pictures:
-            self._pictures = []
+        self._pictures = []
 
     def frames(self) -> bytes:
-        """The frames that carry them, in order."""
-        if not self._pictures:
-            return b""
+        """The frames of the messages that send them, in order."""
         frames: list[bytes] = []
         for picture in self._pictures:
             frames.append(encode(Picture(type="image/png", size=len(picture))))
@@ -62,7 +54,7 @@ class Pictures:
         return b"".join(frames)
 
     def show_file(self, path: str) -> None:
-        """Show a picture that is in a file, or keep a copy of another kind of file, if it is not in the workspace."""
+        """Show the picture in a file, or keep a copy of another kind of file from outside of the workspace."""
         with open(path, "rb") as file:
             data = file.read()
         name, suffix = os.path.splitext(path)
@@ -78,10 +70,10 @@ class Pictures:
             self.fit(png)
 
     def fit(self, picture: bytes, scaled: Callable[[float], bytes] | None = None) -> None:
-        """Add *picture*, or, if it is too large, a smaller one, and keep the full one as a file. If no more fit,
-        or it can't be made smaller, it is only kept as a file.
+        """Add *picture*; if it is too large, add a smaller one and keep the original as a file. If no more fit, it is
+        only kept as a file.
 
-        :param scaled: gives the picture in another size; if None, its pixels are scaled.
+        :param scaled: returns the picture in another size. By default, its pixels are scaled.
         """
         size = _size(picture)
         if size is None:
@@ -107,7 +99,7 @@ class Pictures:
     def write_file(self, data: bytes, suffix: str) -> str | None:
         """Keep *data* as a file; returns its path in the workspace, or None if it can't be written."""
         self._files += 1
-        for folder in (f"{_FOLDER}/", ""):  # a folder of the operator's may have that name
+        for folder in (f"{_FOLDER}/", ""):  # the operator may have mounted a folder of that name
             path = f"{folder}run-{self._run}-{self._files}.{suffix}"
             with contextlib.suppress(OSError):
                 os.makedirs(f"/workspace/{folder}", exist_ok=True)

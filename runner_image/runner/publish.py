@@ -1,8 +1,8 @@
-"""From what uv has installed to what a session sees: files that belong to PID 1 and that nobody can write.
+"""Publish what uv has installed to a session, as files that belong to PID 1 and that nobody can write to.
 
-uv installs links to its unpacked wheels. Each file that is linked to is taken over from its lane, for good, and linked
-into the session's folder: a package takes its bytes once. The lane's processes have ended before, so nothing changes
-meanwhile. One of them may have passed a descriptor on to a process of another user, so that is looked for.
+uv installs links to its unpacked wheels. PID 1 becomes the owner of each file that is linked to, and links it into the
+session's folder, so the bytes of a package are stored once. The account's processes have ended before, so nothing
+changes meanwhile. One of them may have passed a descriptor to a process of another user, which is checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mcp_agentrun.packages.pins import PinError, validated
-from runner.lanes import OWNER, Lane, Usage
+from runner.accounts import OWNER, Account, Usage
 
 __all__ = ["PublishError", "Publisher"]
 
@@ -29,41 +29,39 @@ class PublishError(Exception):
 
 
 class Publisher:
-    """Copies the installation in folder *site*, made in *lane*, to a new folder.
+    """Copies the installation in folder *site*, made under *account*, to a new folder.
 
     :param without: names directly in *site* that are left out.
     :param check: called with the bytes and the number of entries so far; what it raises ends the copy.
-    :raises PublishError: *site* is a link, which PID 1 could follow to where the lane may not look, or others can write
-        there.
+    :raises PublishError: *site* is a link, which could lead PID 1 to files that the account can't read, or others can
+        write there.
     """
 
     def __init__(
         self,
-        lane: Lane,
+        account: Account,
         site: Path,
         *,
         without: Collection[str] = (),
         check: Callable[[int, int], None] = lambda _size, _entries: None,
     ) -> None:
-        self._lane = lane
+        self._account = account
         self._without = {".lock", *without}
         self._site = str(site)
         self._check = check
         self._usage = Usage()
         self._trusted: dict[str, str] = {}
-        """For folders that lie in the lane's archives, with no link on the way: the name of the archive."""
-        self._archives: dict[str, str] = {}
-        """Archive by canonical name of the distribution."""
-        self._tops: dict[str, set[str]] = {}
-        """Names directly in *site*, by archive."""
+        """The name of the archive by folder, for folders that are known to lie in it with no link on the way."""
+        self._archives: dict[str, str] = {}  # archive by canonical name of the distribution
+        self._tops: dict[str, set[str]] = {}  # names directly in *site*, by archive
         for folder in (site.parent, site):
             self._check_folder(os.lstat(folder))
 
     def publish(self, target: Path) -> None:
-        """Make *target* the installation, complete or not at all.
+        """Create *target*, completely or not at all.
 
-        :raises PublishError: there is a link to something else than a file of an unpacked wheel, or no plain file.
-        :raises OSError: the volume failed; *target* is removed.
+        :raises PublishError: something is neither a plain file nor a link to a file of an unpacked wheel.
+        :raises OSError: the volume failed.
         """
         try:
             self._copy_folder(self._site, str(target), top="")
@@ -72,7 +70,7 @@ class Publisher:
             raise
 
     def modules_of(self, name: str) -> list[str]:
-        """The top-level modules of the distribution *name* that was published."""
+        """The top-level modules of the published distribution *name*."""
         tops = self._tops.get(self._archives.get(name, ""), ())
         return sorted({module for top in tops if (module := top.partition(".")[0]).isidentifier()})
 
@@ -98,7 +96,7 @@ class Publisher:
         folder, _, name = source.rpartition("/")
         archive = self._trusted.get(folder) or self._trust(folder)
         state = os.lstat(source)
-        if name in ("", ".", "..") or not stat.S_ISREG(state.st_mode) or state.st_uid not in (self._lane.uid, OWNER):
+        if name in ("", ".", "..") or not stat.S_ISREG(state.st_mode) or state.st_uid not in (self._account.uid, OWNER):
             raise PublishError("it links to something that is not one of its files")
         if state.st_uid != OWNER:
             self._take_over(source, state)
@@ -118,9 +116,9 @@ class Publisher:
         try:
             os.fchown(file, OWNER, OWNER)
             os.fchmod(file, 0o555 if state.st_mode & stat.S_IXUSR else 0o444)
-            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # refused where anybody can write by a descriptor
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # refused if anybody has a descriptor for writing
         except OSError as error:
-            os.fchown(file, self._lane.uid, state.st_gid)
+            os.fchown(file, self._account.uid, state.st_gid)
             if error.errno != errno.EAGAIN:
                 raise
             raise PublishError("one of its files is still open for writing") from None
@@ -128,8 +126,8 @@ class Publisher:
             os.close(file)
 
     def _trust(self, folder: str) -> str:
-        """The name of the archive that *folder* lies in; seeing to it that no link leads out of it."""
-        archives = str(self._lane.archives)
+        """Check that no link leads out of *folder*; returns the name of the archive that it lies in."""
+        archives = str(self._account.archives)
         parent, _, name = folder.rpartition("/")
         if not folder.startswith(archives + "/") or name in ("", ".", ".."):
             raise PublishError("it links to something outside of its wheel")
@@ -137,7 +135,7 @@ class Publisher:
             archive = self._trusted.get(parent) or self._trust(parent)
         else:
             archive = name
-            for each in (self._lane.cache, archives):
+            for each in (self._account.cache, archives):
                 self._check_folder(os.lstat(each))
         self._check_folder(os.lstat(folder))
         self._trusted[folder] = archive
@@ -145,10 +143,10 @@ class Publisher:
         return archive
 
     def _check_folder(self, state: os.stat_result) -> os.stat_result:
-        """:raises PublishError: it is a link, or somebody but the lane, whose processes have ended, can change it."""
+        """:raises PublishError: it is a link, or others than the account can write to it."""
         if not stat.S_ISDIR(state.st_mode):
             raise PublishError("a link leads to one of its folders")
-        if state.st_uid != self._lane.uid or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if state.st_uid != self._account.uid or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PublishError("somebody else can write to one of its folders")
         return state
 

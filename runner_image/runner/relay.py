@@ -40,8 +40,7 @@ class Relay(http.server.ThreadingHTTPServer):
         credentials, _, host = parts.netloc.rpartition("@")
         self.origin = f"{parts.scheme}://{host}"
         self.folder = parts.path.rstrip("/") + "/"
-        self.linked: set[str] = set()
-        """Paths that pages of the index have linked to."""
+        self.linked: set[str] = set()  # paths that pages of the index have linked to
         self.authorization = "Basic " + base64.b64encode(unquote(credentials).encode()).decode()
         proxy = {name.lower().removesuffix("_proxy"): url for name, url in proxies.items()}
         os.environ["no_proxy"] = proxy.pop("no", "")
@@ -72,12 +71,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._relay()
-
-    def do_HEAD(self) -> None:
-        self._relay()
-
-    def _relay(self) -> None:
         if not self.path.startswith("/"):  # or it could name another host, which would get the credentials
             self.send_error(400)
             return
@@ -99,6 +92,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
         except (OSError, ValueError):
             self.send_error(502)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _answer(self, response: HTTPResponse) -> None:
         is_page = response.headers.get_content_type() in ("text/html", "application/json") or (

@@ -1,4 +1,4 @@
-"""The end of a session in its container, and the files that go with it."""
+"""Resetting a session: removing its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIPE_SECONDS = 20.0
 
 
 class Reset:
-    """A reset in progress. Where files can't be removed, only a new container is clean, and this one ends.
+    """A reset in progress. If files can't be removed, this container ends, because only a new one is clean.
 
     :param keep_files: there is nothing to wipe.
     """
@@ -22,23 +22,22 @@ class Reset:
     def __init__(self, *, keep_files: bool) -> None:
         self.keep_files = keep_files
         self.is_wiped = keep_files
-        self.janitor: int | None = None
-        """Pid of the process that wipes: a hostile tree takes as long as it takes."""
+        self.janitor: int | None = None  # pid of the process that wipes, because a hostile tree can take long
         self.deadline = float("inf")
 
     def wipe(self) -> bool:
-        """Begin to wipe, where that has not begun; returns whether this was the first try."""
+        """Start wiping unless it has started; returns whether this was the first attempt."""
         if self.is_wiped or self.janitor is not None:
             return False
         is_first = self.deadline == float("inf")
         if is_first:
             self.deadline = time.monotonic() + WIPE_SECONDS
-        with contextlib.suppress(BlockingIOError):  # what was killed still counts: once it is reaped, there is room
+        with contextlib.suppress(BlockingIOError):  # killed processes count until they are reaped: tried again then
             self.janitor = _start_janitor()
         return is_first
 
-    def bury(self, pid: int, code: int) -> bool:
-        """Note that process *pid* has ended; false if it was not the janitor."""
+    def on_exit(self, pid: int, code: int) -> bool:
+        """Record that process *pid* has ended; false if it was not the janitor."""
         if pid != self.janitor:
             return False
         if code != 0:
@@ -58,7 +57,7 @@ def _start_janitor() -> int:
         try:
             for folder, mode in WRITABLE.items():
                 wipe.empty(folder, mode)
-            wipe.furnish(os.environ["HOME"])
+            wipe.fill_home(os.environ["HOME"])
             status = 0
         finally:
             os._exit(status)

@@ -1,4 +1,4 @@
-"""What a sandbox's packages come to, as uv resolves it, and why a version is not the one that one would expect."""
+"""Resolving a sandbox's packages with uv, and explaining why a version is not the newest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.packages.pins import PinError, Pins, parse_pins, requirement_line
-from runner.lanes import Workplace
+from runner.accounts import Workplace
 
 __all__ = ["NO_WHEEL", "UNSOLVED", "InstallError", "NoWheelError", "RefusedError", "Resolution", "Resolver"]
 
@@ -27,8 +27,7 @@ _PREFACE = re.compile(rf"{UNSOLVED}: |, we can conclude that your requirements a
 _PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 _PINS_KEPT = 1 << 20
 _REASON_KEPT = 500
-_MOST_EXPLAINED = 5
-"""Requirements that are looked at more closely, each of which takes uv a tenth of a second."""
+_MOST_EXPLAINED = 5  # requirements that are examined further, each of which takes uv a tenth of a second
 
 
 class InstallError(Exception):
@@ -36,7 +35,7 @@ class InstallError(Exception):
 
 
 class RefusedError(InstallError):
-    """uv says so."""
+    """uv refused."""
 
 
 class NoWheelError(RefusedError):
@@ -44,7 +43,7 @@ class NoWheelError(RefusedError):
 
 
 class Caller(Protocol):
-    """Runs programs as the user of a lane."""
+    """Runs programs under an account."""
 
     workplace: Workplace
 
@@ -59,14 +58,15 @@ class Resolution:
 
     pins: Pins
     notes: tuple[str, ...] = ()
-    """What holds back something that is not in its newest version, one sentence or more for each."""
+    """Why a package is not in its newest version, one sentence or more for each."""
 
 
 class Resolver:
-    """Resolves *requirements*, on top of what the image has: for each of its distributions, *image* has the version and
-    *needs* what it needs itself.
+    """Resolves *requirements* on top of the image.
 
-    :param before: what the sandbox has; its versions, and then those of the image, stay as far as that is possible.
+    :param before: packages of the sandbox. Their versions, and then those of the image, are kept if possible.
+    :param image: packages of the image.
+    :param needs: the requirements of each of these.
     """
 
     def __init__(
@@ -85,12 +85,11 @@ class Resolver:
         self._preferred = {**image, **before}
         self._needs = needs
         constraining = call.workplace.give("constraints.txt", constraints)
-        self.options = ("--python", python, "--constraint", constraining)
-        """Of each call of uv, beside the requirements."""
+        self.options = ("--python", python, "--constraint", constraining)  # of each call of uv
         self._calls = 0
 
     def resolve(self) -> Resolution:
-        """:raises InstallError: it can't be done; the text says which versions there are."""
+        """:raises InstallError: there is no solution; the message says which versions there are."""
         try:
             pins = self._consistent()
         except RefusedError as error:
@@ -98,17 +97,15 @@ class Resolver:
         return self.explained(pins)
 
     def explained(self, pins: Pins) -> Resolution:
-        """*pins*, to which the requirements came, with what is to be said of them."""
+        """The resolution to *pins*, with notes about them."""
         return Resolution(pins, tuple(self._held_back(pins)))
 
     def broken(self, pins: Pins) -> set[str]:
-        """Names of the image's distributions that would not go with *pins* as they are."""
+        """Names of the image's distributions that are not compatible with *pins*."""
         return {name for name, needs in self._needs.items() if name not in pins and not _are_met(needs, pins)}
 
     def _consistent(self) -> Pins:
-        """What the requirements come to, together with those distributions of the image that don't go with it as they
-        are.
-        """
+        """Resolve the requirements, and the distributions of the image that are not compatible with the result."""
         anew: set[str] = set()
         while True:
             pins = self._pins([*self._requirements, *sorted(anew)], preferred=self._preferred)
@@ -118,8 +115,9 @@ class Resolver:
             anew |= broken
 
     def _available(self, text: str) -> Generator[str]:
-        """For each requirement that can't be had, whatever the others are, which versions there are; *text* is why all
-        of them can't be.
+        """Explain which versions there are of each requirement that can't be satisfied even alone.
+
+        :param text: why the requirements can't be satisfied together.
         """
         for requirement in self._asked() if UNSOLVED in text else ():
             if not requirement.specifier or not re.search(rf"(?<![\w.-]){re.escape(requirement.name)}\b", text):
@@ -164,7 +162,7 @@ class Resolver:
         return [each for each in parsed if each.url is None and each.marker is None][-_MOST_EXPLAINED:]
 
     def _alone(self, requirement: str, *options: str) -> str:
-        """The version that *requirement* by itself comes to."""
+        """The version that *requirement* alone resolves to."""
         (version,) = self._probe([requirement], "--no-deps", *options).values()
         return version
 
@@ -181,7 +179,7 @@ class Resolver:
         self._calls += 1
         workplace = self._call.workplace
         output = workplace.made / f"pins{self._calls}.txt"
-        # uv prefers what its output file has. The lane's folder is not PID 1's to write, so uv's user copies it there.
+        # uv prefers the versions in its output file. PID 1 can't write it to the account's folder, but the account can.
         kept = [requirement_line(*pin) for pin in (preferred or {}).items() if not pin[1].startswith("@")]
         if kept:
             self._call.program("/bin/cp", workplace.give("preferred.txt", kept), str(output))
@@ -192,7 +190,7 @@ class Resolver:
 
 
 def _are_met(needs: Sequence[Requirement], pins: Pins) -> bool:
-    """Whether *pins* have nothing in a version that one of *needs* excludes."""
+    """Whether no version in *pins* is excluded by *needs*."""
     given = [(need, pins.get(canonicalize_name(need.name), "@")) for need in needs]
     return all(version.startswith("@") or need.specifier.contains(version, prereleases=True) for need, version in given)
 
@@ -202,10 +200,10 @@ def _reason(error: RefusedError) -> str:
 
 
 def _read_plain(path: Path, limit: int) -> str:
-    """Read a regular file that a lane has written.
+    """Read a regular file that an account has written.
 
-    :raises PinError: it is larger than *limit* bytes, or no plain text.
-    :raises OSError: it is a link, or not there.
+    :raises PinError: it is larger than *limit* bytes or not UTF-8.
+    :raises OSError: it is a link or missing.
     """
     reading = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(reading, "rb") as file:

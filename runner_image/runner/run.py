@@ -8,11 +8,8 @@ from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import PICTURE_LIMIT, PROBE, Picture, PictureData
 
-PROBE_SECONDS = 2.0
-"""Time limit of a probe."""
-
-PICTURES = 16
-"""Pictures that are forwarded of one run."""
+PROBE_SECONDS = 2.0  # time limit of a probe
+PICTURES = 16  # pictures that are forwarded of one run
 
 
 class Run:
@@ -21,40 +18,34 @@ class Run:
     def __init__(self, request: messages.Run) -> None:
         self.request = request
         self.number = request.run
-        self.path, self.bare = request.path, request.bare
+        self.path, self.no_preload = request.path, request.no_preload
         """As in `messages.Run`, until the server has provided packages."""
         self.received = time.monotonic()
         self.started = 0.0
-        self.deadline = float("inf")
-        """When the next step of ending the run is due: interrupt, second interrupt, kill."""
+        self.deadline = float("inf")  # when the next step of ending the run is due: interrupt, second interrupt, kill
         self.stopping: messages.Outcome | None = None
         """Outcome that a forced end will have: ``timeout`` or ``cancelled``."""
         self.interrupts = 0
-        self.is_first = False
-        """Of its worker: there were no variables yet."""
+        self.is_first = False  # of its worker: there were no variables yet
         self.pictures = 0
         """Pictures forwarded; `pictures_size` are their bytes, of which `pictures_missing` are to come."""
         self.pictures_size = 0
         self.pictures_missing = 0
-        self.verdict: messages.Verdict | None = None
-        """What the checker says of the code; nothing runs without."""
-        self.is_held = False
-        """The server has been asked for packages, and has not answered yet."""
-        self.outcome: messages.Outcome | None = None
-        """Set when it has ended, as are those below."""
+        self.verdict: messages.Verdict | None = None  # what the checker says of the code; nothing runs without
+        self.is_held = False  # the server has been asked for packages, and has not answered yet
+        self.outcome: messages.Outcome | None = None  # set when it has ended, as are those below
         self.duration = 0.0
         self.exit_code: int | None = None
-        self.report: messages.Report | None = None
+        self.report: messages.RunReport | None = None
         self.written = 0
         self.files: tuple[messages.FileChange, ...] = ()
         self.more_files = 0
-        self.strays = 0
-        """Processes that it has left running."""
+        self.strays = 0  # processes that it has left running
 
     @classmethod
     def probe(cls, path: str | None) -> Run:
         """An empty run, by which a restored checkpoint shows that it is alive."""
-        return cls(messages.Run(run=PROBE, code="", timeout=PROBE_SECONDS, path=path, bare=False))
+        return cls(messages.Run(run=PROBE, code="", timeout=PROBE_SECONDS, path=path, no_preload=False))
 
     @property
     def is_probe(self) -> bool:
@@ -85,11 +76,11 @@ class Run:
         else:
             raise ProtocolError("more than the picture")
 
-    def result(self, state: messages.State, since: messages.State, unprotected: str | None) -> messages.Result:
+    def result(self, state: messages.State, since: messages.State, unprotected: str | None) -> messages.RunResult:
         """What the server gets of it, once it has ended."""
         assert self.outcome is not None
         report = self.report
-        return messages.Result(
+        return messages.RunResult(
             run=self.number,
             outcome=self.outcome,
             duration=self.duration,

@@ -1,26 +1,10 @@
 """One run at a time, from its arrival to its result, and what happens to the session's variables meanwhile.
 
-::
-
-    IDLE ──Run──▶ WAITING ──allowed, and a worker waits──▶ RUNNING ──Report──▶ IDLE: kept
-     │               │                                        │
-     │               └──blocked, or cancelled──▶ IDLE: kept   └──worker ended──▶ RECOVERING
-     │
-     │            RECOVERING ──a checkpoint waits──▶ PROBING ──Report──▶ IDLE: restored
-     │                │  ▲                              │
-     │                │  └──────── worker ended ────────┘
-     │                └──only a fresh worker waits──▶ IDLE: lost, or restored where there was nothing to lose
-     │
-     └──Reset──▶ RESETTING ──wiped, and a fresh worker waits──▶ IDLE
-
-Every arrow to IDLE sends the answer.
+`runner.states` has the states and what leads from one to the next.
 """
 
 from __future__ import annotations
 
-import contextlib
-import enum
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -30,49 +14,29 @@ from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Picture, PictureData
 
 from . import linux
-from .admission import Admission
 from .changes import Changes
 from .memory import MemoryWatch
 from .output import Output
+from .preparation import Preparation
 from .run import Run
 from .sockets import HostStream
+from .states import SessionState
 from .stdin import Stdin
 from .workers import Worker, Workers
 
 INTERRUPT_WORKER_AGAIN = 0.3
 """Seconds from the first interrupt, to the worker and its children, to the second, to the worker alone."""
 
-GRACE = 1.0
-"""Seconds from the first interrupt to the kill."""
-
-TURN_CHECK = 1.0
-"""Seconds between two looks, during a run, at whether workers could still report."""
-
-MEMORY_CHECK = 0.02
-"""Seconds between two looks, during a run, at whether the checkpoint has to go for want of memory."""
-
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
-
-
-class State(enum.Enum):
-    """What the session is doing."""
-
-    IDLE = enum.auto()
-    WAITING = enum.auto()
-    """A run has arrived; it is judged, installs what it lacks, or waits for its worker."""
-    RUNNING = enum.auto()
-    RECOVERING = enum.auto()
-    """The worker has ended in its run, whose result waits for what happens to the variables."""
-    PROBING = enum.auto()
-    """A restored checkpoint executes an empty run, to show that it is alive."""
-    RESETTING = enum.auto()
+GRACE = 1.0  # seconds from the first interrupt to the kill
+REPORT_SOCKET_CHECK = 1.0  # seconds between two checks, during a run, that workers can still report
+MEMORY_CHECK = 0.02  # seconds between two checks, during a run, whether memory is too short for a checkpoint
+_INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class Runs:
-    """See the module.
+    """The session, as far as its runs are concerned.
 
-    :param ours: pids that are not a run's strays, without those of a given worker.
+    :param runner_pids: returns the pids of the runner's own processes, without that of a given worker.
     """
 
     def __init__(
@@ -81,29 +45,26 @@ class Runs:
         output: Output,
         stdin: Stdin,
         workers: Workers,
-        admission: Admission,
+        preparation: Preparation,
         changes: Changes,
         memory: MemoryWatch,
-        ours: Callable[[Worker | None], set[int]],
+        runner_pids: Callable[[Worker | None], set[int]],
     ) -> None:
-        self.state = State.IDLE
-        self.is_sweep_due = False
-        """What the last run has left running is still to be ended."""
+        self.state = SessionState.IDLE
+        self.is_sweep_due = False  # processes that the last run has left are still to be killed
         self.makes_checkpoints = False
         self._host = host
         self._output = output
         self._stdin = stdin
         self._workers = workers
-        self._admission = admission
+        workers.on_report, workers.on_picture = self.on_report, self.on_picture
+        self._preparation = preparation
         self._changes = changes
         self._memory = memory
-        self._ours = ours
-        self._run: Run | None = None
-        """The server's, unless the session is idle."""
-        self._executing: Run | None = None
-        """The one that a worker executes: the server's, or a probe."""
-        self._since: messages.State = "kept"
-        """What has happened to the variables since the last result."""
+        self._runner_pids = runner_pids
+        self._run: Run | None = None  # the server's, unless the session is idle
+        self._executing: Run | None = None  # the one that a worker executes: the server's, or a probe
+        self._since: messages.State = "kept"  # what has happened to the variables since the last result
         self._is_checkpoint_due = False
 
     @property
@@ -111,102 +72,102 @@ class Runs:
         """Whether a worker executes a run, or a probe."""
         return self._executing is not None
 
-    # -- what the server asks for
+    # -- requests of the server
 
     def receive(self, request: messages.Run) -> None:
         """:raises ProtocolError: the session is not idle."""
-        self._leave_idle(State.WAITING)
+        self._leave_idle(SessionState.WAITING)
         self._run = run = Run(request)
         self._stdin.begin(has_content=run.has_stdin)
-        self._admission.begin(run)
+        self._preparation.begin(run)
 
     def proceed(self, answer: messages.Proceed) -> None:
-        """Go on with a run that has waited for packages."""
+        """Continue with a run that has waited for packages."""
         run = self._run
-        if self.state is State.WAITING and run is not None and run.number == answer.run:
-            self._admission.proceed(run, answer)
+        if self.state is SessionState.WAITING and run is not None and run.number == answer.run:
+            self._preparation.proceed(run, answer)
 
     def cancel(self, number: int) -> None:
-        """Interrupt run *number*, or don't begin it."""
+        """Interrupt run *number*, or don't start it."""
         run = self._run
         if run is None or run.number != number:
             return
-        if self.state is State.WAITING:
-            self._admission.cancel()
+        if self.state is SessionState.WAITING:
+            self._preparation.cancel()
             run.outcome = "cancelled"
             self._answer("kept")
-        elif self.state is State.RUNNING and run.stopping is None:
+        elif self.state is SessionState.RUNNING and run.stopping is None:
             self._interrupt(run, "cancelled")
 
-    def begin_reset(self, *, bare: bool) -> None:
+    def begin_reset(self, *, no_preload: bool) -> None:
         """Replace the worker.
 
         :raises ProtocolError: the session is not idle.
         """
-        self._leave_idle(State.RESETTING)
-        self._workers.renew()
-        self._admission.reset(bare=bare)
+        self._leave_idle(SessionState.RESETTING)
+        self._workers.replace()
+        self._preparation.reset(no_preload=no_preload)
         self._since = "kept"
         self.is_sweep_due = True
         self._is_checkpoint_due = False
 
     def end_reset(self) -> None:
-        self.state = State.IDLE
+        self.state = SessionState.IDLE
 
-    def _leave_idle(self, state: State) -> None:
-        if self.state is not State.IDLE:
+    def _leave_idle(self, state: SessionState) -> None:
+        if self.state is not SessionState.IDLE:
             raise ProtocolError(f"a request while the session is {self.state.name}")
         self.state = state
 
-    # -- what workers do
+    # -- events of the worker
 
-    def on_report(self, report: messages.Report) -> None:
-        """The worker has executed its run.
+    def on_report(self, report: messages.RunReport) -> None:
+        """Handle the worker's report of its run.
 
-        :raises ProtocolError: it has not been given that one.
+        :raises ProtocolError: the worker does not execute that run.
         """
         run = self._executing
         if run is None or report.run != run.number:
-            raise ProtocolError("out of turn")
+            raise ProtocolError("no such run")
         outcome = run.stopping or ("ok" if report.ok else "error")
-        # Code that has caught our interrupt may have gone on to a good end of its own, but not in time.
+        # Code may have caught the interrupt and then succeeded, but not in time.
         exit_code = report.exit_code or (_INTERRUPTED if run.stopping else 0)
         run.report = report
         self._end(run, outcome, exit_code)
-        if report.left and not self._workers.is_in_birth:
-            strays = set(linux.processes()) - self._ours(None) - self._workers.dying
+        if report.left and not self._workers.is_forking:
+            strays = set(linux.processes()) - self._runner_pids(None) - self._workers.dying
             run.strays = sum(map(linux.is_alive, strays))
         if not report.changed and self._workers.checkpoint is not None:
             self._is_checkpoint_due = False
         self._answer("restored" if run.is_probe else "kept")
 
     def on_picture(self, message: Picture | PictureData) -> None:
-        """The worker shows something.
+        """Forward a picture of the worker's run, or a part of one.
 
-        :raises ProtocolError: it is not its turn, or too much.
+        :raises ProtocolError: there is no such run, or the picture is not valid.
         """
         run = self._executing
         if run is None:
-            raise ProtocolError("out of turn")
+            raise ProtocolError("no such run")
         run.add_picture(message)
         if not run.is_probe:
             self._host.send(message)
 
-    def on_death(self, worker: Worker, code: int) -> None:
-        """The current worker has ended: in its run, or between two."""
+    def on_worker_exit(self, worker: Worker, code: int) -> None:
+        """Record that the current worker has ended, in its run or between two."""
         self.is_sweep_due = True
         self._is_checkpoint_due = False
         run = self._executing
         if run is None:
-            if worker.used and self.state is State.RECOVERING:  # a restored checkpoint, killed together with the worker
+            if worker.used and self.state is SessionState.RECOVERING:  # the restored checkpoint was killed as well
                 self._workers.unprotected = "died"
             elif worker.used:
                 self._since = "restored" if self._workers.restore() else "lost"
                 self._is_checkpoint_due = self.makes_checkpoints
             return
         self._end(run, run.stopping or ("memory_limit" if self._memory.was_exceeded else "crashed"), code)
-        self.state = State.RECOVERING
-        if run.is_probe:  # what has killed a restored checkpoint is in the checkpoint itself
+        self.state = SessionState.RECOVERING
+        if run.is_probe:  # it would kill the next one as well
             self._workers.unprotected = "died"
         elif not run.is_first:
             self._workers.restore()
@@ -217,10 +178,10 @@ class Runs:
         """When `keep_deadlines` has something to do."""
         run, executing = self._run, self._executing
         if executing is not None:
-            check = TURN_CHECK if self._workers.checkpoint is None else MEMORY_CHECK
+            check = REPORT_SOCKET_CHECK if self._workers.checkpoint is None else MEMORY_CHECK
             return min(executing.deadline, now + check)
-        if self.state is State.WAITING and run is not None:
-            return self._admission.deadline(run, now)
+        if self.state is SessionState.WAITING and run is not None:
+            return self._preparation.deadline(run, now)
         return float("inf")
 
     def keep_deadlines(self, now: float) -> None:
@@ -228,14 +189,14 @@ class Runs:
         if run is None:
             return
         if now >= run.deadline and worker is not None:
-            self._hasten(run, worker, now)
-        if now - run.started > TURN_CHECK:
-            self._workers.check_listener()
+            self._escalate(run, worker, now)
+        if now - run.started > REPORT_SOCKET_CHECK:
+            self._workers.report_socket.check()
         if now - run.started > MEMORY_CHECK:
             self._memory.relieve()
 
-    def _hasten(self, run: Run, worker: Worker, now: float) -> None:
-        """Take the next step of ending *run*."""
+    def _escalate(self, run: Run, worker: Worker, now: float) -> None:
+        """Take the next step to end *run*, which has exceeded its time."""
         if run.interrupts == 0:
             self._interrupt(run, "timeout")
         elif run.interrupts == 1:
@@ -245,32 +206,31 @@ class Runs:
         else:
             run.deadline = now + GRACE  # the kill that ends it may have to be repeated
             worker.signal(signal.SIGKILL)
-            # A restored checkpoint need not be a child of this process, which then does not learn of its end.
-            if not linux.is_alive(worker.pid) and self._workers.bury(worker.pid) is worker:
-                self.on_death(worker, -signal.SIGKILL)
+            # A restored checkpoint may not be a child of this process, which then is not notified of its end.
+            if not linux.is_alive(worker.pid) and self._workers.on_exit(worker.pid) is worker:
+                self.on_worker_exit(worker, -signal.SIGKILL)
 
     def _interrupt(self, run: Run, outcome: messages.Outcome) -> None:
         """Interrupt the worker and its children, like Ctrl-C in a terminal."""
         run.stopping = outcome
         run.interrupts = 1
         run.deadline = time.monotonic() + INTERRUPT_WORKER_AGAIN
-        spared = self._ours(self._workers.current)
+        spared = self._runner_pids(self._workers.current)
         for pid in linux.processes():
             if pid not in spared:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGINT)
+                linux.send_signal(pid, signal.SIGINT)
 
-    # -- what has become possible
+    # -- progress
 
     def step(self) -> None:
-        """Do whatever is due and possible now, when nothing is left to be swept."""
+        """Do everything that is due and possible, once nothing is left to be swept."""
         worker, run = self._workers.current, self._run
-        if self.state is State.RECOVERING and run is not None and not (worker is not None and worker.used):
+        if self.state is SessionState.RECOVERING and run is not None and not (worker is not None and worker.used):
             self._answer("restored" if run.is_first else "lost")  # a fresh worker is as good as before the first run
-        if worker is None or worker.turn is None or self._executing is not None or self.state is State.RESETTING:
+        if worker is None or worker.connection is None or self.is_executing or self.state is SessionState.RESETTING:
             return
-        if self.state is State.RECOVERING and run is not None:
-            self.state = State.PROBING
+        if self.state is SessionState.RECOVERING and run is not None:
+            self.state = SessionState.PROBING
             self._execute(Run.probe(run.path), worker)
             return
         if self._is_checkpoint_due:
@@ -279,13 +239,13 @@ class Runs:
                 self._workers.drop_checkpoint("memory")
             else:
                 self._workers.make_checkpoint()
-        if self.state is State.WAITING and run is not None and run.verdict is not None:
+        if self.state is SessionState.WAITING and run is not None and run.verdict is not None:
             if not run.verdict.allowed:
                 worker.signal(signal.SIGCONT)
                 run.outcome = "blocked"
                 self._answer("kept")
-            elif self._admission.is_complete(run, worker) and not self._workers.is_making_checkpoint:
-                self.state = State.RUNNING
+            elif self._preparation.is_complete(run, worker) and not self._workers.is_making_checkpoint:
+                self.state = SessionState.RUNNING
                 self._execute(run, worker)
 
     def _execute(self, run: Run, worker: Worker) -> None:
@@ -295,8 +255,8 @@ class Runs:
         pipe = self._output.begin(quiet=run.is_probe, unlimited=run.request.stream)
         run.started = time.monotonic()
         run.deadline = run.started + run.request.timeout
-        self._workers.give(run.to_execute(), [self._stdin.descriptor, pipe])
-        self._stdin.note_given()
+        self._workers.execute(run.to_execute(), [self._stdin.descriptor, pipe])
+        self._stdin.close_readable()
         self._memory.begin()  # now, while the worker is only waking up
 
     def _end(self, run: Run, outcome: messages.Outcome, exit_code: int) -> None:
@@ -310,11 +270,11 @@ class Runs:
         self._is_checkpoint_due = self.makes_checkpoints
 
     def _answer(self, state: messages.State) -> None:
-        """Send the result of the run: at once, for whatever is to be tidied up can wait."""
+        """Send the result of the run, before anything is cleaned up."""
         run, self._run = self._run, None
         assert run is not None
         self._stdin.end()
-        self.state = State.IDLE
+        self.state = SessionState.IDLE
         self._host.send(run.result(state, self._since, self._workers.unprotected))
         self._host.flush()
         self._since = "kept"

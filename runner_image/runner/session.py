@@ -3,10 +3,8 @@
 from __future__ import annotations
 import __future__
 
-import _ast as ast  # the nodes alone: what is around them takes long to import, and a first answer waits
+import _ast as ast  # the nodes alone: the rest takes long to import, and a first answer waits
 import builtins
-import contextlib
-import functools
 import gc
 import importlib
 import io
@@ -14,21 +12,25 @@ import os
 import random
 import signal
 import sys
+from contextlib import suppress
+from functools import partial
+from io import StringIO
+from signal import getsignal
+from signal import signal as set_handler
+from sys import getrecursionlimit, setrecursionlimit
 
 from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.messages import PROBE
 
-from . import error_reports, imports, interpreter_frames, linux, notebook_shell, shows, tracebacks
+from . import error_reports, import_hooks, interpreter_frames, library_patches, linux, notebook_shell, tracebacks
 from .children import SpawnedProcesses
-from .display import Items
+from .display import Display
 from .event_loop import EventLoop, evaluate, is_coroutine
 from .main_module import MainModule, pretend_plain_start
+from .prelude import TYPE_CHECKING, __builtins__
 from .session_packages import SessionPackages
 from .user_calls import UserCalls
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -40,31 +42,22 @@ _ALL_SIGNALS = signal.valid_signals() - {signal.SIGINT}
 _MISSING_AT_THE_END = ("expected ", "unexpected unindent")
 _FUTURES = sum({int(getattr(__future__, name).compiler_flag) for name in __future__.all_feature_names})
 
-# User code may replace any of these where they come from; the runner goes on with its own.
-_print = print
-_compile = compile
 _compile_tree: Any = compile
-_eval = eval
-_StringIO = io.StringIO
-_partial: Any = functools.partial
-_suppress = contextlib.suppress
-_signal, _get_handler = signal.signal, signal.getsignal
-_mask_signals: Any = importlib.import_module("_signal").pthread_sigmask  # with no frame of its own
+_pthread_sigmask: Any = importlib.import_module("_signal").pthread_sigmask  # without a frame of its own
 _PLAIN = frozenset((bool, int, float, complex, str, bytes))
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 _getframe = sys._getframe  # pyright: ignore[reportPrivateUsage]
 _displayhook = sys.__displayhook__
-_get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
-_LEAST_LIMIT = 200
+_LEAST_LIMIT = 200  # of recursion, for the runner to show a value
 
 
 class Session:
-    """See the module."""
+    """The interpreter of one session."""
 
     def __init__(self) -> None:
         self._main = MainModule()
         for name in [name for name in sys.modules if name.partition(".")[0] in ("runner", "mcp_agentrun")]:
-            del sys.modules[name]  # a module of the session's own may have that name
+            del sys.modules[name]  # user code may have a module of that name
         sys.path[0] = WORKSPACE
         pretend_plain_start()
         os.chdir(WORKSPACE)
@@ -72,18 +65,18 @@ class Session:
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()  # or every worker of one zygote would draw the same numbers
-        self.items = Items()
-        builtins.__dict__["display"] = self.items.display
-        self._shell = notebook_shell.Shell(self.items, self._main.namespace)
+        self.display = Display()
+        builtins.__dict__["display"] = self.display.display
+        self._shell = notebook_shell.Shell(self.display, self._main.namespace)
         self._calls = UserCalls(self._main.namespace)
         self._loop = EventLoop(self._calls)
         self._spawned = SpawnedProcesses(self._main)
         self._packages = SessionPackages()
-        imports.change_when_imported(
+        import_hooks.patch_on_import(
             {
-                **shows.changes(self.items),
-                **notebook_shell.changes(self.items, self._shell),
-                "asyncio.tasks": self._loop.change_tasks,
+                **library_patches.patches(self.display),
+                **notebook_shell.patches(self.display, self._shell),
+                "asyncio.tasks": self._loop.patch_tasks,
                 "warnings": tracebacks.hide_from_warnings,
             }
         )
@@ -93,54 +86,51 @@ class Session:
         self._value: str | None = None
         self._script: Script | None = None
         self._changed = True
-        self._is_level = False
-        self._packages.imported()  # here, where nobody waits for it
-        linux.no_more_processes()  # what was refused until now is not this session's doing
+        self._is_prepared = False
+        self._packages.imported()  # fills a cache while nobody waits
+        linux.is_process_limit_reached()  # don't count what was refused before this session
 
     def run(self, number: int, code: str, packages: str | None, script: Script | None = None) -> dict[str, Any]:
         """Execute *code*; what it prints, and the traceback of what it raises, go where Python sends them.
 
         :param script: the code is a program, not a cell: no value is shown, and only plain Python is accepted.
-        :returns: the report: ``ok``, ``exit_code``, ``value`` (text of the last expression's value, or None),
-            ``error`` (``type``, ``message``, ``line``; or None), ``imported`` (top-level modules, of the session's and
-            the image's packages) and ``changed``, false where the session is certainly as it was before. What is to be
-            shown beside text is in `items`.
+        :returns: the fields of a `RunReport` from ``ok`` on. Pictures are in `display`.
         """
         filename = f"<run-{number}>" if script is None else script.filename
         self._script = script
         self._loop.note_process()
         self._value = None
         self._changed = True
-        self.items.begin(number, filename, code.count("\n") + 1)
+        self.display.begin(number, filename, code.count("\n") + 1)
         if self._packages.use(packages):
-            notebook_shell.forget_stand_in(self._packages.has("IPython"))
+            notebook_shell.forget_substitute(self._packages.has("IPython"))
         report: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
         try:
             try:
                 failure = self._failure_of(code, filename)
-                # Nothing of the user's is called while an exception is being handled: it would find that.
+                # User code is not called while an exception is being handled, which it could see.
                 if failure is not None:
                     report["exit_code"] = tracebacks.end_with(failure, self._calls.alone)
                     if report["exit_code"] or not issubclass(type(failure), SystemExit):
                         report.update(ok=False, error=error_reports.describe(failure, filename))
                 if number == PROBE:
-                    unflushed = None  # streams of the user's may hang, and the probe is of the process alone
+                    unflushed = None  # the user's streams may hang, and the probe is of the process only
                 else:
-                    self.items.show_figures(close=True)
+                    self.display.show_figures(close=True)
                     unflushed = tracebacks.flush(self._calls.alone)
                 if unflushed is not None and not report["exit_code"]:
                     error = error_reports.describe(unflushed, filename)
                     report.update(ok=False, exit_code=tracebacks.NOT_FLUSHED, error=error)
             finally:
-                # Handlers of the user's for other signals wait for the next run as well.
-                self._blocked = _mask_signals(signal.SIG_BLOCK, _ALL_SIGNALS)
-                self._interrupt_handler = _get_handler(signal.SIGINT)
-                _signal(signal.SIGINT, signal.SIG_IGN)
-        except BaseException as error:  # an interrupt, or what a handler of the user's raises, while the run ends
-            _signal(signal.SIGINT, signal.SIG_IGN)
+                # The user's handlers of other signals wait for the next run as well.
+                self._blocked = _pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+                self._interrupt_handler = getsignal(signal.SIGINT)
+                set_handler(signal.SIGINT, signal.SIG_IGN)
+        except BaseException as error:  # an interrupt, or raised by a handler of the user's, while the run ends
+            set_handler(signal.SIGINT, signal.SIG_IGN)
             if report["ok"]:
                 if type(error) is not KeyboardInterrupt:
-                    with _suppress(BaseException):
+                    with suppress(BaseException):
                         tracebacks.end_with(error, self._calls.alone)
                 report.update(ok=False, exit_code=1, error=error_reports.describe(error, filename))
         report["value"] = self._value
@@ -151,9 +141,9 @@ class Session:
     def _failure_of(self, code: str, filename: str) -> BaseException | None:
         """Execute *code*; returns what it raises."""
         try:
-            # Only from here to the handler's reset may an interrupt raise, or a handler of the user's.
-            _signal(signal.SIGINT, self._interrupt_handler)
-            _mask_signals(signal.SIG_SETMASK, self._blocked)
+            # Only from here until they are reset may an interrupt or a handler of the user's raise.
+            set_handler(signal.SIGINT, self._interrupt_handler)
+            _pthread_sigmask(signal.SIG_SETMASK, self._blocked)
             try:
                 self._execute(code, filename)
             finally:
@@ -163,8 +153,8 @@ class Session:
         return None
 
     def _execute(self, code: str, filename: str) -> None:
-        lines = _StringIO(code, newline=None).readlines()
-        self._main.publish(code, filename, lines, self._script)
+        lines = StringIO(code, newline=None).readlines()
+        self._main.set_source(code, filename, lines, self._script)
         is_cell = self._script is None
         tree, cell = _parse(code, filename, lines, is_cell=is_cell)
         if cell is not None:
@@ -190,14 +180,14 @@ class Session:
 
     def _evaluate(self, tree: ast.Module, last: ast.expr | None, filename: str) -> Any:
         """Execute *tree*, and return the value of the expression *last*."""
-        if not self._is_level:
-            self._is_level = True
+        if not self._is_prepared:
+            self._is_prepared = True
             interpreter_frames.discount(interpreter_frames.depth() + 1)
-            interpreter_frames.alone(_getframe(), id)  # which finds out once how that is done
-            gc.freeze()  # or the code's garbage collections would find the runner's objects
+            interpreter_frames.alone(_getframe(), id)  # so that it searches for the pointer once
+            gc.freeze()  # or `gc.get_objects` and collections of user code would find the runner's objects
         namespace = self._main.namespace
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if self._script is None else 0
-        body = _compile(tree, filename, "exec", flags, dont_inherit=True)
+        body = compile(tree, filename, "exec", flags, dont_inherit=True)
         expression: Any = None
         if last is not None and not isinstance(last, ast.Constant):
             flags |= body.co_flags & _FUTURES
@@ -205,32 +195,32 @@ class Session:
         if is_coroutine(body, expression):
             value = self._loop.run(evaluate(body, expression, namespace))
         else:
-            self._calls.alone(_eval, body, namespace, traced=True)
-            value = None if expression is None else self._calls.alone(_eval, expression, namespace, traced=True)
+            self._calls.alone(eval, body, namespace, traced=True)
+            value = None if expression is None else self._calls.alone(eval, expression, namespace, traced=True)
         return last.value if isinstance(last, ast.Constant) else value
 
     def _show(self, value: object, filename: str, line: int) -> None:
-        """Show *value* as the last one of a run, with space for the runner's frames even if the code has none left."""
-        call = _partial(self._calls.at_line, filename, line)
+        """Show *value* as the last one of a run, with enough recursion left for the runner."""
+        call = partial(self._calls.at_line, filename, line)
         hook = getattr(sys, "displayhook", _displayhook)
-        limit = _get_limit()
+        limit = getrecursionlimit()
         try:
             if limit < _LEAST_LIMIT:
-                _set_limit(_LEAST_LIMIT)
+                setrecursionlimit(_LEAST_LIMIT)
             if hook is _displayhook:
-                self._display(value, call)
+                self._show_value(value, call)
             else:
                 call(hook, value)
         finally:
             if limit < _LEAST_LIMIT:
-                _set_limit(limit)
+                setrecursionlimit(limit)
 
-    def _display(self, value: object, call: Callable[..., Any]) -> None:
+    def _show_value(self, value: object, call: Callable[..., Any]) -> None:
         """Write a last expression's value as the interactive interpreter does, and keep it as ``_``."""
         if value is None:
             return
-        self._calls.alone(builtins.__dict__.__setitem__, "_", None)  # which may be the end of an object
-        text = self.items.show(value, call)
+        self._calls.alone(builtins.__dict__.__setitem__, "_", None)  # which may call the finalizer of an object
+        text = self.display.show(value, call)
         self._value = text[: error_reports.CLIP]
         builtins.__dict__["_"] = value
 
@@ -248,52 +238,42 @@ class Session:
         self._spawned.note(filename, code)
 
     def _only_prints(self, tree: ast.Module) -> bool:
-        """Whether *tree* does nothing but print constants and variables of built-in types, so that no variable can
-        have another value afterwards.
-        """
+        """Whether *tree* only prints constants and variables of built-in types, and can't change a variable."""
         if type(sys.stdout) is not io.TextIOWrapper:
             return False
-        namespace = self._main.namespace
-        for statement in tree.body:
-            match statement:
-                case ast.Expr(ast.Call(_, arguments, []) as call) if self._is_print(call):
-                    for argument in arguments:
-                        match argument:
-                            case ast.Constant():
-                                pass
-                            case ast.Name(name) if type(namespace.get(name)) in _PLAIN:
-                                pass
-                            case _:
-                                return False
-                case _:
-                    return False
-        return True
+        calls = [each.value for each in tree.body if isinstance(each, ast.Expr) and self._is_print(each.value)]
+        return len(calls) == len(tree.body) and all(map(self._has_plain_arguments, calls))
+
+    def _has_plain_arguments(self, call: Any) -> bool:
+        """Whether the arguments of *call* are constants and variables of built-in types."""
+        variables = (each.id for each in call.args if isinstance(each, ast.Name))
+        return (
+            not call.keywords
+            and all(isinstance(each, (ast.Constant, ast.Name)) for each in call.args)
+            and all(type(self._main.namespace.get(name)) in _PLAIN for name in variables)
+        )
 
     def _is_print(self, expression: ast.expr) -> bool:
         """Whether *expression* is a call of `print` itself, which has no value to be shown."""
         match expression:
             case ast.Call(ast.Name("print")):
-                namespace = self._main.namespace
-                return (
-                    "print" not in namespace
-                    and namespace.get("__builtins__") is builtins
-                    and builtins.__dict__.get("print") is _print
-                )
+                namespace, built_in = self._main.namespace, builtins.__dict__.get("print")
+                return "print" not in namespace and namespace.get("__builtins__") is builtins and built_in is print
             case _:
                 return False
 
 
 def _parse(code: str, filename: str, lines: list[str], *, is_cell: bool) -> tuple[Any, Cell | None]:
-    """The tree of *code*; and the cell that it is, where it is Python only as such."""
+    """The tree of *code*, and the cell that it was translated from, if it is not plain Python."""
     flags = ast.PyCF_ONLY_AST | (ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if is_cell else 0)
     try:
-        return _compile(code, filename, "exec", flags, dont_inherit=True), None
+        return compile(code, filename, "exec", flags, dont_inherit=True), None
     except SyntaxError as error:
         failure = error
     try:
         cell = translate(code, WORKSPACE) if is_cell else None
         if cell is not None:
-            return _compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
+            return compile(cell.text, filename, "exec", flags, dont_inherit=True), cell
     except SyntaxError as error:
         failure = error
         failure.filename = filename

@@ -1,4 +1,4 @@
-"""Non-blocking connections of the supervisor that carry messages, all served by one selector."""
+"""Non-blocking connections of the supervisor that carry messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 64
 class Peer:
     """One end of an exchange of messages with a process that may be hostile, dead, or not reading.
 
-    Nothing here blocks. Reading tolerates end of file and reset alike: both set `closed`.
+    Nothing here blocks. End of file and errors set `closed`.
 
     :param limit: largest payload accepted from the peer, in bytes.
     :param credentials: learn `sender_pid`. Without it the kernel discards whatever else a peer sends along.
@@ -34,8 +34,7 @@ class Peer:
             self._ancillary = socket.CMSG_SPACE(_UCRED.size)
         self.socket = connection
         self.closed = False
-        self.sender_pid: int | None = None
-        """Pid of the sender of the last bytes, reported by the kernel."""
+        self.sender_pid: int | None = None  # pid of the sender of the last bytes, reported by the kernel
         self._decoder = MessageDecoder(limit=limit)
         self._unsent = b""
 
@@ -105,29 +104,20 @@ class Peer:
 class HostStream:
     """The container's stdin and stdout: the one stream to the server.
 
-    Writes are queued, so that no deadline of the supervisor ever waits on a reader that has stopped;
-    `congested` tells the output's source to pause.
+    Writes are queued, so that no deadline of the supervisor waits for a reader that has stopped. While the stream is
+    `congested`, output is not read.
     """
 
     _CONGESTED = 1 << 20
 
     def __init__(self) -> None:
-        self._in = 0
-        self._out = 1
-        os.set_blocking(self._in, False)
-        os.set_blocking(self._out, False)
+        self.readable_fd, self.writable_fd = 0, 1
+        os.set_blocking(self.readable_fd, False)
+        os.set_blocking(self.writable_fd, False)
         self._decoder = MessageDecoder()
         self._queue: deque[memoryview] = deque()
         self._queued = 0
         self.ended = False
-
-    @property
-    def readable_fd(self) -> int:
-        return self._in
-
-    @property
-    def writable_fd(self) -> int:
-        return self._out
 
     @property
     def congested(self) -> bool:
@@ -143,7 +133,7 @@ class HostStream:
         :raises ProtocolError: the server does not speak the protocol.
         """
         try:
-            data = os.read(self._in, _READ)
+            data = os.read(self.readable_fd, _READ)
         except BlockingIOError:
             return []
         except OSError:
@@ -164,7 +154,7 @@ class HostStream:
         """Write as much as the stream accepts."""
         while self._queue:
             try:
-                written = os.writev(self._out, list(itertools.islice(self._queue, _BATCH)))
+                written = os.writev(self.writable_fd, list(itertools.islice(self._queue, _BATCH)))
             except BlockingIOError:
                 return
             except OSError:

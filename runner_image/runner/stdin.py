@@ -12,8 +12,8 @@ from .sockets import HostStream
 
 
 class Stdin:
-    """Writes what arrives for the current run to a pipe. The server sends the next part when one has been written, so
-    that never more than one is waiting here, whether the run reads or not.
+    """Writes what arrives for the current run to a pipe. The server sends the next part when one was written, so at
+    most one is buffered here, whether the run reads or not.
     """
 
     def __init__(self, events: Events, host: HostStream) -> None:
@@ -26,17 +26,17 @@ class Stdin:
 
     @property
     def descriptor(self) -> int:
-        """What the run reads from, until it is given."""
+        """The descriptor that the run reads from."""
         return self._nowhere if self._readable is None else self._readable
 
     def begin(self, *, has_content: bool) -> None:
-        """Begin the input of a run."""
+        """Open the input of a run."""
         if has_content:
             self._readable, self._writable = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(self._writable, False)
 
-    def note_given(self) -> None:
-        """The run has its end of the pipe."""
+    def close_readable(self) -> None:
+        """Close the end of the pipe that the run has received."""
         if self._readable is not None:
             os.close(self._readable)
             self._readable = None
@@ -52,8 +52,8 @@ class Stdin:
             self._close()
 
     def end(self) -> None:
-        """The run has ended."""
-        self.note_given()
+        """Close the input of the run, which has ended."""
+        self.close_readable()
         if self._writable is not None:
             self._close()
 

@@ -1,8 +1,8 @@
 """PID 1 of a sandbox: owns the stream to the server, the processes, and every deadline. It never runs user code.
 
-Everything happens in one loop over one epoll. Events only note what they saw; `Supervisor._step` then does whatever
-has become possible, in an order that does not depend on the order of events. The states of the session, and what leads
-from one to the next, are in `runner.runs`; those of a worker in `runner.workers`.
+Everything happens in one loop over one epoll. Event handlers only record what happened; `Supervisor._step` then does
+whatever has become possible, in an order that does not depend on the order of events. The states of the session and of
+its workers, and what leads from one to the next, are in `runner.states`.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 
 from . import linux, missing
-from .admission import Admission
 from .changes import Changes
 from .checkers import Checkers
 from .events import Events
 from .files import Files
 from .memory import MemoryWatch
 from .output import Output
+from .prelude import TYPE_CHECKING
+from .preparation import Preparation
 from .reset import Reset
 from .runs import Runs
 from .sockets import HostStream
 from .stdin import Stdin
 from .workers import Worker, Workers
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import NoReturn
 
-HOST_SILENCE = 120.0
-"""Seconds of silence after which the server, which pings every 15, is considered dead."""
+HOST_SILENCE = 120.0  # seconds of silence after which the server, which pings every 15, is considered dead
 
 
 class Supervisor:
-    """See the module. Construct, then `serve`."""
+    """PID 1. Construct, then `serve`."""
 
     def __init__(self) -> None:
         self._events = Events()
@@ -48,22 +47,21 @@ class Supervisor:
         self._last_received_at = time.monotonic()
         self._output = Output(self._events, self._host)
         self._changes = Changes()
-        self._memory = linux.Memory()
-        self._files = Files(self._host, self._changes, self._memory)
-        self._workers = Workers(self._events, self._on_report, self._on_picture)
-        self._checkers = Checkers(self._events, self._workers.quieten)
-        memory = MemoryWatch(self._memory, self._workers)
-        self._admission = Admission(self._host, self._workers, self._checkers)
+        memory = linux.Memory()
+        self._files = Files(self._host, self._changes, memory)
+        self._workers = Workers(self._events)
+        self._checkers = Checkers(self._events, self._workers.pause)
+        self._preparation = Preparation(self._host, self._workers, self._checkers)
         self._stdin = Stdin(self._events, self._host)
         self._runs = Runs(
             self._host,
             self._output,
             self._stdin,
             self._workers,
-            self._admission,
+            self._preparation,
             self._changes,
-            memory,
-            self._ours,
+            MemoryWatch(memory, self._workers),
+            self._runner_pids,
         )
         self._reset: Reset | None = None
         self._data: tuple[str, ...] = ()
@@ -76,7 +74,7 @@ class Supervisor:
         while True:
             self._step()
             self._flush()
-            self._events.wait(self._patience())
+            self._events.wait(self._seconds_to_deadline())
             self._keep_deadlines()
             if self._host.ended:
                 os._exit(0)
@@ -99,7 +97,7 @@ class Supervisor:
         def on_child() -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(read, 4096)
-            self._bury(linux.reap())
+            self._on_exits(linux.reap())
 
         self._events.watch(read, on_child)
 
@@ -117,7 +115,7 @@ class Supervisor:
             case messages.Cancel():
                 self._runs.cancel(message.run)
             case messages.Reset():
-                self._runs.begin_reset(bare=message.bare)
+                self._runs.begin_reset(no_preload=message.no_preload)
                 self._reset = Reset(keep_files=message.keep_files)
             case messages.Input():
                 self._stdin.receive(message.data)
@@ -131,21 +129,15 @@ class Supervisor:
     def _on_hello(self, hello: messages.SupervisorHello) -> None:
         self._data = hello.data
         self._output.keep = hello.output_keep
-        linux.user_processes[0] = hello.user_pids
+        linux.user_process_limit[0] = hello.user_pids
         self._runs.makes_checkpoints = hello.checkpoints
-        self._admission.configure(hello)
-        self._checkers.configure(hello.safety)
+        self._preparation.configure(hello)
+        self._checkers.options = hello.safety
         self._workers.begin(hello.preload)
-
-    def _on_report(self, report: messages.Report) -> None:
-        self._runs.on_report(report)
-
-    def _on_picture(self, part: messages.Picture | messages.PictureData) -> None:
-        self._runs.on_picture(part)
 
     # -- deadlines
 
-    def _patience(self) -> float:
+    def _seconds_to_deadline(self) -> float:
         """Seconds until the next deadline, which `_keep_deadlines` keeps."""
         now = time.monotonic()
         due = min(
@@ -170,32 +162,32 @@ class Supervisor:
 
     # -- processes
 
-    def _ours(self, but: Worker | None) -> set[int]:
-        """Pids of the runner's own processes."""
-        pids = self._workers.pids(but=but) | self._checkers.pids() | {1}
+    def _runner_pids(self, worker: Worker | None) -> set[int]:
+        """Pids of the runner's own processes, without that of *worker*."""
+        pids = self._workers.pids(without=worker) | self._checkers.pids() | {1}
         if self._reset is not None and self._reset.janitor is not None:
             pids.add(self._reset.janitor)
         return pids
 
-    def _bury(self, ended: Iterable[tuple[int, int]]) -> None:
+    def _on_exits(self, ended: Iterable[tuple[int, int]]) -> None:
         current = self._workers.current
         # The worker last: a checkpoint that has ended along with it can't be restored.
         for pid, code in sorted(ended, key=lambda each: current is not None and each[0] == current.pid):
-            if (self._reset is not None and self._reset.bury(pid, code)) or self._checkers.bury(pid):
+            if (self._reset is not None and self._reset.on_exit(pid, code)) or self._checkers.on_exit(pid):
                 continue
-            worker = self._workers.bury(pid)
+            worker = self._workers.on_exit(pid)
             if worker is not None:
-                self._runs.on_death(worker, code)
+                self._runs.on_worker_exit(worker, code)
 
-    # -- what has become possible
+    # -- progress
 
     def _step(self) -> None:
-        """Do everything that is due and possible. Called after every round of events."""
+        """Do everything that is due and possible. Called after each round of events."""
         self._workers.step()
         self._checkers.step()
-        if self._runs.is_sweep_due and not self._runs.is_executing and not self._workers.is_in_birth:
+        if self._runs.is_sweep_due and not self._runs.is_executing and not self._workers.is_forking:
             self._runs.is_sweep_due = False
-            self._bury(linux.sweep(self._ours(None)))
+            self._on_exits(linux.sweep(self._runner_pids(None)))
             self._workers.dying.clear()
             self._workers.step()
         if self._runs.is_sweep_due:
@@ -208,13 +200,13 @@ class Supervisor:
         self._runs.step()
 
     def _announce(self) -> None:
-        data = {path: linux.identity(path) for path in self._data}
+        data = {path: linux.file_identity(path) for path in self._data}
         distributions = tuple(missing.distributions())
         self._host.send(messages.SupervisorReady(distributions=distributions, boot=linux.boot_id(), data=data))
 
     def _continue_reset(self, reset: Reset) -> None:
-        if not self._workers.is_in_birth and reset.wipe():
-            self._workers.listen()  # what the code has put beside the socket goes, too
+        if not self._workers.is_forking and reset.wipe():
+            self._workers.report_socket.listen()  # which also removes what user code has put beside it
         if reset.is_wiped and self._workers.current is not None:
             self._reset = None
             self._output.forget_late()

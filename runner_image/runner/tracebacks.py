@@ -5,24 +5,21 @@ Modules are imported at the start: later, a file of that name in the workspace w
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import itertools
 import linecache
 import os
 import sys
 import traceback
 import types
+from contextlib import suppress
+from itertools import groupby
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from .prelude import TYPE_CHECKING, __builtins__
 
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-NOT_FLUSHED = 120
-"""What Python exits with where a standard stream could not be flushed."""
+NOT_FLUSHED = 120  # what Python exits with where a standard stream could not be flushed
 
 source: tuple[int, None, list[str], str] = (0, None, [], "")
 """The entry of the current run in `linecache`, which user code may empty."""
@@ -32,17 +29,15 @@ _REPEATS = 3  # of a frame, before they are counted
 _MISSING = object()
 _FOLDER = os.path.dirname(__file__) + "/"
 
-# User code may replace any of these where they come from; the runner goes on with its own.
-_suppress = contextlib.suppress
 _excepthook = sys.__excepthook__
 
 _trace_of: Any = vars(BaseException)["__traceback__"].__get__  # a class of the user's may have one of its own
 
 
 def end_with(error: BaseException, call: Callable[..., object]) -> int:
-    """Print *error*, which has ended a run, as Python does at its end; returns the exit code that Python would have.
+    """Print *error*, which has ended a run, as Python does at its end; returns Python's exit code.
 
-    :param call: calls user code, with arguments, so that it sees nothing of the runner.
+    :param call: calls user code without frames of the runner.
     """
     if issubclass(type(error), SystemExit):
         return _exit(error)
@@ -50,7 +45,7 @@ def end_with(error: BaseException, call: Callable[..., object]) -> int:
 
 
 def flush(call: Callable[..., object]) -> BaseException | None:
-    """Flush the standard streams as Python does at its end; returns why the first one could not be.
+    """Flush the standard streams as Python does at its end; returns the first error, if any.
 
     :param call: see `end_with`.
     """
@@ -81,22 +76,22 @@ def _exit(error: Any) -> int:
         return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
     stream = getattr(sys, "stderr", None)
     if stream is None:
-        with _suppress(Exception):
+        with suppress(Exception):
             os.write(2, f"{code!s}\n".encode("utf-8", "backslashreplace"))
         return 1
-    with _suppress(Exception):
+    with suppress(Exception):
         stream.flush()
         stream.write(str(code))
     try:
         stream.write("\n")
     except Exception:
-        with _suppress(OSError):
+        with suppress(OSError):
             os.write(2, b"\n")
     return 1
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """*trace* without the runner's frames, wherever they are, and those of libraries that these call."""
+    """*trace* without the frames of the runner, and of libraries between these."""
     first = trace if trace is not None and _is_ours(trace) else None
     while first is not None and not first.tb_frame.f_code.co_filename.startswith("<run-"):
         first = first.tb_next
@@ -119,9 +114,7 @@ def _is_ours(entry: types.TracebackType) -> bool:
 
 
 def hide_from_warnings(warnings: Any) -> None:
-    """Give warnings that are raised while the runner's code executes, such as that a coroutine was never awaited, the
-    place that Python gives them at its end.
-    """
+    """Give warnings of the runner's code, such as unawaited coroutines, the place that Python gives them at its end."""
     original: Any = warnings._showwarnmsg
 
     def show(message: Any) -> None:
@@ -133,16 +126,16 @@ def hide_from_warnings(warnings: Any) -> None:
 
 
 def _add_line(error: SyntaxError) -> None:
-    """Add the line in question: the compiler looks for it in a file, but a run has none."""
+    """Add the line of code, which the compiler looks for in a file."""
     if error.text is None and isinstance(error.lineno, int) and isinstance(error.filename, str):
-        with _suppress(Exception):
+        with suppress(Exception):
             error.text = linecache.cache[error.filename][2][error.lineno - 1]  # pyright: ignore
 
 
 def unraisable(unraisable: Any) -> None:
-    """Print what Python's own `sys.unraisablehook` does, but with the lines of runs: that one finds those of files."""
+    """Print what Python's `sys.unraisablehook` prints, but find the lines of runs as well."""
     entries: list[traceback.FrameSummary] = []
-    with _suppress(Exception):
+    with suppress(Exception):
         entries = list(traceback.extract_tb(unraisable.exc_traceback))
     if any(entry.filename.startswith("<run-") for entry in entries):
         _print_unraisable(unraisable.exc_value, unraisable.err_msg, unraisable.object)
@@ -165,7 +158,7 @@ def _print_unraisable(error: BaseException, message: str | None, where: Any) -> 
     lines = [text + "\n"]
     if entries:
         lines.append("Traceback (most recent call last):\n")
-    for (file, line, function), same in itertools.groupby(entries, _place_of):
+    for (file, line, function), same in groupby(entries, lambda entry: (entry.filename, entry.lineno, entry.name)):
         times = list(same)
         for entry in times[:_REPEATS]:
             lines.append(f'  File "{file}", line {line}, in {function}\n')
@@ -187,13 +180,9 @@ def _print_unraisable(error: BaseException, message: str | None, where: Any) -> 
 
 
 def _write(text: str) -> None:
-    with _suppress(Exception):
+    with suppress(Exception):
         sys.stderr.write(text)
         sys.stderr.flush()
-
-
-def _place_of(entry: traceback.FrameSummary) -> tuple[str, int | None, str]:
-    return entry.filename, entry.lineno, entry.name
 
 
 def _print_exception(error: BaseException, exit_code: int, call: Callable[..., object]) -> int:
@@ -201,10 +190,10 @@ def _print_exception(error: BaseException, exit_code: int, call: Callable[..., o
     trace = _without_ours(_trace_of(error))
     error = BaseException.with_traceback(error, trace)
     if issubclass(type(error), SyntaxError):
-        with _suppress(Exception):
+        with suppress(Exception):
             _add_line(error)  # pyright: ignore[reportArgumentType]
     sys.__dict__.update(last_exc=error, last_type=type(error), last_value=error, last_traceback=trace)
-    with _suppress(Exception):
+    with suppress(Exception):
         linecache.cache.setdefault(source[3], source)
     hook: Any = getattr(sys, "excepthook", _MISSING)
     if hook is _MISSING:

@@ -7,7 +7,7 @@ import itertools
 import os
 
 HOME_TEMPLATE = "/opt/agentrun/home"
-"""Copied to HOME, since the root is read-only: settings and caches that libraries look for there."""
+"""Settings and caches of libraries, copied to HOME because the root file system is read-only."""
 
 
 def empty(folder: str, mode: int = 0o700) -> None:
@@ -44,7 +44,7 @@ def empty(folder: str, mode: int = 0o700) -> None:
             os.rmdir(entry.path)
 
 
-def furnish(home: str) -> None:
+def fill_home(home: str) -> None:
     """Copy the home template to *home*."""
     for folder, _, names in os.walk(HOME_TEMPLATE):
         target = os.path.join(home, os.path.relpath(folder, HOME_TEMPLATE))

@@ -1,14 +1,12 @@
 """The worker: a forked process in which user code runs, in one living namespace.
 
-It takes turns: it connects to the supervisor, reports how the last run ended, receives the next one together with
-its standard descriptors, and *closes the connection before user code starts*. So code finds descriptors 0, 1 and 2
-and nothing else, and may close them all.
+It connects to the supervisor, reports how the last run ended, receives the next one together with its standard
+descriptors, and *closes the connection before user code starts*. So code finds descriptors 0, 1 and 2 and nothing else,
+and may close them all.
 """
 
 from __future__ import annotations
 
-import builtins
-import contextlib
 import contextvars
 import errno
 import io
@@ -17,118 +15,100 @@ import signal
 import socket
 import struct
 import sys
-import time
+from contextlib import suppress
+from os import _exit, close, dup, getpid, waitid
+from signal import signal as set_handler
+from socket import recv_fds
+from time import monotonic, sleep
 
-from mcp_agentrun.wire.messages import (
-    Checkpoint,
-    Execute,
-    Forked,
-    Message,
-    MessageDecoder,
-    Report,
-    Started,
-    encode,
-)
+from mcp_agentrun.wire.messages import Checkpoint, Execute, Forked, Message, MessageDecoder, RunReport, Started, encode
 
 from . import linux
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
 _CONNECT_SECONDS = 5.0
-_COMING = 2  # descriptors with each run
-_ROOM = 16  # for these, and for what the kernel adds about their sender
+_DESCRIPTORS = 2  # sent with each run
+_MOST_DESCRIPTORS = 16  # these, and space for what the kernel adds about their sender
 _CREDENTIALS = struct.Struct("3i")
+_STREAMS = ("stdin", "stdout", "stderr")
 _INTERRUPTED = 130
-_VICTIM = 500  # so that the kernel, out of memory, takes the worker and not its copy
-
-# User code may replace any of these where they come from; the runner goes on with its own.
-_getpid = os.getpid
-_exit = os._exit
-_signal = signal.signal
-_dup = os.dup
-_close = os.close
-_waitid = os.waitid
-_monotonic = time.monotonic
-_sleep = time.sleep
+_OOM_SCORE = 500  # so that the kernel, out of memory, takes the worker and not its copy
 _Socket = socket.socket
-_receive_fds = socket.recv_fds
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
 
-def main(birth: socket.socket, turn_path: str) -> NoReturn:
+def main(connection: _Socket, report_path: str) -> NoReturn:
     """Serve runs until the supervisor ends.
 
-    :param birth: the connection of the first turn; the later ones are made at *turn_path*.
+    :param connection: the first connection to the supervisor; the later ones are made at *report_path*.
     """
     linux.set_name("worker")
-    birth.sendall(encode(Started()))
-    # These take a first worker longer than all else, while its code is on the way.
+    connection.sendall(encode(Started()))
+    # These take a first worker the longest time, while its code is on the way.
     import random
 
     from .children import helper_pids, note_ended
     from .session import Session
 
     session = Session()
-    context = contextvars.Context()  # one for all runs, without what packages have set in ours
-    pid = _getpid()
-    is_open = is_copy = False
+    context = contextvars.Context()  # one for all runs, without what packages have set in the default one
+    pid = getpid()
+    is_open = is_checkpoint = False
     stdin = sys.stdin
-    knows_peers = _peer(birth) == 1  # gVisor names the caller itself
-    connection = birth
+    listener = 1 if _peer(connection) == 1 else None  # gVisor reports the caller itself
     while True:
         request, descriptors = _receive(connection)
-        # What the last run left running has been killed, and is nobody else's child.
+        # What the last run left running has been killed, and nobody else would reap it.
         note_ended(dict(linux.reap()), {connection.fileno(), *descriptors})
         if type(request) is Checkpoint:
             copy = _Socket(fileno=descriptors[0])
             error = _fork_copy(random)
-            if _getpid() == pid:
+            if getpid() == pid:
                 copy.close()
                 connection.sendall(encode(Forked(error=error)))
             else:
                 connection.close()
-                connection, pid, is_open, is_copy = copy, _getpid(), False, True
+                connection, pid, is_open, is_checkpoint = copy, getpid(), False, True
                 connection.sendall(encode(Started()))
             continue
         connection.close()
         if not is_open:
             is_open = True
-            linux.set_dumpable(True)  # or user code could not open its own /proc/self/fd
-            linux.prefer_as_victim(_VICTIM)
-            if not is_copy:  # which has what its maker had
-                linux.leave_room()
+            linux.set_dumpable(True)  # or user code could not open /proc/self/fd
+            linux.set_oom_score(_OOM_SCORE)
+            if not is_checkpoint:  # which has inherited these
+                linux.limit_user_processes()
                 linux.use_all_processors()
         _adopt_standard_streams(descriptors)
         assert type(request) is Execute
-        # That of the first run was made for the supervisor's, which can't be sought; a program's has nothing buffered.
+        # The first one was opened on the supervisor's stdin, which can't seek; a program's must have nothing buffered.
         if sys.stdin is stdin or request.script is not None:
-            _open_stream(0, "stdin", "surrogateescape")
+            _open_stream(0)
         result = context.run(session.run, request.run, request.code, request.path, request.script)
-        if _getpid() != pid:  # user code forked, and the child has fallen through to here
+        if getpid() != pid:  # a child that user code has forked arrives here as well
             _end_child(result)
-        report = session.items.frames() + encode(Report(run=request.run, left=_has_left(helper_pids()), **result))
-        connection = _take_turn(turn_path, 1 if knows_peers else None)
-        _make_room(connection)
+        report = session.display.frames() + encode(RunReport(run=request.run, left=_has_left(helper_pids()), **result))
+        connection = _connect(report_path, listener)
+        _free_descriptors(connection)
         connection.sendall(report)
 
 
 def _end_child(result: dict[str, Any]) -> NoReturn:
     if result["exit_code"] == _INTERRUPTED and result["error"]["type"] == "KeyboardInterrupt":
-        _signal(signal.SIGINT, signal.SIG_DFL)
+        set_handler(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.kill(_getpid(), signal.SIGINT)  # as Python ends, for its parent to see
+        os.kill(getpid(), signal.SIGINT)  # as Python ends, which its parent can see
     _exit(result["exit_code"])
 
 
 def _has_left(helpers: set[int]) -> bool:
     """Whether there are children other than *helpers*."""
     try:
-        _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
     try:
@@ -138,82 +118,82 @@ def _has_left(helpers: set[int]) -> bool:
 
 
 def _fork_copy(random: ModuleType) -> str | None:
-    """Fork a frozen copy of this process, a child of the supervisor's like this one, and with the state of *random*.
+    """Fork a frozen copy of this process, which is a child of the supervisor as well, with the state of *random*.
 
-    :returns: why there is none, or, in the copy and where all is well, None.
+    :returns: why there is none; None in the copy, and if it was made.
     """
-    pid = _getpid()
+    pid = getpid()
     state = random.getstate()
-    _signal(signal.SIGINT, signal.default_int_handler)  # by which a hook is ended that hangs
-    room = linux.take_room()
+    set_handler(signal.SIGINT, signal.default_int_handler)  # with which a hook that hangs is interrupted
+    limits = linux.lift_process_limit()
     try:
         linux.fork_sibling()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "EAGAIN")
-    except BaseException:  # of what user code has put in the place of something that a fork needs
+    except BaseException:  # user code has replaced something that a fork needs
         return "hooks"
     finally:
-        linux.set_room(room)
-        _signal(signal.SIGINT, signal.SIG_IGN)
-    if _getpid() != pid:
-        random.setstate(state)  # the module has itself seeded anew in every fork
-        linux.prefer_as_victim(0)  # before it becomes non-dumpable, and the file is root's
+        linux.set_process_limit(limits)
+        set_handler(signal.SIGINT, signal.SIG_IGN)
+    if getpid() != pid:
+        random.setstate(state)  # the module reseeds itself in each fork
+        linux.set_oom_score(0)  # before it becomes non-dumpable, and the file is root's
         linux.set_dumpable(False)
         return None
-    # Libraries that care about forks have ended their native threads before this one. Those that are left may have
-    # held a lock just then, for which the copy would wait for ever.
+    # Libraries that handle forks have ended their native threads. One that is left may have held a lock at that moment,
+    # for which the copy would wait forever.
     return "threads" if linux.thread_count() > len(_python_threads()) else None
 
 
-def _peer(connection: socket.socket) -> int:
+def _peer(connection: _Socket) -> int:
     """Pid of the process at the other end, reported by the kernel."""
     return _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
 
 
-def _take_turn(turn_path: str, listener: int | None) -> socket.socket:
-    deadline = _monotonic() + _CONNECT_SECONDS
+def _connect(report_path: str, listener: int | None) -> _Socket:
+    deadline = monotonic() + _CONNECT_SECONDS
     while True:
         try:
             connection = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
-            if error.errno != errno.EMFILE or _monotonic() > deadline:
+            if error.errno != errno.EMFILE or monotonic() > deadline:
                 raise
-            os.closerange(0, 3)  # user code holds all that it may: these make room, and come back with the next run
+            os.closerange(0, 3)  # user code has all descriptors that it may have: these are replaced for the next run
             continue
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # what is sent says from whom, accepted or not
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # so that the kernel reports the sender
         try:
-            connection.connect(turn_path)
+            connection.connect(report_path)
             if listener is not None and _peer(connection) != listener:
                 raise ConnectionRefusedError
-        except OSError:  # user code has removed or replaced the socket: the supervisor puts it back
+        except OSError:  # user code has removed or replaced the socket: the supervisor restores it
             connection.close()
-            if _monotonic() > deadline:
+            if monotonic() > deadline:
                 raise
-            _sleep(0.02)
+            sleep(0.02)
         else:
             return connection
 
 
-def _make_room(connection: socket.socket) -> None:
-    """Close descriptors of user code if there is no space for those of the next run."""
+def _free_descriptors(connection: _Socket) -> None:
+    """Close the standard descriptors if there is no space for those of the next run, which replace them."""
     spare: list[int] = []
     try:
-        for _ in range(_COMING):
-            spare.append(_dup(connection.fileno()))
+        for _ in range(_DESCRIPTORS):
+            spare.append(dup(connection.fileno()))
     except OSError:
-        for standard in range(3):  # they come back with the next run
+        for standard in range(3):
             if standard != connection.fileno():
-                with contextlib.suppress(OSError):
-                    _close(standard)
+                with suppress(OSError):
+                    close(standard)
     for each in spare:
-        _close(each)
+        close(each)
 
 
-def _receive(connection: socket.socket) -> tuple[Message, list[int]]:
+def _receive(connection: _Socket) -> tuple[Message, list[int]]:
     decoder = MessageDecoder()
     descriptors: list[int] = []
     while True:
-        data, received, _, _ = _receive_fds(connection, 1 << 16, _ROOM)
+        data, received, _, _ = recv_fds(connection, 1 << 16, _MOST_DESCRIPTORS)
         if not data:
             _exit(0)
         descriptors += received
@@ -223,26 +203,24 @@ def _receive(connection: socket.socket) -> tuple[Message, list[int]]:
 
 
 def _adopt_standard_streams(descriptors: list[int]) -> None:
-    """Make *descriptors*, one to read and one to write, 0, 1 and 2 again, whatever the last run did to those, and
-    reopen streams that it closed.
-    """
-    nowhere, pipe = descriptors
-    for target, source in enumerate((nowhere, pipe, pipe)):  # in this order: they are above 0, and may be 1 and 2
+    """Make *descriptors*, a readable and a writable one, 0, 1 and 2 again, and reopen streams that were closed."""
+    readable, pipe = descriptors
+    for target, source in enumerate((readable, pipe, pipe)):  # in this order: they are above 0, and may be 1 and 2
         os.dup2(source, target)
         os.set_inheritable(target, True)
     for source in descriptors:
         if source > 2:
-            os.close(source)
-    for target, (name, errors) in enumerate(
-        (("stdin", "surrogateescape"), ("stdout", "surrogateescape"), ("stderr", "backslashreplace"))
-    ):
+            close(source)
+    for target, name in enumerate(_STREAMS):
         stream = getattr(sys, name, None)
         if stream is None or getattr(stream, "closed", False) is True:
-            _open_stream(target, name, errors)
+            _open_stream(target)
 
 
-def _open_stream(target: int, name: str, errors: str) -> None:
-    """Make the standard stream *name* of descriptor *target*, as ``python -u`` does."""
+def _open_stream(target: int) -> None:
+    """Make the standard stream of descriptor *target*, as ``python -u`` does."""
+    name = _STREAMS[target]
+    errors = "backslashreplace" if name == "stderr" else "surrogateescape"
     raw: Any = io.FileIO(target, "r" if target == 0 else "w", closefd=False)
     raw.name = f"<{name}>"
     binary: Any = io.BufferedReader(raw) if target == 0 else raw

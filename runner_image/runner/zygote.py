@@ -1,6 +1,6 @@
 """The zygote: a process that has imported what sessions need, and from which workers are forked.
 
-It never runs user code, can be replaced, and holds the data packages' memory in PID 1's stead.
+It never runs user code, can be replaced, and keeps the memory of the data packages out of PID 1.
 """
 
 from __future__ import annotations
@@ -19,46 +19,44 @@ from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 
 from . import linux, wipe, worker
 
-FIRST_SECONDS = 0.03
-"""What the imports leave to a new container's first code, which may be on its way, before they take a core."""
+FIRST_SECONDS = 0.03  # pause before the imports, since a new container's first code may be on its way
 
-_LATER = ("runner.session", "inspect")
-"""What every worker uses, and the first one imports by itself if need be."""
+_LATER = ("runner.session", "inspect")  # every worker needs these; the first one may have to import them
 
 
-def main(control: socket.socket, preload: Sequence[str], turn_path: str) -> None:
-    """Serve fork requests until the supervisor goes. The first ones are answered before *preload* is imported, so
-    that a new container can run code at once.
+def main(control: socket.socket, preload: Sequence[str], report_path: str) -> None:
+    """Serve fork requests until the supervisor ends. The first ones are answered before *preload* is imported, so a new
+    container can run code at once.
     """
     linux.set_name("zygote")
-    site.main()  # PID 1 runs without: its modules are not to come from where packages are installed
+    site.main()  # PID 1 runs without it, because its modules must not come from installed packages
     decoder = MessageDecoder()
     pending = [*_LATER, *preload]
-    while _serve_fork(control, decoder, turn_path):
+    while _serve_fork(control, decoder, report_path):
         if not pending:
             continue
-        wipe.furnish(os.environ["HOME"])  # packages look there for settings and caches when they are imported
+        wipe.fill_home(os.environ["HOME"])  # where packages look for settings and caches when they are imported
         select.select([control], [], [], FIRST_SECONDS)
         while pending:
             _import(pending.pop(0))
             while select.select([control], [], [], 0)[0]:
-                if not _serve_fork(control, decoder, turn_path):
+                if not _serve_fork(control, decoder, report_path):
                     return
-        # What is here now stays in every fork, and a garbage collection that went through it would copy it all.
+        # Every fork shares these objects, and a garbage collection that visited them would copy them all.
         gc.collect()
         gc.freeze()
         linux.use_huge_pages()
         control.sendall(encode(Warm()))
 
 
-def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str) -> bool:
-    """Wait for one request and serve it; false when the supervisor has gone."""
+def _serve_fork(control: socket.socket, decoder: MessageDecoder, report_path: str) -> bool:
+    """Wait for one request and serve it; false if the supervisor has ended."""
     data, descriptors, _, _ = socket.recv_fds(control, 4096, 4)
     if not data:
         return False
     decoder.feed(data)
     for _ in decoder:  # `Fork` is the only request there is
-        birth = socket.socket(fileno=descriptors.pop(0))
+        connection = socket.socket(fileno=descriptors.pop(0))
         linux.use_all_processors()
         try:
             pid = linux.fork_sibling()
@@ -67,18 +65,13 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, turn_path: str)
         else:
             if pid == 0:
                 control.close()
-                worker.main(birth, turn_path)
+                worker.main(connection, report_path)
             control.sendall(encode(Forked(error=None)))
-        birth.close()
+        connection.close()
     return True
 
 
 def _import(name: str) -> None:
-    """Import *name*; a package that is missing or broken is the session's to find out, by its own import."""
+    """Import *name*. If it is missing or broken, the session finds out by its own import."""
     with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         importlib.import_module(name)
-
-
-def start(preload: Sequence[str], turn_path: str) -> tuple[int, socket.socket]:
-    """Fork a zygote from PID 1: see `linux.start_helper`."""
-    return linux.start_helper(lambda control: main(control, preload, turn_path))

@@ -28,12 +28,18 @@ class Moment(datetime):
 get = Moment.fromisoformat
 """
 
+REQUESTS = """
+class Request:
+    def __init__(self, method, url):
+        self.method = method
+"""
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("index")
     make_wheel(root / "simple" / "arrow", "arrow", files={"arrow.py": ARROW})
-    make_wheel(root / "simple" / "requests", "requests")
+    make_wheel(root / "simple" / "requests", "requests", files={"requests.py": REQUESTS})
     make_wheel(root / "simple" / "scikit-learn", "scikit-learn", files={"sklearn.py": "VERSION = 'real'"})
     return root
 

@@ -52,11 +52,11 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingEngine]:
 
 async def test_calls_that_hang_take_no_thread_from_anything_else(line: HangingEngine) -> None:
     engine = DockerEngine.from_settings(SETTINGS)
-    await engine.sandboxes()
+    await engine.list_sandboxes()
     line.hangs = True
     async with anyio.create_task_group() as tasks:
         for _ in range(60):
-            tasks.start_soon(engine.sandboxes)
+            tasks.start_soon(engine.list_sandboxes)
         for _ in range(40):
             await anyio.to_thread.run_sync(line.wait_for, "/containers/json")
         assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
@@ -70,13 +70,13 @@ async def test_a_client_that_is_given_up_is_closed(line: HangingEngine, monkeypa
     engine = DockerEngine.from_settings(SETTINGS)
     for _ in range(3):
         line.hangs = False
-        await engine.sandboxes()
+        await engine.list_sandboxes()
         line.hangs = True
-        with pytest.raises(EngineError, match="does not answer"):
-            await engine.sandboxes()
+        with pytest.raises(EngineError, match="does not respond"):
+            await engine.list_sandboxes()
         await closed.wait()
     line.hangs = False
-    await engine.sandboxes()
+    await engine.list_sandboxes()
     await engine.aclose()
     await closed.wait()
     assert closed.count == 4
@@ -91,10 +91,10 @@ async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(
     async with sandbox_on(engine, SETTINGS) as sandbox:
         await sandbox.run("x = 1")
         line.deaf_to = "/containers/json"
-        with pytest.raises(EngineError, match="does not answer"):
-            await engine.sandboxes()
+        with pytest.raises(EngineError, match="does not respond"):
+            await engine.list_sandboxes()
         line.deaf_to = None
-        await engine.sandboxes()
+        await engine.list_sandboxes()
         assert (await sandbox.run("x")).value == "1"
         assert closed.count == 0
     await closed.wait()

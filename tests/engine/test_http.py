@@ -24,7 +24,7 @@ from tests.support import CHECKOUT
 from tests.support.clients import facts_of, text_of
 from tests.support.containers import containers_of
 from tests.support.hanging_engine import hanging_engine
-from tests.support.http_server import TOKENS, HttpServer, http_server, open_http_client
+from tests.support.http_server import TOKENS, HttpServer, http_client, http_server, open_http_client
 
 pytestmark = pytest.mark.anyio
 
@@ -158,13 +158,13 @@ async def test_nobody_gets_in_who_does_not_belong(
     server: HttpServer, path: str, headers: dict[str, str], status: int
 ) -> None:
     accept = {"Accept": "application/json, text/event-stream"}
-    async with httpx2.AsyncClient() as http:
+    async with http_client() as http:
         answer = await http.post(server.url + path, json=PING, headers={**accept, **headers})
     assert answer.status_code == status
 
 
 async def test_a_large_body_is_refused_and_others_go_on(server: HttpServer) -> None:
-    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+    async with open_http_client(server, "streamable", "legacy") as client, http_client() as http:
         talk = Talk(client)
 
         async def chunks():
@@ -186,7 +186,7 @@ async def test_a_large_body_without_a_token_is_not_read(server: HttpServer) -> N
             yield bytes(1 << 20)
 
     before = psutil.Process(server.process.pid).memory_info().rss
-    async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient(timeout=60) as http:
+    async with open_http_client(server, "streamable", "legacy") as client, http_client() as http:
         talk = Talk(client)
         try:
             answer = await http.post(f"{server.url}/mcp", content=chunks())
@@ -197,76 +197,9 @@ async def test_a_large_body_without_a_token_is_not_read(server: HttpServer) -> N
     assert psutil.Process(server.process.pid).memory_info().rss - before < 50 << 20
 
 
-async def test_who_sends_too_fast_is_slowed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
-    with http_server(tmp_path, "--pool", "0", "--rate-limit", "20") as server:
-        statuses: list[int] = []
-        async with (
-            open_http_client(server, "streamable", "legacy") as client,
-            httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http,
-        ):
-            for _ in range(100):
-                statuses.append((await http.post(f"{server.url}/mcp", json=PING)).status_code)
-            assert await Talk(client).run("1 + 1") == "2\n"
-        assert 429 in statuses
-        assert statuses.index(429) >= 40
-
-
-async def test_who_opens_sessions_and_goes_away_keeps_nobody_out(runner_image: str, tmp_path: Path) -> None:
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
-    accepted = {"Accept": "application/json, text/event-stream"}
-    limits = ("--max-sandboxes", "1", "--max-total", "1", "--rate-limit", "1000")  # 4 sessions each, 16 in all
-    with http_server(tmp_path, "--pool", "0", *limits) as server:
-        url = f"{server.url}/mcp"
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
-            opened = [(await http.post(url, json=hello)).headers["mcp-session-id"] for _ in range(40)]
-            statuses = [
-                (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
-            ]
-            assert statuses == [404] * 36 + [200] * 4
-            for _ in range(10):  # what is refused has begun no session
-                assert (await http.post(url, json=PING)).status_code == 400
-                assert (await http.get(url)).status_code == 400
-            last = {"mcp-session-id": opened[-1]}
-            assert (await http.post(url, json=PING, headers=last)).status_code == 200
-        async with open_http_client(server, "streamable", "legacy", "bob") as client:
-            assert await Talk(client).run("1 + 1") == "2\n"
-
-
 async def test_it_says_where_it_listens(runner_image: str, tmp_path: Path) -> None:
     with http_server(tmp_path, "--pool", "0", env={"AGENTRUN_LOG_LEVEL": "warning"}) as server:
         assert server.log.read_text() == f"mcp-agentrun: listening on {server.url}\n"
-
-
-async def test_tokens_are_not_tried_at_any_speed_and_others_go_on(runner_image: str, tmp_path: Path) -> None:
-    with http_server(tmp_path, "--pool", "0", "--stranger-limit", "5") as server:
-        wrong = {"Authorization": "Bearer wrong-token-0123456789"}
-        async with open_http_client(server, "streamable", "legacy") as client, httpx2.AsyncClient() as http:
-            talk = Talk(client)
-            await talk.run("x = 1")
-            statuses: list[int] = []
-            for number in range(60):
-                # A client that names another address each time is counted all the same.
-                told = {**wrong, "X-Forwarded-For": f"10.0.0.{number}"}
-                answer = await http.post(f"{server.url}/mcp", json=PING, headers=told)
-                statuses.append(answer.status_code)
-                if answer.status_code == 429:
-                    assert int(answer.headers["Retry-After"]) >= 1
-                    assert await talk.run("x") == "1\n"
-        assert set(statuses) == {401, 429}
-        assert statuses.index(429) >= 10
-
-
-async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted(runner_image: str, tmp_path: Path) -> None:
-    arguments = "--pool", "0", "--stranger-limit", "1", "--trusted-proxies", "127.0.0.1"
-    with http_server(tmp_path, *arguments) as server:
-        async with httpx2.AsyncClient() as http:
-            for number in range(20):
-                headers = {"X-Forwarded-For": f"10.0.0.{number}"}
-                assert (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code == 401
-            headers = {"X-Forwarded-For": "10.0.0.0"}
-            same = [await http.post(f"{server.url}/mcp", json=PING, headers=headers) for _ in range(20)]
-            assert 429 in {answer.status_code for answer in same}
 
 
 async def test_an_unused_sandbox_expires_and_that_is_told(runner_image: str, tmp_path: Path, api: APIClient) -> None:
@@ -299,28 +232,19 @@ async def test_reading_a_file_is_use(runner_image: str, tmp_path: Path, api: API
             with anyio.fail_after(60):
                 while len(containers_of(api, server.process.pid)) > 1:
                     await client.read_resource(f"agentrun://{read.handle}/files/a")
+                    await anyio.sleep(0.1)  # a client that reads now and then
             await client.read_resource(f"agentrun://{read.handle}/files/a")
             assert await read.run("x") == "1\n"
 
 
-async def test_more_sandboxes_than_may_be_are_refused(runner_image: str, tmp_path: Path) -> None:
+async def test_more_sandboxes_than_may_be_are_refused_and_a_failed_call_leaves_none(
+    runner_image: str, tmp_path: Path
+) -> None:
     with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
         async with (
             open_http_client(server, "streamable", "2026-07-28") as client,
             open_http_client(server, "streamable", "2026-07-28", "bob") as other,
         ):
-            talk = Talk(client)
-            await talk.run("x = 1")
-            refused = await client.call_tool("run_python", {"code": "1"})
-            assert refused.is_error
-            assert "You already have 1 sandbox," in text_of(refused)
-            assert await talk.run("x") == "1\n"
-            assert (await Talk(other).run("1 + 1")).startswith("2\n")
-
-
-async def test_a_failed_call_leaves_no_sandbox_of_which_nobody_knows(runner_image: str, tmp_path: Path) -> None:
-    with http_server(tmp_path, "--pool", "0", "--max-sandboxes", "1") as server:
-        async with open_http_client(server, "streamable", "2026-07-28") as client:
             for tool, arguments, reason in (
                 ("run_python", {"code": "1", "timeout": -1}, "positive number"),
                 ("run_python", {"code": "\0"}, "NUL"),
@@ -332,7 +256,11 @@ async def test_a_failed_call_leaves_no_sandbox_of_which_nobody_knows(runner_imag
             talk = Talk(client)
             assert (await talk.run("x = 1; x")).startswith("1\n")
             assert (await client.call_tool("run_python", {"code": "\0", "sandbox": talk.handle})).is_error
+            refused = await client.call_tool("run_python", {"code": "1"})
+            assert refused.is_error
+            assert "You already have 1 sandbox," in text_of(refused)
             assert await talk.run("x") == "1\n"
+            assert (await Talk(other).run("1 + 1")).startswith("2\n")
 
 
 async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path: Path, api: APIClient) -> None:
@@ -340,7 +268,7 @@ async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path:
 
         async def spares() -> float:
             headers = {"Authorization": f"Bearer {TOKENS['bob']}"}
-            async with httpx2.AsyncClient(headers=headers) as http:
+            async with http_client(headers=headers) as http:
                 text = (await http.get(f"{server.url}/metrics")).text
             return float(text.partition("\nagentrun_pool_sandboxes ")[2].split()[0])
 
@@ -359,27 +287,34 @@ async def test_the_pool_gives_out_each_sandbox_once(runner_image: str, tmp_path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("transport", "mode"), WAYS)
 async def test_at_a_signal_calls_are_answered_and_nothing_is_left(
-    runner_image: str, tmp_path: Path, api: APIClient, transport: str, mode: str, number: signal.Signals
+    runner_image: str, tmp_path: Path, api: APIClient, number: signal.Signals
 ) -> None:
     with http_server(tmp_path, "--pool", "0") as server:
-        async with open_http_client(server, transport, mode) as client:
-            talk = Talk(client)
-            await talk.run("x = 1; import time")
-            answer: list[str] = []
+        begun, answers = [anyio.Event() for _ in WAYS], list[str]()
 
-            async def call() -> None:
-                answer.append(await talk.run("time.sleep(1); 'answered'"))
+        async def use(transport: str, mode: str, begun: anyio.Event) -> None:
+            async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+                if message is not None and "begun" in message:
+                    begun.set()
 
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(call)
-                await anyio.sleep(0.4)  # a call that has begun says nothing of it
-                server.process.send_signal(number)
-            assert answer == ["'answered'\n"]
-            pid = server.process.pid
-            code = await anyio.to_thread.run_sync(server.process.wait, 60)
-            assert code == 128 + number
+            async with open_http_client(server, transport, mode) as client:
+                talk = Talk(client)
+                await talk.run("x = 1; import time")
+                arguments = {"code": "print('begun', flush=True); time.sleep(1); 'answered'", "sandbox": talk.handle}
+                answer = await client.call_tool("run_python", arguments, progress_callback=on_progress)
+                answers.append(text_of(answer))
+
+        async with anyio.create_task_group() as tasks:
+            for (transport, mode), event in zip(WAYS, begun, strict=True):
+                tasks.start_soon(use, transport, mode, event)
+            for event in begun:
+                await event.wait()
+            server.process.send_signal(number)
+        assert answers == ["begun\n'answered'\n"] * len(WAYS)
+        pid = server.process.pid
+        code = await anyio.to_thread.run_sync(server.process.wait, 60)
+        assert code == 128 + number
     assert containers_of(api, pid) == []
 
 
@@ -439,7 +374,7 @@ async def test_a_killed_server_leaves_nothing_and_a_new_one_serves(
     runner_image: str, tmp_path: Path, api: APIClient
 ) -> None:
     with http_server(tmp_path, "--pool", "1") as server:
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}"}, timeout=60) as http:
+        async with http_client(headers={"Authorization": f"Bearer {TOKENS['alice']}"}) as http:
             arguments = {"name": "run_python", "arguments": {"code": "import time; time.sleep(100)"}}
             meta = {
                 "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -521,7 +456,7 @@ async def test_logs_hold_no_code_no_token_and_no_handle(runner_image: str, tmp_p
         async with open_http_client(server, "sse", "legacy") as older:
             await older.list_tools()
             assert secret in await Talk(older).run(f"print({secret!r})")
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+        async with http_client(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
             async with http.stream("GET", f"{server.url}/sse") as stream:
                 async for line in stream.aiter_lines():
                     if line.startswith("data: "):
@@ -563,7 +498,7 @@ async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
     with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "info") as server:
         url = f"{server.url}/mcp"
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accept}) as http:
+        async with http_client(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accept}) as http:
             began = await http.post(url, json={**PING, "method": "initialize", "params": hello})
             session = began.headers["mcp-session-id"]
             named = {"Mcp-Session-Id": session}
@@ -595,7 +530,7 @@ async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
 
 async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -> None:
     async def figures(server: HttpServer) -> dict[str, float]:
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
+        async with http_client(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http:
             text = (await http.get(f"{server.url}/metrics")).text
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
@@ -629,7 +564,7 @@ async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -
 
 
 async def test_health(server: HttpServer) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with http_client() as http:
         assert (await http.get(f"{server.url}/healthz")).json() == {"status": "ok"}
         assert (await http.get(f"{server.url}/readyz")).json() == {"status": "ok"}
 
@@ -640,7 +575,7 @@ async def test_an_engine_that_hangs_is_found_out_in_time_and_by_one_thread(runne
         with http_server(tmp_path, "--pool", "0", env={"DOCKER_HOST": engine.url}) as server:
             statuses: list[int] = []
             limits = httpx2.Limits(max_connections=None)
-            async with httpx2.AsyncClient(timeout=50, limits=limits) as http, anyio.create_task_group() as tasks:
+            async with http_client(limits=limits) as http, anyio.create_task_group() as tasks:
 
                 async def probe() -> None:
                     statuses.append((await http.get(f"{server.url}/readyz")).status_code)
@@ -649,7 +584,7 @@ async def test_an_engine_that_hangs_is_found_out_in_time_and_by_one_thread(runne
                     tasks.start_soon(probe)
                 with anyio.fail_after(30):  # the engine is given a minute for each answer
                     while len(statuses) < 45:
-                        await anyio.sleep(0.05)
+                        await anyio.sleep(0.5)
                         assert (await http.get(f"{server.url}/healthz")).status_code == 200
             assert set(statuses) == {503}
             assert sum(b"/containers/json" in request for request in engine.taken) == 1

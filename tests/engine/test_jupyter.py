@@ -262,7 +262,9 @@ async def test_what_pip_can_not_install_is_told_and_the_code_is_run(
 ) -> None:
     result = await habits.run(f"!pip install {what}\nprint('on')")
     assert result.output.text() == "on\n"
-    assert result.lacking is not None and what in result.lacking and reason in result.lacking, result.lacking
+    assert (
+        result.missing_packages is not None and what in result.missing_packages and reason in result.missing_packages
+    ), result.missing_packages
 
 
 @pytest.mark.parametrize("path", ["none.txt", "/etc/hosts", "link", "pipe", "."])
@@ -270,7 +272,7 @@ async def test_only_files_of_the_workspace_are_lists_of_requirements(habits: Asy
     await habits.run("import os; os.path.lexists('link') or [os.symlink('/etc/hosts', 'link'), os.mkfifo('pipe')]")
     result = await habits.run(f"%pip install -r {path}\nprint('on')")
     assert result.output.text() == f"There was no file {path} in /workspace when this call began: write it first.\non\n"
-    assert result.lacking is None and result.installed is None
+    assert result.missing_packages is None and result.installed is None
 
 
 async def test_ipython_itself_may_be_installed(runner_image: str, api: APIClient, tmp_path: Path) -> None:

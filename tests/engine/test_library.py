@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -15,10 +17,13 @@ from mcp_agentrun import (
     AsyncSandbox,
     BusyError,
     FileError,
+    Files,
     InvalidRequestError,
     Result,
     Runtime,
     Sandbox,
+    SandboxFiles,
+    Script,
     Settings,
     SettingsError,
 )
@@ -82,7 +87,7 @@ def test_the_queue_is_bounded_and_errors_carry_what_they_are_about() -> None:
             second = threads.submit(sandbox.run, "1")
             with pytest.raises(BusyError) as busy:
                 run_until(second, sandbox)  # until it waits, and a third is one too many
-            assert busy.value.waiting == 1
+            assert busy.value.limit == 1
             assert first.result().outcome == "timeout" and second.result().outcome == "ok"
         with pytest.raises(InvalidRequestError) as refused:
             sandbox.run("1", timeout=61)
@@ -96,13 +101,31 @@ def run_until(ended: Future[Result], sandbox: Sandbox) -> None:
 
 def test_wrong_use_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(SettingsError, match="did you mean 'memory'"):
-        Sandbox(memroy="2g")
+        Sandbox(memroy="2g")  # pyright: ignore[reportCallIssue]
     with pytest.raises(SettingsError, match="kubernets"):
         Sandbox(engine="kubernets")
     with pytest.raises(RuntimeError, match="with"):
         Sandbox().run("1")
     with Runtime() as runtime, pytest.raises(TypeError, match="runtime"):
         Sandbox(runtime=runtime, memory="2g")
+
+
+def test_arguments_of_a_wrong_type_cost_nothing() -> None:
+    wrong: Any = [b"1", 1, None]
+    with Sandbox(safety="off") as sandbox:
+        sandbox.run("x = 1")
+        for code in wrong:
+            with pytest.raises(TypeError, match="code must be a string"):
+                sandbox.run(code)
+        for timeout in cast("Any", (True, "5", b"")):
+            with pytest.raises(TypeError, match="timeout must be a number"):
+                sandbox.run("1", timeout=timeout)
+        for requirements in cast("Any", (5, None, ["requests"])):
+            with pytest.raises(TypeError, match="requirement must be a string"):
+                sandbox.install("numpy", requirements)
+        with pytest.raises(TypeError, match="encode a string"):
+            sandbox.files.write("a.txt", cast("Any", "text"))
+        assert sandbox.run("x").text == "1\n"
 
 
 def test_a_sandbox_without_with() -> None:
@@ -117,8 +140,8 @@ def test_a_sandbox_without_with() -> None:
     sandbox.close()
 
 
-async def fail_inside() -> None:
-    async with AsyncSandbox(safety="off") as sandbox:
+async def fail_inside(pool: int) -> None:
+    async with AsyncRuntime(safety="off", pool=pool) as runtime, runtime.sandbox() as sandbox:
         await sandbox.ready()
         raise KeyError
 
@@ -146,8 +169,9 @@ def test_coroutines_on_either_event_loop(backend: str) -> None:
         async with AsyncSandbox(safety="off") as sandbox:
             assert (await sandbox.run("6 * 7")).text == "42\n"
 
-        with pytest.raises(KeyError):  # as it is, in no group
-            await fail_inside()
+        for pool in range(2):
+            with pytest.raises(KeyError):  # as it is, in no group
+                await fail_inside(pool)
 
     anyio.run(use, backend=backend)
 
@@ -186,3 +210,113 @@ def test_a_runtime_ends_though_a_sandbox_is_open() -> None:
     sandbox.start()
     assert sandbox.run("1").text == "1\n"
     runtime.close()
+
+
+def test_the_twin_has_the_methods_of_what_it_is_a_twin_of() -> None:
+    for twin, original in ((Runtime, AsyncRuntime), (Sandbox, AsyncSandbox), (SandboxFiles, Files)):
+        of_servers = {"container", "engine", "installer", "running_container"}
+        assert not (set(_public(original)) - of_servers - set(_public(twin))), twin
+
+
+def _public(kind: type) -> list[str]:
+    return [name for name in dir(kind) if not name.startswith("_")]
+
+
+def test_the_twin_does_what_coroutines_do(tmp_path: Path) -> None:
+    with Sandbox(safety="off") as sandbox:
+        sandbox.ready()
+        assert (sandbox.is_ready, sandbox.stage, sandbox.state, len(sandbox.id)) == (True, "ready", "kept", 32)
+        script = Script("job.py", ["job.py", "an argument"], stdin=b"typed\n" * 100_000)
+        parts: list[str] = []
+        code = "import sys\nfor line in sys.stdin: print(sys.argv[1], line, end='')"
+        assert sandbox.run(code, script=script, stream=True, on_output=parts.append).exit_code == 0
+        assert "".join(parts) == "an argument typed\n" * 100_000
+
+        result = sandbox.run("open('a.bin', 'wb').write(bytes(3 << 20))")
+        (made,) = result.files
+        assert (made.path, made.change, made.size) == ("a.bin", "created", 3 << 20)
+        assert b"".join(sandbox.files.stream(made)) == sandbox.files.read(made) == bytes(3 << 20)
+        assert sandbox.files.save(made, tmp_path / "a.bin") == 3 << 20 == (tmp_path / "a.bin").stat().st_size
+        assert [file.path for file in sandbox.files.page().files] == ["a.bin"]
+        sandbox.files.remove(made)
+        assert sandbox.files.list() == []
+
+        begun = threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            code = "print('begun', flush=True)\nimport time; time.sleep(60)"
+            run = thread.submit(sandbox.run, code, on_output=lambda _: begun.set())
+            assert begun.wait(30)
+            sandbox.interrupt()
+            assert run.result().outcome == "cancelled"
+    assert (sandbox.is_ready, sandbox.stage, sandbox.state) == (False, "closed", "lost")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_twin_can_be_made_where_an_event_loop_runs(anyio_backend: str) -> None:
+    with Sandbox(safety="off") as sandbox:
+        assert sandbox.run("1").text == "1\n"
+
+
+def test_threads_that_start_and_close_together_share_one_container() -> None:
+    sandbox = Sandbox(safety="off")
+    with ThreadPoolExecutor(4) as threads:
+        for started in [threads.submit(sandbox.start) for _ in range(4)]:
+            started.result()
+        runs = [threads.submit(sandbox.run, "1") for _ in range(4)]
+        assert {run.result().number for run in runs} == {1, 2, 3, 4}
+        for closed in [threads.submit(sandbox.close) for _ in range(4)]:
+            closed.result()
+    assert sandbox.stage == "closed"
+
+
+def test_a_runtime_keeps_sandboxes_ready() -> None:
+    runtime = Runtime(safety="off", pool=1, pool_max=1, preload="json")
+    seen: list[str] = []
+    for _ in range(2):  # started again after it was closed
+        with runtime:
+            wait_for_spare(runtime)
+            with runtime.sandbox() as sandbox:
+                assert sandbox.is_ready, "from the pool"
+                result = sandbox.run("'x' in globals()\nx = 1")
+                assert (result.number, result.state, result.replaced) == (1, "kept", False)
+                seen.append(sandbox.id)
+    assert len(set(seen)) == 2
+    with Runtime(safety="off") as runtime, runtime.sandbox() as sandbox:
+        assert not sandbox.is_ready, "without a pool it starts now"
+    with pytest.raises(SettingsError, match="pool: must be 0 or more"):
+        Runtime(pool=-1)
+
+
+def wait_for_spare(runtime: Runtime) -> None:
+    async def spare() -> None:
+        with anyio.fail_after(60):
+            while not runtime.spares:
+                await anyio.sleep(0.02)
+
+    runtime.portal.call(spare)
+
+
+def test_a_runtime_that_fails_to_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(safety="off")
+
+    async def fail(_: object) -> None:
+        raise OSError("no installer")
+
+    before = threading.active_count()
+    monkeypatch.setattr(type(runtime.twin.installer), "__aenter__", fail)
+    with pytest.raises(OSError, match="no installer"):
+        runtime.start()
+    assert threading.active_count() == before
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="with"):
+        runtime.build()
+
+
+PAGE = Path(mcp_agentrun.__file__).parents[1] / "docs" / "python.md"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+def test_the_examples_of_the_page_work(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out in ("", "0\n1\n2\n")

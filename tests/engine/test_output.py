@@ -497,7 +497,7 @@ async def test_what_is_not_copied_whole_leaves_nothing(shared: AsyncSandbox, tmp
         async def some(path: str, limit: int) -> AsyncIterator[bytes]:
             async for part in read(path, limit):
                 yield part
-                shared.lost(shared.starts)
+                shared.container.abandon(shared.container.starts)
 
         (note,) = await out.copy(some, None, result.files)
         assert note == "Not copied to the user's folder: its container is gone."

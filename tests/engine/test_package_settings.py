@@ -288,8 +288,11 @@ async def test_what_can_not_be_installed_beforehand_is_told_once_and_is_in_nobod
     async with installing(index, preinstall=("no-such-thing", "aged")) as sandbox:
         installed = await sandbox.install("hashed")
         assert installed.packages == (("hashed", "2.0"),)
-        assert installed.lacking is not None and "come with, no-such-thing, aged could not be" in installed.lacking
-        assert (await sandbox.run("1")).lacking is None
+        assert (
+            installed.missing_packages is not None
+            and "come with, no-such-thing, aged could not be" in installed.missing_packages
+        )
+        assert (await sandbox.run("1")).missing_packages is None
 
 
 async def test_a_full_volume_is_said_and_leaves_what_was_there(api: APIClient, index: str, own_image: str) -> None:
@@ -417,14 +420,17 @@ async def test_what_was_removed_while_the_engine_was_away_is_installed_again_or_
 
         await lose_all()
         again = await sandbox.run("import aged, housed; aged.VERSION")
-        assert again.replaced and again.output.text() == "'2.0'\n" and again.lacking is None
+        assert again.replaced and again.output.text() == "'2.0'\n" and again.missing_packages is None
         assert await text_of(bare, "import housed; housed.VERSION") == "'1.0'\n"
         assert (await sandbox.install("offered")).packages == (("offered", "1.0"),)
 
         await lose_all()
         offered.unlink()
         installed = await sandbox.install("aged")
-        assert installed.lacking is not None and "gone, and housed, aged, offered could not be" in installed.lacking
+        assert (
+            installed.missing_packages is not None
+            and "gone, and housed, aged, offered could not be" in installed.missing_packages
+        )
         assert installed.packages == (("aged", "2.0"),)
         assert (await sandbox.run("import aged, housed; aged.VERSION")).output.text() == "'2.0'\n"
         assert (await sandbox.run("import offered")).outcome == "error"

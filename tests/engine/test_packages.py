@@ -20,7 +20,7 @@ from mcp_agentrun.errors import InstallError, InvalidRequestError
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.containers import containers_of
-from tests.support.local_index import PASSWORD, gateway_of, make_wheel, serve_index, serve_proxy
+from tests.support.local_index import PASSWORD, gateway_of, make_certificate, make_wheel, serve_index, serve_proxy
 from tests.support.sandboxes import open_sandbox, text_of
 
 pytestmark = pytest.mark.anyio
@@ -244,20 +244,12 @@ async def test_offline_with_a_wheelhouse(runner_image: str, tmp_path: Path) -> N
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 async def test_behind_a_proxy_with_its_own_authority(runner_image: str, api: APIClient, tmp_path: Path) -> None:
     address = gateway_of(api)
-    await anyio.run_process(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=i"),
-            *("-keyout", "key.pem", "-out", "cert.pem", "-addext", f"subjectAltName=IP:{address}"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-        ],
-        cwd=tmp_path,
-    )
+    both = make_certificate(tmp_path, address)
     certificate = (tmp_path / "cert.pem").read_bytes()
-    (tmp_path / "both.pem").write_bytes((tmp_path / "key.pem").read_bytes() + certificate)
     make_wheel(tmp_path / "simple" / "proxied", "proxied")
     with (
         serve_proxy(api, credentials=f"someone:{PASSWORD}") as (proxy, asked),
-        serve_index(tmp_path, api, certificate=tmp_path / "both.pem") as url,
+        serve_index(tmp_path, api, certificate=both) as url,
     ):
         network = NetworkSettings(index_url=url, proxies={"HTTPS_PROXY": proxy}, ca_bundle=certificate)
         async with open_sandbox(None, network) as sandbox:

@@ -30,7 +30,7 @@ from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import AsyncSandbox, Output, Result
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
-from mcp_agentrun.wire.messages import Report
+from mcp_agentrun.wire.messages import RunReport
 from tests.support.clients import text_of
 from tests.support.sandboxes import begin, sandbox_on
 from tests.support.syscalls import SYSCALLS
@@ -364,13 +364,13 @@ REPORT: dict[str, Any] = {
     "left": False,
 }
 """What is believed of a worker in its turn. Forgeries are as good as that, or they would be turned away for their form."""
-assert Report.validated(dict(REPORT)).ok
+assert RunReport.validated(dict(REPORT)).ok
 
 FORGE = rf"""
 def frame(kind, **fields):
     payload = json.dumps(fields).encode()
     return struct.pack(">IB", len(payload), kind) + payload
-def forged(**fields): return frame({Report.kind}, **{{**{REPORT}, **fields}})
+def forged(**fields): return frame({RunReport.kind}, **{{**{REPORT}, **fields}})
 lie = forged()
 """
 TURN = r"""

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-COMMAND = f"{sys.executable} -m mcp_agentrun run --preload= "
+COMMAND = f"{sys.executable} -m mcp_agentrun run "
 
 
 @pytest.fixture(autouse=True)

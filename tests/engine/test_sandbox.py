@@ -278,7 +278,7 @@ async def test_what_is_raised_while_a_run_is_watched_interrupts_the_code_and_kee
     shared: AsyncSandbox, error: Exception
 ) -> None:
     await text_of(shared, "import time\nkept = 5")
-    starts = shared.starts
+    starts = shared.container.starts
 
     async def on_output(_: bytes) -> None:
         raise error
@@ -286,7 +286,12 @@ async def test_what_is_raised_while_a_run_is_watched_interrupts_the_code_and_kee
     with pytest.raises(type(error), match="ours"):
         await shared.run("print('now', flush=True); time.sleep(60)", on_bytes=on_output)
     result = await shared.run("kept")
-    assert (result.output.text(), result.since, result.replaced, shared.starts) == ("5\n", "kept", False, starts)
+    assert (result.output.text(), result.since, result.replaced, shared.container.starts) == (
+        "5\n",
+        "kept",
+        False,
+        starts,
+    )
 
 
 async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(shared: AsyncSandbox) -> None:
@@ -302,7 +307,7 @@ async def test_what_is_raised_with_the_result_at_hand_costs_only_that_answer(sha
 
 async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_result(shared: AsyncSandbox) -> None:
     await shared.reset()
-    link = await shared._container.connected()  # pyright: ignore[reportPrivateUsage]
+    link = await shared.container.connect()
     async with anyio.create_task_group() as tasks:
         scope = await begin(tasks, shared, "open('a', 'w').close()\nprint('there')\nimport time; time.sleep(60)")
         while not (found := await shared.files.list()):
@@ -340,18 +345,18 @@ async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(sha
 async def test_a_listing_that_nobody_has_asked_for_ends_the_container(shared: AsyncSandbox) -> None:
     """Or it would be the answer to the next question, and that one's to the one after it."""
     await text_of(shared, "1")
-    link = await shared._container.connected()  # pyright: ignore[reportPrivateUsage]
+    link = await shared.container.connect()
     with pytest.raises(ProtocolError):
-        link._hand_over(messages.FileList(files=(), more=0))  # pyright: ignore[reportPrivateUsage]
+        link._deliver(messages.FileList(files=(), more=0))  # pyright: ignore[reportPrivateUsage]
     link.abandon("a test")
     with pytest.raises(SandboxLostError, match="a test"):
-        await link.ask(messages.ListFiles(folder="", after=""), messages.FileList)
+        await link.request(messages.ListFiles(folder="", after=""), messages.FileList)
     assert (await shared.run("1")).replaced
 
 
 async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(shared: AsyncSandbox) -> None:
     await text_of(shared, "kept = 6")
-    link = await shared._container.connected()  # pyright: ignore[reportPrivateUsage]
+    link = await shared.container.connect()
     async with link._sending, anyio.create_task_group() as tasks:  # pyright: ignore[reportPrivateUsage]
         tasks.start_soon(shared.run, "kept = 7")
         await anyio.wait_all_tasks_blocked()
@@ -362,7 +367,7 @@ async def test_a_call_that_is_cancelled_before_its_code_was_sent_costs_nothing(s
 
 async def test_a_container_that_breaks_the_protocol_is_not_believed_afterwards(shared: AsyncSandbox) -> None:
     await text_of(shared, "1")
-    link = await shared._container.connected()  # pyright: ignore[reportPrivateUsage]
+    link = await shared.container.connect()
     number = int((await text_of(shared, "import sys; sys._getframe().f_code.co_filename"))[6:-3]) + 1
     for message in (messages.ResetDone(), forged_result(number)):
         link._put.send_nowait(message)  # pyright: ignore[reportPrivateUsage]
@@ -479,15 +484,15 @@ async def test_reset_can_keep_files(shared: AsyncSandbox) -> None:
 @pytest.mark.parametrize("keep_files", [True, False])
 async def test_a_reset_that_is_cancelled_is_done_and_told(shared: AsyncSandbox, keep_files: bool) -> None:
     await text_of(shared, "r = 1; open('kept.txt', 'w').write('kept')")
-    starts = shared.starts
-    link = await shared._container.connected()  # pyright: ignore[reportPrivateUsage]
+    starts = shared.container.starts
+    link = await shared.container.connect()
     async with anyio.create_task_group() as tasks, link._sending:  # pyright: ignore[reportPrivateUsage]
         tasks.start_soon(functools.partial(shared.reset, keep_files=keep_files))
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     result = await shared.run("import os; print('r' in globals(), os.path.exists('kept.txt'))")
     assert result.output.text() == f"False {keep_files}\n"
-    assert (result.since, result.replaced, shared.starts) == ("lost", not keep_files, starts)
+    assert (result.since, result.replaced, shared.container.starts) == ("lost", not keep_files, starts)
     assert (await shared.run("1")).since == "kept"
     await shared.reset()
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import secrets
-import shutil
 import tarfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Literal
 
-import anyio
 import pytest
 from docker import APIClient
 
@@ -18,11 +15,9 @@ from mcp_agentrun.cli.checks import Finding, check_all
 from mcp_agentrun.engine import LABEL_ROLE
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import LABEL_IMAGE
-from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.engine.owner import Owner
-from mcp_agentrun.sandbox import AsyncSandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Housekeeping, NetworkSettings
 from mcp_agentrun.settings import Settings
-from tests.support.local_index import gateway_of, make_wheel, serve_index
 from tests.support.sandboxes import open_engine
 
 pytestmark = pytest.mark.anyio
@@ -36,9 +31,10 @@ async def engine(anyio_backend: str) -> AsyncIterator[DockerEngine]:
         yield opened
 
 
-async def findings(engine: DockerEngine, network: NetworkSettings, **settings: Any) -> dict[str, Finding]:
-    found = check_all(Settings(**settings), engine, network)
-    return {finding.name: finding async for finding in found}
+async def findings(network: NetworkSettings, **options: Any) -> dict[str, Finding]:
+    settings = Settings(**options)
+    async with Housekeeping(settings, package_network=network) as housekeeping:
+        return {finding.name: finding async for finding in check_all(settings, housekeeping)}
 
 
 async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engine: DockerEngine) -> None:
@@ -52,7 +48,7 @@ async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engin
 
 
 async def test_the_image_is_listed_and_needed(runner_image: str, engine: DockerEngine) -> None:
-    found = {name: each for each in await engine.stored("image") for name in each.name.split(", ")}
+    found = {name: each for each in await engine.list_storage("image") for name in each.name.split(", ")}
     assert found[runner_image].is_used
     assert (found[runner_image].size or 0) > 100 << 20
     status = await engine.status()
@@ -68,56 +64,14 @@ async def test_what_nothing_uses_can_be_removed(engine: DockerEngine, api: APICl
     volume = api.create_volume(name.replace(":", "-"), labels={LABEL_ROLE: "cache"})["Name"]
     created: tuple[tuple[Literal["image", "volume"], str], ...] = (("image", name), ("volume", volume))
     for kind, wanted in created:
-        found = {each.name: each for each in await engine.stored(kind)}[wanted]
+        found = {each.name: each for each in await engine.list_storage(kind)}[wanted]
         assert not found.is_used
-        await engine.remove(found)
-        await engine.remove(found)  # it is gone already
-        assert wanted not in {each.name for each in await engine.stored(kind)}
+        await engine.remove_storage(found)
+        await engine.remove_storage(found)  # it is gone already
+        assert wanted not in {each.name for each in await engine.list_storage(kind)}
 
 
-async def test_an_image_that_no_registry_has_is_reported(runner_image: str, engine: DockerEngine) -> None:
-    missing = DockerEngine.from_settings(Settings(image="127.0.0.1:1/nothing:1"))
-    try:
-        found = await findings_of_missing(missing)
-    finally:
-        await missing.aclose()
+async def test_an_image_that_no_registry_has_is_reported() -> None:
+    found = (await findings(NetworkSettings(), image="127.0.0.1:1/nothing:1"))["image"]
     assert found.level == "error"
     assert "can't be had" in found.text and "unset AGENTRUN_IMAGE" in found.remedy
-
-
-async def findings_of_missing(engine: DockerEngine) -> Finding:
-    return (await findings(engine, NetworkSettings(), image="127.0.0.1:1/nothing:1"))["image"]
-
-
-async def test_the_installer_reaches_the_index(
-    runner_image: str, engine: DockerEngine, api: APIClient, tmp_path: Path
-) -> None:
-    make_wheel(tmp_path / "simple" / PROBE, PROBE)
-    with serve_index(tmp_path, api) as url:
-        found = await findings(engine, NetworkSettings(index_url=url))
-    assert {finding.name for finding in found.values() if finding.level == "error"} == set()
-    assert found["index"].level == "ok"
-    unreachable = f"http://{gateway_of(api)}:1/simple"
-    found = await findings(engine, NetworkSettings(index_url=unreachable))
-    assert (found["index"].level, unreachable in found["index"].remedy) == ("error", True)
-    assert "refused" in found["index"].text
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-async def test_an_unknown_certificate_is_named(
-    runner_image: str, engine: DockerEngine, api: APIClient, tmp_path: Path
-) -> None:
-    await anyio.run_process(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=i"),
-            *("-keyout", "key.pem", "-out", "cert.pem", "-addext", f"subjectAltName=IP:{gateway_of(api)}"),
-        ],
-        cwd=tmp_path,
-    )
-    both = tmp_path / "both.pem"
-    both.write_bytes((tmp_path / "key.pem").read_bytes() + (tmp_path / "cert.pem").read_bytes())
-    make_wheel(tmp_path / "simple" / PROBE, PROBE)
-    with serve_index(tmp_path, api, certificate=both) as url:
-        found = (await findings(engine, NetworkSettings(index_url=url)))["index"]
-    assert found.level == "error"
-    assert "REQUESTS_CA_BUNDLE" in found.remedy, found.text

@@ -65,7 +65,7 @@ def said(installed: Installed) -> str:
 async def test_a_version_holds_at_once_where_nothing_has_run(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     installed = await sandbox.install("cycler==0.11")
-    assert (installed.packages, installed.waiting) == ((("cycler", "0.11"),), ())
+    assert (installed.packages, installed.needs_reset) == ((("cycler", "0.11"),), ())
     assert installed.changed[0][::2] == ("cycler", "0.11") and "ready to import" in said(installed)
     assert await text_of(sandbox, LOADED) == "set()\n", "a worker from before the import of the data packages"
     assert await text_of(sandbox, "import cycler; kept = [cycler.VERSION]; kept") == "['0.11']\n"
@@ -81,7 +81,9 @@ async def test_variables_are_kept_until_a_reset(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await text_of(sandbox, "import cycler, pandas; kept = 41; open('kept.txt', 'w').close()")
     installed = await sandbox.install("cycler==0.11", "rich")
-    assert installed.waiting == ("cycler",) and RESET in said(installed) and "ready to import" not in said(installed)
+    assert (
+        installed.needs_reset == ("cycler",) and RESET in said(installed) and "ready to import" not in said(installed)
+    )
     assert await text_of(sandbox, "import cycler; print(hasattr(cycler, 'VERSION'), kept)") == "False 41\n"
     missing = await sandbox.run("import rich")
     assert missing.advice is not None and RESET in missing.advice
@@ -92,7 +94,7 @@ async def test_variables_are_kept_until_a_reset(sandbox: AsyncSandbox) -> None:
     assert await text_of(sandbox, LOADED) == "set()\n"
     assert await text_of(sandbox, "import cycler, rich, os; cycler.VERSION, os.listdir()") == "('0.11', ['kept.txt'])\n"
     back = await sandbox.install("cycler==0.12.1")
-    assert back.waiting == ("cycler",), "of the image again"
+    assert back.needs_reset == ("cycler",), "of the image again"
     await sandbox.reset()
     assert "numpy" in await text_of(sandbox, "import pandas\n" + LOADED), "preloaded, as ever"
     assert await text_of(sandbox, "import cycler; hasattr(cycler, 'VERSION')") == "False\n"
@@ -101,8 +103,8 @@ async def test_variables_are_kept_until_a_reset(sandbox: AsyncSandbox) -> None:
 async def test_what_waits_takes_effect_when_the_variables_are_lost_anyway(sandbox: AsyncSandbox) -> None:
     await sandbox.reset()
     await text_of(sandbox, "import matplotlib.pyplot")
-    assert (await sandbox.install("cycler==0.11")).waiting == ("cycler",)
-    sandbox.lost(sandbox.starts)
+    assert (await sandbox.install("cycler==0.11")).needs_reset == ("cycler",)
+    sandbox.container.abandon(sandbox.container.starts)
     await sandbox.ready()
     assert await text_of(sandbox, "import cycler; cycler.VERSION") == "'0.11'\n"
     await sandbox.reset()
@@ -128,7 +130,7 @@ async def test_an_import_installs_and_replaces_before_anything_has_run(sandbox: 
     await sandbox.reset()
     await text_of(sandbox, "import matplotlib.pyplot, cycler; x = 1")
     result = await sandbox.run("import sktime")
-    assert result.outcome == "error" and result.installed is not None and result.installed.waiting == ("cycler",)
+    assert result.outcome == "error" and result.installed is not None and result.installed.needs_reset == ("cycler",)
     text = text_of_answer(run_answer(result, Settings(), handle=None, new=False))
     assert RESET in text and "install_package" not in text
     await sandbox.reset(keep_packages=True, keep_files=True)

@@ -114,7 +114,9 @@ def notebooks_of(folder: Path, label: str, most: int) -> Iterator[Unit]:
             continue
         cells = content.get("cells") or [cell for sheet in content.get("worksheets", []) for cell in sheet["cells"]]
         code = ["".join(cell.get("source", cell.get("input", ""))) for cell in cells if cell["cell_type"] == "code"]
-        yield Unit(f"{label}/{path.name}", [cell for cell in code if cell.strip()], True)
+        code = [cell for cell in code if cell.strip()]
+        if code:
+            yield Unit(f"{label}/{path.name}", code, True)
 
 
 def units(folders: list[Path], count: int, notebooks: int) -> list[Unit]:

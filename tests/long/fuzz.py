@@ -33,10 +33,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mcp_agentrun.engine import ContainerSpec, Engine, Report, link
+from mcp_agentrun.engine import ContainerSpec, Engine, Report, manager
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.errors import AgentRunError
-from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, container, exchange, files
+from mcp_agentrun.sandbox import AsyncSandbox, Result, RunError, container, execution, files
 from mcp_agentrun.sandbox.files import is_safe_path
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.server.mcp.render import run_answer
@@ -185,7 +185,7 @@ def fuzz_codec(seconds: float, violations: Violations) -> int:
     @given(st.integers(0, MAX_FRAME), st.integers(1, 1 << 20))
     def large(size: int, step: int) -> None:
         count()
-        check_identity([(messages.Output.kind, bytes(size)), (messages.Ping.kind, b"")], [step + 1000])
+        check_identity([(messages.OutputChunk.kind, bytes(size)), (messages.Ping.kind, b"")], [step + 1000])
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -330,11 +330,11 @@ HOST_SECONDS = 10.0
 
 HOST_GROWTH = 128 << 20
 WAITS = (
-    (exchange, "_OVERHEAD_SECONDS"),
-    (exchange, "_CANCEL_SECONDS"),
+    (execution, "_OVERHEAD_SECONDS"),
+    (execution, "_CANCEL_SECONDS"),
     (container, "_RESET_SECONDS"),
     (files, "_ANSWER_SECONDS"),
-    (link, "_START_SECONDS"),
+    (manager, "_START_SECONDS"),
 )
 
 
@@ -463,7 +463,7 @@ class LyingEngine:
     async def destroy(self, container: str) -> None:
         pass
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         return []
 
     async def sweep(self) -> int:
@@ -517,7 +517,7 @@ class LyingEngine:
             run = message.run if isinstance(message, (messages.Run, messages.Cancel)) else 1
             size = chance.choice((0, 1, 100, 65_536)) if chance.random() < 0.98 else chance.choice((1 << 20, MAX_FRAME))
             written = chance.randbytes(min(size, 1 << 16)) * (max(1, size >> 16))
-            parts = [(messages.Output.kind, written)] * chance.randrange(3)
+            parts = [(messages.OutputChunk.kind, written)] * chance.randrange(3)
             parts += [(messages.LateOutput.kind, b"late\xff")] * chance.randrange(2)
             parts += [(messages.OutputTail.kind, chance.randbytes(chance.choice((0, 9, 65_536))))] * chance.randrange(2)
             if chance.random() < 0.3:
@@ -525,7 +525,7 @@ class LyingEngine:
             if chance.random() < 0.1:
                 missing: dict[str, Any] = {"run": run, "names": ["numpy", "os; x"], "requirements": []}
                 parts.append((messages.MissingPackages.kind, mutated_json(chance, missing)))
-            parts.append((messages.Result.kind, mutated_json(chance, result_fields(chance, run))))
+            parts.append((messages.RunResult.kind, mutated_json(chance, result_fields(chance, run))))
         data = mutated_wire(chance, parts)
         self.said.append(data)
         longest = chance.choice((3, 100, 1 << 16, 1 << 16, 1 << 20)) if len(data) < 10_000 else 1 << 16
@@ -702,7 +702,7 @@ def _calls(chance: random.Random) -> str:
 
 
 def _report(chance: random.Random) -> str:
-    report, forked, started = messages.Report.kind, messages.Forked.kind, messages.Started.kind
+    report, forked, started = messages.RunReport.kind, messages.Forked.kind, messages.Started.kind
     kinds = chance.choice(((report,), (report,), (forked,), (started,), (started, report, forked)))
     often = chance.choice(("once", "always"))
     instead = chance.choice(("BYTES", "BYTES", "BYTES + real(message)", "real(message) + BYTES", "b''"))
@@ -802,7 +802,7 @@ def serve():
         except OSError:
             pass
 number = int(sys._getframe().f_code.co_filename[5:-1])
-VALID = RUNNER['encode'](RUNNER['Report'](run=number, ok=True, exit_code=0, error=None, value=None, imported=(),
+VALID = RUNNER['encode'](RUNNER['RunReport'](run=number, ok=True, exit_code=0, error=None, value=None, imported=(),
                                           changed=True, left=False))
 threading.Thread(target=serve, daemon=True).start()
 time.sleep({chance.choice((0, 0.05, 30))})
@@ -846,7 +846,7 @@ def attack(chance: random.Random, number: int) -> str:
     report: dict[str, Any] = {"run": number, "ok": True, "exit_code": 0, "error": None, "value": None, "changed": True}
     report |= {"imported": [], "left": False}
     report["run"] = chance.choice((number, number, number, 0, number + 1, -1))
-    parts: list[Frame] = [(messages.Report.kind, mutated_json(chance, report))]
+    parts: list[Frame] = [(messages.RunReport.kind, mutated_json(chance, report))]
     if chance.random() < 0.3:
         parts.append((messages.Forked.kind, mutated_json(chance, {"error": None})))
     if chance.random() < 0.3:
@@ -910,8 +910,8 @@ async def container_case(name: str, victim: AsyncSandbox, number: int, violation
 
 async def fuzz_container(seconds: float, seed: int, violations: Violations, api: APIClient) -> int:
     words = LastWords()
-    logging.getLogger("mcp_agentrun.engine.link").addHandler(words)
-    logging.getLogger("mcp_agentrun.engine.link").setLevel(logging.INFO)
+    logging.getLogger("mcp_agentrun.engine.manager").addHandler(words)
+    logging.getLogger("mcp_agentrun.engine.manager").setLevel(logging.INFO)
     numbers = itertools.count()
     cases = 0
     deadline = time.monotonic() + seconds
@@ -948,7 +948,7 @@ def garbage(chance: random.Random) -> bytes:
         "auto_install": False,
         "safety": {"profile": "off", "off": [], "warn": False, "rules": ""},
     }
-    run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None, "bare": False}
+    run = {"run": 1, "code": "print(1)", "timeout": 1, "path": None, "no_preload": False}
     parts: list[Frame] = [
         (messages.SupervisorHello.kind, mutated_json(chance, hello)),
         (messages.Run.kind, mutated_json(chance, run)),

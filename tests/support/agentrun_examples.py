@@ -107,6 +107,18 @@ EXAMPLES = (
         options={"dependencies_whitelist": ["numpy"], "cached_dependencies": ["numpy"]},
     ),
     Example(
+        "a whitelisted dependency that can reach the network",
+        "import requests\nfrom requests import Request\nprint(Request('GET', 'http://example.com').method)",
+        "GET\n",
+        options={"dependencies_whitelist": ["requests"], "cached_dependencies": ["requests"]},
+    ),
+    Example(
+        "a dependency that can reach the network and is not whitelisted",
+        "import requests",
+        "Dependency: requests is not in the whitelist.",
+        options={"dependencies_whitelist": ["numpy"]},
+    ),
+    Example(
         "a dependency that does not exist",
         "import unknownpackage",
         "Failed to install dependency unknownpackage",

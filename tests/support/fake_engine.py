@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream
 
-from mcp_agentrun.engine import Container, ContainerSpec, EngineStatus, Report, Stored
+from mcp_agentrun.engine import ContainerInfo, ContainerSpec, EngineStatus, Report, StorageItem
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Sessions
@@ -47,7 +47,7 @@ STATUS = EngineStatus(
 INSTALLED_FOR: dict[int, str] = {}
 
 
-def result(run: int = 1, **changes: Any) -> messages.Result:
+def result(run: int = 1, **changes: Any) -> messages.RunResult:
     """The result of a run that ended well, with these *changes*."""
     fields: dict[str, Any] = {
         **dict.fromkeys(("error", "value", "unprotected")),
@@ -56,7 +56,7 @@ def result(run: int = 1, **changes: Any) -> messages.Result:
         **dict.fromkeys(("state", "since"), "kept"),
     }
     fields |= {"run": run, "outcome": "ok", "duration": 0.1, **changes}
-    return messages.Result(**fields)
+    return messages.RunResult(**fields)
 
 
 def honest_runner(message: Message) -> Sequence[Answer]:
@@ -65,7 +65,7 @@ def honest_runner(message: Message) -> Sequence[Answer]:
         case messages.SupervisorHello():
             return [SUPERVISOR_READY]
         case messages.Run(run=run):
-            return [messages.Output(data=b"x"), result(run, written=1)]
+            return [messages.OutputChunk(data=b"x"), result(run, written=1)]
         case messages.Reset():
             return [messages.ResetDone()]
         case messages.ListFiles():
@@ -101,10 +101,10 @@ def honest_installer(message: Message) -> Sequence[Answer]:
             return [done(request, INSTALLED_FOR.get(request, ME))]
         case messages.InstallCancel(request=request):
             return [done(request, INSTALLED_FOR.get(request, ME), folder="", error="cancelled")]
-        case messages.Forget(request=request):
-            return [messages.Forgotten(request=request, sandbox=message.sandbox)]
+        case messages.RemovePackages(request=request):
+            return [messages.PackagesRemoved(request=request, sandbox=message.sandbox)]
         case messages.DescribeCache(request=request):
-            return [messages.Cache(request=request, size=1, packages=(("x", 1.0),), busy=0)]
+            return [messages.CacheContents(request=request, size=1, packages=(("x", 1.0),), busy=0)]
         case messages.OpenWheelhouse(request=request):
             return [messages.Wheelhouse(request=request, wanted=True)]
         case messages.Wheel(request=request, name=""):
@@ -140,8 +140,8 @@ class FakeEngine:
         self.free = free
         self.reported = STATUS
         """What `status` answers."""
-        self.listed: list[Container] = []
-        self.items: list[Stored] = []
+        self.listed: list[ContainerInfo] = []
+        self.items: list[StorageItem] = []
         self.has_image = anyio.Event()
         self.has_image.set()
         """While it is not set, the image is being built."""
@@ -197,7 +197,7 @@ class FakeEngine:
         for end in self._ends.pop(container, ()):
             end.close()
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         return [spec.sandbox for spec in self.containers.values() if spec.role == "runner"]
 
     async def free_memory(self) -> int | None:
@@ -210,13 +210,13 @@ class FakeEngine:
     async def status(self) -> EngineStatus:
         return self.reported
 
-    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
+    async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
         return self.listed
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         return [item for item in self.items if item.kind == kind]
 
-    async def remove(self, item: Stored) -> None:
+    async def remove_storage(self, item: StorageItem) -> None:
         self.items.remove(item)
 
     async def aclose(self) -> None: ...

@@ -31,9 +31,9 @@ HOSTILE = {
     "controls": "".join(map(chr, (*range(1, 32), *range(0x7F, 0xA0)))) + "x",
     "a password": f"see https://user:{SECRET}@index.example/simple",
     "a password behind what is invisible": "x https:/\u200b/user:s3cret-of\x1b[0m-the-index@index.example/",
-    "very long": "x" * 300_000,
-    "very many lines": f"{MARKED}\n{LOOKS_LIKE_OURS}\n" * 5000,
-    "very many addresses": "a://" * 50_000 + "http" * 20_000,
+    "very long": "x" * 100_000,
+    "very many lines": f"{MARKED}\n{LOOKS_LIKE_OURS}\n" * 1000,
+    "very many addresses": "a://" * 20_000 + "http" * 5_000,
 }
 
 

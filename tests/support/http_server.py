@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
+import anyio
 import httpx2
+import uvicorn
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.support import BARE
 
-__all__ = ["TOKENS", "HttpServer", "http_server", "open_http_client"]
+__all__ = ["TOKENS", "HttpServer", "http_client", "http_server", "open_http_client", "serve_here"]
 
 TOKENS = {"alice": "a-token-of-alice-0123456789", "bob": "a-token-of-bob-0123456789"}
 
@@ -43,17 +49,14 @@ def http_server(
     folder: Path, *arguments: str, auth: bool = True, env: Mapping[str, str] | None = None
 ) -> Generator[HttpServer]:
     """A server that answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     tokens = folder / "tokens"
     tokens.touch(0o600)
     tokens.write_text("".join(f"{name} {token}\n" for name, token in TOKENS.items()))
-    log = folder / f"log-{port}"
+    log = folder / f"log-{secrets.token_hex(4)}"
     with log.open("ab") as file:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "mcp_agentrun", "serve", "--port", str(port)),
+                *(sys.executable, "-m", "mcp_agentrun", "serve", "--port", "0"),
                 *(("--token-file", str(tokens)) if auth else ("--no-auth",)),
                 *arguments,
             ],
@@ -61,21 +64,56 @@ def http_server(
             stdout=file,
             env={**os.environ, **BARE, "AGENTRUN_LOG_LEVEL": "info", **(env or {})},
         )
-    server = HttpServer(process, port, log)
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                if httpx2.get(f"{server.url}/healthz").status_code == 200:
-                    break
-            except httpx2.TransportError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)  # it tells nobody but its log when it listens
+        server = HttpServer(process, _port(process, log), log)
+        # It listens before it serves; an HTTP client of its own would read certificates for this.
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200, log.read_text()
         yield server
     finally:
         if process.poll() is None:
-            server.end()
+            process.terminate()
+            process.wait(60)
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The port that a server says that it listens on."""
+    deadline = time.monotonic() + 30
+    while (found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text())) is None:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)  # it tells nobody but its log
+    return int(found[1])
+
+
+@asynccontextmanager
+async def serve_here(config: uvicorn.Config) -> AsyncGenerator[HttpServer]:
+    """Serve an application from this process and event loop."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(config)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listening])
+            yield HttpServer(None, listening.getsockname()[1], Path())  # pyright: ignore[reportArgumentType]
+            server.should_exit = True
+
+
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def http_client(
+    headers: dict[str, str] | None = None,
+    timeout: httpx2.Timeout | None = None,
+    auth: httpx2.Auth | None = None,
+    limits: httpx2.Limits | None = None,
+) -> httpx2.AsyncClient:
+    """A client for HTTP without TLS. Reading certificates takes longer than most tests' requests."""
+    return httpx2.AsyncClient(
+        verify=_NO_TLS,
+        headers=headers,
+        timeout=timeout or httpx2.Timeout(60, read=300),
+        auth=auth,
+        limits=limits or httpx2.Limits(),
+    )
 
 
 @asynccontextmanager
@@ -83,11 +121,13 @@ async def open_http_client(server: HttpServer, transport: str, mode: str, who: s
     """An MCP client of *server*, over ``streamable`` HTTP or ``sse``."""
     headers = {"Authorization": f"Bearer {TOKENS[who]}"}
     if transport == "sse":
-        async with Client(sse_client(f"{server.url}/sse", headers=headers), mode=mode) as client:
+        async with Client(
+            sse_client(f"{server.url}/sse", headers=headers, httpx_client_factory=http_client), mode=mode
+        ) as client:
             yield client
         return
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=60) as http,
+        http_client(headers) as http,
         Client(streamable_http_client(f"{server.url}/mcp", http_client=http), mode=mode) as client,
     ):
         yield client

@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import stat
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable, Generator, Mapping
@@ -67,6 +68,19 @@ def gateway_of(api: APIClient) -> str:
     """The address at which containers reach this machine."""
     network = api.inspect_network("bridge")["IPAM"]["Config"][0]
     return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
+
+
+def make_certificate(folder: Path, address: str) -> Path:
+    """Make ``cert.pem``, a certificate of *address* that nobody has signed; return the file that also has its key."""
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=i"),
+        *("-keyout", "key.pem", "-out", "cert.pem", "-addext", f"subjectAltName=IP:{address}"),
+        *("-addext", "basicConstraints=critical,CA:FALSE"),
+    ]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return both
 
 
 @contextmanager

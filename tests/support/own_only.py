@@ -48,7 +48,7 @@ def _is_of_these_tests(container: dict[str, Any]) -> bool:
     owner = Owner.from_label(container["Config"]["Labels"].get(LABEL_OWNER, ""))
     if owner is None:
         return False
-    if owner.is_provably_dead():
+    if owner.has_ended():
         return True
     try:
         ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}

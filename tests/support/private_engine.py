@@ -102,16 +102,18 @@ class PrivateEngine:
 
 @contextmanager
 def private_engine(
-    image: str | None = None, source: APIClient | None = None, *, size: int | None = None
+    image: str | None = None, source: APIClient | None = None, *, size: int | None = None, before: str = ""
 ) -> Generator[PrivateEngine]:
     """A started engine, with a copy of *image* from the engine *source*.
 
+    :param before: shell commands to be run in its own network and mount namespace before it starts.
     :param size: bytes of a file system of its own for its data; it has the machine's if None.
     """
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("needs root and dockerd, to run an engine of its own")
     folder = Path(tempfile.mkdtemp(prefix="agentrun-engine-"))
     engine = PrivateEngine(folder)
+    engine.before = before
     try:
         if size is not None:
             _mount(folder / "disk", engine.data_root, size)

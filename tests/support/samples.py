@@ -18,6 +18,8 @@ WRONG = (
 )
 """Values of every sort, most of which are wrong wherever they stand."""
 
+_WRONG_BY_NAME = [(f"{wrong!r:.40}", wrong) for wrong in WRONG]
+
 _MATCHING = {messages.FILE_PATH: "a/b"}
 
 
@@ -97,8 +99,8 @@ def variants(cls: type[Record]) -> Iterator[tuple[str, dict[str, Any], bool]]:
     yield "unknown field", {**good, "unknown": 1}, False
     for name, hint, limits in declared(cls):
         yield f"no {name}", {other: value for other, value in good.items() if other != name}, False
-        for wrong in WRONG:
-            yield f"{name}={wrong!r:.40}", {**good, name: wrong}, is_valid(hint, limits, wrong)
+        for label, wrong in _WRONG_BY_NAME:
+            yield f"{name}={label}", {**good, name: wrong}, is_valid(hint, limits, wrong)
         for label, value, is_good in _inside(hint):
             yield f"{name}: {label}", {**good, name: value}, is_good
 

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_agentrun.packages.known import WELL_KNOWN
 from mcp_agentrun.sandbox import Cause, RunError
-from mcp_agentrun.sandbox.causes import Lacking, explain
+from mcp_agentrun.sandbox.causes import NameKind, explain
 from mcp_agentrun.settings import Settings
 from tests.support.small import SMALL
 
@@ -32,7 +32,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_names_of_packages_are_read_out_of_messages(text: str) -> None:
-    def advise(name: str, kind: Lacking) -> str | None:
+    def advise(name: str, kind: NameKind) -> str | None:
         return None if kind == "perhaps" and name.lower() not in WELL_KNOWN else f"{name} {kind}"
 
     kind, _, message = text.partition(": ")

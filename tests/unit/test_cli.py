@@ -60,7 +60,10 @@ def process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gener
 def commands(command: click.Command = main, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
     found = dict[tuple[str, ...], click.Command]({path: command})
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            each = command.get_command(context, name)
+            assert each is not None
             found |= commands(each, (*path, name))
     return found
 

@@ -15,6 +15,7 @@ import pytest
 
 from mcp_agentrun import EngineError, ImageError, Installed, InstallError, Output, Result, Sandbox, Settings, compat
 from mcp_agentrun.compat import AgentRun
+from mcp_agentrun.engine import Report
 from tests.support.agentrun_examples import SAFETY_CHECKS, Example
 
 INSTALLED = "Dependencies installed successfully."
@@ -40,7 +41,7 @@ class FakeSandbox(Sandbox):
         self.runtime.timeout = options["timeout"]
         return self.runtime.on_run()
 
-    def install(self, *requirements: str) -> Installed:
+    def install(self, *requirements: str, report: Report | None = None) -> Installed:
         self.calls += [f"install {each}" for each in requirements]
         if set(requirements) & self.runtime.unknown:
             raise InstallError("no such package")
@@ -107,6 +108,29 @@ def test_refusals(code: str, message: str) -> None:
     found = AgentRun().safety_check(code)
     assert not found["safe"] and message in str(found["message"])
     assert AgentRun().execute_code_in_container(code) == found["message"]
+
+
+@pytest.mark.parametrize("module", ["requests", "urllib3", "httpx", "aiohttp", "psutil", "cffi", "yaml"])
+def test_the_whitelist_decides_on_packages(module: str) -> None:
+    code = f"import {module}\nfrom {module} import x\nprint({module}.x)"
+    assert AgentRun().safety_check(code)["safe"]
+    refusing = AgentRun(dependencies_whitelist=["numpy"])
+    assert refusing.safety_check(code)["safe"]
+    assert refusing.execute_code_in_container(code) == f"Dependency: {module} is not in the whitelist."
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import requests, os", "os"),
+        ("import requests\n" * 30 + "import sys", "sys"),
+        ("import requests\nrequests.os.system('ls')", "requests.os"),
+        ("import requests; import socket", "socket"),
+    ],
+)
+def test_what_agentrun_refuses_stays_refused_beside_packages(code: str, name: str) -> None:
+    found = AgentRun().safety_check(code)
+    assert not found["safe"] and name in str(found["message"])
 
 
 def test_a_looser_profile() -> None:

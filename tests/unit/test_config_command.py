@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_agentrun.settings import SETTINGS, Settings, load
+from mcp_agentrun.settings import SETTINGS, Settings, load_settings
 from tests.support.command_line import command
 
 
@@ -47,10 +47,10 @@ def test_the_file_that_init_writes_says_what_holds(folder: Path) -> None:
     text = file.read_text("utf-8")
     assert set(re.findall(r"^#(\w+) = ", text, re.MULTILINE)) == set(SETTINGS)
     assert max(map(len, text.splitlines())) <= 102
-    assert load(config=file, environ={}) == Settings()
+    assert load_settings(config=file, environ={}) == Settings()
     with_defaults = [name for name, setting in SETTINGS.items() if setting.default_value is not None]
     file.write_text(re.sub(rf"^#({'|'.join(with_defaults)}) = ", r"\1 = ", text, flags=re.MULTILINE), "utf-8")
-    loaded = load(config=file, environ={})
+    loaded = load_settings(config=file, environ={})
     assert set(loaded.origins) == set(with_defaults)
     assert loaded == Settings()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -26,7 +24,7 @@ from mcp_agentrun.server.http.limits import RateLimit
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.server.mcp.connections import by_connection, streams
 from mcp_agentrun.server.principals import principal_of
-from tests.support.http_server import TOKENS, HttpServer, open_http_client
+from tests.support.http_server import TOKENS, HttpServer, open_http_client, serve_here
 
 pytestmark = pytest.mark.anyio
 
@@ -61,12 +59,8 @@ async def telling_server(ended: Ended, *, auth: bool) -> AsyncGenerator[HttpServ
     backend = Middleware(AuthenticationMiddleware, backend=BearerAuthBackend(Tokens(TOKENS)))
     outer = Starlette(middleware=[backend] if auth else [], lifespan=lambda _: mcp.session_manager.run())
     outer.mount("/", RequireAuthMiddleware(inner, []) if auth else inner)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(outer, log_config=None, timeout_graceful_shutdown=1))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listening])
-            yield HttpServer(None, listening.getsockname()[1], Path())  # pyright: ignore[reportArgumentType]
-            server.should_exit = True
+    async with serve_here(uvicorn.Config(outer, log_config=None, timeout_graceful_shutdown=1)) as server:
+        yield server
 
 
 async def who(client: Client) -> tuple[int | None, str]:

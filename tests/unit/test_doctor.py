@@ -15,12 +15,13 @@ import pytest
 
 from mcp_agentrun.cli import checks
 from mcp_agentrun.cli.checks import Finding, check_all, check_network
-from mcp_agentrun.engine import Container, Engine, EngineStatus, registry
+from mcp_agentrun.engine import ContainerInfo, Engine, EngineStatus
 from mcp_agentrun.engine.docker import engine as docker_engine
 from mcp_agentrun.engine.docker.image import is_build_locked
 from mcp_agentrun.engine.docker.inventory import status, weaknesses
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.engine.owner import Owner
+from mcp_agentrun.sandbox import Housekeeping, facade
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import Install, Message
 from tests.support.command_line import command
@@ -45,9 +46,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path))
 
 
-def container(name: str, **fields: Any) -> Container:
+def container(name: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": None, "created": 0.0, "is_running": True}
-    return Container(id=name, name=name, **{**values, **fields})
+    return ContainerInfo(id=name, name=name, **{**values, **fields})
 
 
 def failing_installer(error: str) -> Script:
@@ -65,7 +66,7 @@ async def findings_of(
     engine: FakeEngine | None = None,
     *,
     network: NetworkSettings | None = None,
-    listed: Sequence[Container] = (),
+    listed: Sequence[ContainerInfo] = (),
     settings: Settings | None = None,
     **reported: Any,
 ) -> dict[str, Finding]:
@@ -73,9 +74,9 @@ async def findings_of(
     engine = engine or FakeEngine()
     engine.reported = replace(STATUS, **{"time": time.time(), **reported})
     engine.listed = list(listed)
-    async with engine.running():
-        found = check_all(settings or Settings(), engine, network or NetworkSettings())
-        return {finding.name: finding async for finding in found}
+    settings, network = settings or Settings(), network or NetworkSettings()
+    async with engine.running(), Housekeeping(settings, engine=engine, package_network=network) as housekeeping:
+        return {finding.name: finding async for finding in check_all(settings, housekeeping)}
 
 
 async def test_nothing_is_found_where_all_is_well() -> None:
@@ -99,10 +100,10 @@ DEAD = replace(Owner.current(), began=1.0)
         ),
         ({"weaknesses": ("it does not limit memory",)}, "limits", "error", "not limit memory", "cgroup v2"),
         (
-            {"image_architecture": None, "image_obstacle": "the registry does not answer"},
+            {"image_architecture": None, "image_obstacle": "the registry does not respond"},
             "image",
             "error",
-            "the registry does not answer",
+            "the registry does not respond",
             "AGENTRUN_IMAGE_BASE",
         ),
         ({"image_architecture": None}, "image", "warning", "not built yet", "mcp-agentrun build"),
@@ -215,7 +216,7 @@ def test_the_exit_code_says_how_bad_it_is(disk: int, code: int, monkeypatch: pyt
     def create(_: Settings) -> Engine:
         return engine
 
-    monkeypatch.setattr(registry, "create_engine", create)
+    monkeypatch.setattr(facade, "create_engine", create)
     ended = command("doctor", "--json", "--offline")
     assert ended.returncode == code
     assert all(set(json.loads(line)) == {"name", "level", "text", "remedy"} for line in ended.stdout.splitlines())
@@ -268,6 +269,6 @@ def test_what_docker_reports_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
     found: EngineStatus = status(old, ImageRecipe(base="registry.example/python"), None)
     assert (found.is_outdated, found.version) == (True, "Engine 18.9, API 1.39")
     assert (found.architecture, found.image_architecture) == ("aarch64", None)
-    assert found.image_obstacle == "the registry does not answer"
+    assert found.image_obstacle == "the registry does not respond"
     assert found.weaknesses == tuple(weaknesses(old.info()))
     assert found.time == 1769828400.0

@@ -15,7 +15,7 @@ def test_what_engines_say_of_themselves() -> None:
         "CpuCfsQuota": True,
     }
     assert weaknesses(strong) == []
-    assert weaknesses({**strong, "CgroupDriver": "none"}) == ["it has no cgroups, so that no limit holds"]
+    assert weaknesses({**strong, "CgroupDriver": "none"}) == ["it has no cgroups, so it can't enforce any limit"]
     assert weaknesses({**strong, "SecurityOptions": None}) == ["it has no seccomp"]
     assert weaknesses({**strong, "MemoryLimit": False}) == ["it does not limit memory"]
-    assert weaknesses({**strong, "OSType": "windows"}) == ["it runs windows containers and not Linux ones"]
+    assert weaknesses({**strong, "OSType": "windows"}) == ["it runs windows containers, not Linux containers"]

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from mcp import MCPError
@@ -79,7 +78,7 @@ FIELDS: dict[str, Callable[[str], Any]] = {
     "removed": lambda text: ((text, text),),
     "changed": lambda text: ((text, text, text),),
     "stale": lambda text: (text,),
-    "lacking": lambda text: f"numpy could not be installed: {text}",
+    "missing_packages": lambda text: f"numpy could not be installed: {text}",
 }
 for _field, _make in FIELDS.items():
 
@@ -112,7 +111,7 @@ def _(text: str) -> list[str]:
 
 @source("what became of a file")
 def _(text: str) -> list[str]:
-    return answered(files=(FileChange("a", 1, text),))
+    return answered(files=(FileChange("a", 1, cast("Any", text)),))
 
 
 @source("an exception of the code")
@@ -137,7 +136,7 @@ def _(text: str) -> list[str]:
 
 @source("what the sandbox lacks")
 def _(text: str) -> list[str]:
-    return answered(lacking=f"Of the packages that should be there, x could not be installed: {text}")
+    return answered(missing_packages=f"Of the packages that should be there, x could not be installed: {text}")
 
 
 @source("output", "shown")
@@ -172,7 +171,7 @@ def _(text: str) -> list[str]:
 @source("a refusal by the policy of what was resolved")
 def _(text: str) -> list[str]:
     policy = Policy(require_hashes=True)
-    return reaching(failure(str(policy.judge_resolved([], {text: text}))))
+    return reaching(failure(str(policy.check_resolved([], {text: text}))))
 
 
 @source("a requirement that is none")
@@ -284,7 +283,7 @@ async def installing(error: str, *, progress: str = "", report: Callable[[str], 
     ]
 
     class Request:
-        async def receive(self) -> messages.Request:
+        async def receive(self) -> messages.InstallerMessage:
             return told.pop(0)
 
     request: Any = Request()
@@ -409,32 +408,36 @@ async def taken(name: str, text: str) -> list[str]:
     return given if isinstance(given, list) else await given
 
 
-@pytest.fixture(autouse=True)
-def _folder_for_copies(tmp_path: Path) -> None:
-    TEMPORARY[0] = str(tmp_path)
+@pytest.fixture(scope="module", autouse=True)
+def _folder_for_copies(tmp_path_factory: pytest.TempPathFactory) -> None:
+    TEMPORARY[0] = str(tmp_path_factory.mktemp("copies"))
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("name", SOURCES)
-async def test_foreign_text_is_told_as_such(name: str, hostile: str) -> None:
+async def test_foreign_text_is_told_as_such(name: str) -> None:
     kind = SOURCES[name][0]
     expected = [string for string in await taken(name, BENIGN) if string]
-    found = [string for string in await taken(name, HOSTILE[hostile]) if string]
-    assert len(found) == len(expected) or kind == "shown", (found, expected)
-    for string in found:
-        string.encode()
-        assert not FORGED.search(string)
-        if kind == "shown":
-            continue
-        # Lines of ours are as many as they are where there is nothing hostile.
-        assert len(MARK.findall(string)) <= max(len(MARK.findall(each)) for each in expected)
-        assert not UNSEEN.search(string), ascii(UNSEEN.search(string))
-        assert "\r" not in string
-        assert len(string) <= LONGEST
-        assert SECRET not in string
-        for line in string.splitlines()[1:]:
-            assert not line.startswith((LOOKS_LIKE_OURS, LOGGED, "Call install_package"))
-        assert string.splitlines()[0] != LOOKS_LIKE_OURS
+    marks = max((len(MARK.findall(string)) for string in expected), default=0)
+    for label, hostile in HOSTILE.items():
+        found = [string for string in await taken(name, hostile) if string]
+        assert len(found) == len(expected) or kind == "shown", (label, found, expected)
+        for string in found:
+            string.encode()
+            assert not FORGED.search(string), label
+            if kind == "ours":
+                require_harmless(string, marks, label)
+
+
+def require_harmless(string: str, marks: int, label: str) -> None:
+    """Nothing of a hostile text is left in *string* but its letters, within as many *marks* of ours as ever."""
+    assert len(MARK.findall(string)) <= marks, label
+    assert not UNSEEN.search(string), (label, ascii(UNSEEN.search(string)))
+    assert "\r" not in string, label
+    assert len(string) <= LONGEST, label
+    assert SECRET not in string, label
+    for line in string.splitlines()[1:]:
+        assert not line.startswith((LOOKS_LIKE_OURS, LOGGED, "Call install_package")), label
+    assert string.splitlines()[0] != LOOKS_LIKE_OURS, label
 
 
 # -- the functions behind it

@@ -22,8 +22,10 @@ while frame is not None:
 
 
 @pytest.fixture
-def frames() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("frames", PATH)
+def frames(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A copy of the module for each test, so that a test can change it."""
+    monkeypatch.syspath_prepend(PATH.parents[1])
+    spec = importlib.util.spec_from_file_location("runner.copied_frames", PATH)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

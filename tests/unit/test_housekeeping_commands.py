@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from mcp_agentrun.engine import Container, Engine, Stored, registry
-from mcp_agentrun.engine.docker.inventory import containers, remove, stored
+from mcp_agentrun.engine import ContainerInfo, Engine, StorageItem
+from mcp_agentrun.engine.docker.inventory import list_containers, list_storage, remove_storage
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import EngineError
+from mcp_agentrun.sandbox import facade
 from mcp_agentrun.settings import Settings
 from tests.support.command_line import command
 from tests.support.fake_engine import FakeEngine
@@ -30,23 +31,23 @@ ELSEWHERE = replace(HERE, host="another")
 SCRIPT = Path(sys.executable).with_name("mcp-agentrun")
 
 
-def container(id_: str, **fields: Any) -> Container:
+def container(id_: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": HERE, "created": time.time() - 200}
     values["is_running"] = True
-    return Container(id=id_, name=f"mcp-agentrun-{id_}", **{**values, **fields})
+    return ContainerInfo(id=id_, name=f"mcp-agentrun-{id_}", **{**values, **fields})
 
 
-def item(kind: Any, name: str, *, used: bool) -> Stored:
-    return Stored(kind=kind, id=name, name=name, size=355 * MIB, created=time.time() - 7200, is_used=used)
+def item(kind: Any, name: str, *, used: bool) -> StorageItem:
+    return StorageItem(kind=kind, id=name, name=name, size=355 * MIB, created=time.time() - 7200, is_used=used)
 
 
 class Stubborn(FakeEngine):
     """An engine that refuses to remove what is called stubborn."""
 
-    async def remove(self, item: Stored) -> None:
+    async def remove_storage(self, item: StorageItem) -> None:
         if item.name == "stubborn":
             raise EngineError("The container engine refused: image is in use")
-        await super().remove(item)
+        await super().remove_storage(item)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     def create(_: Settings) -> Engine:
         return made
 
-    monkeypatch.setattr(registry, "create_engine", create)
+    monkeypatch.setattr(facade, "create_engine", create)
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
     return made
@@ -150,7 +151,7 @@ def test_uninstall(engine: FakeEngine, tmp_path: Path) -> None:
 
 
 def test_uninstall_without_an_engine(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async def fail(**_: bool) -> Sequence[Container]:
+    async def fail(**_: bool) -> Sequence[ContainerInfo]:
         raise EngineError("No container engine can be reached.")
 
     monkeypatch.setattr(engine, "list_containers", fail)
@@ -235,11 +236,11 @@ class Docker:
 
 def test_what_docker_reports_is_understood() -> None:
     api: Any = Docker()
-    ours, foreign = containers(api, usage=True)
+    ours, foreign = list_containers(api, usage=True)
     assert (ours.role, ours.owner, ours.memory, ours.cpu, ours.processes) == ("runner", HERE, 70, 0.4, 4)
     assert (foreign.role, foreign.owner, foreign.memory) == (None, None, None)
-    found = stored(api, "image", {"environment:1"})
+    found = list_storage(api, "image", {"environment:1"})
     assert [each.name for each in found] == ["step", "runner:2", "runner:1, also:1", "environment:1", "base:1"]
     assert [each.is_used for each in found] == [False, True, False, True, True]
-    remove(api, found[2])
+    remove_storage(api, found[2])
     assert api.removed == ["runner:1", "also:1", "sha256:child"]

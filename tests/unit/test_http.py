@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
+from mcp import Client
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
@@ -19,12 +22,20 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.sandbox import AsyncRuntime
-from mcp_agentrun.server.http.app import _listen, build_app, is_loopback  # pyright: ignore[reportPrivateUsage]
+from mcp_agentrun.server.http.app import (
+    _config,  # pyright: ignore[reportPrivateUsage]
+    _listen,  # pyright: ignore[reportPrivateUsage]
+    build_app,
+    is_loopback,
+)
 from mcp_agentrun.server.http.limits import AddressLimit, Buckets, SessionQuota
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.sessions import Sessions
 from mcp_agentrun.settings import Settings
+from tests.support.clients import client_text
 from tests.support.command_line import command
+from tests.support.fake_engine import open_sessions
+from tests.support.http_server import TOKENS, HttpServer, http_client, open_http_client, serve_here
 
 pytestmark = pytest.mark.anyio
 
@@ -212,3 +223,80 @@ def test_a_token_file_that_was_named_is_not_made(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "tokenz does not exist" in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncGenerator[HttpServer]:
+    """The whole server in this process, on containers that answer everything with ``x``."""
+    chosen = Settings(pool=0, reserve=1, **settings)
+    async with open_sessions(chosen) as sessions:
+        app, _ = build_app(sessions, Tokens(TOKENS))
+        async with serve_here(_config(app, chosen)) as server:
+            yield server
+
+
+async def run(client: Client) -> str:
+    return client_text(await client.call_tool("run_python", {"code": "1"}))
+
+
+async def test_who_sends_too_fast_is_slowed_and_others_go_on() -> None:
+    async with (
+        serving(rate_limit=5) as server,
+        open_http_client(server, "streamable", "legacy") as client,
+        http_client(headers={"Authorization": f"Bearer {TOKENS['bob']}"}) as http,
+    ):
+        statuses: list[int] = []
+        while 429 not in statuses:
+            statuses.append((await http.post(f"{server.url}/mcp", json=PING)).status_code)
+        assert await run(client) == "x"
+    assert len(statuses) > 10
+
+
+async def test_who_opens_sessions_and_goes_away_keeps_nobody_out() -> None:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    accepted = {"Accept": "application/json, text/event-stream"}
+    async with serving(max_sandboxes=1, max_total=1, rate_limit=1000) as server:  # 4 sessions each, 16 in all
+        url = f"{server.url}/mcp"
+        async with http_client(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
+            opened = [(await http.post(url, json=hello)).headers["mcp-session-id"] for _ in range(40)]
+            statuses = [
+                (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
+            ]
+            assert statuses == [404] * 36 + [200] * 4
+            for _ in range(10):  # what is refused has begun no session
+                assert (await http.post(url, json=PING)).status_code == 400
+                assert (await http.get(url)).status_code == 400
+            last = {"mcp-session-id": opened[-1]}
+            assert (await http.post(url, json=PING, headers=last)).status_code == 200
+        async with open_http_client(server, "streamable", "legacy", "bob") as client:
+            assert await run(client) == "x"
+
+
+async def test_tokens_are_not_tried_at_any_speed_and_others_go_on() -> None:
+    wrong = {"Authorization": "Bearer wrong-token-0123456789"}
+    async with (
+        serving(stranger_limit=5) as server,
+        open_http_client(server, "streamable", "legacy") as client,
+        http_client() as http,
+    ):
+        statuses: list[int] = []
+        while 429 not in statuses:
+            # A client that names another address each time is counted all the same.
+            told = {**wrong, "X-Forwarded-For": f"10.0.0.{len(statuses) % 256}"}
+            answer = await http.post(f"{server.url}/mcp", json=PING, headers=told)
+            statuses.append(answer.status_code)
+            assert answer.status_code == 401 or int(answer.headers["Retry-After"]) >= 1
+        assert await run(client) == "x"
+    assert set(statuses) == {401, 429}
+    assert len(statuses) > 10
+
+
+async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted() -> None:
+    async with serving(stranger_limit=1, trusted_proxies=("127.0.0.1",)) as server, http_client() as http:
+        for number in range(20):
+            headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+            assert (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code == 401
+        headers = {"X-Forwarded-For": "10.0.0.0"}
+        same = [await http.post(f"{server.url}/mcp", json=PING, headers=headers) for _ in range(20)]
+        assert 429 in {answer.status_code for answer in same}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
+from docker.errors import ImageNotFound
 
-from mcp_agentrun.engine.docker.image import LABEL_DATE, DownloadProgress, ImageRecipe, warn_if_old
+from mcp_agentrun.engine.docker.image import LABEL_DATE, DownloadProgress, ImageRecipe, ensure_image, warn_if_old
 from mcp_agentrun.errors import SettingsError
 from tests.support import CHECKOUT
 from tests.support.image import pinned_versions
@@ -98,6 +103,48 @@ def test_packages_must_be_requirements(package: str) -> None:
     with pytest.raises(SettingsError) as raised:
         _ = ImageRecipe(packages=(package,)).tag
     assert "s3cret" not in str(raised.value)
+
+
+class Builder:
+    """Docker's API, as far as builds use it. A build waits until another process says that it waits."""
+
+    def __init__(self) -> None:
+        self.images = {ImageRecipe().environment_tag}
+        self.built: list[str] = []
+        self.other_waits = threading.Event()
+
+    def inspect_image(self, image: str) -> dict[str, Any]:
+        if image not in self.images:
+            raise ImageNotFound(image)
+        return {"Id": image, "RepoTags": [image]}
+
+    def build(self, *, tag: str, **_: Any) -> Iterator[dict[str, str]]:
+        yield {"stream": "Step 1/1 : FROM environment"}
+        assert self.other_waits.wait(60)
+        self.built.append(tag)
+        self.images.add(tag)
+
+
+def test_an_image_is_built_once_by_two_and_without_a_new_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: tmp_path)  # pyright: ignore
+    api: Any = Builder()
+    reports: list[str] = []
+
+    def report(text: str) -> None:
+        reports.append(text)
+        if text.startswith("waiting"):
+            api.other_waits.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        builds = [threads.submit(ensure_image, api, RECIPE, report) for _ in range(2)]
+    assert [build.result() for build in builds] == [RECIPE.tag] * 2
+    assert api.built == [RECIPE.tag]
+    assert sorted(reports) == [
+        "building the runner image: step 1/1",
+        "waiting for another process that is building the runner image",
+    ]
 
 
 # What is in the image

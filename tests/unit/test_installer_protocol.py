@@ -13,9 +13,9 @@ import pytest
 
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, SandboxLostError, UnavailableError
+from mcp_agentrun.packages.fair_limiter import FairLimiter
 from mcp_agentrun.packages.installer import Installer
 from mcp_agentrun.packages.pins import PinError, parse_pins
-from mcp_agentrun.packages.turns import Turns
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
@@ -115,7 +115,7 @@ async def test_no_answer_ends_a_server_or_its_other_sandboxes(anyio_backend: str
                 async with sessions.lease(Caller("one"), None) as one, sessions.lease(Caller("two"), None) as two:
                     results = [await each.sandbox.run("1") for each in (one, two, one, two)]
                 assert [result.outcome for result in results] == ["ok"] * 4
-                assert any("could not be installed" in (result.lacking or "") for result in results)
+                assert any("could not be installed" in (result.missing_packages or "") for result in results)
 
 
 async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_backend: str, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_a_cancelled_call_leaves_the_copy_of_the_wheelhouse_alone(anyio_ba
         assert engine.started["installer"] == 1 and copied == ["housed-1.0-py3-none-any.whl", ""]
 
 
-@pytest.mark.parametrize("silent", [messages.OpenWheelhouse, messages.Forget, messages.DescribeCache])
+@pytest.mark.parametrize("silent", [messages.OpenWheelhouse, messages.RemovePackages, messages.DescribeCache])
 async def test_every_exchange_has_a_deadline(
     anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: type[Message]
 ) -> None:
@@ -156,7 +156,7 @@ async def test_every_exchange_has_a_deadline(
         with anyio.fail_after(20):
             with contextlib.suppress(UnavailableError):
                 await installer.install(ME, ["x"])
-                installer.forget(ME)
+                installer.remove_packages(ME)
                 await installer.cache()
             assert (await installer.install(ME, ["x"])).folder == f"sandboxes/{ME}/{FOLDER}"
             await installer.cache()
@@ -244,7 +244,7 @@ async def test_cancelling_an_installation_that_waits_for_the_wheelhouse_stops_no
                     await is_asked.wait()
                     await anyio.wait_all_tasks_blocked()
                     others.cancel_scope.cancel()
-                link = await installer._connected().keeper.connected()  # pyright: ignore
+                link = await installer._connected().manager.connect()  # pyright: ignore
                 await link.send(messages.Ping())
     assert found == [f"sandboxes/{ME}/{FOLDER}"]
     assert engine.started["installer"] == 1
@@ -275,7 +275,7 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
                 await is_stopping.wait()
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    link = await installer._connected().keeper.connected()  # pyright: ignore
+                    link = await installer._connected().manager.connect()  # pyright: ignore
                     await link.send(messages.Ping())
             assert (await installer.install(OTHER, ["x"])).folder == f"sandboxes/{OTHER}/{FOLDER}"
     assert engine.started["installer"] == 1
@@ -284,20 +284,20 @@ async def test_cancelling_while_an_installation_is_stopped_leaves_the_installer_
 async def test_a_request_to_a_lost_installer_fails_at_once(anyio_backend: str) -> None:
     async with installer_of(honest_installer) as (installer, _):
         await installer.install(ME, ["x"])
-        exchange = await installer._connected().exchange()  # pyright: ignore
-        exchange.link.abandon("lost")
+        multiplexer = await installer._connected().connect()  # pyright: ignore
+        multiplexer.link.abandon("lost")
         await anyio.wait_all_tasks_blocked()
-        with anyio.fail_after(10), pytest.raises(SandboxLostError, match="lost"), exchange.request() as request:
+        with anyio.fail_after(10), pytest.raises(SandboxLostError, match="lost"), multiplexer.request() as request:
             await request.receive()
 
 
-async def test_turns_are_shared_among_principals() -> None:
-    turns = Turns(3)
+async def test_slots_are_shared_among_principals() -> None:
+    limiter = FairLimiter(3)
     order: list[str] = []
     release = {name: anyio.Event() for name in ("a1", "a2", "a3", "a4", "b1", "c1")}
 
     async def hold(name: str) -> None:
-        async with turns.turn(name[0], patience=30):
+        async with limiter.slot(name[0], patience=30):
             order.append(name)
             await release[name].wait()
 
@@ -310,7 +310,7 @@ async def test_turns_are_shared_among_principals() -> None:
         await anyio.wait_all_tasks_blocked()
         assert order[3] == "c1", "who has none is before who has one"
         with pytest.raises(TimeoutError):
-            async with turns.turn("d", patience=0):
+            async with limiter.slot("d", patience=0):
                 pass
         for event in release.values():
             event.set()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_agentrun.wire.codec import MAX_FRAME, ProtocolError, encode_frame
-from mcp_agentrun.wire.messages import Data, Message, MessageDecoder, Output, Ping, RunError, decode, encode
+from mcp_agentrun.wire.messages import Data, Message, MessageDecoder, OutputChunk, Ping, RunError, decode, encode
 from mcp_agentrun.wire.records import Record, field
 from tests.support.samples import as_json, message_classes, sample, variants
 
@@ -76,7 +76,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 def test_too_large_a_message_is_not_sent() -> None:
     with pytest.raises(ProtocolError, match="exceeds"):
-        encode(Output(data=bytes(MAX_FRAME + 1)))
+        encode(OutputChunk(data=bytes(MAX_FRAME + 1)))
 
 
 def test_text_with_lone_surrogates_survives() -> None:

@@ -136,13 +136,13 @@ async def test_certificates_are_read_once(issuer: str, monkeypatch: pytest.Monke
     assert reads == []
 
 
-@pytest.mark.parametrize("depth", [1, 300, 900, 1100, 15_000])
 @pytest.mark.parametrize("kind", NESTED)
-async def test_an_answer_that_is_nested_deep_lets_nobody_in(issuer: str, kind: str, depth: int) -> None:
+async def test_an_answer_that_is_nested_deep_lets_nobody_in(issuer: str, kind: str) -> None:
     async with guarded(issuer) as client:
-        answer = await client.get("/metrics", headers={"Authorization": f"Bearer {kind}/{depth}"})
-    # What is beside what is asked for does no harm, unless it can't be read.
-    assert answer.status_code in ((200, 401) if kind == "nested beside" else (401, 403))
+        for depth in (1, 300, 900, 1100, 15_000):
+            answer = await client.get("/metrics", headers={"Authorization": f"Bearer {kind}/{depth}"})
+            # What is beside what is asked for does no harm, unless it can't be read.
+            assert answer.status_code in ((200, 401) if kind == "nested beside" else (401, 403)), depth
 
 
 @pytest.mark.parametrize("token", ["packed", "long"])
@@ -164,7 +164,7 @@ DRIPPING = {
 
 @pytest.mark.parametrize("where", DRIPPING)
 async def test_an_answer_that_drips_is_given_up(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth, "_SECONDS", 0.5)
+    monkeypatch.setattr(oauth, "_SECONDS", 0.2)
     drop = {"chunks": b"1\r\n \r\n", "interim answers": DRIPPING["interim answers"]}.get(where, b" ")
     gone = anyio.Event()
 
@@ -174,7 +174,7 @@ async def test_an_answer_that_drips_is_given_up(where: str, monkeypatch: pytest.
                 await stream.send(DRIPPING[where] or b"H")
                 while True:
                     await stream.send(drop)
-                    await anyio.sleep(0.05)  # less than any wait for a part of it
+                    await anyio.sleep(0.02)  # less than any wait for a part of it
         gone.set()
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:

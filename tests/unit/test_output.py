@@ -258,7 +258,7 @@ def test_ordinary_output_is_looked_through_in_time_that_grows_with_its_length(li
         return min(times)
 
     took(1 << 10)
-    assert took(512 << 10) < 3 * 8 * took(64 << 10)
+    assert took(128 << 10) < 3 * 8 * took(16 << 10)
 
 
 @pytest.mark.parametrize("text", ["\\x1b[", "\\x1bP", "[agentrun]", " \\x1b", "\\x1b]", "\\x00[", "\\u00ad"])

@@ -16,18 +16,18 @@ from mcp_agentrun.engine.owner import Owner
 async def test_a_dead_owner_is_told_from_a_living_one() -> None:
     owner = Owner.current()
     assert Owner.from_label(owner.to_label()) == owner
-    assert not owner.is_provably_dead()
+    assert not owner.has_ended()
     reused = Owner(owner.host, owner.boot, owner.namespace, os.getpid(), owner.began - 100)
-    assert reused.is_provably_dead()
-    assert not Owner(owner.host, "another boot", owner.namespace, 1 << 22, 0.0).is_provably_dead()
-    assert not Owner(owner.host, owner.boot, "another namespace", 1 << 22, 0.0).is_provably_dead()
+    assert reused.has_ended()
+    assert not Owner(owner.host, "another boot", owner.namespace, 1 << 22, 0.0).has_ended()
+    assert not Owner(owner.host, owner.boot, "another namespace", 1 << 22, 0.0).has_ended()
     child = psutil.Popen(["sleep", "100"])
     other = Owner.of(child.pid)
-    assert not other.is_provably_dead()
+    assert not other.has_ended()
     child.kill()
-    assert other.is_provably_dead() or child.wait() is None or other.is_provably_dead()
+    assert other.has_ended() or child.wait() is None or other.has_ended()
     child.wait()
-    assert other.is_provably_dead()
+    assert other.has_ended()
     assert Owner.from_label("{}") is None
 
 
@@ -42,7 +42,7 @@ dead.wait()
 Owner.current()
 os.setgid(65534)
 os.setuid(65534)
-print(os.path.exists(f"/proc/{living.pid}"), *(owner.is_provably_dead() for owner in owners))
+print(os.path.exists(f"/proc/{living.pid}"), *(owner.has_ended() for owner in owners))
 """
 
 

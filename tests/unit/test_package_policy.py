@@ -13,16 +13,18 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
 from mcp_agentrun.packages.installation import Installation
 from mcp_agentrun.packages.installer import Installed
-from mcp_agentrun.packages.known import ESTABLISHED, INSTEAD, LACKS, MODULES, WELL_KNOWN
-from mcp_agentrun.packages.names import distribution_of, look_alike
-from mcp_agentrun.packages.policy import Constraints, Policy, Rule, combine, is_satisfied, parse_requirements
+from mcp_agentrun.packages.known import ALTERNATIVES, ESTABLISHED, MODULES, UNMET_NEEDS, WELL_KNOWN
+from mcp_agentrun.packages.names import distribution_of, similar_known_name
+from mcp_agentrun.packages.policy import Constraints, PackageRule, Policy, combine, is_satisfied, parse_requirements
 from mcp_agentrun.server.mcp.render import install_answer
-from mcp_agentrun.settings import load
+from mcp_agentrun.settings import load_settings
 from mcp_agentrun.wire.messages import InstallDone
 
 
 def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), most: int = 200) -> Policy:
-    return Policy(allow=tuple(map(Rule.parse, allow)), deny=tuple(map(Rule.parse, deny)), most=most)
+    return Policy(
+        allow=tuple(map(PackageRule.parse, allow)), deny=tuple(map(PackageRule.parse, deny)), max_packages=most
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,10 +43,10 @@ def policy(*, allow: tuple[str, ...] = ("*",), deny: tuple[str, ...] = (), most:
 def test_what_may_be_asked_for(allow: tuple[str, ...], deny: tuple[str, ...], name: str, is_allowed: bool) -> None:
     rules = policy(allow=allow, deny=deny)
     if is_allowed:
-        rules.judge_asked([name])
+        rules.check_requested([name])
     else:
         with pytest.raises(InvalidRequestError, match="server's"):
-            rules.judge_asked([name])
+            rules.check_requested([name])
 
 
 @pytest.mark.parametrize(
@@ -60,51 +62,51 @@ def test_what_may_be_asked_for(allow: tuple[str, ...], deny: tuple[str, ...], na
 def test_what_has_been_resolved_is_judged(
     allow: tuple[str, ...], deny: tuple[str, ...], pins: dict[str, str], refusal: str | None
 ) -> None:
-    said = policy(allow=allow, deny=deny).judge_resolved(["a"], pins)
+    said = policy(allow=allow, deny=deny).check_resolved(["a"], pins)
     assert said == refusal or (refusal is not None and said is not None and refusal in said)
 
 
 def test_limits_on_count_and_hashes() -> None:
-    assert "2 packages" in (policy(most=1).judge_resolved(["a"], {"a": "1", "b": "1"}) or "")
+    assert "2 packages" in (policy(most=1).check_resolved(["a"], {"a": "1", "b": "1"}) or "")
     text = "a==1 --hash=sha256:" + "0" * 64 + " \\\n  --hash=sha256:" + "1" * 64 + "\nb<3  # why\n\n# nothing\n"
     constraints = Constraints.parse(text)
     assert constraints.lines == ("a==1", "b<3")
     strict = Policy(constraints=constraints, require_hashes=True)
-    assert strict.judge_resolved(["a"], {"a": "1"}) is None
-    assert "no hash for b 2" in (strict.judge_resolved(["a"], {"a": "1", "b": "2"}) or "")
+    assert strict.check_resolved(["a"], {"a": "1"}) is None
+    assert "no hash for b 2" in (strict.check_resolved(["a"], {"a": "1", "b": "2"}) or "")
     for version in ("1.0", "1.0.0", "1"):
         assert constraints.hashes_of("A", version) == ("sha256:" + "0" * 64, "sha256:" + "1" * 64)
     lax = Policy(constraints=constraints, urls=True)
-    assert lax.judge_resolved(["a"], {"a": "1.0", "b": "2"}) is None
+    assert lax.check_resolved(["a"], {"a": "1.0", "b": "2"}) is None
     for version in ("1+local", "1.1", "@ https://example.org/a-1-py3-none-any.whl"):
-        assert f"no hash for a {version}" in (lax.judge_resolved(["a"], {"a": version}) or "")
+        assert f"no hash for a {version}" in (lax.check_resolved(["a"], {"a": version}) or "")
     for line in ("a", "a>=1", "a==1.*", "a==1,==1.1", "a===1", "a @ https://example.org/a-1-py3-none-any.whl"):
         with pytest.raises(SettingsError, match="not one version"):
             Constraints.parse(f"{line} --hash=sha256:{'0' * 64}")
     twice = Constraints.parse("".join(f"a==1; os_name{sign}'nt' --hash=sha256:{'0' * 64}\n" for sign in ("==", "!=")))
     assert len(twice.hashes_of("a", "1")) == 2
-    with pytest.raises(SettingsError, match="no requirement"):
+    with pytest.raises(SettingsError, match="not a requirement"):
         Constraints.parse("--index-url https://example.org")
 
 
 def test_ranges_that_are_allowed_guide_the_resolver() -> None:
-    assert policy(allow=("pandas<3", "numpy", "django-*<5", "six<1", "six>2")).limits() == ("pandas<3",)
+    assert policy(allow=("pandas<3", "numpy", "django-*<5", "six<1", "six>2")).resolver_constraints() == ("pandas<3",)
 
 
 @pytest.mark.parametrize("rule", ["", "a b", "a<<2", "-e x", "a; python_version<'3'", "https://example.org"])
 def test_malformed_rules(rule: str) -> None:
     with pytest.raises(SettingsError, match="not a package rule"):
-        Rule.parse(rule)
+        PackageRule.parse(rule)
 
 
 def test_rules_in_the_environment() -> None:
-    settings = load(environ={"AGENTRUN_PACKAGES_ALLOW": "django>=4,<5, numpy", "AGENTRUN_PACKAGES_DENY": ""})
+    settings = load_settings(environ={"AGENTRUN_PACKAGES_ALLOW": "django>=4,<5, numpy", "AGENTRUN_PACKAGES_DENY": ""})
     assert settings.packages.allow == ("django>=4,<5", "numpy")
     assert settings.packages.deny == ()
     for age in ("soon", "7", "7 days; x"):
         with pytest.raises(SettingsError, match="packages_exclude_newer"):
-            load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": age})
-    settings = load(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
+            load_settings(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": age})
+    settings = load_settings(environ={"AGENTRUN_PACKAGES_EXCLUDE_NEWER": "7 days"})
     assert settings.packages.exclude_newer == "7 days"
 
 
@@ -136,7 +138,7 @@ def test_a_version_without_a_sign_is_no_name(text: str) -> None:
 def test_what_is_python_s_own_is_not_looked_for_in_the_index(module: str) -> None:
     assert "install_package" not in Policy().advice(module)
     assert "no package" not in Policy().advice(module)
-    assert Policy().automatic([module], "all") == ()
+    assert Policy().auto_installable([module], "all") == ()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_what_is_python_s_own_is_not_looked_for_in_the_index(module: str) -> Non
 )
 def test_what_was_python_s_own_and_is_a_package_now_is_installed(module: str, name: str) -> None:
     assert f"install_package('{name}')" in Policy().advice(module)
-    assert Policy().automatic([module], "known") == (name,)
+    assert Policy().auto_installable([module], "known") == (name,)
 
 
 @pytest.mark.parametrize(
@@ -177,20 +179,20 @@ def test_satisfied_by_what_is_there(requirement: str, satisfied: bool) -> None:
     ],
 )
 def test_look_alikes(name: str, meant: str | None) -> None:
-    assert look_alike(name) == meant
+    assert similar_known_name(name) == meant
 
 
 @pytest.mark.parametrize("name", ["reqeusts", "sklearn", "tdqm", "Numpyy"])
 def test_a_look_alike_is_let_through_as_the_answer_says(name: str) -> None:
     with pytest.raises(InvalidRequestError, match="install '") as refused:
-        policy().judge_asked([name])
+        policy().check_requested([name])
     (said,) = re.findall("install '(.*)'", str(refused.value))
-    policy().judge_asked(parse_requirements(said))
-    policy().judge_asked(parse_requirements(f"{said},<9"))
+    policy().check_requested(parse_requirements(said))
+    policy().check_requested(parse_requirements(f"{said},<9"))
     with pytest.raises(InvalidRequestError):
-        policy().judge_asked([f"{name}>=1,<9"])
+        policy().check_requested([f"{name}>=1,<9"])
     with pytest.raises(InvalidRequestError, match="denied"):
-        policy(deny=(name,)).judge_asked(parse_requirements(said))
+        policy(deny=(name,)).check_requested(parse_requirements(said))
 
 
 @pytest.mark.parametrize(
@@ -204,25 +206,25 @@ def test_a_look_alike_is_let_through_as_the_answer_says(name: str) -> None:
     ],
 )
 def test_for_what_has_no_wheel_another_package_is_named(module: str, instead: str) -> None:
-    assert policy().automatic([module], "known") == ()
+    assert policy().auto_installable([module], "known") == ()
     assert instead in policy().advice(module)
-    policy().judge_asked([distribution_of(module)])
+    policy().check_requested([distribution_of(module)])
 
 
-@pytest.mark.parametrize("name", sorted(LACKS))
+@pytest.mark.parametrize("name", sorted(UNMET_NEEDS))
 def test_the_answer_to_an_installation_says_what_is_lacking(name: str) -> None:
     (line,) = _texts(install_answer(Installed("", ((name, "1.0"),), ())))
     assert line.startswith(f"Installed, ready to import: {name} 1.0.\n")
-    assert LACKS[name] in line
+    assert UNMET_NEEDS[name] in line
     (line,) = _texts(install_answer(Installed("", (), ((name, "1.0"),))))
-    assert LACKS[name] not in line
+    assert UNMET_NEEDS[name] not in line
 
 
 def _texts(answer: CallToolResult) -> list[str]:
     return [part.text for part in answer.content if isinstance(part, TextContent)]
 
 
-@pytest.mark.parametrize("name", sorted(INSTEAD))
+@pytest.mark.parametrize("name", sorted(ALTERNATIVES))
 def test_where_there_is_no_wheel_the_error_names_another_package(name: str) -> None:
     request: Any = None
     installation = Installation(
@@ -238,19 +240,19 @@ def test_where_there_is_no_wheel_the_error_names_another_package(name: str) -> N
         done = InstallDone(request=1, sandbox="a" * 32, error=error)
         with pytest.raises(InstallError) as raised:
             installation._result(done)  # pyright: ignore[reportPrivateUsage]
-        assert (INSTEAD[name] in str(raised.value)) is is_told
+        assert (ALTERNATIVES[name] in str(raised.value)) is is_told
 
 
 def test_the_data_sets_are_sound() -> None:
     assert all(canonicalize_name(name) == name for name in WELL_KNOWN)
-    assert set(MODULES.values()) <= WELL_KNOWN | INSTEAD.keys() | LACKS.keys()
-    assert WELL_KNOWN.isdisjoint(INSTEAD)
+    assert set(MODULES.values()) <= WELL_KNOWN | ALTERNATIVES.keys() | UNMET_NEEDS.keys()
+    assert WELL_KNOWN.isdisjoint(ALTERNATIVES)
     assert all(canonicalize_name(name) == name for name in ESTABLISHED)
     assert ESTABLISHED.isdisjoint({*WELL_KNOWN, *map(canonicalize_name, MODULES)}), "no news"
     assert 300 <= len(WELL_KNOWN) <= 500
     assert all(canonicalize_name(module) != canonicalize_name(name) for module, name in MODULES.items()), "no news"
     rules = policy()
-    rules.judge_asked(WELL_KNOWN)
+    rules.check_requested(WELL_KNOWN)
 
 
 IMPORTS = """
@@ -284,15 +286,17 @@ def test_modules_lead_to_their_distributions() -> None:
         assert (distribution_of(module), name in WELL_KNOWN) == (name, True), module
     *same, absent = SAME.split()
     for module in same:
-        assert policy().automatic([module], "known") == (canonicalize_name(module),)
-    assert policy().automatic([absent], "known") == ()
+        assert policy().auto_installable([module], "known") == (canonicalize_name(module),)
+    assert policy().auto_installable([absent], "known") == ()
 
 
 def test_automatic_installation() -> None:
     modules = ["sklearn", "unheard_of", "reqeusts", "yaml"]
-    assert policy().automatic(modules, "known") == ("scikit-learn", "pyyaml")
-    assert policy().automatic(modules, "off") == ()
-    assert policy().automatic(modules, "all") == ("scikit-learn", "unheard-of", "pyyaml")
-    assert policy().automatic(["_private", "__builtin__", "\u00e9t\u00e9", "x" * 500, "yaml"], "all") == ("pyyaml",)
-    assert policy(allow=("unheard-*",)).automatic(modules, "known") == ("unheard-of",)
-    assert policy(deny=("pyyaml",)).automatic(modules, "known") == ("scikit-learn",)
+    assert policy().auto_installable(modules, "known") == ("scikit-learn", "pyyaml")
+    assert policy().auto_installable(modules, "off") == ()
+    assert policy().auto_installable(modules, "all") == ("scikit-learn", "unheard-of", "pyyaml")
+    assert policy().auto_installable(["_private", "__builtin__", "\u00e9t\u00e9", "x" * 500, "yaml"], "all") == (
+        "pyyaml",
+    )
+    assert policy(allow=("unheard-*",)).auto_installable(modules, "known") == ("unheard-of",)
+    assert policy(deny=("pyyaml",)).auto_installable(modules, "known") == ("scikit-learn",)

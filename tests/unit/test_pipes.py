@@ -149,28 +149,24 @@ async def test_the_wait_for_a_line_can_be_cancelled() -> None:
     assert scope.cancelled_caught
 
 
-def test_files_do_as_well(tmp_path: Path) -> None:
+def test_files_do_as_well_and_the_server_lives_on_after_lines_that_are_no_messages(tmp_path: Path) -> None:
     requests, answers = tmp_path / "requests", tmp_path / "answers"
-    requests.write_text(json.dumps(INITIALIZE) + "\n")
-    with requests.open() as stdin, answers.open("w") as stdout:
-        subprocess.run([sys.executable, "-m", "mcp_agentrun"], stdin=stdin, stdout=stdout, check=True, timeout=60)
-    answer = json.loads(answers.read_text())
-    assert answer["id"] == 1
-    assert answer["result"]["serverInfo"]["name"] == "mcp-agentrun"
-
-
-def test_the_server_lives_on_after_lines_that_are_no_messages() -> None:
     lines = [json.dumps(INITIALIZE), "[" * 5000, "{}", '{"jsonrpc": "2.0", "id": 2, "method": "ping"}', ""]
-    server = subprocess.run(
-        [sys.executable, "-m", "mcp_agentrun"],
-        check=False,
-        input="\n".join(lines).encode(),
-        capture_output=True,
-        timeout=60,
-    )
-    assert (server.returncode, server.stderr) == (0, b"")
-    answers = [json.loads(line) for line in server.stdout.splitlines()]
-    assert {(answer["id"], answer.get("error", {}).get("code")) for answer in answers} == {
+    requests.write_text("\n".join(lines))
+    with requests.open() as stdin, answers.open("w") as stdout:
+        server = subprocess.run(
+            [sys.executable, "-m", "mcp_agentrun"],
+            check=False,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert (server.returncode, server.stderr) == (0, b"")  # nothing is said to who is no person at a terminal
+    found = [json.loads(line) for line in answers.read_text().splitlines()]
+    (greeting,) = [answer["result"] for answer in found if answer["id"] == 1]
+    assert greeting["serverInfo"]["name"] == "mcp-agentrun"
+    assert {(answer["id"], answer.get("error", {}).get("code")) for answer in found} == {
         (1, None),
         (None, -32700),
         (None, -32600),

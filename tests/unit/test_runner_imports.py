@@ -14,7 +14,7 @@ from tests.support import CHECKOUT
 
 FOLDER = CHECKOUT / "runner_image" / "runner"
 SHARED = ("mcp_agentrun.wire", "mcp_agentrun.notebook", "mcp_agentrun.safety", "mcp_agentrun.packages.pins")
-INSTALLER = ("installer.py", "installation.py", "resolution.py")
+INSTALLER = ("installer.py", "install_context.py", "installation.py", "resolution.py")
 """What runs in the installer alone, which has packaging as well."""
 
 

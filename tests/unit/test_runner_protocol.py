@@ -11,7 +11,7 @@ import pytest
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.packages.installer import Installer
-from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
+from mcp_agentrun.sandbox import AsyncRuntime, OpenSandbox
 from mcp_agentrun.sessions import Caller, Sessions
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
@@ -38,7 +38,7 @@ def faults() -> Iterator[tuple[type[Message], Answer]]:
     for asked in ASKED:
         yield from ((asked, sample(cls)) for cls in message_classes() if cls is not Pong)
         yield asked, encode_frame(255, b"")
-        yield asked, encode_frame(messages.Result.kind, b"{}")
+        yield asked, encode_frame(messages.RunResult.kind, b"{}")
     yield messages.Run, result(2)
     yield messages.Run, result(1, written=-1)
     yield messages.Run, messages.MissingPackages(run=2, names=(), requirements=())
@@ -74,15 +74,15 @@ async def test_a_false_message_costs_one_sandbox_at_most(anyio_backend: str) -> 
                     now.clear()
                     assert (await answer(lied_to.sandbox)).outcome == "ok", fault
         assert (await other.sandbox.run("1")).outcome == "ok"
-        assert other.sandbox.starts == 1
+        assert other.sandbox.container.starts == 1
         assert engine.started["runner"] > 100, "most of them are noticed"
 
 
-async def use(sandbox: AsyncSandbox, asked: type[Message]) -> None:
+async def use(sandbox: OpenSandbox, asked: type[Message]) -> None:
     """Ask the container for what it is to lie about. All that may come of it is an answer or an error of ours."""
     try:
         if asked is messages.SupervisorHello:
-            sandbox.lost(sandbox.starts)
+            sandbox.container.abandon(sandbox.container.starts)
         if asked is messages.ListFiles:
             await sandbox.files.page()
         elif asked is messages.ReadFile:
@@ -99,7 +99,7 @@ async def use(sandbox: AsyncSandbox, asked: type[Message]) -> None:
         pass
 
 
-async def answer(sandbox: AsyncSandbox) -> Any:
+async def answer(sandbox: OpenSandbox) -> Any:
     """The result of a run: by the second or third try, where the lie was still on its way."""
     for _ in range(2):
         try:
@@ -129,7 +129,7 @@ class Defective(FakeEngine):
         super().__init__([honest_installer])
         self.asked = {"sandboxes": anyio.Event(), "memory": anyio.Event()}
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         self.asked["sandboxes"].set()
         raise KeyError("sandboxes")
 
@@ -144,7 +144,7 @@ async def test_a_defect_in_a_background_task_ends_nothing_else(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_agentrun.sessions.reconcile.RECONCILE_SECONDS", 0.01)
-    monkeypatch.setattr("mcp_agentrun.sessions.pool._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_agentrun.sandbox.pool._RETRY_SECONDS", 0.01)
     tried = anyio.Event()
 
     async def preinstalled(_installer: Installer, _report: object = None) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor 
 class Worker:
     def __init__(self, *, used: bool = False) -> None:
         self.pid = 0
-        self.turn: object = "open"
+        self.connection: object = "open"
         self.used = used
         self.warm = True
 
@@ -29,7 +29,7 @@ class Worker:
 class Workers:
     """A current worker and, where the test wants that, a checkpoint."""
 
-    is_in_birth = is_making_checkpoint = False
+    is_forking = is_making_checkpoint = False
     unprotected: str | None = None
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Workers:
         self.checkpoint: Worker | None = None
         self.dying: set[int] = set()
 
-    def give(self, request: messages.Execute, descriptors: object) -> None:
+    def execute(self, request: messages.Execute, descriptors: object) -> None:
         assert self.current is not None
-        self.current.turn = None
+        self.current.connection = None
 
     def restore(self) -> bool:
         self.current, self.checkpoint = self.checkpoint, None
         return self.current is not None
 
-    def renew(self) -> None:
+    def replace(self) -> None:
         self.current, self.checkpoint = Worker(), None
 
     def preload(self, names: object) -> None: ...
@@ -62,7 +62,7 @@ def _ignore(**_options: bool) -> None:
     pass
 
 
-def _ours(_but: object) -> set[int]:
+def _runner_pids(_without: object) -> set[int]:
     return set()
 
 
@@ -71,7 +71,7 @@ class Session:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(CHECKOUT / "runner_image")
-        runs, admission = importlib.import_module("runner.runs"), importlib.import_module("runner.admission")
+        runs, preparation = importlib.import_module("runner.runs"), importlib.import_module("runner.preparation")
         monkeypatch.setattr("runner.linux.processes", lambda: ())
         self.sent: list[messages.Message] = []
         self.workers = Workers()
@@ -79,10 +79,10 @@ class Session:
         checkers = SimpleNamespace(check=self._check, cancel=lambda: None)
         memory = SimpleNamespace(begin=lambda: None, relieve=lambda: None, was_exceeded=False, is_tight=False)
         output = SimpleNamespace(begin=_begin, end=lambda: 0)
-        stdin = SimpleNamespace(begin=_ignore, note_given=lambda: None, end=lambda: None, descriptor=0)
+        stdin = SimpleNamespace(begin=_ignore, close_readable=lambda: None, end=lambda: None, descriptor=0)
         changes = SimpleNamespace(take=lambda: ((), 0))
-        admitted: Any = admission.Admission(host, self.workers, checkers)
-        self.runs: Any = runs.Runs(host, output, stdin, self.workers, admitted, changes, memory, _ours)
+        prepared: Any = preparation.Preparation(host, self.workers, checkers)
+        self.runs: Any = runs.Runs(host, output, stdin, self.workers, prepared, changes, memory, _runner_pids)
         self.runs.makes_checkpoints = True
 
     @property
@@ -94,15 +94,15 @@ class Session:
 
     def receive(self, *, allowed: bool | None = True) -> None:
         """Run 1 arrives, and is judged."""
-        self.runs.receive(messages.Run(run=1, code="1", timeout=1.0, path=None, bare=False))
+        self.runs.receive(messages.Run(run=1, code="1", timeout=1.0, path=None, no_preload=False))
         if allowed is not None:
             self._on_verdict(messages.Verdict(allowed=allowed, findings=(), imports=(), requirements=()))
         self.runs.step()
 
     def report(self, run: int = 1) -> None:
         assert self.workers.current is not None
-        self.workers.current.turn = "open"
-        report = messages.Report(
+        self.workers.current.connection = "open"
+        report = messages.RunReport(
             run=run, ok=True, changed=True, left=False, exit_code=0, value=None, error=None, imported=()
         )
         self.runs.on_report(report)
@@ -111,7 +111,7 @@ class Session:
     def die(self) -> None:
         """The worker ends; a step later there is the checkpoint, or a fresh one."""
         worker, self.workers.current = self.workers.current, None
-        self.runs.on_death(worker, -9)
+        self.runs.on_worker_exit(worker, -9)
         assert self.state == "RECOVERING"
         self.workers.current = self.workers.current or Worker()
         self.runs.step()
@@ -119,7 +119,7 @@ class Session:
     @property
     def results(self) -> list[tuple[str, str]]:
         """Outcome and state of each result."""
-        return [(each.outcome, each.state) for each in self.sent if isinstance(each, messages.Result)]
+        return [(each.outcome, each.state) for each in self.sent if isinstance(each, messages.RunResult)]
 
 
 @pytest.fixture
@@ -183,21 +183,21 @@ def test_a_checkpoint_that_dies_of_its_probe_is_given_up(session: Session) -> No
 
 def test_requests_wait_for_an_idle_session(session: Session) -> None:
     """The server sends one at a time. Another one would be a defect, and the container ends."""
-    session.runs.begin_reset(bare=False)
+    session.runs.begin_reset(no_preload=False)
     assert session.state == "RESETTING"
     with pytest.raises(ProtocolError, match="RESETTING"):
         session.receive()
     session.runs.end_reset()
     session.receive()
-    for request in (session.receive, lambda: session.runs.begin_reset(bare=False)):
+    for request in (session.receive, lambda: session.runs.begin_reset(no_preload=False)):
         with pytest.raises(ProtocolError, match="RUNNING"):
             request()
 
 
 def test_a_report_of_another_run_is_refused(session: Session) -> None:
-    with pytest.raises(ProtocolError, match="out of turn"):
+    with pytest.raises(ProtocolError, match="no such run"):
         session.report()
     session.receive()
     for number in (0, 2):
-        with pytest.raises(ProtocolError, match="out of turn"):
+        with pytest.raises(ProtocolError, match="no such run"):
             session.report(number)

@@ -42,13 +42,13 @@ class Runner:
                 self.run = message
                 has_stdin = message.script is not None and message.script.has_stdin
                 parts = [self.printed[at : at + 400] for at in range(0, len(self.printed), 400)]
-                output = [messages.Output(data=part) for part in parts]
+                output = [messages.OutputChunk(data=part) for part in parts]
                 return output if has_stdin or self.waits_for_interrupt else [*output, self.end()]
             case messages.Input(data=data):
                 self.inputs.append(data)
                 return [messages.InputTaken()] if data else [self.end()]
             case messages.Cancel():
-                return [messages.Output(data=b"bye"), self.end(outcome="cancelled", exit_code=130, written=8)]
+                return [messages.OutputChunk(data=b"bye"), self.end(outcome="cancelled", exit_code=130, written=8)]
             case _:
                 return honest_runner(message)
 

@@ -19,9 +19,9 @@ FORBIDDEN = """
 
 def test_groups_are_reasoned_and_distinct() -> None:
     assert all(group.reason.endswith(".") and group.calls for group in (*ALLOWED, FALLBACKS))
-    plain = Counter(call for group in ALLOWED for call in group.calls if not group.rules)
+    plain = Counter(call for group in ALLOWED for call in group.calls if not group.conditions)
     assert [call for call, count in plain.items() if count > 1] == []
-    ruled = {call for group in ALLOWED for call in group.calls if group.rules}
+    ruled = {call for group in ALLOWED for call in group.calls if group.conditions}
     assert not ruled & set(plain), "a call allowed without a rule makes its rules void"
 
 
@@ -32,7 +32,7 @@ def test_nothing_forbidden_is_allowed() -> None:
 def test_no_argument_has_two_conditions() -> None:
     # Engines turn two conditions on one argument into alternatives.
     for group in ALLOWED:
-        assert len({rule.index for rule in group.rules}) == len(group.rules)
+        assert len({each.index for each in group.conditions}) == len(group.conditions)
 
 
 def test_only_the_native_table_is_open() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.host_resources import HostResources
-from mcp_agentrun.settings import GROUPS, SETTINGS, Setting, Settings, load, parse_size
+from mcp_agentrun.settings import GROUPS, SETTINGS, Setting, Settings, load_settings, parse_size
+from tests.support.settings_options import MODULE, source
 from tests.support.settings_table import PAGE, with_tables
 
 OAUTH = {
@@ -25,7 +26,7 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_defaults() -> None:
-    settings = load(environ={})
+    settings = load_settings(environ={})
     limits = settings.limits
     assert (limits.timeout, limits.max_timeout) == (30, 300)
     assert (limits.memory, limits.cpus, limits.pids, limits.open_files) == (1 << 30, 1.0, 64, 256)
@@ -40,7 +41,7 @@ def test_defaults() -> None:
 def test_a_flag_overrides_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('timeout = 5\npids = 100\nmemory = "2g"\n')
-    settings = load(
+    settings = load_settings(
         {"timeout": "7", "cpus": None}, environ={"AGENTRUN_TIMEOUT": "6", "AGENTRUN_PIDS": "90"}, config=file
     )
     assert (settings.limits.timeout, settings.limits.pids, settings.limits.memory) == (7, 90, 2 << 30)
@@ -62,10 +63,14 @@ def test_the_documentation_has_a_table_of_each_group() -> None:
     assert all(f"<!-- settings: {group} -->" in page for group in GROUPS)
 
 
+def test_type_checkers_know_all_settings() -> None:
+    assert MODULE.read_text("utf-8") == source(), "run `python -m tests.support.settings_options`"
+
+
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_the_default_that_is_documented_is_the_default(setting: Setting) -> None:
     if setting.default:
-        assert Settings(**{setting.name: setting.default}) == Settings()
+        assert Settings.of({setting.name: setting.default}, {}) == Settings()
     else:
         assert getattr(getattr(Settings(), setting.group), setting.attribute) in (None, ())
 
@@ -76,9 +81,9 @@ def test_keyword_arguments_have_the_names_of_flags() -> None:
     assert settings.packages.allow == ("numpy", "pandas")
     assert settings.mcp.tools == ("read_file",)
     with pytest.raises(SettingsError, match=r"^unknown setting 'memroy'; did you mean 'memory'\?$"):
-        Settings(memroy="2g")
+        Settings(memroy="2g")  # pyright: ignore[reportCallIssue]
     with pytest.raises(SettingsError, match=r"^unknown setting 'allow'"):  # within the group only
-        Settings(allow="numpy")
+        Settings(allow="numpy")  # pyright: ignore[reportCallIssue]
     with pytest.raises(SettingsError, match=r"^memory: a size is a number"):
         Settings(memory="lots")
 
@@ -139,11 +144,11 @@ def test_sizes(text: str, size: int) -> None:
 )
 def test_wrong_values_are_named(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        load(environ=environ)
+        load_settings(environ=environ)
 
 
 def checked_on_this_machine(**environ: str) -> HostResources:
-    return HostResources.from_settings(load(environ=environ))
+    return HostResources.from_settings(load_settings(environ=environ))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ def test_what_is_wrong_on_this_machine_is_named_where_it_is_used(environ: dict[s
 
 def test_an_empty_variable_is_an_empty_list_and_otherwise_ignored() -> None:
     lists = ("PACKAGES_ALLOW", "IMAGE_PACKAGES", "PRELOAD", "DATA")
-    settings = load(environ={f"AGENTRUN_{name}": "" for name in (*lists, "MEMORY", "IMAGE", "UID_RANGE")})
+    settings = load_settings(environ={f"AGENTRUN_{name}": "" for name in (*lists, "MEMORY", "IMAGE", "UID_RANGE")})
     image = settings.image
     assert (settings.packages.allow, image.packages, image.preload, settings.access.data) == ((), (), (), ())
     assert (settings.limits.memory, image.name, settings.engine.uid_range) == (1 << 30, None, (20000, 59999))
@@ -173,24 +178,24 @@ def test_an_empty_variable_is_an_empty_list_and_otherwise_ignored() -> None:
 
 def test_the_pool_is_no_larger_than_its_maximum() -> None:
     for most, least in (("0", 0), ("1", 1), ("5", 2)):
-        settings = load(environ={"AGENTRUN_POOL_MAX": most})
+        settings = load_settings(environ={"AGENTRUN_POOL_MAX": most})
         assert (settings.serve.pool, settings.serve.pool_max) == (least, int(most))
     with pytest.raises(SettingsError, match=r"pool_max \(environment\)"):
-        load(environ={"AGENTRUN_POOL_MAX": "few"})
+        load_settings(environ={"AGENTRUN_POOL_MAX": "few"})
 
 
 def test_malformed_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("timeout = ")
     with pytest.raises(SettingsError, match=r"settings\.toml can't be read"):
-        load(environ={}, config=file)
+        load_settings(environ={}, config=file)
 
 
 def test_gvisor_gets_the_processes_that_it_needs() -> None:
-    assert load(environ={"AGENTRUN_RUNTIME": "runsc"}).limits.pids == 1024
-    assert load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "2000"}).limits.pids == 2000
+    assert load_settings(environ={"AGENTRUN_RUNTIME": "runsc"}).limits.pids == 1024
+    assert load_settings(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "2000"}).limits.pids == 2000
     with pytest.raises(SettingsError, match=r"pids \(environment\): must be 1024 or more with runsc"):
-        load(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "64"})
+        load_settings(environ={"AGENTRUN_RUNTIME": "runsc", "AGENTRUN_PIDS": "64"})
 
 
 @pytest.mark.parametrize("name", ["timeout", "pids", "memory", "rate_limit"])
@@ -198,7 +203,7 @@ def test_true_is_not_a_number(name: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(f"{name} = true\n")
     with pytest.raises(SettingsError, match=rf"{name} \(.*\): expected a number, got true"):
-        load(environ={}, config=file)
+        load_settings(environ={}, config=file)
 
 
 def test_valid_values_are_accepted() -> None:
@@ -213,11 +218,11 @@ def test_valid_values_are_accepted() -> None:
         "packages_exclude_newer": "7 days",
         "max_total": "1",
     }
-    settings = load(values, environ={})
+    settings = load_settings(values, environ={})
     assert settings.image.packages == ("numpy>=2,<3", "pandas[excel]")
     for time in ("", "T10", "T10:00", "T10:00:00", "T10:00:00Z", "T10:00:00.5+01:00"):
-        assert load({"packages_exclude_newer": f"2026-01-31{time}"}, environ={}).packages.exclude_newer
-    assert load(environ=OAUTH).serve.oauth_issuer == "https://a.example"
+        assert load_settings({"packages_exclude_newer": f"2026-01-31{time}"}, environ={}).packages.exclude_newer
+    assert load_settings(environ=OAUTH).serve.oauth_issuer == "https://a.example"
 
 
 @pytest.mark.parametrize("name", ["wheelhouse", "token_file", "packages_constraints"])
@@ -225,8 +230,8 @@ def test_the_users_folder_is_found_without_a_shell(name: str, monkeypatch: pytes
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "settings.toml").write_text(f'{name} = "~/x"\n')
-    settings = load(environ={"AGENTRUN_CONFIG": "~/settings.toml"})
+    settings = load_settings(environ={"AGENTRUN_CONFIG": "~/settings.toml"})
     setting = SETTINGS[name]
     assert getattr(getattr(settings, setting.group), setting.attribute) == tmp_path / "x"
     with pytest.raises(SettingsError, match=name):
-        load({name: "~no-such-user-of-that-name/x"}, environ={})
+        load_settings({name: "~no-such-user-of-that-name/x"}, environ={})

@@ -5,7 +5,6 @@ where it can't run.
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 import pytest
 
@@ -74,7 +73,7 @@ def test_a_missing_library_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
     def without_it(name: str) -> object:
         return None if name == "prompt_toolkit" else importlib.util.find_spec(name)
 
-    monkeypatch.setattr(sys.modules["mcp_agentrun.cli.shell"], "find_spec", without_it)
+    monkeypatch.setattr("mcp_agentrun.cli.shell.find_spec", without_it)
     ended = command("shell")
     assert ended.returncode == 1
     assert ended.stderr == (

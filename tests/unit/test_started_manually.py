@@ -40,10 +40,3 @@ def test_it_says_what_it_is_and_how_to_leave(tmp_path: Path) -> None:
     os.close(terminal)
     assert lines[0].startswith(b"mcp-agentrun ")
     assert b"mcp-agentrun client add NAME" in b"".join(lines)
-
-
-def test_a_client_is_not_told() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "mcp_agentrun"], check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")

@@ -28,7 +28,7 @@ async def frozen_sandbox() -> AsyncGenerator[AsyncSandbox]:
 
 
 async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._OVERHEAD_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.sandbox.execution._OVERHEAD_SECONDS", 0.1)
     async with frozen_sandbox() as sandbox:
         with anyio.fail_after(30), pytest.raises(SandboxLostError, match="stopped answering"):
             await sandbox.run("x", timeout=0.1)
@@ -36,7 +36,7 @@ async def test_the_deadline_of_a_run_holds_without_pings(monkeypatch: pytest.Mon
 
 
 async def test_cancelling_a_run_of_a_container_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_agentrun.sandbox.exchange._CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr("mcp_agentrun.sandbox.execution._CANCEL_SECONDS", 0.1)
     async with frozen_sandbox() as sandbox:
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:

@@ -1,129 +1,95 @@
-"""Edits of JSON, with comments and trailing commas or without, that leave everything but one entry as it is."""
+"""Edits of JSON, with comments and trailing commas or without, that leave everything but one entry as it is.
+
+The text is also kept with white space in place of comments and trailing commas, which has the same offsets and is JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from .errors import UnreadableError, nested
 
 __all__ = ["parse", "put", "remove"]
 
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_COMMENTS = re.compile(rf"{_STRING}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_TRAILING_COMMAS = re.compile(rf"{_STRING}|,(?=\s*[\]}}])", re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
-_COMMENTED_SPACE = re.compile(r"(?:[ \t\r\n]|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _REST_OF_LINE = re.compile(r"[ \t]*(?:/\*[^\n]*?\*/[ \t]*)*(?://[^\n\r]*)?")
 _INDENT = re.compile(r"[ \t]*")
 
-
-@dataclass
-class _Value:
-    start: int
-    end: int = 0
-    data: Any = None
-    members: list[_Member] | None = None
-    """Of an object."""
-
-    def find(self, key: str) -> _Member | None:
-        return next((each for each in reversed(self.members or []) if each.key == key), None)
+_decode = json.JSONDecoder().raw_decode
 
 
-@dataclass
-class _Member:
+class _Member(NamedTuple):
+    """A member of an object: offsets of its key, its value, the end of that, and the comma after it."""
+
     key: str
     start: int
-    value: _Value = field(repr=False)
-    comma: int | None = None
-    """Offset of the comma after it."""
+    value: int
+    value_end: int
+    comma: int | None
 
     @property
     def end(self) -> int:
-        return self.value.end if self.comma is None else self.comma + 1
+        return self.value_end if self.comma is None else self.comma + 1
 
 
-class _Parser:
-    def __init__(self, text: str, *, relaxed: bool) -> None:
+class _Object(NamedTuple):
+    start: int
+    end: int
+    members: list[_Member]
+
+    def find(self, key: str) -> _Member | None:
+        return next((each for each in reversed(self.members) if each.key == key), None)
+
+
+class _Document:
+    """A valid text, to be looked at."""
+
+    def __init__(self, text: str) -> None:
         self._text = text
-        self._at = 0
-        self._space = _COMMENTED_SPACE if relaxed else _SPACE
-        self._relaxed = relaxed
-        self._decoder = json.JSONDecoder()
+        self._uncommented = _COMMENTS.sub(_blank, text)
+        self._json = _TRAILING_COMMAS.sub(_blank, self._uncommented)
+        self.root = self._object(self._skip_space(0))
 
-    def document(self) -> _Value:
-        value = self._value()
-        if self._next():
-            raise self._error("unexpected text after the end")
-        if value.members is None:
-            raise UnreadableError(self._text, 0, "expected an object")
-        return value
+    def descend(self, path: Sequence[str]) -> tuple[_Object, int]:
+        """The object at *path*, or the last one on the way to it, and how many names lead to that."""
+        node = self.root
+        for depth, key in enumerate(path):
+            member = node.find(key)
+            if member is None:
+                return node, depth
+            if self._text[member.value] != "{":
+                raise UnreadableError(self._text, member.value, f"{'.'.join(path[: depth + 1])} is not an object")
+            node = self._object(member.value)
+        return node, len(path)
 
-    def _next(self) -> str:
-        """The next character that is neither space nor comment; empty at the end."""
-        match = self._space.match(self._text, self._at)
-        self._at = match.end() if match else self._at
-        return self._text[self._at : self._at + 1]
+    def _object(self, start: int) -> _Object:
+        _, end = _decode(self._json, start)
+        return _Object(start, end, list(self._members(start + 1)))
 
-    def _error(self, problem: str) -> UnreadableError:
-        return UnreadableError(self._text, self._at, problem)
+    def _members(self, at: int) -> Iterator[_Member]:
+        while self._uncommented[start := self._skip_space(at)] == '"':
+            key, key_end = _decode(self._json, start)
+            value = self._skip_space(self._skip_space(key_end) + 1)
+            _, end = _decode(self._json, value)
+            at = self._skip_space(end)
+            comma = at if self._uncommented[at] == "," else None
+            yield _Member(key, start, value, end, comma)
+            at += comma is not None
 
-    def _value(self) -> _Value:
-        opening = self._next()
-        value = _Value(self._at)
-        if opening == "{":
-            value.members = self._members()
-            value.data = {each.key: each.value.data for each in value.members}
-        else:
-            value.data = self._items() if opening == "[" else self._scalar()
-        value.end = self._at
-        return value
+    def _skip_space(self, at: int) -> int:
+        match = _SPACE.match(self._uncommented, at)
+        assert match is not None
+        return match.end()
 
-    def _members(self) -> list[_Member]:
-        members: list[_Member] = []
-        self._at += 1
-        while (char := self._next()) != "}":
-            if members and members[-1].comma is None:
-                raise self._error("expected a comma")
-            if char != '"':
-                raise self._error("expected a key in double quotes")
-            start, key = self._at, self._scalar()
-            if self._next() != ":":
-                raise self._error("expected a colon")
-            self._at += 1
-            members.append(_Member(key, start, self._value(), self._comma()))
-        self._end(members[-1].comma if members else None)
-        return members
 
-    def _items(self) -> list[Any]:
-        items: list[Any] = []
-        comma = None
-        self._at += 1
-        while self._next() != "]":
-            if items and comma is None:
-                raise self._error("expected a comma")
-            items.append(self._value().data)
-            comma = self._comma()
-        self._end(comma)
-        return items
-
-    def _comma(self) -> int | None:
-        if self._next() != ",":
-            return None
-        self._at += 1
-        return self._at - 1
-
-    def _end(self, last_comma: int | None) -> None:
-        if last_comma is not None and not self._relaxed:
-            raise self._error("unexpected comma before this")
-        self._at += 1
-
-    def _scalar(self) -> Any:
-        try:
-            data, self._at = self._decoder.raw_decode(self._text, self._at)
-        except json.JSONDecodeError as error:
-            raise UnreadableError(self._text, error.pos, error.msg[0].lower() + error.msg[1:]) from None
-        return data
+def _blank(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith('"') else re.sub(r"[^\n]", " ", found[0])
 
 
 def parse(text: str, *, relaxed: bool = True) -> dict[str, Any]:
@@ -132,34 +98,34 @@ def parse(text: str, *, relaxed: bool = True) -> dict[str, Any]:
     :param relaxed: accept comments and trailing commas.
     :raises UnreadableError: it is not valid.
     """
-    return _Parser(text, relaxed=relaxed).document().data if text.strip() else {}
+    if not text.strip():
+        return {}
+    try:
+        data = json.loads(_TRAILING_COMMAS.sub(_blank, _COMMENTS.sub(_blank, text)) if relaxed else text)
+    except json.JSONDecodeError as error:
+        raise UnreadableError(text, error.pos, error.msg[0].lower() + error.msg[1:]) from None
+    if not isinstance(data, dict):
+        raise UnreadableError(text, 0, "expected an object")
+    return cast("dict[str, Any]", data)
 
 
 def put(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
     """*text* with *value* at *path*, which is replaced if it exists and otherwise becomes the last member."""
     if not text.strip():
         return json.dumps(nested(path, value), indent=2, ensure_ascii=False) + "\n"
-    node = root = _Parser(text, relaxed=True).document()
-    unit = _member_indent(text, root, "", "  ") or "  "
-    for depth, key in enumerate(path):
-        if node.members is None:
-            raise UnreadableError(text, node.start, f"{'.'.join(path[:depth])} is not an object")
-        member = node.find(key)
-        if member is None:
-            return _insert(text, node, key, nested(path[depth + 1 :], value), unit)
-        node = member.value
-    indent = _line_indent(text, node.start)
-    return text[: node.start] + _rendered(text, value, indent, unit) + text[node.end :]
+    document = _Document(text)
+    unit = _member_indent(text, document.root, "", "  ") or "  "
+    node, depth = document.descend(path[:-1])
+    member = node.find(path[depth])
+    if member is None:
+        return _insert(text, node, path[depth], nested(path[depth + 1 :], value), unit)
+    indent = _line_indent(text, member.value)
+    return text[: member.value] + _rendered(text, value, indent, unit) + text[member.value_end :]
 
 
 def remove(text: str, path: Sequence[str]) -> str:
     """*text* without the member at *path*, which must exist."""
-    node = _Parser(text, relaxed=True).document()
-    for key in path[:-1]:
-        member = node.find(key)
-        assert member is not None
-        node = member.value
-    assert node.members is not None
+    node, _ = _Document(text).descend(path[:-1])
     member = node.find(path[-1])
     assert member is not None
     index = node.members.index(member)
@@ -178,11 +144,10 @@ def remove(text: str, path: Sequence[str]) -> str:
     return left + text[end:]
 
 
-def _insert(text: str, node: _Value, key: str, value: Mapping[str, Any], unit: str) -> str:
-    members = node.members or []
-    last = members[-1] if members else None
+def _insert(text: str, node: _Object, key: str, value: Mapping[str, Any], unit: str) -> str:
+    last = node.members[-1] if node.members else None
     at = node.start + 1 if last is None else last.end
-    if "\n" not in (text[node.start : node.end] if members else text.strip()):
+    if "\n" not in (text[node.start : node.end] if last is not None else text.strip()):
         entry = f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
         if last is not None:
             entry = f", {entry}" if last.comma is None else f" {entry},"
@@ -220,9 +185,9 @@ def _line_indent(text: str, at: int) -> str:
     return match[0] if match else ""
 
 
-def _member_indent(text: str, node: _Value, base: str, unit: str) -> str:
+def _member_indent(text: str, node: _Object, base: str, unit: str) -> str:
     """The indentation of the members of *node*, as they have it or as they should."""
-    for member in node.members or ():
+    for member in node.members:
         indent = _line_indent(text, member.start)
         if text[: member.start].endswith("\n" + indent):
             return indent

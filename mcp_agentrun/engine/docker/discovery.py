@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["REQUEST_SECONDS", "Candidate", "candidates", "connect"]
 
 REQUEST_SECONDS = 60
-"""Longest wait for one answer of the engine, except where a request says otherwise."""
+"""Default time limit for a response of the engine."""
 
 _CONNECT_SECONDS = 5
-_ANY_VERSION = "1.41"  # of the API; a ping has none
+_ANY_VERSION = "1.41"  # of the API; a ping works with any
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Candidate:
 
     url: str
     origin: str
-    """Where the address comes from, for messages."""
+    """Where the address was found, for messages."""
     tls: TLSConfig | None = None
-    """With which certificates it is reached; None where it isn't by TLS."""
+    """The certificates to use; None without TLS."""
     problem: str | None = None
-    """Why it can't be tried at all."""
+    """Why it can't be tried, if so."""
 
 
 def candidates() -> Iterator[Candidate]:
-    """The engines to try. One that the user has chosen is the only one, even if nothing can be made of the choice."""
+    """Yield the engines to try. If the user has chosen one, it is the only one, even if the choice is invalid."""
     from docker.context import ContextAPI  # pyright: ignore[reportUnknownVariableType]
     from docker.context.config import get_current_context_name  # pyright: ignore[reportUnknownVariableType]
     from docker.errors import DockerException
@@ -53,17 +53,17 @@ def candidates() -> Iterator[Candidate]:
             yield Candidate(host, "DOCKER_HOST", problem=f"DOCKER_CERT_PATH: {error}")
         return
     chosen = os.environ.get("DOCKER_CONTEXT")
-    name: str = chosen or get_current_context_name() or "default"  # an unreadable configuration has no current context
+    name: str = chosen or get_current_context_name() or "default"  # None if the configuration can't be read
     if name != "default":
         origin = f"docker context {name!r}" + (" of DOCKER_CONTEXT" if chosen else "")
         try:
             context: Any = ContextAPI.get_context(name)  # pyright: ignore[reportUnknownMemberType]
             if context is None:
-                raise LookupError("there is no such context; `docker context ls` lists those that there are")
+                raise LookupError("there is no such context; `docker context ls` lists the existing ones")
             if not context.Host:
                 raise LookupError("it names no engine")
             yield Candidate(context.Host, origin, _tls_of(context))
-        except Exception as error:  # whatever a malformed file leads to in the SDK
+        except Exception as error:  # the SDK raises all kinds of errors for malformed files
             yield Candidate("", origin, problem=_shortened(error))
         return
     if sys.platform == "win32":
@@ -88,7 +88,7 @@ def candidates() -> Iterator[Candidate]:
 
 
 def _tls_of(context: Any) -> TLSConfig | None:
-    """The certificates of a docker context; the SDK leaves out an authority's that comes without a client's."""
+    """Return the certificates of a docker context. The SDK ignores a CA certificate without a client certificate."""
     from docker.tls import TLSConfig
 
     authority = Path(context.tls_path, "docker", "ca.pem")
@@ -98,9 +98,9 @@ def _tls_of(context: Any) -> TLSConfig | None:
 
 
 def connect() -> tuple[APIClient | None, list[str]]:
-    """A client of the first engine that answers, or None; and what was tried, for the error message.
+    """Return a client of the first engine that responds, or None, and what was tried, for the error message.
 
-    Blocking: call it in a thread.
+    The call blocks.
     """
     from docker import APIClient
 
@@ -114,16 +114,17 @@ def connect() -> tuple[APIClient | None, list[str]]:
             tried.append(f"{engine.origin}: {engine.problem}")
             continue
         try:
-            # What the SDK's "auto" asks takes an engine five times as long to answer as a ping, which names it too.
+            # The request by which the SDK finds out the version takes five times as long as a ping, which returns it
+            # too.
             with client_of(engine, _ANY_VERSION) as probe:
                 probe.trust_env = False
                 answer = probe.get(f"{probe.base_url}/_ping", timeout=_CONNECT_SECONDS)
             client = client_of(engine, answer.headers.get("Api-Version", "auto"))
-        except Exception as error:  # the SDK lets errors of requests, urllib3, ssl and paramiko through
+        except Exception as error:  # the SDK does not convert errors of requests, urllib3, ssl and paramiko
             tried.append(f"{engine.url} ({engine.origin}): {_shortened(error)}")
             continue
         client.timeout = REQUEST_SECONDS
-        # Else REQUESTS_CA_BUNDLE replaces the client's own TLS settings, and the internet's proxy gets its requests.
+        # Otherwise REQUESTS_CA_BUNDLE overrides the TLS settings, and requests go through the proxy for the internet.
         client.trust_env = False
         return client, tried
     return None, tried or ["no socket of a container engine exists"]
@@ -136,7 +137,7 @@ def _shortened(error: Exception) -> str:
         ("ConnectionRefusedError", "connection refused: the engine is not running"),
         ("Connection refused", "connection refused: the engine is not running"),
         ("FileNotFoundError", "no such socket: the engine is not running"),
-        ("timed out", "no answer"),
+        ("timed out", "no response"),
     ):
         if sign in text:
             return meaning

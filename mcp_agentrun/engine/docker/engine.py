@@ -1,4 +1,4 @@
-"""The Docker engine, and whatever speaks its API (Podman, Docker Desktop, Colima, OrbStack)."""
+"""The Docker engine, and others with the same API (Podman, Docker Desktop, Colima, OrbStack)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .. import (
     LABEL_ROLE,
     LABEL_SANDBOX,
     PACKAGES,
-    Container,
+    ContainerInfo,
     ContainerSpec,
     EngineStatus,
     Report,
-    Stored,
+    StorageItem,
 )
 from ..owner import Owner
 from .discovery import connect
 from .image import ImageRecipe, ensure_image, warn_if_old
-from .inventory import containers, is_local, remove, status, stored, weaknesses
+from .inventory import is_local, list_containers, list_storage, remove_storage, status, weaknesses
 from .seccomp import profile_json
 from .stream import AttachStream, open_transport
 
@@ -40,25 +40,26 @@ __all__ = ["DockerEngine"]
 
 _T = TypeVar("_T")
 _named: set[str] = set()
-"""Names of the containers that this process has made, or is making, and has not given up."""
+"""Names of the containers of this process that still exist or are being created."""
 
 _THREADS = 40
-"""Calls that may be under way at a time. They have threads of their own: no call that hangs holds up anything else."""
+"""Number of concurrent calls. They have threads of their own, so that a call that hangs blocks nothing else."""
 
 _REMOVE_SECONDS = 30
-_START_IT = (
+_HOW_TO_START = (
     "Start it (Docker Desktop, Colima, OrbStack or Podman on a desktop; `sudo systemctl start docker` on a server), "
-    "or set DOCKER_HOST to where it is, and call again."
+    "or set DOCKER_HOST to its address, and call again."
 )
 
 
 class DockerEngine:
-    """`mcp_agentrun.engine.Engine` over the docker SDK, whose blocking calls run in threads.
+    """Implements `mcp_agentrun.engine.Engine` with the docker SDK, whose blocking calls run in threads.
 
-    The engine is looked for at the first use, and again after it could not be reached.
+    It connects when it is first used, and again after a connection has failed.
 
-    :param recipe: how to build the runner image; *image* is used in its stead where that is given.
-    :param accept_weak: use the engine even if it can't enforce what a sandbox is promised.
+    :param recipe: how to build the runner image.
+    :param image: an existing image to use instead.
+    :param accept_weak: use the engine even if it can't enforce all restrictions of a sandbox.
     """
 
     def __init__(self, *, recipe: ImageRecipe, image: str | None = None, accept_weak: bool = False) -> None:
@@ -73,7 +74,7 @@ class DockerEngine:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DockerEngine:
-        """The engine as *settings* want it used."""
+        """Create the engine that *settings* describe."""
         return cls(
             recipe=ImageRecipe(settings.image.base, settings.image.packages),
             image=settings.image.name,
@@ -90,7 +91,7 @@ class DockerEngine:
             return await self._call(lambda client: ensure_image(client, recipe, report, refresh=refresh), abandon=True)
 
     async def allocate(self, spec: ContainerSpec) -> str:
-        # Packages hold across runners of one environment: the volume goes with that.
+        # Packages fit all runners with the same environment image, so that is what the volume belongs to.
         volume = _package_volume(self._image or self._recipe.environment_tag)
         client = (await self._connected()).client
         config = await anyio.to_thread.run_sync(_container_config, client, spec, volume, limiter=self._threads)
@@ -99,7 +100,7 @@ class DockerEngine:
         try:
             created = await self._call(lambda client: client.create_container_from_config(config, name))
         except BaseException as error:
-            _named.discard(name)  # the engine may make it all the same, and the sweep finds it
+            _named.discard(name)  # if the engine has created it nevertheless, `sweep` finds it
             if not isinstance(error, EngineError) or spec.runtime is None or "runtime" not in str(error):
                 raise
             raise EngineError(
@@ -111,10 +112,10 @@ class DockerEngine:
 
     async def open_stream(self, container: str) -> ByteStream:
         connection = await self._connected()
-        await self._require_strength(connection)
+        await self._require_isolation(connection)
         parameters = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         with connection.in_use() as use:
-            # Attached before it starts, or the first frames could be lost in the SDK's read-ahead.
+            # Attached before the start: otherwise the SDK's read-ahead could lose the first frames.
             attached = await self._call_on(connection, lambda client: client.attach_socket(container, parameters))
             stream = AttachStream(await open_transport(attached), on_close=use.pop_all().close)
         try:
@@ -129,9 +130,9 @@ class DockerEngine:
         try:
             await self._call(lambda client: _remove(client, container))
         finally:
-            _named.discard(self._names.pop(container, ""))  # what could not be removed now is left to the sweep
+            _named.discard(self._names.pop(container, ""))  # if this failed, `sweep` destroys it
 
-    async def sandboxes(self) -> Sequence[str]:
+    async def list_sandboxes(self) -> Sequence[str]:
         labels = {"label": f"{LABEL_ROLE}=runner"}
         found = await self._call(lambda client: client.containers(all=True, filters=labels), abandon=True)
         return [container["Labels"].get(LABEL_SANDBOX, "") for container in found]
@@ -140,7 +141,7 @@ class DockerEngine:
         import psutil
 
         client = (await self._connected()).client
-        # An engine elsewhere, or in a virtual machine of this one, has a memory of its own.
+        # An engine on another machine, or in a virtual machine, has memory of its own.
         is_here = is_local(client)
         return psutil.virtual_memory().available if is_here else None
 
@@ -151,7 +152,7 @@ class DockerEngine:
         for container in found:
             owner = Owner.from_label(container["Labels"][LABEL_OWNER])
             is_lost = owner == Owner.current() and _named.isdisjoint(name.strip("/") for name in container["Names"])
-            if is_lost or (owner is not None and owner.is_provably_dead()):
+            if is_lost or (owner is not None and owner.has_ended()):
                 await self.destroy(container["Id"])
                 removed += 1
         return removed
@@ -159,44 +160,49 @@ class DockerEngine:
     async def status(self) -> EngineStatus:
         return await self._call(lambda client: status(client, self._recipe, self._image), abandon=True)
 
-    async def list_containers(self, *, usage: bool = False) -> Sequence[Container]:
-        return await self._call(lambda client: containers(client, usage=usage), abandon=True)
+    async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
+        return await self._call(lambda client: list_containers(client, usage=usage), abandon=True)
 
-    async def stored(self, kind: Literal["image", "volume"]) -> Sequence[Stored]:
+    async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         environment = self._image or self._recipe.environment_tag
         needed = {self._image or self._recipe.tag, environment, _package_volume(environment)}
-        return await self._call(lambda client: stored(client, kind, needed), abandon=True)
+        return await self._call(lambda client: list_storage(client, kind, needed), abandon=True)
 
-    async def remove(self, item: Stored) -> None:
-        await self._call(lambda client: remove(client, item))
+    async def remove_storage(self, item: StorageItem) -> None:
+        await self._call(lambda client: remove_storage(client, item))
 
     async def aclose(self) -> None:
         if self._connection is not None:
-            self._give_up(self._connection)
+            self._drop(self._connection)
 
     async def _connected(self) -> _Connection:
         async with self._connecting:
             if self._connection is None:
                 client, tried = await anyio.to_thread.run_sync(connect, limiter=self._threads)
                 if client is None:
-                    raise EngineError("No container engine can be reached. " + _START_IT + " Tried " + "; ".join(tried))
+                    raise EngineError(
+                        "No container engine can be reached. " + _HOW_TO_START + " Tried " + "; ".join(tried)
+                    )
                 self._connection = _Connection(client)
             return self._connection
 
-    def _give_up(self, connection: _Connection) -> None:
-        """Have the next call look for the engine anew."""
+    def _drop(self, connection: _Connection) -> None:
+        """Close *connection*. The next call makes a new one."""
         if self._connection is connection:
             self._connection = None
-        connection.give_up()
+        connection.close()
 
-    async def _require_strength(self, connection: _Connection) -> None:
-        """:raises EngineError: the engine can't enforce what a sandbox is promised."""
+    async def _require_isolation(self, connection: _Connection) -> None:
+        """Check that the engine can enforce the restrictions of a sandbox.
+
+        :raises EngineError: it can't.
+        """
         if self._accept_weak:
             return
         try:
             found = await self._call_on(connection, lambda _: connection.weaknesses.result())
         except EngineError:
-            self._give_up(connection)  # it is asked again with the next one
+            self._drop(connection)  # so that the next call asks again
             raise
         if found:
             raise EngineError(
@@ -208,8 +214,8 @@ class DockerEngine:
     async def _call(self, request: Callable[[DockerApi], Any], *, abandon: bool = False) -> Any:
         """Run a blocking request in a thread.
 
-        :param abandon: don't wait for it where nobody wants its result any more.
-        :raises EngineError: it failed; after a failure to reach the engine, the next call looks for it anew.
+        :param abandon: if the call is cancelled, don't wait for the thread.
+        :raises EngineError: it failed. If the engine could not be reached, the next call makes a new connection.
         """
         return await self._call_on(await self._connected(), request, abandon=abandon)
 
@@ -227,41 +233,41 @@ class DockerEngine:
                 )
         except docker.errors.ImageNotFound as error:
             raise ImageError(
-                f"The image is gone: {error.explanation or error}. Call again to have it built."
+                f"The image does not exist any more: {error.explanation or error}. Call again to build it."
             ) from error
         except docker.errors.APIError as error:
             raise EngineError(f"The container engine refused: {_one_line(error.explanation or str(error))}") from error
         except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-            self._give_up(connection)
-            raise EngineError("The container engine does not answer. Restart it, then call again.") from error
+            self._drop(connection)
+            raise EngineError("The container engine does not respond. Restart it, then call again.") from error
         except (
             docker.errors.DockerException,
             requests.exceptions.RequestException,
-            urllib3.exceptions.HTTPError,  # which the SDK lets through where an answer comes in parts
+            urllib3.exceptions.HTTPError,  # which the SDK does not convert when an answer comes in parts
             OSError,
         ) as error:
-            self._give_up(connection)
-            raise EngineError("The container engine can't be reached any more. " + _START_IT) from error
+            self._drop(connection)
+            raise EngineError("The connection to the container engine was lost. " + _HOW_TO_START) from error
 
 
 class _Connection:
-    """A client of an engine. Once given up it is closed, as soon as nothing uses it any more: over ssh, the streams to
-    containers end with it.
+    """A client of the engine, shared by calls and by streams to containers. `close` takes effect when none uses it any
+    more, since over ssh closing it would end the streams.
     """
 
     def __init__(self, client: DockerApi) -> None:
         self.client = client
-        self.weaknesses = _in_thread(lambda: weaknesses(client.info()))  # beside what else there is to do
+        self.weaknesses = _in_thread(lambda: weaknesses(client.info()))  # in the background
         self._uses = 0
-        self._is_given_up = False
+        self._is_closing = False
 
-    def give_up(self) -> None:
-        self._is_given_up = True
+    def close(self) -> None:
+        self._is_closing = True
         self._close_if_unused()
 
     @contextlib.contextmanager
     def in_use(self) -> Generator[contextlib.ExitStack]:
-        """Keep it open within, or until what is yielded is closed."""
+        """Keep the client open in the context, or until the yielded stack is closed."""
         self._uses += 1
         with contextlib.ExitStack() as use:
             use.callback(self._end_use)
@@ -272,7 +278,7 @@ class _Connection:
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        if self._is_given_up and self._uses == 0:
+        if self._is_closing and self._uses == 0:
             _in_thread(self.client.close)
 
 
@@ -301,7 +307,7 @@ def _require_image(client: DockerApi, image: str, report: Report) -> str:
         except docker.errors.APIError as error:
             raise ImageError(
                 f"The image {image!r} is not on the engine and can't be pulled: {_one_line(str(error.explanation))}. "
-                "Load it, or unset AGENTRUN_IMAGE to use the runner image built here."
+                "Load it, or unset AGENTRUN_IMAGE to use the runner image that is built locally."
             ) from error
     warn_if_old(found, "Provide a newer one.")
     return image
@@ -317,15 +323,16 @@ def _remove(client: DockerApi, container: str) -> None:
     except docker.errors.APIError as error:
         if error.status_code != 409:
             raise
-        # Being removed already, by the engine itself because the container has ended.
+        # The engine is already removing it, because the container has ended.
         with contextlib.suppress(docker.errors.NotFound):
             client.wait(container, timeout=_REMOVE_SECONDS, condition="removed")
 
 
 def _data_mounts(client: DockerApi, spec: ContainerSpec) -> list[dict[str, Any]]:
-    """Read-only views of host folders, without what is mounted inside them: older engines would show that writable.
+    """Return read-only mounts of host folders, without what is mounted in them: with older engines, that would be
+    writable.
 
-    :raises EngineError: the engine is on another machine, whose folders these are not, or a folder can't be shown.
+    :raises EngineError: the engine is on another machine, or a folder is not safe to mount.
     """
     from docker.types import Mount
 
@@ -341,12 +348,12 @@ def _data_mounts(client: DockerApi, spec: ContainerSpec) -> list[dict[str, Any]]
 
 
 def _package_volume(image: str) -> str:
-    """Name of the volume that holds the packages installed for sandboxes of *image*."""
+    """Return the name of the volume with the packages for sandboxes of *image*."""
     return "mcp-agentrun-packages-" + re.sub(r"[^\w.-]", "-", image.rpartition(":")[2])[-64:]
 
 
 def _container_config(client: DockerApi, spec: ContainerSpec, volume: str) -> dict[str, Any]:
-    """Every limit and lock is on the container before its first process exists."""
+    """Return the configuration of a container. All restrictions apply from its first process on."""
     from docker.types import Mount, Ulimit
 
     labels = {LABEL_ROLE: spec.role, LABEL_OWNER: Owner.current().to_label()}

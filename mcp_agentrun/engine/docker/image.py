@@ -1,10 +1,10 @@
-"""The image that runners and installers are made of, built on the user's own engine at first use.
+"""The image of runners and installers, built on the user's engine when it is first needed.
 
-Two images, so that a new release of this package costs seconds and no network: the *environment* (Python, data
-packages, uv, fonts) and, on top of it, the *runner* with our own code. Each is tagged with a digest of all that it is
-made from, so one that exists is the right one, and none is ever overwritten.
+There are two images, so that a new release of this package needs only seconds and no network: the *environment*
+(Python, data packages, uv, fonts) and, on top of it, the *runner* with this package's own code. Their tags are digests
+of their ingredients, so an image that exists is up to date, and none is ever overwritten.
 
-Everything here blocks: call it in a thread.
+All functions block.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 LABEL_IMAGE = "mcp-agentrun.image"
-"""On every image of ours, those of unfinished builds included."""
+"""Label of all images of this program, including those of unfinished builds."""
 
 LABEL_BASE = "mcp-agentrun.base"
-"""Name and digest of what an image is built on."""
+"""Label with the name and digest of an image's base."""
 
 LABEL_DATE = "mcp-agentrun.date"
-"""Until when what an image is built on has the distribution's updates, as a date."""
+"""Label with the date up to which an image's base has the distribution's updates."""
 
 OLD_DAYS = 60
 
@@ -69,7 +69,7 @@ _DEBIAN_BASE = "mcp-agentrun-base:trixie"
 _DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "ppc64le": "ppc64el", "s390x": "s390x"}
 
 _SILENCE_SECONDS = 900
-"""Longest time that a build step may take without a line of output: large downloads print none."""
+"""Longest time that a build step may run without output. Large downloads print nothing."""
 
 _PULL_SILENCE_SECONDS = 45
 _LOCK_SECONDS = 1800
@@ -83,9 +83,9 @@ _NOISE = re.compile(r"Step \d+/\d+ :| ---> |Removing intermediate container|Succ
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """What the runner image is made from.
+    """The ingredients of the runner image.
 
-    :param base: a Debian-based image that has Python with ``venv``.
+    :param base: a Debian-based image with Python and ``venv``.
     :param packages: requirements (PEP 508, without URLs) to install for user code to import.
     """
 
@@ -94,7 +94,7 @@ class ImageRecipe:
 
     @property
     def tag(self) -> str:
-        """Name of the runner image; the same wherever the ingredients are.
+        """Name of the runner image, which depends only on the ingredients.
 
         :raises SettingsError: a package is not a valid requirement.
         """
@@ -106,7 +106,7 @@ class ImageRecipe:
         return "mcp-agentrun-environment:" + _digest(self.environment_files(), self.base)
 
     def environment_files(self) -> dict[str, bytes]:
-        """Content by path of the build context of the environment."""
+        """Return the build context of the environment: content by path."""
         folder = _context_folder()
         return {
             "Dockerfile": _text(folder / "environment.Dockerfile"),
@@ -116,7 +116,7 @@ class ImageRecipe:
         }
 
     def runner_files(self) -> dict[str, bytes]:
-        """Content by path of the build context of the runner."""
+        """Return the build context of the runner: content by path."""
         folder = _context_folder()
         files = {"runner.Dockerfile": _text(folder / "Dockerfile")}
         for path in (*sorted((folder / "runner").rglob("*.py")), *sorted((folder / "IPython").rglob("*.py"))):
@@ -141,17 +141,20 @@ class ImageRecipe:
             try:
                 requirement = Requirement(package)
             except InvalidRequirement as error:
-                raise SettingsError(f"image_packages: {redact(package)!r} is not a package requirement") from error
+                raise SettingsError(
+                    f"image_packages: {redact(package)!r} is not a package requirement", setting="image_packages"
+                ) from error
             if requirement.url is not None:  # it would be written into the image, with the credentials in it
                 raise SettingsError(
-                    f"image_packages: {requirement.name} is given by URL; name it and set an index instead"
+                    f"image_packages: {requirement.name} is given by URL; name it and set an index instead",
+                    setting="image_packages",
                 )
             parsed.append(requirement)
         return parsed
 
     def _pinned_files(self) -> dict[str, bytes]:
-        """Versions and hashes of uv, and of the packages if all that is asked for is among them: others may not go
-        together with these versions.
+        """Return versions and hashes of uv, and of the packages if all requested ones are pinned: others might not be
+        compatible with the pinned versions.
         """
         from packaging.utils import canonicalize_name
 
@@ -169,17 +172,17 @@ class ImageRecipe:
 
 
 def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool = False) -> str:
-    """Tag of the runner image for *recipe*, built first if the engine does not have it.
+    """Return the tag of the runner image for *recipe*, after building it if the engine does not have it.
 
-    :param report: told in a line each what is going on.
-    :param refresh: build it anew in any case, on the newest base there is.
-    :raises ImageError: it could not be built; the message says why and what to do, and holds no credentials.
-    :raises SettingsError: the recipe lists something that is no package requirement.
+    :param report: called with a line for each step.
+    :param refresh: rebuild it on the newest base.
+    :raises ImageError: it could not be built; the message says why and what to do, without credentials.
+    :raises SettingsError: the recipe has an invalid requirement.
     """
     tag = recipe.tag
     found = None if refresh else _inspect(api, tag)
     if found is None:
-        with _only_build(report):
+        with _build_lock(report):
             found = None if refresh else _inspect(api, tag)  # another process may just have built it
             if found is None:
                 _build_runner(api, recipe, report, refresh=refresh)
@@ -190,10 +193,10 @@ def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], No
 
 
 def build_obstacle(api: DockerApi, base: str, environment: str) -> str | None:
-    """What would prevent a build, as far as that can be known without beginning one; None if nothing would.
+    """Return what would prevent a build, as far as that can be known in advance, or None.
 
-    :param base: what the image is built on.
-    :param environment: name of the image that needs no more than seconds, and no network.
+    :param base: name of the base image.
+    :param environment: name of the environment image, with which a build needs no network.
     """
     images = (environment, base, *((_DEBIAN_BASE,) if base == _DEFAULT_BASE else ()))
     if any(_inspect(api, image) is not None for image in images) or (base == _DEFAULT_BASE and _can_bootstrap()):
@@ -202,23 +205,23 @@ def build_obstacle(api: DockerApi, base: str, environment: str) -> str | None:
 
 
 def registry_obstacle(api: DockerApi, image: str) -> str | None:
-    """Why the engine can't pull *image*; None if the registry has it."""
+    """Return why the engine can't pull *image*, or None if the registry has it."""
     import requests
 
     try:
         answer = api.get(f"{api.base_url}/v{api.api_version}/distribution/{image}/json", timeout=_PULL_SILENCE_SECONDS)
     except requests.exceptions.RequestException:
-        return "the registry does not answer"
+        return "the registry does not respond"
     if answer.ok:
         return None
     try:
         return redact(_shortened(str(answer.json()["message"])))
     except (ValueError, KeyError, TypeError):
-        return f"the engine answered {answer.status_code}"
+        return f"the engine responded with status {answer.status_code}"
 
 
 def is_build_locked() -> bool:
-    """Whether another process of this user builds the image."""
+    """Return whether another process of this user is building the image."""
     import platformdirs
 
     try:
@@ -229,11 +232,11 @@ def is_build_locked() -> bool:
 
 
 def warn_if_old(image: Mapping[str, Any], remedy: str) -> None:
-    """Say, once, that *image*, as the engine describes it, lacks recent updates."""
+    """Log a warning, once, if *image*, as the engine describes it, has no recent updates."""
     config: dict[str, Any] = image.get("Config") or {}
     labels: dict[str, str] = config.get("Labels") or {}
     date = labels.get(LABEL_DATE, "")
-    with contextlib.suppress(ValueError):  # it says nothing of that
+    with contextlib.suppress(ValueError):  # it has no such label
         days = (datetime.now(timezone.utc).date() - datetime.fromisoformat(date).date()).days
         if days > OLD_DAYS and image.get("Id") not in _warned:
             _warned.add(image.get("Id"))
@@ -245,7 +248,7 @@ _warned: set[object] = set()
 
 @dataclass(frozen=True)
 class _Base:
-    """What an image is built on, and until when that has the distribution's updates."""
+    """A base image, and the date up to which it has the distribution's updates."""
 
     image: str
     digest: str
@@ -310,7 +313,7 @@ def _build(
             timeout=_SILENCE_SECONDS,
         )
         for event in events:
-            failure = event.get("error", failure)  # the stream is read to its end, or its connection would stay open
+            failure = event.get("error", failure)  # read to the end, or the connection would stay open
             text = _COLOR.sub("", str(event.get("stream", "")))
             if step := _STEP.match(text):
                 report(f"step {step[1]}")
@@ -321,7 +324,7 @@ def _build(
     except docker.errors.APIError as error:
         failure = str(error.explanation or error)
     finally:
-        # The stages know index URLs and their credentials, and take more room than the image itself.
+        # The stages contain index URLs with credentials, and are larger than the image itself.
         _remove_untagged(api, steps)
     if failure is None and _inspect(api, tag) is None:
         failure = "the engine reported no error, but there is no image"
@@ -332,15 +335,17 @@ def _build(
 def _build_failure(error: str, output: deque[str]) -> str:
     lines = [*output, _shortened(error)]
     if any("no space left on device" in line.lower() for line in lines):
-        return "The runner image could not be built: the engine's disk is full. Free some (`docker system prune`)."
+        return (
+            "The runner image could not be built: the engine's disk is full. Free some space (`docker system prune`)."
+        )
     text = redact("\n".join(lines))
     return f"The runner image could not be built. The last lines of the build were:\n{text}"
 
 
 def _find_base(api: DockerApi, base: str, report: Callable[[str], None], *, refresh: bool) -> _Base:
-    """An image to build on: *base*, or Debian made on this machine where the default base can't be had.
+    """Find an image to build on: *base*, or, if the default base can't be pulled, Debian built on this machine.
 
-    :param refresh: take none that is there already.
+    :param refresh: don't use an existing image.
     """
     is_default = base == _DEFAULT_BASE
     for image in (base, _DEBIAN_BASE) if is_default else (base,):
@@ -352,17 +357,17 @@ def _find_base(api: DockerApi, base: str, report: Callable[[str], None], *, refr
     if failure is None:
         return _described(base, _inspect(api, base) or {}, today)
     if is_default and _can_bootstrap() and _inspect(api, base) is None:
-        report(f"{base} can't be pulled, so its place is taken by Debian, made with mmdebstrap")
+        report(f"{base} can't be pulled; building Debian with mmdebstrap instead")
         _bootstrap_debian(api)
         return _described(_DEBIAN_BASE, _inspect(api, _DEBIAN_BASE) or {}, today)
     remedy = "Connect the engine to a registry that has it, or set AGENTRUN_IMAGE_BASE to an image that the engine has"
     if is_default:
         remedy += (
             "; on Debian or Ubuntu, `apt-get install mmdebstrap debian-archive-keyring` and then "
-            "`mcp-agentrun build` as root make one from Debian's packages"
+            "`mcp-agentrun build` as root build one from Debian's packages"
         )
     raise ImageError(
-        f"The runner image can't be built, since its base {base!r} is not on the engine and can't be pulled: "
+        f"The runner image can't be built, because its base {base!r} is not on the engine and can't be pulled: "
         f"{redact(_shortened(failure))}. {remedy}."
     )
 
@@ -373,14 +378,14 @@ def _described(image: str, found: Mapping[str, Any], date: str) -> _Base:
 
 
 class DownloadProgress:
-    """How much of an image has been downloaded, from the events of the engine."""
+    """Progress of the download of an image, from the engine's events."""
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, int]] = {}
         self._reported = 0
 
     def note(self, event: dict[str, Any]) -> str | None:
-        """Return the bytes so far and in all as text, about once for each 5 % of them."""
+        """Process an event. About every 5 %, return how much has been downloaded, as text."""
         detail: dict[str, Any] = event.get("progressDetail") or {}
         if event.get("status") != "Downloading" or not detail.get("total"):
             return None
@@ -393,7 +398,7 @@ class DownloadProgress:
 
 
 def _pull(api: DockerApi, image: str, report: Callable[[str], None]) -> str | None:
-    """Pull *image*; returns what prevented it, or None. Gives up when nothing has come for a while."""
+    """Pull *image*. Return an error message, or None on success. Stops if no event arrives for a while."""
     download = DownloadProgress()
     events: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
@@ -402,7 +407,7 @@ def _pull(api: DockerApi, image: str, report: Callable[[str], None]) -> str | No
             for event in api.pull(image, stream=True, decode=True):
                 events.put(event)
             events.put(None)
-        except Exception as error:  # handed to the waiting thread, whatever it is
+        except Exception as error:  # passed to the waiting thread
             events.put(error)
 
     threading.Thread(target=pull, name="pull", daemon=True).start()
@@ -411,7 +416,7 @@ def _pull(api: DockerApi, image: str, report: Callable[[str], None]) -> str | No
         try:
             event = events.get(timeout=_PULL_SILENCE_SECONDS)
         except queue.Empty:
-            return "the registry does not answer"
+            return "the registry does not respond"
         if event is None:
             return failure
         if isinstance(event, Exception):
@@ -426,7 +431,7 @@ def _can_bootstrap() -> bool:
 
 
 def _bootstrap_debian(api: DockerApi) -> None:
-    """Make the image `_DEBIAN_BASE` from Debian's packages."""
+    """Build the image `_DEBIAN_BASE` from Debian's packages."""
     import docker.errors
 
     engine = api.version()["Arch"]
@@ -448,7 +453,7 @@ def _bootstrap_debian(api: DockerApi) -> None:
             try:
                 archive = iter(lambda: pipe.read(1 << 20), b"")
                 answer = api.import_image_from_stream(archive, changes=[f"LABEL {LABEL_IMAGE}=base"])
-            except docker.errors.APIError as error:  # also where mmdebstrap has failed, and sent no archive
+            except docker.errors.APIError as error:  # including the case that mmdebstrap failed and sent no archive
                 answer = str(error.explanation or error)
                 process.terminate()
             except BaseException:
@@ -461,21 +466,21 @@ def _bootstrap_debian(api: DockerApi) -> None:
         if image is not None:
             api.remove_image(image[0])
         text = redact("\n".join([*errors[-10:], _shortened(answer)]))
-        raise ImageError(f"mmdebstrap could not make a base for the runner image:\n{text}")
+        raise ImageError(f"mmdebstrap could not build a base for the runner image:\n{text}")
     repository, _, tag = _DEBIAN_BASE.partition(":")
     api.tag(image[0], repository, tag)
 
 
 def _remove_untagged(api: DockerApi, images: list[str]) -> None:
-    """Remove those of *images* that no name and no other image refers to."""
+    """Remove those of *images* that have no tag and no child."""
     for image in reversed(images):
-        with contextlib.suppress(Exception):  # in use, or gone with its child: either is fine
+        with contextlib.suppress(Exception):  # in use, or removed with its child
             if not api.inspect_image(image)["RepoTags"]:
                 api.remove_image(image)
 
 
 def _remove_old_images(api: DockerApi, keep: set[str]) -> None:
-    """Remove images of ours that other releases and recipes have left behind. Those in use refuse to go."""
+    """Remove images of other releases and recipes of this program. The engine keeps those in use."""
     for kind in ("runner", "environment", "build"):
         with contextlib.suppress(Exception):  # housekeeping is no reason to fail
             for image in api.images(filters={"label": f"{LABEL_IMAGE}={kind}"}):
@@ -485,10 +490,10 @@ def _remove_old_images(api: DockerApi, keep: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _only_build(report: Callable[[str], None]) -> Generator[None]:
-    """Keep other processes of this user from building at the same time, which would only take twice as long.
+def _build_lock(report: Callable[[str], None]) -> Generator[None]:
+    """Prevent concurrent builds by processes of this user, which would only take longer.
 
-    Not needed for the result to be right, so it is done without where a lock can't be had.
+    The result does not depend on it, so a lock that can't be created is ignored.
     """
     import platformdirs
 
@@ -497,17 +502,17 @@ def _only_build(report: Callable[[str], None]) -> Generator[None]:
             folder = platformdirs.user_cache_path("mcp-agentrun", appauthor=False, ensure_exists=True)
             file = stack.enter_context((folder / "build.lock").open("ab"))
             deadline = time.monotonic() + _LOCK_SECONDS
-            told = False
+            has_reported = False
             while not _lock(file.fileno()) and time.monotonic() < deadline:
-                if not told:
+                if not has_reported:
                     report("waiting for another process that is building the runner image")
-                    told = True
+                    has_reported = True
                 time.sleep(0.25)
         yield
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock of an open file if it is free; closing the file, or the end of the process, gives it back."""
+    """Try to lock an open file. The lock is released when the file is closed or the process ends."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -526,7 +531,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _inspect(api: DockerApi, image: str) -> dict[str, Any] | None:
-    """*image* as the engine describes it; None where it does not have it."""
+    """Return the engine's description of *image*, or None if it does not have it."""
     import docker.errors
 
     try:
@@ -536,12 +541,12 @@ def _inspect(api: DockerApi, image: str) -> dict[str, Any] | None:
 
 
 def _library(name: str) -> Iterator[tuple[str, bytes]]:
-    """The modules of a library in pure Python, as installed here, for the runner's own use."""
+    """Yield the installed modules of a library in pure Python, which the runner uses."""
     from importlib.util import find_spec
 
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise ImageError(f"{name} is missing. Install mcp-agentrun anew, with what it depends on.")
+        raise ImageError(f"{name} is missing. Reinstall mcp-agentrun with its dependencies.")
     folder = Path(spec.origin).parent
     for path in sorted(folder.rglob("*.py")):
         yield path.relative_to(folder.parent).as_posix(), _text(path)
@@ -554,7 +559,7 @@ def _context_folder() -> Path:
 
 
 def _text(path: Path) -> bytes:
-    # A checkout on Windows may have other line ends, which must change neither the shell commands nor the digest.
+    # On Windows, a checkout may have other line endings, which would change shell commands and the digest.
     return path.read_bytes().replace(b"\r\n", b"\n")
 
 

@@ -1,9 +1,4 @@
-"""What there is on a Docker engine, and what the engine can do.
-
-Everything here blocks: call it in a thread.
-"""
-
-# The docker SDK is not typed.
+"""Containers, images and volumes on a Docker engine, and the engine's state. All functions block."""
 
 from __future__ import annotations
 
@@ -17,31 +12,31 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, Container, EngineStatus, Stored
+from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
 from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, is_build_locked, registry_obstacle
 
 if TYPE_CHECKING:
     from .api import DockerApi
 
-__all__ = ["containers", "is_local", "remove", "status", "stored", "weaknesses"]
+__all__ = ["is_local", "list_containers", "list_storage", "remove_storage", "status", "weaknesses"]
 
 _LOCAL = ("http+docker://localhost", "http+docker://localnpipe")
-"""What the SDK calls an engine at a socket or pipe of this machine; one that is reached by ssh is ``http+docker://ssh``."""
+"""URLs that the SDK uses for engines on a socket or pipe of this machine. Over ssh it is ``http+docker://ssh``."""
 
 _OLDEST_API = (1, 41)
 _NAME = "mcp-agentrun-"
 _SAMPLES = 32
-"""Containers whose use is measured at a time: the engine takes a second or two for each."""
+"""Number of containers that are measured concurrently. The engine takes one or two seconds for each."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686"}
 
 
 def is_local(client: DockerApi, *, same_system: bool = True) -> bool:
-    """Whether the engine is on this machine.
+    """Return whether the engine is on this machine.
 
-    :param same_system: and not in a virtual machine of it.
+    :param same_system: and not in a virtual machine.
     """
     return client.base_url in _LOCAL and (sys.platform == "linux" or not same_system)
 
@@ -49,7 +44,7 @@ def is_local(client: DockerApi, *, same_system: bool = True) -> bool:
 def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineStatus:
     """See `mcp_agentrun.engine.Engine.status`.
 
-    :param image: an image to be used in place of that of *recipe*.
+    :param image: an image that is used instead of that of *recipe*.
     """
     import docker.errors
 
@@ -91,13 +86,13 @@ def _architecture(described: Mapping[str, Any]) -> str:
 
 
 def weaknesses(info: dict[str, Any]) -> list[str]:
-    """What the engine that describes itself by *info* can't do, of what sandboxes need."""
+    """Return the restrictions of sandboxes that an engine can't enforce, by its own *info*."""
     if info.get("OSType", "linux") != "linux":
-        return [f"it runs {info['OSType']} containers and not Linux ones"]
+        return [f"it runs {info['OSType']} containers, not Linux containers"]
     options = [option.partition(",")[0] for option in info.get("SecurityOptions") or ()]
     found = [] if "name=seccomp" in options else ["it has no seccomp"]
     if info.get("CgroupDriver") == "none":
-        return [*found, "it has no cgroups, so that no limit holds"]
+        return [*found, "it has no cgroups, so it can't enforce any limit"]
     return found + [
         f"it does not limit {what}"
         for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes"), ("CpuCfsQuota", "CPU"))
@@ -105,7 +100,7 @@ def weaknesses(info: dict[str, Any]) -> list[str]:
     ]
 
 
-def containers(client: DockerApi, *, usage: bool) -> list[Container]:
+def list_containers(client: DockerApi, *, usage: bool) -> list[ContainerInfo]:
     """See `mcp_agentrun.engine.Engine.list_containers`."""
     listed: dict[str, dict[str, Any]] = {}
     for filters in ({"label": LABEL_ROLE}, {"name": _NAME}):
@@ -116,9 +111,9 @@ def containers(client: DockerApi, *, usage: bool) -> list[Container]:
     return [_container(each, measured.get(id_, {})) for id_, each in listed.items()]
 
 
-def _container(listed: dict[str, Any], usage: dict[str, Any]) -> Container:
+def _container(listed: dict[str, Any], usage: dict[str, Any]) -> ContainerInfo:
     labels: dict[str, str] = listed["Labels"] or {}
-    return Container(
+    return ContainerInfo(
         id=listed["Id"],
         name=(listed["Names"] or ["?"])[0].strip("/"),
         role=labels.get(LABEL_ROLE),
@@ -131,7 +126,7 @@ def _container(listed: dict[str, Any], usage: dict[str, Any]) -> Container:
 
 
 def _usage(client: DockerApi, container: str) -> dict[str, Any]:
-    """What a running container uses; empty if it has ended meanwhile, or the engine can't measure it."""
+    """Return the resource usage of a running container. Empty if it has ended or the engine can't measure it."""
     import docker.errors
 
     # ValueError: the answer is empty if the container ends while it is measured.
@@ -150,38 +145,38 @@ def _usage(client: DockerApi, container: str) -> dict[str, Any]:
     return {}
 
 
-def stored(client: DockerApi, kind: Literal["image", "volume"], needed: Collection[str]) -> list[Stored]:
-    """See `mcp_agentrun.engine.Engine.stored`.
+def list_storage(client: DockerApi, kind: Literal["image", "volume"], needed: Collection[str]) -> list[StorageItem]:
+    """See `mcp_agentrun.engine.Engine.list_storage`.
 
-    :param needed: names of what the next sandbox uses.
+    :param needed: names of items that the next sandbox will use.
     """
     return list(_images(client, needed) if kind == "image" else _volumes(client, needed))
 
 
-def _images(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
+def _images(client: DockerApi, needed: Collection[str]) -> Iterator[StorageItem]:
     found = client.images(filters={"label": LABEL_IMAGE})
     in_use = {container["ImageID"] for container in client.containers(all=True)}
     for image in sorted(found, key=lambda image: image["Created"], reverse=True):  # children before their parents
         tags: Sequence[str] = [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
-        yield Stored(
+        yield StorageItem(
             kind="image",
             id=image["Id"],
             name=", ".join(tags) or image["Id"].removeprefix("sha256:")[:12],
             size=image["Size"],
             created=image["Created"],
-            # The base is what the next build needs where no registry can be reached.
+            # Without a registry, the next build needs the base.
             is_used=image["Id"] in in_use or not set(tags).isdisjoint(needed) or image["Labels"][LABEL_IMAGE] == "base",
         )
 
 
-def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
+def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[StorageItem]:
     volumes = client.volumes(filters={"label": LABEL_ROLE})["Volumes"] or ()
     sizes: dict[str, dict[str, int]] = (
         {each["Name"]: each.get("UsageData") or {} for each in client.df()["Volumes"] or ()} if volumes else {}
     )
     for volume in volumes:
         usage = sizes.get(volume["Name"], {})
-        yield Stored(
+        yield StorageItem(
             kind="volume",
             id=volume["Name"],
             name=volume["Name"],
@@ -191,8 +186,8 @@ def _volumes(client: DockerApi, needed: Collection[str]) -> Iterator[Stored]:
         )
 
 
-def remove(client: DockerApi, item: Stored) -> None:
-    """See `mcp_agentrun.engine.Engine.remove`."""
+def remove_storage(client: DockerApi, item: StorageItem) -> None:
+    """See `mcp_agentrun.engine.Engine.remove_storage`."""
     import docker.errors
 
     with contextlib.suppress(docker.errors.NotFound):
@@ -201,11 +196,11 @@ def remove(client: DockerApi, item: Stored) -> None:
             return
         for tag in client.inspect_image(item.id)["RepoTags"] or ():
             client.remove_image(tag)
-        client.remove_image(item.id)  # if it had no name, or was not removed with the last one
+        client.remove_image(item.id)  # which is still there if it had no tag
 
 
 def _seconds(text: str) -> float:
-    """A time of the engine's in seconds since the epoch."""
+    """Convert a time as the engine writes it to seconds since the epoch."""
     match = _TIME.fullmatch(text)
     if match is None:
         return 0.0

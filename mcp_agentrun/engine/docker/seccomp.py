@@ -1,9 +1,9 @@
-"""Which system calls a container may make: an allow-list, by group, with the reason for each.
+"""The system calls that a container may make: an allow-list in groups, with a reason for each.
 
-It replaces the engine's default profile. What is not named fails with EPERM; calls that libc tries first and has a
-fallback for fail with ENOSYS, so that the fallback is taken. Architectures are not named either: the filter then
-covers the native system-call table alone, and every other one (32-bit calls on amd64 through ``int 0x80``, x32) is
-refused whole, which the argument rules depend on. Names that an architecture does not have are ignored there.
+It replaces the engine's default profile. Other calls fail with EPERM, or with ENOSYS if libc has a fallback for them.
+No architectures are listed, so that the filter covers only the native system calls and refuses all others (32-bit calls
+on amd64 through ``int 0x80``, x32), which the conditions on arguments depend on. Names that an architecture does not
+have are ignored.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ALLOWED", "FALLBACKS", "Group", "Rule", "profile", "profile_json"]
+__all__ = ["ALLOWED", "FALLBACKS", "ArgumentCondition", "SyscallGroup", "profile", "profile_json"]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A condition on one argument: *op* is libseccomp's, without its prefix."""
+class ArgumentCondition:
+    """A condition on one argument. *op* is libseccomp's comparison operator without its prefix."""
 
     index: int
     op: str
     value: int
     mask_result: int = 0
-    """For ``MASKED_EQ``: what the argument must be once masked with *value*."""
+    """For ``MASKED_EQ``: what the argument masked with *value* must be."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """System calls that are allowed for one reason; all *rules* must hold for a call to be allowed."""
+class SyscallGroup:
+    """System calls that are allowed for one reason, if all *conditions* are met."""
 
     name: str
     reason: str
     calls: tuple[str, ...]
-    rules: tuple[Rule, ...] = field(default=())
+    conditions: tuple[ArgumentCondition, ...] = field(default=())
 
 
 def _calls(text: str) -> tuple[str, ...]:
@@ -46,12 +46,12 @@ _NAMESPACE_FLAGS = 0x7E020000 | 0x00000080  # CLONE_NEW{CGROUP,UTS,IPC,USER,PID,
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _ANY, _TCP, _UDP = 0, 6, 17
 
-_PID_BITS = 31  # the kernel looks at no more: 1 << 32 | 1 is PID 1, too
+_PID_BITS = 31  # the kernel ignores the others: 1 << 32 | 1 is PID 1, too
 
-ALLOWED: tuple[Group, ...] = (
-    Group(
+ALLOWED: tuple[SyscallGroup, ...] = (
+    SyscallGroup(
         "files",
-        "Reading and writing files, on file systems that the container's mounts and limits confine.",
+        "Reading and writing files. Mounts and limits confine the file systems.",
         _calls(
             """
             access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
@@ -66,12 +66,12 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "special files",
-        "FIFOs and sockets are made with mknod, as mkfifo() does; devices need a capability that nothing here has.",
+        "mknod creates FIFOs and sockets; devices need a capability that no process here has.",
         _calls("mknod mknodat"),
     ),
-    Group(
+    SyscallGroup(
         "waiting for descriptors",
         "Event loops. pselect is what gVisor calls pselect6.",
         _calls(
@@ -82,10 +82,10 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "memory",
-        "Every allocator. memfd_create is among them because Arrow, PyTorch and JIT compilers need it: it gives no way "
-        "to run code that anonymous executable memory does not give too, and what it holds counts against the limit.",
+        "Every allocator. Arrow, PyTorch and JIT compilers need memfd_create, which allows nothing that anonymous "
+        "executable memory does not, and counts against the memory limit.",
         _calls(
             """
             brk madvise mincore mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap
@@ -93,20 +93,20 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "processes",
         "Starting programs, waiting for them and ending.",
         _calls("execve execveat exit exit_group fork vfork wait4 waitid waitpid"),
     ),
-    Group(
+    SyscallGroup(
         "clone",
-        "Threads and forks, but no new namespaces: within one of its own user code would hold every capability.",
+        "Threads and forks, but no new namespaces, in which user code would have all capabilities.",
         _calls("clone"),
-        (Rule(0, "MASKED_EQ", _NAMESPACE_FLAGS),),
+        (ArgumentCondition(0, "MASKED_EQ", _NAMESPACE_FLAGS),),
     ),
-    Group(
+    SyscallGroup(
         "identity",
-        "Asking who one is, and changes among ids that one has; others need a capability.",
+        "Reading one's ids, and switching between them; others need a capability.",
         _calls(
             """
             getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getresgid getresuid getsid gettid getuid
@@ -115,9 +115,9 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "signals",
-        "Handling and sending them: the kernel keeps PID 1, and other namespaces, out of reach.",
+        "Handling and sending them. The kernel protects PID 1 and other namespaces.",
         _calls(
             """
             alarm kill pause pidfd_open pidfd_send_signal restart_syscall rt_sigaction rt_sigpending rt_sigprocmask
@@ -125,9 +125,9 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "threads",
-        "Locks and what libc keeps for each thread.",
+        "Locks and the per-thread data of libc.",
         _calls(
             """
             arch_prctl futex futex_requeue futex_wait futex_waitv futex_wake get_robust_list membarrier rseq
@@ -135,9 +135,9 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "time",
-        "Reading clocks, sleeping and timers; setting a clock is not among them.",
+        "Reading clocks, sleeping and timers, but not setting a clock.",
         _calls(
             """
             clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time timer_create
@@ -145,9 +145,9 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "sockets",
-        "Use of sockets; which ones may be made is said below.",
+        "Using sockets. The next groups say which can be created.",
         _calls(
             """
             accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg
@@ -155,58 +155,58 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "local sockets",
         "AF_UNIX, for processes of the sandbox.",
         _calls("socket socketpair"),
-        (Rule(0, "EQ", _AF_UNIX),),
+        (ArgumentCondition(0, "EQ", _AF_UNIX),),
     ),
     *(
-        Group(
+        SyscallGroup(
             f"internet sockets, family {family}, protocol {protocol}",
-            "AF_INET and AF_INET6, TCP and UDP: loopback at least. Other protocols (ICMP, SCTP, DCCP, MPTCP) and "
-            "netlink, packet, vsock, alg and bluetooth sockets lead into kernel code or past the network namespace.",
+            "AF_INET and AF_INET6, TCP and UDP, for loopback at least. Other protocols (ICMP, SCTP, DCCP, MPTCP) and "
+            "netlink, packet, vsock, alg and bluetooth sockets expose kernel code or bypass the network namespace.",
             _calls("socket"),
-            (Rule(0, "EQ", family), Rule(2, "EQ", protocol)),
+            (ArgumentCondition(0, "EQ", family), ArgumentCondition(2, "EQ", protocol)),
         )
         for family in (_AF_INET, _AF_INET6)
         for protocol in (_ANY, _TCP, _UDP)
     ),
-    Group(
+    SyscallGroup(
         "own limits and priority",
-        "For oneself only: aimed at PID 1, which has the same uid, these calls would kill or starve it.",
+        "For the caller only: PID 1 has the same uid, and these calls could kill or starve it.",
         _calls("prlimit64 sched_setattr sched_setparam sched_setscheduler"),
-        (Rule(0, "EQ", 0),),
+        (ArgumentCondition(0, "EQ", 0),),
     ),
     *(
-        Group(
+        SyscallGroup(
             f"processors, for a thread whose id has {condition}",
-            "Libraries pin threads that they start, by their ids, which no filter can know for the caller's own. PID 1 "
-            "stays out of reach: a condition on each bit lets pass any id but 1. What else of the runner's is pinned "
-            "lets go of that before it is of use.",
+            "Libraries pin threads that they start by their ids, which a filter can't tell from other ids. One "
+            "condition for each bit allows every id except that of PID 1. Other processes of the runner reset their "
+            "affinity before they run code.",
             _calls("sched_setaffinity"),
-            (Rule(0, "MASKED_EQ", mask, wanted),),
+            (ArgumentCondition(0, "MASKED_EQ", mask, wanted),),
         )
         for condition, mask, wanted in (
             ("an even number", 1, 0),
             *((f"bit {bit}", 1 << bit, 1 << bit) for bit in range(1, _PID_BITS)),
         )
     ),
-    Group(
+    SyscallGroup(
         "own nice value",
-        "which = process and who = oneself; by user, PID 1 would be meant too.",
+        "which = process and who = the caller; setting it by user would affect PID 1.",
         _calls("setpriority"),
-        (Rule(0, "EQ", 0), Rule(1, "EQ", 0)),
+        (ArgumentCondition(0, "EQ", 0), ArgumentCondition(1, "EQ", 0)),
     ),
-    Group(
+    SyscallGroup(
         "own input and output priority",
         "As above; here IOPRIO_WHO_PROCESS is 1.",
         _calls("ioprio_set"),
-        (Rule(0, "EQ", 1), Rule(1, "EQ", 0)),
+        (ArgumentCondition(0, "EQ", 1), ArgumentCondition(1, "EQ", 0)),
     ),
-    Group(
-        "limits and scheduling, asked",
-        "Reading them harms nobody.",
+    SyscallGroup(
+        "limits and scheduling, read",
+        "Reading them is harmless.",
         _calls(
             """
             getcpu getpriority getrlimit getrusage ioprio_get sched_get_priority_max sched_get_priority_min
@@ -215,48 +215,51 @@ ALLOWED: tuple[Group, ...] = (
             """
         ),
     ),
-    Group(
+    SyscallGroup(
         "process settings",
-        "prctl names and marks a process; what it could loosen needs a capability. A process may confine itself "
-        "further.",
+        "prctl changes attributes of a process; those that weaken restrictions need a capability. A process may "
+        "restrict itself further.",
         _calls("prctl seccomp landlock_add_rule landlock_create_ruleset landlock_restrict_self"),
     ),
-    Group(
+    SyscallGroup(
         "descriptor settings",
-        "Requests to drivers. Typing into a terminal is among them: there is none here that anybody else reads.",
+        "Requests to drivers. Simulating input to a terminal is possible, but no other user reads one here.",
         _calls("ioctl"),
     ),
-    Group(
-        "personality, asked",
-        "Reading the execution domain; changing it can switch off address randomisation or select another table.",
+    SyscallGroup(
+        "personality, read",
+        "Reading the execution domain. Changing it could disable address randomisation or select other system calls.",
         _calls("personality"),
-        (Rule(0, "EQ", 0xFFFFFFFF),),
+        (ArgumentCondition(0, "EQ", 0xFFFFFFFF),),
     ),
-    Group(
-        "personality, usual", "The default domain, set by start-up code.", _calls("personality"), (Rule(0, "EQ", 0),)
+    SyscallGroup(
+        "personality, default",
+        "The default domain, which start-up code sets.",
+        _calls("personality"),
+        (ArgumentCondition(0, "EQ", 0),),
     ),
-    Group(
+    SyscallGroup(
         "system information",
         "Name, load and randomness.",
         _calls("getrandom sysinfo uname"),
     ),
 )
 
-FALLBACKS: Group = Group(
+FALLBACKS: SyscallGroup = SyscallGroup(
     "fallbacks",
-    "libc and runtimes try these first, and take another way where they do not exist: clone3 passes its flags in "
-    "memory, where no filter sees them.",
+    "libc and runtimes try these first and have a fallback. clone3 passes its flags in memory, where a filter can't "
+    "see them.",
     _calls(
         "clone3 io_uring_setup io_uring_enter io_uring_register set_mempolicy mbind migrate_pages move_pages "
         "set_mempolicy_home_node"
     ),
 )
-"""Fail with ENOSYS in place of EPERM."""
+"""Calls that fail with ENOSYS instead of EPERM."""
 
 
 @functools.cache
 def profile() -> dict[str, Any]:
-    """The profile, in the format that Docker and Podman read."""
+    """Return the profile in the format of Docker and Podman."""
     allowed = [_entry(group, "SCMP_ACT_ALLOW") for group in ALLOWED]
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -265,28 +268,28 @@ def profile() -> dict[str, Any]:
     }
 
 
-def _entry(group: Group, action: str) -> dict[str, Any]:
+def _entry(group: SyscallGroup, action: str) -> dict[str, Any]:
     return {
         "names": sorted(group.calls),
         "action": action,
         "comment": group.name,
         "args": [
-            {"index": rule.index, "op": f"SCMP_CMP_{rule.op}", "value": rule.value, "valueTwo": rule.mask_result}
-            for rule in group.rules
+            {"index": each.index, "op": f"SCMP_CMP_{each.op}", "value": each.value, "valueTwo": each.mask_result}
+            for each in group.conditions
         ],
     }
 
 
 @functools.cache
 def profile_json(*, gvisor: bool = False) -> str:
-    """The profile as the engine's API takes it.
+    """Return the profile as the engine's API expects it.
 
-    :param gvisor: for gVisor, which refuses with EPERM only. It has no clone3 itself, and says ENOSYS if it is asked:
-        without that word, no thread could start.
+    :param gvisor: for gVisor, whose filter only returns EPERM. clone3 is allowed there: it does not exist, and threads
+        can only start if it fails with ENOSYS.
     """
     chosen = profile()
     if gvisor:
-        clone3 = Group("clone3, asked", "See above.", ("clone3",))
+        clone3 = SyscallGroup("clone3, missing", "See above.", ("clone3",))
         others = [{**entry, "names": [n for n in entry["names"] if n != "clone3"]} for entry in chosen["syscalls"]]
         chosen = {**chosen, "syscalls": [*others, _entry(clone3, "SCMP_ACT_ALLOW")]}
     return json.dumps(chosen, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""The container's attached stdin and stdout as one byte stream, over whatever carries the engine's API."""
+"""The attached stdin and stdout of a container as a byte stream, over any transport of the engine's API."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _READ = 1 << 16
 
 
 async def open_transport(connection: Any) -> ByteStream:
-    """A byte stream over what the docker SDK returns for an attach: awaited where the event loop can await it,
-    pumped by two threads elsewhere (TLS, ssh channels, Windows pipes). Takes ownership of *connection*.
+    """Make a byte stream from the *connection* that the docker SDK returns for an attach, and take ownership of it.
+
+    The event loop waits for sockets; for other transports (TLS, ssh channels, Windows pipes) two threads do.
     """
     raw: object = getattr(connection, "_sock", connection)
     if type(raw) is socket.socket:
@@ -59,7 +60,7 @@ class PumpedStream(ByteStream):
 
     def _read(self) -> None:
         receive = getattr(self._connection, "recv", None) or self._connection.read
-        with contextlib.suppress(Exception):  # broken or closed: either way the stream has ended
+        with contextlib.suppress(Exception):  # broken or closed
             while data := receive(_READ):
                 anyio.from_thread.run(self._put.send, data, token=self._token)
         with contextlib.suppress(Exception):
@@ -106,7 +107,7 @@ class PumpedStream(ByteStream):
             sent.set()
         self._put.close()
         self._received.close()
-        # Of its own, like the other two: a connection that hangs holds up nobody else.
+        # With a limiter of its own: a connection that hangs must not block other threads.
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._close, limiter=anyio.CapacityLimiter(1))
 
@@ -118,9 +119,9 @@ class PumpedStream(ByteStream):
 
 
 class AttachStream(ByteStream):
-    """Undoes the engine's multiplexing: stdout is the stream, the end of stderr is kept for diagnosis.
+    """Reverses the engine's multiplexing: stdout is the stream, and the end of stderr is kept for diagnosis.
 
-    One write of the container may arrive in several pieces and several writes in one, cut anywhere.
+    The container's writes may arrive split or joined in any way.
     """
 
     def __init__(self, transport: ByteStream, *, on_close: Callable[[], object] = lambda: None) -> None:
@@ -133,7 +134,7 @@ class AttachStream(ByteStream):
 
     @property
     def diagnostics(self) -> str:
-        """The last words of the container's PID 1."""
+        """The end of what the container's first process wrote to stderr."""
         return self._stderr.decode("utf-8", "backslashreplace")
 
     async def receive(self, max_bytes: int = _READ) -> bytes:

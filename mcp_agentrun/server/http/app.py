@@ -74,9 +74,10 @@ def _verifier(settings: Settings) -> Tokens | ResourceServer | None:
     if not settings.serve.auth:
         if is_loopback(settings.serve.host) or settings.serve.allow_public_without_auth:
             return None
-        raise SettingsError(
+        raise settings.error(
+            "auth",
             f"without authentication, everyone who can reach {settings.serve.host} could run code here. Keep "
-            "`auth` on, listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out"
+            "`auth` on, listen on 127.0.0.1, or add --allow-public-without-auth if something else keeps them out",
         )
     if (resource_server := ResourceServer.from_settings(settings)) is not None:
         return resource_server
@@ -128,7 +129,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         for one in opened:
             one.close()
         reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
-        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {reason}") from None
+        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {reason}", setting="port") from None
     return opened
 
 

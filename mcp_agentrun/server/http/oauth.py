@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -31,6 +30,10 @@ _LARGEST = 1 << 16
 
 _LONGEST = 8192
 """Longest token in characters."""
+
+
+_ADDRESSES = ("oauth_issuer", "oauth_introspection", "oauth_resource")
+"""Settings that are given all or none."""
 
 
 class Introspection:
@@ -127,24 +130,25 @@ class ResourceServer:
 
         :raises SettingsError: a setting is missing or not a valid URL.
         """
-        given = settings.serve.oauth_issuer, settings.serve.oauth_introspection, settings.serve.oauth_resource
-        if not any(given):
+        serve = settings.serve
+        issuer, introspection, address = serve.oauth_issuer, serve.oauth_introspection, serve.oauth_resource
+        if not (issuer or introspection or address):
             return None
-        issuer, introspection, address = given
         if not (issuer and introspection and address):
-            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource must be set together")
+            missing = next(name for name in _ADDRESSES if not getattr(serve, name))
+            raise SettingsError(f"{', '.join(_ADDRESSES)} must be set together", setting=missing)
         try:
             resource, server, endpoint = AnyHttpUrl(address), AnyHttpUrl(issuer), AnyHttpUrl(introspection)
         except ValidationError:
-            raise SettingsError("oauth_issuer, oauth_introspection and oauth_resource must be HTTP URLs") from None
-        for url in (server, endpoint):
+            raise SettingsError(f"{', '.join(_ADDRESSES)} must be HTTP URLs", setting=_ADDRESSES[0]) from None
+        for name, url in zip(_ADDRESSES, (server, endpoint), strict=False):
             if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost", "[::1]"):
-                raise SettingsError(f"tokens would be sent unencrypted: {url} must begin with https://")
+                raise settings.error(name, f"tokens would be sent unencrypted: {url} must begin with https://")
         if resource.path is None or not resource.path.endswith("/mcp"):
-            raise SettingsError(f"oauth_resource must be the URL for clients, which ends in /mcp, not {address}")
+            raise settings.error("oauth_resource", f"must be the URL for clients, which ends in /mcp, not {address}")
         credentials = None
         if settings.serve.oauth_client_id:
-            credentials = settings.serve.oauth_client_id, _secret(settings.serve.oauth_client_secret_file)
+            credentials = settings.serve.oauth_client_id, _secret(settings)
         scopes = list(settings.serve.oauth_scopes)
         return cls(
             Introspection(introspection, issuer=issuer, credentials=credentials),
@@ -155,7 +159,8 @@ class ResourceServer:
         )
 
 
-def _secret(path: Path | None) -> str:
+def _secret(settings: Settings) -> str:
+    path = settings.serve.oauth_client_secret_file
     if path is None:
-        raise SettingsError("oauth_client_id needs oauth_client_secret_file")
-    return read_secret(path, "oauth_client_secret_file").strip()
+        raise settings.error("oauth_client_id", "needs oauth_client_secret_file")
+    return read_secret(path, "oauth_client_secret_file", "oauth_client_secret_file").strip()

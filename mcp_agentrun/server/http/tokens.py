@@ -38,23 +38,23 @@ class Tokens:
             same one for two names.
         """
         found: dict[str, str] = {}
-        for number, line in enumerate(read_secret(path, "the token file").splitlines(), 1):
+        for number, line in enumerate(read_secret(path, "token_file", "the token file").splitlines(), 1):
             text = line.partition("#")[0].strip()
             if not text:
                 continue
             match = _LINE.fullmatch(text)
             if match is None:
-                raise SettingsError(f"line {number} of the token file {path} is not NAME TOKEN")
+                raise _invalid(f"line {number} of the token file {path} is not NAME TOKEN")
             if len(match["token"]) < _SHORTEST:
-                raise SettingsError(f"the token in line {number} of {path} has fewer than {_SHORTEST} characters")
+                raise _invalid(f"the token in line {number} of {path} has fewer than {_SHORTEST} characters")
             name = match["name"] or "default"
             if name in found:
-                raise SettingsError(f"line {number} of the token file {path} repeats the name {name!r}")
+                raise _invalid(f"line {number} of the token file {path} repeats the name {name!r}")
             if match["token"] in found.values():
-                raise SettingsError(f"line {number} of the token file {path} repeats the token of another name")
+                raise _invalid(f"line {number} of the token file {path} repeats the token of another name")
             found[name] = match["token"]
         if not found:
-            raise SettingsError(f"the token file {path} has no token")
+            raise _invalid(f"the token file {path} has no token")
         return cls(found)
 
     @classmethod
@@ -70,7 +70,7 @@ class Tokens:
         except FileExistsError:
             return cls.from_file(path), None
         except OSError as error:
-            raise SettingsError(f"the token file {path} can't be written: {error}") from None
+            raise _invalid(f"the token file {path} can't be written: {error}") from None
         with contextlib.closing(os.fdopen(descriptor, "w", encoding="utf-8")) as file:
             file.write(f"default {token}\n")
         return cls({"default": token}), token
@@ -83,20 +83,27 @@ class Tokens:
         return AccessToken(token=token, client_id=names[0], scopes=[]) if names else None
 
 
-def read_secret(path: Path, what: str) -> str:
+def _invalid(message: str) -> SettingsError:
+    return SettingsError(message, setting="token_file")
+
+
+def read_secret(path: Path, setting: str, what: str) -> str:
     """Read a file with secrets.
 
+    :param setting: the setting that names the file.
     :param what: what the file is, for messages.
     :raises SettingsError: the file can't be read, or users other than its owner and group can read or change it.
     """
     try:
         if os.name != "nt" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise SettingsError(f"{what} {path} can be read or changed by every user of this machine: chmod 600 {path}")
-        return path.read_text("utf-8")
+            problem = f"can be read or changed by every user of this machine: chmod 600 {path}"
+        else:
+            return path.read_text("utf-8")
     except FileNotFoundError:
-        raise SettingsError(f"{what} {path} does not exist") from None
+        problem = "does not exist"
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{what} {path} can't be read: {error}") from None
+        problem = f"can't be read: {error}"
+    raise SettingsError(f"{what} {path} {problem}", setting=setting)
 
 
 def default_token_file() -> Path:

@@ -42,7 +42,9 @@ class Arguments:
         for name in given:
             if name not in self._types:  # ignoring a misspelt keep_files would delete the files
                 known = ", ".join(self._types)
-                raise InvalidRequestError(f"there is no argument {name[:_LONGEST_NAME]!a}; {self._tool} takes {known}.")
+                raise InvalidRequestError(
+                    f"there is no argument {name[:_LONGEST_NAME]!a}; {self._tool} takes {known}.", argument=name
+                )
         values = {name: self._decoded(name, value) for name, value in given.items()}
         invalid = {name for name, value in values.items() if isinstance(value, bool) and not self._takes(name, bool)}
         try:
@@ -52,7 +54,8 @@ class Arguments:
         else:
             if not invalid:
                 return {name: getattr(model, name) for name in self._types}
-        raise InvalidRequestError("\n".join(self._problem(name, given) for name in self._types if name in invalid))
+        names = [name for name in self._types if name in invalid]
+        raise InvalidRequestError("\n".join(self._problem(name, given) for name in names), argument=names[0])
 
     def _takes(self, name: str, type_: type) -> bool:
         wanted = {bool: "boolean", str: "string"}[type_]

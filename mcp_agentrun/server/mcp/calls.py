@@ -12,7 +12,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, SubscriptionBus
 from mcp.types import CallToolResult
 
 from ...errors import AgentRunError, FileError, InstallError, InvalidRequestError, NotReadyError, SandboxLostError
-from ...sandbox import AsyncSandbox
+from ...sandbox import OpenSandbox
 from ...sessions import Lease, Sessions
 from ...settings import Settings
 from .connections import CallerOf
@@ -73,7 +73,7 @@ class Call:
         self.ctx = ctx
         self.tool = tool
         self.progress = Progress(ctx, tool, stage)
-        self.found: AsyncSandbox | None = None
+        self.found: OpenSandbox | None = None
         """The call's sandbox, once it has one."""
 
     @asynccontextmanager
@@ -98,7 +98,8 @@ class Call:
         self.progress.sandbox = None
         if waiting.cancelled_caught:
             again = f' and pass sandbox="{lease.handle}"' if lease.is_new else ""
-            raise NotReadyError(f"The sandbox is not ready yet: {sandbox.stage}. Call again in a moment{again}.")
+            stage = sandbox.stage
+            raise NotReadyError(f"The sandbox is not ready yet: {stage}. Call again in a moment{again}.", stage=stage)
 
 
 async def answer(call: Call, act: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:

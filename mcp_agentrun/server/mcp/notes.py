@@ -6,11 +6,8 @@ import re
 import signal
 from collections.abc import Iterable, Sequence
 
-from ...packages.installer import Installed
-from ...packages.known import LACKS
 from ...safety import Finding
-from ...sandbox import Result
-from ...sandbox.result import KEEPING_RESET
+from ...sandbox import KEEPING_RESET, Installed, Result
 from ...settings import Settings
 from ...spoofing import foreign, quoted
 from .uris import mime_type
@@ -69,8 +66,8 @@ def run_notes(result: Result, settings: Settings) -> list[str]:
         notes.append(result.advice)
     if result.installed is not None:
         notes += install_notes(result.installed)
-    if result.lacking is not None:
-        notes.append(result.lacking)
+    if result.missing_packages is not None:
+        notes.append(result.missing_packages)
     if result.findings:
         notes += _objections("The code was run despite the static check's objections.", result.findings)
     if result.ended > 0:
@@ -162,10 +159,10 @@ def install_notes(installed: Installed) -> list[str]:
     """Say what an installation has changed, and when that takes effect."""
     notes: list[str] = []
     if installed.packages:
-        ready = "" if installed.waiting else ", ready to import"
+        ready = "" if installed.needs_reset else ", ready to import"
         notes.append(f"Installed{ready}: {_versions(installed.packages)}.")
-        names = [name for name, _ in installed.packages if name in LACKS]
-        notes += [f"For its main purpose, {name} needs what the sandbox lacks: {LACKS[name]}." for name in names]
+        needs = installed.needs.items()
+        notes += [f"For its main purpose, {name} needs what the sandbox lacks: {what}." for name, what in needs]
     if installed.satisfied:
         notes.append(f"Already installed: {_versions(installed.satisfied)}.")
     if installed.skipped:
@@ -179,14 +176,14 @@ def install_notes(installed: Installed) -> list[str]:
         notes.append(
             f"Already imported: {_names(installed.stale)}. The earlier version stays in use until {KEEPING_RESET}."
         )
-    if installed.waiting:
+    if installed.needs_reset:
         notes.append(
             f"This takes effect with {KEEPING_RESET}, which forgets the variables. Until then the session stays as it "
-            f"was, because it has already loaded the earlier version of {_names(installed.waiting)}."
+            f"was, because it has already loaded the earlier version of {_names(installed.needs_reset)}."
         )
     notes += installed.notes
-    if installed.lacking is not None:
-        notes.append(installed.lacking)
+    if installed.missing_packages is not None:
+        notes.append(installed.missing_packages)
     return notes or ["Nothing needed to be installed."]
 
 

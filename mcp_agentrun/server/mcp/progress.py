@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from ...sandbox import AsyncSandbox
+from ...sandbox import OpenSandbox
 from ...spoofing import foreign, plain_text, unmarked
 from .connections import wants_log_messages
 from .render import latest_line
@@ -41,7 +41,7 @@ class Progress:
 
     def __init__(self, ctx: RequestContext, tool: str, stage: str) -> None:
         self.started = anyio.current_time()
-        self.sandbox: AsyncSandbox | None = None
+        self.sandbox: OpenSandbox | None = None
         """The sandbox whose start the call is waiting for; its stage is reported."""
         self._ctx = ctx
         self._tool = tool

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from ...packages.installer import Installed
-from ...sandbox import Image, Outcome, Output, Result, State
+from ...sandbox import Image, Installed, Outcome, Output, Result, State
 from ...settings import Settings
 from ...spoofing import foreign, plain_text, unmarked
 from .notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
@@ -192,7 +191,9 @@ def install_answer(installed: Installed, *, note: str | None = None) -> CallTool
     return text_answer("\n".join(map(foreign, install_notes(installed))), note)
 
 
-def failure(message: str, outcome: Outcome = "unavailable", state: State = "kept") -> CallToolResult:
+def failure(
+    message: str, outcome: Outcome | Literal["unavailable"] = "unavailable", state: State = "kept"
+) -> CallToolResult:
     """Return the answer to a call that ran no code, or whose sandbox was lost."""
     meta: dict[str, Any] = {
         "outcome": outcome,

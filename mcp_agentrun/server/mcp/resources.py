@@ -24,7 +24,7 @@ from mcp.types import (
 )
 
 from ...errors import AgentRunError, FileError
-from ...sandbox import AsyncSandbox, Output
+from ...sandbox import OpenSandbox, Output
 from ...sessions import Sessions
 from ...spoofing import foreign, quoted
 from .connections import CallerOf
@@ -111,7 +111,7 @@ class Resources:
             found = [item for handle, sandbox in sandboxes.items() for item in await self._of(handle, sandbox)]
         return ListResourcesResult(resources=found)
 
-    async def _of(self, handle: str | None, sandbox: AsyncSandbox) -> list[Resource]:
+    async def _of(self, handle: str | None, sandbox: OpenSandbox) -> list[Resource]:
         found = [
             Resource(uri=uri, name=uri.partition("://")[2], title="Output of a run", mime_type="text/plain", size=size)
             for uri, size in self._outputs.list(sandbox.id)
@@ -148,7 +148,7 @@ class Resources:
             contents = self._output(sandbox, uri) if path is None else await _file(sandbox, path, uri)
         return ReadResourceResult(contents=[contents])
 
-    def _output(self, sandbox: AsyncSandbox, uri: str) -> TextResourceContents:
+    def _output(self, sandbox: OpenSandbox, uri: str) -> TextResourceContents:
         output = self._outputs.get(sandbox.id, uri)
         if output is None:
             reason = "This output is not available: it was short, or later outputs have replaced it."
@@ -160,7 +160,7 @@ def _error(code: int, message: str, uri: str) -> MCPError:
     return MCPError(code, foreign(message), {"uri": uri})
 
 
-async def _file(sandbox: AsyncSandbox, name: str, uri: str) -> TextResourceContents | BlobResourceContents:
+async def _file(sandbox: OpenSandbox, name: str, uri: str) -> TextResourceContents | BlobResourceContents:
     """Read the file with that percent-encoded *name*."""
     encoded = unquote_to_bytes(name)
     path = os.fsdecode(encoded) if os.name != "nt" else encoded.decode("utf-8", "surrogateescape")

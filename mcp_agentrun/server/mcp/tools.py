@@ -274,9 +274,11 @@ def _decoded(content: str, encoding: Literal["text", "base64"]) -> bytes:
     try:
         return content.encode() if encoding == "text" else base64.b64decode(content, validate=True)
     except UnicodeEncodeError:
-        raise InvalidRequestError("`content` has a lone surrogate, which is not valid Unicode.") from None
+        raise InvalidRequestError(
+            "`content` has a lone surrogate, which is not valid Unicode.", argument="content"
+        ) from None
     except ValueError as error:
-        raise InvalidRequestError(f"`content` is not valid base64: {error}.") from None
+        raise InvalidRequestError(f"`content` is not valid base64: {error}.", argument="content") from None
 
 
 @_tool(title="Read a file", stage="reading", destructive=False, idempotent=True, open_world=_never, read_only=True)

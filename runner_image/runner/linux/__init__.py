@@ -1,16 +1,16 @@
 """The Linux calls that Python does not offer, by subject."""
 
 from .forks import fork_sibling, start_helper, use_huge_pages
-from .identity import boot_id, identity
+from .identity import boot_id, file_identity
 from .limits import (
-    leave_room,
-    no_more_processes,
-    set_room,
-    take_room,
+    is_process_limit_reached,
+    lift_process_limit,
+    limit_user_processes,
+    set_process_limit,
     use_all_processors,
-    user_processes,
+    user_process_limit,
 )
-from .memory import Memory, anonymous_memory, prefer_as_victim
+from .memory import Memory, anonymous_memory, set_oom_score
 from .privileges import set_dumpable, set_name
 from .process_table import (
     children,
@@ -20,34 +20,16 @@ from .process_table import (
     is_stopped,
     processes,
     reap,
+    send_signal,
     sweep,
     thread_count,
 )
 
+# fmt: off
 __all__ = [
-    "Memory",
-    "anonymous_memory",
-    "boot_id",
-    "children",
-    "cpu_seconds",
-    "fork_sibling",
-    "identity",
-    "is_alive",
-    "is_runnable",
-    "is_stopped",
-    "leave_room",
-    "no_more_processes",
-    "prefer_as_victim",
-    "processes",
-    "reap",
-    "set_dumpable",
-    "set_name",
-    "set_room",
-    "start_helper",
-    "sweep",
-    "take_room",
-    "thread_count",
-    "use_all_processors",
-    "use_huge_pages",
-    "user_processes",
+    "Memory", "anonymous_memory", "boot_id", "children", "cpu_seconds", "file_identity", "fork_sibling", "is_alive",
+    "is_process_limit_reached", "is_runnable", "is_stopped", "lift_process_limit", "limit_user_processes", "processes",
+    "reap", "send_signal", "set_dumpable", "set_name", "set_oom_score", "set_process_limit", "start_helper", "sweep",
+    "thread_count", "use_all_processors", "use_huge_pages", "user_process_limit",
 ]
+# fmt: on

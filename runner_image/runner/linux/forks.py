@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 import os
 import signal
@@ -10,9 +9,8 @@ import socket
 import sys
 from collections.abc import Callable
 
+from ..prelude import __builtins__
 from .process_table import thread_count
-
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
 
 _PR_GET_TID_ADDRESS = 40
 _MADV_COLLAPSE = 25

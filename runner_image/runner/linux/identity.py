@@ -14,7 +14,7 @@ def boot_id() -> str | None:
         return None
 
 
-def identity(path: str) -> tuple[int, int] | None:
+def file_identity(path: str) -> tuple[int, int] | None:
     """Device and inode of the file at *path*; None if there is none."""
     try:
         status = os.stat(path, follow_symlinks=False)

@@ -2,69 +2,60 @@
 
 from __future__ import annotations
 
-import builtins
-import contextlib
 import os
-import resource
+from contextlib import suppress
+from resource import RLIMIT_NPROC, getrlimit, setrlimit
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
+
+user_process_limit = [-1]  # processes and threads of the container at which user code gets no more; -1 for no limit
 
 _processors = os.sched_getaffinity(0)
+_refusals = [0]  # processes and threads that the container was refused until the last `is_process_limit_reached`
+_JUST_ENDED = 2  # processes that may no longer count
 
 
 def use_all_processors() -> None:
     """Undo what user code may have done to this process, since it can pin any but PID 1."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.sched_setaffinity(0, _processors)
 
 
-user_processes = [-1]
-"""Processes and threads of the container at which user code gets no more; -1 if there is no such limit."""
-_refusals = [0]
-"""Processes and threads that the container had been refused at the last call of `no_more_processes`."""
-_ROUGHLY = 2  # have just ended
-_NPROC = resource.RLIMIT_NPROC
-_getrlimit = resource.getrlimit
-_setrlimit = resource.setrlimit
+def limit_user_processes() -> None:
+    """Apply `user_process_limit` to this process and its children, so that the runner can start some more."""
+    most = getrlimit(RLIMIT_NPROC)[1]
+    if user_process_limit[0] > 0:
+        limit = user_process_limit[0] if most < 0 else min(user_process_limit[0], most)
+        setrlimit(RLIMIT_NPROC, (limit, most))
 
 
-def leave_room() -> None:
-    """Restrict this process and its children to `user_processes`, so that the runner can start some more."""
-    most = _getrlimit(_NPROC)[1]
-    if user_processes[0] > 0:
-        own = user_processes[0] if most < 0 else min(user_processes[0], most)
-        _setrlimit(_NPROC, (own, most))
-
-
-def take_room() -> tuple[int, int]:
-    """Lift the restriction of `leave_room` from this process; returns what `set_room` restores it from."""
-    before = _getrlimit(_NPROC)
-    _setrlimit(_NPROC, (before[1], before[1]))
+def lift_process_limit() -> tuple[int, int]:
+    """Lift the limit of this process; returns it, for `set_process_limit`."""
+    before = getrlimit(RLIMIT_NPROC)
+    setrlimit(RLIMIT_NPROC, (before[1], before[1]))
     return before
 
 
-def set_room(limits: tuple[int, int]) -> None:
-    _setrlimit(_NPROC, limits)
+def set_process_limit(limits: tuple[int, int]) -> None:
+    setrlimit(RLIMIT_NPROC, limits)
 
 
-def no_more_processes() -> bool:
+def is_process_limit_reached() -> bool:
     """Whether, since the last call, the kernel has refused the container a process or thread, or it has so many that
     user code gets no more.
     """
-    with contextlib.suppress(OSError, ValueError):
-        if 0 <= _getrlimit(_NPROC)[0] <= _processes() + _ROUGHLY:
+    with suppress(OSError, ValueError):
+        if 0 <= getrlimit(RLIMIT_NPROC)[0] <= int(_pids_file("current") or 0) + _JUST_ENDED:
             return True
     before = _refusals[0]
-    for path in ("/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events"):
-        with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as events:
-            _refusals[0] = int(events.read().split()[1])
-            break
+    with suppress(ValueError, IndexError):
+        _refusals[0] = int(_pids_file("events").split()[1])
     return _refusals[0] > before
 
 
-def _processes() -> int:
-    """Processes and threads of the container."""
-    for path in ("/sys/fs/cgroup/pids.current", "/sys/fs/cgroup/pids/pids.current"):
-        with contextlib.suppress(OSError), open(path, "rb") as count:
-            return int(count.read())
-    return 0
+def _pids_file(name: str) -> bytes:
+    """The content of a file of the cgroup's pids controller, for version 1 and 2 of cgroups; empty if there is none."""
+    for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/pids"):
+        with suppress(OSError), open(f"{folder}/pids.{name}", "rb") as file:
+            return file.read()
+    return b""

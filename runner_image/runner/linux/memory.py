@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
-import contextlib
 import os
+from contextlib import suppress
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
 
 
 class Memory:
@@ -21,7 +20,7 @@ class Memory:
             else ("usage_in_bytes", "limit_in_bytes", "stat", "oom_control")
         )
         self._files: list[int] = []
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._files = [os.open(folder + name, os.O_RDONLY | os.O_CLOEXEC) for name in names]
         self._anonymous = b"anon" if v2 else b"rss"
 
@@ -55,17 +54,17 @@ class Memory:
 
 def anonymous_memory(pid: int | None) -> int:
     """Bytes of process *pid*, what it shares with its forks included; 0 if there is no such process."""
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as status:
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as status:
         for line in status:
             if line.startswith(b"RssAnon:"):
                 return int(line.split()[1]) << 10
     return 0
 
 
-def prefer_as_victim(score: int) -> None:
-    """Set this process's priority for the kernel's out-of-memory killer: 0 like any other, 1000 before all others.
+def set_oom_score(score: int) -> None:
+    """Set this process's priority for the kernel's OOM killer, from 0 (like any other) to 1000 (before all others).
 
     A hint: user code can lower its own.
     """
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(score))

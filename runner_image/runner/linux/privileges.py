@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 import os
 from collections.abc import Collection
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15

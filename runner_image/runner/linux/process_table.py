@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
-import contextlib
 import os
 import signal
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
+from ..prelude import __builtins__
 
 _PROCESS_CLOCK = 2
 
@@ -40,6 +39,12 @@ def reap() -> Iterator[tuple[int, int]]:
         yield pid, os.waitstatus_to_exitcode(status)
 
 
+def send_signal(pid: int, number: int) -> None:
+    """Send a signal to *pid*, if it still exists."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
 def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int]]:
     """End every process but PID 1 and *keep*, however fast they fork, and reap those that are children.
 
@@ -59,12 +64,10 @@ def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int
             break
         for pid in strays:
             stopped.add(pid)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGSTOP)
+            send_signal(pid, signal.SIGSTOP)
     while stopped and time.monotonic() < deadline:
         for pid in stopped:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         ended += reap()
         stopped = {pid for pid in stopped if is_alive(pid)}
         if stopped:
@@ -92,7 +95,7 @@ def cpu_seconds(pid: int) -> float:
     try:
         return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)  # how Linux numbers the clocks of other processes
     except OSError:  # other kernels do not
-        with contextlib.suppress(IndexError):
+        with suppress(IndexError):
             return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NoReturn
 
 import anyio
 
@@ -20,12 +19,12 @@ from ..safety import Finding
 from ..settings import Settings
 from ..wire import messages
 from .causes import explain
-from .packages import Provided, SessionPackages
+from .packages import AutoInstall, SessionPackages
 from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
 from .script import Script
 
-__all__ = ["Exchange", "OnBytes", "Unreported", "worst"]
+__all__ = ["Execution", "OnBytes", "UnreportedState", "worst_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +39,13 @@ _TAIL_KEPT = 1 << 16
 _STATES: tuple[State, ...] = ("kept", "restored", "lost")
 
 
-def worst(*states: State) -> State:
+def worst_state(*states: State) -> State:
     """The worst of what happened to a session's variables."""
     return max(states, key=_STATES.index)
 
 
 @dataclass
-class Unreported:
+class UnreportedState:
     """What happened to the session and no result has said yet."""
 
     state: State = "kept"
@@ -57,23 +56,23 @@ class Unreported:
 
     def add(self, *states: State) -> None:
         """Remember these *states*, of runs whose results nobody received."""
-        self.state = worst(self.state, *states)
+        self.state = worst_state(self.state, *states)
 
-    def report(self, result: Result, lacking: str | None) -> Result:
-        """*result* with what is remembered, which is forgotten, and with what is *lacking*."""
+    def report(self, result: Result, missing_packages: str | None) -> Result:
+        """*result* with what is remembered, which is forgotten, and with what is *missing_packages*."""
         is_news = result.unprotected != self.unprotected or result.state == "lost"
         reported = replace(
             result,
-            since=worst(self.state, result.since),
+            since=worst_state(self.state, result.since),
             replaced=self.is_replaced,
             unprotected=result.unprotected if is_news else None,
-            lacking=lacking,
+            missing_packages=missing_packages,
         )
         self.state, self.is_replaced, self.unprotected = "kept", False, result.unprotected
         return reported
 
 
-class Exchange:
+class Execution:
     """A run: it is sent, and messages are received up to its result. Whatever is raised meanwhile, the next run
     finds the stream in order.
 
@@ -89,7 +88,7 @@ class Exchange:
         link: Link,
         packages: SessionPackages,
         settings: Settings,
-        unreported: Unreported,
+        unreported: UnreportedState,
         *,
         number: int,
         timeout: float,
@@ -114,22 +113,22 @@ class Exchange:
         self._head, self._late, self._tail = bytearray(), bytearray(), b""
         self._input_taken = anyio.Event()
         self._pictures = Pictures()
-        self._provided: Provided | None = None
+        self._provided: AutoInstall | None = None
 
     async def run(self, code: str, script: Script | None = None) -> Result:
         """Run *code*, as that *script* if there is one.
 
         :raises SandboxLostError: the container was lost, or broke the protocol.
         """
-        placement = self._packages.placement
+        location = self._packages.location
         try:
             await self._link.send(
                 messages.Run(
                     run=self._number,
                     code=code,
                     timeout=self._timeout,
-                    path=placement.path,
-                    bare=placement.bare,
+                    path=location.path,
+                    no_preload=location.no_preload,
                     stream=self._stream,
                     script=script and script.message(),
                 )
@@ -152,14 +151,14 @@ class Exchange:
         """Interrupt the run, whose result still comes."""
         await self._link.send(messages.Cancel(run=self._number))
 
-    async def _feed(self, stdin: AsyncIterable[bytes]) -> None:
+    async def _feed(self, stdin: bytes | AsyncIterable[bytes]) -> None:
         """Send *stdin* to the run, no faster than the run reads it. An error in reading it is taken for its end."""
         try:
-            async for data in stdin:
-                left = memoryview(data)
-                while left:
-                    await self._send_input(bytes(left[: messages.INPUT_LIMIT]))
-                    left = left[messages.INPUT_LIMIT :]
+            if isinstance(stdin, bytes):
+                await self._send_input(stdin)
+            else:
+                async for data in stdin:
+                    await self._send_input(data)
         except SandboxLostError:
             raise
         except Exception as error:
@@ -167,9 +166,12 @@ class Exchange:
         await self._link.send(messages.Input(data=b""))
 
     async def _send_input(self, data: bytes) -> None:
-        self._input_taken = anyio.Event()
-        await self._link.send(messages.Input(data=data))
-        await self._input_taken.wait()
+        left = memoryview(data)
+        while left:
+            self._input_taken = anyio.Event()
+            await self._link.send(messages.Input(data=bytes(left[: messages.INPUT_LIMIT])))
+            await self._input_taken.wait()
+            left = left[messages.INPUT_LIMIT :]
 
     async def _result_in_time(self) -> Result:
         with anyio.move_on_after(self._timeout + _OVERHEAD_SECONDS) as self._scope:
@@ -200,23 +202,19 @@ class Exchange:
     async def _received(self) -> Result:
         while True:
             message = await self._link.receive()
-            if isinstance(message, messages.Result):
+            if isinstance(message, messages.RunResult):
                 return self._result(message)
             if isinstance(message, messages.MissingPackages) and self._provided is None:
-                self._provided = Provided()
+                self._provided = AutoInstall()
                 if self._scope is not None:  # for a cancelled run nothing is installed any more
                     self._provided = await self._provide(message)
             elif not await self._keep(message):
-                self._lose(f"the container sent an unexpected {type(message).__name__} message")
-
-    def _lose(self, reason: str) -> NoReturn:
-        self._link.abandon(reason)
-        raise SandboxLostError(self._link.reason)
+                self._link.fail(f"the container sent an unexpected {type(message).__name__} message")
 
     async def _keep(self, message: messages.Message) -> bool:
         """Keep a part of the run's output; return whether it is one and not more than was announced."""
         match message:
-            case messages.Output(data=data) if self._keep_output(data):
+            case messages.OutputChunk(data=data) if self._keep_output(data):
                 if self._on_output is not None:
                     with self._paused():
                         await self._on_output(data)
@@ -240,18 +238,20 @@ class Exchange:
             self._tail = (self._tail + data[room:])[-_TAIL_KEPT:]
         return self._stream or len(data) <= room
 
-    async def _provide(self, missing: messages.MissingPackages) -> Provided:
+    async def _provide(self, missing: messages.MissingPackages) -> AutoInstall:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
         its deadline is postponed.
         """
         if missing.run != self._number:
-            self._lose("the container asked for the packages of another run")
+            self._link.fail("the container asked for the packages of another run")
         names = [name for name in missing.names if name.isidentifier()]
         patience = min(self._timeout, PATIENCE_SECONDS)
         with self._paused():  # the installer has a limit of its own
-            provided = await self._packages.provide(names, missing.requirements, self._report, patience=patience)
-        placement = self._packages.placement
-        await self._link.send(messages.Proceed(run=self._number, path=placement.path, bare=placement.bare))
+            provided = await self._packages.install_missing(
+                names, missing.requirements, self._report, patience=patience
+            )
+        location = self._packages.location
+        await self._link.send(messages.Proceed(run=self._number, path=location.path, no_preload=location.no_preload))
         return provided
 
     @contextmanager
@@ -267,12 +267,12 @@ class Exchange:
         finally:
             scope.deadline = anyio.current_time() + left
 
-    def _result(self, ended: messages.Result) -> Result:
+    def _result(self, ended: messages.RunResult) -> Result:
         if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
-            self._lose("the container sent a result that is not this run's")
+            self._link.fail("the container sent a result that is not this run's")
         if ended.imported is not None or ended.state == "lost":
-            self._packages.note_interpreter(frozenset(ended.imported or ()))
-        provided = self._provided or Provided()
+            self._packages.set_loaded_modules(frozenset(ended.imported or ()))
+        provided = self._provided or AutoInstall()
         output = Output(bytes(self._head), self._tail, ended.written)
         error = None if ended.error is None else _error(ended.error)
         advise = partial(self._packages.advise, problem=provided.problem)

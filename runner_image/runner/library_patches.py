@@ -1,99 +1,92 @@
-"""Redirecting what libraries show on a screen to `display`.
+"""Patches that redirect to `display` what libraries show on a screen.
 
-Each function changes one module when it is imported. A version of the library that lacks what is changed stays as it
-is.
+Each function patches one module when it is imported. Other versions of the library may be left as they are.
 """
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import os
 import sys
 from functools import partial, wraps
 
-from .display import Items
+from .display import Display
+from .prelude import TYPE_CHECKING, __builtins__
 
-__builtins__ = dict(vars(builtins))  # of the functions below: user code may change the real ones
-
-TYPE_CHECKING = False  # importing `typing` takes 2 ms, for which a first answer would wait
 if TYPE_CHECKING:
     from typing import Any
 
-    from .imports import Change
+    from .import_hooks import Patch
 
-_FALLBACKS = ("MTLc3m.ttf", "DroidSansFallback.ttf")  # for Japanese; for Chinese and Korean
 _FONTS = "/usr/share/fonts/truetype/mcp-agentrun"
+_FALLBACKS = [  # for Japanese; for Chinese and Korean
+    path for name in ("MTLc3m.ttf", "DroidSansFallback.ttf") if os.path.exists(path := f"{_FONTS}/{name}")
+]
 _EAST_ASIAN = "\u2e80"  # and beyond
-_NO_KEY = -1
 
 
-def changes(items: Items) -> dict[str, Change]:
-    """By name of a module, what is to be changed in it."""
+def patches(display: Display) -> dict[str, Patch]:
+    """Patches by the name of the module that they apply to."""
     return {
-        "matplotlib.pyplot": partial(_pyplot, items),
-        "matplotlib.backend_bases": partial(_figure_manager, items),
+        "matplotlib.pyplot": partial(_pyplot, display),
+        "matplotlib.backend_bases": partial(_figure_manager, display),
         "matplotlib.font_manager": _fonts,
         "matplotlib._mathtext": _mathtext,
-        "plotly.io._renderers": partial(_plotly, items),
-        "bokeh.io.showing": partial(_bokeh, items),
+        "plotly.io._renderers": partial(_plotly, display),
+        "bokeh.io.showing": partial(_bokeh, display),
         "bokeh.io.output": _bokeh_output,
         "bokeh.io.notebook": _bokeh_notebook,
-        "cv2": partial(_cv2, items),
-        "webbrowser": partial(_browser, items),
+        "cv2": partial(_cv2, display),
+        "webbrowser": partial(_browser, display),
     }
 
 
 # -- matplotlib
 
 
-def _pyplot(items: Items, pyplot: Any) -> None:
-    """As in a notebook, a figure that was shown is closed, but for `show(block=False)`. One that is saved after it was
-    shown is saved all the same.
-    """
+def _pyplot(display: Display, pyplot: Any) -> None:
+    """Close figures that were shown, as a notebook does, except by `show(block=False)`. They can still be saved."""
     show, savefig = pyplot.show, pyplot.savefig
 
     @wraps(show)
     def show_all(*args: Any, **kwargs: Any) -> Any:
-        items.show_figures(close=kwargs.get("block", args[0] if args else None) is not False)
+        display.show_figures(close=kwargs.get("block", args[0] if args else None) is not False)
 
     @wraps(savefig)
     def save(*args: Any, **kwargs: Any) -> Any:
-        shown = None if pyplot.get_fignums() else items.last_shown()
+        shown = None if pyplot.get_fignums() else display.last_shown()
         return savefig(*args, **kwargs) if shown is None else shown.savefig(*args, **kwargs)
 
     pyplot.show, pyplot.savefig = show_all, save
 
 
-def _figure_manager(items: Items, module: Any) -> None:
+def _figure_manager(display: Display, module: Any) -> None:
     def show(self: Any) -> None:
-        items.show_figure(self.canvas.figure)
+        display.show_figure(self.canvas.figure)
 
     module.FigureManagerBase.show = wraps(module.FigureManagerBase.show)(show)
 
 
 def _fonts(module: Any) -> None:
-    """Take characters that the requested font does not have from fonts that do."""
-    fallbacks = _fallbacks()
+    """Take characters that the requested font lacks from fonts that have them."""
     find = module.FontManager._find_fonts_by_props
 
     @wraps(find)
     def find_fonts(self: Any, prop: Any, fontext: str = "ttf", *args: Any, **kwargs: Any) -> list[Any]:
         found = find(self, prop, fontext, *args, **kwargs)
-        return [*found, *(path for path in fallbacks if path not in found)] if fontext == "ttf" else found
+        return [*found, *(path for path in _FALLBACKS if path not in found)] if fontext == "ttf" else found
 
     module.FontManager._find_fonts_by_props = find_fonts
 
 
 def _mathtext(module: Any) -> None:
-    """Likewise in labels with a formula in them."""
-    fallbacks = _fallbacks()
+    """Do the same in labels that contain a formula."""
     get_glyph = module.UnicodeFonts._get_glyph
 
     @wraps(get_glyph)
     def get_any_glyph(self: Any, fontname: str, font_class: str, sym: str) -> Any:
         if len(sym) == 1 and sym >= _EAST_ASIAN:
-            for path in fallbacks:
+            for path in _FALLBACKS:
                 font = module.get_font(path)
                 if font.get_char_index(ord(sym)):
                     return font, ord(sym), False
@@ -102,30 +95,24 @@ def _mathtext(module: Any) -> None:
     module.UnicodeFonts._get_glyph = get_any_glyph
 
 
-def _fallbacks() -> list[str]:
-    return [path for name in _FALLBACKS if os.path.exists(path := f"{_FONTS}/{name}")]
-
-
 # -- others
 
 
-def _plotly(items: Items, renderers: Any) -> None:
+def _plotly(display: Display, renderers: Any) -> None:
     def show(fig: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(fig, dict):
             fig = sys.modules["plotly"].graph_objects.Figure(fig)  # pyright: ignore
-        items.show_page(fig.to_html(), fig)
+        display.show_page(fig.to_html(), fig)
 
     renderers.show = wraps(renderers.show)(show)
 
 
-def _bokeh(items: Items, showing: Any) -> None:
-    show_object = showing.show
-
-    @wraps(show_object)
-    def show(obj: Any, browser: Any = None, new: str = "tab", notebook_handle: bool = False, **options: Any) -> Any:
-        if callable(obj):  # an application, which needs a server
-            return show_object(obj, browser, new, notebook_handle, **options)
-        path = items.show_page(_bokeh_page(obj), obj)
+def _bokeh(display: Display, showing: Any) -> None:
+    @wraps(showing.show)
+    def show(obj: Any, browser: Any = None, new: str = "tab", notebook_handle: bool = False, **_options: Any) -> Any:
+        if callable(obj):
+            raise NotImplementedError("a Bokeh application needs a server and a browser; show the plot itself")
+        path = display.show_page(_bokeh_page(obj), obj)
         if not notebook_handle:
             return None
         handle = _bokeh_state().last_comms_handle = CommsHandle(obj, path)
@@ -174,12 +161,12 @@ def _bokeh_notebook(notebook: Any) -> None:
 
 def _bokeh_output(output: Any) -> None:
     def output_notebook(*_args: Any, **_kwargs: Any) -> None:
-        """Do nothing: nothing needs to be loaded."""
+        """Do nothing, because nothing needs to be loaded."""
 
     output.output_notebook = wraps(output.output_notebook)(output_notebook)
 
 
-def _cv2(items: Items, cv2: Any) -> None:
+def _cv2(display: Display, cv2: Any) -> None:
     """Report that there are no windows and that no key was pressed."""
 
     def imshow(winname: str, mat: Any) -> None:
@@ -189,7 +176,7 @@ def _cv2(items: Items, cv2: Any) -> None:
             mat = numpy.clip(mat * 255, 0, 255)
         is_done, data = cv2.imencode(".png", mat.astype(mat.dtype if mat.dtype == numpy.uint16 else numpy.uint8))
         if is_done:
-            items.add(data.tobytes())
+            display.add(data.tobytes())
 
     cv2.imshow = imshow
     for name in ("namedWindow", "destroyAllWindows", "destroyWindow", "moveWindow", "resizeWindow", "setWindowTitle"):
@@ -202,10 +189,10 @@ def _nothing(*_args: Any, **_kwargs: Any) -> None:
 
 
 def _no_key(*_args: Any, **_kwargs: Any) -> int:
-    return _NO_KEY
+    return -1
 
 
-def _browser(items: Items, webbrowser: Any) -> None:
+def _browser(display: Display, webbrowser: Any) -> None:
     """A browser that shows files, and opens no other addresses."""
 
     class Browser(webbrowser.BaseBrowser):
@@ -216,7 +203,7 @@ def _browser(items: Items, webbrowser: Any) -> None:
             if not os.path.isfile(path):
                 sys.stderr.write(f"No browser is available here to open {url}\n")
                 return False
-            items.show_file(path)
+            display.show_file(path)
             return True
 
     webbrowser.register("agentrun", None, Browser("agentrun"), preferred=True)

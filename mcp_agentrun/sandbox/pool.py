@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from ..errors import AgentRunError
-from .capacity import Capacity, OpenSandbox
+from .capacity import Capacity, OpenContainer
 
 __all__ = ["WarmPool"]
 
@@ -33,13 +33,13 @@ class WarmPool:
     """
 
     def __init__(
-        self, open_: Callable[[], Awaitable[OpenSandbox | None]], capacity: Capacity, minimum: int, maximum: int
+        self, open_: Callable[[], Awaitable[OpenContainer | None]], capacity: Capacity, minimum: int, maximum: int
     ) -> None:
         self._open = open_
         self._capacity = capacity
         self._minimum = minimum
-        self._maximum = max(minimum, maximum) if minimum else 0
-        self._ready: deque[OpenSandbox] = deque()
+        self.maximum = max(minimum, maximum) if minimum else 0
+        self._ready: deque[OpenContainer] = deque()
         self._taken_at: deque[float] = deque()
         self._changed = anyio.Event()
         self.hits = self.misses = 0
@@ -49,7 +49,7 @@ class WarmPool:
     def size(self) -> int:
         return len(self._ready)
 
-    def take(self) -> OpenSandbox | None:
+    def take(self) -> OpenContainer | None:
         """Return a sandbox that is ready, or None if there is none."""
         self._taken_at.append(anyio.current_time())
         self.discard_lost()
@@ -62,7 +62,7 @@ class WarmPool:
 
     def discard_lost(self) -> None:
         """Close sandboxes that have lost their containers. They are replaced."""
-        for opened in [opened for opened in self._ready if not opened.sandbox.is_ready]:
+        for opened in [opened for opened in self._ready if not opened.container.is_ready]:
             self._ready.remove(opened)
             opened.closing.set()
             self._changed.set()
@@ -86,7 +86,7 @@ class WarmPool:
         since = anyio.current_time() - DEMAND_SECONDS
         while self._taken_at and self._taken_at[0] < since:
             self._taken_at.popleft()
-        return min(self._maximum, max(self._minimum, len(self._taken_at)))
+        return min(self.maximum, max(self._minimum, len(self._taken_at)))
 
     async def _add(self) -> bool:
         """Add a sandbox. Return False if that failed."""
@@ -98,10 +98,10 @@ class WarmPool:
         if opened is None:
             return False
         try:
-            await opened.sandbox.ready()
+            await opened.container.ready()
             if self._capacity.offer(opened):
                 return True
-            await opened.sandbox.warm()
+            await opened.container.warm()
         except Exception as error:
             if not isinstance(error, AgentRunError):
                 logger.exception("a sandbox could not be made ready")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-__all__ = ["Turns"]
+__all__ = ["FairLimiter"]
 
 
 @dataclass(eq=False)
@@ -18,23 +18,25 @@ class _Waiter:
     granted: anyio.Event = field(default_factory=anyio.Event)
 
 
-class Turns:
-    """Up to *places* at a time. The next place goes to the principal with the fewest, and to who came first among
-    equals. No principal takes the last place, unless there is only one.
+class FairLimiter:
+    """A number of slots, such as `anyio.CapacityLimiter` has, shared fairly among principals.
+
+    The next slot goes to the principal that holds the fewest; among equals, to the one that has waited the longest. One
+    slot is always left for another principal, unless there is only one.
     """
 
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._most = max(1, places - 1)
-        self._taken: Counter[str] = Counter()
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._most = max(1, slots - 1)
+        self._held: Counter[str] = Counter()
         self._waiting: list[_Waiter] = []
 
     @asynccontextmanager
-    async def turn(self, principal: str, patience: float) -> AsyncGenerator[None]:
-        """Hold a place.
+    async def slot(self, principal: str, patience: float) -> AsyncGenerator[None]:
+        """Hold a slot while the context lasts.
 
-        :param patience: how long to wait for it, in seconds.
-        :raises TimeoutError: no place was free in that time.
+        :param patience: longest wait for it, in seconds.
+        :raises TimeoutError: no slot was free in that time.
         """
         waiter = _Waiter(principal)
         self._waiting.append(waiter)
@@ -46,18 +48,18 @@ class Turns:
         finally:
             if waiter.granted.is_set():
                 self._free += 1
-                self._taken -= Counter({principal: 1})
+                self._held -= Counter({principal: 1})
             else:
                 self._waiting.remove(waiter)
             self._grant()
 
     def _grant(self) -> None:
         while self._free:
-            able = [waiter for waiter in self._waiting if self._taken[waiter.principal] < self._most]
+            able = [waiter for waiter in self._waiting if self._held[waiter.principal] < self._most]
             if not able:
                 return
-            chosen = min(able, key=lambda waiter: self._taken[waiter.principal])
+            chosen = min(able, key=lambda waiter: self._held[waiter.principal])
             self._waiting.remove(chosen)
             self._free -= 1
-            self._taken[chosen.principal] += 1
+            self._held[chosen.principal] += 1
             chosen.granted.set()

@@ -1,4 +1,4 @@
-"""What a run waits for before it starts: a verdict on its code, packages that it lacks, and a worker that suits it."""
+"""What a run waits for before it starts: a verdict on its code, missing packages, and a suitable worker."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from .run import Run
 from .sockets import HostStream
 from .workers import Worker, Workers
 
-WARM_SECONDS = 20.0
-"""Longest time that a run waits for a worker that has imported what it needs."""
+WARM_SECONDS = 20.0  # longest time that a run waits for a worker that has imported what it needs
 
 
-class Admission:
-    """See the module. One run at a time."""
+class Preparation:
+    """Prepares one run at a time."""
 
     def __init__(self, host: HostStream, workers: Workers, checkers: Checkers) -> None:
         self._host = host
@@ -28,35 +27,33 @@ class Admission:
         self._installs = self._auto_install = False
 
     def configure(self, hello: messages.SupervisorHello) -> None:
-        """Take from *hello* what is wanted here."""
         self._preload = hello.preload
         self._installs, self._auto_install = hello.installs, hello.auto_install
 
     def begin(self, run: Run) -> None:
-        """Have the code of *run* judged, and a worker made that suits it."""
+        """Have the code of *run* checked, and a suitable worker made."""
 
         def on_verdict(verdict: messages.Verdict) -> None:
             run.verdict = verdict
             if verdict.allowed:
-                self._ask_for_packages(run, verdict)
+                self._request_packages(run, verdict)
 
         self._choose_worker(run)
         self._checkers.check(run.request.code, on_verdict)
 
     def proceed(self, run: Run, answer: messages.Proceed) -> None:
-        """Go on with *run*, which has waited for packages."""
+        """Continue with *run*, which has waited for packages."""
         run.is_held = False
-        run.path, run.bare = answer.path, answer.bare
+        run.path, run.no_preload = answer.path, answer.no_preload
         self._choose_worker(run)
 
     def cancel(self) -> None:
-        """The run is not wanted any more."""
         self._checkers.cancel()
 
-    def reset(self, *, bare: bool) -> None:
-        """The next run is of another session."""
+    def reset(self, *, no_preload: bool) -> None:
+        """Prepare for the first run of a new session."""
         self._modules.forget()
-        self._preload_for(bare)
+        self._preload_for(no_preload)
 
     def is_complete(self, run: Run, worker: Worker) -> bool:
         """Whether *run*, if it is allowed at all, can start in *worker*."""
@@ -64,20 +61,20 @@ class Admission:
 
     @staticmethod
     def deadline(run: Run, now: float) -> float:
-        """When *run* waits no longer for a worker that has imported what it needs."""
+        """When *run* stops waiting for a worker that has imported what it needs."""
         due = run.received + WARM_SECONDS
         return due if now < due else float("inf")
 
     def _choose_worker(self, run: Run) -> None:
-        """Have *run* begin in a worker that has what it should have, unless there are variables that it needs."""
+        """Have *run* start in a worker with the right imports, unless there are variables that it needs."""
         worker = self._workers.current
         if worker is None or not worker.used:
-            self._preload_for(run.bare)
+            self._preload_for(run.no_preload)
 
-    def _preload_for(self, bare: bool) -> None:
-        self._workers.preload(() if bare else self._preload)
+    def _preload_for(self, no_preload: bool) -> None:
+        self._workers.preload(() if no_preload else self._preload)
 
-    def _ask_for_packages(self, run: Run, verdict: messages.Verdict) -> None:
+    def _request_packages(self, run: Run, verdict: messages.Verdict) -> None:
         names = tuple(self._modules.missing(verdict.imports, run.path)) if self._auto_install else ()
         requirements = verdict.requirements if self._installs else ()
         if names or requirements:
@@ -85,8 +82,8 @@ class Admission:
             self._host.send(messages.MissingPackages(run=run.number, names=names, requirements=requirements))
 
     def _is_worth_warming(self, run: Run, worker: Worker) -> bool:
-        """Whether code that names a data package should wait for the worker that has it: the import is under way
-        already, and would only be made a second time beside it.
+        """Whether code that names a data package should wait for a worker that has imported it. The import is under
+        way, and would only be repeated beside it.
         """
         if worker.used or worker.warm or time.monotonic() >= run.received + WARM_SECONDS:
             return False

@@ -1,7 +1,7 @@
-"""Where uv runs: lanes, each a user of its own with a cache of its own that no other user can read or write.
+"""The system accounts that uv runs under, each with a cache that no other account can read or write.
 
-A lane is used by one installation at a time, also across the installers of several servers on one volume, and every
-process of its user is killed before anybody else looks at what it has left.
+An account is used by one installation at a time, also across the installers of several servers on one volume, and each
+of its processes is killed before anything else looks at its files.
 """
 
 from __future__ import annotations
@@ -27,35 +27,32 @@ from runner.linux import is_alive, processes
 from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
 
 VOLUME = Path("/packages")
-LANES = VOLUME / "lanes"
+CACHES = VOLUME / "lanes"
 LOCKS = VOLUME / "locks"
 USED = VOLUME / "used"
-"""For each lane, an empty file for each distribution in its cache; its time is that of the last use."""
+"""For each account, an empty file for each distribution in its cache, dated by its last use."""
 
-OWNER = 10002
-"""User and group of PID 1, and of everything that sessions see."""
-
-READERS = 10003
-"""Group of all lanes, which may read what PID 1 gives them."""
+OWNER = 10002  # user and group of PID 1, and of everything that sessions see
+READERS = 10003  # group of all accounts, which may read what PID 1 gives them
 
 CAPABILITIES = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID)
-"""What PID 1 keeps: to start uv as another user, to end it, to look at what it has written, and to take it over."""
+"""What PID 1 keeps: to start uv as another user, to end it, to read what it has written, and to own it."""
 
 WATCH_SECONDS = 0.2
 _KILL_SECONDS = 10.0
 _LOCK_SECONDS = 0.05
 _SAID_KEPT = 1 << 18
 _BLOCK = 4096
-# Where memory is short, the kernel is to end these and not PID 1.
+# If memory is short, the kernel is to end these and not PID 1.
 _EXPENDABLE = 'echo 1000 >/proc/self/oom_score_adj; exec "$@"'
-# A build must leave the container processes and threads for others. The kernel counts by user, for all servers of this
-# machine, and uv takes many threads where there are many processors: so there is no such limit for wheels.
+# A build must leave processes and threads for others. Installations of wheels have no such limit: the kernel counts by
+# user, for all servers of this machine, and uv starts many threads if there are many processors.
 _LIMITED = "ulimit -p 256; " + _EXPENDABLE
 
 
 @dataclass(frozen=True)
-class Lane:
-    """A user that runs uv, and its cache."""
+class Account:
+    """A system account, and its cache of uv's."""
 
     name: str
     uid: int
@@ -63,7 +60,7 @@ class Lane:
 
     @property
     def cache(self) -> Path:
-        return LANES / self.name / "cache"
+        return CACHES / self.name / "cache"
 
     @property
     def archives(self) -> Path:
@@ -74,9 +71,9 @@ class Lane:
     def used(self) -> Path:
         return USED / self.name
 
-    def furnish(self) -> None:
-        """Make the folders of the lane, where they are missing. Only the cache is its own, so that nothing can be left
-        beside it, which nobody would count or remove.
+    def create_folders(self) -> None:
+        """Create the folders that are missing. The account owns only its cache, so that it can't leave anything beside
+        it, which would not be counted or removed.
         """
         self.used.mkdir(exist_ok=True)
         home = self.cache.parent
@@ -87,11 +84,10 @@ class Lane:
         os.chown(self.cache, self.uid, READERS)
 
 
-ORDINARY = tuple(Lane(f"uv{number}", 10010 + number) for number in range(3))
-BUILDER = Lane("build", 10020, is_builder=True)
+ORDINARY = tuple(Account(f"uv{number}", 10010 + number) for number in range(3))
+BUILDER = Account("build", 10020, is_builder=True)
 ALL = (*ORDINARY, BUILDER)
-RELAY_UID = 10030
-"""Passes on requests of builds to an index that needs credentials."""
+RELAY_UID = 10030  # passes on requests of builds to an index that needs credentials
 
 
 @dataclass(frozen=True)
@@ -104,48 +100,47 @@ class Exit:
 
 
 @contextlib.contextmanager
-def acquired(lanes: Sequence[Lane], is_cancelled: Callable[[], bool]) -> Generator[Lane | None]:
-    """The first of *lanes* that is free, waited for where none is; None if *is_cancelled* meanwhile."""
+def acquired(candidates: Sequence[Account], is_cancelled: Callable[[], bool]) -> Generator[Account | None]:
+    """The first of *candidates* that is free, waited for if necessary; None if *is_cancelled* meanwhile."""
     with contextlib.ExitStack() as stack:
         while not is_cancelled():
-            for lane in lanes:
-                lock = os.open(LOCKS / lane.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            for account in candidates:
+                lock = os.open(LOCKS / account.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     os.close(lock)
                     continue
                 stack.callback(os.close, lock)
-                lane.furnish()
-                stack.callback(end_processes, lane.uid)
-                yield lane
+                account.create_folders()
+                stack.callback(end_processes, account.uid)
+                yield account
                 return
             time.sleep(_LOCK_SECONDS)  # a lock of another container has no event to wait for
         yield None
 
 
 class Workplace:
-    """A folder of files for one installation in *lane*: what PID 1 gives to uv, and within it what uv writes.
+    """A folder for one installation: what PID 1 gives to uv and, in a folder within, what uv writes.
 
-    Use as a context manager. It is in the container's own memory, and its name can't be guessed by another lane.
+    Use as a context manager. It is in the container's memory, and other accounts can't guess its name.
     """
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, account: Account) -> None:
+        self._account = account
         self.folder = Path(tempfile.mkdtemp())
-        self.made = self.folder / "made"
-        """The lane's own folder."""
+        self.made = self.folder / "made"  # the account's own folder
 
     def __enter__(self) -> Workplace:
         self.made.mkdir(mode=0o700)
-        os.chown(self.made, self._lane.uid, READERS)
+        os.chown(self.made, self._account.uid, READERS)
         os.chown(self.folder, OWNER, READERS)
         self.folder.chmod(0o750)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        end_processes(self._lane.uid)
-        remove(self._lane, self.made)
+        end_processes(self._account.uid)
+        remove(self._account, self.made)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def give(self, name: str, lines: Sequence[str]) -> str:
@@ -155,25 +150,25 @@ class Workplace:
 
 
 def run(
-    lane: Lane,
+    account: Account,
     command: Sequence[str],
     environment: Mapping[str, str],
     on_start: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
     watch: Callable[[], bool] = lambda: True,
 ) -> Exit:
-    """Execute *command* as the user of *lane*, and end whatever it leaves running.
+    """Execute *command* under *account*, and end what it leaves running.
 
-    :param watch: called every `WATCH_SECONDS`; it is killed where that returns false.
+    :param watch: called every `WATCH_SECONDS`; the command is killed if it returns false.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _LIMITED if lane.is_builder else _EXPENDABLE, "sh", *command],
+            ["/bin/sh", "-c", _LIMITED if account.is_builder else _EXPENDABLE, "sh", *command],
             env=dict(environment),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
-            user=lane.uid,
+            user=account.uid,
             group=READERS,
             extra_groups=[],
             umask=0o022,
@@ -186,9 +181,9 @@ def run(
             if not watch():
                 process.kill()
                 break
-            _end_orphans(lane.uid, process.pid)  # uv waits for daemons that have its pipes
+            _end_orphans(account.uid, process.pid)  # uv waits for daemons that have its pipes
         status = process.wait()
-        end_processes(lane.uid)
+        end_processes(account.uid)
         return Exit(status, _end_of(output), _end_of(errors))
 
 
@@ -199,7 +194,7 @@ def _end_of(file: IO[bytes]) -> str:
 
 @contextlib.contextmanager
 def relayed(urls: Sequence[str], proxies: Mapping[str, str], certificates: str) -> Generator[list[str]]:
-    """Addresses of *urls*, indexes, that need no credentials: those that do are replaced by a relay of their own."""
+    """Addresses for the indexes at *urls* without credentials: those that need them get a relay each."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(_relay(url, proxies, certificates)) if "@" in url else url for url in urls]
 
@@ -232,12 +227,12 @@ def _relay(url: str, proxies: Mapping[str, str], certificates: str) -> Generator
 
 
 def end_processes(uid: int) -> None:
-    """Kill every process of *uid*, however fast they fork. Where that fails, this container ends.
+    """Kill every process of *uid*, however fast they fork. If that fails, this container ends.
 
-    :raises ValueError: *uid* is root's or our own, which would end everything else as well.
+    :raises ValueError: *uid* is root's or our own.
     """
     if uid in (0, os.getuid()):
-        raise ValueError(f"user {uid} is not a lane's")
+        raise ValueError(f"user {uid} is not an account's")
     deadline = time.monotonic() + _KILL_SECONDS
     while living := [pid for pid in processes() if _ids(pid)[0] == uid and _is_alive_or_reaped(pid)]:
         for pid in living:
@@ -257,7 +252,7 @@ def _is_alive_or_reaped(pid: int) -> bool:
 
 
 def _end_orphans(uid: int, parent: int) -> None:
-    """Kill the processes of *uid* whose parents have left them, but not *parent*."""
+    """Kill the orphans of *uid*, but not *parent*."""
     for pid in processes():
         if pid != parent and _ids(pid) == (uid, 1) and _is_alive_or_reaped(pid):
             _kill(pid)
@@ -276,25 +271,23 @@ def _ids(pid: int) -> tuple[int, int]:
     return -1, -1
 
 
-def remove(lane: Lane, *paths: str | Path) -> None:
-    """Remove files and folders that belong to *lane*; of its cache, what is in it."""
+def remove(account: Account, *paths: str | Path) -> None:
+    """Remove files and folders of *account*; of its cache, the content."""
     if paths:
-        run(lane, ["/bin/rm", "-rf", "--", *map(str, paths)], {})
+        run(account, ["/bin/rm", "-rf", "--", *map(str, paths)], {})
 
 
-def unpacked(lane: Lane) -> frozenset[str]:
-    """The folders that uv has unpacked wheels into, or is unpacking them into, in the cache of *lane*."""
+def unpacked(account: Account) -> frozenset[str]:
+    """The folders that uv has unpacked wheels into, or is unpacking them into, in the cache of *account*."""
     paths: list[str] = []
-    for folder, prefix in ((lane.cache, ".tmp"), (lane.archives, "")):
+    for folder, prefix in ((account.cache, ".tmp"), (account.archives, "")):
         with contextlib.suppress(OSError):
             paths += (os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(prefix))
     return frozenset(paths)
 
 
 class Usage:
-    """Bytes and entries of files and folders: each file counts once, and each entry for a block at least, as an empty
-    file or a folder takes room, too.
-    """
+    """Counts the bytes and entries of files and folders: each file once, and at least a block for each entry."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -313,7 +306,7 @@ class Usage:
 
 
 def measure(*folders: str | Path) -> tuple[int, int]:
-    """Bytes and entries of everything below *folders*. What is linked to counts."""
+    """Bytes and entries of everything below *folders*, including what links in them lead to."""
     usage = Usage()
     for place in folders:
         for state in _states(str(place)):

@@ -1,4 +1,4 @@
-"""The socket at which workers report that they have executed their code and wait for more."""
+"""The socket on which workers report that they have executed their code and wait for more."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mcp_agentrun.wire.codec import ProtocolError
 from mcp_agentrun.wire.messages import Message
 
 from . import wipe
-from .births import REPORT_LIMIT
 from .events import Events
+from .forking import REPORT_LIMIT
 from .sockets import Peer
 
 _CALLERS = 16
 
 
-class Turns:
+class ReportSocket:
     """Listens at *path*, in a folder with nothing else in it.
 
-    :param on_call: given the pid of a caller, as the kernel says of the sender of the first bytes; the connection; and
-        what has been received, or None if that is malformed. Returns whether the caller is one to listen to.
+    :param on_call: given the pid of a caller, as the kernel reports the sender of the first bytes; the connection; and
+        what was received, or None if that is malformed. Returns whether the connection is to be kept.
     """
 
     def __init__(self, events: Events, path: str, on_call: Callable[[int, Peer, list[Message] | None], bool]) -> None:
@@ -31,14 +31,11 @@ class Turns:
         self._on_call = on_call
         self._listener: socket.socket | None = None
         self._inode: int | None = None
-        self._callers: list[Peer] = []
-        """Connections that have not sent anything yet."""
+        self._callers: list[Peer] = []  # connections that have not sent anything yet
 
     def listen(self) -> None:
-        """Listen, at a socket that is new."""
-        if self._listener is not None:
-            self._events.forget(self._listener)
-            self._listener.close()
+        """Listen at a new socket."""
+        self._events.close(self._listener)
         with contextlib.suppress(OSError):
             wipe.empty(os.path.dirname(self._path))
         self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -49,7 +46,7 @@ class Turns:
             self._events.watch(listener, lambda: self._on_connect(listener))
 
     def check(self) -> None:
-        """Listen again, where user code has removed that name or given it to something else."""
+        """Listen again if user code has removed or replaced the socket."""
         if _inode(self._path) != self._inode:
             self.listen()
 
@@ -61,7 +58,7 @@ class Turns:
             self._events.watch(caller, lambda: self._on_readable(caller))
             self._on_readable(caller)  # the report follows the connection at once
             if len(self._callers) > _CALLERS:
-                self._drop(self._callers.pop(0))
+                self._events.close(self._callers.pop(0))
 
     def _on_readable(self, caller: Peer) -> None:
         received: list[Message] | None = None
@@ -71,12 +68,7 @@ class Turns:
             return
         self._callers.remove(caller)
         if caller.closed or caller.sender_pid is None or not self._on_call(caller.sender_pid, caller, received):
-            self._drop(caller)
-
-    def _drop(self, caller: Peer) -> None:
-        if caller.fileno() >= 0:
-            self._events.forget(caller)
-            caller.close()
+            self._events.close(caller)
 
 
 def _inode(path: str) -> int | None:

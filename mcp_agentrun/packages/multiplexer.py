@@ -1,4 +1,4 @@
-"""Numbered requests to one installer, several at a time over its one stream."""
+"""Concurrent requests to an installer over one stream."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ..wire import messages
 from ..wire.codec import ProtocolError
 from .pins import PinError, validated
 
-__all__ = ["Exchange", "Request"]
+__all__ = ["Request", "RequestMultiplexer"]
 
 logger = logging.getLogger(__name__)
 
 _UNREAD = 64
-_AnswerT = TypeVar("_AnswerT", bound=messages.Request)
+_AnswerT = TypeVar("_AnswerT", bound=messages.InstallerMessage)
 
 
 class Request:
-    """One request, from its first message to its last answer. See `Exchange.request`."""
+    """A request, from its first message to its last answer. See `RequestMultiplexer.request`."""
 
-    def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.Request]) -> None:
+    def __init__(self, link: Link, number: int, answers: MemoryObjectReceiveStream[messages.InstallerMessage]) -> None:
         self._link = link
         self._answers = answers
         self.number = number
 
-    async def send(self, message: messages.Request) -> None:
+    async def send(self, message: messages.InstallerMessage) -> None:
         """:raises SandboxLostError: the installer is lost."""
         await self._link.send(message)
 
-    async def receive(self) -> messages.Request:
-        """The next answer.
+    async def receive(self) -> messages.InstallerMessage:
+        """Return the next answer.
 
         :raises SandboxLostError: the installer is lost.
         """
@@ -48,13 +48,13 @@ class Request:
             raise SandboxLostError(self._link.reason) from None
 
     async def expect(self, expected: type[_AnswerT], *, within: float) -> _AnswerT:
-        """The next answer, which must be of type *expected*. It is received even if this is cancelled, so that it
-        finds its request.
+        """Return the next answer, which must be of type *expected*. A cancelled call still waits for it, so that it is
+        not taken for an answer to another request.
 
-        :param within: seconds in which it must come.
+        :param within: time limit in seconds.
         :raises SandboxLostError: the installer is lost, or does not follow the protocol.
         """
-        answer: messages.Request | None = None
+        answer: messages.InstallerMessage | None = None
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
             answer = await self.receive()
         if answer is None:
@@ -64,7 +64,7 @@ class Request:
         return answer
 
     def fail(self, reason: str) -> NoReturn:
-        """Mark the installer as lost.
+        """Declare the installer lost.
 
         :raises SandboxLostError: always.
         """
@@ -72,28 +72,28 @@ class Request:
         raise SandboxLostError(reason)
 
     def abandon(self, reason: str) -> None:
-        """Mark the installer as lost."""
+        """Declare the installer lost."""
         self._link.abandon(reason)
 
 
-class Exchange:
-    """The stream to one installer. An answer that belongs to no open request means that the installer is lost."""
+class RequestMultiplexer:
+    """Assigns the answers of one installer to numbered requests. An answer without a request means that it is lost."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
         self._numbers = itertools.count(1)
-        self._open: dict[int, MemoryObjectSendStream[messages.Request]] = {}
+        self._open: dict[int, MemoryObjectSendStream[messages.InstallerMessage]] = {}
 
     @contextmanager
     def request(self) -> Generator[Request]:
-        """A new request. It ends with the block, in which its last answer must have been received.
+        """Begin a request. Its last answer must be received before the context ends.
 
         :raises SandboxLostError: the installer is lost.
         """
-        if not self.link.is_alive:  # nothing hands out answers any more
+        if not self.link.is_alive:  # `serve` has ended
             raise SandboxLostError(self.link.reason)
         number = next(self._numbers)
-        put, answers = anyio.create_memory_object_stream[messages.Request](_UNREAD)
+        put, answers = anyio.create_memory_object_stream[messages.InstallerMessage](_UNREAD)
         self._open[number] = put
         try:
             yield Request(self.link, number, answers)
@@ -103,11 +103,11 @@ class Exchange:
             answers.close()
 
     async def serve(self) -> None:
-        """Hand answers to their requests, until the installer is lost."""
+        """Pass answers to their requests, until the installer is lost."""
         try:
             while True:
                 answer = await self.link.receive()
-                if not isinstance(answer, messages.Request) or answer.request not in self._open:
+                if not isinstance(answer, messages.InstallerMessage) or answer.request not in self._open:
                     raise ProtocolError(f"unexpected {type(answer).__name__} message")
                 _check_pins(answer)
                 try:
@@ -126,8 +126,11 @@ class Exchange:
                 put.close()
 
 
-def _check_pins(answer: messages.Request) -> None:
-    """:raises ProtocolError: names or versions in *answer* are not in canonical form."""
+def _check_pins(answer: messages.InstallerMessage) -> None:
+    """Check that names and versions in *answer* are in canonical form.
+
+    :raises ProtocolError: they are not.
+    """
     if isinstance(answer, messages.Resolved):
         found = [answer.pins]
     elif isinstance(answer, messages.InstallDone):

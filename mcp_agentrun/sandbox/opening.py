@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from ..errors import UnavailableError
-from ..sandbox import AsyncSandbox
-from .capacity import Capacity, OpenSandbox, Refusal, Slot
+from ..background import background_tasks
+from ..errors import CapacityError, CapacityReason
+from .capacity import Capacity, OpenContainer, Slot
+from .container import SandboxContainer
 
 __all__ = ["SANDBOX_MEMORY", "MemoryReserve", "Opener"]
 
@@ -32,57 +33,57 @@ class MemoryReserve:
 
     def __init__(self, free_memory: Callable[[], Awaitable[int | None]], reserve: int, capacity: Capacity) -> None:
         self._free_memory = free_memory
-        self._reserve = reserve
+        self.reserve = reserve
         self._capacity = capacity
 
     async def suffices(self) -> bool:
         """Return whether there is memory for one more sandbox, and for those that are starting."""
         free = await self._free_memory()
-        return free is None or free >= self._reserve + SANDBOX_MEMORY * (self._capacity.starting + 1)
+        return free is None or free >= self.reserve + SANDBOX_MEMORY * (self._capacity.starting + 1)
 
 
 class Opener:
     """Opens sandboxes, each in a task of its own, until they are closed or the server ends.
 
-    :param new: makes a sandbox that is not open yet.
+    :param new: makes a container that is not running yet.
     :param memory: None if the machine's memory is not limited.
     :param refused: counts refusals.
     """
 
     def __init__(
         self,
-        new: Callable[[], AsyncSandbox],
+        new: Callable[[], SandboxContainer],
         memory: MemoryReserve | None,
-        refused: Counter[Refusal],
+        refused: Counter[CapacityReason],
     ) -> None:
         self._new = new
         self._memory = memory
         self._refused = refused
         self._tasks: TaskGroup | None = None
         self._closing = anyio.Event()
-        self.sandboxes: set[OpenSandbox] = set()
+        self.sandboxes: set[OpenContainer] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Allow sandboxes to be opened. At the end all are closed, and nothing of them is left."""
-        async with anyio.create_task_group() as self._tasks:
-            try:
-                yield
-            finally:
-                self._closing.set()
+        self._closing = anyio.Event()
+        async with background_tasks(self._closing.set) as self._tasks:
+            yield
 
-    async def open(self, slot: Slot) -> OpenSandbox:
+    async def open(self, slot: Slot) -> OpenContainer:
         """Open a sandbox in *slot*, which is released when that fails, or when the sandbox is closed.
 
-        :raises UnavailableError: there is too little memory.
+        :raises CapacityError: there is too little memory.
         """
         if self._tasks is None:
-            raise RuntimeError("Sessions is used inside `async with`")
+            raise RuntimeError("sandboxes are opened inside `running`")
         try:
             if self._memory is not None and not await self._memory.suffices():
                 self._refused["memory"] += 1
-                raise UnavailableError(
-                    "The server is busy: its machine has too little memory for another sandbox. Call again later."
+                raise CapacityError(
+                    "The server is busy: its machine has too little memory for another sandbox. Call again later.",
+                    reason="memory",
+                    limit=self._memory.reserve,
                 )
             slot.is_starting = True
             return await self._tasks.start(self._keep_open, slot)
@@ -90,16 +91,17 @@ class Opener:
             slot.release()
             raise
 
-    async def _keep_open(self, slot: Slot, *, task_status: TaskStatus[OpenSandbox]) -> None:
-        opened: OpenSandbox | None = None
+    async def _keep_open(self, slot: Slot, *, task_status: TaskStatus[OpenContainer]) -> None:
+        opened: OpenContainer | None = None
         try:
-            async with self._new() as sandbox:
-                opened = OpenSandbox(sandbox)
+            container = self._new()
+            async with container.running():
+                opened = OpenContainer(container)
                 self.sandboxes.add(opened)
                 task_status.started(opened)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._close_with_all, opened)
-                    tasks.start_soon(self._note_start, sandbox, slot)
+                    tasks.start_soon(self._note_start, container, slot)
                     await opened.closing.wait()
                     tasks.cancel_scope.cancel()
         except Exception:
@@ -109,13 +111,14 @@ class Opener:
         finally:
             if opened is not None:
                 self.sandboxes.discard(opened)
+                opened.closed.set()
             slot.release()
 
-    async def _note_start(self, sandbox: AsyncSandbox, slot: Slot) -> None:
+    async def _note_start(self, container: SandboxContainer, slot: Slot) -> None:
         with contextlib.suppress(Exception):  # raised again when the sandbox is used
-            await sandbox.ready()
+            await container.ready()
         slot.is_starting = False
 
-    async def _close_with_all(self, opened: OpenSandbox) -> None:
+    async def _close_with_all(self, opened: OpenContainer) -> None:
         await self._closing.wait()
         opened.closing.set()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, get_args
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import get_args
 
 import anyio
 
-from ..sandbox import AsyncSandbox
+from ..errors import CapacityReason
+from .container import SandboxContainer
 
-__all__ = ["REFUSALS", "Capacity", "OpenSandbox", "Refusal", "Slot"]
+__all__ = ["REFUSALS", "Capacity", "OpenContainer", "Slot"]
 
-Refusal = Literal["quota", "memory", "queue", "capacity"]
-"""Why a sandbox was refused: the principal's quota, the machine's memory, a full queue, or no slot in time."""
-
-REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+REFUSALS: tuple[CapacityReason, ...] = get_args(CapacityReason)
 
 
 class Slot:
@@ -30,12 +30,24 @@ class Slot:
         self._capacity.on_release(self)
 
 
-class OpenSandbox:
-    """A sandbox that stays open until `closing` is set."""
+class OpenContainer:
+    """A sandbox's container that is kept running, in a task of its own, until `closing` is set."""
 
-    def __init__(self, sandbox: AsyncSandbox) -> None:
-        self.sandbox = sandbox
+    def __init__(self, container: SandboxContainer) -> None:
+        self.container = container
         self.closing = anyio.Event()
+        self.closed = anyio.Event()
+        """Set once nothing of it is left."""
+
+    @asynccontextmanager
+    async def until_closed(self) -> AsyncGenerator[None]:
+        """Close it at the end of the context, and wait until nothing of it is left."""
+        try:
+            yield
+        finally:
+            self.closing.set()
+            with anyio.CancelScope(shield=True):
+                await self.closed.wait()
 
 
 class Capacity:
@@ -44,7 +56,7 @@ class Capacity:
     Callers wait in turn, for a slot or for a sandbox that is ready.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: float) -> None:
         self.slots = slots
         self._held: set[Slot] = set()
         self._waiting: deque[_Waiter] = deque()
@@ -72,7 +84,7 @@ class Capacity:
         self._held.add(slot)
         return slot
 
-    async def wait(self) -> Slot | OpenSandbox:
+    async def wait(self) -> Slot | OpenContainer:
         """Wait in turn for a slot, or for a sandbox that is ready."""
         waiter = _Waiter()
         self._waiting.append(waiter)
@@ -89,7 +101,7 @@ class Capacity:
         assert waiter.given is not None
         return waiter.given
 
-    def offer(self, opened: OpenSandbox) -> bool:
+    def offer(self, opened: OpenContainer) -> bool:
         """Give a sandbox to the caller that has waited the longest. Return False if nobody waits."""
         if not self._waiting:
             return False
@@ -106,8 +118,8 @@ class Capacity:
 class _Waiter:
     def __init__(self) -> None:
         self.served = anyio.Event()
-        self.given: Slot | OpenSandbox | None = None
+        self.given: Slot | OpenContainer | None = None
 
-    def serve(self, given: Slot | OpenSandbox) -> None:
+    def serve(self, given: Slot | OpenContainer) -> None:
         self.given = given
         self.served.set()

@@ -1,0 +1,36 @@
+"""The queue of calls to one sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from ..errors import BusyError
+
+__all__ = ["CallQueue"]
+
+
+class CallQueue:
+    """Lets one call at a time use a sandbox, in order of arrival.
+
+    :param limit: number of calls that may wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = anyio.Lock(fast_acquire=True)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Wait for the turn, and hold it while the context lasts.
+
+        :raises BusyError: the queue is full.
+        """
+        if self._lock.locked() and (waiting := self._lock.statistics().tasks_waiting) >= self._limit:
+            raise BusyError(
+                f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", limit=self._limit
+            )
+        async with self._lock:
+            yield
