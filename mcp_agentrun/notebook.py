@@ -291,6 +291,8 @@ class _Commands:
             return self.shell(f"{'ls -l' if name == 'll' else name} {rest}")
         if name == "cd":
             return f"__import__('os').chdir({rest.strip(chr(34) + chr(39)) or '/workspace'!r})"
+        if name == "xdel" and rest.removeprefix("-n ").isidentifier():
+            return f"del {rest.removeprefix('-n ')}"
         if name == "pwd":
             return "__import__('os').getcwd()"
         if name in ("env", "set_env"):

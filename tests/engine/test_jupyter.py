@@ -67,6 +67,7 @@ PRINTS = {
     "output of a command": ("out = !echo a; echo b\nout", "['a', 'b']\n"),
     "a value of a magic": ("here = %pwd\nhere", "'/workspace'\n"),
     "no value at the end": ("!true", ""),
+    "deletion": ("gone = 1\n%xdel gone\nprint('gone' in globals())", "False\n"),
     "environment": ("%env HABIT=yes\n!echo $HABIT", "yes\n"),
     "bash": ("%%bash\nfor i in 1 2; do\n  echo $i\ndone", "1\n2\n"),
     "a file and its run": ("%%writefile habit.py\nhabit = 7", "Writing habit.py\n"),
