@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -53,13 +54,15 @@ class Limits(NamedTuple):
     """Seconds after which no other cell of a notebook is begun."""
 
     memory: int
+    workspace: int
 
 
-USUAL = Limits(60, 300, GIB)
-LARGE = Limits(300, 900, 4 * GIB)
+USUAL = Limits(60, 300, GIB, GIB // 4)
+LARGE = Limits(300, 900, 4 * GIB, 2 * GIB)
 """For what one side alone can't do with the usual ones: it runs once more, and alone."""
 
 KILLED = 128 + 9
+DISK_LIMIT = r"\[Errno (?:27|28)\]"  # file too large; no space left
 NOT_BEGUN: dict[str, Any] = {"text": "", "value": None, "error": "not begun", "pictures": 0}
 
 
@@ -134,7 +137,13 @@ def units(folders: list[Path], count: int, notebooks: int) -> list[Unit]:
 @asynccontextmanager
 async def open_sides(engine: APIClient, limits: Limits) -> AsyncGenerator[tuple[AsyncSandbox, list[str]]]:
     """A sandbox with the packages, and the command that starts the reference with the same files of them."""
-    settings = Settings(max_timeout=limits.timeout, memory=limits.memory, auto_install="off", install_timeout=900)
+    settings = Settings(
+        max_timeout=limits.timeout,
+        memory=limits.memory,
+        workspace_size=limits.workspace,
+        auto_install="off",
+        install_timeout=900,
+    )
     async with open_sandbox(settings) as sandbox, open_sandbox(settings) as other:
         while True:
             try:
@@ -183,7 +192,7 @@ async def in_sandbox(sandbox: AsyncSandbox, unit: Unit, limits: Limits) -> list[
         result = await sandbox.run(cell, timeout=limits.timeout)
         error = None if result.outcome == "ok" else result.outcome
         if error == "error" and result.error:
-            error = result.error.type
+            error = "disk_limit" if re.match(DISK_LIMIT, result.error.message) else result.error.type
         message = result.error.message if result.error else "; ".join(finding.reason for finding in result.findings)
         text = result.output.text()
         shown = {"text": text, "value": result.value, "error": error, "message": message}

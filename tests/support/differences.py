@@ -23,8 +23,11 @@ NOISE = (
 """What never is the same twice, or says where the file is."""
 
 WEAKER = ("addresses and paths", "layout of values", "order of stdout and stderr", "order in sets")
-LIMITS = {"timeout", "memory_limit", "not begun"}
-"""Errors of a cell that might do in more time, or with more memory."""
+LIMITS = {"timeout", "memory_limit", "disk_limit", "not begun"}
+"""Errors of a cell that might succeed with more time, memory or disk space."""
+
+MISSING = r"\b(?:NameError|FileNotFoundError): "
+"""What a cell fails with because of a failed one before it."""
 
 SAME = {"same", *("text: " + kind for kind in WEAKER)}
 ON_BOTH_SIDES = {"fails on both sides", "limit on both sides"}
@@ -140,10 +143,9 @@ def differences(
     followed = ""
     for at, (ours, theirs) in enumerate(zip(mine, other, strict=True)):
         difference = compare(ours, theirs, notebook=notebook)
-        is_open = needs_reason(difference) and not followed
-        if is_open and again is not None and differs_by_itself(ours, theirs, again[at]):
+        if needs_reason(difference) and again is not None and differs_by_itself(ours, theirs, again[at]):
             difference = Difference("text: differs between runs of the reference", difference.detail)
-        if followed and needs_reason(difference):
+        if followed and needs_reason(difference) and re.search(MISSING, difference.detail):
             difference = Difference(f"follows from cell {followed}", difference.detail)
         elif difference.verdict in ("fails here only", "fails there only") or ours.get("lost"):
             followed = followed or str(at)
