@@ -248,12 +248,15 @@ class Cell:
                 raise SyntaxError(_unavailable("%%" + name, "write it on the first line"))
             return indent + "get_ipython().begin_time()", None
         if name == "time" and rest:
-            before, after = "with get_ipython().timing(): ", ""
             if is_expression(rest):
-                before, after = "get_ipython().time_since(get_ipython().clock(), (", "))"
-            return self._around(at, indent, before, rest, after)
+                return self._around(at, indent, "get_ipython().time_since(get_ipython().clock(), (", rest, "))")
+            if block := _repeated("get_ipython().once()", rest):
+                return indent + block, None
+            return self._around(at, indent, "with get_ipython().timing(): ", rest, "")
         if name == "timeit":
             options, rest = _timeit_options(rest)
+            if block := _repeated(f"get_ipython().loops({options!r})", rest):
+                return indent + block, None
             return self._around(at, indent, f"for _timeit in get_ipython().loops({options!r}): ", rest or "pass", "")
         return indent + self._commands.magic(name, rest), None
 
@@ -288,6 +291,8 @@ class _Commands:
             return self.shell(f"{'ls -l' if name == 'll' else name} {rest}")
         if name == "cd":
             return f"__import__('os').chdir({rest.strip(chr(34) + chr(39)) or '/workspace'!r})"
+        if name == "xdel" and rest.removeprefix("-n ").isidentifier():
+            return f"del {rest.removeprefix('-n ')}"
         if name == "pwd":
             return "__import__('os').getcwd()"
         if name in ("env", "set_env"):
@@ -451,6 +456,29 @@ def _timeit_options(rest: str) -> tuple[str, str]:
     return (match[1].strip(), match[2].strip()) if match else ("", rest)
 
 
+def _repeated(turns: str, code: str) -> str:
+    """Return *code*, a ``for`` statement, so that it loops once for each of *turns*; empty if it is not one.
+
+    No compound statement can follow another on the same line.
+
+    :raises SyntaxError: without a position: it is another compound statement.
+    """
+    word = code.partition(" ")[0].rstrip(":")
+    if word in ("if", "while", "with", "try", "def", "class", "async", "match"):
+        raise SyntaxError(f"write {word} ... on the lines below %%time or %%timeit")
+    if word != "for":
+        return ""
+    try:
+        loop = compile(code, _CELL, "exec", _COMPILED, dont_inherit=True).body[0]
+    except (SyntaxError, ValueError):
+        return ""  # the compiler says it better
+    written = code.encode()
+    begin = written.index(b" in", loop.target.end_col_offset) + len(b" in")
+    end = written.index(b":", loop.iter.end_col_offset)
+    turned = f" (_each for _timeit in {turns} for _each in ({written[begin:end].decode()}))"
+    return written[:begin].decode() + turned + written[end:].decode()
+
+
 def is_expression(code: str) -> bool:
     """Whether *code* is an expression, which may contain ``await``."""
     try:
@@ -461,13 +489,19 @@ def is_expression(code: str) -> bool:
 
 
 def _text(command: str) -> str:
-    """An expression for *command*, with ``{expressions}`` and ``$names`` of Python's replaced by their values."""
+    """An expression for *command*, with ``{expressions}`` and ``$names`` of Python's replaced by their values.
+
+    A field whose evaluation fails stays as it is, because it may be meant for the shell.
+    """
     parts: list[str] = []
     at = 0
     for match in re.finditer(_FIELD + r"|\$([A-Za-z_]\w*)", command):
         value = f"({match[1]})" if match[1] else f"globals().get({match[2]!r}, {match[0]!r})"
         if match[1] and not (is_expression(value) and "," not in match[1].split("(")[0]):
             continue
-        parts += [repr(command[at : match.start()]), f"str({value})"]
+        parts += [
+            repr(command[at : match.start()]),
+            f"str({value})" if match[2] else f"get_ipython().field(lambda: {value}, {match[0]!r})",
+        ]
         at = match.end()
     return " + ".join([part for part in [*parts, repr(command[at:])] if part != "''"]) or "''"

@@ -64,6 +64,13 @@ class Display(Figures):
         call(sys.stdout.write, text + "\n")
         return text
 
+    def show_page(self, page: str, value: object) -> str | None:
+        """Show *page*, a document of *value*; returns its path, or None if only the value's text could be shown."""
+        path = self.write_file(page.encode("utf-8", "replace"), "html")
+        if path is None:
+            sys.stdout.write(f"{value!r}\n")
+        return path
+
     def _rich(self, value: Any, kind: type, call: Callable[..., Any]) -> str | None:
         """Show the picture or document of *value*; returns the text to show, or None if that is the repr."""
         root = kind.__module__.partition(".")[0]

@@ -5,6 +5,7 @@ Each function patches one module when it is imported. Other versions of the libr
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from functools import partial, wraps
@@ -30,6 +31,7 @@ def patches(display: Display) -> dict[str, Patch]:
         "plotly.io._renderers": partial(_plotly, display),
         "bokeh.io.showing": partial(_bokeh, display),
         "bokeh.io.output": _bokeh_output,
+        "bokeh.io.notebook": _bokeh_notebook,
         "cv2": partial(_cv2, display),
         "webbrowser": partial(_browser, display),
     }
@@ -96,16 +98,61 @@ def _plotly(display: Display, renderers: Any) -> None:
     def show(fig: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(fig, dict):
             fig = sys.modules["plotly"].graph_objects.Figure(fig)  # pyright: ignore
-        display.show(fig)
+        display.show_page(fig.to_html(), fig)
 
     renderers.show = wraps(renderers.show)(show)
 
 
 def _bokeh(display: Display, showing: Any) -> None:
-    def show(obj: Any, *_args: Any, **_kwargs: Any) -> None:
-        display.show(obj)
+    @wraps(showing.show)
+    def show(obj: Any, browser: Any = None, new: str = "tab", notebook_handle: bool = False, **_options: Any) -> Any:
+        if callable(obj):
+            raise NotImplementedError("a Bokeh application needs a server and a browser; show the plot itself")
+        path = display.show_page(_bokeh_page(obj), obj)
+        if not notebook_handle:
+            return None
+        handle = _bokeh_state().last_comms_handle = CommsHandle(obj, path)
+        return handle
 
-    showing.show = wraps(showing.show)(show)
+    showing.show = show
+
+
+def _bokeh_page(obj: Any) -> str:
+    return importlib.import_module("bokeh.embed").file_html(obj)
+
+
+def _bokeh_state() -> Any:
+    return importlib.import_module("bokeh.io.state").curstate()
+
+
+class CommsHandle:
+    """What bokeh's ``show(notebook_handle=True)`` returns, so that the plot can be changed."""
+
+    __module__ = "bokeh.io.notebook"
+
+    def __init__(self, obj: Any, path: str | None) -> None:
+        self._obj = obj
+        self._path = path
+
+    def update(self) -> None:
+        """Write the page that was shown again, of the plot as it is now."""
+        if self._path is not None:
+            with open(f"/workspace/{self._path}", "w", encoding="utf-8") as file:
+                file.write(_bokeh_page(self._obj))
+
+
+def _bokeh_notebook(notebook: Any) -> None:
+    push = notebook.push_notebook
+
+    @wraps(push)
+    def push_notebook(*, handle: Any = None, **options: Any) -> None:
+        handle = handle or _bokeh_state().last_comms_handle
+        if isinstance(handle, CommsHandle):
+            handle.update()
+        else:
+            push(handle=handle, **options)
+
+    notebook.push_notebook = push_notebook
 
 
 def _bokeh_output(output: Any) -> None:

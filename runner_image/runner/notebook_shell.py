@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from mcp_agentrun.notebook import Cell, is_expression
@@ -104,6 +104,13 @@ class Shell:
 
     ex = ev = run_cell
 
+    def field(self, value: Callable[[], Any], written: str) -> str:
+        """What replaces a field of a shell command: its *value*, or, if it has none, the text as *written*."""
+        try:
+            return str(value())
+        except Exception:
+            return written
+
     def run_file(self, path: str, arguments: list[str]) -> None:
         """Execute a file as a script, and keep what it defines."""
         import runpy
@@ -161,6 +168,12 @@ class Shell:
             yield
         finally:
             self.time_since(began)
+
+    def once(self) -> Generator[int]:
+        """One turn of a loop whose body is to be timed, as ``%time`` does it."""
+        began = self.clock()
+        yield 0
+        self.time_since(began)
 
     def loops(self, options: str) -> Generator[int]:
         """Yield numbers for a loop whose body is measured, as by ``%timeit``."""

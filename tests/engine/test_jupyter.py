@@ -62,10 +62,12 @@ PRINTS = {
     "fenced with magics": ("```python\n%matplotlib inline\n!echo 1\n```", "1\n"),
     "command": ("print(0)\n!echo 1 | cat\nprint(2)", "0\n1\n2\n"),
     "command on two lines": ("!echo 1 \\\n  2\nprint(3)", "1 2\n3\n"),
+    "command with no such name": ("!echo {nothing} {1 / 0} $nothing_else", "{nothing} {1 / 0}\n"),
     "command with a name": ("n = 'x'\n!echo {n} $n {n.upper()} '{a,b}' $((1+1)) ${HOME}", "x x X {a,b} 2 /tmp/home\n"),
     "output of a command": ("out = !echo a; echo b\nout", "['a', 'b']\n"),
     "a value of a magic": ("here = %pwd\nhere", "'/workspace'\n"),
     "no value at the end": ("!true", ""),
+    "deletion": ("gone = 1\n%xdel gone\nprint('gone' in globals())", "False\n"),
     "environment": ("%env HABIT=yes\n!echo $HABIT", "yes\n"),
     "bash": ("%%bash\nfor i in 1 2; do\n  echo $i\ndone", "1\n2\n"),
     "a file and its run": ("%%writefile habit.py\nhabit = 7", "Writing habit.py\n"),
@@ -168,6 +170,8 @@ async def test_tracebacks_are_of_what_was_written(shared: AsyncSandbox, code: st
         "%%time\nimport asyncio\nawait asyncio.sleep(0)\n5",
         "x = %time 5\nx",
         "%time 5",
+        "%time for n in 1, 5: k = n\nprint(k)",
+        "def f(of):\n    %time for n in of: print(n)\nf([5])",
     ],
 )
 async def test_time_is_told(shared: AsyncSandbox, code: str) -> None:
@@ -175,7 +179,14 @@ async def test_time_is_told(shared: AsyncSandbox, code: str) -> None:
     assert "Wall time: " in text and text.count("\n") == 3 and "5\n" in text
 
 
-@pytest.mark.parametrize("code", ["%timeit -n 3 -r 2 sum(range(9))", "%%timeit -n 3 -r 2\ny = '''\n'''\ny * 2"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%timeit -n 3 -r 2 sum(range(9))",
+        "%%timeit -n 3 -r 2\ny = '''\n'''\ny * 2",
+        "%timeit -n 3 -r 2 for a, b in zip('in', 'xy'): a + b",
+    ],
+)
 async def test_loops_are_timed(shared: AsyncSandbox, code: str) -> None:
     text = await text_of(shared, code)
     assert text.endswith(" per loop (mean ± std. dev. of 2 runs, 3 loops each)\n"), text

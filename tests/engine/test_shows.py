@@ -121,14 +121,24 @@ FAKES = {
     },
     "bokeh": {
         "bokeh/__init__.py": "",
-        "bokeh/io/__init__.py": "from .showing import show\nfrom .output import output_notebook",
-        "bokeh/io/showing.py": "def show(obj, browser=None): raise RuntimeError('no browser')",
+        "bokeh/io/__init__.py": (
+            "from .notebook import push_notebook\nfrom .showing import show\nfrom .output import output_notebook"
+        ),
+        "bokeh/io/state.py": "class State: last_comms_handle = None\ndef curstate(): return State",
+        "bokeh/io/showing.py": ("def show(obj, browser=None): raise RuntimeError('no browser')"),
+        "bokeh/io/notebook.py": (
+            "def push_notebook(*, document=None, state=None, handle=None): print('no plot to update')"
+        ),
         "bokeh/io/output.py": "def output_notebook(): raise RuntimeError('no notebook')",
         "bokeh/plotting.py": (
-            "from .io import show, output_notebook\n"
-            "class figure:\n    sizing_mode = None\n    def select_one(self): pass\n"
+            "from .io import push_notebook, show, output_notebook\n"
+            "class figure:\n    sizing_mode, title = None, 'bokeh'\n    def select_one(self): pass\n"
         ),
-        "bokeh/embed.py": "def file_html(models): return '<html>bokeh</html>'",
+        "bokeh/embed.py": (
+            "def file_html(models):\n"
+            "    models = models if isinstance(models, list) else [models]\n"
+            "    return f'<html>{models[0].title}</html>'\n"
+        ),
     },
     "cv2": {
         "cv2/__init__.py": (
@@ -146,6 +156,7 @@ SHOWS = {
     "plotly by function": "import plotly.io as pio; pio.show({'data': []})",
     "altair": "import altair; altair.Chart().show()",
     "bokeh": "from bokeh.plotting import *\noutput_notebook(); show(figure())",
+    "bokeh of several": "from bokeh.plotting import *\nshow([figure(), figure()])",
     "browser": PAGE + "assert webbrowser.open('file:///tmp/a.html')",
     "browser by name": PAGE + "assert webbrowser.get().open_new_tab('/tmp/a.html')",
 }
@@ -166,7 +177,7 @@ async def libraries(runner_image: str, anyio_backend: str, api: APIClient, tmp_p
 @pytest.mark.parametrize("what", SHOWS)
 async def test_a_library_s_own_show_shows_it(libraries: AsyncSandbox, what: str) -> None:
     result = await libraries.run(SHOWS[what] + "\nNone")
-    assert result.outcome == "ok", result.output.text()
+    assert result.outcome == "ok" and "Figure" not in result.output.text(), result.output.text()
     (file,) = result.files
     assert file.path.startswith("output/run-")
     assert (await libraries.files.read(file.path)).decode() == f"<html>{what.split()[0]}</html>"
@@ -176,6 +187,32 @@ async def test_a_library_s_own_show_shows_it(libraries: AsyncSandbox, what: str)
 async def test_it_shows_what_a_last_expression_does(libraries: AsyncSandbox, name: str) -> None:
     result = await libraries.run(f"import {name.rpartition('.')[0]}\n{name}")
     assert len(result.files) == 1, result.output.text()
+
+
+async def test_a_plot_that_is_changed_is_shown_in_place(libraries: AsyncSandbox) -> None:
+    code = "from bokeh.plotting import *\np = figure(); push_notebook(); h = show(p, notebook_handle=True)\nNone"
+    result = await libraries.run(code)
+    (file,) = result.files
+    assert result.output.text() == "no plot to update\n"
+    for push, title in (("push_notebook()", "A"), ("push_notebook(handle=h)", "B")):
+        result = await libraries.run(f"p.title = '{title}'; {push}")
+        assert [each.path for each in result.files] == [file.path], result.output.text()
+        assert (await libraries.files.read(file.path)).decode() == f"<html>{title}</html>"
+    assert (await text_of(libraries, "h")).startswith("<bokeh.io.notebook.CommsHandle object at 0x")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("bokeh.plotting.show(1)", "AttributeError"),
+        ("bokeh.plotting.show(print)", "NotImplementedError"),  # a function makes an application
+        ("plotly.io.show(1)", "AttributeError"),
+    ],
+)
+async def test_a_show_that_shows_nothing_fails(libraries: AsyncSandbox, code: str, error: str) -> None:
+    result = await libraries.run(f"import {code.partition('.show')[0]}\n{code}")
+    assert result.error is not None and result.error.type == error, result.output.text()
+    assert "library_patches" not in result.output.text()
 
 
 async def test_windows_of_opencv_are_pictures(libraries: AsyncSandbox) -> None:

@@ -9,23 +9,26 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import queue
 import re
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 COUNT = Path("/tmp/figures")
+FOLDER = Path("/workspace")
 SETTINGS = """
 import pandas as _pandas
 def _table(frame, printer, cycle):
     with _pandas.option_context("display.width", 120, "display.max_rows", 20, "display.max_columns", 20):
         printer.text(repr(frame))
 get_ipython().display_formatter.formatters["text/plain"].for_type(_pandas.DataFrame, _table)
+_pandas.set_option("display.max_columns", 0)
 """
-"""A table that is displayed has as many rows and columns as in a sandbox."""
+"""A table that is displayed has as many rows and columns as in a sandbox, and one that is printed as in Python."""
 
 if "matplotlib" in sys.modules:  # imported by it as a backend
     from matplotlib._pylab_helpers import Gcf
@@ -61,7 +64,7 @@ if "matplotlib" in sys.modules:  # imported by it as a backend
 
 def plain(code: str, timeout: float) -> dict[str, Any]:
     """What ``python example.py`` writes, to one pipe."""
-    file = Path("/tmp/example.py")
+    file = FOLDER / "example.py"
     file.write_text(code, "utf-8")
     COUNT.write_text("0")
     environment = {**os.environ, "MPLBACKEND": "module://reference", "PYTHONUNBUFFERED": "1"}
@@ -80,7 +83,9 @@ def plain(code: str, timeout: float) -> dict[str, Any]:
         return {"text": (expired.stdout or b"").decode(errors="replace"), "error": "timeout", "pictures": 0}
     text = done.stdout.decode(errors="replace")
     error = None
-    if done.returncode:
+    if done.returncode == -signal.SIGKILL:
+        error = "memory_limit"
+    elif done.returncode:
         _, traceback, rest = text.rpartition("Traceback (most recent call last)")
         named = re.search(r"(?m)^([A-Za-z_][\w.]*)(?::|$)", rest)  # the lines of the stack are indented
         error = named[1] if named and traceback else "SystemExit"
@@ -118,18 +123,30 @@ def in_kernel(cells: list[str], timeout: float, seconds: float) -> list[dict[str
         try:
             client.execute_interactive(cell, timeout=timeout, allow_stdin=False, output_hook=hear)
         except TimeoutError:
-            result["error"] = "timeout"
-            manager.interrupt_kernel()
-            client.get_shell_msg(timeout=timeout)
+            result["error"] = _end_of_cell(manager, client)
         result["text"] += "".join(failure)  # figures that are open come after it
         found.append(result)
+        if result["error"] == "memory_limit":
+            break
     manager.shutdown_kernel(now=True)
     return found
 
 
+def _end_of_cell(manager: Any, client: Any) -> str:
+    """Interrupt a cell whose time is up; returns what it has died of."""
+    if not manager.is_alive():
+        return "memory_limit"
+    manager.interrupt_kernel()
+    try:
+        client.get_shell_msg(timeout=10)
+    except queue.Empty:
+        manager.restart_kernel(now=True)
+    return "timeout"
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
-    os.chdir(tempfile.mkdtemp())
+    os.chdir(FOLDER)
     if asked["kernel"]:
         found = in_kernel(asked["cells"], asked["timeout"], asked["seconds"])
     else:

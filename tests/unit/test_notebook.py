@@ -13,6 +13,7 @@ from mcp_agentrun.notebook import as_python, translate
         ('%%writefile "data.csv\na,b', 1, "%%writefile: malformed file name (No closing quotation)"),
         ("%%R\nx <- 1", 1, "%%R is not available here: write it in Python"),
         ("x = 1\n%%bash\nls", 2, "%%bash is not available here: write it on the first line"),
+        ("%timeit if x: y", 1, "write if ... on the lines below %%time or %%timeit"),
         ("x = 1\n\n%debug", 3, "%debug is not available here: print the values that you want to see"),
     ],
 )
