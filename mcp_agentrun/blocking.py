@@ -356,7 +356,7 @@ class SandboxFiles:
     def __init__(self, call: _Call) -> None:
         self._call = call
 
-    def write(self, path: str, data: bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes]) -> FileInfo:
+    def write(self, path: FileName, data: bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes]) -> FileInfo:
         """Create or replace the file *path*, and create the folders that it is in.
 
         :param data: the content, the path of a local file, or a file open for reading bytes. Large files are streamed.

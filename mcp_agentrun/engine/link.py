@@ -11,8 +11,8 @@ from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectSendStream
 from packaging.utils import canonicalize_name
 
-from ..errors import SandboxLostError
-from ..wire.codec import ProtocolError
+from ..errors import InvalidRequestError, SandboxLostError
+from ..wire.codec import ProtocolError, encode_frame
 from ..wire.messages import (
     FileList,
     Message,
@@ -20,7 +20,6 @@ from ..wire.messages import (
     Ping,
     Pong,
     SupervisorReady,
-    encode,
 )
 
 __all__ = ["Link"]
@@ -92,9 +91,15 @@ class Link:
     async def send(self, message: Message) -> None:
         """Send *message*. If this is cancelled, nothing of it has been sent.
 
+        :raises InvalidRequestError: the container would not accept it, which would cost the session.
         :raises SandboxLostError: the link is broken.
         """
-        frame = encode(message)
+        try:
+            payload = message.payload()
+            type(message).from_payload(payload)
+            frame = encode_frame(message.kind, payload)
+        except (ProtocolError, TypeError) as error:
+            raise InvalidRequestError(f"An argument of the call can't be accepted: {error}.") from None
         try:
             # A frame that is cut in the middle ends the stream: once begun, it is sent whole.
             async with self._sending:

@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from errno import EEXIST
 from pathlib import Path
+from stat import S_IMODE, S_ISREG
 from typing import IO
 
 import anyio
@@ -115,7 +117,7 @@ class Files:
         self._connect = connect
         self._size = size
 
-    async def write(self, path: str, data: FileSource) -> FileInfo:
+    async def write(self, path: FileName, data: FileSource) -> FileInfo:
         """Create the file *path* from *data*, or replace it, and create the folders that it is in.
 
         Large data is streamed: neither side ever holds all of it in memory. The file appears, or is replaced, once it
@@ -129,6 +131,7 @@ class Files:
         :raises OSError: a local file can't be read.
         :raises UnavailableError: the engine failed.
         """
+        path = _path_of(path)
         name = _relative(path, "written")
         if not name or _SURROGATE.search(name):
             raise _error("name" if name else "folder", path, "written")
@@ -164,19 +167,21 @@ class Files:
 
     async def save(self, path: FileName, target: str | os.PathLike[str]) -> int:
         """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is created
-        or replaced once all is there.
+        or replaced once all is there; a symbolic link stays, and what it leads to is replaced.
 
         :raises FileError: as `read`.
-        :raises OSError: *target* can't be written.
+        :raises OSError: *target* can't be written, or is no regular file.
         :raises UnavailableError: the engine failed.
         """
-        place = Path(target)
-        partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        place, mode = _place_of(target)
+        partial = place.with_name(f".mcp-agentrun-{secrets.token_hex(8)}")
         size = 0
         try:
             async with await anyio.open_file(partial, "xb") as local:
                 async for part in self.stream(path):
                     size += await local.write(part)
+            if mode is not None:
+                partial.chmod(mode)
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)
@@ -388,7 +393,25 @@ async def _chunks(data: FileSource) -> AsyncGenerator[bytes | bytearray | memory
 
 
 def _path_of(name: FileName) -> str:
-    return name if isinstance(name, str) else name.path
+    if isinstance(name, str):
+        return name
+    if isinstance(name, (FileInfo, FileChange)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return name.path
+    raise TypeError(f"a file of the workspace is named by a string, not {type(name).__name__}")
+
+
+def _place_of(target: str | os.PathLike[str]) -> tuple[Path, int | None]:
+    """Return where *target* leads to, and the permissions of the file that is there.
+
+    :raises FileExistsError: something else than a regular file is there.
+    """
+    place = Path(target).resolve()
+    if not place.exists():
+        return place, None
+    mode = place.stat().st_mode
+    if not S_ISREG(mode):
+        raise FileExistsError(EEXIST, "Not a regular file", str(target))
+    return place, S_IMODE(mode)
 
 
 def _relative(path: str, done: str) -> str:

@@ -25,6 +25,10 @@ class Script:
     stdin: bytes | AsyncIterable[bytes] | None = None
     """Standard input, which is read as fast as the program reads it; empty if None."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.stdin, str):
+            raise TypeError("stdin must be bytes or an asynchronous iterable of bytes: encode the string")
+
     def message(self) -> messages.Script:
         """Return the message for the container."""
         return messages.Script(

@@ -44,6 +44,7 @@ PICTURE_LIMIT = 8 << 20  # bytes of the pictures of one run
 PART_LIMIT = 1 << 20  # bytes of a file that are read at a time
 INPUT_LIMIT = 1 << 16  # bytes of standard input that are sent at a time
 
+_NAMES = r"[^\0\ud800-\udc7f\udd00-\udfff]*"  # what `os.fsencode` can encode
 FILE_PATH = r"(?:(?!\.{1,2}(?:/|\Z))[^/\0\ud800-\udc7f\udd00-\udfff]+(?:/(?!\Z)|\Z))+"
 """Pattern of a relative path without ``..``. Bytes that are not UTF-8 are escaped as by `os.fsdecode`."""
 
@@ -227,8 +228,8 @@ class Reset(Message, kind=20):
 class ListFiles(Message, kind=55):
     """List files of the workspace, answered by `FileList`, even during a run."""
 
-    folder: str = field(length=LONGEST_PATH)  # files below this folder; empty for the workspace
-    after: str = field(length=LONGEST_PATH)  # files whose paths come after this one
+    folder: str = field(length=LONGEST_PATH, pattern=_NAMES)  # files below this folder; empty for the workspace
+    after: str = field(length=LONGEST_PATH, pattern=_NAMES)  # files that come after this path
 
 
 class WriteFile(Message, kind=80):

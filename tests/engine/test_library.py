@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -124,6 +126,24 @@ def test_arguments_of_a_wrong_type_cost_nothing() -> None:
         for requirements in cast("Any", (5, None, ["requests"])):
             with pytest.raises(TypeError, match="requirement must be a string"):
                 sandbox.install("numpy", requirements)
+        for options in cast("Any", ({"stream": "yes"}, {"script": Script("a", cast("Any", [1]))})):
+            with pytest.raises(InvalidRequestError, match="can't be accepted"):
+                sandbox.run("1", **options)
+        with pytest.raises(InvalidRequestError, match="can't be accepted"):
+            sandbox.reset(keep_files=cast("Any", "no"))
+        for argv in (["a"] * 10_001, ["a" * 200_000], ["a" * 100_000] * 100):
+            with pytest.raises(InvalidRequestError, match="can't be accepted"):
+                sandbox.run("1", script=Script("a.py", argv))
+        for after in cast("Any", (5, "\ud800")):
+            with pytest.raises(InvalidRequestError, match="can't be accepted"):
+                sandbox.files.page(after=after)
+        for path in cast("Any", (Path("x"), None, b"x")):
+            with pytest.raises(TypeError, match="named by a string"):
+                sandbox.files.read(path)
+            with pytest.raises(TypeError, match="named by a string"):
+                sandbox.files.write(path, b"")
+        with pytest.raises(TypeError, match="encode the string"):
+            Script(stdin=cast("Any", "text"))
         with pytest.raises(TypeError, match="encode a string"):
             sandbox.files.write("a.txt", cast("Any", "text"))
         assert sandbox.run("x").text == "1\n"
@@ -347,3 +367,26 @@ PAGE = Path(mcp_agentrun.__file__).parents[1] / "docs" / "python.md"
 def test_the_examples_of_the_page_work(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})
     assert capsys.readouterr().out in ("", "0\n1\n2\n")
+
+
+def test_saving_a_file_keeps_what_is_no_file_and_its_mode(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / ("n" * 255), tmp_path / "link", tmp_path / "pipe"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    with Sandbox(safety="off") as sandbox:
+        sandbox.files.write("a", b"new")
+        assert sandbox.files.save("a", link) == 3
+        for place in (pipe, tmp_path):
+            with pytest.raises(FileExistsError, match="Not a regular file"):
+                sandbox.files.save("a", place)
+        with pytest.raises(FileError):
+            sandbox.files.save("missing", target)
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode), link.is_symlink(), pipe.is_fifo()) == (
+        b"new",
+        0o600,
+        True,
+        True,
+    )
+    assert len(list(tmp_path.iterdir())) == 3
