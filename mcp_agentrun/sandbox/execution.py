@@ -60,16 +60,18 @@ class UnreportedState:
 
     def report(self, result: Result, missing_packages: str | None) -> Result:
         """Return *result* with the unreported state, which is reset, and with *missing_packages*."""
-        is_news = result.unprotected != self.unprotected or result.state == "lost"
-        reported = replace(
+        before = self.state, self.is_replaced, self.unprotected
+        self.state, self.is_replaced, self.unprotected = "kept", False, result.unprotected
+        if before == ("kept", False, None) and result.unprotected is None and missing_packages is None:
+            return result
+        is_news = result.unprotected != before[2] or result.state == "lost"
+        return replace(
             result,
-            since=worst_state(self.state, result.since),
-            replaced=self.is_replaced,
+            since=worst_state(before[0], result.since),
+            replaced=before[1],
             unprotected=result.unprotected if is_news else None,
             missing_packages=missing_packages,
         )
-        self.state, self.is_replaced, self.unprotected = "kept", False, result.unprotected
-        return reported
 
 
 class Execution:

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 from anyio.abc import ByteStream
 
-from mcp_agentrun.engine.docker.stream import AttachStream, PumpedStream
+from mcp_agentrun.engine.docker.stream import AttachStream, PumpedStream, SelectedStream
 
 pytestmark = pytest.mark.anyio
 
@@ -110,3 +110,54 @@ async def test_what_the_other_end_has_closed_is_broken() -> None:
         for _ in range(2):
             with pytest.raises(anyio.BrokenResourceError):
                 await stream.send(b"x" * (1 << 20))
+
+
+@asynccontextmanager
+async def selected() -> AsyncGenerator[tuple[SelectedStream, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = SelectedStream(ours)
+    with theirs:
+        yield stream, theirs
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_socket_carries_more_than_its_buffers_hold(anyio_backend: str) -> None:
+    async with selected() as (stream, theirs), anyio.create_task_group() as tasks:
+        received: list[int] = []
+
+        def read() -> None:
+            while sum(received) < 8 << 20:
+                received.append(len(theirs.recv(1 << 16)))
+            theirs.sendall(b"0123456789")
+
+        tasks.start_soon(anyio.to_thread.run_sync, read)
+        await stream.send(bytes(8 << 20))
+        assert [await stream.receive(4) for _ in range(3)] == [b"0123", b"4567", b"89"]
+        with anyio.move_on_after(0) as waiting:
+            await stream.receive()
+        assert waiting.cancelled_caught
+        theirs.sendall(b"later")
+        assert await stream.receive() == b"later"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_the_end_of_a_socket_is_told(anyio_backend: str) -> None:
+    async with selected() as (stream, theirs):
+        theirs.close()
+        with pytest.raises(anyio.EndOfStream):
+            await stream.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.send(b"x")
+    async with selected() as (stream, _), anyio.create_task_group() as tasks:
+
+        async def receive() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await stream.receive()
+
+        tasks.start_soon(receive)
+        await anyio.wait_all_tasks_blocked()
+        await stream.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            await stream.send(b"x")

@@ -117,7 +117,7 @@ class DockerEngine:
         with connection.in_use() as use:
             # Attached before the start: otherwise the SDK's read-ahead could lose the first frames.
             attached = await self._call_on(connection, lambda client: client.attach_socket(container, parameters))
-            stream = AttachStream(await open_transport(attached), on_close=use.pop_all().close)
+            stream = AttachStream(open_transport(attached), on_close=use.pop_all().close)
         try:
             await self._call_on(connection, lambda client: client.start(container))
         except BaseException:
