@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..background import background_tasks, log_errors
 from ..engine import Engine, Report
@@ -16,7 +15,7 @@ from ..engine.registry import create_engine
 from ..host_resources import HostResources
 from ..packages.installer import Cache, Installer
 from ..settings import Settings
-from .capacity import Capacity, OpenContainer
+from .capacity import Capacity
 from .container import SandboxContainer
 from .open_sandbox import OpenSandbox
 from .opening import Opener, OpenOnce
@@ -25,9 +24,11 @@ from .pool import WarmPool
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..settings.options import Options
+    from ..settings.options import AllOptions, Options
 
-__all__ = ["AsyncRuntime", "AsyncSandbox"]
+__all__ = ["AsyncRuntime", "AsyncSandbox", "shared_or_own"]
+
+_Runtime = TypeVar("_Runtime")
 
 
 def _settings(settings: Settings | None, options: Options, engine: object, runtime: str | None) -> Settings:
@@ -38,7 +39,25 @@ def _settings(settings: Settings | None, options: Options, engine: object, runti
         given["runtime"] = runtime
     if settings is not None and given:
         raise TypeError("give either settings or single options")
-    return settings or Settings.of(given, dict.fromkeys(given, "argument"))
+    return settings or Settings(**cast("AllOptions", given))
+
+
+def shared_or_own(
+    make: Callable[..., _Runtime],
+    runtime: _Runtime | str | None,
+    settings: Settings | None,
+    engine: Engine | str | None,
+    options: Options,
+) -> _Runtime:
+    """Return the *runtime* that a sandbox is given, or *make* one of its own. A string names the OCI runtime of that.
+
+    :raises TypeError: settings are given for a runtime that has its own.
+    """
+    if runtime is None or isinstance(runtime, str):
+        return make(settings, engine=engine, runtime=runtime, **options)
+    if settings is not None or engine is not None or options:
+        raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
+    return runtime
 
 
 class AsyncRuntime(OpenOnce):
@@ -77,12 +96,10 @@ class AsyncRuntime(OpenOnce):
         self.engine = create_engine(self.settings) if engine is None or isinstance(engine, str) else engine
         package_network = package_network or NetworkSettings.from_environment(os.environ)
         self.installer = Installer(self.engine, self.settings, package_network)
-        self._capacity = Capacity(math.inf)
-        self._opener = Opener(self.container, None, Counter())
+        self._opener = Opener(self.container)
         if pool < 0:
             raise self.settings.error("pool", "must be 0 or more")
-        most = max(pool, self.settings.serve.pool_max) if pool else 0
-        self._pool = WarmPool(self._open_spare, self._capacity, pool, most)
+        self._pool = WarmPool(self._opener.open, Capacity(math.inf), pool, self.settings.serve.pool_max)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.engine.aclose)
@@ -133,10 +150,6 @@ class AsyncRuntime(OpenOnce):
         """
         return await self.installer.cache(clear=clear)
 
-    async def _open_spare(self) -> OpenContainer | None:
-        slot = self._capacity.acquire()
-        return None if slot is None else await self._opener.open(slot)
-
 
 class AsyncSandbox(OpenOnce, OpenSandbox):
     """A private, living Python in a container of its own. Use as a context::
@@ -164,13 +177,8 @@ class AsyncSandbox(OpenOnce, OpenSandbox):
         engine: Engine | str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._owns_runtime = not isinstance(runtime, AsyncRuntime)
-        if isinstance(runtime, AsyncRuntime):
-            if settings is not None or engine is not None or options:
-                raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
-            self._runtime = runtime
-        else:
-            self._runtime = AsyncRuntime(settings, engine=engine, runtime=runtime, **options)
+        self._runtime = shared_or_own(AsyncRuntime, runtime, settings, engine, options)
+        self._owns_runtime = self._runtime is not runtime
         OpenSandbox.__init__(self, self._runtime.container())
 
     async def _open(self, stack: AsyncExitStack) -> None:

@@ -33,17 +33,34 @@ class MemoryReserve:
 
     :param free_memory: returns the machine's free memory in bytes, or None if it is unknown.
     :param reserve: number of bytes to leave free.
+    :param refused: counts refusals.
     """
 
-    def __init__(self, free_memory: Callable[[], Awaitable[int | None]], reserve: int, capacity: Capacity) -> None:
+    def __init__(
+        self,
+        free_memory: Callable[[], Awaitable[int | None]],
+        reserve: int,
+        capacity: Capacity,
+        refused: Counter[CapacityReason],
+    ) -> None:
         self._free_memory = free_memory
-        self.reserve = reserve
+        self._reserve = reserve
         self._capacity = capacity
+        self._refused = refused
 
-    async def suffices(self) -> bool:
-        """Return whether there is memory for one more sandbox, and for those that are starting."""
+    async def require(self) -> None:
+        """Require memory for one more sandbox, and for those that are starting.
+
+        :raises CapacityError: there is too little.
+        """
         free = await self._free_memory()
-        return free is None or free >= self.reserve + SANDBOX_MEMORY * (self._capacity.starting + 1)
+        if free is not None and free < self._reserve + SANDBOX_MEMORY * (self._capacity.starting + 1):
+            self._refused["memory"] += 1
+            raise CapacityError(
+                "The server is busy: its machine has too little memory for another sandbox. Call again later.",
+                reason="memory",
+                limit=self._reserve,
+            )
 
 
 class Opener:
@@ -51,18 +68,11 @@ class Opener:
 
     :param new: makes a container that is not running yet.
     :param memory: None if the machine's memory is not limited.
-    :param refused: counts refusals.
     """
 
-    def __init__(
-        self,
-        new: Callable[[], SandboxContainer],
-        memory: MemoryReserve | None,
-        refused: Counter[CapacityReason],
-    ) -> None:
+    def __init__(self, new: Callable[[], SandboxContainer], memory: MemoryReserve | None = None) -> None:
         self._new = new
         self._memory = memory
-        self._refused = refused
         self._tasks: TaskGroup | None = None
         self._closing = anyio.Event()
         self.sandboxes: set[OpenContainer] = set()
@@ -82,13 +92,8 @@ class Opener:
         if self._tasks is None:
             raise RuntimeError("sandboxes are opened inside `running`")
         try:
-            if self._memory is not None and not await self._memory.suffices():
-                self._refused["memory"] += 1
-                raise CapacityError(
-                    "The server is busy: its machine has too little memory for another sandbox. Call again later.",
-                    reason="memory",
-                    limit=self._memory.reserve,
-                )
+            if self._memory is not None:
+                await self._memory.require()
             slot.is_starting = True
             return await self._tasks.start(self._keep_open, slot)
         except BaseException:

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from ..errors import AgentRunError
-from .capacity import Capacity, OpenContainer
+from ..errors import AgentRunError, UnavailableError
+from .capacity import Capacity, OpenContainer, Slot
 
 __all__ = ["WarmPool"]
 
@@ -29,11 +29,11 @@ class WarmPool:
 
     A sandbox that is taken is replaced, unless callers wait for the capacity.
 
-    :param open_: opens a sandbox; returns None if there is no slot or memory.
+    :param open_: opens a sandbox in a slot.
     """
 
     def __init__(
-        self, open_: Callable[[], Awaitable[OpenContainer | None]], capacity: Capacity, minimum: int, maximum: int
+        self, open_: Callable[[Slot], Awaitable[OpenContainer]], capacity: Capacity, minimum: int, maximum: int
     ) -> None:
         self._open = open_
         self._capacity = capacity
@@ -97,12 +97,15 @@ class WarmPool:
 
     async def _add(self) -> bool:
         """Add a sandbox. Return False if that failed."""
+        slot = self._capacity.acquire()
+        if slot is None:
+            return False
         try:
-            opened = await self._open()
+            opened = await self._open(slot)
+        except UnavailableError:
+            return False
         except Exception:
             logger.exception("a sandbox could not be opened")
-            return False
-        if opened is None:
             return False
         try:
             await opened.container.ready()

@@ -6,16 +6,15 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from ..background import log_errors
-from ..errors import CapacityReason, InvalidRequestError, NotReadyError, UnavailableError
+from ..errors import CapacityReason, InvalidRequestError, NotReadyError
 from ..sandbox import AsyncRuntime, OpenSandbox
-from ..sandbox.capacity import Capacity, OpenContainer
-from ..sandbox.opening import MemoryReserve, Opener
+from ..sandbox.capacity import Capacity
+from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
 from .admission import Admission
 from .expiry import Expiry
@@ -29,7 +28,7 @@ WAIT_SECONDS = 30.0
 """Longest time a call waits for a free slot when the server is at capacity."""
 
 
-class SessionManager:
+class SessionManager(OpenOnce):
     """Opens sandboxes for callers, and finds them again. Use it as an async context manager.
 
     When it ends, nothing of the sandboxes is left.
@@ -46,35 +45,27 @@ class SessionManager:
         self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._store = SessionStore()
         self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
-        memory = (
-            MemoryReserve(runtime.engine.free_memory, settings.serve.reserve, self._capacity) if is_shared else None
-        )
-        self._opener = Opener(runtime.container, memory, self.refused)
-        self._pool = (
-            WarmPool(self._open_spare, self._capacity, settings.serve.pool, settings.serve.pool_max)
-            if is_shared
-            else None
-        )
+        self._opener, self._pool = Opener(runtime.container), None
+        if is_shared:
+            serve = settings.serve
+            memory = MemoryReserve(runtime.engine.free_memory, serve.reserve, self._capacity, self.refused)
+            self._opener = Opener(runtime.container, memory)
+            self._pool = WarmPool(self._opener.open, self._capacity, serve.pool, serve.pool_max)
         self._admission = Admission(settings, self._store, self._capacity, self._pool, self._opener.open, self.refused)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self._opening: dict[Hashable, anyio.Lock] = {}
-        self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
         self._calls = 0
         self._idle = anyio.Event()
 
-    async def __aenter__(self) -> SessionManager:
-        await self._stack.enter_async_context(self._runtime)
-        await self._stack.enter_async_context(self._opener.running())
-        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._stack.callback(self._tasks.cancel_scope.cancel)
+    async def _open(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self._runtime)
+        await stack.enter_async_context(self._opener.running())
+        self._tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(self._tasks.cancel_scope.cancel)
         if self._pool is not None:
             for task in (self._pool.run, Expiry(self._store, self.settings).run, self._reconciler.run):
                 self._tasks.start_soon(log_errors, task)
-        return self
-
-    async def __aexit__(self, *exc_info: Any) -> bool | None:
-        return await self._stack.__aexit__(*exc_info)
 
     @property
     def count(self) -> int:
@@ -230,14 +221,6 @@ class SessionManager:
         finally:
             if not lock.statistics().locked and lock.statistics().tasks_waiting == 0:
                 self._opening.pop(key, None)
-
-    async def _open_spare(self) -> OpenContainer | None:
-        """Open a sandbox for the pool. Return None if there is no slot or memory to spare."""
-        slot = self._capacity.acquire()
-        try:
-            return None if slot is None else await self._opener.open(slot)
-        except UnavailableError:
-            return None
 
     async def reconcile(self) -> None:
         """Compare the sandboxes with the engine's containers, as `Reconciler.compare` does."""
