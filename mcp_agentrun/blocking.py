@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock, Thread, current_thread
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -18,6 +18,7 @@ from .engine.network import NetworkSettings
 from .host_resources import HostResources
 from .packages.installer import Cache, Installed
 from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, OnOutput, Result, Script, State
+from .sandbox.facade import shared_or_own
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime", "Sandbox", "SandboxFiles"]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -169,11 +171,28 @@ class Runtime:
 
     def build(self, report: Report | None = None, *, refresh: bool = False) -> str:
         """Build the runner image, unless it is there, and return its name; see `AsyncRuntime.build`."""
-        return self.portal.call(lambda: self.twin.build(report, refresh=refresh))
+        return self.wait_for(self.twin.build, report, refresh=refresh)
 
     def cache(self, *, clear: bool = False) -> Cache:
         """What the cache of downloaded packages holds, after clearing it if *clear*; see `AsyncRuntime.cache`."""
-        return self.portal.call(lambda: self.twin.cache(clear=clear))
+        return self.wait_for(self.twin.cache, clear=clear)
+
+    def wait_for(self, method: Callable[_P, Coroutine[Any, Any, _T]], *arguments: _P.args, **options: _P.kwargs) -> _T:
+        """Call *method* in the event loop, and return its result. Whatever ends the wait, such as Ctrl-C, cancels it.
+
+        :raises RuntimeError: the runtime is not started, or this is a callback in the event loop's thread.
+        """
+        portal = self.portal
+        _require_other_thread(self.thread)
+        future = portal.start_task_soon(_without_exit, lambda: method(*arguments, **options))
+        try:
+            result, ending = future.result()
+        except BaseException:
+            future.cancel()
+            raise
+        if ending is not None:
+            raise ending
+        return cast("_T", result)
 
 
 class Sandbox:
@@ -196,17 +215,12 @@ class Sandbox:
         engine: Engine | str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._owns_runtime = not isinstance(runtime, Runtime)
-        if isinstance(runtime, Runtime):
-            if settings is not None or engine is not None or options:
-                raise TypeError("a sandbox has the settings of its runtime: give either settings or a runtime")
-            self._runtime = runtime
-        else:
-            self._runtime = Runtime(settings, engine=engine, runtime=runtime, **options)
+        self._runtime = shared_or_own(Runtime, runtime, settings, engine, options)
+        self._owns_runtime = self._runtime is not runtime
         self._twin = _elsewhere(self._runtime.twin.sandbox)
         self._lock = Lock()
         self._stack = ExitStack()
-        self._portal: BlockingPortal | None = None
+        self._is_open = False
 
     def __enter__(self) -> Sandbox:
         self.start()
@@ -218,21 +232,20 @@ class Sandbox:
     def start(self) -> None:
         """Start the container in the background, where `with` can't be used. `close` must be called then."""
         with self._lock, ExitStack() as stack:
-            if self._portal is None:
+            if not self._is_open:
                 if self._owns_runtime:
                     stack.enter_context(self._runtime)
-                portal = self._runtime.portal
-                stack.enter_context(portal.wrap_async_context_manager(self._twin))
+                stack.enter_context(self._runtime.portal.wrap_async_context_manager(self._twin))
                 if not self._owns_runtime:
                     self._runtime.open_sandboxes.add(self)
                     stack.callback(self._runtime.open_sandboxes.discard, self)
-                self._stack, self._portal = stack.pop_all(), portal
+                self._stack, self._is_open = stack.pop_all(), True
 
     def close(self) -> None:
         """Destroy the container and what the sandbox has installed. Calls of other threads fail."""
         _require_other_thread(self._runtime.thread)
         with self._lock:
-            self._portal = None
+            self._is_open = False
             self._stack.close()
 
     @property
@@ -310,29 +323,17 @@ class Sandbox:
         return SandboxFiles(self._call)
 
     def _call(self, method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]]) -> _T:
-        portal = self._portal
-        if portal is None:
+        if not self._is_open:
             raise RuntimeError("a sandbox is used inside `with`, or between `start` and `close`")
-        _require_other_thread(self._runtime.thread)
-        future = portal.start_task_soon(_without_exit, method, self._twin)
-        try:
-            result, ending = future.result()
-        except BaseException:  # such as KeyboardInterrupt: the call is cancelled, which keeps the session
-            future.cancel()
-            raise
-        if ending is not None:
-            raise ending
-        return cast("_T", result)
+        return self._runtime.wait_for(method, self._twin)
 
 
-async def _without_exit(
-    method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]], sandbox: AsyncSandbox
-) -> tuple[_T | None, BaseException | None]:
-    """Await *method*, and return its result. Also return what a callback raised to end the process: it would end the
+async def _without_exit(call: Callable[[], Coroutine[Any, Any, _T]]) -> tuple[_T | None, BaseException | None]:
+    """Await *call*, and return its result. Also return what a callback raised to end the process: it would end the
     event loop, and with it other calls and sandboxes.
     """
     try:
-        return await method(sandbox), None
+        return await call(), None
     except (KeyboardInterrupt, SystemExit) as error:
         return None, error
 
