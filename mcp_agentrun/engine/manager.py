@@ -73,11 +73,11 @@ class ContainerManager:
     def start(self) -> None:
         """Start the container in the background, unless it is running or starting.
 
-        :raises UnavailableError: the tasks of this manager are being ended, or have ended.
+        :raises UnavailableError: it would have to be started, but the tasks of this manager are being ended.
         """
-        if self._tasks.cancel_scope.cancel_called:  # a task that starts now might never be cancelled
-            raise UnavailableError(_CLOSED)
         if self._attempt is None or self._attempt.is_over:
+            if self._tasks.cancel_scope.cancel_called:  # a task that starts now might never be cancelled
+                raise UnavailableError(_CLOSED)
             self._attempt = _Attempt()
             self._tasks.start_soon(self._run, self._attempt)
 

@@ -163,6 +163,17 @@ async def test_every_exchange_has_a_deadline(
         assert engine.started["installer"] == 2
 
 
+async def test_what_is_removed_at_the_end_is_not_reported_as_left(
+    anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A removal that was begun just before waits for the one at the end, after which there is nothing to remove."""
+    async with installer_of(honest_installer) as (installer, engine):
+        await installer.install(ME, ["x"])
+        installer.remove_packages(ME)
+    assert caplog.messages == []
+    assert engine.started["installer"] == 1
+
+
 async def test_a_late_or_second_answer_is_nobody_else_s(anyio_backend: str) -> None:
     """An answer is sent twice: the second one comes while another session waits for its own."""
 
