@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -111,7 +112,7 @@ def files_in(folder: Path, left_out: Collection[str]) -> tuple[list[Path], int]:
 
 
 def _walk(folder: Path, left_out: Collection[str]) -> Iterator[Path]:
-    root, waiting, seen = folder.resolve(), deque([folder]), 0
+    root, waiting, seen = Path(os.path.realpath(folder)), deque([folder]), 0
     while waiting and seen < _MOST_ENTRIES:
         current = waiting.popleft()
         try:
@@ -124,9 +125,9 @@ def _walk(folder: Path, left_out: Collection[str]) -> Iterator[Path]:
         for entry in entries:
             if entry.name.startswith(".") or (current == folder and entry.name in left_out):
                 continue
-            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+            if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(root):
                 continue
-            if entry.is_file():
+            if os.path.isfile(entry):  # unlike Path.is_file, false where nothing can be read
                 yield entry
-            elif entry.is_dir() and not entry.is_symlink() and entry.name not in _TOOLS_FOLDERS:
+            elif os.path.isdir(entry) and not entry.is_symlink() and entry.name not in _TOOLS_FOLDERS:
                 waiting.append(entry)

@@ -90,6 +90,7 @@ def test_the_files_beside_a_script_are_copied_nearest_first(folder: Path) -> Non
     (folder / "link").symlink_to("b.txt")
     (folder / "out").symlink_to("/etc/passwd")
     (folder / "loop").symlink_to(".")
+    (folder / "endless").symlink_to("endless")
     paths, skipped = files_in(folder, {"a.py"})
     assert [path.relative_to(folder).as_posix() for path in paths] == ["b.txt", "link", "sub/c.txt"]
     assert skipped == 0

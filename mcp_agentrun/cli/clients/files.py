@@ -79,7 +79,7 @@ class ClientFile:
 
         :raises AgentRunError: it can't be written, or has changed since it was read.
         """
-        target = self.path.resolve()  # a link stays one
+        target = Path(os.path.realpath(self.path))  # a link stays one
         backup = target.with_name(target.name + ".agentrun-backup") if self.existed else None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
