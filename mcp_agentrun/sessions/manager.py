@@ -21,6 +21,7 @@ from .expiry import Expiry
 from .readiness import Readiness
 from .reconcile import Reconciler
 from .session_store import NEW, STDIO, Caller, Lease, Session, SessionStore, in_use
+from .stateless import StatelessCalls
 
 __all__ = ["SessionManager"]
 
@@ -52,6 +53,7 @@ class SessionManager(OpenOnce):
             self._opener = Opener(runtime.container, memory)
             self._pool = WarmPool(self._opener.open, self._capacity, serve.pool, serve.pool_max)
         self._admission = Admission(settings, self._store, self._capacity, self._pool, self._opener.open, self.refused)
+        self._stateless = StatelessCalls(self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._tasks: TaskGroup | None = None
@@ -131,6 +133,19 @@ class SessionManager(OpenOnce):
                     if is_new and not isinstance(error, NotReadyError):
                         self._store.close(session)
                     raise
+
+    @asynccontextmanager
+    async def fresh(self, principal: str) -> AsyncGenerator[OpenSandbox]:
+        """Yield a sandbox that is as new, for one stateless call of *principal*. Nothing of the call is left in it.
+
+        :raises UnavailableError: none became free in time, or there is no capacity.
+        """
+        if self._tasks is None:
+            raise RuntimeError("SessionManager is used inside `async with`")
+        deadline = anyio.current_time() + WAIT_SECONDS
+        with self._in_progress():
+            async with self._stateless.sandbox(principal, deadline, self._tasks) as sandbox:
+                yield sandbox
 
     @contextmanager
     def reading(self, caller: Caller, handle: str | None) -> Generator[OpenSandbox | None]:
