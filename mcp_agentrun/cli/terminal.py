@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
 import time
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+_LONG_SECRET = 6
+"""Length in characters from which a secret is masked wherever it stands. A short one, such as 1, may be anything."""
 
 
 def note(text: str) -> None:
@@ -63,8 +67,10 @@ def print_diff(before: str, after: str, path: str, *, secrets: Sequence[str] = (
     """Print the difference between two texts, with *secrets* masked."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=2, lineterm="")
     for line in lines:
-        for secret in filter(None, secrets):
-            line = line.replace(secret, "***")
+        for secret in secrets:
+            line = line.replace(json.dumps(secret, ensure_ascii=False), '"***"')
+            if len(secret) >= _LONG_SECRET:  # it may be quoted in another way
+                line = line.replace(secret, "***")
         is_name = line.startswith(("+++ ", "--- "))
         color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
         text = sanitize(line.expandtabs(4), limit=400)
