@@ -16,7 +16,7 @@ from ..errors import EngineError
 from ..spoofing import sanitize
 
 if TYPE_CHECKING:
-    from ..sandbox import Housekeeping, StorageItem
+    from ..sandbox import Housekeeping
     from ..settings import Settings
 
 __all__ = [
@@ -132,15 +132,15 @@ def on_engine(settings: Settings, work: Callable[[Housekeeping], Awaitable[_T]])
     return run_interruptibly(run)
 
 
-async def remove_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -> bool:
-    """Remove *items*, reporting each, and return whether all could be removed."""
+async def remove_all(items: Iterable[_T], remove: Callable[[_T], Awaitable[None]], name: Callable[[_T], str]) -> bool:
+    """Call *remove* with each of *items*, reporting it by *name*, and return whether all could be removed."""
     is_complete = True
     for item in items:
         try:
-            await housekeeping.remove_storage(item)
+            await remove(item)
         except EngineError as error:
             is_complete = False
-            note(f"{item.name} could not be removed: {sanitize(str(error))}")
+            note(f"{name(item)} could not be removed: {error}")
         else:
-            click.echo(f"removed {item.name}")
+            click.echo(f"removed {name(item)}")
     return is_complete
