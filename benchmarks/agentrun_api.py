@@ -1,7 +1,7 @@
 """AgentRun's REST API beside ours: ``python -m benchmarks.agentrun_api CHECKOUT``.
 
 CHECKOUT is a checkout of AgentRun's repository, whose API is in ``agentrun-api/src``. It is served as it is, by a
-Python of its own that has AgentRun 0.2.5. Both answer 200 calls by 16 callers, in turns, and two rounds each; then a
+Python of its own that has AgentRun 0.2.5. Both answer 200 calls by 16 callers, one after the other; then a
 call looks for what another one has left.
 """
 
@@ -26,7 +26,7 @@ from mcp_agentrun.engine.docker.discovery import connect
 
 from .agentrun import agentruns_container, agentruns_python, ensure_image
 
-CALLS, CALLERS, ROUNDS = 200, 16, 2
+CALLS, CALLERS, ROUNDS = 200, 16, 1
 
 # Only with what AgentRun's check permits.
 _LEAVE = "import pathlib\npathlib.Path('secret').write_text('mine')\nprint('left')"

@@ -103,6 +103,23 @@ def test_pipes_at_both_ends() -> None:
     assert ended.stdout.splitlines() == ["X", "B", "['-', 'one'] ''", "[", "1", "]", "y", "0", "5"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_can_not_be_written_is_an_error() -> None:
+    ended = shell("run -c 'while True: print(1)' > /dev/full; echo $?")
+    assert ended.stderr == "mcp-agentrun: the output can't be written: No space left on device\n"
+    assert ended.stdout == "125\n"
+
+
+def test_standard_streams_may_be_closed() -> None:
+    ended = shell(
+        "run -c 'print(1); raise SystemExit(3)' >&-; echo $?\n"
+        "run -c 'import sys; print(repr(sys.stdin.read()))' <&- 2>&-; echo $?\n"
+        "run -c 'raise SystemExit(4)' <&- >&- 2>&-; echo $?\n"
+        f"{sys.executable} -m mcp_agentrun config >&-; echo $?\n"
+    )
+    assert (ended.stdout.split(), ended.stderr) == (["3", "''", "0", "4", "0"], "")
+
+
 def test_output_of_100_megabytes_in_constant_memory() -> None:
     code = "for _ in range(100): print('x' * ((1 << 20) - 1))"
     with subprocess.Popen([*COMMAND.split(), "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:

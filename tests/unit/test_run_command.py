@@ -5,6 +5,7 @@ engine.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import click
@@ -33,6 +34,16 @@ def test_a_file_is_named_as_python_names_it(folder: Path) -> None:
     assert program.argv == ["sub/tool.py", "--flag", "two words", "-c"]
     assert (program.filename, program.stem, program.folder) == ("/workspace/tool.py", "tool", folder / "sub")
     assert program.code == "# -*- coding: utf-8 -*-\nx = 'é'\n"
+
+
+def test_a_pipe_is_read_once_and_has_nothing_beside_it() -> None:
+    read, write = os.pipe()
+    os.write(write, b"print(1)")
+    os.close(write)
+    path = f"/dev/fd/{read}"
+    program = Program.from_words([path, "a"])
+    os.close(read)
+    assert (program.code, program.argv, program.filename, program.folder) == ("print(1)", [path, "a"], path, None)
 
 
 def test_code_modules_and_standard_input_are_named_as_python_names_them(
@@ -90,7 +101,7 @@ def test_the_files_beside_a_script_are_copied_nearest_first(folder: Path) -> Non
     (folder / "link").symlink_to("b.txt")
     (folder / "out").symlink_to("/etc/passwd")
     (folder / "loop").symlink_to(".")
-    (folder / "endless").symlink_to("endless")
+    (folder / "circle").symlink_to("circle")
     paths, skipped = files_in(folder, {"a.py"})
     assert [path.relative_to(folder).as_posix() for path in paths] == ["b.txt", "link", "sub/c.txt"]
     assert skipped == 0
