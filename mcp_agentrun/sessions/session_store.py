@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import anyio
 
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "Session", "SessionStore", "in_use"]
+__all__ = ["NEW", "STDIO", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
 
 NEW = "new"
 """Instead of a handle: open another sandbox."""
@@ -76,6 +77,22 @@ class Lease:
     """Whether the sandbox was opened for this call, so that the client does not know its handle yet."""
     expired: bool = False
     """Whether the client's own sandbox has expired since its last call, so that this is another one."""
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox with a handle, for its owner."""
+
+    handle: str
+    created: datetime
+    last_used: datetime
+    """The same as *created* if it has not been used."""
+    expires: datetime
+    """When it is closed, unless it is used until then."""
+    is_in_use: bool
+    """Whether a call is in progress."""
+    stage: str
+    """What is being done to start it, in a few words; ``ready`` once it is."""
 
 
 @contextmanager

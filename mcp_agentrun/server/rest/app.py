@@ -10,8 +10,8 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from ...sessions import SessionManager
-from . import agentrun
-from .problems import add_handlers
+from . import agentrun, files, runs, sandboxes
+from .problems import Problem, add_handlers
 
 __all__ = ["build_rest", "is_documentation"]
 
@@ -38,9 +38,12 @@ def build_rest(sessions: SessionManager) -> FastAPI:
         dependencies=[Depends(HTTPBearer(auto_error=False))] if sessions.settings.serve.auth else [],
     )
     app.state.sessions = sessions
-    app.include_router(agentrun.router)
+    for router in (agentrun.router, sandboxes.router, runs.router, files.router):
+        app.include_router(router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     add_handlers(app)
+    # Routes refer to it, but for its media type FastAPI would not know it.
+    app.openapi()["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     return app
 
 
