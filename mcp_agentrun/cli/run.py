@@ -95,7 +95,7 @@ async def _run(program: Program, settings: Settings, packages: Sequence[str], *,
                 program.code, on_bytes=stdout.write, stream=True, script=script, report=report, then=saving.save
             )
         await stdout.finish()
-        explain(result, settings)
+        explain(result, settings, install="--package")
         if stdout.has_failed:
             return _FAILED
         return 0 if stdout.is_closed else exit_code(result)

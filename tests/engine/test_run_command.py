@@ -74,6 +74,7 @@ def test_exit_codes_and_messages_of_python() -> None:
         "run -c 'import os; os.abort()'; echo $?\n"
         "run --timeout 0.5 -c 'while True: pass' >/dev/null; echo $?\n"
         "run -c 'import shutil; shutil.rmtree(\"/\")'; echo $?\n"
+        "run -c 'x = bytearray(1 << 31)'; echo $?\n"
         "run missing.py; echo $?\n"
         "run -m missing_module; echo $?\n"
     )
@@ -83,12 +84,15 @@ def test_exit_codes_and_messages_of_python() -> None:
         "134",
         "124",
         "126",
+        "137",
         "2",
         "/opt/venv/bin/python: No module named missing_module",
         "1",
     ]
     assert "mcp-agentrun: interrupted after 0.5 s. Give a larger --timeout." in ended.stderr
     assert "mcp-agentrun: Give --safety off to run it without the static check." in ended.stderr
+    assert "the memory limit of 1024 MiB was exceeded. Give a larger --memory." in ended.stderr
+    assert "variables" not in ended.stderr  # there is no next run
 
 
 def test_pipes_at_both_ends() -> None:

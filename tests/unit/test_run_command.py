@@ -12,12 +12,14 @@ import click
 import pytest
 
 from mcp_agentrun import Result
-from mcp_agentrun.cli.outcomes import exit_code
+from mcp_agentrun.cli.outcomes import exit_code, explain
 from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
 from mcp_agentrun.cli.streams import TerminalFilter
 from mcp_agentrun.sandbox import Image, Outcome, Output
+from mcp_agentrun.sandbox.result import RunError
+from mcp_agentrun.settings import Settings
 from tests.support.command_line import command
 
 
@@ -140,6 +142,13 @@ def test_pictures_replace_nothing(folder: Path) -> None:
 )
 def test_exit_codes_are_those_that_a_shell_knows(outcome: Outcome, code: int | None, shown: int) -> None:
     assert exit_code(Result(outcome, Output(), 0.0, exit_code=code)) == shown
+
+
+def test_a_note_names_what_installs_a_missing_package_here(capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result("error", Output(), 0.0, error=RunError("ModuleNotFoundError", "No module named 'x'", 1))
+    for install in ("--package", ":install"):
+        explain(result, Settings(), install=install)
+        assert capsys.readouterr().err == f"mcp-agentrun: install what is missing with {install} NAME.\n"
 
 
 @pytest.mark.parametrize(
