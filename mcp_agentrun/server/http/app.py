@@ -248,11 +248,11 @@ def build_app(sessions: SessionManager, tokens: Tokens | ResourceServer | None) 
             Route("/healthz", health.alive),
             Route("/readyz", health.ready),
             *public,
-            Mount("/", without_token),
         ],
         middleware=middleware,
         lifespan=lambda _: mcp.session_manager.run(),
     )
+    app.router.default = without_token  # unlike `Mount`, for paths with line breaks, too
     return count_responses(addresses.before(app), metrics.count_response), drain
 
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import anyio
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -29,6 +30,15 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
 
 router = APIRouter(prefix=f"{OWN_API}/{{sandbox}}/files", tags=["Files"])
+
+
+class _FilePath(PathConvertor):
+    """A path that may have line breaks."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("file", _FilePath())
 
 
 async def _exact_path(path: str, request: Request) -> str:
@@ -61,20 +71,20 @@ _DOWNLOAD = {
 }
 
 
-@router.get("/{path:path}", response_class=Response, responses=_DOWNLOAD)
+@router.get("/{path:file}", response_class=Response, responses=_DOWNLOAD)
 async def download(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> Response:
     """Download a file, or a range of its bytes."""
     return await _answer(sandbox, path, request, sessions, caller)
 
 
-@router.head("/{path:path}", response_class=Response, responses=_DOWNLOAD)
+@router.head("/{path:file}", response_class=Response, responses=_DOWNLOAD)
 async def look_at_file(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> Response:
     """Look at a file: its size, media type and ETag."""
     return await _answer(sandbox, path, request, sessions, caller)
 
 
 @router.put(
-    "/{path:path}",
+    "/{path:file}",
     responses=problems(404, 408, 409, 413, 422, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
 )
@@ -84,7 +94,7 @@ async def upload(sandbox: str, path: Path, request: Request, sessions: Sessions,
         return FileAnswer.of(await found.files.write(path, _body(request)))
 
 
-@router.delete("/{path:path}", status_code=204, responses=problems(404, 409, 413, 422, 503))
+@router.delete("/{path:file}", status_code=204, responses=problems(404, 409, 413, 422, 503))
 async def remove(sandbox: str, path: Path, sessions: Sessions, caller: CallerOf) -> None:
     """Remove a file."""
     with opened(sessions, caller, sandbox) as found:

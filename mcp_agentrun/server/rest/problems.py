@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from ...errors import (
     AgentRunError,
@@ -118,7 +119,10 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         title = HTTPStatus(error.status_code).phrase
         problem = Problem(type="about:blank", title=title, status=error.status_code, detail=error.detail)
-        return _answer(request, problem, dict(error.headers or {}), error.detail)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(request))
+        return _answer(request, problem, headers, error.detail)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -139,6 +143,15 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of what the request is for: each of them has a route of its own."""
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str], detail: object) -> Response:
