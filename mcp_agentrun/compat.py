@@ -27,11 +27,11 @@ from .blocking import Runtime, Sandbox
 from .errors import AgentRunError, FileError, ImageError, InstallError, InvalidRequestError, UnavailableError
 from .packages.names import STDLIB_MODULES, distribution_of
 from .safety import Finding, Profile, check
-from .sandbox import Result
+from .sandbox import Result, Script
 from .settings import Settings, load_settings
 from .settings.fields import MIB, parse_size
 
-__all__ = ["AgentRun"]
+__all__ = ["PROGRAM", "AgentRun", "output_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +55,8 @@ _REFUSED_MODULES = frozenset(("os", "sys", "subprocess", "builtins"))
 _DANGEROUS = frozenset(("exec", "eval", "compile", "globals", "locals", "vars", "dir"))
 """Built-in functions that AgentRun calls dangerous if they are called by name."""
 
-_END = """
-import atexit, threading
-for thread in threading.enumerate():
-    if thread is not threading.current_thread() and not thread.daemon:
-        thread.join()
-atexit._run_exitfuncs()
-"""
-"""What Python does at the end of a script. It also keeps the value of the last expression from being shown."""
+PROGRAM = Script("/workspace/script.py", ("script.py",), ends_session=True)
+"""How code is run, of which nothing is kept."""
 
 _COMMAND = """
 import subprocess
@@ -153,7 +147,7 @@ class AgentRun:
                 installed = self.install_dependencies(sandbox, self.parse_dependencies(python_code))
                 if installed != _INSTALLED:
                     return installed
-                return output_text(sandbox.run(python_code + _END, timeout=self.default_timeout))
+                return output_text(sandbox.run(python_code, timeout=self.default_timeout, script=PROGRAM))
         except AgentRunError as error:
             return str(error)
 

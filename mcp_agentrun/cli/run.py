@@ -89,7 +89,8 @@ async def _run(program: Program, settings: Settings, packages: Sequence[str], *,
                 await sandbox.install(*packages, report=report)
         stdout = Stdout(sandbox.interrupt)
         saving = _Saving(settings, program.stem)
-        script = Script(program.filename, program.argv, read_stdin() if program.reads_stdin else None)
+        stdin = read_stdin() if program.reads_stdin else None
+        script = Script(program.filename, program.argv, stdin, ends_session=True)
         async with interruptible(sandbox.interrupt):
             result = await sandbox.run(
                 program.code, on_bytes=stdout.write, stream=True, script=script, report=report, then=saving.save

@@ -13,7 +13,18 @@ from unittest.mock import Mock
 import docker.errors
 import pytest
 
-from mcp_agentrun import EngineError, ImageError, Installed, InstallError, Output, Result, Sandbox, Settings, compat
+from mcp_agentrun import (
+    EngineError,
+    ImageError,
+    Installed,
+    InstallError,
+    Output,
+    Result,
+    Sandbox,
+    Script,
+    Settings,
+    compat,
+)
 from mcp_agentrun.compat import AgentRun
 from mcp_agentrun.engine import Report
 from tests.support.agentrun_examples import SAFETY_CHECKS, Example
@@ -39,6 +50,7 @@ class FakeSandbox(Sandbox):
         self.calls.append("run")
         self.runtime.code = code
         self.runtime.timeout = options["timeout"]
+        self.runtime.script = options.get("script")
         return self.runtime.on_run()
 
     def install(self, *requirements: str, report: Report | None = None) -> Installed:
@@ -65,6 +77,7 @@ class FakeRuntime:
         self.sandboxes: list[FakeSandbox] = []
         self.result = Result("ok", Output(b"x\n", written=2), 0.1)
         self.code, self.timeout = "", 0.0
+        self.script: Script | None = None
         self.on_run = lambda: self.result
         self.is_open = False
         FakeRuntime.made = self
@@ -216,10 +229,10 @@ def test_each_call_begins_fresh() -> None:
     assert sandbox.calls[3:] == ["run", "reset"] and len(FakeRuntime.made.sandboxes) == 1
 
 
-def test_the_last_expression_is_not_shown() -> None:
+def test_code_is_run_as_a_program_whose_last_expression_is_not_shown() -> None:
     AgentRun().execute_code_in_container("1 + 1")
-    assert FakeRuntime.made.code.startswith("1 + 1\n")
-    compile(FakeRuntime.made.code, "code", "exec")
+    assert FakeRuntime.made.code == "1 + 1"
+    assert FakeRuntime.made.script is not None and FakeRuntime.made.script.ends_session
 
 
 def test_concurrent_calls_have_sandboxes_of_their_own() -> None:

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...compat import output_text
+from ...compat import PROGRAM, output_text
 from ...errors import InvalidRequestError
-from ...sandbox import Script
 from .context import CallerOf, Sessions, while_connected
 
 __all__ = ["router"]
@@ -57,7 +56,7 @@ async def run_code(body: CodeSchema, request: Request, sessions: Sessions, calle
 
     async def work() -> OutputSchema:
         async with sessions.fresh(caller.principal) as sandbox:
-            return OutputSchema(output=output_text(await sandbox.run(body.code, script=Script())))
+            return OutputSchema(output=output_text(await sandbox.run(body.code, script=PROGRAM)))
 
     try:
         return await while_connected(request, work)
