@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...compat import PROGRAM, output_text
 from ...errors import InvalidRequestError
 from .context import CallerOf, Sessions, while_connected
+from .problems import IN_FRONT
 
 __all__ = ["router"]
 
@@ -45,8 +46,8 @@ router = APIRouter(prefix="/v1", tags=["AgentRun"])
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorSchema, "description": "The body is not JSON"},
-    429: {"model": ErrorSchema, "description": "Too many requests, or your sandboxes are all in use"},
-    503: {"model": ErrorSchema, "description": "No sandbox is available"},
+    429: {**IN_FRONT[429], "description": "Too many requests, or your sandboxes are all in use"},
+    503: {**IN_FRONT[429], "description": "No sandbox is available"},
 }
 
 
