@@ -20,6 +20,7 @@ from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
 from mcp_agentrun.cli.streams import TerminalFilter, read_stdin
+from mcp_agentrun.safety import check
 from mcp_agentrun.sandbox import Image, Outcome, Output
 from mcp_agentrun.sandbox.result import RunError
 from mcp_agentrun.settings import Settings
@@ -39,6 +40,14 @@ def test_a_file_is_named_as_python_names_it(folder: Path) -> None:
     assert program.argv == ["sub/tool.py", "--flag", "two words", "-c"]
     assert (program.filename, program.stem, program.folder) == ("/workspace/tool.py", "tool", folder / "sub")
     assert program.code == "# -*- coding: utf-8 -*-\nx = 'é'\n"
+
+
+@pytest.mark.parametrize("first", ["", "#!/usr/bin/env python\n", "\n"])
+def test_a_file_may_be_in_another_encoding(folder: Path, first: str) -> None:
+    (folder / "old.py").write_bytes(f"{first}# coding: latin-1\nprint('é')\n".encode("latin-1"))
+    code = Program.from_words(["old.py"]).code
+    assert code == f"{first}# coding: utf-8\nprint('é')\n"
+    assert check(code).allowed
 
 
 def test_a_pipe_is_read_once_and_has_nothing_beside_it() -> None:
