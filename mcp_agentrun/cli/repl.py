@@ -19,7 +19,7 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import DynamicLexer, PygmentsLexer
-from prompt_toolkit.styles import DummyStyle
+from prompt_toolkit.styles import DummyStyle, Style
 from pygments.lexers.python import PythonLexer
 
 from ..errors import AgentRunError
@@ -42,6 +42,16 @@ _HELP = """\
 :quit                    leave, as does Ctrl-D
 Alt-Enter begins a new line; Ctrl-C interrupts code and commands."""
 
+# Colours of the terminal's own palette, which its theme keeps readable on its background.
+_STYLE = Style.from_dict(
+    {
+        "pygments.keyword": "ansigreen",
+        "pygments.operator.word": "ansigreen",
+        "pygments.literal.string": "ansiyellow",
+        "pygments.literal.number": "ansicyan",
+        "pygments.comment": "ansibrightblack",
+    }
+)
 
 _compile = codeop.CommandCompiler()
 _compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -119,7 +129,8 @@ class Repl:
             completer=WordCompleter([*self._commands, ":quit"], sentence=True),
             complete_while_typing=Condition(is_command),
             prompt_continuation="... ",
-            style=DummyStyle() if os.environ.get("NO_COLOR") else None,
+            style=DummyStyle() if os.environ.get("NO_COLOR") else _STYLE,
+            include_default_pygments_style=False,
         )
 
     async def loop(self) -> None:

@@ -270,6 +270,10 @@ def test_a_link_stays_a_link_and_another_file_can_be_named(home: Path) -> None:
     assert command("client", "add", "cursor", "--yes", "--file", str(path)).returncode == 0
     assert path.is_symlink()
     assert "agentrun" in real.read_text()
+    real.unlink()
+    real.symlink_to(path)
+    refused = command("client", "add", "cursor", "--yes", "--file", str(path))
+    assert (refused.returncode, "can't be read: Too many levels of symbolic links" in refused.stderr) == (1, True)
 
 
 def test_a_file_that_changes_meanwhile_is_not_overwritten() -> None:

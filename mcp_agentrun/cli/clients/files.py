@@ -78,7 +78,7 @@ class ClientFile:
 
         :raises AgentRunError: it can't be written, or has changed since it was read.
         """
-        target = self.path.resolve()  # a link stays one
+        target = Path(os.path.realpath(self.path))  # a link stays one
         backup = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
