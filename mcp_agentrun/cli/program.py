@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +19,9 @@ COPIED_FILES, COPIED_BYTES = 1000, 32 << 20
 """Most files beside a script that are copied into its sandbox, and most bytes in total."""
 
 _MOST_ENTRIES = 20_000
+_COOKIE = re.compile(r"\A((?:[ \t\f]*(?:#.*)?\n)??[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
+"""The declaration of a file's encoding, in one of its first two lines."""
+
 _TOOLS_FOLDERS = frozenset(("__pycache__", "node_modules"))
 
 # The import, which is not executed, shows the static check what must be installed.
@@ -85,9 +89,10 @@ class Program:
 
 def _decoded(data: bytes, name: str) -> str:
     try:
-        return decode_source(data)
+        code = decode_source(data)
     except (SyntaxError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{name} is not valid Python: {error}") from None
+    return _COOKIE.sub(r"\1utf-8", code)  # it is Unicode text now; the static check refuses a cookie that is wrong
 
 
 def files_in(folder: Path, left_out: Collection[str]) -> tuple[list[Path], int]:

@@ -4,9 +4,12 @@ engine.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -16,7 +19,8 @@ from mcp_agentrun.cli.outcomes import exit_code, explain
 from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
-from mcp_agentrun.cli.streams import TerminalFilter
+from mcp_agentrun.cli.streams import TerminalFilter, read_stdin
+from mcp_agentrun.safety import check
 from mcp_agentrun.sandbox import Image, Outcome, Output
 from mcp_agentrun.sandbox.result import RunError
 from mcp_agentrun.settings import Settings
@@ -36,6 +40,14 @@ def test_a_file_is_named_as_python_names_it(folder: Path) -> None:
     assert program.argv == ["sub/tool.py", "--flag", "two words", "-c"]
     assert (program.filename, program.stem, program.folder) == ("/workspace/tool.py", "tool", folder / "sub")
     assert program.code == "# -*- coding: utf-8 -*-\nx = 'é'\n"
+
+
+@pytest.mark.parametrize("first", ["", "#!/usr/bin/env python\n", "\n"])
+def test_a_file_may_be_in_another_encoding(folder: Path, first: str) -> None:
+    (folder / "old.py").write_bytes(f"{first}# coding: latin-1\nprint('é')\n".encode("latin-1"))
+    code = Program.from_words(["old.py"]).code
+    assert code == f"{first}# coding: utf-8\nprint('é')\n"
+    assert check(code).allowed
 
 
 def test_a_pipe_is_read_once_and_has_nothing_beside_it() -> None:
@@ -173,6 +185,19 @@ def test_a_terminal_gets_text_and_colours_only(parts: list[str], shown: str) -> 
 def test_a_character_that_is_cut_stays_whole() -> None:
     terminal = TerminalFilter()
     assert terminal.feed(b"\xc3") + terminal.feed(b"\xa9") == "é".encode()
+
+
+async def test_a_terminal_is_empty_for_a_process_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Mock(fileno=lambda: 0))
+    for number in (errno.EIO, errno.EISDIR):
+
+        def refuse(*_: object, number: int = number) -> bytes:
+            raise OSError(number, "refused")
+
+        monkeypatch.setattr(os, "read", refuse)
+        expected = contextlib.nullcontext() if number == errno.EIO else pytest.raises(OSError, match="refused")
+        with expected:
+            assert [data async for data in read_stdin()] == []
 
 
 class Terminal(io.StringIO):
