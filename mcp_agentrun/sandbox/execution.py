@@ -109,6 +109,7 @@ class Execution:
         self._report = report
         self._has_stdin = False
         self._scope: anyio.CancelScope | None = None
+        self._installing = anyio.CancelScope()
         self._start_over()
 
     def _start_over(self) -> None:
@@ -150,8 +151,9 @@ class Execution:
             ) from error
 
     async def interrupt(self) -> None:
-        """Interrupt the run. Its result still follows."""
+        """Interrupt the run, or the installation that it waits for. Its result still follows."""
         await self._link.send(messages.Cancel(run=self._number))
+        self._installing.cancel()
 
     async def _feed(self, stdin: bytes | AsyncIterable[bytes]) -> None:
         """Send *stdin* to the run, as fast as the run reads it. If it can't be read, it ends."""
@@ -248,12 +250,15 @@ class Execution:
             self._link.fail("the container requested packages for another run")
         names = [name for name in missing.names if name.isidentifier()]
         patience = min(self._timeout, PATIENCE_SECONDS)
-        with self._paused():  # the installer has a limit of its own
+        provided = AutoInstall()
+        with self._paused(), self._installing:  # the installer has a limit of its own
             provided = await self._packages.install_missing(
                 names, missing.requirements, self._report, patience=patience
             )
-        location = self._packages.location
-        await self._link.send(messages.Proceed(run=self._number, path=location.path, no_preload=location.no_preload))
+        if not self._installing.cancelled_caught:
+            location = self._packages.location
+            proceed = messages.Proceed(run=self._number, path=location.path, no_preload=location.no_preload)
+            await self._link.send(proceed)
         return provided
 
     @contextmanager
