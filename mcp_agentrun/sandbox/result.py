@@ -88,6 +88,16 @@ class Output:
         gone = len(self.head) + len(self.tail) - len(head) - len(tail)
         return Output(head, tail, self.written - gone)
 
+    def since(self, offset: int, limit: int) -> tuple[int, bytes]:
+        """Return at most *limit* bytes of what was written from *offset* on, and the offset of the first of them, which
+        is greater than *offset* if some are gone.
+        """
+        if offset < len(self.head):
+            return offset, self.head[offset : offset + limit]
+        gone = self.written - len(self.tail)
+        begin = min(max(offset, gone), self.written)
+        return begin, self.tail[begin - gone :][:limit]
+
     def text(self, limit: int | None = None) -> str:
         """Return the output as text. If it exceeds *limit* bytes, or bytes were lost, the gap is marked."""
         head, gap, tail = self.parts(limit)
