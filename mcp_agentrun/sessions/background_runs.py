@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import background_tasks
-from ..errors import AgentRunError, BusyError, InvalidRequestError, UnavailableError
+from ..errors import AgentRunError, CapacityError, InvalidRequestError, UnavailableError
 from ..sandbox import Output, Result
 from ..sandbox.execution import PartialOutput
 from ..settings import Settings
@@ -168,7 +168,8 @@ class BackgroundRuns:
 
         :param timeout: see `OpenSandbox.run`.
         :raises InvalidRequestError: there is no such sandbox, or *code* or *timeout* can't be accepted.
-        :raises BusyError: too many runs are in progress, or wait for the sandbox.
+        :raises BusyError: too many calls are waiting for the sandbox.
+        :raises CapacityError: too many runs of the principal are in progress.
         :raises UnavailableError: a sandbox would have to be opened, and can't be.
         """
         if self._tasks is None:
@@ -214,9 +215,10 @@ class BackgroundRuns:
     def _require_quota(self, principal: str) -> None:
         in_progress = sum(not run.ended.is_set() for run in self._of(principal))
         if in_progress >= self.limit:
-            raise BusyError(
+            raise CapacityError(
                 f"You have {in_progress} background runs in progress, the most that this server allows. Wait until "
                 "one has ended, or cancel one.",
+                reason="quota",
                 limit=self.limit,
             )
 
