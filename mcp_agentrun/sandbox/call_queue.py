@@ -22,9 +22,8 @@ class CallQueue:
         self._limit = limit
         self._lock = anyio.Lock(fast_acquire=True)
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
-        """Wait for the turn, and hold it while the context lasts.
+    def require_place(self) -> None:
+        """Require that a call may wait for its turn.
 
         :raises BusyError: the queue is full.
         """
@@ -32,5 +31,13 @@ class CallQueue:
             raise BusyError(
                 f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", limit=self._limit
             )
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Wait for the turn, and hold it while the context lasts.
+
+        :raises BusyError: the queue is full.
+        """
+        self.require_place()
         async with self._lock:
             yield

@@ -73,6 +73,8 @@ class Lease:
     sandbox: OpenSandbox
     handle: str | None
     """The sandbox's handle; None for the client's own sandbox."""
+    closing: anyio.Event
+    """Set when the sandbox is being closed, although it is leased."""
     is_new: bool = False
     """Whether the sandbox was opened for this call, so that the client does not know its handle yet."""
     expired: bool = False

@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from ...sessions import SessionManager
-from . import agentrun, files, runs, sandboxes
+from . import agentrun, background, files, runs, sandboxes
 from .problems import IN_FRONT, Problem, add_handlers
 
 __all__ = ["build_rest", "is_documentation"]
@@ -39,7 +39,7 @@ def build_rest(sessions: SessionManager) -> FastAPI:
         dependencies=[Depends(HTTPBearer(auto_error=False))] if sessions.settings.serve.auth else [],
     )
     app.state.sessions = sessions
-    for router in (agentrun.router, sandboxes.router, runs.router, files.router):
+    for router in (agentrun.router, sandboxes.router, runs.router, background.router, files.router):
         app.include_router(router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     add_handlers(app)

@@ -27,10 +27,10 @@ from ...errors import (
 )
 from ...spoofing import sanitize
 
-__all__ = ["IN_FRONT", "OWN_API", "Problem", "add_handlers", "problem_of", "problems", "status_of"]
+__all__ = ["BACKGROUND_API", "IN_FRONT", "OWN_API", "Problem", "add_handlers", "problem_of", "problems", "status_of"]
 
-OWN_API = "/v1/sandboxes"
-"""Errors below this path are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
+OWN_API, BACKGROUND_API = "/v1/sandboxes", "/v1/runs"
+"""Errors below these paths are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
 
 _TYPE = "urn:mcp-agentrun:problem:"
 _RETRY_SECONDS = "5"
@@ -85,7 +85,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def status_of(error: AgentRunError) -> int:
     """Return the status of the response that reports *error*."""
     match error:
-        case InvalidRequestError(argument="sandbox"):
+        case InvalidRequestError(argument="sandbox" | "run"):
             return 404
         case InvalidRequestError() | InstallError():
             return 422
@@ -102,12 +102,16 @@ def problem_of(error: AgentRunError) -> Problem:
     match error:
         case InvalidRequestError(argument="sandbox"):
             kind, title, detail = "unknown-sandbox", "Unknown sandbox", "You have no sandbox with this id."
+        case InvalidRequestError(argument="run"):
+            kind, title, detail = "unknown-run", "Unknown run", str(error)
         case InvalidRequestError():
             kind, title, detail = "invalid-request", "Invalid request", str(error)
         case InstallError():
             kind, title, detail = "installation", "Packages could not be installed", str(error)
         case FileError(reason=reason):
             kind, title, detail = f"file-{reason.replace('_', '-')}", "The file can't be accessed", str(error)
+        case CapacityError(reason="quota"):
+            kind, title, detail = "capacity-quota", "Quota reached", str(error)
         case CapacityError(reason=reason):
             kind, title, detail = f"capacity-{reason}", "No sandbox available", str(error)
         case BusyError():
@@ -122,7 +126,7 @@ def problem_of(error: AgentRunError) -> Problem:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer errors: below `OWN_API` with problem details, elsewhere as FastAPI does."""
+    """Answer errors: below `OWN_API` and `BACKGROUND_API` with problem details, elsewhere as FastAPI does."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, AgentRunError)
@@ -170,7 +174,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str], detail: object) -> Response:
-    if request.url.path.startswith(OWN_API):
+    if request.url.path.startswith((OWN_API, BACKGROUND_API)):
         return Response(dumps(problem.model_dump(exclude_none=True)), problem.status, headers, PROBLEM_TYPE)
     return Response(dumps({"detail": detail}), problem.status, headers, "application/json")
 
