@@ -283,6 +283,8 @@ class Execution:
             outcome=ended.outcome,
             output=output,
             duration=ended.duration,
+            cpu_time=ended.cpu_time,
+            peak_memory=ended.peak_memory,
             value=ended.value,
             error=error,
             exit_code=ended.exit_code,
