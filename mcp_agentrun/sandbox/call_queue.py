@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -23,9 +23,10 @@ class CallQueue:
         self._lock = anyio.Lock(fast_acquire=True)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
+    async def turn(self, on_turn: Callable[[], object]) -> AsyncGenerator[None]:
         """Wait for the turn, and hold it while the context lasts.
 
+        :param on_turn: called when it has come.
         :raises BusyError: the queue is full.
         """
         if self._lock.locked() and (waiting := self._lock.statistics().tasks_waiting) >= self._limit:
@@ -33,4 +34,5 @@ class CallQueue:
                 f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", limit=self._limit
             )
         async with self._lock:
+            on_turn()
             yield

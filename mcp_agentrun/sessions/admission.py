@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 
@@ -11,7 +12,7 @@ from ..errors import CapacityError, CapacityReason
 from ..sandbox.capacity import Capacity, OpenContainer, Slot
 from ..sandbox.pool import WarmPool
 from ..settings import Settings
-from .session_store import Caller, SessionStore
+from .session_store import Audit, Caller, SessionStore
 
 __all__ = ["Admission"]
 
@@ -21,6 +22,7 @@ class Admission:
 
     :param open_: opens a sandbox in a slot.
     :param refused: counts refusals.
+    :param audit: receives what is done in the sandboxes.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Admission:
         pool: WarmPool | None,
         open_: Callable[[Slot], Awaitable[OpenContainer]],
         refused: Counter[CapacityReason],
+        audit: Audit | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -38,6 +41,7 @@ class Admission:
         self._pool = pool
         self._open = open_
         self._refused = refused
+        self._audit = audit
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
@@ -50,7 +54,10 @@ class Admission:
         self._require_quota(caller)
         self._expected[caller.principal] += 1
         try:
-            return await self._provide(deadline)
+            opened = await self._provide(deadline)
+            observer = self._audit and partial(self._audit, caller.principal)
+            opened.container.belongs_to(caller.principal, observer)
+            return opened
         finally:
             self._expected[caller.principal] -= 1
             if not self._expected[caller.principal]:

@@ -11,16 +11,17 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..background import log_errors
-from ..errors import CapacityReason, InvalidRequestError, NotReadyError
+from ..errors import CapacityError, CapacityReason, InvalidRequestError, NotReadyError
 from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity
+from ..sandbox.observer import Observation, Refused
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
 from .admission import Admission
 from .expiry import Expiry
 from .readiness import Readiness
 from .reconcile import Reconciler
-from .session_store import NEW, STDIO, Caller, Lease, Session, SessionStore, in_use
+from .session_store import NEW, STDIO, Audit, Caller, Lease, Session, SessionStore, in_use
 
 __all__ = ["SessionManager"]
 
@@ -34,14 +35,16 @@ class SessionManager(OpenOnce):
     When it ends, nothing of the sandboxes is left.
 
     :param is_shared: it serves many clients, which may disappear: sandboxes expire, and some are kept ready.
+    :param audit: receives what is done in the sandboxes, and who was refused one.
     """
 
-    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False) -> None:
+    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False, audit: Audit | None = None) -> None:
         self.settings = settings = runtime.settings
         self.is_shared = is_shared
         self.refused: Counter[CapacityReason] = Counter()
         """Number of refused sandboxes by reason."""
         self._runtime = runtime
+        self._audit = audit
         self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._store = SessionStore()
         self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
@@ -51,7 +54,9 @@ class SessionManager(OpenOnce):
             memory = MemoryReserve(runtime.engine.free_memory, serve.reserve, self._capacity, self.refused)
             self._opener = Opener(runtime.container, memory)
             self._pool = WarmPool(self._opener.open, self._capacity, serve.pool, serve.pool_max)
-        self._admission = Admission(settings, self._store, self._capacity, self._pool, self._opener.open, self.refused)
+        self._admission = Admission(
+            settings, self._store, self._capacity, self._pool, self._opener.open, self.refused, audit
+        )
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._tasks: TaskGroup | None = None
@@ -123,7 +128,8 @@ class SessionManager(OpenOnce):
         :raises UnavailableError: the quota or the capacity is reached.
         """
         with self._in_progress():
-            session, is_new, expired = await self._find(caller, handle or None)
+            with self._refusals_audited(caller.principal):
+                session, is_new, expired = await self._find(caller, handle or None)
             with in_use([session]):
                 try:
                     yield Lease(session.sandbox, session.handle, is_new, expired)
@@ -131,6 +137,17 @@ class SessionManager(OpenOnce):
                     if is_new and not isinstance(error, NotReadyError):
                         self._store.close(session)
                     raise
+
+    @contextmanager
+    def _refusals_audited(self, principal: str) -> Generator[None]:
+        """Report if the caller does not get a sandbox."""
+        observation = Observation()
+        try:
+            yield
+        except (CapacityError, InvalidRequestError) as error:
+            if self._audit is not None:
+                self._audit(principal, Refused(observation.timing(error)))
+            raise
 
     @contextmanager
     def reading(self, caller: Caller, handle: str | None) -> Generator[OpenSandbox | None]:
@@ -214,7 +231,6 @@ class SessionManager(OpenOnce):
                     if anyio.current_time() >= deadline:  # the previous call waited until its own deadline
                         raise self._admission.out_of_capacity()
                     opened = await self._admission.admit(caller, deadline)
-                    opened.container.packages.principal = caller.principal
                     session = Session(opened, caller, handle)
                     self._store.add(session)
                 return session
