@@ -22,21 +22,20 @@ _KINDS = ("run", "install", "reset", "file", "refusal", "dropped")
 _HEAD = ("time", "who", "via", "sandbox", "kind", "outcome", "seconds", "cpu", "memory", "what")
 
 
-class _Since(click.ParamType):
-    name = "date or age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time that is meant, which is in UTC unless it says otherwise."""
-        if isinstance(value, datetime):
-            return value
-        age = _AGE.fullmatch(value)
+def _parse_since(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
+    """Return the time that is meant, which is in UTC unless it says otherwise."""
+    if value is None:
+        return None
+    age = _AGE.fullmatch(value)
+    try:
         if age is not None:
             return datetime.now(timezone.utc) - timedelta(**{f"{age[2]}s": int(age[1])})
-        try:
-            given = datetime.fromisoformat(re.sub("Z$", "+00:00", value))
-        except ValueError:
-            self.fail("give a date, such as 2026-01-31 or 2026-01-31T12:00, or an age, such as '2 hours'", param, ctx)
-        return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
+        given = datetime.fromisoformat(re.sub("Z$", "+00:00", value))
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            "give a date, such as 2026-01-31 or 2026-01-31T12:00, or an age, such as '2 hours'"
+        ) from None
+    return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
 
 
 @click.command(
@@ -49,7 +48,7 @@ class _Since(click.ParamType):
 @click.option("--sandbox", metavar="ID", help="Only calls of the sandbox whose id begins with this.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Only calls of this kind.")
 @click.option("--outcome", metavar="OUTCOME", help="Only calls that ended like this, such as timeout.")
-@click.option("--since", type=_Since(), metavar="DATE|AGE", help="Only later calls: 2026-01-31, or '2 hours'.")
+@click.option("--since", callback=_parse_since, metavar="DATE|AGE", help="Only later calls: 2026-01-31, or '2 hours'.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines of the trail as they are.")
 def audit(
     who: str | None,
@@ -95,17 +94,25 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for each in trail_files(path):
             with each.open(encoding="utf-8", errors="replace") as file:
                 for text in file:
-                    try:
-                        line = json.loads(text)
-                        _time(line), line["kind"], line["outcome"]
-                    except (ValueError, TypeError, KeyError):
+                    line = _parse(text)
+                    if line is None:
                         damaged += 1
-                        continue
-                    yield text.rstrip("\n"), line
+                    else:
+                        yield text.rstrip("\n"), line
     except OSError as error:
         raise AgentRunError(f"{error.filename} can't be read: {error.strerror}") from None
     if damaged:
         note(f"{counted(damaged, 'line')} that can't be read left out")
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    """Return what a line says, or None if it is not whole."""
+    try:
+        line: dict[str, Any] = json.loads(text)
+        is_whole = {"kind", "outcome"} <= line.keys() and _time(line).tzinfo is not None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return line if is_whole else None
 
 
 def _time(line: dict[str, Any]) -> datetime:
