@@ -13,6 +13,9 @@ from mcp_agentrun import AsyncRuntime, Settings
 from mcp_agentrun.audit import Trail
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.sessions import Caller, SessionManager
+from tests.support.audit_questions import HAS_JQ, answers
+from tests.support.http_server import TOKENS, http_client, http_server, open_http_client
+from tests.support.local_index import make_wheel
 from tests.support.sandboxes import open_engine
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +76,41 @@ async def test_the_trail_of_a_server_with_runs_refusals_and_files(tmp_path: Path
     assert first["peak_memory"] > 1 << 20
     assert second["queue_seconds"] >= 0.2
     assert second["run_seconds"] < 0.3 <= second["seconds"]
+
+
+@pytest.mark.skipif(not HAS_JQ, reason="the page's commands need jq")
+async def test_a_mixed_hour_over_all_interfaces_answers_three_questions(module_image: str, tmp_path: Path) -> None:
+    path, wheels = tmp_path / "audit" / "audit.jsonl", tmp_path / "wheels"
+    make_wheel(wheels, "alpha", needs=("beta",))
+    make_wheel(wheels, "beta", "2.0")
+    options = ("--image", module_image, "--offline", "--wheelhouse", str(wheels), "--max-sandboxes", "2")
+    with http_server(tmp_path, "--audit-file", str(path), *options, "--packages-deny", "evil") as server:
+        async with open_http_client(server, "streamable", "legacy") as alice:
+            await alice.call_tool("run_python", {"code": "import shutil; shutil.rmtree('/')"})
+            await alice.call_tool("install_package", {"packages": "alpha"})
+            await alice.call_tool("install_package", {"packages": "evil @ https://user:hunter2@host.example/x.whl"})
+        async with http_client({"Authorization": f"Bearer {TOKENS['bob']}"}) as bob:
+            bob.base_url = server.url
+            await bob.post("/v1/run/", json={"code": "print('private')"})
+            created = [(await bob.post("/v1/sandboxes")).json()["id"] for _ in range(2)]
+            assert (await bob.post("/v1/sandboxes")).status_code == 429
+            assert (await bob.get("/v1/sandboxes/guessed/files")).status_code == 404
+            await bob.post(f"/v1/sandboxes/{created[0]}/runs", json={"code": BURN})
+            await bob.put(f"/v1/sandboxes/{created[0]}/files/a.txt", content=b"private")
+        assert server.end() == 143
+    refused, busiest, packages = answers(path)
+    assert [line.split("\t")[1:4] for line in refused] == [
+        ["alice", "run", "rule"],
+        ["alice", "install", "requirements"],
+        ["bob", "open", "quota"],
+        ["bob", "open", "sandbox"],
+    ]
+    who, _, seconds = busiest[0].split("\t")
+    assert who == "bob"
+    assert float(seconds) >= 0.5
+    assert packages == ["alpha==1.0", "beta==2.0"]
+    trail = path.read_text()
+    found = {(line["interface"], line["kind"]) for line in map(json.loads, trail.splitlines())}
+    assert found >= {("mcp", "install"), ("agentrun", "run"), ("rest", "run"), ("rest", "file"), ("rest", "refusal")}
+    for secret in ("private", "hunter2", "rmtree", *TOKENS.values(), *created):
+        assert secret not in trail

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,10 +13,8 @@ import pytest
 
 from mcp_agentrun.audit import KINDS, Record
 from mcp_agentrun.cli import audit as audit_command
-from tests.support import CHECKOUT
+from tests.support.audit_questions import AUDIT_PAGE, HAS_JQ, answers
 from tests.support.command_line import command
-
-PAGE = CHECKOUT / "docs" / "audit.md"
 
 
 def _time(**ago: float) -> str:
@@ -108,22 +102,13 @@ def test_what_is_missing_or_wrong_is_reported_in_one_line(tmp_path: Path) -> Non
 
 def test_the_command_and_the_page_know_all_kinds_and_fields() -> None:
     assert audit_command._KINDS == KINDS  # pyright: ignore[reportPrivateUsage]
-    table = PAGE.read_text("utf-8").split("## Fields")[1].split("\n## ")[0]
+    table = AUDIT_PAGE.read_text("utf-8").split("## Fields")[1].split("\n## ")[0]
     assert set(re.findall(r"`([a-z_0-9]+)`", table)) >= {field.name for field in fields(Record)}
 
 
-@pytest.mark.skipif(shutil.which("jq") is None or os.name == "nt", reason="the page's commands need jq")
+@pytest.mark.skipif(not HAS_JQ, reason="the page's commands need jq")
 def test_the_three_questions_of_the_page_are_answered_by_its_commands(trail: Path) -> None:
-    part = PAGE.read_text("utf-8").split("## Three questions")[1].split("\n## ")[0]
-    asked = re.findall(r"^\$ (.+)$", part, re.MULTILINE)
-    environ = {**os.environ, "AGENTRUN_AUDIT_FILE": str(trail)}
-    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    shell = [shutil.which("sh") or "sh", "-c"]
-    answers = [
-        subprocess.run([*shell, each], env=environ, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-        for each in asked
-    ]
-    refused, busiest, packages = answers
+    refused, busiest, packages = answers(trail)
     assert [line.split("\t")[1:] for line in refused] == [
         ["alice", "run", "rule", "process network"],
         ["bob", "open", "quota", "You already have 1 sandbox"],
