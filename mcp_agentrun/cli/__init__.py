@@ -14,6 +14,7 @@ _MODULES = {
     "run": "run",
     "shell": "shell",
     "serve": "serve",
+    "audit": "audit",
     "build": "build",
     "cache": "cache",
     "check": "check",

@@ -5,6 +5,7 @@ from .arguments import OnOutput
 from .facade import AsyncRuntime, AsyncSandbox
 from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat
 from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
+from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunDone, Timing
 from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
@@ -18,7 +19,9 @@ __all__ = [
     "Cause",
     "ContainerInfo",
     "EngineStatus",
+    "Event",
     "FileChange",
+    "FileDone",
     "FileInfo",
     "FileName",
     "FilePage",
@@ -27,6 +30,7 @@ __all__ = [
     "Files",
     "Housekeeping",
     "Image",
+    "InstallDone",
     "Installed",
     "NetworkSettings",
     "OnOutput",
@@ -34,9 +38,13 @@ __all__ = [
     "Outcome",
     "Output",
     "ReadFile",
+    "Refused",
+    "ResetDone",
     "Result",
+    "RunDone",
     "RunError",
     "Script",
     "State",
     "StorageItem",
+    "Timing",
 ]

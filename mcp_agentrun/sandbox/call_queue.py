@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -33,11 +33,13 @@ class CallQueue:
             )
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
+    async def turn(self, on_turn: Callable[[], object]) -> AsyncGenerator[None]:
         """Wait for the turn, and hold it while the context lasts.
 
+        :param on_turn: called when it has come.
         :raises BusyError: the queue is full.
         """
         self.require_place()
         async with self._lock:
+            on_turn()
             yield

@@ -19,6 +19,7 @@ from ..packages.installer import Installer
 from ..settings import Settings
 from ..wire import messages
 from .execution import Execution, UnreportedState
+from .observer import Observer
 from .packages import SessionPackages
 from .result import State
 from .spec import give_back_uid, runner_spec, take_uid, user_pids
@@ -67,6 +68,16 @@ class SandboxContainer:
             if self._manager is not None:
                 self._manager.set_stage("closed")
             give_back_uid(self._uid)
+
+    def belongs_to(self, principal: str, observer: Observer | None) -> None:
+        """From now on, its calls are those of *principal*, and are reported to *observer*."""
+        self.packages.principal = principal
+        self.packages.observer = observer
+
+    @property
+    def observer(self) -> Observer | None:
+        """Receives what is done in the sandbox."""
+        return self.packages.observer
 
     @property
     def starts(self) -> int:

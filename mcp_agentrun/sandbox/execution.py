@@ -308,6 +308,8 @@ class Execution:
             outcome=ended.outcome,
             output=replace(kept, written=ended.written),
             duration=ended.duration,
+            cpu_time=ended.cpu_time,
+            peak_memory=ended.peak_memory,
             value=ended.value,
             error=error,
             exit_code=ended.exit_code,

@@ -22,6 +22,7 @@ from ..engine.link import Link
 from ..errors import FileError, FileReason, SandboxLostError
 from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
+from .observer import FileDone, FileOperation, Observation, Observer, observed
 from .result import FileChange
 
 __all__ = [
@@ -128,18 +129,32 @@ class Files:
     :param turn: waits in the sandbox's queue and yields the link.
     :param connect: returns the link without waiting, even during a run.
     :param size: size of the workspace in bytes.
+    :param sandbox: id of the sandbox.
+    :param observer: receives what is done.
     """
 
     def __init__(
         self,
-        turn: Callable[[], AbstractAsyncContextManager[Link]],
+        turn: Callable[[Observation], AbstractAsyncContextManager[Link]],
         connect: Callable[[], Awaitable[Link]],
         *,
         size: int,
+        sandbox: str,
+        observer: Observer | None,
     ) -> None:
         self._turn = turn
         self._connect = connect
         self._size = size
+        self._sandbox = sandbox
+        self._observer = observer
+
+    @contextmanager
+    def _observed(self, operation: FileOperation, path: FileName) -> Generator[_FileUse]:
+        use = _FileUse(path)
+        with observed(
+            self._observer, lambda timing: FileDone(self._sandbox, timing, operation, use.name, use.size)
+        ) as use.observation:
+            yield use
 
     async def write(self, path: FileName, data: FileSource) -> FileInfo:
         """Create the file *path* from *data*, or replace it, and create the folders that it is in.
@@ -155,14 +170,17 @@ class Files:
         :raises OSError: a local file can't be read.
         :raises UnavailableError: the engine failed.
         """
-        path = _path_of(path)
-        name = _relative(path, "written")
-        if not name or _SURROGATE.search(name):
-            raise _error("name" if name else "folder", path, "written")
-        if isinstance(data, (bytes, bytearray, memoryview)) and memoryview(data).nbytes > self._size:
-            raise _error("too_large", path, "written", limit=self._size)
-        async with aclosing(_parts(data)) as parts, self._turn() as link:
-            return await _Upload(link, name, self._size, path).write(parts)
+        with self._observed("write", path) as use:
+            path = _path_of(path)
+            name = _relative(path, "written")
+            if not name or _SURROGATE.search(name):
+                raise _error("name" if name else "folder", path, "written")
+            if isinstance(data, (bytes, bytearray, memoryview)) and memoryview(data).nbytes > self._size:
+                raise _error("too_large", path, "written", limit=self._size)
+            async with aclosing(_parts(data)) as parts, self._turn(use.observation) as link:
+                written = await _Upload(link, name, self._size, path).write(parts)
+            use.size = written.size
+            return written
 
     async def read(self, path: FileName, *, limit: int | None = None) -> bytes:
         """The content of the file *path*. The call waits for its turn.
@@ -172,9 +190,12 @@ class Files:
             among others.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(_path_of(path), self._size if limit is None else limit)
-        async with self._turn() as link:
-            return b"".join([part async for part in reader.parts(link)])
+        with self._observed("read", path) as use:
+            reader = FileReader(_path_of(path), self._size if limit is None else limit)
+            async with self._turn(use.observation) as link:
+                data = b"".join([part async for part in reader.parts(link)])
+            use.size = len(data)
+            return data
 
     async def stat(self, path: FileName) -> FileStat:
         """The size of the file *path*, and what identifies its content. The call waits for its turn.
@@ -182,9 +203,10 @@ class Files:
         :raises FileError: as `read`.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(_path_of(path), self._size)
-        async with self._turn() as link:
-            return await reader.stat(link)
+        with self._observed("read", path) as use:
+            reader = FileReader(_path_of(path), self._size)
+            async with self._turn(use.observation) as link:
+                return await reader.stat(link)
 
     async def stream(self, path: FileName, *, start: int = 0, of: FileStat | None = None) -> AsyncGenerator[bytes]:
         """The content of the file *path* in parts of at most 1 MiB. Each part waits for its turn, so that other calls
@@ -195,11 +217,14 @@ class Files:
         :raises FileError: as `read`.
         :raises UnavailableError: the engine failed.
         """
-        reader = FileReader(_path_of(path), self._size, start=start, of=of)
-        while not reader.is_complete:
-            async with self._turn() as link:
-                part = await reader.read(link)
-            yield part
+        with self._observed("read", path) as use:
+            reader = FileReader(_path_of(path), self._size, start=start, of=of)
+            use.size = 0
+            while not reader.is_complete:
+                async with self._turn(use.observation) as link:
+                    part = await reader.read(link)
+                use.size += len(part)
+                yield part
 
     async def save(self, path: FileName, target: str | os.PathLike[str]) -> int:
         """Copy the file *path* to the local file *target*, in parts, and return its size in bytes. *target* is created
@@ -249,11 +274,12 @@ class Files:
         :raises FileError: as `list`, but for ``too_many``.
         :raises UnavailableError: the engine failed.
         """
-        name = _relative(folder, "listed")
-        link = await self._connect()
-        with shielded_request(link):
-            found = await link.request(messages.ListFiles(folder=name, after=after), messages.FileList)
-        _raise_error(link, found.error, folder, "listed")
+        with self._observed("list", folder):
+            name = _relative(folder, "listed")
+            link = await self._connect()
+            with shielded_request(link):
+                found = await link.request(messages.ListFiles(folder=name, after=after), messages.FileList)
+            _raise_error(link, found.error, folder, "listed")
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
         return FilePage(files, found.more, found.is_cut)
 
@@ -265,15 +291,26 @@ class Files:
             others.
         :raises UnavailableError: the engine failed.
         """
-        path = _path_of(path)
-        name = _relative(path, "removed")
-        if not name:
-            raise _error("folder", path, "removed")
-        async with self._turn() as link:
-            with shielded_request(link):
-                await link.send(messages.RemoveFile(path=name))
-                answer = await link.expect(messages.Removed)
-            _raise_error(link, answer.error, path, "removed")
+        with self._observed("remove", path) as use:
+            path = _path_of(path)
+            name = _relative(path, "removed")
+            if not name:
+                raise _error("folder", path, "removed")
+            async with self._turn(use.observation) as link:
+                with shielded_request(link):
+                    await link.send(messages.RemoveFile(path=name))
+                    answer = await link.expect(messages.Removed)
+                _raise_error(link, answer.error, path, "removed")
+
+
+class _FileUse:
+    """What an observer learns of a call, as far as it is known."""
+
+    observation: Observation
+
+    def __init__(self, path: FileName) -> None:
+        self.name = path if isinstance(path, str) else str(getattr(path, "path", ""))
+        self.size: int | None = None
 
 
 class _Upload:

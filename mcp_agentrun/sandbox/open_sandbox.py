@@ -16,6 +16,7 @@ from .call_queue import CallQueue
 from .container import SandboxContainer
 from .execution import Execution, OnBytes, PartialOutput
 from .files import FileReader, Files
+from .observer import InstallDone, Observation, ResetDone, RunDone, observed
 from .result import Result, State
 from .script import Script
 
@@ -112,36 +113,38 @@ class OpenSandbox:
         :raises UnavailableError: the engine failed, the queue is full, or the container was lost in the middle.
         """
         container = self.container
-        timeout = checked_timeout(timeout, container.settings)
-        code = checked_code(code, container.settings)
-        async with self._queue.turn(), decoded(on_output, on_bytes) as receive:
-            link = await container.prepared(report)
-            unreported = container.unreported
-            unreported.is_replaced |= container.was_replaced()
-            self._running = run = Execution(
-                link,
-                container.packages,
-                container.settings,
-                unreported,
-                number=next(self._numbers),
-                timeout=timeout,
-                on_output=receive,
-                stream=stream,
-                report=report,
-            )
-            try:
-                if on_start is not None:
-                    on_start(run.output)
-                result = await run.run(code, script)
-            finally:
-                self._running = None
-            if then is not None:
+        result: Result | None = None
+        with observed(container.observer, lambda timing: RunDone(self.id, timing, code, result)) as observation:
+            timeout = checked_timeout(timeout, container.settings)
+            code = checked_code(code, container.settings)
+            async with self._queue.turn(observation.has_turn), decoded(on_output, on_bytes) as receive:
+                link = await container.prepared(report)
+                unreported = container.unreported
+                unreported.is_replaced |= container.was_replaced()
+                self._running = run = Execution(
+                    link,
+                    container.packages,
+                    container.settings,
+                    unreported,
+                    number=next(self._numbers),
+                    timeout=timeout,
+                    on_output=receive,
+                    stream=stream,
+                    report=report,
+                )
                 try:
-                    await then(result, lambda path, limit: FileReader(path, limit).parts(link))
-                except BaseException:
-                    unreported.add(result.since, result.state)
-                    raise
-            return unreported.report(result, container.packages.pop_missing_packages())
+                    if on_start is not None:
+                        on_start(run.output)
+                    result = await run.run(code, script)
+                finally:
+                    self._running = None
+                if then is not None:
+                    try:
+                        await then(result, lambda path, limit: FileReader(path, limit).parts(link))
+                    except BaseException:
+                        unreported.add(result.since, result.state)
+                        raise
+                return unreported.report(result, container.packages.pop_missing_packages())
 
     async def interrupt(self) -> None:
         """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
@@ -162,18 +165,29 @@ class OpenSandbox:
         :raises UnavailableError: the engine failed.
         """
         packages = self.container.packages
-        wanted = parse_requirements(requirements, urls=packages.policy.urls)
-        packages.policy.check_requested(wanted)
-        async with self._queue.turn():
-            await self.container.prepared(report)
-            installed = await packages.install(wanted, report)
-            return replace(installed, missing_packages=packages.pop_missing_packages())
+        installed: Installed | None = None
+        with observed(
+            self.container.observer,
+            lambda timing: InstallDone(self.id, timing, requirements, "request", installed),
+        ) as observation:
+            wanted = parse_requirements(requirements, urls=packages.policy.urls)
+            packages.policy.check_requested(wanted)
+            async with self._queue.turn(observation.has_turn):
+                await self.container.prepared(report)
+                installed = await packages.install(wanted, report)
+                return replace(installed, missing_packages=packages.pop_missing_packages())
 
     @property
     def files(self) -> Files:
         """The files of the workspace: write, read, list and remove them."""
         size = self.container.settings.limits.workspace_size
-        return Files(self._turn_with_link, self.container.manager.connect, size=size)
+        return Files(
+            self._turn_with_link,
+            self.container.manager.connect,
+            size=size,
+            sandbox=self.id,
+            observer=self.container.observer,
+        )
 
     async def reset(self, *, keep_packages: bool = False, keep_files: bool = False) -> None:
         """Forget all variables; files and installed packages too, unless kept.
@@ -181,10 +195,13 @@ class OpenSandbox:
         :raises UnavailableError: the engine failed.
         :raises SandboxLostError: files that were to be kept are gone.
         """
-        async with self._queue.turn():
-            await self.container.reset(keep_packages=keep_packages, keep_files=keep_files)
+        with observed(
+            self.container.observer, lambda timing: ResetDone(self.id, timing, keep_packages, keep_files)
+        ) as observation:
+            async with self._queue.turn(observation.has_turn):
+                await self.container.reset(keep_packages=keep_packages, keep_files=keep_files)
 
     @asynccontextmanager
-    async def _turn_with_link(self) -> AsyncGenerator[Link]:
-        async with self._queue.turn():
+    async def _turn_with_link(self, observation: Observation) -> AsyncGenerator[Link]:
+        async with self._queue.turn(observation.has_turn):
             yield await self.container.connect()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import anyio
 from packaging.utils import canonicalize_name
@@ -19,6 +21,7 @@ from ..packages.names import distribution_of
 from ..packages.policy import combine, is_satisfied, parse_requirements
 from ..settings import Settings
 from .advice import NameKind
+from .observer import InstallDone, Observer, observed
 from .result import KEEPING_RESET
 
 __all__ = ["AutoInstall", "PackageLocation", "SessionPackages"]
@@ -57,6 +60,8 @@ class SessionPackages:
         self.policy = installer.policy
         self.principal = ""
         """The client, for fair scheduling of installations among clients."""
+        self.observer: Observer | None = None
+        """Receives what is done in the sandbox; installations that no caller has requested are reported here."""
         self.image: Mapping[str, str] = {}
         """Version by name of the image's distributions."""
         self.loaded_modules: Collection[str] = frozenset()
@@ -114,7 +119,9 @@ class SessionPackages:
         """Reinstall packages that were removed from the volume. Those that can't be reinstalled are recorded."""
         if self._own is not None and self._own.folder and not await self._installer.has_packages(self._sandbox):
             try:
-                await self._install((), report, PATIENCE_SECONDS)
+                await self._observed(
+                    "restore", self._requirements, partial(self._install, (), report, PATIENCE_SECONDS)
+                )
                 self._activate_pending()  # the previous packages do not exist any more
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 names = ", ".join(self._requirements)
@@ -137,9 +144,8 @@ class SessionPackages:
         installed, problem = None, None
         if requirements:
             try:
-                parsed = parse_requirements(requirements, urls=self.policy.urls)
-                self.policy.check_requested(parsed)
-                installed = await self.install(parsed, report, patience=patience)
+                install = partial(self._install_requested, requirements, report, patience)
+                installed = await self._observed("code", requirements, install)
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 self._record_problem(f"{', '.join(requirements)} could not be installed: {error}")
         have = self._versions_with_image()
@@ -147,7 +153,7 @@ class SessionPackages:
         wanted = tuple(name for name in wanted if name not in have)
         if wanted:
             try:
-                more = await self._install(wanted, report, patience)
+                more = await self._observed("code", wanted, partial(self._install, wanted, report, patience))
                 before = installed.packages if installed is not None else ()
                 installed = replace(more, packages=(*before, *more.packages))
             except (InstallError, InvalidRequestError, UnavailableError) as error:
@@ -192,6 +198,28 @@ class SessionPackages:
     def close(self) -> None:
         """Remove the session's packages."""
         self._installer.remove_packages(self._sandbox)
+
+    async def _observed(
+        self,
+        cause: Literal["code", "restore"],
+        requirements: Sequence[str],
+        install: Callable[[], Awaitable[Installed]],
+    ) -> Installed:
+        installed: Installed | None = None
+        with observed(
+            self.observer,
+            lambda timing: InstallDone(self._sandbox, timing, tuple(requirements), cause, installed),
+        ):
+            installed = await install()
+            return installed
+
+    async def _install_requested(
+        self, requirements: Sequence[str], report: Report | None, patience: float
+    ) -> Installed:
+        """Install what code asks for by ``pip install``."""
+        parsed = parse_requirements(requirements, urls=self.policy.urls)
+        self.policy.check_requested(parsed)
+        return await self.install(parsed, report, patience=patience)
 
     async def _install(self, wanted: Sequence[str], report: Report | None, patience: float) -> Installed:
         """Install *wanted* together with the installed packages. Return what changed."""

@@ -190,6 +190,14 @@ class Result:
     output: Output
     duration: float
     """Seconds from the start of the code to its end."""
+    cpu_time: float | None = None
+    """Seconds of processor time that the sandbox has used during the run, child processes included. None if nothing
+    was run, or the engine does not account it.
+    """
+    peak_memory: int | None = None
+    """Most memory that the sandbox has used during the run, in bytes, files included. Exact if no earlier run has used
+    more; otherwise the largest of samples. None as for `cpu_time`.
+    """
     value: str | None = None
     """The last expression's value as the interactive interpreter shows it. The output contains it too."""
     error: RunError | None = None

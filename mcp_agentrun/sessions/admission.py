@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 
 import anyio
 
-from ..errors import CapacityError, CapacityReason
+from ..errors import CapacityError, CapacityReason, InvalidRequestError
 from ..sandbox.capacity import Capacity, OpenContainer, Slot
+from ..sandbox.observer import Observation, Refused
 from ..sandbox.pool import WarmPool
 from ..settings import Settings
-from .session_store import Caller, SessionStore
+from .session_store import Audit, Caller, SessionStore
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "refusals_audited"]
+
+
+@contextmanager
+def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
+    """Report to *audit* if *caller* does not get a sandbox."""
+    observation = Observation()
+    try:
+        yield
+    except (CapacityError, InvalidRequestError) as error:
+        if audit is not None:
+            audit(caller.principal, Refused(observation.timing(error)))
+        raise
 
 
 class Admission:
@@ -21,6 +36,7 @@ class Admission:
 
     :param open_: opens a sandbox in a slot.
     :param refused: counts refusals.
+    :param audit: receives what is done in the sandboxes.
     """
 
     def __init__(
@@ -31,6 +47,7 @@ class Admission:
         pool: WarmPool | None,
         open_: Callable[[Slot], Awaitable[OpenContainer]],
         refused: Counter[CapacityReason],
+        audit: Audit | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -38,6 +55,7 @@ class Admission:
         self._pool = pool
         self._open = open_
         self._refused = refused
+        self._audit = audit
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
@@ -51,7 +69,10 @@ class Admission:
             raise self.out_of_quota(caller.principal)
         self._expected[caller.principal] += 1
         try:
-            return await self._provide(deadline)
+            opened = await self._provide(deadline)
+            observer = self._audit and partial(self._audit, caller.principal)
+            opened.container.belongs_to(caller.principal, observer)
+            return opened
         except BaseException:
             self._store.notify()  # others may use what this one has left of the quota
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 
 import anyio
@@ -17,12 +17,12 @@ from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
-from .admission import Admission
+from .admission import Admission, refusals_audited
 from .background_runs import BackgroundRuns
 from .expiry import SHORTEST_LIFETIME, Expiry, session_end
 from .readiness import Readiness
 from .reconcile import Reconciler
-from .session_store import NEW, STDIO, Caller, Lease, SandboxInfo, Session, SessionStore, in_use
+from .session_store import NEW, STDIO, Audit, Caller, Lease, SandboxInfo, Session, SessionStore, in_use
 from .stateless import StatelessCalls
 
 __all__ = ["SessionManager"]
@@ -37,14 +37,16 @@ class SessionManager(OpenOnce):
     When it ends, nothing of the sandboxes is left.
 
     :param is_shared: it serves many clients, which may disappear: sandboxes expire, and some are kept ready.
+    :param audit: receives what is done in the sandboxes, and who was refused one.
     """
 
-    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False) -> None:
+    def __init__(self, runtime: AsyncRuntime, *, is_shared: bool = False, audit: Audit | None = None) -> None:
         self.settings = settings = runtime.settings
         self.is_shared = is_shared
         self.refused: Counter[CapacityReason] = Counter()
         """Number of refused sandboxes by reason."""
         self._runtime = runtime
+        self._audit = audit
         self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._store = SessionStore()
         self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
@@ -54,7 +56,9 @@ class SessionManager(OpenOnce):
             memory = MemoryReserve(runtime.engine.free_memory, serve.reserve, self._capacity, self.refused)
             self._opener = Opener(runtime.container, memory)
             self._pool = WarmPool(self._opener.open, self._capacity, serve.pool, serve.pool_max)
-        self._admission = Admission(settings, self._store, self._capacity, self._pool, self._opener.open, self.refused)
+        self._admission = Admission(
+            settings, self._store, self._capacity, self._pool, self._opener.open, self.refused, audit
+        )
         self._stateless = StatelessCalls(self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self.runs = BackgroundRuns(settings, self.lease)
@@ -141,7 +145,8 @@ class SessionManager(OpenOnce):
                 limit=longest,
             )
         with self._in_progress():
-            session, is_new, expired = await self._find(caller, handle or None, lifetime)
+            with refusals_audited(self._audit, caller):
+                session, is_new, expired = await self._find(caller, handle or None, lifetime)
             with in_use([session]):
                 try:
                     yield Lease(session.sandbox, session.handle, session.opened.closing, is_new, expired)
@@ -160,7 +165,10 @@ class SessionManager(OpenOnce):
             raise RuntimeError("SessionManager is used inside `async with`")
         deadline = anyio.current_time() + WAIT_SECONDS
         with self._in_progress():
-            async with self._stateless.sandbox(principal, deadline, self._tasks) as sandbox:
+            async with AsyncExitStack() as stack:
+                with refusals_audited(self._audit, Caller(None, principal)):
+                    calls = self._stateless.sandbox(principal, deadline, self._tasks)
+                    sandbox = await stack.enter_async_context(calls)
                 yield sandbox
 
     @contextmanager
@@ -171,6 +179,9 @@ class SessionManager(OpenOnce):
         """
         session = self._store.find(caller, handle)
         if session is None:
+            if handle is not None:
+                with suppress(InvalidRequestError), refusals_audited(self._audit, caller):
+                    raise InvalidRequestError("No sandbox has that handle", argument="sandbox")
             yield None
             return
         with self._in_progress(), in_use([session]):
@@ -212,10 +223,8 @@ class SessionManager(OpenOnce):
 
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
-        session = self._store.find(caller, handle)
-        if session is None:
-            raise InvalidRequestError(self._unknown(caller, handle), argument="sandbox")
-        self._store.close(session)
+        with refusals_audited(self._audit, caller):
+            self._store.close(self._known(caller, handle))
 
     @contextmanager
     def _in_progress(self) -> Generator[None]:
@@ -248,19 +257,21 @@ class SessionManager(OpenOnce):
             return await self._open_for(caller, None), False, expired
         if handle is None or handle == NEW:
             return await self._open_for(caller, secrets.token_urlsafe(16), lifetime), True, False
-        session = self._store.find(caller, handle)
-        if session is None:
-            raise InvalidRequestError(self._unknown(caller, handle), argument="sandbox")
-        return session, False, False
+        return self._known(caller, handle), False, False
 
-    def _unknown(self, caller: Caller, handle: str) -> str:
+    def _known(self, caller: Caller, handle: str) -> Session:
+        """Return the session of *caller* with that handle, or raise an error that says what to do."""
+        session = self._store.find(caller, handle)
+        if session is not None:
+            return session
         problem = f"No sandbox has the handle {handle[:40]!a}"
         if self._store.has_expired(caller, handle):
             problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
         own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
-        return (
+        raise InvalidRequestError(
             f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '
-            "the old one is gone, so define again what you need."
+            "the old one is gone, so define again what you need.",
+            argument="sandbox",
         )
 
     async def _open_for(self, caller: Caller, handle: str | None, lifetime: float | None = None) -> Session:
@@ -275,7 +286,6 @@ class SessionManager(OpenOnce):
                     if anyio.current_time() >= deadline:  # the previous call waited until its own deadline
                         raise self._admission.out_of_capacity()
                     opened = await self._admission.admit(caller, deadline)
-                    opened.container.packages.principal = caller.principal
                     session = Session(opened, caller, handle, lifetime=lifetime)
                     self._store.add(session)
                 return session

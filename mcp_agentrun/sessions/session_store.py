@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +12,12 @@ import anyio
 
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
+from ..sandbox.observer import Event
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
+__all__ = ["NEW", "STDIO", "Audit", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
+
+Audit = Callable[[str, Event], None]
+"""Receives the principal and each event of its sandboxes. It must neither block nor raise errors."""
 
 NEW = "new"
 """Instead of a handle: open another sandbox."""

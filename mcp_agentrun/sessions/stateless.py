@@ -80,7 +80,6 @@ class StatelessCalls:
 
     async def _open(self, caller: Caller, deadline: float) -> Session:
         opened = await self._admission.admit(caller, deadline)
-        opened.container.packages.principal = caller.principal
         session = Session(opened, caller, None, is_stateless=True)
         session.calls = 1
         self._store.add(session)
@@ -91,7 +90,7 @@ class StatelessCalls:
         is_new = False
         try:
             if not self._admission.is_waited_for:
-                await session.sandbox.reset()
+                await session.opened.container.reset(keep_packages=False, keep_files=False)
                 is_new = True
         except AgentRunError as error:
             logger.warning("a sandbox could not be reset: %s", error)

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ..errors import SettingsError
 from .access import AccessSettings
+from .audit import AuditSettings
 from .engine import EngineSettings
 from .fields import GIB, KIB, MIB, Group, Metavar
 from .image import ImageSettings
@@ -53,6 +54,7 @@ class Settings:
     safety: SafetySettings
     mcp: McpSettings
     serve: ServeSettings
+    audit: AuditSettings
     origins: Mapping[str, str] = field(compare=False, repr=False)
     """Where the value of each setting that was given came from: ``argument``, ``flag``, ``environment``, a path."""
 

@@ -16,6 +16,10 @@ class Options(TypedDict, total=False):
     allow_public_without_auth: bool
     allowed_hosts: Sequence[str] | str
     allowed_origins: Sequence[str] | str
+    audit_age: int
+    audit_code: bool
+    audit_file: str | os.PathLike[str] | None
+    audit_size: int | str
     auth: bool
     auto_install: Literal["off", "known", "all"]
     body_limit: int | str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 4  # of the protocol; differs if image and server are of different releases
+VERSION = 5  # of the protocol; differs if image and server are of different releases
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
 State = Literal["kept", "restored", "lost"]  # of the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
@@ -362,6 +362,8 @@ class RunResult(Message, kind=92):
     run: int
     outcome: Outcome
     duration: float = field(low=0, high=1e9)  # seconds from the start of the code to its end
+    cpu_time: float | None = field(low=0, high=1e12)  # seconds that all its processes have used; None if unknown
+    peak_memory: int | None = field(low=0)  # most memory that the container has used meanwhile, in bytes
     exit_code: int | None = field(low=-255, high=255)  # negative for a signal; None if nothing was run
     error: RunError | None
     value: str | None  # text of the last expression's value

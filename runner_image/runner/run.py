@@ -31,6 +31,8 @@ class Run:
         self.awaits_packages = False  # requested from the server
         self.outcome: messages.Outcome | None = None  # set when it has ended, like those below
         self.duration = 0.0
+        self.cpu_time: float | None = None
+        self.peak_memory: int | None = None
         self.exit_code: int | None = None
         self.report: messages.RunReport | None = None
         self.written = 0
@@ -80,6 +82,8 @@ class Run:
             run=self.number,
             outcome=self.outcome,
             duration=self.duration,
+            cpu_time=self.cpu_time,
+            peak_memory=self.peak_memory,
             exit_code=self.exit_code,
             error=report and report.error,
             value=report and report.value,

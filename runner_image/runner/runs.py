@@ -22,6 +22,7 @@ from .run import Run
 from .sockets import HostStream
 from .states import SessionState
 from .stdin import Stdin
+from .usage import Usage
 from .workers import Worker, Workers
 
 INTERRUPT_WORKER_AGAIN = 0.3  # seconds from the first interrupt (worker and children) to the second (worker only)
@@ -46,6 +47,7 @@ class Runs:
         preparation: Preparation,
         changes: Changes,
         memory: MemoryWatch,
+        usage: Usage,
         runner_pids: Callable[[Worker | None], set[int]],
     ) -> None:
         self.state = SessionState.IDLE
@@ -59,6 +61,7 @@ class Runs:
         self._preparation = preparation
         self._changes = changes
         self._memory = memory
+        self._usage = usage
         self._runner_pids = runner_pids
         self._run: Run | None = None  # the server's, unless the session is idle
         self._executing: Run | None = None  # the one that a worker executes: the server's, or a probe
@@ -192,6 +195,7 @@ class Runs:
             self._workers.report_socket.check()
         if now - run.started > MEMORY_CHECK:
             self._memory.relieve()
+            self._usage.sample()
 
     def _escalate(self, run: Run, worker: Worker, now: float) -> None:
         """Take the next step to end *run*, which has exceeded its time."""
@@ -256,11 +260,13 @@ class Runs:
         self._workers.execute(run.to_execute(), [self._stdin.descriptor, pipe])
         self._stdin.close_readable()
         self._memory.begin()  # now, while the worker is only waking up
+        self._usage.begin()
 
     def _end(self, run: Run, outcome: messages.Outcome, exit_code: int) -> None:
         run.written = self._output.end()
         run.outcome, run.exit_code = outcome, exit_code
         run.duration = time.monotonic() - run.started
+        run.cpu_time, run.peak_memory = self._usage.end()
         if not run.is_probe:
             run.files, run.more_files = self._changes.take()
         self._executing = None

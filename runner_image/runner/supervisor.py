@@ -32,6 +32,7 @@ from .reset import Reset
 from .runs import Runs
 from .sockets import HostStream
 from .stdin import Stdin
+from .usage import Usage
 from .workers import Worker, Workers
 
 HOST_SILENCE = 120.0  # seconds of silence after which the server, which pings every 15, is considered dead
@@ -60,6 +61,7 @@ class Supervisor:
             self._preparation,
             self._changes,
             MemoryWatch(memory, self._workers),
+            Usage(),
             self._runner_pids,
         )
         self._reset: Reset | None = None

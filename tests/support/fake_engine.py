@@ -50,7 +50,7 @@ INSTALLED_FOR: dict[int, str] = {}
 def result(run: int = 1, **changes: Any) -> messages.RunResult:
     """The result of a run that ended well, with these *changes*."""
     fields: dict[str, Any] = {
-        **dict.fromkeys(("error", "value", "unprotected")),
+        **dict.fromkeys(("error", "value", "unprotected", "cpu_time", "peak_memory")),
         **dict.fromkeys(("imported", "files", "findings"), ()),
         **dict.fromkeys(("exit_code", "written", "more_files", "ended"), 0),
         **dict.fromkeys(("state", "since"), "kept"),

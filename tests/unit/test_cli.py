@@ -23,6 +23,7 @@ WITHOUT_COMMAND = set(GROUPS) - {"serve"}
 GROUPS_OF: dict[tuple[str, ...], set[str]] = {
     (): WITHOUT_COMMAND,
     ("serve",): set(GROUPS),
+    ("audit",): {"audit"},
     ("build",): {"image", "engine"},
     ("cache",): {"packages", "image", "engine"},
     ("cache", "show"): {"packages", "image", "engine"},

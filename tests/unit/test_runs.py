@@ -78,11 +78,12 @@ class Session:
         host = SimpleNamespace(send=self.sent.append, flush=lambda: None)
         checkers = SimpleNamespace(check=self._check, cancel=lambda: None)
         memory = SimpleNamespace(begin=lambda: None, relieve=lambda: None, was_exceeded=False, is_tight=False)
+        usage = SimpleNamespace(begin=lambda: None, sample=lambda: None, end=lambda: (0.25, 1 << 20))
         output = SimpleNamespace(begin=_begin, end=lambda: 0)
         stdin = SimpleNamespace(begin=_ignore, close_readable=lambda: None, end=lambda: None, descriptor=0)
         changes = SimpleNamespace(take=lambda: ((), 0))
         prepared: Any = preparation.Preparation(host, self.workers, checkers)
-        self.runs: Any = runs.Runs(host, output, stdin, self.workers, prepared, changes, memory, _runner_pids)
+        self.runs: Any = runs.Runs(host, output, stdin, self.workers, prepared, changes, memory, usage, _runner_pids)
         self.runs.makes_checkpoints = True
 
     @property

@@ -30,6 +30,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ...audit import Trail, through
 from ...errors import AgentRunError, SettingsError
 from ...process_exit import INTERRUPTED, exit_at_once
 from ...sandbox import AsyncRuntime
@@ -38,7 +39,7 @@ from ...settings import Settings
 from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
-from ..rest.app import build_rest, is_documentation
+from ..rest.app import build_rest, interface_of, is_documentation
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
@@ -59,13 +60,15 @@ def serve_http(settings: Settings) -> NoReturn:
     """Serve until a signal arrives, then remove the containers and exit.
 
     :raises SettingsError: the server would be public without authentication, the token file is invalid, or the address
-        is in use or does not belong to this machine.
+        is in use or does not belong to this machine, or the audit trail can't be written.
     """
     configure_logging(settings, settings.serve.log_format)
     tokens = _verifier(settings)
+    trail = Trail.of(settings)
     sockets = _listen(settings.serve.host, settings.serve.port)
     try:
-        code = anyio.run(_serve, settings, tokens, sockets)
+        with trail or contextlib.nullcontext():
+            code = anyio.run(_serve, settings, tokens, sockets, trail)
     except KeyboardInterrupt:  # on Windows, after the sandboxes are removed
         code = INTERRUPTED
     exit_at_once(code)
@@ -160,8 +163,10 @@ def _announce(settings: Settings, text: str) -> None:
         logger.info("%s", text)
 
 
-async def _serve(settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket]) -> int:
-    sessions = SessionManager(AsyncRuntime(settings), is_shared=True)
+async def _serve(
+    settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket], trail: Trail | None
+) -> int:
+    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=trail and trail.record)
     app, drain = build_app(sessions, tokens)
     process = _Process(sessions, drain, _Server(_config(app, settings)))
     # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
@@ -295,7 +300,8 @@ def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:
         refusal = await security.validate_request(Request(scope))
         # What is uploaded is limited by the size of the workspace, and is not held in memory.
         app = rest if scope["method"] == "PUT" else limited
-        await (refusal or app)(scope, receive, send)
+        with through(interface_of(scope["path"])):
+            await (refusal or app)(scope, receive, send)
 
     return checked
 

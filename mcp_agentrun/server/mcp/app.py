@@ -23,6 +23,7 @@ from mcp.types import (
     SetLevelRequestParams,
 )
 
+from ...audit import through
 from ...errors import InvalidRequestError
 from ...sessions import SessionManager
 from .calls import Call, OnCall, Service, answer, ignore_call
@@ -131,7 +132,8 @@ class _Middleware:
         self._sessions = sessions
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        result = await call_next(ctx)
+        with through("mcp"):
+            result = await call_next(ctx)
         await self._sessions.begin()
         return adapt(ctx.method, ctx.protocol_version, result)
 

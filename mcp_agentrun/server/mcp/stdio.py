@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.stdio import stdio_server
 
+from ...audit import Trail
 from ...errors import SettingsError
 from ...sandbox import AsyncRuntime
 from ...sessions import SessionManager
@@ -56,8 +58,9 @@ def serve_stdio(settings: Settings) -> NoReturn:
 
 
 async def _serve(settings: Settings) -> None:
-    sessions = SessionManager(AsyncRuntime(settings))
-    process = _Process(sessions)
+    trail = Trail.of(settings)
+    sessions = SessionManager(AsyncRuntime(settings), audit=trail and trail.record)
+    process = _Process(sessions, trail or nullcontext())
     server = build_server(sessions)
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
@@ -69,8 +72,9 @@ async def _serve(settings: Settings) -> None:
 class _Process:
     """Keeps the sessions open while the server runs, or until a signal arrives."""
 
-    def __init__(self, sessions: SessionManager) -> None:
+    def __init__(self, sessions: SessionManager, trail: AbstractContextManager[object]) -> None:
         self._sessions = sessions
+        self._trail = trail
         self._stop = anyio.Event()
         self._sessions_ended = anyio.Event()
 
@@ -83,9 +87,10 @@ class _Process:
                 self._stop.set()
 
     async def _keep_sessions(self, *, task_status: TaskStatus[None]) -> None:
-        async with self._sessions:
-            task_status.started()
-            await self._stop.wait()
+        with self._trail:
+            async with self._sessions:
+                task_status.started()
+                await self._stop.wait()
         self._sessions_ended.set()
 
     async def exit_on_signal(self, tasks: TaskGroup) -> None:

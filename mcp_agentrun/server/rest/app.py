@@ -9,11 +9,12 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
+from ...audit import Interface
 from ...sessions import SessionManager
 from . import agentrun, background, files, runs, sandboxes
-from .problems import IN_FRONT, Problem, add_handlers
+from .problems import BACKGROUND_API, IN_FRONT, OWN_API, Problem, add_handlers
 
-__all__ = ["build_rest", "is_documentation"]
+__all__ = ["build_rest", "interface_of", "is_documentation"]
 
 _DOCS, _OPENAPI = "/docs", "/openapi.json"
 
@@ -21,6 +22,11 @@ _DOCS, _OPENAPI = "/docs", "/openapi.json"
 def is_documentation(path: str) -> bool:
     """Return whether everyone may read what is at *path*."""
     return path in ("/", _DOCS, _OPENAPI) or path.startswith(f"{_DOCS}/")
+
+
+def interface_of(path: str) -> Interface:
+    """Return the interface that *path* belongs to."""
+    return "rest" if path.startswith((OWN_API, BACKGROUND_API)) else "agentrun"
 
 
 def build_rest(sessions: SessionManager) -> FastAPI:
