@@ -33,7 +33,7 @@ SCRIPT = Path(sys.executable).with_name("mcp-agentrun")
 
 def container(id_: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": HERE, "created": time.time() - 200}
-    values["is_running"] = True
+    values |= {"is_running": True, "is_orphaned": False}
     return ContainerInfo(id=id_, name=f"mcp-agentrun-{id_}", **{**values, **fields})
 
 
@@ -56,7 +56,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     made.listed = [
         container("busy", memory=100 * MIB, cpu=0.97, processes=5),
         container("idle", role="installer", sandbox="", memory=20 * MIB, cpu=0.0, processes=2),
-        container("dead", owner=DEAD, is_running=False),
+        container("dead", owner=DEAD, is_running=False, is_orphaned=True),
         container("other", owner=ELSEWHERE, memory=MIB, cpu=0.0, processes=1),
         container("foreign", role=None, owner=None),
     ]
@@ -239,7 +239,7 @@ class Docker:
 
 def test_what_docker_reports_is_understood() -> None:
     api: Any = Docker()
-    ours, foreign = list_containers(api, usage=True)
+    ours, foreign = list_containers(api, None, usage=True)
     assert (ours.role, ours.owner, ours.memory, ours.cpu, ours.processes) == ("runner", HERE, 70, 0.4, 4)
     assert (foreign.role, foreign.owner, foreign.memory) == (None, None, None)
     found = list_storage(api, "image", {"environment:1"})
