@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages bench-agentrun soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages deploy-check bench bench-packages bench-agentrun soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -14,6 +14,7 @@ help:
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
+	@echo "make deploy-check  deploy/compose.yaml from nothing, and what its socket proxy refuses (docker compose); some five minutes"
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make bench-agentrun  AgentRun's class and ours: every example, and four benchmarks, side by side; real index"
@@ -82,6 +83,9 @@ bench: setup
 
 cpython-tests: setup
 	$(PYTHON) -m tests.long.cpython_tests $(CPYTHON)
+
+deploy-check: setup
+	$(PYTHON) -m pytest --timeout 0 tests/long/deploy.py
 
 examples: setup
 	$(PYTHON) -m tests.long.examples $(EXAMPLES)

@@ -65,6 +65,7 @@ def orphans(
     # Asked after *containers* were listed: an owner's container that does not run now has run until then.
     owners = {label for each in containers if (label := _labels(each).get(LABEL_SERVER))}
     running = {each["Id"] for each in (_running(client, owners) if owners else ())}
+    here = Owner.current()
 
     def has_ended(labels: Mapping[str, str]) -> bool:
         owner, container = Owner.from_label(labels.get(LABEL_OWNER, "")), labels.get(LABEL_SERVER)
@@ -72,7 +73,8 @@ def orphans(
             return False
         if container and container not in running:
             return True
-        if server is not None and container == server.id and owner.namespace != Owner.current().namespace:
+        is_here = (owner.boot, owner.namespace) == (here.boot, here.namespace)
+        if server is not None and container == server.id and not is_here:
             return True  # this container was restarted, and has one pid namespace at a time
         return owner.has_ended()
 
