@@ -255,6 +255,9 @@ def deployment(api: APIClient, data: Path) -> Generator[Deployment]:
         made.compose("up", "--build", "--detach")
         made.wait_until_ready()
         yield made
+        made.compose("stop")
+        stopped = [api.inspect_container(made.container(api, service)) for service in ("server", "socket-proxy")]
+        assert 137 not in [each["State"]["ExitCode"] for each in stopped], "killed, because it did not stop by itself"
     finally:
         made.compose("down", "--volumes")
     labels = {"label": f"com.docker.compose.project={made.project}"}
