@@ -153,7 +153,7 @@ class AgentRun:
                 installed = self.install_dependencies(sandbox, self.parse_dependencies(python_code))
                 if installed != _INSTALLED:
                     return installed
-                return _text(sandbox.run(python_code + _END, timeout=self.default_timeout))
+                return output_text(sandbox.run(python_code + _END, timeout=self.default_timeout))
         except AgentRunError as error:
             return str(error)
 
@@ -243,7 +243,7 @@ class AgentRun:
         result = self._sandbox(container).run(_COMMAND.format(words), timeout=timeout)
         if result.outcome == "timeout":
             raise self.CommandTimeout("Command timed out")
-        return result.exit_code, _text(result)
+        return result.exit_code, output_text(result)
 
     def copy_code_to_container(self, container: object, python_code: str) -> dict[str, bool | str]:
         """Write *python_code* to a new script. Return ``success``, a bool, and its name or an error as ``message``."""
@@ -354,7 +354,8 @@ def _close_in_thread(stack: ExitStack) -> None:
     threading.Thread(target=stack.close, name="mcp-agentrun-close").start()
 
 
-def _text(result: Result) -> str:
+def output_text(result: Result) -> str:
+    """Return what AgentRun would have returned for *result*."""
     match result.outcome:
         case "timeout":
             return "Execution timed out."

@@ -3,7 +3,7 @@
 from ..packages.installed import Cache, Installed
 from .arguments import OnOutput
 from .facade import AsyncRuntime, AsyncSandbox
-from .files import FileInfo, FileName, FilePage, Files, FileSource
+from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat
 from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
 from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
@@ -23,6 +23,7 @@ __all__ = [
     "FileName",
     "FilePage",
     "FileSource",
+    "FileStat",
     "Files",
     "Housekeeping",
     "Image",

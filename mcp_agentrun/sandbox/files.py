@@ -24,7 +24,17 @@ from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
 from .result import FileChange
 
-__all__ = ["FileInfo", "FileName", "FilePage", "FileReader", "FileSource", "Files", "is_safe_path", "shielded_request"]
+__all__ = [
+    "FileInfo",
+    "FileName",
+    "FilePage",
+    "FileReader",
+    "FileSource",
+    "FileStat",
+    "Files",
+    "is_safe_path",
+    "shielded_request",
+]
 
 FileSource = bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | AsyncIterable[bytes]
 """Source of a file's content: bytes, the path of a local file, an open file, or an asynchronous iterable of parts."""
@@ -68,6 +78,20 @@ class FileInfo:
     """In bytes."""
     modified: datetime
     """When its content or attributes were last changed, in UTC."""
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """What a file of the workspace is at one time::
+
+    before = await sandbox.files.stat("log.txt")
+    has_changed = await sandbox.files.stat("log.txt") != before
+    """
+
+    size: int
+    """In bytes."""
+    stamp: str
+    """Differs when the file has changed. It comes from the container, where code can choose it."""
 
 
 FileName = str | FileInfo | FileChange
@@ -152,14 +176,26 @@ class Files:
         async with self._turn() as link:
             return b"".join([part async for part in reader.parts(link)])
 
-    async def stream(self, path: FileName) -> AsyncIterator[bytes]:
-        """The content of the file *path* in parts of at most 1 MiB. Each part waits for its turn, so that other calls
-        can come between; a file that they change ends the iteration with a `FileError`.
+    async def stat(self, path: FileName) -> FileStat:
+        """The size of the file *path*, and what identifies its content. The call waits for its turn.
 
         :raises FileError: as `read`.
         :raises UnavailableError: the engine failed.
         """
         reader = FileReader(_path_of(path), self._size)
+        async with self._turn() as link:
+            return await reader.stat(link)
+
+    async def stream(self, path: FileName, *, start: int = 0, of: FileStat | None = None) -> AsyncGenerator[bytes]:
+        """The content of the file *path* in parts of at most 1 MiB. Each part waits for its turn, so that other calls
+        can come between; a file that they change ends the iteration with a `FileError`.
+
+        :param start: how many bytes to leave out at the beginning.
+        :param of: what `stat` has returned, for a `FileError` if the file has changed since.
+        :raises FileError: as `read`.
+        :raises UnavailableError: the engine failed.
+        """
+        reader = FileReader(_path_of(path), self._size, start=start, of=of)
         while not reader.is_complete:
             async with self._turn() as link:
                 part = await reader.read(link)
@@ -288,15 +324,17 @@ class FileReader:
     """Reads the file *path* in parts, until `is_complete`.
 
     :param limit: largest size accepted, in bytes.
+    :param start: how many bytes to leave out at the beginning.
+    :param of: the file that is expected.
     :raises FileError: the path is not valid.
     """
 
-    def __init__(self, path: str, limit: int) -> None:
+    def __init__(self, path: str, limit: int, *, start: int = 0, of: FileStat | None = None) -> None:
         self._given = path
         self._path = _relative(path, "read")
         self._limit = limit
-        self._offset = 0
-        self._stamp: str | None = None
+        self._offset = start
+        self._stamp = None if of is None else of.stamp
         self.is_complete = False
         if not self._path:
             raise _error("folder", path, "read")
@@ -312,14 +350,7 @@ class FileReader:
         :raises FileError: the file can't be read, has changed, or is too large.
         :raises SandboxLostError: the container was lost or broke the protocol.
         """
-        with shielded_request(link):
-            await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=PART_LIMIT))
-            about = await link.expect(messages.FilePart)
-            part = await self._part(link, about.length) if about.length and about.error is None else b""
-        _raise_error(link, about.error, self._given, "read")
-        if about.size > self._limit:
-            why = f"it has {about.size} bytes, and {self._limit} are allowed"
-            raise _error("too_large", self._given, "read", why, limit=self._limit)
+        about, part = await self._request(link, PART_LIMIT)
         part = part[: max(0, about.size - self._offset)]
         self._offset += len(part)
         self.is_complete = self._offset >= about.size
@@ -327,6 +358,26 @@ class FileReader:
             raise _error("changed", self._given, "read")
         self._stamp = about.stamp
         return part
+
+    async def stat(self, link: Link) -> FileStat:
+        """Return what the file is now. The caller has the turn.
+
+        :raises FileError: as `read`.
+        :raises SandboxLostError: as `read`.
+        """
+        about, _ = await self._request(link, 0)
+        return FileStat(about.size, about.stamp)
+
+    async def _request(self, link: Link, length: int) -> tuple[messages.FilePart, bytes]:
+        with shielded_request(link):
+            await link.send(messages.ReadFile(path=self._path, offset=self._offset, length=length))
+            about = await link.expect(messages.FilePart)
+            part = await self._part(link, about.length) if about.length and about.error is None else b""
+        _raise_error(link, about.error, self._given, "read")
+        if about.size > self._limit:
+            why = f"it has {about.size} bytes, and {self._limit} are allowed"
+            raise _error("too_large", self._given, "read", why, limit=self._limit)
+        return about, part
 
     @staticmethod
     async def _part(link: Link, length: int) -> bytes:
@@ -405,7 +456,7 @@ def _place_of(target: str | os.PathLike[str]) -> tuple[Path, int | None]:
 
     :raises FileExistsError: something else than a regular file is there.
     """
-    place = Path(target).resolve()
+    place = Path(os.path.realpath(target))
     if not place.exists():
         return place, None
     mode = place.stat().st_mode

@@ -1,7 +1,8 @@
 """The sandboxes of a server's clients: who owns them, capacity, expiry."""
 
 from ..sandbox.capacity import REFUSALS
+from .expiry import SHORTEST_LIFETIME
 from .manager import SessionManager
-from .session_store import NEW, STDIO, Caller, Lease
+from .session_store import NEW, STDIO, Caller, Lease, SandboxInfo
 
-__all__ = ["NEW", "REFUSALS", "STDIO", "Caller", "Lease", "SessionManager"]
+__all__ = ["NEW", "REFUSALS", "SHORTEST_LIFETIME", "STDIO", "Caller", "Lease", "SandboxInfo", "SessionManager"]

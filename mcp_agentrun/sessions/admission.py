@@ -47,24 +47,45 @@ class Admission:
         :raises CapacityError: the quota is reached, there is too little memory, or there is no capacity until
             *deadline*.
         """
-        self._require_quota(caller)
+        if not self.has_quota(caller.principal) and not self._store.reclaim(caller.principal):
+            raise self.out_of_quota(caller.principal)
         self._expected[caller.principal] += 1
         try:
             return await self._provide(deadline)
+        except BaseException:
+            self._store.notify()  # others may use what this one has left of the quota
+            raise
         finally:
             self._expected[caller.principal] -= 1
             if not self._expected[caller.principal]:
                 del self._expected[caller.principal]
 
-    def _require_quota(self, caller: Caller) -> None:
-        taken = self._expected[caller.principal] + self._store.count_for(caller.principal)
-        if taken >= self._settings.limits.max_sandboxes:
-            sandboxes = "1 sandbox" if taken == 1 else f"{taken} sandboxes"
-            raise self._refusal(
-                f"You already have {sandboxes}, the most that this server allows. Use one of those that you have.",
-                "quota",
-                self._settings.limits.max_sandboxes,
-            )
+    def has_quota(self, principal: str) -> bool:
+        """Return whether *principal* may have another sandbox."""
+        return self._taken(principal) < self._settings.limits.max_sandboxes
+
+    def has_place(self) -> bool:
+        """Return whether a sandbox can be had without waiting for capacity."""
+        is_free = self._capacity.taken < self._capacity.slots
+        return is_free or (self._pool is not None and self._pool.size > 0)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether callers wait for capacity."""
+        return self._capacity.waiting > 0
+
+    def _taken(self, principal: str) -> int:
+        return self._expected[principal] + self._store.count_for(principal)
+
+    def out_of_quota(self, principal: str) -> CapacityError:
+        """Count a refusal, and return the error that says why."""
+        taken = self._taken(principal)
+        sandboxes = "1 sandbox" if taken == 1 else f"{taken} sandboxes"
+        return self._refusal(
+            f"You already have {sandboxes}, the most that this server allows. Use one of those that you have.",
+            "quota",
+            self._settings.limits.max_sandboxes,
+        )
 
     async def _provide(self, deadline: float) -> OpenContainer:
         """Return a sandbox that is ready, or else a new one."""
@@ -74,6 +95,7 @@ class Admission:
         return await self._open(found) if isinstance(found, Slot) else found
 
     async def _wait(self, deadline: float) -> Slot | OpenContainer:
+        self._store.reclaim()
         if self._capacity.waiting >= self._settings.limits.queue:
             raise self._refusal(
                 "The server is busy: other calls are waiting for a sandbox. Call again later.",

@@ -7,14 +7,23 @@ import logging
 import anyio
 
 from ..settings import Settings
-from .session_store import SessionStore
+from .session_store import Session, SessionStore
 
-__all__ = ["Expiry"]
+__all__ = ["SHORTEST_LIFETIME", "Expiry", "session_end"]
 
 logger = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 60.0
+
+SHORTEST_LIFETIME = _LONGEST_PAUSE
+"""Shortest lifetime of a sandbox in seconds: shorter ones could be noticed too late."""
+
+
+def session_end(session: Session, settings: Settings) -> float:
+    """Return when *session* is closed if it is not used until then, by the clock of the event loop."""
+    lifetime = settings.serve.max_ttl if session.lifetime is None else session.lifetime
+    return min(session.used_at + settings.serve.idle_ttl, session.started_at + lifetime)
 
 
 class Expiry:
@@ -37,9 +46,7 @@ class Expiry:
         for session in self._store:
             if session.calls:
                 continue
-            end = min(
-                session.used_at + self._settings.serve.idle_ttl, session.started_at + self._settings.serve.max_ttl
-            )
+            end = session_end(session, self._settings)
             if end > now:
                 due = min(due, end)
             else:

@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime, timedelta, timezone
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,10 +18,11 @@ from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
 from .admission import Admission
-from .expiry import Expiry
+from .expiry import SHORTEST_LIFETIME, Expiry, session_end
 from .readiness import Readiness
 from .reconcile import Reconciler
-from .session_store import NEW, STDIO, Caller, Lease, Session, SessionStore, in_use
+from .session_store import NEW, STDIO, Caller, Lease, SandboxInfo, Session, SessionStore, in_use
+from .stateless import StatelessCalls
 
 __all__ = ["SessionManager"]
 
@@ -52,6 +54,7 @@ class SessionManager(OpenOnce):
             self._opener = Opener(runtime.container, memory)
             self._pool = WarmPool(self._opener.open, self._capacity, serve.pool, serve.pool_max)
         self._admission = Admission(settings, self._store, self._capacity, self._pool, self._opener.open, self.refused)
+        self._stateless = StatelessCalls(self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._tasks: TaskGroup | None = None
@@ -112,18 +115,29 @@ class SessionManager(OpenOnce):
             await self._open_for(STDIO, None)
 
     @asynccontextmanager
-    async def lease(self, caller: Caller, handle: str | None) -> AsyncGenerator[Lease]:
+    async def lease(
+        self, caller: Caller, handle: str | None, *, lifetime: float | None = None
+    ) -> AsyncGenerator[Lease]:
         """Lease the sandbox that a call of *caller* means, and open it if necessary.
 
         A new sandbox with a handle is closed again if the call fails, because the client does not know the handle;
         except by `NotReadyError`, whose message has it.
 
         :param handle: of another sandbox than the client's own, or `NEW`. Without a connection, None is the same.
-        :raises InvalidRequestError: *caller* has no sandbox with that handle.
+        :param lifetime: seconds after which a new sandbox is closed, from `SHORTEST_LIFETIME` to the setting
+            ``max_ttl``, which is the default.
+        :raises InvalidRequestError: *caller* has no sandbox with that handle, or the lifetime is not allowed.
         :raises UnavailableError: the quota or the capacity is reached.
         """
+        longest = self.settings.serve.max_ttl
+        if lifetime is not None and not min(SHORTEST_LIFETIME, longest) <= lifetime <= longest:
+            raise InvalidRequestError(
+                f"a sandbox can live from {min(SHORTEST_LIFETIME, longest):g} to {longest:g} seconds",
+                argument="lifetime",
+                limit=longest,
+            )
         with self._in_progress():
-            session, is_new, expired = await self._find(caller, handle or None)
+            session, is_new, expired = await self._find(caller, handle or None, lifetime)
             with in_use([session]):
                 try:
                     yield Lease(session.sandbox, session.handle, is_new, expired)
@@ -131,6 +145,19 @@ class SessionManager(OpenOnce):
                     if is_new and not isinstance(error, NotReadyError):
                         self._store.close(session)
                     raise
+
+    @asynccontextmanager
+    async def fresh(self, principal: str) -> AsyncGenerator[OpenSandbox]:
+        """Yield a sandbox that is as new, for one stateless call of *principal*. Nothing of the call is left in it.
+
+        :raises UnavailableError: none became free in time, or there is no capacity.
+        """
+        if self._tasks is None:
+            raise RuntimeError("SessionManager is used inside `async with`")
+        deadline = anyio.current_time() + WAIT_SECONDS
+        with self._in_progress():
+            async with self._stateless.sandbox(principal, deadline, self._tasks) as sandbox:
+                yield sandbox
 
     @contextmanager
     def reading(self, caller: Caller, handle: str | None) -> Generator[OpenSandbox | None]:
@@ -156,6 +183,36 @@ class SessionManager(OpenOnce):
         with self._in_progress(), in_use([*found.values()], counts=False):
             yield {handle: session.sandbox for handle, session in found.items()}
 
+    def describe(self, caller: Caller) -> list[SandboxInfo]:
+        """Return the sandboxes with a handle of *caller*. This does not count as a use."""
+        now, current = datetime.now(timezone.utc), anyio.current_time()
+
+        def at(time: float) -> datetime:
+            return now + timedelta(seconds=time - current)
+
+        return [
+            SandboxInfo(
+                handle,
+                created=at(session.started_at),
+                last_used=at(session.used_at),
+                expires=at(session_end(session, self.settings)),
+                is_in_use=session.calls > 0,
+                stage="ready" if session.sandbox.is_ready else session.sandbox.stage,
+            )
+            for handle, session in self._store.listed(caller, with_handles=True).items()
+            if handle is not None
+        ]
+
+    def close(self, caller: Caller, handle: str) -> None:
+        """Close the sandbox of *caller* with that handle. Calls in progress fail.
+
+        :raises InvalidRequestError: *caller* has no sandbox with that handle.
+        """
+        session = self._store.find(caller, handle)
+        if session is None:
+            raise InvalidRequestError(self._unknown(caller, handle), argument="sandbox")
+        self._store.close(session)
+
     @contextmanager
     def _in_progress(self) -> Generator[None]:
         self._calls += 1
@@ -175,7 +232,7 @@ class SessionManager(OpenOnce):
             self._store.close(session)
         self._store.pop_expired(caller)
 
-    async def _find(self, caller: Caller, handle: str | None) -> tuple[Session, bool, bool]:
+    async def _find(self, caller: Caller, handle: str | None, lifetime: float | None) -> tuple[Session, bool, bool]:
         """Return the session that a call means, whether it is new and has a handle, and whether it replaces an expired
         one.
         """
@@ -186,7 +243,7 @@ class SessionManager(OpenOnce):
             expired = self._store.pop_expired(caller)
             return await self._open_for(caller, None), False, expired
         if handle is None or handle == NEW:
-            return await self._open_for(caller, secrets.token_urlsafe(16)), True, False
+            return await self._open_for(caller, secrets.token_urlsafe(16), lifetime), True, False
         session = self._store.find(caller, handle)
         if session is None:
             raise InvalidRequestError(self._unknown(caller, handle), argument="sandbox")
@@ -202,7 +259,7 @@ class SessionManager(OpenOnce):
             "the old one is gone, so define again what you need."
         )
 
-    async def _open_for(self, caller: Caller, handle: str | None) -> Session:
+    async def _open_for(self, caller: Caller, handle: str | None, lifetime: float | None = None) -> Session:
         """Open a session, or return the one that a concurrent call of the same client has opened."""
         key = caller.connection if handle is None else handle
         deadline = anyio.current_time() + WAIT_SECONDS
@@ -215,7 +272,7 @@ class SessionManager(OpenOnce):
                         raise self._admission.out_of_capacity()
                     opened = await self._admission.admit(caller, deadline)
                     opened.container.packages.principal = caller.principal
-                    session = Session(opened, caller, handle)
+                    session = Session(opened, caller, handle, lifetime=lifetime)
                     self._store.add(session)
                 return session
         finally:

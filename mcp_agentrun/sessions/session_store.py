@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import anyio
 
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
 
-__all__ = ["NEW", "STDIO", "Caller", "Lease", "Session", "SessionStore", "in_use"]
+__all__ = ["NEW", "STDIO", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
 
 NEW = "new"
 """Instead of a handle: open another sandbox."""
@@ -40,10 +41,23 @@ class Session:
     """A client's use of a sandbox.
 
     :param handle: None for the client's own sandbox.
+    :param lifetime: seconds after which it is closed; the setting ``max_ttl`` if None.
+    :param is_stateless: the sandbox is used by stateless calls of its principal, and is as new while none uses it.
     """
 
-    def __init__(self, opened: OpenContainer, caller: Caller, handle: str | None) -> None:
+    def __init__(
+        self,
+        opened: OpenContainer,
+        caller: Caller,
+        handle: str | None,
+        *,
+        lifetime: float | None = None,
+        is_stateless: bool = False,
+    ) -> None:
         self.opened = opened
+        self.lifetime = lifetime
+        self.is_stateless = is_stateless
+        self.is_resetting = False
         self.sandbox = OpenSandbox(opened.container)
         self.caller = caller
         self.handle = handle
@@ -63,6 +77,22 @@ class Lease:
     """Whether the sandbox was opened for this call, so that the client does not know its handle yet."""
     expired: bool = False
     """Whether the client's own sandbox has expired since its last call, so that this is another one."""
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox with a handle, for its owner."""
+
+    handle: str
+    created: datetime
+    last_used: datetime
+    """The same as *created* if it has not been used."""
+    expires: datetime
+    """When it is closed, unless it is used until then."""
+    is_in_use: bool
+    """Whether a call is in progress."""
+    stage: str
+    """What is being done to start it, in a few words; ``ready`` once it is."""
 
 
 @contextmanager
@@ -89,6 +119,8 @@ class SessionStore:
         self._own: dict[Hashable, Session] = {}
         self._by_handle: dict[str, Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
+        self.changed = anyio.Event()
+        """Set, and replaced by another one, when a session is closed or has become idle."""
 
     def __len__(self) -> int:
         return len(self._own) + len(self._by_handle)
@@ -133,6 +165,28 @@ class SessionStore:
         else:
             self._by_handle.pop(session.handle, None)
         session.opened.closing.set()
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake up those who wait for a change."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def stateless(self, principal: str) -> list[Session]:
+        """Return the sessions for stateless calls of *principal*."""
+        return [each for each in self if each.is_stateless and each.caller.principal == principal]
+
+    def reclaim(self, principal: str | None = None) -> bool:
+        """Close the sandbox that has waited the longest for a stateless call. Return False if none is idle.
+
+        :param principal: whose sandbox to close; of any principal if None.
+        """
+        idle = [each for each in self if each.is_stateless and not each.calls]
+        idle = [each for each in idle if principal in (None, each.caller.principal)]
+        if not idle:
+            return False
+        self.close(min(idle, key=lambda session: session.used_at))
+        return True
 
     def expire(self, session: Session) -> None:
         """Close *session*, and remember that it has expired."""

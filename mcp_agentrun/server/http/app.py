@@ -1,4 +1,4 @@
-"""The server over HTTP, for many clients: streamable HTTP at ``/mcp``, and the older SSE at ``/sse``."""
+"""The server over HTTP, for many clients: MCP at ``/mcp`` and, with the older SSE, at ``/sse``; REST at ``/v1``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ import uvicorn
 from anyio.abc import TaskGroup
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.sse import SseServerTransport
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import (
+    RequestBodyLimitMiddleware,
+    TransportSecurityMiddleware,
+    TransportSecuritySettings,
+)
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -34,6 +38,7 @@ from ...settings import Settings
 from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
+from ..rest.app import build_rest, is_documentation
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
@@ -226,26 +231,32 @@ def build_app(sessions: SessionManager, tokens: Tokens | ResourceServer | None) 
     metrics = Metrics(sessions)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
-    drain = Drain(_endpoints(mcp, sessions, metrics))
+    rest = _checked(build_rest(sessions), sessions.settings)
+    drain = Drain(_endpoints(mcp, rest, sessions, metrics))
     addresses = AddressLimit(
         sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.count_limited("address")
     )
     endpoints, middleware, public = _authenticated(addresses.after(drain), tokens)
+
+    async def without_token(scope: Scope, receive: Receive, send: Send) -> None:
+        is_public = scope["type"] == "http" and is_documentation(scope["path"])
+        await (rest if is_public else endpoints)(scope, receive, send)
+
     health = _Health(sessions, drain)
     app = Starlette(
         routes=[
             Route("/healthz", health.alive),
             Route("/readyz", health.ready),
             *public,
-            Mount("/", endpoints),
         ],
         middleware=middleware,
         lifespan=lambda _: mcp.session_manager.run(),
     )
+    app.router.default = without_token  # unlike `Mount`, for paths with line breaks, too
     return count_responses(addresses.before(app), metrics.count_response), drain
 
 
-def _endpoints(mcp: AgentRunServer, sessions: SessionManager, metrics: Metrics) -> ASGIApp:
+def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, metrics: Metrics) -> ASGIApp:
     """Return the endpoints for authenticated clients, with the limits of each client."""
     settings = sessions.settings
     security = _transport_security(settings)
@@ -267,7 +278,26 @@ def _endpoints(mcp: AgentRunServer, sessions: SessionManager, metrics: Metrics) 
         Route("/metrics", show_metrics),
     ]
     quota = SessionQuota(Starlette(routes=routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
-    return RateLimit(quota, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
+
+    async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
+        is_rest = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (rest if is_rest else quota)(scope, receive, send)
+
+    return RateLimit(by_path, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
+
+
+def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:
+    """Return *rest* with the check of Host and Origin and the limit of bodies that the endpoints of MCP have."""
+    security = TransportSecurityMiddleware(_transport_security(settings))
+    limited = RequestBodyLimitMiddleware(rest, settings.serve.body_limit)
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = await security.validate_request(Request(scope))
+        # What is uploaded is limited by the size of the workspace, and is not held in memory.
+        app = rest if scope["method"] == "PUT" else limited
+        await (refusal or app)(scope, receive, send)
+
+    return checked
 
 
 _MESSAGES = "/messages/"

@@ -8,10 +8,10 @@ from mcp.types import BlobResourceContents, CallToolResult, EmbeddedResource, Im
 
 from ...sandbox import FileInfo, FilePage
 from ...spoofing import escape_marks, quoted, sanitize
-from .notes import size_text
+from ..notes import size_text
+from ..uris import file_uri, mime_type
 from .render import ANSWER_SIZE, MARK, text_answer
 from .resources import contents_of
-from .uris import file_uri, mime_type
 
 __all__ = ["file_answer", "file_list", "file_written"]
 

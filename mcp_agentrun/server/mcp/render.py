@@ -12,8 +12,8 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 from ...sandbox import Image, Installed, Outcome, Output, Result, State
 from ...settings import Settings
 from ...spoofing import escape_marks, plain_text, sanitize
-from .notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
-from .uris import file_uri, mime_type, output_uri
+from ..notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
+from ..uris import file_uri, mime_type, output_uri
 
 __all__ = [
     "ANSWER_SIZE",

@@ -27,9 +27,9 @@ from ...errors import AgentRunError, FileError
 from ...sandbox import OpenSandbox, Output
 from ...sessions import SessionManager
 from ...spoofing import quoted, sanitize
+from ..uris import OWN, file_uri, mime_type
 from .connections import CallerOf
 from .sdk import RequestContext
-from .uris import OWN, file_uri, mime_type
 
 __all__ = ["READ_LIMIT", "OutputStore", "Resources", "contents_of"]
 

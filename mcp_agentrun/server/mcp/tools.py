@@ -17,14 +17,14 @@ from ...errors import InvalidRequestError
 from ...sandbox import Result
 from ...sessions import NEW, Lease
 from ...settings import Settings
+from ..notes import EXPIRED
+from ..uris import output_uri
 from .arguments import Arguments
 from .calls import Call, Service
 from .file_answers import file_answer, file_list, file_written
-from .notes import EXPIRED
 from .out_folder import RunCopies
 from .render import MARK, install_answer, new_sandbox_note, run_answer, text_answer
 from .resources import READ_LIMIT
-from .uris import output_uri
 
 __all__ = [
     "DEFAULT_TOOLS",

@@ -6,10 +6,10 @@ import re
 import signal
 from collections.abc import Iterable, Sequence
 
-from ...safety import Finding
-from ...sandbox import KEEPING_RESET, Installed, Result
-from ...settings import Settings
-from ...spoofing import quoted, sanitize
+from ..safety import Finding
+from ..sandbox import KEEPING_RESET, Installed, Result
+from ..settings import Settings
+from ..spoofing import quoted, sanitize
 from .uris import mime_type
 
 __all__ = ["EXPIRED", "FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes", "size_text"]

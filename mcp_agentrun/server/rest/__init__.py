@@ -1,0 +1,1 @@
+"""Sandboxes over plain HTTP: AgentRun's API, and one of our own."""

@@ -1,0 +1,72 @@
+"""AgentRun's API: run code, each call in a sandbox that is as new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...compat import output_text
+from ...errors import InvalidRequestError
+from ...sandbox import Script
+from .context import CallerOf, Sessions, while_connected
+
+__all__ = ["router"]
+
+
+class CodeSchema(BaseModel):
+    """Code to run."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"code": "print('hello, world!')"}]})
+
+    code: str = Field(description="Python code. Packages that it imports are installed.")
+
+
+class OutputSchema(BaseModel):
+    """What the code has printed."""
+
+    output: str = Field(description="Output, with the traceback of an error; or why the code was not run or ended.")
+
+
+class HealthSchema(BaseModel):
+    """State of the server."""
+
+    status: str
+
+
+class ErrorSchema(BaseModel):
+    """Why the request could not be carried out."""
+
+    detail: str
+
+
+router = APIRouter(prefix="/v1", tags=["AgentRun"])
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorSchema, "description": "The body is not JSON"},
+    429: {"model": ErrorSchema, "description": "Too many requests, or your sandboxes are all in use"},
+    503: {"model": ErrorSchema, "description": "No sandbox is available"},
+}
+
+
+@router.post("/run/", responses=_ERRORS)
+async def run_code(body: CodeSchema, request: Request, sessions: Sessions, caller: CallerOf) -> OutputSchema:
+    """Run code as a program, and return its output. Nothing is kept for the next call."""
+
+    async def work() -> OutputSchema:
+        async with sessions.fresh(caller.principal) as sandbox:
+            return OutputSchema(output=output_text(await sandbox.run(body.code, script=Script())))
+
+    try:
+        return await while_connected(request, work)
+    except InvalidRequestError as error:
+        invalid = {"type": "value_error", "loc": ("body", "code"), "msg": str(error)}
+        raise RequestValidationError([invalid]) from None
+
+
+@router.get("/health/")
+async def health() -> HealthSchema:
+    """Say that the server is running."""
+    return HealthSchema(status="ok")
