@@ -318,6 +318,10 @@ def test_curl_works_as_elsewhere(deployment: Deployment, token: str) -> None:
     assert curl(*accept, *body, url).endswith("\n401")
     answer = curl("-H", f"Authorization: Bearer {token}", *accept, *body, url)
     assert "serverInfo" in answer and answer.endswith("\n200"), answer
+    code = ("-H", "Content-Type: application/json", "-d", json.dumps({"code": "print('hello, world!')"}))
+    run_url = f"{deployment.url}/v1/run/"
+    assert curl(*code, run_url).endswith("\n401")
+    assert curl("-H", f"Authorization: Bearer {token}", *code, run_url) == '{"output":"hello, world!\\n"}\n200'
 
 
 def test_the_proxy_refuses_each_call_that_is_not_needed(api: APIClient, deployment: Deployment) -> None:
