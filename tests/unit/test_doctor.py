@@ -49,8 +49,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def container(name: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": None, "created": 0.0, "is_running": True}
-    values["is_orphaned"] = False
-    return ContainerInfo(id=name, name=name, **{**values, **fields})
+    values |= {"is_orphaned": False, **fields}
+    return ContainerInfo(id=name, name=name, **values)
 
 
 def failing_installer(error: str) -> Script:

@@ -34,8 +34,9 @@ SCRIPT = Path(sys.executable).with_name("mcp-agentrun")
 
 def container(id_: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": HERE, "created": time.time() - 200}
-    values |= {"is_running": True, "is_orphaned": False}
-    return ContainerInfo(id=id_, name=f"mcp-agentrun-{id_}", **{**values, **fields})
+    values |= {"is_running": True, **fields}
+    values.setdefault("is_orphaned", values["owner"] is not None and values["owner"].has_ended())
+    return ContainerInfo(id=id_, name=f"mcp-agentrun-{id_}", **values)
 
 
 def item(kind: Any, name: str, *, used: bool) -> StorageItem:
@@ -62,7 +63,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     made.listed = [
         container("busy", memory=100 * MIB, cpu=0.97, processes=5),
         container("idle", role="installer", sandbox="", memory=20 * MIB, cpu=0.0, processes=2),
-        container("dead", owner=DEAD, is_running=False, is_orphaned=True),
+        container("dead", owner=DEAD, is_running=False),
         container("other", owner=ELSEWHERE, memory=MIB, cpu=0.0, processes=1),
         container("foreign", role=None, owner=None),
     ]
@@ -281,6 +282,11 @@ class Docker:
         self.removed.append(image)
         if image.startswith("sha256:"):
             raise docker.errors.ImageNotFound(image)
+
+
+def test_an_owner_that_ended_in_another_container_is_shown_as_such(engine: FakeEngine) -> None:
+    engine.listed = [container("dead", owner=ELSEWHERE, is_orphaned=True)]
+    assert f"ended {ELSEWHERE.pid}" in command("ps").stdout
 
 
 def test_what_docker_reports_is_understood() -> None:
