@@ -51,7 +51,9 @@ TOOL: dict[str, Any] = {
 
 _EXAMPLE = 'Call run_python again with a JSON object such as {"code": "print(1 + 1)"}.'
 _FIX = "Your code has not worked yet. Fix it and call run_python again."
-_FENCE = re.compile(r"```(?:python|py)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+"""A fence, whatever its language, so that its end is not taken for the beginning of another one."""
+_PYTHON = ("python", "python3", "py")
 _OUTPUT_LIMIT = 8000
 
 
@@ -80,7 +82,7 @@ def main() -> int:
         with Sandbox() as sandbox, Endpoint(options.url, options.model, key) as ask:
             agent = Agent(ask, lambda code: describe(sandbox.run(code)), steps=options.steps)
             print(agent.answer(options.question))
-    except (AgentRunError, GaveUpError, httpx2.HTTPError, EndpointError) as error:
+    except (AgentRunError, GaveUpError, EndpointError, httpx2.HTTPError, httpx2.InvalidURL) as error:
         print(f"agent_loop: {error}", file=sys.stderr)
         return 1
     return 0
@@ -163,8 +165,9 @@ def code_in(text: str) -> str | None:
         arguments: Any = cast("Message", call).get("arguments") or cast("Message", call).get("parameters")
         code = cast("Message", arguments).get("code") if isinstance(arguments, dict) else None
         return code if isinstance(code, str) else None
-    blocks: list[str] = _FENCE.findall(text)
-    return "\n".join(blocks) or None
+    blocks: list[tuple[str, str]] = _FENCE.findall(text)
+    labelled = [code for language, code in blocks if language.lower() in _PYTHON]
+    return "\n".join(labelled or [code for language, code in blocks if not language]) or None
 
 
 def describe(result: Result) -> Reply:
@@ -213,9 +216,9 @@ class Endpoint:
             raise EndpointError(f"{self._url} answered {response.status_code}: {response.text[:500]}")
         try:
             message: Any = response.json()["choices"][0]["message"]
+            return {**message, "role": "assistant"}
         except (ValueError, LookupError, TypeError):
             raise EndpointError(f"{self._url} sent no message: {response.text[:500]}") from None
-        return {**message, "role": "assistant"}
 
 
 if __name__ == "__main__":

@@ -300,14 +300,17 @@ class AgentRun:
         """A fresh sandbox for the caller alone, reset afterwards."""
         idle = self._idle
         sandbox = idle.get()
+        fresh: Sandbox | None = None  # unless the reset ends, as it does not at Ctrl-C
         try:
             sandbox = sandbox or self._start()
-            yield sandbox
-        finally:
-            if sandbox is not None:
+            try:
+                yield sandbox
+            finally:
                 with suppress(UnavailableError):  # it gets a new container then
                     sandbox.reset()
-            idle.put(sandbox)
+                fresh = sandbox
+        finally:
+            idle.put(fresh)
 
     def _sandbox(self, container: object) -> Sandbox:
         if isinstance(container, Sandbox):

@@ -10,7 +10,7 @@ import click
 
 from ..errors import AgentRunError, FileError
 from .options import NO_LIMIT, PROGRAM_GROUPS, SERVERS_OWN, SettingsCommand, effective_settings
-from .terminal import note
+from .terminal import counted, note
 
 if TYPE_CHECKING:
     from ..sandbox import AsyncSandbox, ReadFile, Result
@@ -149,7 +149,10 @@ class _Saving:
     def __init__(self, settings: Settings, stem: str) -> None:
         from ..server.mcp.out_folder import OutFolder
 
-        self._out = OutFolder(settings) if settings.access.out else None
+        def describe(copied: int) -> str:
+            return f"saved {counted(copied, 'file')} in {settings.access.out}"
+
+        self._out = OutFolder(settings, describe) if settings.access.out else None
         self._folder = Path(settings.access.out or "").expanduser()
         self._stem = stem
 

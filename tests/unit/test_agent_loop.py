@@ -105,6 +105,9 @@ def test_it_gives_up_after_so_many_steps() -> None:
 def test_an_endpoint_that_fails_is_reported() -> None:
     with scripted_model("", status=404) as model, pytest.raises(EndpointError, match="answered 404"):
         answer(model)
+    nothing: Any = None
+    with scripted_model(nothing) as model, pytest.raises(EndpointError, match="sent no message"):
+        answer(model)
     with pytest.raises(EndpointError, match=r"nothing answers at .* Start Ollama, or name another --url"):
         answer(model)
 
@@ -117,6 +120,10 @@ def test_an_endpoint_that_fails_is_reported() -> None:
         ("```\n1\n```", "1\n"),
         ("```python\n1\n```\nand\n```python\n2\n```", "1\n\n2\n"),
         ("```bash\nls\n```", None),
+        ("```bash\npip install x\n```\nand then\n```python\n1\n```", "1\n"),
+        ("```Python title=x\n1\n```\nprints\n```\nOutput: 1\n```", "1\n"),
+        ("```python\r\n1\r\n```", "1\r\n"),
+        ("Cut off:\n```python\nprint(1)", "print(1)"),
         ("plain", None),
         ("[1]", None),
     ],

@@ -57,7 +57,7 @@ class FakeRuntime:
     """Its sandboxes are fakes."""
 
     made: FakeRuntime
-    problem: Exception | None = None
+    problem: BaseException | None = None
     unknown: frozenset[str] = frozenset(("unknownpackage",))
 
     def __init__(self, settings: Settings) -> None:
@@ -236,6 +236,22 @@ def test_concurrent_calls_have_sandboxes_of_their_own() -> None:
         both_run.wait(30)
         assert [call.result() for call in calls] == ["x\n", "x\n"]
     assert len(FakeRuntime.made.sandboxes) == 2
+
+
+def test_calls_that_are_interrupted_while_resetting_do_not_block_later_ones() -> None:
+    runner = AgentRun()
+    runtime = FakeRuntime.made
+    for _ in range(4):
+        runtime.problem = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            runner.execute_code_in_container("print(1)")
+        runtime.problem = None
+    results: list[str] = []
+    later = threading.Thread(target=lambda: results.append(runner.execute_code_in_container("print(1)")), daemon=True)
+    later.start()
+    later.join(30)
+    assert results == ["x\n"]
+    assert runtime.sandboxes[-1].calls == ["run", "reset"]  # in a sandbox of which nothing is left over
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ engine.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -16,7 +19,7 @@ from mcp_agentrun.cli.outcomes import exit_code, explain
 from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
-from mcp_agentrun.cli.streams import TerminalFilter
+from mcp_agentrun.cli.streams import TerminalFilter, read_stdin
 from mcp_agentrun.sandbox import Image, Outcome, Output
 from mcp_agentrun.sandbox.result import RunError
 from mcp_agentrun.settings import Settings
@@ -173,6 +176,19 @@ def test_a_terminal_gets_text_and_colours_only(parts: list[str], shown: str) -> 
 def test_a_character_that_is_cut_stays_whole() -> None:
     terminal = TerminalFilter()
     assert terminal.feed(b"\xc3") + terminal.feed(b"\xa9") == "é".encode()
+
+
+async def test_a_terminal_is_empty_for_a_process_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Mock(fileno=lambda: 0))
+    for number in (errno.EIO, errno.EISDIR):
+
+        def refuse(*_: object, number: int = number) -> bytes:
+            raise OSError(number, "refused")
+
+        monkeypatch.setattr(os, "read", refuse)
+        expected = contextlib.nullcontext() if number == errno.EIO else pytest.raises(OSError, match="refused")
+        with expected:
+            assert [data async for data in read_stdin()] == []
 
 
 class Terminal(io.StringIO):
