@@ -17,6 +17,7 @@ __all__ = [
     "NO_LIMIT",
     "PROGRAM_GROUPS",
     "SERVERS_OWN",
+    "STDIO_GROUPS",
     "SettingOption",
     "SettingsCommand",
     "SettingsGroup",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 ALL_GROUPS = tuple(GROUPS)
+STDIO_GROUPS = tuple(group for group in ALL_GROUPS if group != "serve")
+"""Groups of the server that a client starts."""
+
 PROGRAM_GROUPS = ("access", "limits", "packages", "safety", "image", "engine")
 """Groups of the commands that run a person's own code."""
 
