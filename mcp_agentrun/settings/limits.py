@@ -58,10 +58,9 @@ class LimitSettings(Group):
         defaults = {name: size for name, size in sizes.items() if name not in self.model_fields_set}
         left = free - (total - sum(defaults.values()))
         if total > free and left >= _SMALLEST_FOLDERS:
-            for name, size in defaults.items():
-                object.__setattr__(
-                    self, name, size * left // sum(defaults.values()) // MIB * MIB
-                )  # the model is frozen
+            share = left / sum(defaults.values())
+            for name, size in defaults.items():  # the model is frozen
+                object.__setattr__(self, name, int(size * share) // MIB * MIB)
         elif total > free:
             raise ValueError(
                 f"{' + '.join(_FOLDERS)} ({total // MIB} MiB) must not exceed memory less 150 MiB "
