@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,6 +129,8 @@ class SettingsCommand(click.Command):
 
             note(str(error))
             sys.exit(1)
+        except KeyboardInterrupt:  # Click's own exit code would be 1
+            sys.exit(128 + signal.SIGINT)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options by group, each in two lines: its name and its meaning."""
