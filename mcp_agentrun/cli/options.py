@@ -153,9 +153,9 @@ class SettingsGroup(SettingsCommand, click.Group):
     command_class = SettingsCommand
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options, and then the commands."""
-        super().format_options(ctx, formatter)
+        """List the commands, and then the options, of which there may be many."""
         self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
 
 
 def _title(option: click.Option) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
-import tokenize
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,9 @@ COPIED_FILES, COPIED_BYTES = 1000, 32 << 20
 """Most files beside a script that are copied into its sandbox, and most bytes in total."""
 
 _MOST_ENTRIES = 20_000
-_CODING = re.compile(r"^([ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+", re.MULTILINE)
+_COOKIE = re.compile(r"\A((?:[ \t\f]*(?:#.*)?\n)??[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
+"""The declaration of a file's encoding, in one of its first two lines."""
+
 _TOOLS_FOLDERS = frozenset(("__pycache__", "node_modules"))
 
 # The import, which is not executed, shows the static check what must be installed.
@@ -115,8 +115,7 @@ def decode_program(data: bytes) -> str:
     :raises UnicodeDecodeError: *data* is not in that encoding.
     """
     code = decode_source(data)
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    return code if encoding.startswith("utf-8") else _CODING.sub(r"\1utf-8", code, count=1)
+    return _COOKIE.sub(r"\1utf-8", code)  # it is Unicode text now; the static check refuses a cookie that is wrong
 
 
 def files_in(folder: Path, left_out: Collection[str]) -> tuple[list[Path], int]:
