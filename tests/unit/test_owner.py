@@ -33,6 +33,7 @@ async def test_a_dead_owner_is_told_from_a_living_one() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_is_not_its_parent() -> None:
     parent = Owner.current()
     with multiprocessing.get_context("fork").Pool(1) as pool:
