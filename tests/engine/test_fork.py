@@ -69,6 +69,15 @@ def test_an_inherited_sandbox_refuses_calls_and_is_left_to_the_parent() -> None:
         assert (one.run("x").text, other.run("x").text) == ("1\n", "2\n")
 
 
+def test_an_inherited_agentrun_refuses_calls_and_is_left_to_the_parent() -> None:
+    with AgentRun() as runner:
+        refused = INHERITED.format("AgentRun")
+        assert in_child(lambda: runner.execute_code_in_container("print(1)")) == refused
+        assert in_child(lambda: runner.install_dependencies(None, [])) == refused
+        assert in_child(runner.close) == "None"
+        assert runner.execute_code_in_container("print(2)") == "2\n"
+
+
 def test_a_sandbox_that_was_not_started_can_be_started_in_a_child() -> None:
     sandbox = Sandbox(safety="off")
 
