@@ -142,7 +142,7 @@ class OpenOnce:
     _pid: int | None = None
     """The process in which it was entered."""
 
-    def require_own(self) -> None:
+    def _require_own(self) -> None:
         """Require that this process was not forked from one in which it was entered.
 
         :raises RuntimeError: it was.
@@ -154,7 +154,7 @@ class OpenOnce:
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
-        self.require_own()
+        self._require_own()
         if self._stack is not None:
             raise RuntimeError(f"this {type(self).__name__} is open already")
         self._stack, self._pid = AsyncExitStack(), os.getpid()
