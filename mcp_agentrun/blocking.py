@@ -18,7 +18,7 @@ from .engine.network import NetworkSettings
 from .host_resources import HostResources
 from .own_process import is_inherited, require_own
 from .packages.installer import Cache, Installed
-from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, OnOutput, Result, Script, State
+from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, FileStat, OnOutput, Result, Script, State
 from .sandbox.facade import shared_or_own
 from .settings import Settings
 
@@ -393,14 +393,18 @@ class SandboxFiles:
         """
         return self._call(lambda sandbox: sandbox.files.read(path, limit=limit))
 
-    def stream(self, path: FileName) -> Iterator[bytes]:
+    def stat(self, path: FileName) -> FileStat:
+        """The size of the file *path*, and what identifies its content; see `Files.stat`."""
+        return self._call(lambda sandbox: sandbox.files.stat(path))
+
+    def stream(self, path: FileName, *, start: int = 0, of: FileStat | None = None) -> Iterator[bytes]:
         """The content of the file *path* in parts of at most 1 MiB; see `Files.stream`."""
 
         async def next_part(_: AsyncSandbox) -> bytes | None:
             return await anext(parts, None)
 
         async def begin(sandbox: AsyncSandbox) -> AsyncIterator[bytes]:
-            return sandbox.files.stream(path)
+            return sandbox.files.stream(path, start=start, of=of)
 
         parts = self._call(begin)
         while (part := self._call(next_part)) is not None:
