@@ -213,10 +213,72 @@ def test_defaults_are_agentruns(caplog: pytest.LogCaptureFixture) -> None:
     assert FakeRuntime.made.settings.access.network == "bridge" and FakeRuntime.made.settings.limits.cpus >= 1
 
 
-@pytest.mark.parametrize("options", [{"memory_limit": "lots"}, {"cpu_quota": 1}, {"network": "some"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"memory_limit": "lots"},
+        {"memory_limit": None},
+        {"cpu_quota": 1},
+        {"cpu_quota": "x"},
+        {"cpu_quota": float("nan")},
+        {"network": "some"},
+        {"dependencies_whitelist": None},
+        {"dependencies_whitelist": [None]},
+        {"cached_dependencies": [1]},
+        {"default_timeout": "x"},
+        {"client": "x"},
+    ],
+    ids=str,
+)
 def test_invalid_arguments(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options)).partition("_")[0]):
-        AgentRun(**options)
+        AgentRun(**options).execute_code_in_container("1")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("execute_code_in_container", (None,)),
+        ("safety_check", (None,)),
+        ("parse_dependencies", (b"1",)),
+        ("install_dependencies", (None, None)),
+        ("uninstall_dependencies", (None, [1])),
+        ("execute_command_in_container", (None, None, 5)),
+        ("execute_command_in_container", (None, [1], 5)),
+        ("execute_command_in_container", (None, "", 5)),
+        ("execute_command_in_container", (None, "ls", "x")),
+        ("copy_code_to_container", (None, None)),
+        ("clean_up", (None, 5, [])),
+    ],
+)
+def test_invalid_arguments_of_methods(method: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must be a|cmd is empty"):
+        getattr(AgentRun(), method)(*arguments)
+
+
+def test_strings_of_names_are_split_wherever_they_are_given() -> None:
+    runner = AgentRun()
+    runner.dependencies_whitelist = "six, pillow"
+    assert runner.dependencies_whitelist == ["six", "pillow"]
+    assert runner.install_dependencies(None, ["pil"]) == "Dependency: pil is not in the whitelist."
+    assert runner.install_dependencies(None, "six pillow") == INSTALLED
+    assert runner.uninstall_dependencies(None, "six") == "Dependencies uninstalled successfully."
+    own = FakeRuntime.made.sandboxes[-1]
+    assert own.calls == ["install six", "install pillow", "reset, files kept", "install pillow"]
+    runner.cached_dependencies = "six"
+    assert runner.cached_dependencies == ["six"]
+    with pytest.raises(ValueError, match="dependencies_whitelist must be a string or a list of strings"):
+        runner.dependencies_whitelist = None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_after_close_calls_say_what_to_do() -> None:
+    runner = AgentRun()
+    runner.close()
+    for call in (lambda: runner.execute_code_in_container("1"), lambda: runner.install_dependencies(None, [])):
+        with pytest.raises(RuntimeError, match="this AgentRun is closed; make another one"):
+            call()
+    runner.install_cached_dependencies()
+    assert runner.execute_code_in_container("1") == "x\n"
 
 
 def test_each_call_begins_fresh() -> None:
