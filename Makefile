@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages bench-agentrun soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make bench-agentrun  AgentRun's class and ours: every example, and four benchmarks, side by side; real index"
+	@echo "make bench-agentrun-api  its REST API and ours; AGENTRUN=... is a checkout of its repository"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make load    1 to 100 sessions over HTTP beside a tool that does nothing (LOAD=... for other arguments)"
@@ -67,6 +68,9 @@ bench-packages: setup
 
 bench-agentrun: setup
 	$(PYTHON) -m benchmarks.agentrun
+
+bench-agentrun-api: setup
+	$(PYTHON) -m benchmarks.agentrun_api "$(AGENTRUN)"
 
 lock: venv
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-header \

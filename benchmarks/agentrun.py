@@ -151,12 +151,12 @@ def _archive(name: str, content: bytes) -> bytes:
 
 
 @contextmanager
-def agentruns_python() -> Generator[str]:
-    """A Python that has AgentRun."""
+def agentruns_python(*others: str) -> Generator[str]:
+    """A Python that has AgentRun, and *others*."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = str(Path(folder) / "bin" / "python")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "agentrun==0.2.5"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "agentrun==0.2.5", *others], check=True)
         yield python
 
 
@@ -220,7 +220,7 @@ def _times(times: list[float]) -> str:
     return f"{statistics.median(times):.0f} | {min(times):.0f} to {max(times):.0f}"
 
 
-async def _ensure_image() -> str:
+async def ensure_image() -> str:
     async with open_engine() as engine:
         return await engine.ensure_image(lambda stage: print(stage, file=sys.stderr))
 
@@ -229,7 +229,7 @@ def main() -> None:
     api, tried = connect()
     if api is None:
         sys.exit(f"no container engine: {tried}")
-    image = anyio.run(_ensure_image)
+    image = anyio.run(ensure_image)
     with ExitStack() as stack:
         stack.enter_context(contextlib.closing(api))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

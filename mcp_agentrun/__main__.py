@@ -8,6 +8,7 @@ import sys
 
 def main() -> None:
     """Entry point of the command."""
+    _open_standard_streams()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else all installed packages are searched for them
     if sys.argv[1:] == ["--version"]:  # with nothing imported that takes time
         from importlib.metadata import version
@@ -30,6 +31,13 @@ def main() -> None:
     from .server.mcp.stdio import serve_stdio
 
     serve_stdio(settings)
+
+
+def _open_standard_streams() -> None:
+    """Open those that the process was started without. A socket would get their descriptors otherwise."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # which takes the lowest free descriptor
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class HostFolder:
 
         :raises OSError: there is no folder.
         """
-        path = path.resolve()
+        path = Path(os.path.realpath(path))
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(str(path))

@@ -200,8 +200,8 @@ def _proxy_problem(url: str, shown: str) -> tuple[str, str] | None:
         return text, "Have the proxy listen on an address that containers can reach, and set HTTPS_PROXY to it."
     try:
         socket.create_connection((host, port), _CONNECT_SECONDS).close()
-    except OSError as error:
-        text = f"{shown} can't be reached: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:  # UnicodeError if the name can't be one of a host
+        text = f"{shown} can't be reached: {getattr(error, 'strerror', None) or error}"
         return text, "Correct HTTPS_PROXY, HTTP_PROXY or pip's configuration, or unset it."
     return None
 

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -110,12 +110,12 @@ def add(
         )
     opened = _open(found, file)
     wanted = shape(server)
-    if opened.entry(entry) == wanted:
+    present = opened.entry(entry)
+    if present == wanted:
         click.echo(f"{opened.path} already has this entry.")
         return
     text = opened.with_entry(entry, wanted)
-    secrets = [*server.headers.values(), *server.environment.values()]
-    if _write(opened, text, yes=yes, dry_run=dry_run, secrets=secrets):
+    if _write(opened, text, yes=yes, dry_run=dry_run, secrets=[*_secrets(present), *_secrets(wanted)]):
         click.echo(f"Added the server {entry!r} to {found.title}. {found.restart}")
 
 
@@ -133,9 +133,10 @@ def remove(name: str, file: Path | None, entry: str, yes: bool, dry_run: bool) -
     from .clients import CLIENTS
 
     opened = _open(CLIENTS[name], file)
-    if opened.entry(entry) is None:
+    present = opened.entry(entry)
+    if present is None:
         click.echo(f"{opened.path} has no entry {entry!r}.")
-    elif _write(opened, opened.without_entry(entry), yes=yes, dry_run=dry_run):
+    elif _write(opened, opened.without_entry(entry), yes=yes, dry_run=dry_run, secrets=_secrets(present)):
         click.echo(f"Removed the server {entry!r} from {CLIENTS[name].title}.")
 
 
@@ -171,14 +172,13 @@ def client_entries() -> Iterator[tuple[str, ClientFile]]:
     from .clients import CLIENTS
 
     for name, found in CLIENTS.items():
-        if found.file().exists():
-            try:
-                opened = _open(found, None)
-            except AgentRunError as error:
-                note(str(error))
-                continue
-            if opened.entry(ENTRY) is not None:
-                yield name, opened
+        try:
+            opened = _open(found, None)
+        except AgentRunError as error:
+            note(str(error))
+            continue
+        if opened.entry(ENTRY) is not None:
+            yield name, opened
 
 
 def server_command() -> Sequence[str]:
@@ -195,7 +195,13 @@ def _open(found: Client, file: Path | None) -> ClientFile:
     return ClientFile(found, file.expanduser().absolute() if file else found.file())
 
 
-def _write(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Sequence[str] = ()) -> bool:
+def _secrets(entry: Mapping[str, Any] | None) -> list[str]:
+    """Return the values of an entry's variables and headers."""
+    fields = [cast("dict[str, Any]", field) for field in (entry or {}).values() if isinstance(field, dict)]
+    return [str(value) for field in fields for value in field.values()]
+
+
+def _write(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Sequence[str]) -> bool:
     """Show the difference, write it if the user agrees, and return whether it was written."""
     print_diff(opened.text, text, str(opened.path), secrets=secrets)
     if dry_run or not agreed(f"Write {opened.path}?", yes=yes):

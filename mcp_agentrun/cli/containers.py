@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import SettingsCommand, effective_settings
-from .terminal import age_of, on_engine, print_table, size_of
+from .terminal import age_of, on_engine, print_table, remove_all, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,20 +63,22 @@ def prune(dry_run: bool) -> None:
     Remove the containers whose server has certainly ended. Servers do this themselves whenever they start one.
     """
 
-    async def run(housekeeping: Housekeeping) -> list[ContainerInfo]:
+    async def run(housekeeping: Housekeeping) -> bool:
         found = [each for each in await housekeeping.containers() if each.role is not None and each.is_orphaned]
+        if not found:
+            click.echo("Nothing to remove: every container has a server that may be running.")
+        if not dry_run:
+            return await remove_all(found, housekeeping.destroy, _described)
         for each in found:
-            if not dry_run:
-                await housekeeping.destroy(each)
-        return found
+            click.echo(f"would remove {_described(each)}")
+        return True
 
-    found = on_engine(effective_settings(), run)
-    for each in found:
-        click.echo(
-            f"{'would remove' if dry_run else 'removed'} {each.id[:12]} ({_kind(each)}, {age_of(each.created)} old)"
-        )
-    if not found:
-        click.echo("Nothing to remove: every container has a server that may be running.")
+    if not on_engine(effective_settings(), run):
+        raise SystemExit(1)
+
+
+def _described(container: ContainerInfo) -> str:
+    return f"{container.id[:12]} ({_kind(container)}, {age_of(container.created)} old)"
 
 
 def _kind(container: ContainerInfo) -> str:

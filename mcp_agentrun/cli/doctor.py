@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import SettingsError
+from ..errors import EngineError, SettingsError
 from .options import SettingsCommand, effective_settings
 from .terminal import colored, on_engine
 
@@ -79,7 +79,10 @@ def doctor(as_json: bool) -> None:
                     return
                 show(finding)
 
-        on_engine(settings, run)
+        try:
+            on_engine(settings, run)
+        except EngineError as error:  # it fails in the middle
+            show(Finding("engine", "error", str(error), "Restart the engine, and run this command again."))
     if not as_json:
         click.echo(_SUMMARIES[worst])
     sys.exit(worst)

@@ -77,7 +77,7 @@ def prune_(yes: bool, dry_run: bool) -> None:
     if not dry_run and agreed(f"Remove {counted(len(found), 'image')}?", yes=yes, default=False):
 
         async def remove(housekeeping: Housekeeping) -> bool:
-            return await remove_all(housekeeping, found)
+            return await remove_all(found, housekeeping.remove_storage, lambda each: each.name)
 
         if not on_engine(settings, remove):
             raise SystemExit(1)

@@ -6,7 +6,7 @@ from ..sandbox import Result
 from ..settings import Settings
 from .terminal import note
 
-__all__ = ["exit_code", "explain"]
+__all__ = ["exit_code", "explain", "explain_state"]
 
 _TIMED_OUT, _BLOCKED, _SIGNAL = 124, 126, 128
 
@@ -23,8 +23,11 @@ def exit_code(result: Result) -> int:
     return _SIGNAL - code if code < 0 else code
 
 
-def explain(result: Result, settings: Settings) -> None:
-    """Print notes on limits that fired, what was lost, and what to do."""
+def explain(result: Result, settings: Settings, *, install: str) -> None:
+    """Print notes on limits that fired, and what to do.
+
+    :param install: what installs a missing package.
+    """
     match result.outcome:
         case "timeout":
             note(f"interrupted after {result.timeout:g} s. Give a larger --timeout.")
@@ -39,12 +42,16 @@ def explain(result: Result, settings: Settings) -> None:
         case _:
             pass
     if result.error is not None and result.error.type == "ModuleNotFoundError":
-        note("install what is missing with --package NAME.")
+        note(f"install what is missing with {install} NAME.")
+    if result.missing_packages:
+        note(result.missing_packages)
+
+
+def explain_state(result: Result) -> None:
+    """Print a note on what the sandbox has lost, if anything."""
     if result.replaced:
         note("the sandbox was lost and has been replaced: variables and files are gone.")
     elif "lost" in (result.state, result.since):
         note("the variables are gone; files and packages are kept.")
     elif "restored" in (result.state, result.since):
         note("the variables are as they were before this run.")
-    if result.missing_packages:
-        note(result.missing_packages)

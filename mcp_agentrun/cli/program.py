@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -77,6 +78,8 @@ class Program:
             code = _decoded(path.read_bytes(), str(path))
         except OSError as error:
             raise click.UsageError(f"{path} can't be read: {error.strerror}") from None
+        if not path.is_file():  # a pipe, as in `run <(generate)` and `run /dev/stdin`: it can't be read again
+            return cls(code, argv, str(path), path.stem)
         return cls(code, argv, f"/workspace/{path.name}", path.stem, folder=path.absolute().parent)
 
 
@@ -111,7 +114,7 @@ def files_in(folder: Path, left_out: Collection[str]) -> tuple[list[Path], int]:
 
 
 def _walk(folder: Path, left_out: Collection[str]) -> Iterator[Path]:
-    root, waiting, seen = folder.resolve(), deque([folder]), 0
+    root, waiting, seen = os.path.realpath(folder), deque([folder]), 0
     while waiting and seen < _MOST_ENTRIES:
         current = waiting.popleft()
         try:
@@ -121,12 +124,14 @@ def _walk(folder: Path, left_out: Collection[str]) -> Iterator[Path]:
         if any(entry.name == "pyvenv.cfg" for entry in entries):
             continue
         seen += len(entries)
+        # os.path and not Path, which raises for links in a circle and for what may not be looked at.
         for entry in entries:
             if entry.name.startswith(".") or (current == folder and entry.name in left_out):
                 continue
-            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+            is_link = os.path.islink(entry)
+            if is_link and not Path(os.path.realpath(entry)).is_relative_to(root):
                 continue
-            if entry.is_file():
+            if os.path.isfile(entry):
                 yield entry
-            elif entry.is_dir() and not entry.is_symlink() and entry.name not in _TOOLS_FOLDERS:
+            elif not is_link and os.path.isdir(entry) and entry.name not in _TOOLS_FOLDERS:
                 waiting.append(entry)

@@ -19,14 +19,14 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import DynamicLexer, PygmentsLexer
-from prompt_toolkit.styles import DummyStyle
+from prompt_toolkit.styles import DummyStyle, Style
 from pygments.lexers.python import PythonLexer
 
 from ..errors import AgentRunError
 from ..sandbox import AsyncSandbox, Result
 from ..settings import Settings
 from ..spoofing import sanitize
-from .outcomes import explain
+from .outcomes import explain, explain_state
 from .pictures import inline_picture, save_pictures
 from .progress import showing_progress
 from .streams import Stdout, interruptible
@@ -42,6 +42,16 @@ _HELP = """\
 :quit                    leave, as does Ctrl-D
 Alt-Enter begins a new line; Ctrl-C interrupts code and commands."""
 
+# Colours of the terminal's own palette, which its theme keeps readable on its background.
+_STYLE = Style.from_dict(
+    {
+        "pygments.keyword": "ansigreen",
+        "pygments.operator.word": "ansigreen",
+        "pygments.literal.string": "ansiyellow",
+        "pygments.literal.number": "ansicyan",
+        "pygments.comment": "ansibrightblack",
+    }
+)
 
 _compile = codeop.CommandCompiler()
 _compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -119,7 +129,8 @@ class Repl:
             completer=WordCompleter([*self._commands, ":quit"], sentence=True),
             complete_while_typing=Condition(is_command),
             prompt_continuation="... ",
-            style=DummyStyle() if os.environ.get("NO_COLOR") else None,
+            style=DummyStyle() if os.environ.get("NO_COLOR") else _STYLE,
+            include_default_pygments_style=False,
         )
 
     async def loop(self) -> None:
@@ -161,7 +172,8 @@ class Repl:
         if self._last != b"\n":
             click.echo()
         self._show_pictures(result)
-        explain(result, self._settings)
+        explain(result, self._settings, install=":install")
+        explain_state(result)
         if result.installed is not None:
             note("installed " + " ".join(f"{name} {version}" for name, version in result.installed.packages))
 
@@ -199,7 +211,10 @@ class Repl:
         if len(words) not in (1, 2):
             note("name a file of the workspace, and where to save it, as in :save plot.svg figures/")
             return
-        _save_as(await self._sandbox.files.read(words[0]), Path(words[0]).name, *words[1:])
+        data = await self._sandbox.files.read(words[0])
+        path, exists = _target(Path(words[0]).name, *words[1:])
+        if not exists or await _agreed(f"{path} exists. Replace it? [y/N] "):
+            _save_as(data, path)
 
     async def _reset(self, _: list[str]) -> None:
         await self._sandbox.reset()
@@ -210,6 +225,15 @@ class Repl:
 
     async def _unknown(self, _: list[str]) -> None:
         note("there is no such command; :help lists those that there are")
+
+
+async def _agreed(question: str) -> bool:
+    """Ask *question*. Ctrl-C and Ctrl-D count as no, and do not leave the shell."""
+    try:
+        answer = await PromptSession[str]().prompt_async(question, handle_sigint=False)
+    except (KeyboardInterrupt, EOFError):
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 async def _until_interrupted(work: Awaitable[None]) -> bool:
@@ -226,12 +250,14 @@ async def _until_interrupted(work: Awaitable[None]) -> bool:
     return not scope.cancelled_caught
 
 
-def _save_as(data: bytes, name: str, target: str = ".") -> None:
-    """Write *data* to the file *target*, or as *name* to the folder *target*."""
-    path = Path(target).expanduser()
-    if path.is_dir():
-        path /= name
-    if path.exists() and not click.confirm(f"{path} exists. Replace it?"):
-        return
+def _save_as(data: bytes, path: Path) -> None:
     path.write_bytes(data)
     note(f"saved {path} ({len(data):,} bytes)")
+
+
+def _target(name: str, target: str = ".") -> tuple[Path, bool]:
+    """Return the file *target*, or *name* in the folder *target*, and whether it exists."""
+    path = Path(os.path.expanduser(target))
+    if path.is_dir():
+        path /= name
+    return path, path.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _FAILED = 125
-"""Exit code for a program that could not be run."""
+"""Exit code for a program that could not be run, or whose output is lost."""
 
 
 @click.command(
@@ -51,8 +50,8 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
     FILE and the files beside it are copied to /workspace; use --data for large folders. Plots are saved in --out or
     the current folder. Ctrl-C interrupts the program, a second one ends it.
 
-    Exit code: the program's own; 124 after --timeout, 125 if it could not be run, 126 if the static check refused it,
-    137 if it exceeded --memory, and 128 and the signal's number if a signal ended it.
+    Exit code: the program's own; 124 after --timeout, 125 if it could not be run or its output not be written, 126 if
+    the static check refused it, 137 if it exceeded --memory, and 128 and the signal's number if a signal ended it.
     """
     from ..process_exit import exit_at_once, run_interruptibly
     from .program import Program
@@ -90,18 +89,16 @@ async def _run(program: Program, settings: Settings, packages: Sequence[str], *,
                 await sandbox.install(*packages, report=report)
         stdout = Stdout(sandbox.interrupt)
         saving = _Saving(settings, program.stem)
-        script = Script(program.filename, program.argv, read_stdin() if _has_stdin(program) else None)
+        script = Script(program.filename, program.argv, read_stdin() if program.reads_stdin else None)
         async with interruptible(sandbox.interrupt):
             result = await sandbox.run(
                 program.code, on_bytes=stdout.write, stream=True, script=script, report=report, then=saving.save
             )
         await stdout.finish()
-        explain(result, settings)
+        explain(result, settings, install="--package")
+        if stdout.has_failed:
+            return _FAILED
         return 0 if stdout.is_closed else exit_code(result)
-
-
-def _has_stdin(program: Program) -> bool:
-    return program.reads_stdin and sys.stdin is not None and not sys.stdin.closed  # pyright: ignore
 
 
 def _mounted(settings: Settings) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import anyio.to_thread
 from ..background import background_tasks, log_errors
 from ..process_exit import INTERRUPTED, exit_at_once
 from ..spoofing import ESCAPES
+from .terminal import note
 
 __all__ = ["Stdout", "TerminalFilter", "interruptible", "read_stdin"]
 
@@ -56,7 +58,7 @@ class Stdout:
 
     Awaiting `write` waits for the reader, but does not block the event loop.
 
-    :param on_closed: awaited when the reader has closed the pipe.
+    :param on_closed: awaited once nothing more can be written.
     """
 
     def __init__(self, on_closed: Callable[[], Awaitable[object]]) -> None:
@@ -64,6 +66,8 @@ class Stdout:
         self._filter = TerminalFilter() if self._stream.isatty() else None
         self._on_closed = on_closed
         self.is_closed = False
+        self.has_failed = False
+        """Whether output is lost, though the reader wanted it: the disk is full, for instance."""
 
     async def write(self, data: bytes) -> None:
         """Write *data*, the next part of the output."""
@@ -79,8 +83,12 @@ class Stdout:
             return
         try:
             await anyio.to_thread.run_sync(self._write_now, data)
-        except OSError:  # as in `| head`, when it has read enough
+        except OSError as error:
             self.is_closed = True
+            # A reader has closed the pipe, as `head` does when it has read enough; Windows reports EINVAL.
+            self.has_failed = not isinstance(error, BrokenPipeError) and error.errno != errno.EINVAL
+            if self.has_failed:
+                note(f"the output can't be written: {error.strerror}")
             await self._on_closed()
 
     def _write_now(self, data: bytes) -> None:

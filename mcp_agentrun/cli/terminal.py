@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from ..errors import EngineError
 from ..spoofing import sanitize
 
 if TYPE_CHECKING:
-    from ..sandbox import Housekeeping, StorageItem
+    from ..sandbox import Housekeeping
     from ..settings import Settings
 
 __all__ = [
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+_LONG_SECRET = 6
+"""Length in characters from which a secret is masked wherever it stands. A short one, such as 1, may be anything."""
 
 
 def note(text: str) -> None:
@@ -63,8 +67,10 @@ def print_diff(before: str, after: str, path: str, *, secrets: Sequence[str] = (
     """Print the difference between two texts, with *secrets* masked."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=2, lineterm="")
     for line in lines:
-        for secret in filter(None, secrets):
-            line = line.replace(secret, "***")
+        for secret in secrets:
+            line = line.replace(json.dumps(secret, ensure_ascii=False), '"***"')
+            if len(secret) >= _LONG_SECRET:  # it may be quoted in another way
+                line = line.replace(secret, "***")
         is_name = line.startswith(("+++ ", "--- "))
         color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
         text = sanitize(line.expandtabs(4), limit=400)
@@ -126,15 +132,15 @@ def on_engine(settings: Settings, work: Callable[[Housekeeping], Awaitable[_T]])
     return run_interruptibly(run)
 
 
-async def remove_all(housekeeping: Housekeeping, items: Iterable[StorageItem]) -> bool:
-    """Remove *items*, reporting each, and return whether all could be removed."""
+async def remove_all(items: Iterable[_T], remove: Callable[[_T], Awaitable[None]], name: Callable[[_T], str]) -> bool:
+    """Call *remove* with each of *items*, reporting it by *name*, and return whether all could be removed."""
     is_complete = True
     for item in items:
         try:
-            await housekeeping.remove_storage(item)
+            await remove(item)
         except EngineError as error:
             is_complete = False
-            note(f"{item.name} could not be removed: {sanitize(str(error))}")
+            note(f"{name(item)} could not be removed: {error}")
         else:
-            click.echo(f"removed {item.name}")
+            click.echo(f"removed {name(item)}")
     return is_complete

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,14 +77,19 @@ def uninstall(yes: bool, dry_run: bool) -> None:
         return
 
     async def remove(housekeeping: Housekeeping) -> bool:
-        for each in traces.containers:
-            await housekeeping.destroy(each)
-        return await remove_all(housekeeping, traces.stored)
+        containers = await remove_all(traces.containers, housekeeping.destroy, lambda each: each.name)
+        return await remove_all(traces.stored, housekeeping.remove_storage, lambda each: each.name) and containers
 
     if traces.containers or traces.stored:
-        is_complete = on_engine(settings, remove) and is_complete
+        try:
+            is_complete = on_engine(settings, remove) and is_complete
+        except EngineError as error:
+            note(str(error))
+            is_complete = False
     is_complete = _remove_files(traces) and is_complete
-    click.echo("Done. To remove the program itself, use the tool that installed it, e.g. `pip uninstall mcp-agentrun`.")
+    if is_complete:
+        click.echo("Done.")
+    click.echo("To remove the program itself, use the tool that installed it, e.g. `pip uninstall mcp-agentrun`.")
     sys.exit(0 if is_complete else 1)
 
 
@@ -99,7 +106,12 @@ def _folders() -> Iterator[tuple[str, Path]]:
     ):
         path = locate("mcp-agentrun", appauthor=False)
         found[path] = f"{found[path]}, {what}" if path in found else what  # some systems have one folder for several
-    return ((what, path) for path, what in found.items() if path.exists())
+    # On Windows, the cache is in the folder of the rest.
+    return (
+        (what, path)
+        for path, what in found.items()
+        if path.exists() and not any(each in found for each in path.parents)
+    )
 
 
 def _remove_files(traces: _Traces) -> bool:
@@ -114,10 +126,15 @@ def _remove_files(traces: _Traces) -> bool:
         try:
             shutil.rmtree(path)
         except OSError as error:
-            note(f"{path} can't be removed: {error.strerror}")
+            note(f"{path} can't be removed: {error.strerror or error}")  # no strerror if it is a link
             is_complete = False
     return is_complete
 
 
 def _size(path: Path) -> int:
-    return sum(each.stat(follow_symlinks=False).st_size for each in path.rglob("*") if each.is_file())
+    size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):  # a running server has removed it
+                size += os.lstat(os.path.join(folder, name)).st_size
+    return size

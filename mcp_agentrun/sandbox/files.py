@@ -456,7 +456,7 @@ def _place_of(target: str | os.PathLike[str]) -> tuple[Path, int | None]:
 
     :raises FileExistsError: something else than a regular file is there.
     """
-    place = Path(target).resolve()
+    place = Path(os.path.realpath(target))
     if not place.exists():
         return place, None
     mode = place.stat().st_mode

@@ -74,6 +74,7 @@ def test_exit_codes_and_messages_of_python() -> None:
         "run -c 'import os; os.abort()'; echo $?\n"
         "run --timeout 0.5 -c 'while True: pass' >/dev/null; echo $?\n"
         "run -c 'import shutil; shutil.rmtree(\"/\")'; echo $?\n"
+        "run -c 'x = bytearray(1 << 31)'; echo $?\n"
         "run missing.py; echo $?\n"
         "run -m missing_module; echo $?\n"
     )
@@ -83,12 +84,15 @@ def test_exit_codes_and_messages_of_python() -> None:
         "134",
         "124",
         "126",
+        "137",
         "2",
         "/opt/venv/bin/python: No module named missing_module",
         "1",
     ]
     assert "mcp-agentrun: interrupted after 0.5 s. Give a larger --timeout." in ended.stderr
     assert "mcp-agentrun: Give --safety off to run it without the static check." in ended.stderr
+    assert "the memory limit of 1024 MiB was exceeded. Give a larger --memory." in ended.stderr
+    assert "variables" not in ended.stderr  # there is no next run
 
 
 def test_pipes_at_both_ends() -> None:
@@ -101,6 +105,23 @@ def test_pipes_at_both_ends() -> None:
     )
     assert ended.stderr == ""
     assert ended.stdout.splitlines() == ["X", "B", "['-', 'one'] ''", "[", "1", "]", "y", "0", "5"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_can_not_be_written_is_an_error() -> None:
+    ended = shell("run -c 'while True: print(1)' > /dev/full; echo $?")
+    assert ended.stderr == "mcp-agentrun: the output can't be written: No space left on device\n"
+    assert ended.stdout == "125\n"
+
+
+def test_standard_streams_may_be_closed() -> None:
+    ended = shell(
+        "run -c 'print(1); raise SystemExit(3)' >&-; echo $?\n"
+        "run -c 'import sys; print(repr(sys.stdin.read()))' <&- 2>&-; echo $?\n"
+        "run -c 'raise SystemExit(4)' <&- >&- 2>&-; echo $?\n"
+        f"{sys.executable} -m mcp_agentrun config >&-; echo $?\n"
+    )
+    assert (ended.stdout.split(), ended.stderr) == (["3", "''", "0", "4", "0"], "")
 
 
 def test_output_of_100_megabytes_in_constant_memory() -> None:

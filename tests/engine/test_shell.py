@@ -73,6 +73,11 @@ def test_a_session(tmp_path: Path, runner_image: str) -> None:
             ("with open('made.txt', 'w') as file:\rprint(file.write('text') * 1111)\r\r", "\r\n4444"),
             (":files\r", "made.txt"),
             (":save made.txt copy.txt\r", "saved copy.txt (4 bytes)"),
+            (":save made.txt copy.txt\r", "copy.txt exists. Replace it?"),
+            ("\x04", ">>>"),  # which does not leave
+            (":save made.txt copy.txt\r", "copy.txt exists. Replace it?"),
+            ("y\r", "saved copy.txt (4 bytes)"),
+            (":save made.txt ~nobody-has-this-name/x\r", "can't be written"),
             ("print('beg' + 'un'); import time; time.sleep(90)\r", "begun"),
             ("", "KeyboardInterrupt"),
             ("x\r", "\r\n41"),

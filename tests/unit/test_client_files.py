@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from random import Random
 
 import pytest
 
-from mcp_agentrun.cli.clients import CLIENTS, Server, jsonc
+from mcp_agentrun.cli.clients import CLIENTS, ClientFile, Server, jsonc
+from mcp_agentrun.errors import AgentRunError
 from tests.support.command_line import command
 
 JSON_PLAIN = """{
@@ -268,12 +270,13 @@ def test_a_link_stays_a_link_and_another_file_can_be_named(home: Path) -> None:
     assert command("client", "add", "cursor", "--yes", "--file", str(path)).returncode == 0
     assert path.is_symlink()
     assert "agentrun" in real.read_text()
+    real.unlink()
+    real.symlink_to(path)
+    refused = command("client", "add", "cursor", "--yes", "--file", str(path))
+    assert (refused.returncode, "can't be read: Too many levels of symbolic links" in refused.stderr) == (1, True)
 
 
 def test_a_file_that_changes_meanwhile_is_not_overwritten() -> None:
-    from mcp_agentrun.cli.clients import ClientFile
-    from mcp_agentrun.errors import AgentRunError
-
     path = file_with("cursor", "{}")
     opened = ClientFile(CLIENTS["cursor"], path)
     path.write_text('{"a": 1}')
@@ -282,11 +285,47 @@ def test_a_file_that_changes_meanwhile_is_not_overwritten() -> None:
     assert path.read_text() == '{"a": 1}'
 
 
+def test_a_file_that_appears_meanwhile_is_not_overwritten(home: Path) -> None:
+    path = home / "new.json"
+    opened = ClientFile(CLIENTS["cursor"], path)
+    path.write_text('{"a": 1}')
+    with pytest.raises(AgentRunError, match="has changed in the meantime"):
+        opened.write(opened.with_entry("agentrun", {"command": "x"}))
+    assert [each.name for each in home.iterdir()] == ["new.json"]
+    assert path.read_text() == '{"a": 1}'
+
+
+def test_a_file_that_may_not_be_looked_at_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    listed = command("client", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert listed.stdout.count("unreadable") == len(CLIENTS)
+
+
+@pytest.mark.parametrize("name", sorted(CLIENTS))
+def test_secrets_are_masked_and_nothing_else(name: str) -> None:
+    variables = ("--env", "KEY=s3cret-key", "--env", "N=1")
+    for shown in (
+        command("client", "add", name, "--yes", *variables),
+        command("client", "add", name, "--yes", "--env", "N=2", "--", "--cpus", "1"),
+        command("client", "add", name, "--yes", *variables, "--", "--cpus", "1"),
+        command("client", "remove", name, "--yes"),
+    ):
+        assert shown.returncode == 0, shown.stderr
+        assert "s3cret" not in shown.stdout and "***" in shown.stdout
+        assert "@@ " in shown.stdout and "," in shown.stdout and "*,*" not in shown.stdout
+
+
 def test_yaml_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
     refused = command("client", "add", "goose", "--yes")
     assert refused.returncode == 1
     assert "pip install 'mcp-agentrun[clients]'" in refused.stderr
+    assert json.loads(command("client", "list", "goose", "--json").stdout)["state"] == "no file"
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])

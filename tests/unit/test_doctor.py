@@ -21,6 +21,7 @@ from mcp_agentrun.engine.docker.image import is_build_locked
 from mcp_agentrun.engine.docker.inventory import status, weaknesses
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.engine.owner import Owner
+from mcp_agentrun.errors import EngineError
 from mcp_agentrun.sandbox import Housekeeping, facade
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import Install, Message
@@ -168,10 +169,12 @@ async def test_the_index_is_not_asked_where_it_makes_no_sense() -> None:
         ("http://localhost:3128", "containers can't reach"),
         ("http://me:secret@proxy.example:1", "can't be reached: "),
         ("http://", "is not a URL"),
+        ("http://proxy..example:1", "can't be reached: "),
     ],
 )
 async def test_a_broken_proxy(url: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> socket.socket:
+    def refuse(address: tuple[str, int], *_: object) -> socket.socket:
+        address[0].encode("idna")  # as Python does
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(checks.socket, "create_connection", refuse)
@@ -212,6 +215,24 @@ def test_settings_that_are_wrong() -> None:
     ended = command("doctor", AGENTRUN_MEMORY="lots")
     assert ended.returncode == 2
     assert "FAIL  settings      memory (environment)" in ended.stdout
+
+
+def test_an_engine_that_fails_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(FakeEngine):
+        async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
+            raise EngineError("The container engine does not respond")
+
+    engine = Failing()
+    engine.reported = replace(STATUS, time=time.time())
+
+    def create(_: Settings) -> Engine:
+        return engine
+
+    monkeypatch.setattr(facade, "create_engine", create)
+    ended = command("doctor", "--json", "--offline")
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert [each["text"] for each in found if each["level"] == "error"] == ["The container engine does not respond"]
 
 
 @pytest.mark.parametrize(("disk", "code"), [(100 * GIB, 0), (2 * GIB, 1), (0, 2)])

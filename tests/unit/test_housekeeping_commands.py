@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
 from mcp_agentrun.engine import ContainerInfo, Engine, StorageItem
@@ -48,6 +49,11 @@ class Stubborn(FakeEngine):
         if item.name == "stubborn":
             raise EngineError("The container engine refused: image is in use")
         await super().remove_storage(item)
+
+    async def destroy(self, container: str) -> None:
+        if container == "refused":
+            raise EngineError("The container engine refused: removal is refused")
+        await super().destroy(container)
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +134,34 @@ def test_images(engine: FakeEngine) -> None:
     )
 
 
+def test_uninstall_where_one_folder_is_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+
+    def locate(*parts: str) -> Callable[..., Path]:
+        return lambda *_, **__: tmp_path.joinpath("mcp-agentrun", *parts)
+
+    for kind in ("config", "data", "state"):
+        monkeypatch.setattr(platformdirs, f"user_{kind}_path", locate())
+    monkeypatch.setattr(platformdirs, "user_cache_path", locate("Cache"))
+    (tmp_path / "mcp-agentrun" / "Cache").mkdir(parents=True)
+    (tmp_path / "mcp-agentrun" / "Cache" / "build.lock").write_text("# 10 bytes")
+    ended = command("uninstall", "--yes")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "settings, tokens, state" in ended.stdout
+    assert ended.stdout.count("10 B") == 1
+    assert not (tmp_path / "mcp-agentrun").exists()
+
+
+def test_uninstall_leaves_a_folder_that_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / "XDG_CONFIG_HOME").mkdir()
+    (tmp_path / "XDG_CONFIG_HOME" / "mcp-agentrun").symlink_to(tmp_path / "dotfiles")
+    ended = command("uninstall", "--yes")
+    assert (ended.returncode, (tmp_path / "dotfiles").exists()) == (1, True)
+    assert "can't be removed: " in ended.stderr
+    assert "None" not in ended.stderr
+
+
 def test_uninstall(engine: FakeEngine, tmp_path: Path) -> None:
     for folder, name in (("CACHE", "build.lock"), ("DATA", "tokens"), ("CONFIG", "config.toml")):
         file = tmp_path / f"XDG_{folder}_HOME" / "mcp-agentrun" / name
@@ -151,6 +185,18 @@ def test_uninstall(engine: FakeEngine, tmp_path: Path) -> None:
     assert "agentrun" not in (tmp_path / "HOME" / ".cursor" / "mcp.json").read_text()
     engine.listed = []
     assert command("uninstall").stdout == "There is nothing to remove.\n"
+
+
+def test_what_an_engine_refuses_to_remove_does_not_stop_the_rest(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.listed = [container("refused", owner=DEAD), container("dead", owner=DEAD)]
+    pruned = command("prune")
+    assert (pruned.returncode, pruned.stdout) == (1, "removed dead (sandbox, 3 min old)\n")
+    assert "refused (sandbox, 3 min old) could not be removed: " in pruned.stderr
+    folder = tmp_path / "XDG_DATA_HOME" / "mcp-agentrun"
+    folder.mkdir(parents=True)
+    ended = command("uninstall", "--yes")
+    assert (ended.returncode, "removal is refused" in ended.stderr, "Done" in ended.stdout) == (1, True, False)
+    assert (engine.items, folder.exists()) == ([], False)
 
 
 def test_uninstall_without_an_engine(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

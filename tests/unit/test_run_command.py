@@ -5,18 +5,21 @@ engine.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import click
 import pytest
 
 from mcp_agentrun import Result
-from mcp_agentrun.cli.outcomes import exit_code
+from mcp_agentrun.cli.outcomes import exit_code, explain
 from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
 from mcp_agentrun.cli.streams import TerminalFilter
 from mcp_agentrun.sandbox import Image, Outcome, Output
+from mcp_agentrun.sandbox.result import RunError
+from mcp_agentrun.settings import Settings
 from tests.support.command_line import command
 
 
@@ -33,6 +36,16 @@ def test_a_file_is_named_as_python_names_it(folder: Path) -> None:
     assert program.argv == ["sub/tool.py", "--flag", "two words", "-c"]
     assert (program.filename, program.stem, program.folder) == ("/workspace/tool.py", "tool", folder / "sub")
     assert program.code == "# -*- coding: utf-8 -*-\nx = 'é'\n"
+
+
+def test_a_pipe_is_read_once_and_has_nothing_beside_it() -> None:
+    read, write = os.pipe()
+    os.write(write, b"print(1)")
+    os.close(write)
+    path = f"/dev/fd/{read}"
+    program = Program.from_words([path, "a"])
+    os.close(read)
+    assert (program.code, program.argv, program.filename, program.folder) == ("print(1)", [path, "a"], path, None)
 
 
 def test_code_modules_and_standard_input_are_named_as_python_names_them(
@@ -90,6 +103,7 @@ def test_the_files_beside_a_script_are_copied_nearest_first(folder: Path) -> Non
     (folder / "link").symlink_to("b.txt")
     (folder / "out").symlink_to("/etc/passwd")
     (folder / "loop").symlink_to(".")
+    (folder / "circle").symlink_to("circle")
     paths, skipped = files_in(folder, {"a.py"})
     assert [path.relative_to(folder).as_posix() for path in paths] == ["b.txt", "link", "sub/c.txt"]
     assert skipped == 0
@@ -128,6 +142,13 @@ def test_pictures_replace_nothing(folder: Path) -> None:
 )
 def test_exit_codes_are_those_that_a_shell_knows(outcome: Outcome, code: int | None, shown: int) -> None:
     assert exit_code(Result(outcome, Output(), 0.0, exit_code=code)) == shown
+
+
+def test_a_note_names_what_installs_a_missing_package_here(capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result("error", Output(), 0.0, error=RunError("ModuleNotFoundError", "No module named 'x'", 1))
+    for install in ("--package", ":install"):
+        explain(result, Settings(), install=install)
+        assert capsys.readouterr().err == f"mcp-agentrun: install what is missing with {install} NAME.\n"
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,10 @@ class ClientFile:
     def __init__(self, client: Client, path: Path) -> None:
         self.client = client
         self.path = path
-        self.existed = path.exists()
         self._editor = _EDITORS[client.format]
         try:
-            self._bytes = path.read_bytes() if self.existed else b""
-            self.text = self._bytes.decode("utf-8")
+            self._bytes = _content(path)
+            self.text = (self._bytes or b"").decode("utf-8")
         except OSError as error:
             raise AgentRunError(f"{path} can't be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -75,17 +74,18 @@ class ClientFile:
         return self._edited(self._editor.remove, name)
 
     def write(self, text: str) -> Path | None:
-        """Replace the file's content; returns the backup of what it was.
+        """Replace the file's content. Return the backup of the previous content, or None if there was no file.
 
         :raises AgentRunError: it can't be written, or has changed since it was read.
         """
-        target = self.path.resolve()  # a link stays one
-        backup = target.with_name(target.name + ".agentrun-backup") if self.existed else None
+        target = Path(os.path.realpath(self.path))  # a link stays one
+        backup = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if backup is not None:
-                if target.read_bytes() != self._bytes:
-                    raise AgentRunError(f"{self.path} has changed in the meantime. Nothing was written; try again.")
+            if _content(target) != self._bytes:
+                raise AgentRunError(f"{self.path} has changed in the meantime. Nothing was written; try again.")
+            if self._bytes is not None:
+                backup = target.with_name(target.name + ".agentrun-backup")
                 _replace(backup, self._bytes, like=target)
             _replace(target, text.encode("utf-8"), like=target)
         except OSError as error:
@@ -126,6 +126,14 @@ class ClientFile:
                 f"entry is {name!r} in {'.'.join(self.client.section)}."
             )
         return bom + text
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the content of *path*, or None if there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _replace(path: Path, content: bytes, *, like: Path) -> None:

@@ -64,7 +64,7 @@ class Client:
         folder = environ.get(self.home) if self.home else None
         file = Path(folder, Path(path).name) if folder else Path.home() / path
         other = file.with_name(self.alternative or file.name)
-        return other if other.exists() else file
+        return other if os.path.exists(other) else file  # Path.exists would raise if it can't be looked at
 
 
 def _optional(**fields: Any) -> dict[str, Any]:

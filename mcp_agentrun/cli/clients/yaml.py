@@ -17,7 +17,7 @@ def parse(text: str) -> dict[str, Any]:
 
     :raises UnreadableError: it is not valid.
     """
-    data: object = _load(text, "load")
+    data: object = _load(text, "load") if text.strip() else None
     if data is not None and not isinstance(data, dict):
         raise UnreadableError(text, 0, "expected a mapping")
     return cast("dict[str, Any]", data or {})

@@ -1,0 +1,135 @@
+"""AgentRun's REST API beside ours: ``python -m benchmarks.agentrun_api CHECKOUT``.
+
+CHECKOUT is a checkout of AgentRun's repository, whose API is in ``agentrun-api/src``. It is served as it is, by a
+Python of its own that has AgentRun 0.2.5. Both answer 200 calls by 16 callers, one after the other; then a
+call looks for what another one has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import anyio
+import httpx2
+
+from mcp_agentrun.engine.docker.discovery import connect
+
+from .agentrun import agentruns_container, agentruns_python, ensure_image
+
+CALLS, CALLERS, ROUNDS = 200, 16, 1
+
+# Only with what AgentRun's check permits.
+_LEAVE = "import pathlib\npathlib.Path('secret').write_text('mine')\nprint('left')"
+_LOOK = "import pathlib\nfound = pathlib.Path('secret')\nprint(found.read_text() if found.exists() else 'nothing')"
+
+
+@contextmanager
+def serving(*command: str, environment: dict[str, str] | None = None) -> Generator[str]:
+    """Start a server with *command*, in which PORT stands for its port, and yield its URL when it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [str(port) if word == "PORT" else word for word in command], env={**os.environ, **(environment or {})}
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx2.get(f"{url}/v1/health/")
+                break
+            except httpx2.TransportError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)  # it tells nobody when it listens
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def run(http: httpx2.AsyncClient, url: str, code: str) -> str:
+    response = await http.post(f"{url}/v1/run/", json={"code": code})
+    response.raise_for_status()
+    return response.json()["output"]
+
+
+async def measure(url: str) -> tuple[float, list[float]]:
+    """Return the seconds that all calls take together, and the milliseconds of each."""
+    times: list[float] = []
+    numbers = iter(range(CALLS))
+
+    async def call_again() -> None:
+        async with httpx2.AsyncClient(timeout=600) as http:
+            for number in numbers:
+                begun = time.perf_counter()
+                output = await run(http, url, f"print({number})")
+                times.append((time.perf_counter() - begun) * 1000)
+                if output != f"{number}\n":
+                    raise RuntimeError(f"{url}: {output!r} instead of {number}")
+
+    begun = time.perf_counter()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(CALLERS):
+            tasks.start_soon(call_again)
+    return time.perf_counter() - begun, times
+
+
+async def compare(urls: dict[str, str]) -> None:
+    """Print throughput and latency of both, and what a call finds of another one."""
+    seconds: dict[str, list[float]] = {name: [] for name in urls}
+    times: dict[str, list[float]] = {name: [] for name in urls}
+    async with httpx2.AsyncClient(timeout=600) as http:
+        for url in urls.values():
+            await run(http, url, "print('warm')")
+        for _ in range(ROUNDS):
+            for name, url in urls.items():
+                taken, each = await measure(url)
+                seconds[name].append(taken)
+                times[name] += each
+        print(f"| {CALLS} calls, {CALLERS} at once | calls/s | p50, ms | p99, ms | what a call sees of another |")
+        print("| --- | ---: | ---: | ---: | --- |")
+        for name, url in urls.items():
+            await run(http, url, _LEAVE)
+            seen = {(await run(http, url, _LOOK)).strip() for _ in range(CALLERS)}
+            rate = CALLS / statistics.median(seconds[name])
+            slowest = sorted(times[name])[math.ceil(0.99 * len(times[name])) - 1]
+            found = ", ".join(sorted(seen))
+            print(f"| {name} | {rate:.1f} | {statistics.median(times[name]):.0f} | {slowest:.0f} | {found} |")
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m benchmarks.agentrun_api CHECKOUT")
+    source = Path(sys.argv[1]) / "agentrun-api" / "src"
+    api, tried = connect()
+    if api is None:
+        sys.exit(f"no container engine: {tried}")
+    image = anyio.run(ensure_image)
+    with ExitStack() as stack:
+        stack.enter_context(contextlib.closing(api))
+        container = stack.enter_context(agentruns_container(api, image))
+        python = stack.enter_context(agentruns_python("fastapi", "uvicorn"))
+        theirs = serving(
+            *(python, "-m", "uvicorn", "api.main:app", "--app-dir", str(source)),
+            *("--port", "PORT", "--log-level", "warning"),
+            environment={"CONTAINER_NAME": container},
+        )
+        ours = serving(sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--port", "PORT")
+        urls = {"AgentRun": stack.enter_context(theirs), "mcp-agentrun": stack.enter_context(ours)}
+        anyio.run(compare, urls)
+
+
+if __name__ == "__main__":
+    main()
