@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
 	@echo "make lock    update requirements/dev.txt and runner_image/constraints.txt to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
+	@echo "make schemathesis  the REST APIs against their OpenAPI document (SCHEMATHESIS=... for other arguments)"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
 	@echo "make bench   run the benchmarks"
@@ -122,6 +123,9 @@ compare-check: venv
 
 conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.conformance
+
+schemathesis: setup
+	$(PYTHON) -m tests.long.schemathesis $(SCHEMATHESIS)
 
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)

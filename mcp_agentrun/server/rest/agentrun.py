@@ -12,6 +12,7 @@ from ...compat import output_text
 from ...errors import InvalidRequestError
 from ...sandbox import Script
 from .context import CallerOf, Sessions, while_connected
+from .problems import IN_FRONT
 
 __all__ = ["router"]
 
@@ -46,8 +47,8 @@ router = APIRouter(prefix="/v1", tags=["AgentRun"])
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorSchema, "description": "The body is not JSON"},
-    429: {"model": ErrorSchema, "description": "Too many requests, or your sandboxes are all in use"},
-    503: {"model": ErrorSchema, "description": "No sandbox is available"},
+    429: {**IN_FRONT[429], "description": "Too many requests, or your sandboxes are all in use"},
+    503: {**IN_FRONT[429], "description": "No sandbox is available"},
 }
 
 

@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from ...sessions import SessionManager
 from . import agentrun, background, files, runs, sandboxes
-from .problems import Problem, add_handlers
+from .problems import IN_FRONT, Problem, add_handlers
 
 __all__ = ["build_rest", "is_documentation"]
 
@@ -35,6 +35,7 @@ def build_rest(sessions: SessionManager) -> FastAPI:
         static_url=f"{_DOCS}/assets",
         # Otherwise the page sends the document's address to a service on the internet.
         swagger_ui_parameters={"validatorUrl": None},
+        responses=IN_FRONT,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if sessions.settings.serve.auth else [],
     )
     app.state.sessions = sessions

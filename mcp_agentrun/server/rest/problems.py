@@ -27,7 +27,16 @@ from ...errors import (
 )
 from ...spoofing import sanitize
 
-__all__ = ["BACKGROUND_API", "OWN_API", "Problem", "add_handlers", "problem_of", "problems", "status_of"]
+__all__ = [
+    "BACKGROUND_API",
+    "IN_FRONT",
+    "OWN_API",
+    "Problem",
+    "add_handlers",
+    "problem_of",
+    "problems",
+    "status_of",
+]
 
 OWN_API, BACKGROUND_API = "/v1/sandboxes", "/v1/runs"
 """Errors below these paths are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
@@ -56,12 +65,27 @@ class Problem(BaseModel):
     errors: list[dict[str, Any]] | None = Field(default=None, description="Each invalid part of the request.")
 
 
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+IN_FRONT: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No valid token", "content": _JSON},
+    403: {"description": "The Origin is not allowed", "content": _TEXT},
+    413: {"description": "The body is too large", "content": _TEXT},
+    421: {"description": "The Host is not this server", "content": _TEXT},
+    429: {"description": "Too many requests", "content": _JSON},
+}
+"""Documentation of what is answered before a request reaches a route."""
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of error responses of the API of our own, for the ``responses`` of a route."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            # Some are also answered in front of the routes: by the limit of requests, and when the server ends.
+            "content": {**_PROBLEM, **IN_FRONT.get(status, {}).get("content", _JSON if status == 503 else {})},
         }
         for status in statuses
     }
