@@ -201,8 +201,8 @@ class BackgroundRuns:
         task_status: TaskStatus[BackgroundRun],
     ) -> None:
         async with self._lease(caller, handle) as lease:
-            lease.sandbox.check_run(code, timeout)
             self._require_quota(caller.principal)
+            lease.sandbox.check_run(code, timeout)
             run = BackgroundRun(caller.principal, lease, code, timeout)
             self._runs[run.id] = run
             task_status.started(run)

@@ -118,7 +118,7 @@ async def output(
     return OutputPart(status=found.status, output_size=found.written, offset=begin, next_offset=end, text=text)
 
 
-@router.post("/{run}/cancel", responses=problems(404, 422))
+@router.post("/{run}/cancel", responses=problems(404, 422, 503))
 async def cancel(run: str, sessions: Sessions, caller: CallerOf) -> BackgroundAnswer:
     """Interrupt a run, and wait until it has ended. Variables stay. A run that has ended stays as it is."""
     found = sessions.runs.get(caller.principal, run)
