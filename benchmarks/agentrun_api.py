@@ -127,7 +127,7 @@ def main() -> None:
             environment={"CONTAINER_NAME": container},
         )
         ours = serving(sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--port", "PORT")
-        urls = {"AgentRun": stack.enter_context(theirs), "mcp-agentrun": stack.enter_context(ours)}
+        urls = {"mcp-agentrun": stack.enter_context(ours), "AgentRun": stack.enter_context(theirs)}
         anyio.run(compare, urls)
 
 
