@@ -56,7 +56,10 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     for name in ("environ", "mem", "maps", "fd/0", "fd/1", "root/etc", "cwd"):
         path = f"/proc/{pid}/{name}"
         try:
-            os.stat(path) if name[:2] in ("fd", "ro", "cw") else open(path, "rb").read(1)
+            if name[:2] in ("fd", "ro", "cw"):
+                os.stat(path)
+            elif not open(path, "rb").read(1):  # of a process that is ending and has no memory, anyone can open it
+                continue
         except OSError as error:
             if name != "mem" or error.errno != 5:  # unmapped, but open
                 continue
