@@ -119,32 +119,38 @@ class OpenSandbox:
             code = checked_code(code, container.settings)
             async with self._queue.turn(observation.has_turn), decoded(on_output, on_bytes) as receive:
                 link = await container.prepared(report)
-                unreported = container.unreported
-                unreported.is_replaced |= container.was_replaced()
-                self._running = run = Execution(
+                container.unreported.is_replaced |= container.was_replaced()
+                execution = Execution(
                     link,
                     container.packages,
                     container.settings,
-                    unreported,
+                    container.unreported,
                     number=next(self._numbers),
                     timeout=timeout,
                     on_output=receive,
                     stream=stream,
                     report=report,
                 )
-                try:
-                    if on_start is not None:
-                        on_start(run.output)
-                    result = await run.run(code, script)
-                finally:
-                    self._running = None
+                result = await self._execute(execution, code, script, on_start)
                 if then is not None:
                     try:
                         await then(result, lambda path, limit: FileReader(path, limit).parts(link))
                     except BaseException:
-                        unreported.add(result.since, result.state)
+                        container.unreported.add(result.since, result.state)
                         raise
-                return unreported.report(result, container.packages.pop_missing_packages())
+                return container.unreported.report(result, container.packages.pop_missing_packages())
+
+    async def _execute(
+        self, execution: Execution, code: str, script: Script | None, on_start: OnStart | None
+    ) -> Result:
+        """Run *code* so that `interrupt` finds it."""
+        self._running = execution
+        try:
+            if on_start is not None:
+                on_start(execution.output)
+            return await execution.run(code, script)
+        finally:
+            self._running = None
 
     async def interrupt(self) -> None:
         """Interrupt the current run as Ctrl-C does in a terminal. It ends with ``cancelled``, after a second at most.
