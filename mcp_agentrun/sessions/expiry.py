@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 
 import anyio
 
+from ..errors import InvalidRequestError
 from ..settings import Settings
-from .session_store import Session, SessionStore
+from .session_store import SandboxInfo, Session, SessionStore
 
-__all__ = ["SHORTEST_LIFETIME", "Expiry", "session_end"]
+__all__ = ["SHORTEST_LIFETIME", "Expiry", "described", "require_lifetime", "session_end"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,41 @@ def session_end(session: Session, settings: Settings) -> float:
     """Return when *session* is closed if it is not used until then, by the clock of the event loop."""
     lifetime = settings.serve.max_ttl if session.lifetime is None else session.lifetime
     return min(session.used_at + settings.serve.idle_ttl, session.started_at + lifetime)
+
+
+def require_lifetime(lifetime: float | None, settings: Settings) -> None:
+    """Require that a sandbox may live for *lifetime* seconds. None is the default.
+
+    :raises InvalidRequestError: that is too short or too long.
+    """
+    longest = settings.serve.max_ttl
+    if lifetime is not None and not min(SHORTEST_LIFETIME, longest) <= lifetime <= longest:
+        raise InvalidRequestError(
+            f"a sandbox can live from {min(SHORTEST_LIFETIME, longest):g} to {longest:g} seconds",
+            argument="lifetime",
+            limit=longest,
+        )
+
+
+def described(sessions: Iterable[Session], settings: Settings) -> list[SandboxInfo]:
+    """Describe those of *sessions* that have a handle."""
+    now, current = datetime.now(timezone.utc), anyio.current_time()
+
+    def at(time: float) -> datetime:
+        return now + timedelta(seconds=time - current)
+
+    return [
+        SandboxInfo(
+            session.handle,
+            created=at(session.started_at),
+            last_used=at(session.used_at),
+            expires=at(session_end(session, settings)),
+            is_in_use=session.calls > 0,
+            stage="ready" if session.sandbox.is_ready else session.sandbox.stage,
+        )
+        for session in sessions
+        if session.handle is not None
+    ]
 
 
 class Expiry:

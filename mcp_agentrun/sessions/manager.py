@@ -6,7 +6,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import datetime, timedelta, timezone
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,7 +18,7 @@ from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
 from .admission import Admission, refusals_audited
 from .background_runs import BackgroundRuns
-from .expiry import SHORTEST_LIFETIME, Expiry, session_end
+from .expiry import Expiry, described, require_lifetime
 from .readiness import Readiness
 from .reconcile import Reconciler
 from .session_store import NEW, STDIO, Audit, Caller, Lease, SandboxInfo, Session, SessionStore, in_use
@@ -137,13 +136,7 @@ class SessionManager(OpenOnce):
         :raises InvalidRequestError: *caller* has no sandbox with that handle, or the lifetime is not allowed.
         :raises UnavailableError: the quota or the capacity is reached.
         """
-        longest = self.settings.serve.max_ttl
-        if lifetime is not None and not min(SHORTEST_LIFETIME, longest) <= lifetime <= longest:
-            raise InvalidRequestError(
-                f"a sandbox can live from {min(SHORTEST_LIFETIME, longest):g} to {longest:g} seconds",
-                argument="lifetime",
-                limit=longest,
-            )
+        require_lifetime(lifetime, self.settings)
         with self._in_progress():
             with refusals_audited(self._audit, caller):
                 session, is_new, expired = await self._find(caller, handle or None, lifetime)
@@ -200,23 +193,7 @@ class SessionManager(OpenOnce):
 
     def describe(self, caller: Caller) -> list[SandboxInfo]:
         """Return the sandboxes with a handle of *caller*. This does not count as a use."""
-        now, current = datetime.now(timezone.utc), anyio.current_time()
-
-        def at(time: float) -> datetime:
-            return now + timedelta(seconds=time - current)
-
-        return [
-            SandboxInfo(
-                handle,
-                created=at(session.started_at),
-                last_used=at(session.used_at),
-                expires=at(session_end(session, self.settings)),
-                is_in_use=session.calls > 0,
-                stage="ready" if session.sandbox.is_ready else session.sandbox.stage,
-            )
-            for handle, session in self._store.listed(caller, with_handles=True).items()
-            if handle is not None
-        ]
+        return described(self._store.listed(caller, with_handles=True).values(), self.settings)
 
     def close(self, caller: Caller, handle: str) -> None:
         """Close the sandbox of *caller* with that handle. Calls in progress fail.
