@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from docker import APIClient
 
 from tests.support.containers import containers_of
-from tests.support.http_server import TOKENS, HttpServer, http_client, http_server
+from tests.support.http_server import TOKENS, HttpServer, client_for, http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -54,13 +53,6 @@ def server(runner_image: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-@asynccontextmanager
-async def client(server: HttpServer, who: str = "alice") -> AsyncGenerator[httpx2.AsyncClient]:
-    async with http_client({"Authorization": f"Bearer {TOKENS[who]}"}) as http:
-        http.base_url = server.url
-        yield http
-
-
 async def started(http: httpx2.AsyncClient, sandbox: str, code: str, **options: Any) -> str:
     """The path of a run that has printed something."""
     accepted = await http.post("/v1/runs", json={"sandbox": sandbox, "code": code, **options})
@@ -88,7 +80,7 @@ def run_of_a_killed_client(server: HttpServer) -> str:
 
 async def test_a_run_outlives_its_client_and_leaves_nothing(server: HttpServer, api: APIClient) -> None:
     path = await anyio.to_thread.run_sync(run_of_a_killed_client, server)
-    async with client(server) as http, client(server, "bob") as stranger:
+    async with client_for(server) as http, client_for(server, "bob") as stranger:
         await printed(http, path)
         run = (await http.get(path)).json()
         assert (run["status"], run["result"], run["problem"], run["ended"]) == ("running", None, None, None)
@@ -115,7 +107,7 @@ async def test_a_run_outlives_its_client_and_leaves_nothing(server: HttpServer, 
 
 
 async def test_a_run_is_waited_for(server: HttpServer) -> None:
-    async with client(server) as http:
+    async with client_for(server) as http:
         sandbox = (await http.post("/v1/sandboxes")).json()["id"]
         path = await started(http, sandbox, "print('漢' * 100_000, flush=True)\nopen('go', 'x').close()\n'end'")
         run = (await http.get(path, params={"wait": 60})).json()
@@ -137,7 +129,7 @@ async def test_a_run_is_waited_for(server: HttpServer) -> None:
 
 
 async def test_what_can_not_be_run_is_refused(server: HttpServer) -> None:
-    async with client(server) as http, client(server, "bob") as stranger:
+    async with client_for(server) as http, client_for(server, "bob") as stranger:
         sandbox = (await http.post("/v1/sandboxes")).json()["id"]
         good = {"sandbox": sandbox, "code": "1"}
         assert (await stranger.post("/v1/runs", json=good)).status_code == 404
@@ -158,7 +150,7 @@ async def test_what_can_not_be_run_is_refused(server: HttpServer) -> None:
 
 async def test_runs_end_with_the_server(runner_image: str, tmp_path: Path, api: APIClient) -> None:
     with http_server(tmp_path, "--pool", "0", "--drain", "0.5", "--max-timeout", "900") as server:
-        async with client(server) as http:
+        async with client_for(server) as http:
             await printed(http, await anyio.to_thread.run_sync(run_of_a_killed_client, server))
         assert containers_of(api, server.process.pid)
         assert await anyio.to_thread.run_sync(server.end) == 143

@@ -12,7 +12,7 @@ import anyio
 import httpx2
 import pytest
 
-from tests.support.http_server import TOKENS, HttpServer, http_client, http_server
+from tests.support.http_server import TOKENS, HttpServer, client_for, http_client, http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -21,13 +21,6 @@ pytestmark = pytest.mark.anyio
 def server(runner_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     with http_server(tmp_path_factory.mktemp("rest"), "--pool", "1", "--body-limit", "1m") as running:
         yield running
-
-
-@asynccontextmanager
-async def _client(server: HttpServer, who: str = "alice") -> AsyncGenerator[httpx2.AsyncClient]:
-    async with http_client({"Authorization": f"Bearer {TOKENS[who]}"}) as http:
-        http.base_url = server.url
-        yield http
 
 
 @asynccontextmanager
@@ -61,7 +54,7 @@ def _problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
 
 
 async def test_agentrun_s_api_answers_as_agentrun_does(server: HttpServer) -> None:
-    async with _client(server) as http:
+    async with client_for(server) as http:
         assert await _output(http, 'print("hello, world!")') == "hello, world!\n"
         assert await _output(http, "print(2*3)\n4") == "6\n"
         assert "ZeroDivisionError" in await _output(http, "1/0")
@@ -87,13 +80,13 @@ async def test_a_stateless_call_leaves_nothing(server: HttpServer) -> None:
             "subprocess.Popen(['sleep', '1000'])",
         )
     )
-    async with _client(server) as http, _client(server, "bob") as other:
+    async with client_for(server) as http, client_for(server, "bob") as other:
         first = await _output(http, traces)
         assert [await _output(who, traces) for who in (http, other, http, other)] == [first] * 4
 
 
 async def test_a_client_that_leaves_has_its_code_interrupted(server: HttpServer) -> None:
-    async with _client(server) as http, _sandbox(http) as sandbox:
+    async with client_for(server) as http, _sandbox(http) as sandbox:
         waiting = "open('begun', 'w').close()\nimport time\ntry:\n    time.sleep(1000)\nfinally:\n    x = 'interrupted'"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_run, http, sandbox, waiting)
@@ -110,7 +103,7 @@ async def test_a_client_that_leaves_has_its_code_interrupted(server: HttpServer)
 
 
 async def test_a_sandbox_is_created_used_and_deleted(server: HttpServer) -> None:
-    async with _client(server) as http, _sandbox(http, lifetime=100, packages=["six"]) as sandbox:
+    async with client_for(server) as http, _sandbox(http, lifetime=100, packages=["six"]) as sandbox:
         listed = (await http.get("/v1/sandboxes")).json()["sandboxes"]
         assert sandbox.rpartition("/")[2] in [each["id"] for each in listed]
         assert (await _run(http, sandbox, "x = 41"))["outcome"] == "ok"
@@ -133,7 +126,7 @@ async def test_a_run_is_streamed_as_events(server: HttpServer) -> None:
         "print('one', flush=True)\nopen('f.txt', 'w').close()\nimport matplotlib.pyplot as plt\n"
         "plt.plot([1, 2]); plt.show()\n2"
     )
-    async with _client(server) as http, _sandbox(http) as sandbox:
+    async with client_for(server) as http, _sandbox(http) as sandbox:
         body = {"code": code}
         async with http.stream("POST", f"{sandbox}/runs", json=body, headers={"Accept": "text/event-stream"}) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -163,7 +156,7 @@ async def _events(answer: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
 
 async def test_files_are_uploaded_listed_downloaded_and_removed(server: HttpServer) -> None:
     data = bytes(range(256)) * 20_000  # more than the limit of other bodies
-    async with _client(server) as http, _sandbox(http) as sandbox:
+    async with client_for(server) as http, _sandbox(http) as sandbox:
         file = f"{sandbox}/files/folder/a%20file.bin"
         written = await http.put(file, content=data)
         assert written.json()["size"] == len(data)
@@ -196,7 +189,7 @@ async def test_files_are_uploaded_listed_downloaded_and_removed(server: HttpServ
 
 
 async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(server: HttpServer) -> None:
-    async with _client(server) as http:
+    async with client_for(server) as http:
         refused = await http.patch("/v1/sandboxes/x")
         _problem(refused, 405)
         assert refused.headers["allow"] == "DELETE, GET"
@@ -240,7 +233,7 @@ async def test_every_route_is_probed(server: HttpServer) -> None:
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_nobody_gets_in_who_does_not_belong(server: HttpServer, method: str, path: str) -> None:
-    async with _client(server) as alice, _sandbox(alice) as sandbox, http_client() as http:
+    async with client_for(server) as alice, _sandbox(alice) as sandbox, http_client() as http:
         url = server.url + path.replace("/v1/sandboxes/{id}", sandbox)
         own = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKENS['bob']}"}
         for headers, status in (
@@ -280,7 +273,7 @@ async def test_the_documentation_needs_neither_a_token_nor_the_internet(server: 
 
 
 async def test_paths_of_files_lead_nowhere_else(server: HttpServer) -> None:
-    async with _client(server) as http, _sandbox(http) as sandbox:
+    async with client_for(server) as http, _sandbox(http) as sandbox:
         made = await _run(http, sandbox, "import os; os.symlink('/tmp', 'link'); os.mkdir('folder')")
         assert made["outcome"] == "ok", made
         for path, status in (
@@ -307,7 +300,7 @@ async def test_paths_of_files_lead_nowhere_else(server: HttpServer) -> None:
 
 
 async def test_bodies_that_are_malformed_or_too_large_are_refused(server: HttpServer) -> None:
-    async with _client(server) as http, _sandbox(http) as sandbox:
+    async with client_for(server) as http, _sandbox(http) as sandbox:
         for path in ("/v1/runs", "/v1/sandboxes", f"{sandbox}/runs", f"{sandbox}/packages", f"{sandbox}/reset"):
             for body in (b"{", b"\xff", b"[" * 100_000, b"1" * 5000, b"null,", b'{"\\ud800": 1}', b'{"timeout": NaN}'):
                 answer = await http.post(path, content=body, headers={"Content-Type": "application/json"})

@@ -25,7 +25,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.support import BARE
 
-__all__ = ["TOKENS", "HttpServer", "http_client", "http_server", "open_http_client", "serve_here"]
+__all__ = ["TOKENS", "HttpServer", "client_for", "http_client", "http_server", "open_http_client", "serve_here"]
 
 TOKENS = {"alice": "a-token-of-alice-0123456789", "bob": "a-token-of-bob-0123456789"}
 
@@ -131,3 +131,11 @@ async def open_http_client(server: HttpServer, transport: str, mode: str, who: s
         Client(streamable_http_client(f"{server.url}/mcp", http_client=http), mode=mode) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def client_for(server: HttpServer, who: str = "alice") -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of *server* with the token of *who*, which takes paths."""
+    async with http_client({"Authorization": f"Bearer {TOKENS[who]}"}) as http:
+        http.base_url = server.url
+        yield http
