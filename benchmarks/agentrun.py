@@ -220,16 +220,21 @@ def _times(times: list[float]) -> str:
     return f"{statistics.median(times):.0f} | {min(times):.0f} to {max(times):.0f}"
 
 
-async def ensure_image() -> str:
+def open_docker() -> tuple[APIClient, str]:
+    """A client of the container engine, and the runner image."""
+    api, tried = connect()
+    if api is None:
+        sys.exit(f"no container engine: {tried}")
+    return api, anyio.run(_ensure_image)
+
+
+async def _ensure_image() -> str:
     async with open_engine() as engine:
         return await engine.ensure_image(lambda stage: print(stage, file=sys.stderr))
 
 
 def main() -> None:
-    api, tried = connect()
-    if api is None:
-        sys.exit(f"no container engine: {tried}")
-    image = anyio.run(ensure_image)
+    api, image = open_docker()
     with ExitStack() as stack:
         stack.enter_context(contextlib.closing(api))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Generator
@@ -22,9 +19,8 @@ from pathlib import Path
 import anyio
 import httpx2
 
-from mcp_agentrun.engine.docker.discovery import connect
-
-from .agentrun import agentruns_container, agentruns_python, ensure_image
+from .agentrun import agentruns_container, agentruns_python, open_docker
+from .common import serving_process
 
 CALLS, CALLERS = 200, 16
 
@@ -35,28 +31,9 @@ _LOOK = "import pathlib\nfound = pathlib.Path('secret')\nprint(found.read_text()
 
 @contextmanager
 def serving(*command: str, environment: dict[str, str] | None = None) -> Generator[str]:
-    """Start a server with *command*, in which PORT stands for its port, and yield its URL when it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [str(port) if word == "PORT" else word for word in command], env={**os.environ, **(environment or {})}
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                httpx2.get(f"{url}/v1/health/")
-                break
-            except httpx2.TransportError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)  # it tells nobody when it listens
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+    """The URL of the server that *command* starts."""
+    with serving_process(*command, environment=environment) as (_, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 async def run(http: httpx2.AsyncClient, url: str, code: str) -> str:
@@ -105,10 +82,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m benchmarks.agentrun_api CHECKOUT")
     source = Path(sys.argv[1]) / "agentrun-api" / "src"
-    api, tried = connect()
-    if api is None:
-        sys.exit(f"no container engine: {tried}")
-    image = anyio.run(ensure_image)
+    api, image = open_docker()
     with ExitStack() as stack:
         stack.enter_context(contextlib.closing(api))
         container = stack.enter_context(agentruns_container(api, image))

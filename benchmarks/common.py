@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
+import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
@@ -21,8 +24,36 @@ __all__ = [
     "median_ms",
     "open_sandbox",
     "row",
+    "serving_process",
     "times_ms",
 ]
+
+
+@contextmanager
+def serving_process(
+    *command: str, environment: Mapping[str, str] | None = None
+) -> Generator[tuple[subprocess.Popen[bytes], int]]:
+    """Start a server with *command*, in which PORT stands for its port, and yield process and port when it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [str(port) if word == "PORT" else word for word in command], env={**os.environ, **(environment or {})}
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx2.get(f"http://127.0.0.1:{port}/healthz")
+                break
+            except httpx2.TransportError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)  # it tells nobody when it listens
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait()
 
 
 async def times_ms(call: Callable[[], Awaitable[object]], runs: int, *, warm_up: int) -> list[float]:

@@ -11,8 +11,6 @@ import argparse
 import math
 import os
 import secrets
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -36,7 +34,7 @@ from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
 from mcp_agentrun.engine.docker.discovery import connect
 from tests.support.violations import Violations
 
-from .common import row
+from .common import row, serving_process
 
 OPENED_AT_ONCE = 4
 POOL = 8
@@ -84,30 +82,14 @@ class Server:
 @contextmanager
 def serving(*arguments: str, tokens: Sequence[str] = ()) -> Generator[Server]:
     """The server that Python starts with *arguments*, in which PORT and TOKENS stand for what they are to be."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "tokens")
         file.touch(0o600)
         file.write_text("".join(f"principal-{number} {token}\n" for number, token in enumerate(tokens)))
         file.chmod(0o600)
-        command = [{"PORT": str(port), "TOKENS": str(file)}.get(word, word) for word in arguments]
-        process = subprocess.Popen([sys.executable, *command])
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    httpx2.get(f"http://127.0.0.1:{port}/healthz")
-                    break
-                except httpx2.TransportError:
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)  # it tells nobody when it listens
+        command = [str(file) if word == "TOKENS" else word for word in arguments]
+        with serving_process(sys.executable, *command) as (process, port):
             yield Server(process, port, tokens)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
 
 
 @asynccontextmanager
