@@ -3,6 +3,6 @@
 from ..sandbox.capacity import REFUSALS
 from .expiry import SHORTEST_LIFETIME
 from .manager import SessionManager
-from .session_store import NEW, STDIO, Caller, Lease, SandboxInfo
+from .session_store import NEW, STDIO, Audit, Caller, Lease, SandboxInfo
 
-__all__ = ["NEW", "REFUSALS", "SHORTEST_LIFETIME", "STDIO", "Caller", "Lease", "SandboxInfo", "SessionManager"]
+__all__ = ["NEW", "REFUSALS", "SHORTEST_LIFETIME", "STDIO", "Audit", "Caller", "Lease", "SandboxInfo", "SessionManager"]
