@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance packages known-packages bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -12,8 +12,10 @@ help:
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
 	@echo "make lock    update requirements/dev.txt and runner_image/constraints.txt to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
+	@echo "make schemathesis  the REST APIs against their OpenAPI document (SCHEMATHESIS=... for other arguments)"
 	@echo "make packages  install and use large packages from the real index"
 	@echo "make known-packages  install and import every well-known package from the real index; some 30 minutes"
+	@echo "make deploy-check  deploy/compose.yaml from nothing, and what its socket proxy refuses (docker compose); some five minutes"
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make bench-agentrun  AgentRun's class and ours: every example, and four benchmarks, side by side; real index"
@@ -87,6 +89,9 @@ bench: setup
 cpython-tests: setup
 	$(PYTHON) -m tests.long.cpython_tests $(CPYTHON)
 
+deploy-check: setup
+	$(PYTHON) -m pytest --timeout 0 tests/long/deploy.py
+
 examples: setup
 	$(PYTHON) -m tests.long.examples $(EXAMPLES)
 
@@ -122,6 +127,9 @@ compare-check: venv
 
 conformance: setup tests/long/node/node_modules/.package-lock.json tests/long/conformance/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.conformance
+
+schemathesis: setup
+	$(PYTHON) -m tests.long.schemathesis $(SCHEMATHESIS)
 
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)

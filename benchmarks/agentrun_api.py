@@ -26,7 +26,7 @@ from mcp_agentrun.engine.docker.discovery import connect
 
 from .agentrun import agentruns_container, agentruns_python, ensure_image
 
-CALLS, CALLERS, ROUNDS = 200, 16, 1
+CALLS, CALLERS = 200, 16
 
 # Only with what AgentRun's check permits.
 _LEAVE = "import pathlib\npathlib.Path('secret').write_text('mine')\nprint('left')"
@@ -87,26 +87,18 @@ async def measure(url: str) -> tuple[float, list[float]]:
 
 
 async def compare(urls: dict[str, str]) -> None:
-    """Print throughput and latency of both, and what a call finds of another one."""
-    seconds: dict[str, list[float]] = {name: [] for name in urls}
-    times: dict[str, list[float]] = {name: [] for name in urls}
+    """Print throughput and latency of each, and what a call finds of another one."""
+    print(f"| {CALLS} calls, {CALLERS} at once | calls/s | p50, ms | p99, ms | what a call sees of another |")
+    print("| --- | ---: | ---: | ---: | --- |")
     async with httpx2.AsyncClient(timeout=600) as http:
-        for url in urls.values():
-            await run(http, url, "print('warm')")
-        for _ in range(ROUNDS):
-            for name, url in urls.items():
-                taken, each = await measure(url)
-                seconds[name].append(taken)
-                times[name] += each
-        print(f"| {CALLS} calls, {CALLERS} at once | calls/s | p50, ms | p99, ms | what a call sees of another |")
-        print("| --- | ---: | ---: | ---: | --- |")
         for name, url in urls.items():
+            await run(http, url, "print('warm')")
+            seconds, times = await measure(url)
             await run(http, url, _LEAVE)
             seen = {(await run(http, url, _LOOK)).strip() for _ in range(CALLERS)}
-            rate = CALLS / statistics.median(seconds[name])
-            slowest = sorted(times[name])[math.ceil(0.99 * len(times[name])) - 1]
-            found = ", ".join(sorted(seen))
-            print(f"| {name} | {rate:.1f} | {statistics.median(times[name]):.0f} | {slowest:.0f} | {found} |")
+            slowest = sorted(times)[math.ceil(0.99 * CALLS) - 1]
+            figures = f"{CALLS / seconds:.1f} | {statistics.median(times):.0f} | {slowest:.0f}"
+            print(f"| {name} | {figures} | {', '.join(sorted(seen))} |", flush=True)
 
 
 def main() -> None:
@@ -127,7 +119,7 @@ def main() -> None:
             environment={"CONTAINER_NAME": container},
         )
         ours = serving(sys.executable, "-m", "mcp_agentrun", "serve", "--no-auth", "--port", "PORT")
-        urls = {"AgentRun": stack.enter_context(theirs), "mcp-agentrun": stack.enter_context(ours)}
+        urls = {"mcp-agentrun": stack.enter_context(ours), "AgentRun": stack.enter_context(theirs)}
         anyio.run(compare, urls)
 
 

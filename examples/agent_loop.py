@@ -51,7 +51,9 @@ TOOL: dict[str, Any] = {
 
 _EXAMPLE = 'Call run_python again with a JSON object such as {"code": "print(1 + 1)"}.'
 _FIX = "Your code has not worked yet. Fix it and call run_python again."
-_FENCE = re.compile(r"```(?:python|py)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+"""A fence, whatever its language, so that its end is not taken for the beginning of another one."""
+_PYTHON = ("python", "python3", "py")
 _OUTPUT_LIMIT = 8000
 
 
@@ -80,7 +82,7 @@ def main() -> int:
         with Sandbox() as sandbox, Endpoint(options.url, options.model, key) as ask:
             agent = Agent(ask, lambda code: describe(sandbox.run(code)), steps=options.steps)
             print(agent.answer(options.question))
-    except (AgentRunError, GaveUpError, httpx2.HTTPError, EndpointError) as error:
+    except (AgentRunError, GaveUpError, EndpointError, httpx2.HTTPError, httpx2.InvalidURL) as error:
         print(f"agent_loop: {error}", file=sys.stderr)
         return 1
     return 0
@@ -112,8 +114,9 @@ class Agent:
             message = self._ask(messages)
             messages.append(message)
             text = str(message.get("content") or "").strip()
-            if calls := cast("list[Message]", message.get("tool_calls") or []):
-                for call in calls:
+            calls: Any = message.get("tool_calls")
+            if calls and isinstance(calls, list):
+                for call in map(_fields, cast("list[object]", calls)):
                     messages.append({"role": "tool", "tool_call_id": call.get("id", ""), "content": self._call(call)})
             elif (code := code_in(text)) is not None and code not in self._seen:
                 messages.append({"role": "user", "content": self._run(code)})
@@ -125,7 +128,7 @@ class Agent:
 
     def _call(self, call: Message) -> str:
         """Return the content of the message that answers a tool call."""
-        function: Message = call.get("function") or {}
+        function = _fields(call.get("function"))
         self._is_broken = True
         if function.get("name") != "run_python":
             return f"There is no tool {function.get('name')!r}. {_EXAMPLE}"
@@ -133,9 +136,9 @@ class Agent:
         try:
             # By the specification they are a string, but some servers send the object itself.
             fields: Any = json.loads(arguments, strict=False) if isinstance(arguments, str) else arguments
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"The arguments are not valid JSON: {error}. {_EXAMPLE}"
-        code = cast("Message", fields).get("code") if isinstance(fields, dict) else None
+        code = _fields(fields).get("code")
         if not isinstance(code, str):
             return f"`code` is required and must be a string. {_EXAMPLE}"
         return self._run(code)
@@ -157,14 +160,24 @@ def code_in(text: str) -> str | None:
     fenced = re.fullmatch(r"```(?:json)?\s*(\{.*\})\s*```", text, re.DOTALL)
     try:
         call: Any = json.loads(fenced[1] if fenced else text, strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         call = None
-    if isinstance(call, dict) and cast("Message", call).get("name") == "run_python":
-        arguments: Any = cast("Message", call).get("arguments") or cast("Message", call).get("parameters")
-        code = cast("Message", arguments).get("code") if isinstance(arguments, dict) else None
+    if (call := _fields(call)).get("name") == "run_python":
+        code = _fields(call.get("arguments") or call.get("parameters")).get("code")
         return code if isinstance(code, str) else None
-    blocks: list[str] = _FENCE.findall(text)
-    return "\n".join(blocks) or None
+    blocks: list[tuple[str, str]] = _FENCE.findall(text)
+    labelled = [code for language, code in blocks if language.lower() in _PYTHON]
+    return "\n".join(labelled or [code for language, code in blocks if not language]) or None
+
+
+def _fields(value: object) -> Message:
+    """Return *value* if it is a JSON object. Weak models, and servers that parse their replies, send anything."""
+    return cast("Message", value) if isinstance(value, dict) else {}
+
+
+def _encoded(value: object) -> bytes:
+    """Return *value* as JSON. A lone surrogate, which a model can write as an escape, is replaced: UTF-8 has none."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def describe(result: Result) -> Reply:
@@ -190,7 +203,7 @@ class Endpoint:
     def __init__(self, url: str, model: str, key: str | None = None) -> None:
         self._url = f"{url.rstrip('/')}/chat/completions"
         self._model = model
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         self._client = httpx2.Client(headers=headers, timeout=300)
 
     def __enter__(self) -> Endpoint:
@@ -206,16 +219,18 @@ class Endpoint:
         """
         body = {"model": self._model, "messages": messages, "tools": [TOOL]}
         try:
-            response = self._client.post(self._url, json=body)
+            response = self._client.post(self._url, content=_encoded(body))
         except httpx2.ConnectError:
             raise EndpointError(f"nothing answers at {self._url}. Start Ollama, or name another --url.") from None
         if response.status_code != 200:
             raise EndpointError(f"{self._url} answered {response.status_code}: {response.text[:500]}")
         try:
-            message: Any = response.json()["choices"][0]["message"]
-        except (ValueError, LookupError, TypeError):
-            raise EndpointError(f"{self._url} sent no message: {response.text[:500]}") from None
-        return {**message, "role": "assistant"}
+            message: Any = json.loads(_encoded(response.json()["choices"][0]["message"]))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise EndpointError(f"{self._url} sent no message: {response.text[:500]}")
+        return {**cast("Message", message), "role": "assistant"}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,23 @@ import sys
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Entry point of the command. Ctrl-C, during imports as well, and output that can't be written end it in one line
+    at most.
+    """
+    try:
+        _run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)  # 128 + SIGINT
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            what = error.filename or "the output can't be written"
+            sys.stderr.write(f"mcp-agentrun: {what}: {error.strerror or error}\n")
+        _discard_output()
+        sys.exit(1)
+
+
+def _run() -> None:
     _open_standard_streams()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else all installed packages are searched for them
     if sys.argv[1:] == ["--version"]:  # with nothing imported that takes time
@@ -31,6 +47,14 @@ def main() -> None:
     from .server.mcp.stdio import serve_stdio
 
     serve_stdio(settings)
+
+
+def _discard_output() -> None:
+    """Have Python not try again, when it exits, to write what can't be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:

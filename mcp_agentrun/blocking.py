@@ -16,8 +16,9 @@ from anyio.from_thread import BlockingPortal
 from .engine import Engine, Report
 from .engine.network import NetworkSettings
 from .host_resources import HostResources
+from .own_process import is_inherited, require_own
 from .packages.installer import Cache, Installed
-from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, OnOutput, Result, Script, State
+from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, FileStat, OnOutput, Result, Script, State
 from .sandbox.facade import shared_or_own
 from .settings import Settings
 
@@ -119,6 +120,8 @@ class Runtime:
         self._lock = Lock()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
+        self._pid: int | None = None
+        """The process in which it was started."""
 
     def __enter__(self) -> Runtime:
         self.start()
@@ -128,7 +131,12 @@ class Runtime:
         self.close()
 
     def start(self) -> None:
-        """Start its event loop, where `with` can't be used. `close` must be called then."""
+        """Start its event loop, where `with` can't be used. `close` must be called then.
+
+        :raises RuntimeError: it was started in a process from which this one was forked.
+        """
+        require_own(self._pid, "Runtime")
+        self._pid = os.getpid()  # before the lock, which a forked process would find locked forever
         with self._lock, ExitStack() as stack:
             if self._portal is None:
                 portal = _start_portal(stack)
@@ -137,7 +145,9 @@ class Runtime:
                 self._stack, self._portal = stack.pop_all(), portal
 
     def close(self) -> None:
-        """Close its sandboxes, and end it."""
+        """Close its sandboxes, and end it. Nothing happens in a forked process: it belongs to the parent."""
+        if is_inherited(self._pid):
+            return
         _require_other_thread(self.thread)
         with self._lock:
             for sandbox in tuple(self.open_sandboxes):
@@ -159,8 +169,9 @@ class Runtime:
     def portal(self) -> BlockingPortal:
         """The way into its event loop.
 
-        :raises RuntimeError: it is not started.
+        :raises RuntimeError: it is not started, or in another process.
         """
+        require_own(self._pid, "Runtime")
         if self._portal is None:
             raise RuntimeError("a runtime is used inside `with`, or between `start` and `close`")
         return self._portal
@@ -221,6 +232,7 @@ class Sandbox:
         self._lock = Lock()
         self._stack = ExitStack()
         self._is_open = False
+        self._pid: int | None = None
 
     def __enter__(self) -> Sandbox:
         self.start()
@@ -230,7 +242,12 @@ class Sandbox:
         self.close()
 
     def start(self) -> None:
-        """Start the container in the background, where `with` can't be used. `close` must be called then."""
+        """Start the container in the background, where `with` can't be used. `close` must be called then.
+
+        :raises RuntimeError: it was started in a process from which this one was forked.
+        """
+        require_own(self._pid, "Sandbox")
+        self._pid = os.getpid()
         with self._lock, ExitStack() as stack:
             if not self._is_open:
                 if self._owns_runtime:
@@ -242,7 +259,11 @@ class Sandbox:
                 self._stack, self._is_open = stack.pop_all(), True
 
     def close(self) -> None:
-        """Destroy the container and what the sandbox has installed. Calls of other threads fail."""
+        """Destroy the container and what the sandbox has installed. Calls of other threads fail. Nothing happens in a
+        forked process: the container belongs to the parent.
+        """
+        if is_inherited(self._pid):
+            return
         _require_other_thread(self._runtime.thread)
         with self._lock:
             self._is_open = False
@@ -323,6 +344,7 @@ class Sandbox:
         return SandboxFiles(self._call)
 
     def _call(self, method: Callable[[AsyncSandbox], Coroutine[Any, Any, _T]]) -> _T:
+        require_own(self._pid, "Sandbox")
         if not self._is_open:
             raise RuntimeError("a sandbox is used inside `with`, or between `start` and `close`")
         return self._runtime.wait_for(method, self._twin)
@@ -371,14 +393,18 @@ class SandboxFiles:
         """
         return self._call(lambda sandbox: sandbox.files.read(path, limit=limit))
 
-    def stream(self, path: FileName) -> Iterator[bytes]:
+    def stat(self, path: FileName) -> FileStat:
+        """The size of the file *path*, and what identifies its content; see `Files.stat`."""
+        return self._call(lambda sandbox: sandbox.files.stat(path))
+
+    def stream(self, path: FileName, *, start: int = 0, of: FileStat | None = None) -> Iterator[bytes]:
         """The content of the file *path* in parts of at most 1 MiB; see `Files.stream`."""
 
         async def next_part(_: AsyncSandbox) -> bytes | None:
             return await anext(parts, None)
 
         async def begin(sandbox: AsyncSandbox) -> AsyncIterator[bytes]:
-            return sandbox.files.stream(path)
+            return sandbox.files.stream(path, start=start, of=of)
 
         parts = self._call(begin)
         while (part := self._call(next_part)) is not None:

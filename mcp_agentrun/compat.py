@@ -21,17 +21,18 @@ import weakref
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from queue import LifoQueue
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .blocking import Runtime, Sandbox
 from .errors import AgentRunError, FileError, ImageError, InstallError, InvalidRequestError, UnavailableError
+from .own_process import require_own
 from .packages.names import STDLIB_MODULES, distribution_of
 from .safety import Finding, Profile, check
-from .sandbox import Result
+from .sandbox import Result, Script
 from .settings import Settings, load_settings
 from .settings.fields import MIB, parse_size
 
-__all__ = ["AgentRun"]
+__all__ = ["PROGRAM", "AgentRun", "output_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +56,8 @@ _REFUSED_MODULES = frozenset(("os", "sys", "subprocess", "builtins"))
 _DANGEROUS = frozenset(("exec", "eval", "compile", "globals", "locals", "vars", "dir"))
 """Built-in functions that AgentRun calls dangerous if they are called by name."""
 
-_END = """
-import atexit, threading
-for thread in threading.enumerate():
-    if thread is not threading.current_thread() and not thread.daemon:
-        thread.join()
-atexit._run_exitfuncs()
-"""
-"""What Python does at the end of a script. It also keeps the value of the last expression from being shown."""
+PROGRAM = Script("/workspace/script.py", ("script.py",), ends_session=True)
+"""How code is run, of which nothing is kept."""
 
 _COMMAND = """
 import subprocess
@@ -75,10 +70,27 @@ raise SystemExit(code if code >= 0 else 128 - code)
 """
 
 
+class _Names:
+    """An attribute that is a list of names. It can be assigned a string, which is split.
+
+    :raises ValueError: what is assigned is neither a string nor a series of strings.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> list[str]:
+        return vars(instance)[self._name]
+
+    def __set__(self, instance: object, names: str | Iterable[str]) -> None:
+        vars(instance)[self._name] = _as_list(names, self._name)
+
+
 class AgentRun:
     """Run Python code in containers, each call in a fresh interpreter. Safe to use from several threads.
 
-    Call `close` at the end, or use it as a context manager. Its containers never outlive the process.
+    Call `close` at the end, or use it as a context manager. Its containers never outlive the process. Methods raise
+    ValueError for arguments of a wrong type, and RuntimeError after `close` and in a process forked from this one.
 
     :param container_name: ignored: the class creates its containers, locks them down and destroys them.
     :param dependencies_whitelist: packages that code may import, by the name of module or package; ``["*"]`` for all.
@@ -97,6 +109,9 @@ class AgentRun:
     class CommandTimeout(Exception):  # noqa: N818
         """A command exceeded its timeout and was ended."""
 
+    dependencies_whitelist = _Names()
+    cached_dependencies = _Names()
+
     def __init__(
         self,
         container_name: str | None = None,
@@ -112,8 +127,8 @@ class AgentRun:
         network: Literal["none", "bridge"] = "none",
     ) -> None:
         self.container_name = container_name
-        self.dependencies_whitelist = _as_list(dependencies_whitelist)
-        self.cached_dependencies = _as_list(cached_dependencies)
+        self.dependencies_whitelist = dependencies_whitelist
+        self.cached_dependencies = cached_dependencies
         self.cpu_quota = cpu_quota
         self.default_timeout = default_timeout
         self.memory_limit = memory_limit
@@ -122,6 +137,8 @@ class AgentRun:
         self.safety: Profile = safety
         self.network = network
         self._stack = ExitStack()
+        self._is_open = False
+        self._pid = os.getpid()
         weakref.finalize(self, _close_in_thread, self._stack).atexit = False
         if client is not None:
             _require_usual_engine(client)
@@ -140,12 +157,14 @@ class AgentRun:
         self.close()
 
     def close(self) -> None:
-        """Destroy the containers."""
+        """Destroy the containers. Nothing happens in a forked process: they belong to the parent."""
+        self._is_open = False
         self._stack.close()
 
     def execute_code_in_container(self, python_code: str) -> str:
         """Run *python_code* as a script and return its output. Refusals and failures are returned as text too."""
         verdict = self.safety_check(python_code)
+        _require_seconds(self.default_timeout, "default_timeout")
         if not verdict["safe"]:
             return str(verdict["message"])
         try:
@@ -153,12 +172,13 @@ class AgentRun:
                 installed = self.install_dependencies(sandbox, self.parse_dependencies(python_code))
                 if installed != _INSTALLED:
                     return installed
-                return output_text(sandbox.run(python_code + _END, timeout=self.default_timeout))
+                return output_text(sandbox.run(python_code, timeout=self.default_timeout, script=PROGRAM))
         except AgentRunError as error:
             return str(error)
 
     def safety_check(self, python_code: str) -> dict[str, object]:
         """Check *python_code* without running it. Return ``safe``, a bool, and a ``message``."""
+        _require_string(python_code, "python_code")
         findings = check(python_code, self.safety, off=_DECIDED_BY_WHITELIST).findings
         return {"safe": not findings, "message": _refusal(python_code, findings) if findings else _SAFE}
 
@@ -167,6 +187,7 @@ class AgentRun:
 
         :raises SyntaxError: it is not valid Python.
         """
+        _require_string(python_code, "python_code")
         verdict = check(python_code, "off")
         if verdict.is_syntax_error:
             raise SyntaxError(verdict.findings[0].reason)
@@ -203,11 +224,13 @@ class AgentRun:
         if installed != _INSTALLED:
             raise ValueError(installed)
 
-    def install_dependencies(self, container: object, dependencies: Sequence[str]) -> str:
+    def install_dependencies(self, container: object, dependencies: str | Iterable[str]) -> str:
         """Install *dependencies* if all of them are allowed, and return a message.
 
         :param container: ignored. The methods with this parameter share one sandbox, which keeps its files.
+        :param dependencies: a list of names, or a string that holds them.
         """
+        dependencies = _as_list(dependencies, "dependencies")
         for dependency in dependencies:
             if not self._is_whitelisted(dependency):
                 return f"Dependency: {dependency} is not in the whitelist."
@@ -222,8 +245,9 @@ class AgentRun:
             self._added += dependencies
         return _INSTALLED
 
-    def uninstall_dependencies(self, container: object, dependencies: Sequence[str]) -> str:
+    def uninstall_dependencies(self, container: object, dependencies: str | Iterable[str]) -> str:
         """Uninstall *dependencies*, unless they are cached, and return a message."""
+        dependencies = _as_list(dependencies, "dependencies")
         sandbox = self._sandbox(container)
         others = [each for each in self._added if each not in dependencies]
         sandbox.reset(keep_files=True)
@@ -238,59 +262,44 @@ class AgentRun:
 
         :raises CommandTimeout: it did not end within *timeout* seconds.
         """
-        words = shlex.split(cmd) if isinstance(cmd, str) else list(cmd)
-        words = [re.sub(r"^/code(?=/|$)", "/workspace", word) for word in words]
-        result = self._sandbox(container).run(_COMMAND.format(words), timeout=timeout)
+        _require_seconds(timeout, "timeout")
+        result = self._sandbox(container).run(_COMMAND.format(_words(cmd)), timeout=timeout)
         if result.outcome == "timeout":
             raise self.CommandTimeout("Command timed out")
         return result.exit_code, output_text(result)
 
     def copy_code_to_container(self, container: object, python_code: str) -> dict[str, bool | str]:
         """Write *python_code* to a new script. Return ``success``, a bool, and its name or an error as ``message``."""
+        _require_string(python_code, "python_code")
         name = f"script_{uuid.uuid4().hex}.py"
         try:
             self._sandbox(container).files.write(name, python_code.encode())
-        except (FileError, UnavailableError):
+        except (FileError, UnavailableError, UnicodeEncodeError):
             return {"success": False, "message": "Failed to copy script to container."}
         return {"success": True, "message": name}
 
-    def clean_up(self, container: object, script_name: str, dependencies: Sequence[str]) -> None:
+    def clean_up(self, container: object, script_name: str, dependencies: str | Iterable[str]) -> None:
         """Remove a script, and uninstall *dependencies*."""
         if script_name:
+            _require_string(script_name, "script_name")
             with suppress(FileError):
                 self._sandbox(container).files.remove(script_name)
             self.uninstall_dependencies(container, dependencies)
 
     def _open(self) -> None:
-        try:
-            memory = parse_size(self.memory_limit)
-        except ValueError as error:
-            raise ValueError(f"memory_limit: {error}") from None
-        if not isinstance(memory, int) or memory < _MINIMUM_MEMORY:
-            logger.warning("memory_limit is %s; raised to 256m, which the sandbox needs", self.memory_limit)
-            memory = _MINIMUM_MEMORY
-        settings = load_settings(
-            {
-                "memory": memory,
-                **_FOLDERS,
-                "cpus": self.cpu_quota / 100_000 if self.cpu_quota > 0 else os.cpu_count(),
-                "max_timeout": _NO_LIMIT,
-                "code_limit": "512k",
-                "network": self.network,
-                "preinstall": tuple(map(_requirement, self.cached_dependencies)),
-                "preload": tuple(each for each in _PRELOADED if each.partition(".")[0] in self.cached_dependencies),
-                "auto_install": "off",
-                "checkpoints": False,
-                "safety": "off",  # code is judged here, and commands not at all
-            }
-        )
-        self._runtime = self._stack.enter_context(Runtime(settings))
+        self._runtime = self._stack.enter_context(Runtime(_settings(self)))
         self._idle: LifoQueue[Sandbox | None] = LifoQueue()
         for _ in range(_MAX_SANDBOXES):
             self._idle.put(None)
         self._starting = threading.Lock()
         self._own: Sandbox | None = None
         self._added: list[str] = []
+        self._pid, self._is_open = os.getpid(), True
+
+    def _require_open(self) -> None:
+        require_own(self._pid, "AgentRun")
+        if not self._is_open:
+            raise RuntimeError("this AgentRun is closed; make another one, or call install_cached_dependencies")
 
     def _start(self) -> Sandbox:
         return self._stack.enter_context(self._runtime.sandbox())
@@ -298,20 +307,25 @@ class AgentRun:
     @contextmanager
     def _fresh(self) -> Generator[Sandbox]:
         """A fresh sandbox for the caller alone, reset afterwards."""
+        self._require_open()
         idle = self._idle
         sandbox = idle.get()
+        fresh: Sandbox | None = None  # unless the reset ends, as it does not at Ctrl-C
         try:
             sandbox = sandbox or self._start()
-            yield sandbox
-        finally:
-            if sandbox is not None:
+            try:
+                yield sandbox
+            finally:
                 with suppress(UnavailableError):  # it gets a new container then
                     sandbox.reset()
-            idle.put(sandbox)
+                fresh = sandbox
+        finally:
+            idle.put(fresh)
 
     def _sandbox(self, container: object) -> Sandbox:
         if isinstance(container, Sandbox):
             return container
+        self._require_open()
         with self._starting:
             if self._own is None:
                 self._own = self._start()
@@ -324,8 +338,68 @@ class AgentRun:
         )
 
 
-def _as_list(names: str | Iterable[str]) -> list[str]:
-    return re.findall(r"[^\s,]+", names) if isinstance(names, str) else list(names)
+def _settings(runner: AgentRun) -> Settings:
+    """Return the settings of *runner*'s sandboxes.
+
+    :raises ValueError: a limit is invalid.
+    """
+    _require_number(runner.cpu_quota, "cpu_quota")
+    try:
+        memory = parse_size(runner.memory_limit)
+    except ValueError as error:
+        raise ValueError(f"memory_limit: {error}") from None
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise ValueError(f"memory_limit must be a size, not {memory!r}")
+    if memory < _MINIMUM_MEMORY:
+        logger.warning("memory_limit is %s; raised to 256m, which the sandbox needs", runner.memory_limit)
+        memory = _MINIMUM_MEMORY
+    return load_settings(
+        {
+            "memory": memory,
+            **_FOLDERS,
+            "cpus": runner.cpu_quota / 100_000 if runner.cpu_quota > 0 else os.cpu_count(),
+            "max_timeout": _NO_LIMIT,
+            "code_limit": "512k",
+            "network": runner.network,
+            "preinstall": tuple(map(_requirement, runner.cached_dependencies)),
+            "preload": tuple(each for each in _PRELOADED if each.partition(".")[0] in runner.cached_dependencies),
+            "auto_install": "off",
+            "checkpoints": False,
+            "safety": "off",  # code is judged here, and commands not at all
+        }
+    )
+
+
+def _as_list(names: object, parameter: str) -> list[str]:
+    if isinstance(names, str):
+        return re.findall(r"[^\s,]+", names)
+    found = list(cast("Iterable[object]", names)) if isinstance(names, Iterable) else [None]
+    if not all(isinstance(each, str) for each in found):
+        raise ValueError(f"{parameter} must be a string or a list of strings, not {names!r}")
+    return cast("list[str]", found)
+
+
+def _words(command: str | Sequence[str]) -> list[str]:
+    """Return the arguments of *command*, with the sandbox's paths."""
+    words = shlex.split(command) if isinstance(command, str) else _as_list(command, "cmd")
+    if not words:
+        raise ValueError("cmd is empty")
+    return [re.sub(r"^/code(?=/|$)", "/workspace", word) for word in words]
+
+
+def _require_string(value: object, parameter: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{parameter} must be a string, not {type(value).__name__}")
+
+
+def _require_number(value: object, parameter: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise ValueError(f"{parameter} must be a number, not {value!r}")
+
+
+def _require_seconds(value: object, parameter: str) -> None:
+    if value is not None:  # which stands for the default
+        _require_number(value, parameter)
 
 
 def _requirement(dependency: str) -> str:
@@ -337,6 +411,8 @@ def _require_usual_engine(client: Any) -> None:
     from docker import from_env
     from docker.errors import DockerException
 
+    if not hasattr(client, "ping"):
+        raise ValueError(f"client must be a docker client, not {client!r}")
     try:
         client.ping()
         usual: Any = from_env()  # pyright: ignore[reportUnknownVariableType]

@@ -7,7 +7,7 @@
      ├── InstallError            packages could not be installed
      └── UnavailableError        not the code's fault; the same call may succeed later
           ├── BusyError          too many calls are waiting for the sandbox
-          ├── CapacityError      a server has no room for another sandbox
+          ├── CapacityError      a server has no room for another sandbox or run
           ├── EngineError        the container engine is missing, refused or failed
           │    └── ImageError    the runner image is missing and could not be built
           ├── NotReadyError      still starting
@@ -143,14 +143,16 @@ class BusyError(UnavailableError):
 
 
 CapacityReason = Literal["quota", "memory", "queue", "capacity"]
-"""Why a server refuses a sandbox: the client's quota, the machine's memory, a full queue, or none free in time."""
+"""Why a server refuses a sandbox, or a run in the background: the client's quota, the machine's memory, a full
+queue, or none free in time.
+"""
 
 
 class CapacityError(UnavailableError):
-    """A server has no room for another sandbox.
+    """A server has no room for another sandbox, or for another run in the background.
 
     :ivar reason: which limit was reached.
-    :ivar limit: the number of sandboxes, of waiting calls, or of bytes to be left free that it is.
+    :ivar limit: the number of sandboxes, of runs, of waiting calls, or of bytes to be left free that it is.
     """
 
     def __init__(self, message: str, *, reason: CapacityReason = "capacity", limit: int = 0) -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from .options import ALL_GROUPS, SettingsGroup, effective_settings
+from .options import STDIO_GROUPS, SettingsGroup, effective_settings
 
 __all__ = ["main"]
 
@@ -42,7 +42,7 @@ class _Commands(SettingsGroup):
 
 @click.group(
     cls=_Commands,
-    groups=[group for group in ALL_GROUPS if group != "serve"],
+    groups=STDIO_GROUPS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

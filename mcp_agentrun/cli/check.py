@@ -26,16 +26,16 @@ def check(files: tuple[Path, ...], profile: str | None, as_json: bool) -> None:
     Exit code: 0 if all are allowed, 1 if one is refused, 2 if one can't be read.
     """
     from ..host_resources import safety_options
+    from .program import decode_program
 
     options = safety_options(effective_settings(safety=profile))
     status = 0
     for path in files:
         try:
             data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-            code = data.decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = f"not valid UTF-8 ({error.reason})" if isinstance(error, UnicodeDecodeError) else error.strerror
-            note(f"{path} can't be read: {reason}")
+            code = decode_program(data)
+        except (OSError, SyntaxError, LookupError, UnicodeDecodeError) as error:
+            note(f"{path} can't be read: {error.strerror if isinstance(error, OSError) else error}")
             status = 2
             continue
         if not _is_allowed(path, code, options, as_json=as_json):

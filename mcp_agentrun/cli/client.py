@@ -6,14 +6,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import click
 
 from ..errors import AgentRunError
-from .options import SettingsGroup
+from .options import STDIO_GROUPS, SettingsCommand, SettingsGroup, effective_settings
 from .terminal import agreed, note, print_diff
 
 if TYPE_CHECKING:
@@ -23,8 +24,26 @@ __all__ = ["client", "client_entries"]
 
 ENTRY = "agentrun"
 
+
+def _checked_entry(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("a name is required")
+    return value
+
+
+def _checked_url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    try:
+        found = urlsplit("http://none" if value is None else value)
+        is_url = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:  # a port or an IPv6 address that is not valid
+        is_url = False
+    if not is_url:
+        raise click.BadParameter(f"{value!r} is not a URL such as http://127.0.0.1:8000/mcp")
+    return value
+
+
 _FILE = click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Another file, e.g. a project's.")
-_ENTRY = click.option("--entry", default=ENTRY, show_default=True, help="Name of the entry.")
+_ENTRY = click.option("--entry", default=ENTRY, show_default=True, callback=_checked_entry, help="Name of the entry.")
 _YES = click.option("--yes", "-y", is_flag=True, help="Write without asking.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
 
@@ -60,7 +79,9 @@ def client() -> None:
 @client.command(groups=(), short_help="Add the server to a client's file.")
 @click.argument("name", type=_ClientName())
 @click.argument("arguments", nargs=-1)
-@click.option("--url", help="Have the client connect to a server over HTTP instead of starting one.")
+@click.option(
+    "--url", callback=_checked_url, help="Have the client connect to a server over HTTP instead of starting one."
+)
 @click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header for --url; may be repeated.")
 @click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the server; may be repeated."
@@ -84,7 +105,7 @@ def add(
     Examples: mcp-agentrun client add cursor -- --memory 2g
               mcp-agentrun client add gemini --url http://127.0.0.1:8000/mcp
 
-    Add the server to the file of client NAME, or update it there.
+    Add the server to the file of client NAME, or update it there. What else an entry has is kept.
 
     ARGUMENTS are passed to the server. The difference is shown first. A backup of the file is kept beside it.
     """
@@ -94,6 +115,8 @@ def add(
         raise click.UsageError("--header requires --url")
     if url is not None and (arguments or variables):
         raise click.UsageError("--url can't be combined with arguments or --env: the client does not start that server")
+    if arguments:
+        _check_settings(arguments)
     found = CLIENTS[name]
     server = Server(
         name=entry,
@@ -102,15 +125,14 @@ def add(
         url=url,
         headers=dict(_pair(text, ":", "--header") for text in headers),
     )
-    shape = found.http if url else found.stdio
-    if shape is None:
+    if url and found.http is None:
         raise AgentRunError(
             f"The file of {found.title} only takes servers that it starts itself. Add the URL in its settings, under "
             "Connectors, or leave out --url."
         )
     opened = _open(found, file)
-    wanted = shape(server)
     present = opened.entry(entry)
+    wanted = found.updated(present or {}, server)
     if present == wanted:
         click.echo(f"{opened.path} already has this entry.")
         return
@@ -195,13 +217,29 @@ def _open(found: Client, file: Path | None) -> ClientFile:
     return ClientFile(found, file.expanduser().absolute() if file else found.file())
 
 
-def _secrets(entry: Mapping[str, Any] | None) -> list[str]:
-    """Return the values of an entry's variables and headers."""
-    fields = [cast("dict[str, Any]", field) for field in (entry or {}).values() if isinstance(field, dict)]
-    return [str(value) for field in fields for value in field.values()]
+def _check_settings(arguments: Sequence[str]) -> None:
+    """Check *arguments* as the server does when it is started.
+
+    :raises click.UsageError: one is unknown.
+    :raises SettingsError: a value is invalid.
+    """
+    server = SettingsCommand("mcp-agentrun", groups=STDIO_GROUPS, add_help_option=False)
+    with server.make_context("mcp-agentrun", list(arguments)):
+        effective_settings()
 
 
-def _write(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Sequence[str]) -> bool:
+def _secrets(entry: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of an entry's variables and headers."""
+    waiting = [cast("dict[str, Any]", field) for field in (entry or {}).values() if isinstance(field, dict)]
+    for field in waiting:
+        for name, value in field.items():
+            if isinstance(value, dict):
+                waiting.append(cast("dict[str, Any]", value))
+            else:
+                yield str(name), str(value)
+
+
+def _write(opened: ClientFile, text: str, *, yes: bool, dry_run: bool, secrets: Iterable[tuple[str, str]]) -> bool:
     """Show the difference, write it if the user agrees, and return whether it was written."""
     print_diff(opened.text, text, str(opened.path), secrets=secrets)
     if dry_run or not agreed(f"Write {opened.path}?", yes=yes):

@@ -89,10 +89,10 @@ def _owner(container: ContainerInfo) -> str:
     owner = container.owner
     if owner is None:
         return "unknown"
-    if not owner.is_local:
-        return f"elsewhere {owner.pid}"
     if container.is_orphaned:
         return f"ended {owner.pid}"
+    if not owner.is_local:
+        return f"elsewhere {owner.pid}"
     import psutil
 
     try:

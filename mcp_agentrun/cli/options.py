@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
     "NO_LIMIT",
     "PROGRAM_GROUPS",
     "SERVERS_OWN",
+    "STDIO_GROUPS",
     "SettingOption",
     "SettingsCommand",
     "SettingsGroup",
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 ALL_GROUPS = tuple(GROUPS)
+STDIO_GROUPS = tuple(group for group in ALL_GROUPS if group != "serve")
+"""Groups of the server that a client starts."""
+
 PROGRAM_GROUPS = ("access", "limits", "packages", "safety", "image", "engine")
 """Groups of the commands that run a person's own code."""
 
@@ -124,6 +129,8 @@ class SettingsCommand(click.Command):
 
             note(str(error))
             sys.exit(1)
+        except KeyboardInterrupt:  # Click's own exit code would be 1
+            sys.exit(128 + signal.SIGINT)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options by group, each in two lines: its name and its meaning."""
@@ -146,9 +153,9 @@ class SettingsGroup(SettingsCommand, click.Group):
     command_class = SettingsCommand
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options, and then the commands."""
-        super().format_options(ctx, formatter)
+        """List the commands, and then the options, of which there may be many."""
         self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
 
 
 def _title(option: click.Option) -> str:

@@ -35,7 +35,8 @@ def explain(result: Result, settings: Settings, *, install: str) -> None:
             note(f"the memory limit of {settings.limits.memory >> 20} MiB was exceeded. Give a larger --memory.")
         case "blocked":
             for finding in result.findings:
-                note(f"not run: line {finding.line}: {finding.reason} {finding.remedy}")
+                place = f"line {finding.line}: " if finding.line else ""
+                note(f"not run: {place}{finding.reason} {finding.remedy}")
             note("Give --safety off to run it without the static check.")
         case "crashed":
             note(f"the program was ended by signal {-(result.exit_code or 0)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import click
 
-__all__ = ["COPIED_BYTES", "COPIED_FILES", "Program", "files_in"]
+__all__ = ["COPIED_BYTES", "COPIED_FILES", "Program", "decode_program", "files_in"]
 
 COPIED_FILES, COPIED_BYTES = 1000, 32 << 20
 """Most files beside a script that are copied into its sandbox, and most bytes in total."""
 
 _MOST_ENTRIES = 20_000
+_COOKIE = re.compile(r"\A((?:[ \t\f]*(?:#.*)?\n)??[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
+"""The declaration of a file's encoding, in one of its first two lines."""
+
 _TOOLS_FOLDERS = frozenset(("__pycache__", "node_modules"))
 
 # The import, which is not executed, shows the static check what must be installed.
@@ -38,6 +42,8 @@ class Program:
     """Name in tracebacks; for a file, its path in the sandbox."""
     stem: str
     """Beginning of the names of its pictures."""
+    file: Path | None = None
+    """The file that it was read from, if it can be copied."""
     folder: Path | None = None
     """Folder whose files it may need, or None."""
     reads_stdin: bool = True
@@ -58,7 +64,7 @@ class Program:
             return cls._from_module(rest[0], rest[1:])
         if first == "-":
             return cls(_decoded(sys.stdin.buffer.read(), "<stdin>"), words, "<stdin>", "stdin", reads_stdin=False)
-        if not first or first.startswith("-"):
+        if not first or (first.startswith("-") and not os.path.isfile(first)):  # `run -- -name.py`, say
             raise click.UsageError(f"No such option: {first}" if first else "Name a file, -, -c CODE or -m MODULE.")
         return cls._from_file(Path(first), words)
 
@@ -74,20 +80,42 @@ class Program:
 
     @classmethod
     def _from_file(cls, path: Path, argv: Sequence[str]) -> Program:
+        if path.is_dir():
+            path /= "__main__.py"
+            if not path.is_file():
+                raise click.UsageError(f"can't find '__main__.py' in {path.parent}")
         try:
             code = _decoded(path.read_bytes(), str(path))
         except OSError as error:
             raise click.UsageError(f"{path} can't be read: {error.strerror}") from None
         if not path.is_file():  # a pipe, as in `run <(generate)` and `run /dev/stdin`: it can't be read again
-            return cls(code, argv, str(path), path.stem)
-        return cls(code, argv, f"/workspace/{path.name}", path.stem, folder=path.absolute().parent)
+            return cls(code, argv, _sendable(str(path)), _sendable(path.stem))
+        path = path.absolute()
+        filename = f"/workspace/{_sendable(path.name)}"
+        return cls(code, argv, filename, _sendable(path.stem), file=path, folder=path.parent)
+
+
+def _sendable(name: str) -> str:
+    """Return *name* with replacement characters for what is not valid UTF-8 and can't be sent to the sandbox."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _decoded(data: bytes, name: str) -> str:
     try:
-        return decode_source(data)
-    except (SyntaxError, UnicodeDecodeError) as error:
+        return decode_program(data)
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise click.UsageError(f"{name} is not valid Python: {error}") from None
+
+
+def decode_program(data: bytes) -> str:
+    """Decode *data* as Python does, by its coding comment, which then says UTF-8.
+
+    :raises SyntaxError: the encoding is unknown.
+    :raises LookupError: it is not one of text.
+    :raises UnicodeDecodeError: *data* is not in that encoding.
+    """
+    code = decode_source(data)
+    return _COOKIE.sub(r"\1utf-8", code)  # it is Unicode text now; the static check refuses a cookie that is wrong
 
 
 def files_in(folder: Path, left_out: Collection[str]) -> tuple[list[Path], int]:

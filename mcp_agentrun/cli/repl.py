@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import codeop
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
@@ -32,14 +33,14 @@ from .progress import showing_progress
 from .streams import Stdout, interruptible
 from .terminal import note
 
-__all__ = ["Repl", "is_complete", "next_indent"]
+__all__ = ["Repl", "exit_code_of", "is_complete", "next_indent", "words_of"]
 
 _HELP = """\
 :install NAME...         install packages
 :files                   list the files in the workspace
 :save FILE [TARGET]      copy a file of the workspace to this machine
 :reset                   forget variables, files and packages
-:quit                    leave, as does Ctrl-D
+:quit                    leave, as do exit() and Ctrl-D
 Alt-Enter begins a new line; Ctrl-C interrupts code and commands."""
 
 # Colours of the terminal's own palette, which its theme keeps readable on its background.
@@ -80,6 +81,45 @@ def next_indent(code: str) -> str:
     last = code.rpartition("\n")[2]
     indent = last[: len(last) - len(last.lstrip())]
     return indent + "    " if last.rstrip().endswith(":") else indent
+
+
+def words_of(command: str) -> list[str]:
+    """Split *command* at spaces that are not in quotes.
+
+    :raises AgentRunError: a quotation mark is missing.
+    """
+    lexer = shlex.shlex(command, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if os.sep == "\\":
+        lexer.escape = ""
+    try:
+        return list(lexer)
+    except ValueError:
+        raise AgentRunError('a quotation mark is missing; names with spaces are quoted, as in "a b.txt"') from None
+
+
+def exit_code_of(code: str, result: Result) -> int | None:
+    """Return the exit code if *code* has left the interpreter, or None.
+
+    The sandbox reports an exit with code 0 as success. A statement that exits then shows that it was one.
+    """
+    if result.error is not None:
+        return result.exit_code if result.error.type == "SystemExit" else None
+    try:
+        statements = ast.parse(code).body if result.outcome == "ok" else []
+    except (SyntaxError, ValueError, RecursionError):  # a magic command, for instance
+        return None
+    return 0 if any(map(_exits, statements)) else None
+
+
+def _exits(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(ast.Call(ast.Name("exit" | "quit") | ast.Attribute(ast.Name("sys"), "exit"))):
+            return True
+        case ast.Raise(ast.Name("SystemExit") | ast.Call(ast.Name("SystemExit"))):
+            return True
+        case _:
+            return False
 
 
 class Repl:
@@ -133,8 +173,8 @@ class Repl:
             include_default_pygments_style=False,
         )
 
-    async def loop(self) -> None:
-        """Read and run input until the user leaves."""
+    async def loop(self) -> int:
+        """Read and run input until the user leaves. Return the exit code."""
         click.echo("Python in a sandbox. :help lists the commands, Ctrl-D leaves.")
         while True:
             try:
@@ -142,21 +182,24 @@ class Repl:
             except KeyboardInterrupt:
                 continue
             except EOFError:
-                return
-            words = text.split()
-            if words[:1] == [":quit"]:
-                return
+                return 0
             try:
-                if words and words[0].startswith(":"):
-                    await _until_interrupted(self._commands.get(words[0], self._unknown)(words[1:]))
-                elif words:
-                    await self._run(text)
+                if text.lstrip().startswith(":"):
+                    name, *words = words_of(text)
+                    if name == ":quit":
+                        return 0
+                    await _until_interrupted(self._commands.get(name, self._unknown)(words))
+                elif text.strip():
+                    code = await self._run(text)
+                    if code is not None:
+                        return code
             except AgentRunError as error:
                 note(str(error))
             except OSError as error:
                 note(f"{error.filename or 'that'} can't be written: {error.strerror}")
 
-    async def _run(self, code: str) -> None:
+    async def _run(self, code: str) -> int | None:
+        """Run *code*. Return the exit code if it has left the interpreter."""
         stdout = Stdout(self._sandbox.interrupt)
         self._last = b"\n"
 
@@ -165,7 +208,7 @@ class Repl:
             await stdout.write(data)
 
         if not await _until_interrupted(self._ready()):
-            return
+            return None
         async with interruptible(self._sandbox.interrupt, exits=False):
             result = await self._sandbox.run(code, on_bytes=on_bytes, stream=True)
         await stdout.finish()
@@ -176,6 +219,7 @@ class Repl:
         explain_state(result)
         if result.installed is not None:
             note("installed " + " ".join(f"{name} {version}" for name, version in result.installed.packages))
+        return exit_code_of(code, result)
 
     async def _ready(self) -> None:
         async with showing_progress(lambda: self._sandbox.stage):

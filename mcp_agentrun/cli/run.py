@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import AgentRunError, FileError
+from ..errors import AgentRunError, FileError, InvalidRequestError
 from .options import NO_LIMIT, PROGRAM_GROUPS, SERVERS_OWN, SettingsCommand, effective_settings
-from .terminal import note
+from .terminal import counted, note
 
 if TYPE_CHECKING:
     from ..sandbox import AsyncSandbox, ReadFile, Result
@@ -21,6 +21,10 @@ __all__ = ["run"]
 
 _FAILED = 125
 """Exit code for a program that could not be run, or whose output is lost."""
+
+_TOO_LONG = (
+    "the program has more than {} KiB. Give a larger --code-limit (at most 512k), or move parts into other modules."
+)
 
 
 @click.command(
@@ -44,8 +48,8 @@ _FAILED = 125
 def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | None, alone: bool) -> None:
     """Example: mcp-agentrun run --package requests --out results report.py -v
 
-    Run a program in a new sandbox, as python would: a FILE, standard input (-), CODE, or a MODULE by its name. What
-    follows is passed to the program.
+    Run a program in a new sandbox, as python would: a FILE, a folder with __main__.py, standard input (-), CODE, or a
+    MODULE by its name. What follows is passed to the program.
 
     FILE and the files beside it are copied to /workspace; use --data for large folders. Plots are saved in --out or
     the current folder. Ctrl-C interrupts the program, a second one ends it.
@@ -69,9 +73,13 @@ def run(program: tuple[str, ...], packages: tuple[str, ...], timeout: float | No
     try:
         code = run_interruptibly(work)
     except AgentRunError as error:
-        note(str(error))
+        note(_TOO_LONG.format(settings.limits.code_limit >> 10) if _is_too_long(error) else str(error))
         code = _FAILED
     exit_at_once(code)  # a thread may still wait for standard input
+
+
+def _is_too_long(error: AgentRunError) -> bool:
+    return isinstance(error, InvalidRequestError) and error.argument == "code" and error.limit is not None
 
 
 async def _run(program: Program, settings: Settings, packages: Sequence[str], *, alone: bool) -> int:
@@ -89,7 +97,8 @@ async def _run(program: Program, settings: Settings, packages: Sequence[str], *,
                 await sandbox.install(*packages, report=report)
         stdout = Stdout(sandbox.interrupt)
         saving = _Saving(settings, program.stem)
-        script = Script(program.filename, program.argv, read_stdin() if program.reads_stdin else None)
+        stdin = read_stdin() if program.reads_stdin else None
+        script = Script(program.filename, program.argv, stdin, ends_session=True)
         async with interruptible(sandbox.interrupt):
             result = await sandbox.run(
                 program.code, on_bytes=stdout.write, stream=True, script=script, report=report, then=saving.save
@@ -112,11 +121,10 @@ async def _copy_files(sandbox: AsyncSandbox, program: Program, *, left_out: set[
 
     if program.folder is None:
         return
-    name = Path(program.filename).name if program.filename.startswith("/") else None
-    left_out = {*left_out, name} if name else left_out
+    left_out = {*left_out, program.file.name} if program.file else left_out
     files = [] if alone else await to_thread.run_sync(_read_files, program.folder, left_out)
-    if name:
-        await sandbox.files.write(name, program.folder / name)
+    if program.file:
+        await sandbox.files.write(program.filename, program.file)
     for path, data in files:
         try:
             await sandbox.files.write(path, data)
@@ -149,7 +157,10 @@ class _Saving:
     def __init__(self, settings: Settings, stem: str) -> None:
         from ..server.mcp.out_folder import OutFolder
 
-        self._out = OutFolder(settings) if settings.access.out else None
+        def describe(copied: int) -> str:
+            return f"saved {counted(copied, 'file')} in {settings.access.out}"
+
+        self._out = OutFolder(settings, describe) if settings.access.out else None
         self._folder = Path(settings.access.out or "").expanduser()
         self._stem = stem
 

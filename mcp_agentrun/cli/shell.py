@@ -21,7 +21,7 @@ __all__ = ["shell"]
 def shell() -> None:
     """Example: mcp-agentrun shell --data measurements
 
-    An interactive prompt in a new sandbox. :help lists its commands; Ctrl-C interrupts code, Ctrl-D leaves.
+    An interactive prompt in a new sandbox. :help lists its commands; Ctrl-C interrupts code, Ctrl-D or exit() leaves.
     """
     from ..process_exit import exit_at_once, run_interruptibly
 
@@ -35,12 +35,11 @@ def shell() -> None:
         raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")
     settings = effective_settings(timeout=NO_LIMIT, max_timeout=NO_LIMIT)
 
-    async def work() -> None:
+    async def work() -> int:
         from ..sandbox import AsyncRuntime
         from .repl import Repl
 
         async with AsyncRuntime(settings) as runtime, runtime.sandbox() as sandbox:
-            await Repl(sandbox, settings).loop()
+            return await Repl(sandbox, settings).loop()
 
-    run_interruptibly(work)
-    exit_at_once(0)
+    exit_at_once(run_interruptibly(work))

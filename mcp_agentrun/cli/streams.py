@@ -97,11 +97,17 @@ class Stdout:
 
 
 async def read_stdin() -> AsyncIterator[bytes]:
-    """Iterate over standard input as it arrives. At most one part is read ahead."""
+    """Iterate over standard input as it arrives. At most one part is read ahead. A terminal is empty for a process in
+    the background.
+    """
     if hasattr(signal, "SIGTTIN"):  # in the background, a read from the terminal fails instead of stopping the process
         signal.signal(signal.SIGTTIN, signal.SIG_IGN)
-    while data := await anyio.to_thread.run_sync(os.read, sys.stdin.fileno(), _READ, abandon_on_cancel=True):
-        yield data
+    try:
+        while data := await anyio.to_thread.run_sync(os.read, sys.stdin.fileno(), _READ, abandon_on_cancel=True):
+            yield data
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 @asynccontextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -35,7 +36,9 @@ __all__ = [
 _T = TypeVar("_T")
 
 _LONG_SECRET = 6
-"""Length in characters from which a secret is masked wherever it stands. A short one, such as 1, may be anything."""
+"""Length in characters from which a line is masked that is a part of a secret. A short one may be anything."""
+
+_QUOTED = r'"{3}.*|\'{3}.*|"(?:[^"\\]|\\.)*"|\'[^\']*\''
 
 
 def note(text: str) -> None:
@@ -63,18 +66,28 @@ def agreed(question: str, *, yes: bool, default: bool = True) -> bool:
     return click.confirm(question, default=default)
 
 
-def print_diff(before: str, after: str, path: str, *, secrets: Sequence[str] = ()) -> None:
-    """Print the difference between two texts, with *secrets* masked."""
+def print_diff(before: str, after: str, path: str, *, secrets: Iterable[tuple[str, str]] = ()) -> None:
+    """Print the difference between two texts. The values of *secrets*, which are names and values, are masked."""
+    patterns = [pattern for name, value in sorted(set(secrets)) for pattern in _places(name, value)]
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=2, lineterm="")
     for line in lines:
-        for secret in secrets:
-            line = line.replace(json.dumps(secret, ensure_ascii=False), '"***"')
-            if len(secret) >= _LONG_SECRET:  # it may be quoted in another way
-                line = line.replace(secret, "***")
+        for pattern in patterns:
+            line = line[:1] + pattern.sub(r'\1"***"', line[1:])
         is_name = line.startswith(("+++ ", "--- "))
         color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
         text = sanitize(line.expandtabs(4), limit=400)
         click.echo(colored(text, color) if color and not is_name else text)
+
+
+def _places(name: str, value: str) -> Iterator[re.Pattern[str]]:
+    """Yield patterns of *value* after *name*, and of its parts that are lines of their own."""
+    in_quotes = json.dumps(value, ensure_ascii=False), "'" + value.replace("'", "''") + "'"
+    forms = "|".join([*map(re.escape, in_quotes), re.escape(value) + r"(?=[\s,}\]]|\Z)", _QUOTED, r"[^\s,}\]\"']+"])
+    key = rf"(?<![\w-])(?:{re.escape(name)}|{re.escape(json.dumps(name, ensure_ascii=False))}|'{re.escape(name)}')"
+    yield re.compile(rf"({key}\s*[:=]\s*)(?:{forms})")
+    for part in value.splitlines():
+        if len(part.strip()) >= _LONG_SECRET:
+            yield re.compile(rf"(^\s*){re.escape(part.strip())}(?=\s*\Z)")
 
 
 def print_table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:

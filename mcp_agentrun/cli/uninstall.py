@@ -126,7 +126,9 @@ def _remove_files(traces: _Traces) -> bool:
         try:
             shutil.rmtree(path)
         except OSError as error:
-            note(f"{path} can't be removed: {error.strerror or error}")  # no strerror if it is a link
+            # For a link, Python gives no reason, or none that a person would understand.
+            reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+            note(f"{path} can't be removed: {reason}")
             is_complete = False
     return is_complete
 

@@ -101,6 +101,8 @@ class ContainerInfo:
     sandbox: str
     owner: Owner | None
     """None if the label is missing, or was written by a release with another format."""
+    is_orphaned: bool
+    """Whether its owner has certainly ended."""
     created: float
     """Time of creation, in seconds since the epoch."""
     is_running: bool
@@ -109,11 +111,6 @@ class ContainerInfo:
     cpu: float | None = None
     """Number of processor cores in use."""
     processes: int | None = None
-
-    @property
-    def is_orphaned(self) -> bool:
-        """Whether its owner has certainly ended."""
-        return self.owner is not None and self.owner.has_ended()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +145,7 @@ class Engine(Protocol):
         ...
 
     async def allocate(self, spec: ContainerSpec) -> str:
-        """Create a container without starting it, and return its id."""
+        """Create a container without starting it, and return its name or id."""
         ...
 
     async def open_stream(self, container: str) -> ByteStream:

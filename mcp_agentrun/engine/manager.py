@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ import anyio
 from anyio.abc import ByteStream, TaskGroup
 
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
+from ..own_process import require_own
 from ..wire.messages import Message, SupervisorReady
 from . import ContainerSpec, Engine
 from .link import Link
@@ -51,6 +53,7 @@ class ContainerManager:
         self._ready = ready
         self._after_start = after_start
         self._attempt: _Attempt | None = None
+        self._pid = os.getpid()
         self.stage = "not started"
         """The current stage of the container's start, for progress messages."""
         self.starts = 0
@@ -85,7 +88,9 @@ class ContainerManager:
         """Return the link to the container, which is started if necessary. Cancelling the call does not stop the start.
 
         :raises UnavailableError: the container could not be started; the next call tries again.
+        :raises RuntimeError: it belongs to a process from which this one was forked.
         """
+        require_own(self._pid, "sandbox")
         self.start()
         assert self._attempt is not None
         return await self._attempt.result()

@@ -86,6 +86,10 @@ class Owner:
             return False
 
 
+if hasattr(os, "register_at_fork"):  # otherwise a forked process would take itself for its parent
+    os.register_at_fork(after_in_child=Owner.current.cache_clear)
+
+
 def _may_live(pid: int) -> bool:
     """Return whether there may be a process *pid*. ``/proc`` can hide those of other users."""
     if sys.platform == "win32":  # where nothing is hidden, and signal 0 is a real signal

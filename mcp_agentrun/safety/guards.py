@@ -59,7 +59,9 @@ def parse(code: str) -> ast.Module:
 
 def _require_text(code: str) -> None:
     if len(code) > MAX_BYTES:
-        raise GuardError("size", f"The code has more than {MAX_BYTES >> 10} KiB.", "Split it over several calls.")
+        raise GuardError(
+            "size", f"The code has more than {MAX_BYTES >> 10} KiB.", "Split it over several calls or modules."
+        )
     if "\0" in code:
         raise GuardError("nul", "The code contains a NUL character.", "Write \\0 inside a string instead.")
     try:
@@ -76,7 +78,9 @@ def _require_text(code: str) -> None:
 
 def too_large() -> GuardError:
     reason = f"The code has more than {MAX_NODES} syntax elements."
-    return GuardError("nodes", reason, "Split it over several calls; put data into one string and parse that.")
+    return GuardError(
+        "nodes", reason, "Split it over several calls or modules; put data into one string and parse that."
+    )
 
 
 def too_deep(node: ast.AST | None = None) -> GuardError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 
 from ..errors import BusyError
+from ..own_process import require_own
 
 __all__ = ["CallQueue"]
 
@@ -20,7 +22,20 @@ class CallQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._pid = os.getpid()
         self._lock = anyio.Lock(fast_acquire=True)
+
+    def require_place(self) -> None:
+        """Require that a call may wait for its turn.
+
+        :raises BusyError: the queue is full.
+        :raises RuntimeError: the sandbox was opened in a process from which this one was forked.
+        """
+        require_own(self._pid, "sandbox")
+        if self._lock.locked() and (waiting := self._lock.statistics().tasks_waiting) >= self._limit:
+            raise BusyError(
+                f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", limit=self._limit
+            )
 
     @asynccontextmanager
     async def turn(self, on_turn: Callable[[], object]) -> AsyncGenerator[None]:
@@ -29,10 +44,7 @@ class CallQueue:
         :param on_turn: called when it has come.
         :raises BusyError: the queue is full.
         """
-        if self._lock.locked() and (waiting := self._lock.statistics().tasks_waiting) >= self._limit:
-            raise BusyError(
-                f"The sandbox is busy: {waiting} calls are waiting for it already. Call again later.", limit=self._limit
-            )
+        self.require_place()
         async with self._lock:
             on_turn()
             yield

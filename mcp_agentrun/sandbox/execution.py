@@ -24,7 +24,7 @@ from .pictures import Pictures
 from .result import Cause, FileChange, Output, Result, RunError, State
 from .script import Script
 
-__all__ = ["Execution", "OnBytes", "UnreportedState", "worst_state"]
+__all__ = ["Execution", "OnBytes", "PartialOutput", "UnreportedState", "worst_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,33 @@ class UnreportedState:
         )
 
 
+class PartialOutput:
+    """The output of a run so far: its beginning, and the end of what exceeds that.
+
+    :param keep: size of the beginning in bytes.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._head = bytearray()
+        self.tail = b""
+        self.written = 0
+        """Number of bytes that were added."""
+
+    def add(self, data: bytes) -> bool:
+        """Add what the run has written. Return whether all of it belongs to the beginning."""
+        left = self._keep - len(self._head)
+        self._head += data[:left]
+        self.written += len(data)
+        if len(data) > left:
+            self.tail = (self.tail + data[left:])[-_TAIL_KEPT:]
+        return len(data) <= left
+
+    def output(self) -> Output:
+        """Return it as it is now."""
+        return Output(bytes(self._head), self.tail, self.written)
+
+
 class Execution:
     """One execution of code in a container. If it raises an error, the link can still be used for the next one.
 
@@ -109,10 +136,12 @@ class Execution:
         self._report = report
         self._has_stdin = False
         self._scope: anyio.CancelScope | None = None
+        self._installing = anyio.CancelScope()
         self._start_over()
 
     def _start_over(self) -> None:
-        self._head, self._late, self._tail = bytearray(), bytearray(), b""
+        self.output = PartialOutput(self._settings.limits.output_keep)
+        self._late = bytearray()
         self._input_taken = anyio.Event()
         self._pictures = Pictures()
         self._provided: AutoInstall | None = None
@@ -150,8 +179,9 @@ class Execution:
             ) from error
 
     async def interrupt(self) -> None:
-        """Interrupt the run. Its result still follows."""
+        """Interrupt the run, or the installation that it waits for. Its result still follows."""
         await self._link.send(messages.Cancel(run=self._number))
+        self._installing.cancel()
 
     async def _feed(self, stdin: bytes | AsyncIterable[bytes]) -> None:
         """Send *stdin* to the run, as fast as the run reads it. If it can't be read, it ends."""
@@ -216,14 +246,14 @@ class Execution:
     async def _keep(self, message: messages.Message) -> bool:
         """Process a part of the run's output. Return False if the container may not send it."""
         match message:
-            case messages.OutputChunk(data=data) if self._keep_output(data):
+            case messages.OutputChunk(data=data) if self.output.add(data) or self._stream:
                 if self._on_output is not None:
                     with self._paused():
                         await self._on_output(data)
             case messages.InputTaken() if self._has_stdin:
                 self._input_taken.set()
             case messages.OutputTail(data=data):
-                self._tail = data
+                self.output.tail = data
             case messages.LateOutput(data=data) if len(self._late) + len(data) <= _LATE_KEPT:
                 self._late += data
             case messages.Picture() | messages.PictureData():
@@ -231,14 +261,6 @@ class Execution:
             case _:
                 return False
         return True
-
-    def _keep_output(self, data: bytes) -> bool:
-        """Keep *data*, at the beginning or the end. Return False if it is more than was requested."""
-        left = self._settings.limits.output_keep - len(self._head)
-        self._head += data[:left]
-        if len(data) > left:
-            self._tail = (self._tail + data[left:])[-_TAIL_KEPT:]
-        return self._stream or len(data) <= left
 
     async def _provide(self, missing: messages.MissingPackages) -> AutoInstall:
         """Install the modules that the run imports but that are missing, as far as policy allows. The run waits, and
@@ -248,12 +270,15 @@ class Execution:
             self._link.fail("the container requested packages for another run")
         names = [name for name in missing.names if name.isidentifier()]
         patience = min(self._timeout, PATIENCE_SECONDS)
-        with self._paused():  # the installer has a limit of its own
+        provided = AutoInstall()
+        with self._paused(), self._installing:  # the installer has a limit of its own
             provided = await self._packages.install_missing(
                 names, missing.requirements, self._report, patience=patience
             )
-        location = self._packages.location
-        await self._link.send(messages.Proceed(run=self._number, path=location.path, no_preload=location.no_preload))
+        if not self._installing.cancelled_caught:
+            location = self._packages.location
+            proceed = messages.Proceed(run=self._number, path=location.path, no_preload=location.no_preload)
+            await self._link.send(proceed)
         return provided
 
     @contextmanager
@@ -270,18 +295,18 @@ class Execution:
             scope.deadline = anyio.current_time() + left
 
     def _result(self, ended: messages.RunResult) -> Result:
-        if ended.run != self._number or ended.written < len(self._head) + len(self._tail):
+        kept = self.output.output()
+        if ended.run != self._number or ended.written < len(kept.head) + len(kept.tail):
             self._link.fail("the container sent the result of another run")
         if ended.imported is not None or ended.state == "lost":
             self._packages.set_loaded_modules(frozenset(ended.imported or ()))
         provided = self._provided or AutoInstall()
-        output = Output(bytes(self._head), self._tail, ended.written)
         error = None if ended.error is None else _error(ended.error)
         advise = partial(self._packages.advise, problem=provided.problem)
-        end = bytes(self._head[-_TAIL_KEPT:]) + self._tail
+        end = kept.head[-_TAIL_KEPT:] + kept.tail
         return Result(
             outcome=ended.outcome,
-            output=output,
+            output=replace(kept, written=ended.written),
             duration=ended.duration,
             cpu_time=ended.cpu_time,
             peak_memory=ended.peak_memory,

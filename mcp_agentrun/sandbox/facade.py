@@ -125,6 +125,7 @@ class AsyncRuntime(OpenOnce):
     @asynccontextmanager
     async def running_container(self) -> AsyncGenerator[SandboxContainer]:
         """A container for a sandbox, from the pool if one is ready there. Nothing of it is left at the end."""
+        self._require_own()
         opened = self._pool.take() if self._pool.maximum else None
         if opened is None:
             container = self.container()
@@ -141,6 +142,7 @@ class AsyncRuntime(OpenOnce):
         :param refresh: build it anew, on the newest base, for its security updates.
         :raises ImageError: it can't be built; what there was is still there.
         """
+        self._require_own()
         return await self.engine.ensure_image(report or (lambda _: None), refresh=refresh)
 
     async def cache(self, *, clear: bool = False) -> Cache:
@@ -148,6 +150,7 @@ class AsyncRuntime(OpenOnce):
 
         :raises UnavailableError: the installer could not be started.
         """
+        self._require_own()
         return await self.installer.cache(clear=clear)
 
 

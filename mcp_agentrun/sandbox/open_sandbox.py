@@ -14,7 +14,7 @@ from ..packages.policy import parse_requirements
 from .arguments import OnOutput, checked_code, checked_timeout, decoded
 from .call_queue import CallQueue
 from .container import SandboxContainer
-from .execution import Execution, OnBytes
+from .execution import Execution, OnBytes, PartialOutput
 from .files import FileReader, Files
 from .observer import InstallDone, Observation, ResetDone, RunDone, observed
 from .result import Result, State
@@ -24,6 +24,9 @@ __all__ = ["OpenSandbox", "ReadFile"]
 
 ReadFile = Callable[[str, int], AsyncIterator[bytes]]
 """The parts of the file of that path, if it has at most so many bytes; raises `FileError` and `SandboxLostError`."""
+
+OnStart = Callable[[PartialOutput], object]
+"""Receives the output of the run, which grows while the code runs."""
 
 Then = Callable[[Result, ReadFile], Awaitable[None]]
 
@@ -67,6 +70,16 @@ class OpenSandbox:
         """
         await self.container.ready()
 
+    def check_run(self, code: str, timeout: float | None = None) -> None:
+        """Require that `run` accepts a call now.
+
+        :raises InvalidRequestError: *code* or *timeout* can't be accepted.
+        :raises BusyError: the queue is full.
+        """
+        checked_timeout(timeout, self.container.settings)
+        checked_code(code, self.container.settings)
+        self._queue.require_place()
+
     async def run(
         self,
         code: str,
@@ -75,6 +88,7 @@ class OpenSandbox:
         on_output: OnOutput | None = None,
         on_bytes: OnBytes | None = None,
         report: Report | None = None,
+        on_start: OnStart | None = None,
         then: Then | None = None,
         stream: bool = False,
         script: Script | None = None,
@@ -89,6 +103,7 @@ class OpenSandbox:
         :param on_output: called with the output as text while it is being written.
         :param on_bytes: awaited with the same output, undecoded.
         :param report: called with what the installer is doing, where the code imports what must be installed first.
+        :param on_start: called when the code is about to run: its turn has come, and the container is ready.
         :param stream: pass all output to *on_output* and *on_bytes*, however much it is, and not only the first
             ``output_keep`` bytes. The code waits until they return.
         :param script: run the code as ``python`` would run it as a program.
@@ -118,6 +133,8 @@ class OpenSandbox:
                     report=report,
                 )
                 try:
+                    if on_start is not None:
+                        on_start(run.output)
                     result = await run.run(code, script)
                 finally:
                     self._running = None

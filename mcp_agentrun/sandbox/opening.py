@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import background_tasks
 from ..errors import CapacityError, CapacityReason
+from ..own_process import is_inherited, require_own
 from .capacity import Capacity, OpenContainer, Slot
 from .container import SandboxContainer
 
@@ -137,27 +139,39 @@ class OpenOnce:
     """What can be entered again once it has ended, but not before: what was opened first would be left."""
 
     _stack: AsyncExitStack | None = None
+    _pid: int | None = None
+    """The process in which it was entered."""
+
+    def _require_own(self) -> None:
+        """Require that this process was not forked from one in which it was entered.
+
+        :raises RuntimeError: it was.
+        """
+        require_own(self._pid, type(self).__name__)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         """Open what *stack* is to close."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
+        self._require_own()
         if self._stack is not None:
             raise RuntimeError(f"this {type(self).__name__} is open already")
-        self._stack = AsyncExitStack()
+        self._stack, self._pid = AsyncExitStack(), os.getpid()
         try:
             async with AsyncExitStack() as stack:
                 await self._open(stack)
                 self._stack = stack.pop_all()
         except BaseException:
-            self._stack = None
+            self._stack = self._pid = None
             raise
         return self
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
+        if is_inherited(self._pid):  # its containers belong to the parent
+            return None
         assert self._stack is not None
         try:
             return await self._stack.__aexit__(*exc_info)
         finally:
-            self._stack = None
+            self._stack = self._pid = None

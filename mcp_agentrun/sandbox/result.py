@@ -88,6 +88,31 @@ class Output:
         gone = len(self.head) + len(self.tail) - len(head) - len(tail)
         return Output(head, tail, self.written - gone)
 
+    def since(self, offset: int, limit: int, *, is_complete: bool) -> tuple[int, str, int]:
+        """Return at most *limit* bytes of what was written from *offset* on, as text, between the offsets at which it
+        begins and ends. It begins later than at *offset* if what was there is gone.
+
+        :param is_complete: nothing more will be written. Otherwise a character at the end may still be incomplete.
+        """
+        begin, data = self._bytes_since(offset, limit)
+        end = begin + len(data)
+        is_cut = len(data) < limit and end < self.written
+        if begin > offset:
+            data = data.lstrip(_CONTINUATION)
+            begin = end - len(data)
+        # Characters that were split are omitted.
+        text, size = codecs.utf_8_decode(data, "replace", is_complete and end == self.written)
+        return begin, text, end if is_cut else begin + size
+
+    def _bytes_since(self, offset: int, limit: int) -> tuple[int, bytes]:
+        gone = self.written - len(self.tail)
+        if offset < len(self.head):
+            data = self.head[offset : offset + limit]
+            has_gap = gone > len(self.head)
+            return offset, data if has_gap else data + self.tail[: limit - len(data)]
+        begin = min(max(offset, gone), self.written)
+        return begin, self.tail[begin - gone :][:limit]
+
     def text(self, limit: int | None = None) -> str:
         """Return the output as text. If it exceeds *limit* bytes, or bytes were lost, the gap is marked."""
         head, gap, tail = self.parts(limit)

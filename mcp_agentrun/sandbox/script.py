@@ -24,6 +24,10 @@ class Script:
     """``sys.argv`` of the program."""
     stdin: bytes | AsyncIterable[bytes] | None = None
     """Standard input, which is read as fast as the program reads it; empty if None."""
+    ends_session: bool = False
+    """End the session as the end of a program does: its threads are waited for, `atexit` functions are called, and all
+    variables are finalized, which closes files. Then only `reset` gives a session that is as new.
+    """
 
     def __post_init__(self) -> None:
         if isinstance(self.stdin, str):
@@ -36,4 +40,5 @@ class Script:
             argv=tuple(self.argv),
             is_file=self.filename.startswith("/"),
             has_stdin=self.stdin is not None,
+            ends_session=self.ends_session,
         )

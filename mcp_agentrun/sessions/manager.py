@@ -18,6 +18,7 @@ from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
 from .admission import Admission, refusals_audited
+from .background_runs import BackgroundRuns
 from .expiry import SHORTEST_LIFETIME, Expiry, session_end
 from .readiness import Readiness
 from .reconcile import Reconciler
@@ -60,6 +61,8 @@ class SessionManager(OpenOnce):
         )
         self._stateless = StatelessCalls(self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
+        self.runs = BackgroundRuns(settings, self.lease)
+        """Runs that go on without their client."""
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._tasks: TaskGroup | None = None
         self._calls = 0
@@ -73,6 +76,7 @@ class SessionManager(OpenOnce):
         if self._pool is not None:
             for task in (self._pool.run, Expiry(self._store, self.settings).run, self._reconciler.run):
                 self._tasks.start_soon(log_errors, task)
+        await stack.enter_async_context(self.runs.running())
 
     @property
     def count(self) -> int:
@@ -145,7 +149,7 @@ class SessionManager(OpenOnce):
                 session, is_new, expired = await self._find(caller, handle or None, lifetime)
             with in_use([session]):
                 try:
-                    yield Lease(session.sandbox, session.handle, is_new, expired)
+                    yield Lease(session.sandbox, session.handle, session.opened.closing, is_new, expired)
                 except BaseException as error:
                     if is_new and not isinstance(error, NotReadyError):
                         self._store.close(session)

@@ -77,6 +77,8 @@ class Lease:
     sandbox: OpenSandbox
     handle: str | None
     """The sandbox's handle; None for the client's own sandbox."""
+    closing: anyio.Event
+    """Set when the sandbox is being closed, although it is leased."""
     is_new: bool = False
     """Whether the sandbox was opened for this call, so that the client does not know its handle yet."""
     expired: bool = False
@@ -181,15 +183,15 @@ class SessionStore:
         return [each for each in self if each.is_stateless and each.caller.principal == principal]
 
     def reclaim(self, principal: str | None = None) -> bool:
-        """Close the sandbox that has waited the longest for a stateless call. Return False if none is idle.
+        """Close the sandbox that has waited the longest for a stateless call. Return False if all are in use.
 
         :param principal: whose sandbox to close; of any principal if None.
         """
-        idle = [each for each in self if each.is_stateless and not each.calls]
+        idle = [each for each in self if each.is_stateless and (each.is_resetting or not each.calls)]
         idle = [each for each in idle if principal in (None, each.caller.principal)]
         if not idle:
             return False
-        self.close(min(idle, key=lambda session: session.used_at))
+        self.close(min(idle, key=lambda session: (session.is_resetting, session.used_at)))
         return True
 
     def expire(self, session: Session) -> None:

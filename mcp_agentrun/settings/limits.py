@@ -9,6 +9,9 @@ from .fields import GIB, KIB, MIB, Group, Seconds, Size
 __all__ = ["LimitSettings"]
 
 _MEMORY_FOR_PYTHON = 150 * MIB
+_FOLDERS = ("workspace_size", "tmp_size", "shm_size")
+_SMALLEST_FOLDERS = 24 * MIB
+"""Smallest total to which folders are reduced whose size was not given."""
 
 
 class LimitSettings(Group):
@@ -41,14 +44,25 @@ class LimitSettings(Group):
 
     @model_validator(mode="after")
     def _check(self) -> LimitSettings:
-        folders = self.workspace_size + self.tmp_size + self.shm_size
-        if folders > self.memory - _MEMORY_FOR_PYTHON:
-            raise ValueError(
-                f"workspace_size + tmp_size + shm_size ({folders // MIB} MiB) must not exceed memory less 150 MiB "
-                f"({(self.memory - _MEMORY_FOR_PYTHON) // MIB} MiB), because these folders are kept in memory"
-            )
+        self._fit_folders()
         if self.timeout > self.max_timeout:
             raise ValueError(f"timeout ({self.timeout:g} s) exceeds max_timeout ({self.max_timeout:g} s)")
         if self.output_show > self.output_keep:
             raise ValueError("output_show exceeds output_keep")
         return self
+
+    def _fit_folders(self) -> None:
+        """Reduce the folders whose size was not given, in proportion, so that they leave memory for Python."""
+        sizes: dict[str, int] = {name: getattr(self, name) for name in _FOLDERS}
+        free, total = self.memory - _MEMORY_FOR_PYTHON, sum(sizes.values())
+        defaults = {name: size for name, size in sizes.items() if name not in self.model_fields_set}
+        left = free - (total - sum(defaults.values()))
+        if total > free and left >= _SMALLEST_FOLDERS:
+            share = left / sum(defaults.values())
+            for name, size in defaults.items():  # the model is frozen
+                object.__setattr__(self, name, int(size * share) // MIB * MIB)
+        elif total > free:
+            raise ValueError(
+                f"{' + '.join(_FOLDERS)} ({total // MIB} MiB) must not exceed memory less 150 MiB "
+                f"({free // MIB} MiB), because these folders are kept in memory; lower them or raise memory"
+            )

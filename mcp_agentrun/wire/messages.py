@@ -181,6 +181,7 @@ class Script(Record):
     argv: tuple[str, ...] = field(length=1 << 17)
     is_file: bool  # `filename` is the path of a file in the container: the program's ``__file__``
     has_stdin: bool  # its standard input follows in `Input`; otherwise it is empty
+    ends_session: bool = False  # wait for its threads, call `atexit` functions, and finalize all variables
 
 
 class Run(Message, kind=10):

@@ -23,7 +23,7 @@ from sys import getrecursionlimit, setrecursionlimit
 from mcp_agentrun.notebook import Cell, translate
 from mcp_agentrun.wire.messages import PROBE, Script
 
-from . import error_reports, import_hooks, interpreter_frames, library_patches, notebook_shell, tracebacks
+from . import error_reports, import_hooks, interpreter_frames, library_patches, notebook_shell, program_end, tracebacks
 from .children import SpawnedProcesses
 from .display import Display
 from .event_loop import EventLoop, evaluate, is_coroutine
@@ -112,7 +112,11 @@ class Session:
                 if number == PROBE:
                     unflushed = None  # the user's streams may hang, and the probe is of the process only
                 else:
+                    if script is not None and script.ends_session:
+                        program_end.wait_for_threads(self._calls)
                     self.display.show_figures(close=True)
+                    if script is not None and script.ends_session:
+                        program_end.finalize(self._calls, self._main.namespace)
                     unflushed = tracebacks.flush(self._calls.alone)
                 if unflushed is not None and not report["exit_code"]:
                     error = error_reports.describe(unflushed, filename)

@@ -261,7 +261,7 @@ def test_callbacks_can_neither_wait_for_their_own_loop_nor_end_it() -> None:
 
 def test_the_twin_has_the_methods_of_what_it_is_a_twin_of() -> None:
     for twin, original in ((Runtime, AsyncRuntime), (Sandbox, AsyncSandbox), (SandboxFiles, Files)):
-        of_servers = {"container", "engine", "installer", "running_container"}
+        of_servers = {"check_run", "container", "engine", "installer", "running_container"}
         assert not (set(_public(original)) - of_servers - set(_public(twin))), twin
 
 

@@ -218,6 +218,11 @@ ROUTES = [
     ("HEAD", "/v1/sandboxes/{id}/files/f"),
     ("PUT", "/v1/sandboxes/{id}/files/f"),
     ("DELETE", "/v1/sandboxes/{id}/files/f"),
+    ("POST", "/v1/runs"),
+    ("GET", "/v1/runs/{run}"),
+    ("DELETE", "/v1/runs/{run}"),
+    ("GET", "/v1/runs/{run}/output"),
+    ("POST", "/v1/runs/{run}/cancel"),
 ]
 BODY = json.dumps({"code": "1"})
 
@@ -253,6 +258,13 @@ async def test_nobody_gets_in_who_does_not_belong(server: HttpServer, method: st
                 answer = await http.request(method, stolen, content=body, headers=own)
                 assert answer.status_code == 404, stolen
             assert (await alice.get(sandbox)).status_code == 200
+        if "/v1/runs" in path:
+            body = {"sandbox": sandbox.rpartition("/")[2], "code": "import time; time.sleep(1000)"}
+            run = (await alice.post("/v1/runs", json=body)).headers["location"]
+            for stolen in (run, "/v1/runs/guess"):
+                url = server.url + path.replace("/v1/runs/{run}", stolen)
+                _problem(await http.request(method, url, json=body, headers=own), 404)
+            assert (await alice.get(run)).json()["status"] != "done"
 
 
 async def test_the_documentation_needs_neither_a_token_nor_the_internet(server: HttpServer) -> None:
@@ -296,7 +308,7 @@ async def test_paths_of_files_lead_nowhere_else(server: HttpServer) -> None:
 
 async def test_bodies_that_are_malformed_or_too_large_are_refused(server: HttpServer) -> None:
     async with _client(server) as http, _sandbox(http) as sandbox:
-        for path in ("/v1/sandboxes", f"{sandbox}/runs", f"{sandbox}/packages", f"{sandbox}/reset"):
+        for path in ("/v1/runs", "/v1/sandboxes", f"{sandbox}/runs", f"{sandbox}/packages", f"{sandbox}/reset"):
             for body in (b"{", b"\xff", b"[" * 100_000, b"1" * 5000, b"null,", b'{"\\ud800": 1}', b'{"timeout": NaN}'):
                 answer = await http.post(path, content=body, headers={"Content-Type": "application/json"})
                 assert answer.status_code in (400, 422), (path, body[:20])

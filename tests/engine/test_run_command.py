@@ -65,6 +65,7 @@ def test_arguments_files_pictures_and_exit_codes(folder: Path) -> None:
     assert (folder / "results" / "made.txt").read_text() == "made"
     assert sorted(path.name for path in (folder / "results").iterdir()) == ["made.txt", "tool-1.png"]
     assert f"saved {Path('results/tool-1.png')}" in ended.stderr
+    assert "mcp-agentrun: saved 1 file in results.\n" in ended.stderr
     assert sorted(path.name for path in (folder / "src").iterdir()) == ["data.txt", "helper.py", "tool.py"]
 
 

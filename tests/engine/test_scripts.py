@@ -51,6 +51,27 @@ async def test_cells_after_a_script_are_cells_again(shared: AsyncSandbox) -> Non
     assert result.text == f"['<run-{result.number}>'] <run-{result.number}>\n21\n"
 
 
+async def test_the_end_of_a_session_is_that_of_python(shared: AsyncSandbox) -> None:
+    code = (
+        "import atexit, concurrent.futures, threading, time, zipfile\n"
+        "executor = concurrent.futures.ThreadPoolExecutor()\n"
+        "executor.submit(lambda: (time.sleep(0.2), print('job')))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n"
+        "atexit.register(print, 'atexit')\n"
+        "class Last:\n    def __del__(self): print(helper())\n"
+        "last = Last()\n"
+        "text = open('text', 'w')\ntext.write('buffered')\n"
+        "archive = zipfile.ZipFile('archive.zip', 'w')\narchive.writestr('name', '')\n"
+        "def helper(): return 'finalizer'\n"
+        "raise SystemExit(3)"
+    )
+    result = await shared.run(code, script=Script(ends_session=True))
+    assert (result.text, result.exit_code) == ("thread\njob\natexit\nfinalizer\n", 3)
+    assert await shared.files.read("text") == b"buffered"
+    await shared.reset(keep_files=True)
+    assert (await shared.run("import zipfile; zipfile.ZipFile('archive.zip').namelist()")).text == "['name']\n"
+
+
 async def test_a_script_reads_its_input_as_it_comes(shared: AsyncSandbox) -> None:
     send, receive = anyio.create_memory_object_stream[bytes](1)
     heard = b""

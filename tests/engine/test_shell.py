@@ -81,6 +81,8 @@ def test_a_session(tmp_path: Path, runner_image: str) -> None:
             ("print('beg' + 'un'); import time; time.sleep(90)\r", "begun"),
             ("", "KeyboardInterrupt"),
             ("x\r", "\r\n41"),
+            ("open('a b', 'w').close()\r", ">>>"),
+            (':save "a b" saved\r', "saved saved (0 bytes)"),
             (":reset\r", "Variables, files and packages are gone."),
             ("x\r", "NameError: name 'x' is not defined"),
         ):
@@ -90,8 +92,8 @@ def test_a_session(tmp_path: Path, runner_image: str) -> None:
                 terminal.process.send_signal(signal.SIGINT)
             terminal.wait_for(shown)
         terminal.wait_for(">>>")
-        terminal.type("\x04")
-        assert terminal.process.wait(60) == 0
+        terminal.type("if True:\rexit(3)\r\r")
+        assert terminal.process.wait(60) == 3
     finally:
         terminal.close()
     assert (tmp_path / "copy.txt").read_text() == "text"
@@ -121,7 +123,7 @@ def test_an_interrupted_installation_leaves_the_shell(tmp_path: Path, runner_ima
             terminal.wait_for("ModuleNotFoundError")
             terminal.type("x + 1\r")
             terminal.wait_for("\r\n42")
-            terminal.type(":quit\r")
+            terminal.type("exit()\r")
             assert terminal.process.wait(60) == 0
         finally:
             may_end.set()

@@ -24,9 +24,9 @@ def call(code: str | None = None, *, arguments: Any = None, name: str = "run_pyt
 
 
 class ScriptedModel(HTTPServer):
-    """Answers with one reply after the other: text, or a whole message."""
+    """Answers with one reply after the other: text, or the message as it is."""
 
-    def __init__(self, replies: Sequence[str | dict[str, Any]], status: int) -> None:
+    def __init__(self, replies: Sequence[Any], status: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.replies = list(replies)
         self.status = status
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted_model(*replies: str | dict[str, Any], status: int = 200) -> Generator[ScriptedModel]:
+def scripted_model(*replies: Any, status: int = 200) -> Generator[ScriptedModel]:
     server = ScriptedModel(replies, status)
     with serving(server):
         yield server

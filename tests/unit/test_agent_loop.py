@@ -105,8 +105,42 @@ def test_it_gives_up_after_so_many_steps() -> None:
 def test_an_endpoint_that_fails_is_reported() -> None:
     with scripted_model("", status=404) as model, pytest.raises(EndpointError, match="answered 404"):
         answer(model)
+    nothing: Any = None
+    with scripted_model(nothing) as model, pytest.raises(EndpointError, match="sent no message"):
+        answer(model)
     with pytest.raises(EndpointError, match=r"nothing answers at .* Start Ollama, or name another --url"):
         answer(model)
+
+
+@pytest.mark.parametrize("message", [None, [], ["text"], 1])
+def test_a_reply_without_a_message_is_reported(message: Any) -> None:
+    with scripted_model(message) as model, pytest.raises(EndpointError, match="sent no message"):
+        answer(model)
+
+
+@pytest.mark.parametrize("calls", ["run_python", {"name": "run_python"}, 1])
+def test_calls_that_are_not_a_list_are_ignored(calls: Any) -> None:
+    with scripted_model({"content": ANSWER, "tool_calls": calls}) as model:
+        assert answer(model) == ANSWER
+
+
+@pytest.mark.parametrize("each", [None, "run_python", {"function": "run_python"}, {"function": None}])
+def test_malformed_calls_are_reported(each: Any) -> None:
+    with scripted_model({"content": None, "tool_calls": [each]}, call(GOOD), ANSWER) as model:
+        assert answer(model) == ANSWER
+    assert model.last_received(1).startswith("There is no tool None.")
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    escaped = call(arguments=r'{"code": "print(ascii(\"\ud800\"))"}')
+    with scripted_model(call("print('\\ud800')"), escaped, call(GOOD, name="\ud800"), call(GOOD), "31 \ud800") as model:
+        assert answer(model, "How many \ud800?") == "31 ?"
+    assert model.requests[0]["messages"][1]["content"] == "How many ??"
+
+
+def test_nested_arguments_are_reported() -> None:
+    with scripted_model(call(arguments="[" * 100_000), call(GOOD), ANSWER) as model:
+        assert answer(model) == ANSWER
 
 
 @pytest.mark.parametrize(
@@ -117,6 +151,10 @@ def test_an_endpoint_that_fails_is_reported() -> None:
         ("```\n1\n```", "1\n"),
         ("```python\n1\n```\nand\n```python\n2\n```", "1\n\n2\n"),
         ("```bash\nls\n```", None),
+        ("```bash\npip install x\n```\nand then\n```python\n1\n```", "1\n"),
+        ("```Python title=x\n1\n```\nprints\n```\nOutput: 1\n```", "1\n"),
+        ("```python\r\n1\r\n```", "1\r\n"),
+        ("Cut off:\n```python\nprint(1)", "print(1)"),
         ("plain", None),
         ("[1]", None),
     ],

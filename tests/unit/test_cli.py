@@ -83,7 +83,7 @@ def test_help_fits_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
     text = CliRunner().invoke(main, [*path, "--help"]).output
     assert re.match(r"  Examples?: mcp-agentrun [\w ]+", text.splitlines()[2])
     assert max(map(len, text.splitlines())) <= 80
-    assert "..." not in text.partition("Commands:")[2]
+    assert "..." not in text.partition("Commands:")[2].partition("Options:")[0]
     found = commands()[path]
     assert isinstance(found, SettingsCommand)
     for name, setting in SETTINGS.items():
@@ -194,3 +194,40 @@ def test_an_open_network_is_warned_of(network: str) -> None:
     ended = command("--network", network, "--out", "/dev/null/x")  # at which it ends
     assert ended.stdout == ""
     assert ("network is bridge" in ended.stderr) == (network == "bridge")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [("tools",), ("config",), ("--help",), ("--version",), ("completion", "bash")])
+def test_output_that_can_not_be_written_is_reported_in_one_line(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mcp_agentrun", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "mcp-agentrun: the output can't be written: No space left on device\n"
+
+
+_INTERRUPTED_IMPORT = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[0]:
+            raise KeyboardInterrupt
+sys.argv = sys.argv[1:]
+sys.meta_path.insert(0, Finder())
+from mcp_agentrun.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "mcp_agentrun.cli", "mcp_agentrun.cli.doctor", "mcp_agentrun.cli.checks"])
+def test_ctrl_c_during_imports_ends_without_a_traceback(module: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IMPORT, module, "doctor"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 130
+    assert ended.stderr.strip() == ""

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from mcp_agentrun.cli.clients import CLIENTS, ClientFile, Server, jsonc
+from mcp_agentrun.cli.terminal import print_diff
 from mcp_agentrun.errors import AgentRunError
 from tests.support.command_line import command
 
@@ -318,6 +319,118 @@ def test_secrets_are_masked_and_nothing_else(name: str) -> None:
         assert shown.returncode == 0, shown.stderr
         assert "s3cret" not in shown.stdout and "***" in shown.stdout
         assert "@@ " in shown.stdout and "," in shown.stdout and "*,*" not in shown.stdout
+
+
+def test_values_are_masked_in_their_place_only() -> None:
+    variables = ("--env", "X=1", "--env", "FOLDER=/usr/bin")
+    shown = command("client", "add", "cursor", "--yes", *variables, "--", "--cpus", "1", "--data", "/usr/bin").stdout
+    lines = [line.lstrip("+ ") for line in shown.splitlines()]
+    assert '"X": "***",' in lines and '"FOLDER": "***"' in lines
+    assert '"1",' in lines and '"/usr/bin"' in lines
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'X: "s3cret, 1"',
+        "X: 's3cret, 1'",
+        "X: s3cret, 1",
+        '"X" : "s3cret, 1",',
+        "env = { 'X' = 's3cret, 1' }",
+        "{ Y: 2, X: s3cret, 1 }",
+        'env.X = "s3cret, 1" # x',
+        "    s3cret, 1",
+        'X = """s3cret, 1',
+        r'"X": "s3cret\u002c 1"',
+    ],
+)
+def test_a_value_is_masked_however_it_is_written(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_diff(f"a\n{written}\n", f"b\n{written}\n", "file", secrets=[("X", "s3cret, 1")])
+    shown = capsys.readouterr().out
+    assert "s3cret" not in shown and "***" in shown
+    assert ("Y: 2" in shown) == ("Y: 2" in written)
+
+
+@pytest.mark.parametrize("name", sorted(CLIENTS))
+def test_what_the_user_has_added_to_an_entry_is_kept(name: str) -> None:
+    client = CLIENTS[name]
+    first = client.stdio(Server(name="agentrun", command=("old",), environment={"A": "1", "B": "2"}))
+    variables = next(key for key in ("env", "envs", "environment") if key in first)
+    mine = {"disabled_tools": ["x"], "mine": {"deep": {"n": 1.5}, "list": [1, "a"]}, "since": True}
+    opened = ClientFile(client, file_with(name, before_of(name)))
+    opened.write(opened.with_entry("agentrun", {**first, **mine}))
+    assert command("client", "add", name, "--yes", "--env", "B=3").returncode == 0
+    entry = ClientFile(client, client.file()).entry("agentrun")
+    assert entry is not None
+    assert entry[variables] == {"A": "1", "B": "3"}
+    assert {key: entry[key] for key in mine} == mine
+    assert "old" not in json.dumps(entry)
+    if client.http is not None:
+        assert command("client", "add", name, "--yes", "--url", "http://127.0.0.1:8000/mcp").returncode == 0
+        entry = ClientFile(client, client.file()).entry("agentrun")
+        assert entry == {**client.http(Server(name="agentrun", url="http://127.0.0.1:8000/mcp")), **mine}
+
+
+def test_a_date_in_an_entry_is_kept_or_the_file_left_alone() -> None:
+    codex = file_with("codex", "[mcp_servers.agentrun]\ncommand = 'x'\nsince = 2026-01-02\nnest = [{a.b = inf}]\n")
+    assert command("client", "add", "codex", "--yes").returncode == 0
+    assert "since = 2026-01-02\n" in codex.read_text() and "nest = [{a = {b = inf}}]\n" in codex.read_text()
+    file_with("goose", "extensions:\n  agentrun:\n    since: 2026-01-02\n")
+    refused = command("client", "add", "goose", "--yes")
+    assert (refused.returncode, "can't be edited safely" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--url", "nonsense"), "is not a URL such as"),
+        (("--url", ""), "is not a URL such as"),
+        (("--url", "ftp://example.com/mcp"), "is not a URL such as"),
+        (("--url", "http://"), "is not a URL such as"),
+        (("--url", "http://x:99999/"), "is not a URL such as"),
+        (("--entry", ""), "a name is required"),
+        (("--entry", " "), "a name is required"),
+        (("--", "--memroy", "2g"), "No such option '--memroy'"),
+        (("--", "--memory", "lots"), "memory (flag)"),
+        (("--", "serve"), "unexpected extra argument (serve)"),
+    ],
+)
+def test_an_entry_that_can_not_work_is_refused(arguments: tuple[str, ...], message: str, home: Path) -> None:
+    refused = command("client", "add", "cursor", "--yes", *arguments)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cursor", "claude-desktop", "codex", "goose"])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "a = " + "[" * 100_000, "a: " + "[" * 100_000, '{"a": ' + "1" * 5000 + "}"],
+    ids=["list", "object", "toml", "yaml", "number"],
+)
+def test_a_file_that_no_parser_takes_is_invalid(name: str, text: str) -> None:
+    path = file_with(name, text)
+    refused = command("client", "add", name, "--yes")
+    assert (refused.returncode, "was left alone" in refused.stderr) == (1, True), refused.stderr
+    listed = json.loads(command("client", "list", name, "--json").stdout)
+    assert listed["state"] in ("unreadable", "no entry")
+    assert path.read_text() == text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has other devices")
+def test_only_regular_files_of_a_sensible_size_are_read(home: Path) -> None:
+    pipe, large = home / "pipe", home / "large"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(1 << 30)
+    for path, reason in (
+        (Path("/dev/full"), "not a regular file"),
+        (Path("/dev/zero"), "not a regular file"),
+        (pipe, "not a regular file"),
+        (large, "more than 10 MiB"),
+    ):
+        refused = command("client", "add", "cursor", "--yes", "--file", str(path))
+        assert (refused.returncode, reason in refused.stderr) == (1, True)
 
 
 def test_yaml_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:

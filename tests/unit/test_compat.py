@@ -13,7 +13,18 @@ from unittest.mock import Mock
 import docker.errors
 import pytest
 
-from mcp_agentrun import EngineError, ImageError, Installed, InstallError, Output, Result, Sandbox, Settings, compat
+from mcp_agentrun import (
+    EngineError,
+    ImageError,
+    Installed,
+    InstallError,
+    Output,
+    Result,
+    Sandbox,
+    Script,
+    Settings,
+    compat,
+)
 from mcp_agentrun.compat import AgentRun
 from mcp_agentrun.engine import Report
 from tests.support.agentrun_examples import SAFETY_CHECKS, Example
@@ -39,6 +50,7 @@ class FakeSandbox(Sandbox):
         self.calls.append("run")
         self.runtime.code = code
         self.runtime.timeout = options["timeout"]
+        self.runtime.script = options.get("script")
         return self.runtime.on_run()
 
     def install(self, *requirements: str, report: Report | None = None) -> Installed:
@@ -57,7 +69,7 @@ class FakeRuntime:
     """Its sandboxes are fakes."""
 
     made: FakeRuntime
-    problem: Exception | None = None
+    problem: BaseException | None = None
     unknown: frozenset[str] = frozenset(("unknownpackage",))
 
     def __init__(self, settings: Settings) -> None:
@@ -65,6 +77,7 @@ class FakeRuntime:
         self.sandboxes: list[FakeSandbox] = []
         self.result = Result("ok", Output(b"x\n", written=2), 0.1)
         self.code, self.timeout = "", 0.0
+        self.script: Script | None = None
         self.on_run = lambda: self.result
         self.is_open = False
         FakeRuntime.made = self
@@ -200,10 +213,72 @@ def test_defaults_are_agentruns(caplog: pytest.LogCaptureFixture) -> None:
     assert FakeRuntime.made.settings.access.network == "bridge" and FakeRuntime.made.settings.limits.cpus >= 1
 
 
-@pytest.mark.parametrize("options", [{"memory_limit": "lots"}, {"cpu_quota": 1}, {"network": "some"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"memory_limit": "lots"},
+        {"memory_limit": None},
+        {"cpu_quota": 1},
+        {"cpu_quota": "x"},
+        {"cpu_quota": float("nan")},
+        {"network": "some"},
+        {"dependencies_whitelist": None},
+        {"dependencies_whitelist": [None]},
+        {"cached_dependencies": [1]},
+        {"default_timeout": "x"},
+        {"client": "x"},
+    ],
+    ids=str,
+)
 def test_invalid_arguments(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options)).partition("_")[0]):
-        AgentRun(**options)
+        AgentRun(**options).execute_code_in_container("1")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("execute_code_in_container", (None,)),
+        ("safety_check", (None,)),
+        ("parse_dependencies", (b"1",)),
+        ("install_dependencies", (None, None)),
+        ("uninstall_dependencies", (None, [1])),
+        ("execute_command_in_container", (None, None, 5)),
+        ("execute_command_in_container", (None, [1], 5)),
+        ("execute_command_in_container", (None, "", 5)),
+        ("execute_command_in_container", (None, "ls", "x")),
+        ("copy_code_to_container", (None, None)),
+        ("clean_up", (None, 5, [])),
+    ],
+)
+def test_invalid_arguments_of_methods(method: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must be a|cmd is empty"):
+        getattr(AgentRun(), method)(*arguments)
+
+
+def test_strings_of_names_are_split_wherever_they_are_given() -> None:
+    runner = AgentRun()
+    runner.dependencies_whitelist = "six, pillow"
+    assert runner.dependencies_whitelist == ["six", "pillow"]
+    assert runner.install_dependencies(None, ["pil"]) == "Dependency: pil is not in the whitelist."
+    assert runner.install_dependencies(None, "six pillow") == INSTALLED
+    assert runner.uninstall_dependencies(None, "six") == "Dependencies uninstalled successfully."
+    own = FakeRuntime.made.sandboxes[-1]
+    assert own.calls == ["install six", "install pillow", "reset, files kept", "install pillow"]
+    runner.cached_dependencies = "six"
+    assert runner.cached_dependencies == ["six"]
+    with pytest.raises(ValueError, match="dependencies_whitelist must be a string or a list of strings"):
+        runner.dependencies_whitelist = None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_after_close_calls_say_what_to_do() -> None:
+    runner = AgentRun()
+    runner.close()
+    for call in (lambda: runner.execute_code_in_container("1"), lambda: runner.install_dependencies(None, [])):
+        with pytest.raises(RuntimeError, match="this AgentRun is closed; make another one"):
+            call()
+    runner.install_cached_dependencies()
+    assert runner.execute_code_in_container("1") == "x\n"
 
 
 def test_each_call_begins_fresh() -> None:
@@ -216,10 +291,10 @@ def test_each_call_begins_fresh() -> None:
     assert sandbox.calls[3:] == ["run", "reset"] and len(FakeRuntime.made.sandboxes) == 1
 
 
-def test_the_last_expression_is_not_shown() -> None:
+def test_code_is_run_as_a_program_whose_last_expression_is_not_shown() -> None:
     AgentRun().execute_code_in_container("1 + 1")
-    assert FakeRuntime.made.code.startswith("1 + 1\n")
-    compile(FakeRuntime.made.code, "code", "exec")
+    assert FakeRuntime.made.code == "1 + 1"
+    assert FakeRuntime.made.script is not None and FakeRuntime.made.script.ends_session
 
 
 def test_concurrent_calls_have_sandboxes_of_their_own() -> None:
@@ -236,6 +311,22 @@ def test_concurrent_calls_have_sandboxes_of_their_own() -> None:
         both_run.wait(30)
         assert [call.result() for call in calls] == ["x\n", "x\n"]
     assert len(FakeRuntime.made.sandboxes) == 2
+
+
+def test_calls_that_are_interrupted_while_resetting_do_not_block_later_ones() -> None:
+    runner = AgentRun()
+    runtime = FakeRuntime.made
+    for _ in range(4):
+        runtime.problem = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            runner.execute_code_in_container("print(1)")
+        runtime.problem = None
+    results: list[str] = []
+    later = threading.Thread(target=lambda: results.append(runner.execute_code_in_container("print(1)")), daemon=True)
+    later.start()
+    later.join(30)
+    assert results == ["x\n"]
+    assert runtime.sandboxes[-1].calls == ["run", "reset"]  # in a sandbox of which nothing is left over
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def container(name: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": None, "created": 0.0, "is_running": True}
-    return ContainerInfo(id=name, name=name, **{**values, **fields})
+    values |= {"is_orphaned": False, **fields}
+    return ContainerInfo(id=name, name=name, **values)
 
 
 def failing_installer(error: str) -> Script:
@@ -117,7 +118,7 @@ DEAD = replace(Owner.current(), began=1.0)
         ({"is_building": True}, "lock", "warning", "lock for building", "end that process"),
         ({"listed": [container("mcp-agentrun-x", role=None)]}, "leftovers", "warning", "mcp-agentrun-x", "docker rm"),
         (
-            {"listed": [container("a", owner=DEAD)]},
+            {"listed": [container("a", owner=DEAD, is_orphaned=True)]},
             "leftovers",
             "warning",
             "1 container whose server has ended",

@@ -34,8 +34,9 @@ SCRIPT = Path(sys.executable).with_name("mcp-agentrun")
 
 def container(id_: str, **fields: Any) -> ContainerInfo:
     values: dict[str, Any] = {"role": "runner", "sandbox": "s", "owner": HERE, "created": time.time() - 200}
-    values["is_running"] = True
-    return ContainerInfo(id=id_, name=f"mcp-agentrun-{id_}", **{**values, **fields})
+    values |= {"is_running": True, **fields}
+    values.setdefault("is_orphaned", values["owner"] is not None and values["owner"].has_ended())
+    return ContainerInfo(id=id_, name=f"mcp-agentrun-{id_}", **values)
 
 
 def item(kind: Any, name: str, *, used: bool) -> StorageItem:
@@ -158,8 +159,7 @@ def test_uninstall_leaves_a_folder_that_is_a_link(tmp_path: Path) -> None:
     (tmp_path / "XDG_CONFIG_HOME" / "mcp-agentrun").symlink_to(tmp_path / "dotfiles")
     ended = command("uninstall", "--yes")
     assert (ended.returncode, (tmp_path / "dotfiles").exists()) == (1, True)
-    assert "can't be removed: " in ended.stderr
-    assert "None" not in ended.stderr
+    assert "can't be removed: it is a symbolic link\n" in ended.stderr
 
 
 def test_uninstall(engine: FakeEngine, tmp_path: Path) -> None:
@@ -283,9 +283,14 @@ class Docker:
             raise docker.errors.ImageNotFound(image)
 
 
+def test_an_owner_that_ended_in_another_container_is_shown_as_such(engine: FakeEngine) -> None:
+    engine.listed = [container("dead", owner=ELSEWHERE, is_orphaned=True)]
+    assert f"ended {ELSEWHERE.pid}" in command("ps").stdout
+
+
 def test_what_docker_reports_is_understood() -> None:
     api: Any = Docker()
-    ours, foreign = list_containers(api, usage=True)
+    ours, foreign = list_containers(api, None, usage=True)
     assert (ours.role, ours.owner, ours.memory, ours.cpu, ours.processes) == ("runner", HERE, 70, 0.4, 4)
     assert (foreign.role, foreign.owner, foreign.memory) == (None, None, None)
     found = list_storage(api, "image", {"environment:1"})

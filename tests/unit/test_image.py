@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,14 @@ import platformdirs
 import pytest
 from docker.errors import ImageNotFound
 
-from mcp_agentrun.engine.docker.image import LABEL_DATE, DownloadProgress, ImageRecipe, ensure_image, warn_if_old
+from mcp_agentrun.engine.docker.image import (
+    LABEL_DATE,
+    DownloadProgress,
+    ImageRecipe,
+    ensure_image,
+    is_build_locked,
+    warn_if_old,
+)
 from mcp_agentrun.errors import SettingsError
 from tests.support import CHECKOUT
 from tests.support.image import pinned_versions
@@ -145,6 +153,33 @@ def test_an_image_is_built_once_by_two_and_without_a_new_environment(
         "building the runner image: step 1/1",
         "waiting for another process that is building the runner image",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_during_a_build_does_not_keep_it_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: tmp_path)  # pyright: ignore
+    api: Any = Builder()
+    api.other_waits.set()
+    reading, writing = os.pipe()
+    children: list[int] = []
+
+    def report(_: str) -> None:
+        assert is_build_locked()
+        if not children:
+            children.append(os.fork())
+            if children == [0]:
+                os.close(writing)
+                os.read(reading, 1)
+                os._exit(0)
+
+    ensure_image(api, RECIPE, report)
+    assert children and not is_build_locked()
+    os.close(writing)
+    os.close(reading)
+    os.waitpid(children[0], 0)
 
 
 # What is in the image

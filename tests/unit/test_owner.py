@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -29,6 +30,20 @@ async def test_a_dead_owner_is_told_from_a_living_one() -> None:
     child.wait()
     assert other.has_ended()
     assert Owner.from_label("{}") is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_not_its_parent() -> None:
+    parent = Owner.current()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        child, pid = pool.apply(_current_owner)
+    assert parent == Owner.current() != child
+    assert child.pid == pid
+
+
+def _current_owner() -> tuple[Owner, int]:
+    return Owner.current(), os.getpid()
 
 
 HIDDEN = """

@@ -4,9 +4,13 @@ engine.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -16,7 +20,9 @@ from mcp_agentrun.cli.outcomes import exit_code, explain
 from mcp_agentrun.cli.pictures import save_pictures
 from mcp_agentrun.cli.program import COPIED_FILES, Program, files_in
 from mcp_agentrun.cli.progress import Progress
-from mcp_agentrun.cli.streams import TerminalFilter
+from mcp_agentrun.cli.streams import TerminalFilter, read_stdin
+from mcp_agentrun.errors import InvalidRequestError
+from mcp_agentrun.safety import check
 from mcp_agentrun.sandbox import Image, Outcome, Output
 from mcp_agentrun.sandbox.result import RunError
 from mcp_agentrun.settings import Settings
@@ -36,6 +42,48 @@ def test_a_file_is_named_as_python_names_it(folder: Path) -> None:
     assert program.argv == ["sub/tool.py", "--flag", "two words", "-c"]
     assert (program.filename, program.stem, program.folder) == ("/workspace/tool.py", "tool", folder / "sub")
     assert program.code == "# -*- coding: utf-8 -*-\nx = 'é'\n"
+
+
+@pytest.mark.parametrize("first", ["", "#!/usr/bin/env python\n", "\n"])
+def test_a_file_may_be_in_another_encoding(folder: Path, first: str) -> None:
+    (folder / "old.py").write_bytes(f"{first}# coding: latin-1\nprint('é')\n".encode("latin-1"))
+    code = Program.from_words(["old.py"]).code
+    assert code == f"{first}# coding: utf-8\nprint('é')\n"
+    assert check(code).allowed
+    assert command("check", "old.py").returncode == 0
+
+
+def test_a_folder_and_a_name_with_a_dash_are_programs(folder: Path) -> None:
+    (folder / "tool").mkdir()
+    for path in (folder / "tool" / "__main__.py", folder / "-dash.py"):
+        path.write_text("print(1)")
+    program = Program.from_words(["tool/", "-v"])
+    assert (program.filename, program.folder, program.argv) == (
+        "/workspace/__main__.py",
+        folder / "tool",
+        ["tool/", "-v"],
+    )
+    assert Program.from_words(["-dash.py"]).filename == "/workspace/-dash.py"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode elsewhere")
+def test_a_name_that_is_not_unicode_has_a_replacement_in_the_sandbox(folder: Path) -> None:
+    name = os.fsdecode(b"b\xff.py")
+    (folder / name).write_text("print(1)")
+    program = Program.from_words([name])
+    assert (program.filename, program.stem, program.file) == ("/workspace/b\ufffd.py", "b\ufffd", folder / name)
+
+
+def test_a_program_that_is_too_long_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = InvalidRequestError("split it over several calls", argument="code", limit=1 << 18)
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mcp_agentrun.process_exit.run_interruptibly", refuse)
+    ended = command("run", "-c", "pass")
+    assert ended.returncode == 125
+    assert "more than 256 KiB. Give a larger --code-limit" in ended.stderr and "calls" not in ended.stderr
 
 
 def test_a_pipe_is_read_once_and_has_nothing_beside_it() -> None:
@@ -71,12 +119,14 @@ def test_code_modules_and_standard_input_are_named_as_python_names_them(
         (["-m", "a-b"], "'a-b' is not the name of a module"),
         (["--bogus", "x.py"], "No such option: --bogus"),
         (["missing.py"], "missing.py can't be read: No such file or directory"),
-        (["."], ". can't be read: Is a directory"),
+        (["."], "can't find '__main__.py' in ."),
         (["binary.py"], "binary.py is not valid Python"),
+        (["hex.py"], "hex.py is not valid Python"),
     ],
 )
 def test_what_can_not_be_run_is_a_usage_error(folder: Path, words: list[str], message: str) -> None:
     (folder / "binary.py").write_bytes(b"\xff\xfe")
+    (folder / "hex.py").write_bytes(b"# coding: hex\n")
     with pytest.raises(click.UsageError) as raised:
         Program.from_words(words)
     assert raised.value.message.startswith(message)
@@ -173,6 +223,19 @@ def test_a_terminal_gets_text_and_colours_only(parts: list[str], shown: str) -> 
 def test_a_character_that_is_cut_stays_whole() -> None:
     terminal = TerminalFilter()
     assert terminal.feed(b"\xc3") + terminal.feed(b"\xa9") == "é".encode()
+
+
+async def test_a_terminal_is_empty_for_a_process_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Mock(fileno=lambda: 0))
+    for number in (errno.EIO, errno.EISDIR):
+
+        def refuse(*_: object, number: int = number) -> bytes:
+            raise OSError(number, "refused")
+
+        monkeypatch.setattr(os, "read", refuse)
+        expected = contextlib.nullcontext() if number == errno.EIO else pytest.raises(OSError, match="refused")
+        with expected:
+            assert [data async for data in read_stdin()] == []
 
 
 class Terminal(io.StringIO):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import anyio
 import pytest
 
 from mcp_agentrun import Script
@@ -110,3 +111,35 @@ async def test_an_interrupted_run_still_has_its_output_and_result(anyio_backend:
         await sandbox.interrupt()  # of nothing
         ended = await sandbox.run("1", on_bytes=on_bytes)
     assert (ended.outcome, ended.exit_code) == ("cancelled", 130)
+
+
+async def test_an_interrupt_ends_the_installation_that_a_run_waits_for(anyio_backend: str) -> None:
+    resolving = anyio.Event()
+
+    def installer(message: Message) -> Sequence[Answer]:
+        if isinstance(message, messages.Install):
+            resolving.set()
+            return []  # it takes as long as it likes
+        return honest_installer(message)
+
+    def runner(message: Message) -> Sequence[Answer]:
+        match message:
+            case messages.Run(run=run):
+                return [messages.MissingPackages(run=run, names=("lightgbm",), requirements=())]
+            case messages.Cancel(run=run):
+                return [result(run, outcome="cancelled")]
+            case _:
+                return honest_runner(message)
+
+    engine = FakeEngine([installer], [runner])
+    async with engine.running(), sandbox_on(engine, Settings(auto_install="known")) as sandbox:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+
+                async def interrupt() -> None:
+                    await resolving.wait()
+                    await sandbox.interrupt()
+
+                tasks.start_soon(interrupt)
+                ended = await sandbox.run("import lightgbm")
+                assert (ended.outcome, ended.installed) == ("cancelled", None)

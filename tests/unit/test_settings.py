@@ -101,6 +101,26 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({"memory": "512m"}, (241, 60, 60)),
+        ({"memory": "512m", "workspace_size": "300m"}, (300, 31, 31)),
+        ({"memory": "180m"}, (20, 5, 5)),
+        ({"workspace_size": "800m", "tmp_size": "10m"}, (800, 10, 64)),
+    ],
+)
+def test_folders_whose_size_is_not_given_fit_in_memory(given: dict[str, str], sizes: tuple[int, ...]) -> None:
+    limits = Settings.of(given, {}).limits
+    assert tuple(size >> 20 for size in (limits.workspace_size, limits.tmp_size, limits.shm_size)) == sizes
+
+
+def test_folders_are_not_reduced_below_what_is_useful() -> None:
+    for given in ({"memory": "173m"}, {"memory": "512m", "workspace_size": "300m", "tmp_size": "50m"}):
+        with pytest.raises(SettingsError, match="lower them or raise memory"):
+            Settings.of(given, {})
+
+
+@pytest.mark.parametrize(
     ("environ", "message"),
     [
         ({"AGENTRUN_MEMORY": "lots"}, r"memory \(environment\): a size is a number"),

@@ -9,8 +9,9 @@ import importlib.util
 import pytest
 
 from mcp_agentrun.cli.pictures import inline_picture
-from mcp_agentrun.cli.repl import is_complete, next_indent
-from mcp_agentrun.sandbox import Image
+from mcp_agentrun.cli.repl import exit_code_of, is_complete, next_indent, words_of
+from mcp_agentrun.errors import AgentRunError
+from mcp_agentrun.sandbox import Image, Output, Result, RunError
 from tests.support.command_line import command
 
 
@@ -52,6 +53,31 @@ def test_the_next_line_is_indented_as_the_last_one() -> None:
         " " * 8,
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    "code", ["exit()", "quit()", "import sys; sys.exit()", "raise SystemExit", "raise SystemExit(0)"]
+)
+def test_an_exit_with_code_0_leaves_the_shell(code: str) -> None:
+    assert exit_code_of(code, Result("ok", Output(), 0.0, exit_code=0)) == 0
+
+
+@pytest.mark.parametrize("code", ["x = 1", "def f():\n    exit()", "%time exit()", "exit", "print(exit)"])
+def test_other_code_does_not_leave_the_shell(code: str) -> None:
+    assert exit_code_of(code, Result("ok", Output(), 0.0, exit_code=0)) is None
+    failed = Result("error", Output(), 0.0, exit_code=1, error=RunError("NameError", "name 'x' is not defined", 1))
+    assert exit_code_of("exit(x)", failed) is None
+
+
+def test_another_exit_code_leaves_the_shell_wherever_it_comes_from() -> None:
+    ended = Result("error", Output(), 0.0, exit_code=3, error=RunError("SystemExit", "3", 1))
+    assert exit_code_of("f()", ended) == 3
+
+
+def test_names_of_a_command_may_be_quoted() -> None:
+    assert words_of(""":save "a b.txt" 'c d'/x#y""") == [":save", "a b.txt", "c d/x#y"]
+    with pytest.raises(AgentRunError, match="quotation mark"):
+        words_of(':save "a b')
 
 
 @pytest.mark.parametrize("environ", [{}, {"TERM": "xterm"}, {"TERM_PROGRAM": "iTerm.app", "TMUX": "x"}])

@@ -39,4 +39,5 @@ def test_it_says_what_it_is_and_how_to_leave(tmp_path: Path) -> None:
         assert process.stdout.read() == b""
     os.close(terminal)
     assert lines[0].startswith(b"mcp-agentrun ")
+    assert max(map(len, lines)) <= 80
     assert b"mcp-agentrun client add NAME" in b"".join(lines)

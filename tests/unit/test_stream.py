@@ -75,6 +75,14 @@ async def test_who_sends_on_a_closed_stream_is_told() -> None:
             await stream.receive()
 
 
+async def test_a_closed_connection_ends_though_a_forked_process_has_it_open() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours.dup():
+        await SelectedStream(ours).aclose()
+        theirs.settimeout(10)
+        assert theirs.recv(1) == b""
+
+
 async def test_whoever_waits_is_told_when_the_stream_is_closed() -> None:
     """Even if the connection itself does not let go of what is being sent."""
     told: list[str] = []

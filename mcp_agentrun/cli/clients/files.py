@@ -22,6 +22,7 @@ from .table import Client, Format
 __all__ = ["ClientFile"]
 
 _BOM = "\ufeff"
+_MAX_BYTES = 10 << 20
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ class ClientFile:
             return self._editor.parse(text.removeprefix(_BOM))
         except UnreadableError as error:
             raise AgentRunError(f"{self.path} was left alone because it is not valid: {error}") from None
+        except (RecursionError, ValueError) as error:  # ValueError: a number with thousands of digits
+            problem = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise AgentRunError(f"{self.path} was left alone because it is not valid: {problem}") from None
 
     def _servers(self, data: Mapping[str, Any]) -> dict[str, Any]:
         servers: Any = data
@@ -107,12 +111,15 @@ class ClientFile:
     def _edited(self, edit: Callable[..., str], name: str, *entry: Mapping[str, Any]) -> str:
         """Return the text after *edit*, having checked that only the entry has changed."""
         bom = _BOM if self.text.startswith(_BOM) else ""
+        data: dict[str, Any] = {}
         try:
             text = edit(self.text.removeprefix(_BOM), (*self.client.section, name), *entry)
         except UnreadableError as error:
             raise AgentRunError(f"{self.path} was left alone: {error}") from None
-        data: dict[str, Any] = {}
-        with contextlib.suppress(UnreadableError):
+        except (RecursionError, ValueError):
+            text = ""
+        with contextlib.suppress(UnreadableError, RecursionError, ValueError):
+            text.encode()  # lone surrogates, which JSON can escape, can't be written
             data = self._editor.parse(text)
         servers = {key: value for key, value in self._servers(self._data).items() if key != name}
         others = {key: value for key, value in self._data.items() if key != self.client.section[0]}
@@ -131,6 +138,11 @@ class ClientFile:
 def _content(path: Path) -> bytes | None:
     """Return the content of *path*, or None if there is no such file."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AgentRunError(f"{path} was left alone because it is not a regular file")
+        if status.st_size > _MAX_BYTES:
+            raise AgentRunError(f"{path} was left alone because it has more than {_MAX_BYTES >> 20} MiB")
         return path.read_bytes()
     except FileNotFoundError:
         return None

@@ -28,6 +28,8 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+_WITH_ALL = Server(name="x", command=("x",), environment={"x": "x"}, url="x", headers={"x": "x"})
+
 Shape = Callable[[Server], dict[str, Any]]
 
 
@@ -52,6 +54,20 @@ class Client:
     http: Shape | None
     """None if the file takes only servers that the client starts."""
     restart: str = "Restart it to see the tools."
+
+    def updated(self, entry: Mapping[str, Any], server: Server) -> dict[str, Any]:
+        """Return *entry* with what *server* sets. Other fields, variables and headers are kept, unless they are those
+        of the other way to reach a server.
+        """
+        shape, other = (self.http, self.stdio) if server.url else (self.stdio, self.http)
+        assert shape is not None
+        wanted = shape(server)
+        foreign = other(_WITH_ALL).keys() - shape(_WITH_ALL).keys() if other else ()
+        kept = {name: value for name, value in entry.items() if name not in foreign}
+        for name, value in wanted.items():
+            before = kept.get(name)
+            kept[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+        return kept
 
     def file(self, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
         """The user's own file."""

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time
 from itertools import pairwise
 from typing import Any, cast
 
@@ -97,5 +98,14 @@ def _key(name: str) -> str:
 
 
 def _value(value: object) -> str:
-    """A string, number, truth value, or list of those: TOML writes them as JSON does, apart from one character."""
+    """Render *value* in one line. TOML writes strings, numbers and truth values as JSON does, but for one character."""
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, object]", value)
+        return "{" + ", ".join(f"{_key(name)} = {_value(each)}" for name, each in fields.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, cast("Sequence[object]", value))) + "]"
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, float):  # infinity, for instance
+        return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -129,4 +129,5 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}:"
             yield from ("  " + line for line in _lines(cast("Mapping[str, Any]", value)))
         else:
-            yield f"{name}: {json.dumps(value, ensure_ascii=False)}"
+            # A date becomes a string, which ClientFile notices.
+            yield f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}"

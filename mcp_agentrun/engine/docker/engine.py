@@ -31,6 +31,7 @@ from .discovery import connect
 from .image import ImageRecipe, ensure_image, inspect_image, pull_image, warn_if_old
 from .inventory import is_local, list_containers, list_storage, remove_storage, status, weaknesses
 from .seccomp import profile_json
+from .server_container import LABEL_SERVER, ServerContainer, orphans
 from .stream import AttachStream, open_transport
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ class DockerEngine:
         self._accept_weak = accept_weak
         self._connection: _Connection | None = None
         self._threads = anyio.CapacityLimiter(_THREADS)
-        self._names: dict[str, str] = {}
         self._connecting = anyio.Lock()
         self._building = anyio.Lock()
 
@@ -93,12 +93,16 @@ class DockerEngine:
     async def allocate(self, spec: ContainerSpec) -> str:
         # Packages fit all runners with the same environment image, so that is what the volume belongs to.
         volume = _package_volume(self._image or self._recipe.environment_tag)
-        client = (await self._connected()).client
-        config = await anyio.to_thread.run_sync(_container_config, client, spec, volume, limiter=self._threads)
+        connection = await self._connected()
+        server = await self._server(connection)
+        config = await anyio.to_thread.run_sync(
+            _container_config, connection.client, spec, volume, server, limiter=self._threads
+        )
+        # Calls address it by its name, not its id, so that a proxy before the engine knows it for one of ours.
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
         _named.add(name)
         try:
-            created = await self._call(lambda client: client.create_container_from_config(config, name))
+            await self._call(lambda client: client.create_container_from_config(config, name))
         except BaseException as error:
             _named.discard(name)  # if the engine has created it nevertheless, `sweep` finds it
             if not isinstance(error, EngineError) or spec.runtime is None or "runtime" not in str(error):
@@ -107,8 +111,7 @@ class DockerEngine:
                 f"The container engine has no runtime {spec.runtime!r}. Install it and name it in the engine's "
                 "configuration (docs/security.md says how), or unset AGENTRUN_RUNTIME to use the engine's own."
             ) from error
-        self._names[created["Id"]] = name
-        return created["Id"]
+        return name
 
     async def open_stream(self, container: str) -> ByteStream:
         connection = await self._connected()
@@ -130,7 +133,7 @@ class DockerEngine:
         try:
             await self._call(lambda client: _remove(client, container))
         finally:
-            _named.discard(self._names.pop(container, ""))  # if this failed, `sweep` destroys it
+            _named.discard(container)  # if this failed, `sweep` destroys it
 
     async def list_sandboxes(self) -> Sequence[str]:
         labels = {"label": f"{LABEL_ROLE}=runner"}
@@ -140,20 +143,22 @@ class DockerEngine:
     async def free_memory(self) -> int | None:
         import psutil
 
-        client = (await self._connected()).client
+        connection = await self._connected()
         # An engine on another machine, or in a virtual machine, has memory of its own.
-        is_here = is_local(client)
+        is_here = is_local(connection.client) or await self._server(connection) is not None
         return psutil.virtual_memory().available if is_here else None
 
     async def sweep(self) -> int:
         labels = {"label": [LABEL_ROLE, LABEL_OWNER]}
         found = await self._call(lambda client: client.containers(all=True, filters=labels))
+        server = await self._server(await self._connected())
+        ended = await self._call(lambda client: orphans(client, found, server))
         removed = 0
         for container in found:
-            owner = Owner.from_label(container["Labels"][LABEL_OWNER])
-            is_lost = owner == Owner.current() and _named.isdisjoint(name.strip("/") for name in container["Names"])
-            if is_lost or (owner is not None and owner.has_ended()):
-                await self.destroy(container["Id"])
+            name = container["Names"][0].strip("/")
+            is_lost = Owner.from_label(container["Labels"][LABEL_OWNER]) == Owner.current() and name not in _named
+            if is_lost or container["Id"] in ended:
+                await self.destroy(name)
                 removed += 1
         return removed
 
@@ -161,7 +166,8 @@ class DockerEngine:
         return await self._call(lambda client: status(client, self._recipe, self._image), abandon=True)
 
     async def list_containers(self, *, usage: bool = False) -> Sequence[ContainerInfo]:
-        return await self._call(lambda client: list_containers(client, usage=usage), abandon=True)
+        server = await self._server(await self._connected())
+        return await self._call(lambda client: list_containers(client, server, usage=usage), abandon=True)
 
     async def list_storage(self, kind: Literal["image", "volume"]) -> Sequence[StorageItem]:
         environment = self._image or self._recipe.environment_tag
@@ -185,6 +191,14 @@ class DockerEngine:
                     )
                 self._connection = _Connection(client)
             return self._connection
+
+    async def _server(self, connection: _Connection) -> ServerContainer | None:
+        """Return the container of the engine that this process runs in, if it does."""
+        try:
+            return await self._call_on(connection, lambda _: connection.server.result())
+        except EngineError:
+            self._drop(connection)  # so that the next call asks again
+            raise
 
     def _drop(self, connection: _Connection) -> None:
         """Close *connection*. The next call makes a new one."""
@@ -258,6 +272,7 @@ class _Connection:
     def __init__(self, client: DockerApi) -> None:
         self.client = client
         self.weaknesses = _in_thread(lambda: weaknesses(client.info()))  # in the background
+        self.server = _in_thread(lambda: ServerContainer.find(client))
         self._uses = 0
         self._is_closing = False
 
@@ -323,7 +338,7 @@ def _remove(client: DockerApi, container: str) -> None:
             client.wait(container, timeout=_REMOVE_SECONDS, condition="removed")
 
 
-def _data_mounts(client: DockerApi, spec: ContainerSpec) -> list[dict[str, Any]]:
+def _data_mounts(client: DockerApi, spec: ContainerSpec, server: ServerContainer | None) -> list[dict[str, Any]]:
     """Return read-only mounts of host folders, without what is mounted in them: with older engines, that would be
     writable.
 
@@ -331,12 +346,18 @@ def _data_mounts(client: DockerApi, spec: ContainerSpec) -> list[dict[str, Any]]
     """
     from docker.types import Mount
 
-    if spec.data and not is_local(client, same_system=False):
+    if spec.data and server is None and not is_local(client, same_system=False):
         raise EngineError("The container engine is on another machine: `data` needs one on this machine.")
     mounts: list[dict[str, Any]] = []
     for target, folder in spec.data.items():
         folder.require_safe(int(spec.user.partition(":")[0]))
-        mount = Mount(target, str(folder.path), type="bind", read_only=True, propagation="rprivate")
+        source = str(folder.path) if server is None else server.host_path(folder.path)
+        if source is None:
+            raise EngineError(
+                f"The folder {folder.path.name!a} of `data` exists only in the server's container, so no sandbox can "
+                "have it. Mount a folder of the host there, then call again."
+            )
+        mount = Mount(target, source, type="bind", read_only=True, propagation="rprivate")
         mount["BindOptions"]["NonRecursive"] = True
         mounts.append(mount)
     return mounts
@@ -347,11 +368,15 @@ def _package_volume(image: str) -> str:
     return "mcp-agentrun-packages-" + re.sub(r"[^\w.-]", "-", image.rpartition(":")[2])[-64:]
 
 
-def _container_config(client: DockerApi, spec: ContainerSpec, volume: str) -> dict[str, Any]:
+def _container_config(
+    client: DockerApi, spec: ContainerSpec, volume: str, server: ServerContainer | None
+) -> dict[str, Any]:
     """Return the configuration of a container. All restrictions apply from its first process on."""
     from docker.types import Mount, Ulimit
 
     labels = {LABEL_ROLE: spec.role, LABEL_OWNER: Owner.current().to_label()}
+    if server is not None:
+        labels[LABEL_SERVER] = server.id
     if spec.sandbox:
         labels[LABEL_SANDBOX] = spec.sandbox
     packages = Mount(
@@ -372,7 +397,7 @@ def _container_config(client: DockerApi, spec: ContainerSpec, volume: str) -> di
         log_config={"Type": "none", "Config": {}},
         mem_limit=spec.memory,
         memswap_limit=spec.memory,
-        mounts=[packages, *_data_mounts(client, spec)],
+        mounts=[packages, *_data_mounts(client, spec, server)],
         network_mode=spec.network,
         pids_limit=spec.pids,
         read_only=True,

@@ -510,6 +510,7 @@ def _build_lock(report: Callable[[str], None]) -> Generator[None]:
                     report("waiting for another process that is building the runner image")
                     has_reported = True
                 time.sleep(0.25)
+            stack.callback(_unlock, file.fileno())
         yield
 
 
@@ -530,6 +531,14 @@ def _lock(descriptor: int) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    """Release the lock of an open file, also where a process that was forked meanwhile has the file open."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def inspect_image(api: DockerApi, image: str) -> dict[str, Any] | None:

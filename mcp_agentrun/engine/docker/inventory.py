@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
 from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, inspect_image, is_build_locked, registry_obstacle
+from .server_container import ServerContainer, orphans
 
 if TYPE_CHECKING:
     from .api import DockerApi
@@ -96,18 +97,22 @@ def weaknesses(info: dict[str, Any]) -> list[str]:
     ]
 
 
-def list_containers(client: DockerApi, *, usage: bool) -> list[ContainerInfo]:
-    """See `mcp_agentrun.engine.Engine.list_containers`."""
+def list_containers(client: DockerApi, server: ServerContainer | None, *, usage: bool) -> list[ContainerInfo]:
+    """See `mcp_agentrun.engine.Engine.list_containers`.
+
+    :param server: the container of this process.
+    """
     listed: dict[str, dict[str, Any]] = {}
     for filters in ({"label": LABEL_ROLE}, {"name": _NAME}):
         listed.update((each["Id"], each) for each in client.containers(all=True, filters=filters))
     running: list[str] = [id_ for id_, each in listed.items() if usage and each["State"] == "running"]
     with ThreadPoolExecutor(_SAMPLES) as threads:
         measured = dict(zip(running, threads.map(partial(_usage, client), running), strict=True))
-    return [_container(each, measured.get(id_, {})) for id_, each in listed.items()]
+    ended = orphans(client, listed.values(), server)
+    return [_container(each, id_ in ended, measured.get(id_, {})) for id_, each in listed.items()]
 
 
-def _container(listed: dict[str, Any], usage: dict[str, Any]) -> ContainerInfo:
+def _container(listed: dict[str, Any], is_orphaned: bool, usage: dict[str, Any]) -> ContainerInfo:
     labels: dict[str, str] = listed["Labels"] or {}
     return ContainerInfo(
         id=listed["Id"],
@@ -115,6 +120,7 @@ def _container(listed: dict[str, Any], usage: dict[str, Any]) -> ContainerInfo:
         role=labels.get(LABEL_ROLE),
         sandbox=labels.get(LABEL_SANDBOX, ""),
         owner=Owner.from_label(labels.get(LABEL_OWNER, "")),
+        is_orphaned=is_orphaned,
         created=listed["Created"],
         is_running=listed["State"] == "running",
         **usage,

@@ -81,6 +81,8 @@ class SelectedStream(ByteStream):
     async def aclose(self) -> None:
         if self._socket.fileno() >= 0:
             anyio.notify_closing(self._socket)
+            with contextlib.suppress(OSError):  # the engine has closed it
+                self._socket.shutdown(socket.SHUT_RDWR)  # a process that was forked meanwhile has it open too
             self._socket.close()
 
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -22,13 +22,18 @@ from ...spoofing import quoted
 __all__ = ["OutFolder", "RunCopies"]
 
 
+def _for_model(copied: int) -> str:
+    return f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}"
+
+
 class OutFolder:
     """The user's folder that gets a copy of each file that a run creates or changes.
 
+    :param describe: says that so many files were copied.
     :raises SettingsError: the folder can't be created.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, describe: Callable[[int], str] = _for_model) -> None:
         assert settings.access.out is not None
         try:
             self._folder = Path(settings.access.out).expanduser()
@@ -36,9 +41,10 @@ class OutFolder:
         except (OSError, RuntimeError) as error:  # RuntimeError if there is no home folder
             raise settings.error("out", f"the folder {settings.access.out} can't be created: {error}") from None
         self._left = settings.access.out_size
+        self._describe = describe
 
     async def copy(self, read: ReadFile, folder: str | None, files: Sequence[FileChange]) -> list[str]:
-        """Copy *files* into *folder*, or the top of the user's folder. Return notes for the model."""
+        """Copy *files* into *folder*, or the top of the user's folder. Return notes about that."""
         copied, notes, renamed = 0, list[str](), list[str]()
         for file in files:
             name = "/".join(map(_safe_name, file.path.split("/")))
@@ -59,7 +65,7 @@ class OutFolder:
                 notes.append(f"{quoted(file.path)} was not copied to the user's folder: {error.strerror}.")
         if copied:
             names = f", {', '.join(renamed)}" if renamed else ""
-            notes.insert(0, f"The user has a copy of {'it' if copied == 1 else f'these {copied} files'}{names}.")
+            notes.insert(0, f"{self._describe(copied)}{names}.")
         return notes
 
     def _take(self, size: int) -> None:

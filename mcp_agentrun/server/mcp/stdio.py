@@ -29,8 +29,10 @@ __all__ = ["serve_stdio"]
 _STARTED_MANUALLY = """\
 mcp-agentrun {version}: a private Python interpreter for AI agents.
 
-This is its MCP server. It waits for an MCP client on standard input, and what you type is not for it.
-  To add it to a client:    mcp-agentrun client add NAME   (mcp-agentrun client list shows the names)
+This is its MCP server, which waits for an MCP client on standard input. Typing
+here has no effect.
+  To add it to a client:    mcp-agentrun client add NAME
+  To see the clients:       mcp-agentrun client list
   To run a Python program:  mcp-agentrun run FILE
   To try it yourself:       mcp-agentrun shell
   For all commands:         mcp-agentrun --help
@@ -41,7 +43,7 @@ To leave, press Ctrl-C.
 def serve_stdio(settings: Settings) -> NoReturn:
     """Serve one client until it closes stdin or a signal arrives, then remove its containers and exit."""
     configure_logging(settings)
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdin.isatty():
         sys.stderr.write(_STARTED_MANUALLY.format(version=version("mcp-agentrun")))
         sys.stderr.flush()
     # Importing these takes 0.15 s, which would delay the first call more noticeably than the start.

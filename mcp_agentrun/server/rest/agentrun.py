@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...compat import output_text
+from ...compat import PROGRAM, output_text
 from ...errors import InvalidRequestError
-from ...sandbox import Script
 from .context import CallerOf, Sessions, while_connected
+from .problems import IN_FRONT
 
 __all__ = ["router"]
 
@@ -46,8 +46,8 @@ router = APIRouter(prefix="/v1", tags=["AgentRun"])
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorSchema, "description": "The body is not JSON"},
-    429: {"model": ErrorSchema, "description": "Too many requests, or your sandboxes are all in use"},
-    503: {"model": ErrorSchema, "description": "No sandbox is available"},
+    429: {**IN_FRONT[429], "description": "Too many requests, or your sandboxes are all in use"},
+    503: {**IN_FRONT[429], "description": "No sandbox is available"},
 }
 
 
@@ -57,7 +57,7 @@ async def run_code(body: CodeSchema, request: Request, sessions: Sessions, calle
 
     async def work() -> OutputSchema:
         async with sessions.fresh(caller.principal) as sandbox:
-            return OutputSchema(output=output_text(await sandbox.run(body.code, script=Script())))
+            return OutputSchema(output=output_text(await sandbox.run(body.code, script=PROGRAM)))
 
     try:
         return await while_connected(request, work)

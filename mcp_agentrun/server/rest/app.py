@@ -11,8 +11,8 @@ from fastapi_offline import FastAPIOffline
 
 from ...audit import Interface
 from ...sessions import SessionManager
-from . import agentrun, files, runs, sandboxes
-from .problems import OWN_API, Problem, add_handlers
+from . import agentrun, background, files, runs, sandboxes
+from .problems import BACKGROUND_API, IN_FRONT, OWN_API, Problem, add_handlers
 
 __all__ = ["build_rest", "interface_of", "is_documentation"]
 
@@ -26,7 +26,7 @@ def is_documentation(path: str) -> bool:
 
 def interface_of(path: str) -> Interface:
     """Return the interface that *path* belongs to."""
-    return "rest" if path.startswith(OWN_API) else "agentrun"
+    return "rest" if path.startswith((OWN_API, BACKGROUND_API)) else "agentrun"
 
 
 def build_rest(sessions: SessionManager) -> FastAPI:
@@ -43,10 +43,11 @@ def build_rest(sessions: SessionManager) -> FastAPI:
         swagger_ui_parameters={"validatorUrl": None},
         # Its spans would have the handles of sandboxes, which are in paths; `server.tracing` makes those of requests.
         telemetry={"tracing": False, "logs": False},
+        responses=IN_FRONT,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if sessions.settings.serve.auth else [],
     )
     app.state.sessions = sessions
-    for router in (agentrun.router, sandboxes.router, runs.router, files.router):
+    for router in (agentrun.router, sandboxes.router, runs.router, background.router, files.router):
         app.include_router(router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     add_handlers(app)

@@ -27,10 +27,10 @@ from ...errors import (
 )
 from ...spoofing import sanitize
 
-__all__ = ["OWN_API", "Problem", "add_handlers", "problem_of", "problems", "status_of"]
+__all__ = ["BACKGROUND_API", "IN_FRONT", "OWN_API", "Problem", "add_handlers", "problem_of", "problems", "status_of"]
 
-OWN_API = "/v1/sandboxes"
-"""Errors below this path are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
+OWN_API, BACKGROUND_API = "/v1/sandboxes", "/v1/runs"
+"""Errors below these paths are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
 
 _TYPE = "urn:mcp-agentrun:problem:"
 _RETRY_SECONDS = "5"
@@ -56,12 +56,27 @@ class Problem(BaseModel):
     errors: list[dict[str, Any]] | None = Field(default=None, description="Each invalid part of the request.")
 
 
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+IN_FRONT: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No valid token", "content": _JSON},
+    403: {"description": "The Origin is not allowed", "content": _TEXT},
+    413: {"description": "The body is too large", "content": _TEXT},
+    421: {"description": "The Host is not this server", "content": _TEXT},
+    429: {"description": "Too many requests", "content": _JSON},
+}
+"""Documentation of what is answered before a request reaches a route."""
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of error responses of the API of our own, for the ``responses`` of a route."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            # Some are also answered in front of the routes: by the limit of requests, and when the server ends.
+            "content": {**_PROBLEM, **IN_FRONT.get(status, {}).get("content", _JSON if status == 503 else {})},
         }
         for status in statuses
     }
@@ -70,7 +85,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def status_of(error: AgentRunError) -> int:
     """Return the status of the response that reports *error*."""
     match error:
-        case InvalidRequestError(argument="sandbox"):
+        case InvalidRequestError(argument="sandbox" | "run"):
             return 404
         case InvalidRequestError() | InstallError():
             return 422
@@ -87,12 +102,16 @@ def problem_of(error: AgentRunError) -> Problem:
     match error:
         case InvalidRequestError(argument="sandbox"):
             kind, title, detail = "unknown-sandbox", "Unknown sandbox", "You have no sandbox with this id."
+        case InvalidRequestError(argument="run"):
+            kind, title, detail = "unknown-run", "Unknown run", str(error)
         case InvalidRequestError():
             kind, title, detail = "invalid-request", "Invalid request", str(error)
         case InstallError():
             kind, title, detail = "installation", "Packages could not be installed", str(error)
         case FileError(reason=reason):
             kind, title, detail = f"file-{reason.replace('_', '-')}", "The file can't be accessed", str(error)
+        case CapacityError(reason="quota"):
+            kind, title, detail = "capacity-quota", "Quota reached", str(error)
         case CapacityError(reason=reason):
             kind, title, detail = f"capacity-{reason}", "No sandbox available", str(error)
         case BusyError():
@@ -107,7 +126,7 @@ def problem_of(error: AgentRunError) -> Problem:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer errors: below `OWN_API` with problem details, elsewhere as FastAPI does."""
+    """Answer errors: below `OWN_API` and `BACKGROUND_API` with problem details, elsewhere as FastAPI does."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, AgentRunError)
@@ -155,7 +174,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str], detail: object) -> Response:
-    if request.url.path.startswith(OWN_API):
+    if request.url.path.startswith((OWN_API, BACKGROUND_API)):
         return Response(dumps(problem.model_dump(exclude_none=True)), problem.status, headers, PROBLEM_TYPE)
     return Response(dumps({"detail": detail}), problem.status, headers, "application/json")
 
