@@ -40,6 +40,7 @@ from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
 from ..rest.app import build_rest, interface_of, is_documentation
+from ..tracing import audit_of, traced
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
@@ -166,7 +167,7 @@ def _announce(settings: Settings, text: str) -> None:
 async def _serve(
     settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket], trail: Trail | None
 ) -> int:
-    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=trail and trail.record)
+    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=audit_of(trail))
     app, drain = build_app(sessions, tokens)
     process = _Process(sessions, drain, _Server(_config(app, settings)))
     # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
@@ -236,7 +237,7 @@ def build_app(sessions: SessionManager, tokens: Tokens | ResourceServer | None) 
     metrics = Metrics(sessions)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
-    rest = _checked(build_rest(sessions), sessions.settings)
+    rest = traced(_checked(build_rest(sessions), sessions.settings))
     drain = Drain(_endpoints(mcp, rest, sessions, metrics))
     addresses = AddressLimit(
         sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.count_limited("address")

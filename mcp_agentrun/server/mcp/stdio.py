@@ -20,6 +20,7 @@ from ...sandbox import AsyncRuntime
 from ...sessions import SessionManager
 from ...settings import Settings
 from ..logs import configure_logging
+from ..tracing import audit_of
 from .app import AgentRunServer, build_server
 from .pipes import claim_stdio
 
@@ -59,7 +60,7 @@ def serve_stdio(settings: Settings) -> NoReturn:
 
 async def _serve(settings: Settings) -> None:
     trail = Trail.of(settings)
-    sessions = SessionManager(AsyncRuntime(settings), audit=trail and trail.record)
+    sessions = SessionManager(AsyncRuntime(settings), audit=audit_of(trail))
     process = _Process(sessions, trail or nullcontext())
     server = build_server(sessions)
     async with anyio.create_task_group() as tasks:

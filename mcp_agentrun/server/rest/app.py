@@ -41,6 +41,8 @@ def build_rest(sessions: SessionManager) -> FastAPI:
         static_url=f"{_DOCS}/assets",
         # Otherwise the page sends the document's address to a service on the internet.
         swagger_ui_parameters={"validatorUrl": None},
+        # Its spans would have the handles of sandboxes, which are in paths; `server.tracing` makes those of requests.
+        telemetry={"tracing": False, "logs": False},
         responses=IN_FRONT,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if sessions.settings.serve.auth else [],
     )
