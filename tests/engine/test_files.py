@@ -248,11 +248,10 @@ async def test_a_write_waits_for_its_turn_and_a_list_does_not(shared: AsyncSandb
         written.append(await shared.files.write("b", b"x"))
 
     async with anyio.create_task_group() as tasks:
-        run = await begin(tasks, shared, "open('a', 'w').close()\nwhile True: pass")
+        run = await begin(tasks, shared, "while True: pass", first="open('a', 'w').close()")
         tasks.start_soon(write)
         await anyio.wait_all_tasks_blocked()
-        while not (found := await shared.files.list()):
-            pass
+        found = await shared.files.list()
         assert ([file.path for file in found], written) == (["a"], [])
         run.cancel()
     assert [file.path for file in written] == ["b"]

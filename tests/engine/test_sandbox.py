@@ -309,10 +309,8 @@ async def test_files_are_listed_in_the_middle_of_a_run_and_are_news_in_its_resul
     await shared.reset()
     link = await shared.container.connect()
     async with anyio.create_task_group() as tasks:
-        scope = await begin(tasks, shared, "open('a', 'w').close()\nprint('there')\nimport time; time.sleep(60)")
-        while not (found := await shared.files.list()):
-            await anyio.lowlevel.checkpoint()
-        assert [file.path for file in found] == ["a"]
+        scope = await begin(tasks, shared, "import time; time.sleep(60)", first="open('a', 'w').close()")
+        assert [file.path for file in await shared.files.list()] == ["a"]
         async with anyio.create_task_group() as listing:
             for _ in range(Settings().limits.queue + 8):
                 listing.start_soon(shared.files.page)

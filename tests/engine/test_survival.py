@@ -81,7 +81,7 @@ async def test_cancelling_code_that_swallows_interrupts_restores(shared: AsyncSa
 async def test_cancelling_code_that_can_be_interrupted_keeps(shared: AsyncSandbox) -> None:
     await text_of(shared, "x = 5")
     async with anyio.create_task_group() as tasks:
-        (await begin(tasks, shared, "x = 6; import time; time.sleep(60)")).cancel()
+        (await begin(tasks, shared, "time.sleep(60)", first="import time; x = 6")).cancel()
     assert await text_of(shared, "x") == "6\n"
 
 

@@ -90,8 +90,12 @@ async def text_of(sandbox: AsyncSandbox, code: str) -> str:
     return result.output.text()
 
 
-async def begin(tasks: TaskGroup, sandbox: AsyncSandbox, code: str, timeout: float | None = None) -> CancelScope:
-    """Run *code* in the background, and return when it has begun to run. Cancelling the scope cancels the run."""
+async def begin(
+    tasks: TaskGroup, sandbox: AsyncSandbox, code: str, timeout: float | None = None, *, first: str = "pass"
+) -> CancelScope:
+    """Run *first* and then *code* in the background, and return when *first* has run.
+
+    Cancelling the scope cancels the run."""
     begun, scope = anyio.Event(), CancelScope()
 
     async def on_output(_: bytes) -> None:
@@ -99,7 +103,7 @@ async def begin(tasks: TaskGroup, sandbox: AsyncSandbox, code: str, timeout: flo
 
     async def run() -> None:
         with scope:
-            await sandbox.run("print('begun', flush=True)\n" + code, on_bytes=on_output, timeout=timeout)
+            await sandbox.run(f"{first}\nprint('begun', flush=True)\n{code}", on_bytes=on_output, timeout=timeout)
 
     tasks.start_soon(run)
     with anyio.fail_after(30):
