@@ -20,9 +20,9 @@ from ..errors import (
     UnavailableError,
 )
 from ..sandbox import Event, FileDone, InstallDone, Refused, ResetDone, Result, RunDone
-from .interface import current_interface
+from .interface import Interface, current_interface
 
-__all__ = ["KINDS", "Kind", "Record", "dropped", "record_of"]
+__all__ = ["KINDS", "Kind", "Record", "dropped", "record_of", "refused_request"]
 
 Kind = Literal["run", "install", "reset", "file", "refusal", "dropped"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -50,13 +50,15 @@ class Record:
     who: str | None = None
     """Name of the principal; None if the server requires no authentication."""
     interface: str | None = None
+    address: str | None = None
+    """IP address of a client that was refused before its request reached an endpoint."""
     sandbox: str | None = None
     """Beginning of the sandbox's id, which is no handle."""
     action: str | None = None
     """What was refused, or done with a file."""
     reason: str | None = None
     """Of a refusal: ``rule``, ``busy``, ``quota``, ``queue``, ``capacity``, ``memory``, or the invalid
-    argument."""
+    argument; before an endpoint ``token``, ``scope``, ``origin``, ``host``, ``body``, ``rate`` or ``shutdown``."""
     detail: str | None = None
     """What a refused or failed call was told."""
     rules: tuple[str, ...] = ()
@@ -85,7 +87,7 @@ class Record:
     path: str | None = None
     size: int | None = None
     lines: int | None = None
-    """Of ``dropped``: how many lines could not be written."""
+    """Of ``dropped``: how many lines were not written."""
 
     def line(self) -> bytes:
         """Return the line, in ASCII, with its end."""
@@ -142,8 +144,23 @@ def record_of(principal: str, event: Event, *, with_code: bool = False) -> Recor
     return Record(**given)
 
 
+def refused_request(principal: str, interface: Interface | None, address: str, *, reason: str, detail: str) -> Record:
+    """Return the record of a request that was refused before it reached an endpoint."""
+    return Record(
+        time=_now(),
+        kind="refusal",
+        outcome="refused",
+        who=_name(principal),
+        interface=interface,
+        address=address or None,
+        action="request",
+        reason=reason,
+        detail=detail,
+    )
+
+
 def dropped(lines: int) -> Record:
-    """Return the record of *lines* that could not be written."""
+    """Return the record of *lines* that were not written."""
     return Record(time=_now(), kind="dropped", outcome="error", lines=lines)
 
 
