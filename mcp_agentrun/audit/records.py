@@ -19,7 +19,7 @@ from ..errors import (
     SandboxLostError,
     UnavailableError,
 )
-from ..sandbox import Event, FileDone, InstallDone, Refused, ResetDone, Result, RunDone
+from ..sandbox import Event, FileDone, InstallDone, Refused, ResetDone, Result, RunAccepted, RunDone
 from .interface import Interface, current_interface
 
 __all__ = ["KINDS", "Kind", "Record", "dropped", "record_of", "refused_request"]
@@ -42,11 +42,12 @@ class Record:
     """
 
     time: str
-    """When the call ended, in UTC, as in ISO 8601."""
+    """When the call ended, or a run in the background was accepted, in UTC, as in ISO 8601."""
     kind: Kind
     outcome: str
-    """``ok``; of a run as in `mcp_agentrun.Outcome`; of a refusal ``refused``; of a file a `mcp_agentrun.FileReason`;
-    otherwise ``error``, ``unavailable``, ``lost`` or ``cancelled``."""
+    """``ok``; of a run as in `mcp_agentrun.Outcome`, and ``started`` for one in the background that has another line at
+    its end; of a refusal ``refused``; of a file a `mcp_agentrun.FileReason`; otherwise ``error``, ``unavailable``,
+    ``lost`` or ``cancelled``."""
     who: str | None = None
     """Name of the principal; None if the server requires no authentication."""
     interface: str | None = None
@@ -116,6 +117,10 @@ def record_of(principal: str, event: Event, *, with_code: bool = False) -> Recor
         "detail": None if timing.error is None else _detail(timing.error),
     }
     match event:
+        case RunAccepted():
+            given |= {"kind": "run", **_of_code(event.code, with_code=with_code)}
+            if timing.error is None:
+                given["outcome"] = "started"
         case RunDone():
             given |= {"kind": "run", **_of_code(event.code, with_code=with_code)}
             if event.result is not None and timing.error is None:
@@ -220,6 +225,8 @@ def _outcome(error: BaseException | None) -> str:
 
 def _detail(error: BaseException) -> str | None:
     """Return the message of an error of ours, which quotes neither code nor output. Others only have a type."""
+    if isinstance(error, InvalidRequestError) and error.argument == "sandbox":
+        return "The caller has no such sandbox."  # the message quotes the handle, which may be another's
     if isinstance(error, (CapacityError, InstallError, InvalidRequestError, UnavailableError)):
         return _redacted(error)
     return None if isinstance(error, FileError) else type(error).__name__

@@ -168,8 +168,9 @@ def _announce(settings: Settings, text: str) -> None:
 async def _serve(
     settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket], trail: Trail | None
 ) -> int:
-    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=audit_of(trail))
-    app, drain = build_app(sessions, tokens, trail)
+    metrics = Metrics()
+    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=audit_of(trail, metrics.count_event))
+    app, drain = build_app(sessions, tokens, trail, metrics)
     process = _Process(sessions, drain, _Server(_config(app, settings)))
     # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
     async with anyio.create_task_group() as tasks:
@@ -231,14 +232,19 @@ class _Process:
 
 
 def build_app(
-    sessions: SessionManager, tokens: Tokens | ResourceServer | None, trail: Trail | None = None
+    sessions: SessionManager,
+    tokens: Tokens | ResourceServer | None,
+    trail: Trail | None = None,
+    metrics: Metrics | None = None,
 ) -> tuple[ASGIApp, Drain]:
     """Return the ASGI application for *sessions*, and what drains it.
 
     :param tokens: verifies clients; None accepts every client.
     :param trail: receives who is refused in front of the endpoints.
+    :param metrics: receives the calls of *sessions*.
     """
-    metrics = Metrics(sessions)
+    metrics = metrics or Metrics()
+    metrics.watch(sessions)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
     rest = traced(_checked(build_rest(sessions), sessions.settings))
