@@ -19,6 +19,11 @@ class McpSettings(Group):
     tools: Annotated[Names, each(_TOOLS.__contains__, f"one of {', '.join(_TOOLS)}"), Metavar("TOOL,...")] = Field(
         default=(), description=f"Additional tools: {', '.join(_TOOLS)}."
     )
+    resource_links: bool = Field(
+        default=False,
+        description="Link the files that a run created or changed in its answer, for clients that show such links. "
+        "Some agent frameworks fail on them.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="Lowest level of the messages that are logged to stderr."
     )

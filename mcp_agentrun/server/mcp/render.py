@@ -55,6 +55,7 @@ def run_answer(
     copied: Sequence[str] = (),
     expired: bool = False,
     lifetime: str = CONNECTION_LIFETIME,
+    links: bool = False,
 ) -> CallToolResult:
     """Return what a terminal would have shown, with marked notes where the model needs them.
 
@@ -63,6 +64,7 @@ def run_answer(
     :param copied: notes about files that were copied to the user's folder.
     :param expired: the client had another sandbox before, which has expired.
     :param lifetime: how long the sandbox lives, as text.
+    :param links: add a link to each file.
     """
     limit = result.limits.output_show
     truncated = result.output.collapsed().written > limit
@@ -81,7 +83,7 @@ def run_answer(
         text,
         None,
         *map(_image, pictures),
-        *_links(result, handle),
+        *(_links(result, handle) if links else ()),
         is_error=result.outcome != "ok",
         meta=_facts(result, handle, limit if truncated else None),
     )

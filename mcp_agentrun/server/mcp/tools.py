@@ -188,6 +188,7 @@ async def run_python(
             copied=copies.notes,
             expired=lease.expired,
             lifetime=service.lifetime,
+            links=service.settings.mcp.resource_links,
         )
 
 
