@@ -30,6 +30,7 @@ from tests.support import CHECKOUT
 from tests.support.image import pinned_versions
 
 RECIPE = ImageRecipe()
+TOOLS = ("packaging", "restrictedpython", "uv")
 
 
 def test_tag_is_the_same_for_the_same_ingredients(context: Path) -> None:
@@ -93,9 +94,10 @@ def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
 def test_packages_are_pinned_where_that_is_left_to_us(packages: tuple[str, ...], pinned: bool) -> None:
     files = ImageRecipe(packages=packages).environment_files()
     assert set(re.findall(r"^(\S+)==", files["constraints.txt"].decode(), re.MULTILINE)) == (
-        pinned_versions().keys() - {"uv"} if pinned else set()
+        pinned_versions().keys() if pinned else set()
     )
-    assert re.fullmatch(r"uv==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", files["uv.txt"].decode())
+    tools = r"".join(rf"{name}==\S+ \\\n( +--hash=sha256:[0-9a-f]{{64}}( \\)?\n)+" for name in TOOLS)
+    assert re.fullmatch(tools, files["tools.txt"].decode())
 
 
 def test_environment_does_not_depend_on_the_runner(context: Path) -> None:

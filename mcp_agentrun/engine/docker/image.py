@@ -128,8 +128,6 @@ class ImageRecipe:
         safety = [path for path in (package / "safety").iterdir() if path.suffix in (".py", ".toml")]
         for path in (*(package / name for name in modules), *sorted(safety)):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
-        for library in ("RestrictedPython", "packaging"):
-            files.update(_library(library))
         return files
 
     def _requirements(self) -> str:
@@ -155,20 +153,20 @@ class ImageRecipe:
         return parsed
 
     def _pinned_files(self) -> dict[str, bytes]:
-        """Return versions and hashes of uv, and of the packages if all requested ones are pinned: others might not be
-        compatible with the pinned versions.
+        """Return versions and hashes of uv and the runner's libraries, and of the packages if all requested ones are
+        pinned: others might not be compatible with the pinned versions.
         """
         from packaging.utils import canonicalize_name
 
         text = _text(_context_folder() / "constraints.txt").decode()
         pins = {match["name"]: match for match in _PIN.finditer(text)}
-        uv = pins.pop("uv")
+        tools = [pins[name] for name in ("packaging", "restrictedpython", "uv")]
         known = all(
             (pin := pins.get(canonicalize_name(wanted.name))) is not None and wanted.specifier.contains(pin["version"])
             for wanted in self._parsed()
         )
         return {
-            "uv.txt": f"uv=={uv['version']} \\\n{uv['hashes']}".encode(),
+            "tools.txt": "".join(f"{pin['name']}=={pin['version']} \\\n{pin['hashes']}" for pin in tools).encode(),
             "constraints.txt": "".join(pin[0] for pin in pins.values() if known).encode(),
         }
 
@@ -549,18 +547,6 @@ def inspect_image(api: DockerApi, image: str) -> dict[str, Any] | None:
         return api.inspect_image(image)
     except docker.errors.ImageNotFound:
         return None
-
-
-def _library(name: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the installed modules of a library in pure Python, which the runner uses."""
-    from importlib.util import find_spec
-
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ImageError(f"{name} is missing. Reinstall mcp-agentrun with its dependencies.")
-    folder = Path(spec.origin).parent
-    for path in sorted(folder.rglob("*.py")):
-        yield path.relative_to(folder.parent).as_posix(), _text(path)
 
 
 def _context_folder() -> Path:
