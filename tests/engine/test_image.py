@@ -79,6 +79,7 @@ def test_defaults(api: APIClient, image: str) -> None:
     assert {"-I", "-S"} <= set(options)
     labels = config["Labels"]
     assert labels.pop(LABEL_IMAGE) == "runner"
+    assert f"mcp-agentrun-runner:{labels.pop(LABEL_CONTENT)}" == image
     assert re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", labels.pop(LABEL_BASE))
     assert date.fromisoformat(labels.pop(LABEL_DATE)) <= datetime.now(timezone.utc).date()
     assert labels == {}
