@@ -19,7 +19,7 @@ from tests.support import CHECKOUT
 from tests.support.nodejs import node_environment
 
 MCPB = CHECKOUT / "tools" / "mcpb" / "node_modules"
-PEERS = CHECKOUT / "tests" / "long" / "peers" / "node_modules" / ".bin"
+PEERS = CHECKOUT / "tests" / "long" / "peers" / "node_modules"
 
 # What hosts do: the tool's package has the code for it.
 RESOLVE = """
@@ -89,10 +89,18 @@ async def test_the_bundle_serves_a_host(runner_image: str, unpacked: Path, tmp_p
 @pytest.mark.parametrize("folder", [".", "distribution/claude-code"])
 def test_the_plugin_is_valid_for_claude_code(folder: str, tmp_path: Path) -> None:
     """The marketplace and its plugin."""
-    said = node(PEERS / "claude", "plugin", "validate", "--strict", folder, home=tmp_path)
+    said = node(
+        "node",
+        PEERS / "@anthropic-ai/claude-code/cli-wrapper.cjs",
+        "plugin",
+        "validate",
+        "--strict",
+        folder,
+        home=tmp_path,
+    )
     assert "Validation passed" in said
 
 
 def test_the_extension_is_valid_for_gemini_cli(tmp_path: Path) -> None:
     shutil.copy(CHECKOUT / "gemini-extension.json", tmp_path)
-    node(PEERS / "gemini", "extensions", "validate", str(tmp_path), home=tmp_path)
+    node(PEERS / ".bin" / "gemini", "extensions", "validate", str(tmp_path), home=tmp_path)
