@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples bundle bundle-check clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -32,6 +32,8 @@ help:
 	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
+	@echo "make bundle  the wheel and the MCPB bundle, in dist (npm)"
+	@echo "make bundle-check  the bundle is unpacked and used; the Claude Code plugin and the Gemini CLI extension are validated (npm)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
@@ -138,8 +140,17 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 	cd tests/long/pictures && PATH="$(CURDIR)/tests/long/node/node_modules/.bin:$$PATH" \
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
+bundle: venv tools/mcpb/node_modules/.package-lock.json
+	rm -rf dist/bundle dist/mcp-agentrun.mcpb && mkdir -p dist/bundle
+	cp distribution/mcpb/* LICENSE dist/bundle/
+	$(PYTHON) -m hatchling build -t wheel -d dist/bundle
+	tools/mcpb/node_modules/.bin/mcpb pack dist/bundle dist/mcp-agentrun.mcpb
+
+bundle-check: setup bundle tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/bundle.py
+
 clean:
-	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
+	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules tools/mcpb/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 uninstall: venv
