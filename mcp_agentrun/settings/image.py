@@ -41,7 +41,7 @@ class ImageSettings(Group):
     registry: Annotated[str | None, AfterValidator(_check_repository), Metavar("REPOSITORY")] = Field(
         default=None,
         alias="image_registry",
-        description="Repository to pull the runner image from before building it; `none`: build.",
+        description="Repository to pull the runner image from first; `none`: build it.",
     )
     preload: Modules = Field(
         default=("numpy", "pandas", "matplotlib.pyplot"),
