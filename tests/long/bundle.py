@@ -18,7 +18,7 @@ from mcp.types import TextContent
 from tests.support import CHECKOUT
 from tests.support.nodejs import node_environment
 
-MCPB = CHECKOUT / "tools" / "mcpb" / "node_modules"
+MCPB = CHECKOUT / "tools" / "node" / "node_modules"
 PEERS = CHECKOUT / "tests" / "long" / "peers" / "node_modules"
 
 # What hosts do: the tool's package has the code for it.
