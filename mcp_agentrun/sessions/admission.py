@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 
-from ..errors import CapacityError, CapacityReason, InvalidRequestError
+from ..errors import CapacityError, CapacityReason
 from ..sandbox.capacity import Capacity, OpenContainer, Slot
-from ..sandbox.observer import Observation, Refused
 from ..sandbox.pool import WarmPool
 from ..settings import Settings
 from .session_store import Audit, Caller, SessionStore
 
-__all__ = ["Admission", "refusals_audited"]
-
-
-@contextmanager
-def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
-    """Report to *audit* if *caller* does not get a sandbox."""
-    observation = Observation()
-    try:
-        yield
-    except (CapacityError, InvalidRequestError) as error:
-        if audit is not None:
-            audit(caller.principal, Refused(observation.timing(error)))
-        raise
+__all__ = ["Admission"]
 
 
 class Admission:

@@ -16,8 +16,9 @@ from ..background import background_tasks
 from ..errors import AgentRunError, CapacityError, InvalidRequestError, UnavailableError
 from ..sandbox import Output, Result
 from ..sandbox.execution import PartialOutput
+from ..sandbox.observer import RunAccepted, observed
 from ..settings import Settings
-from .session_store import Caller, Lease
+from .session_store import Audit, Caller, Lease, refusals_audited
 
 __all__ = ["BackgroundRun", "BackgroundRuns", "RunStatus"]
 
@@ -142,13 +143,18 @@ class BackgroundRuns:
     A run is forgotten ``idle_ttl`` after its end, or earlier if its principal has many later ones.
 
     :param lease: see `SessionManager.lease`.
+    :param audit: receives who asked for a run of others, or one that is forgotten.
     """
 
     def __init__(
-        self, settings: Settings, lease: Callable[[Caller, str | None], AbstractAsyncContextManager[Lease]]
+        self,
+        settings: Settings,
+        lease: Callable[[Caller, str | None], AbstractAsyncContextManager[Lease]],
+        audit: Audit | None = None,
     ) -> None:
         self._settings = settings
         self._lease = lease
+        self._audit = audit
         self._runs: dict[str, BackgroundRun] = {}
         self._tasks: TaskGroup | None = None
 
@@ -186,7 +192,8 @@ class BackgroundRuns:
         """
         run = self._runs.get(run_id)
         if run is None or run.principal != principal:
-            raise InvalidRequestError("You have no run with this id, or it has been forgotten.", argument="run")
+            with refusals_audited(self._audit, Caller(None, principal)):
+                raise InvalidRequestError("You have no run with this id, or it has been forgotten.", argument="run")
         return run
 
     async def remove(self, run: BackgroundRun) -> None:
@@ -204,8 +211,10 @@ class BackgroundRuns:
         task_status: TaskStatus[BackgroundRun],
     ) -> None:
         async with self._lease(caller, handle) as lease:
-            self._require_quota(caller.principal)
-            lease.sandbox.check_run(code, timeout)
+            sandbox = lease.sandbox
+            with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
+                self._require_quota(caller.principal)
+                sandbox.check_run(code, timeout)
             limit = self._settings.limits.timeout if timeout is None else timeout
             run = BackgroundRun(caller.principal, lease, code, limit)
             self._runs[run.id] = run

@@ -16,12 +16,23 @@ from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
-from .admission import Admission, refusals_audited
+from .admission import Admission
 from .background_runs import BackgroundRuns
 from .expiry import Expiry, described, require_lifetime
 from .readiness import Readiness
 from .reconcile import Reconciler
-from .session_store import NEW, STDIO, Audit, Caller, Lease, SandboxInfo, Session, SessionStore, in_use
+from .session_store import (
+    NEW,
+    STDIO,
+    Audit,
+    Caller,
+    Lease,
+    SandboxInfo,
+    Session,
+    SessionStore,
+    in_use,
+    refusals_audited,
+)
 from .stateless import StatelessCalls
 
 __all__ = ["SessionManager"]
@@ -61,7 +72,7 @@ class SessionManager(OpenOnce):
         )
         self._stateless = StatelessCalls(settings, self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
-        self.runs = BackgroundRuns(settings, self.lease)
+        self.runs = BackgroundRuns(settings, self.lease, audit)
         """Runs that go on without their client."""
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._tasks: TaskGroup | None = None

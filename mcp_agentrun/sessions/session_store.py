@@ -10,12 +10,23 @@ from datetime import datetime
 
 import anyio
 
-from ..errors import InvalidRequestError
+from ..errors import CapacityError, InvalidRequestError
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
-from ..sandbox.observer import Event
+from ..sandbox.observer import Event, Observation, Refused
 
-__all__ = ["NEW", "STDIO", "Audit", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
+__all__ = [
+    "NEW",
+    "STDIO",
+    "Audit",
+    "Caller",
+    "Lease",
+    "SandboxInfo",
+    "Session",
+    "SessionStore",
+    "in_use",
+    "refusals_audited",
+]
 
 Audit = Callable[[str, Event], None]
 """Receives the principal and each event of its sandboxes. It must neither block nor raise errors."""
@@ -117,6 +128,18 @@ def in_use(sessions: Sequence[Session], *, counts: bool = True) -> Generator[Non
             session.calls -= 1
             if counts:
                 session.used_at = anyio.current_time()
+
+
+@contextmanager
+def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
+    """Report to *audit* if *caller* does not get a sandbox, or a run in the background."""
+    observation = Observation()
+    try:
+        yield
+    except (CapacityError, InvalidRequestError) as error:
+        if audit is not None:
+            audit(caller.principal, Refused(observation.timing(error)))
+        raise
 
 
 class SessionStore:
