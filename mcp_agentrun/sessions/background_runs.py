@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import background_tasks
 from ..errors import AgentRunError, CapacityError, InvalidRequestError, UnavailableError
-from ..sandbox import Output, Result
+from ..sandbox import Output, Result, State
 from ..sandbox.execution import PartialOutput
 from ..sandbox.observer import RunAccepted, observed
 from ..settings import Settings
@@ -103,7 +103,7 @@ class BackgroundRun:
             self.ended_at = _now()
             is_closed = self._lease.closing.is_set()
             if self.result is None and (self.error is None or is_closed):
-                self.result, self.error = self._cancelled("lost" if is_closed else "kept"), None
+                self.result, self.error = self._cancelled("lost" if is_closed else self._lease.sandbox.state), None
             self._code = ""
             if self.result is not None:
                 self._output = None  # the result has it
@@ -113,7 +113,7 @@ class BackgroundRun:
         self.started_at = _now()
         self._output = output
 
-    def _cancelled(self, state: Literal["kept", "lost"]) -> Result:
+    def _cancelled(self, state: State) -> Result:
         """Return the result of a run that was cancelled without one of its own."""
         assert self.ended_at is not None
         started = self.started_at or self.ended_at
@@ -128,11 +128,9 @@ class BackgroundRun:
     async def cancel(self) -> None:
         """Interrupt the code, or don't start it, and wait until the run has ended. Its variables stay."""
         if self.status == "running":
-            try:
+            with suppress(UnavailableError):  # the container is lost, which ends the run
                 await self._lease.sandbox.interrupt()
-                await self.wait(_INTERRUPT_SECONDS)
-            except UnavailableError:
-                pass  # the container is lost, which ends the run
+            await self.wait(_INTERRUPT_SECONDS)
         self._scope.cancel()
         await self.ended.wait()
 

@@ -14,6 +14,7 @@ from mcp_agentrun.audit import Trail, through
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import BusyError, CapacityError, InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import AsyncRuntime, Output
+from mcp_agentrun.server.notes import run_notes
 from mcp_agentrun.sessions import NEW, Caller, SessionManager, background_runs
 from mcp_agentrun.sessions.background_runs import BackgroundRun
 from mcp_agentrun.settings import Settings
@@ -194,8 +195,23 @@ async def test_a_run_whose_container_ignores_the_interrupt_is_cancelled() -> Non
         engine.frozen.update(engine.containers)
         with anyio.fail_after(3 * background_runs._INTERRUPT_SECONDS):  # pyright: ignore[reportPrivateUsage]
             await run.cancel()
-        assert run.result is not None and run.result.outcome == "cancelled"
+        assert run.result is not None and (run.result.outcome, run.result.state) == ("cancelled", "lost")
         assert run.output.head.startswith(b"x")
+
+
+async def test_a_run_that_is_cancelled_when_its_container_is_lost_has_an_error() -> None:
+    engine = FakeEngine([honest_installer], [Runner()])
+    async with open_sessions(Settings(pool=0, reserve=1), engine) as sessions:
+        run = await begun(await sessions.runs.start(ALICE, NEW, "x"))
+
+        async def lost() -> None:
+            for container in [*engine.containers]:
+                engine.lose(container)
+            raise SandboxLostError("the link is broken")
+
+        run._lease.sandbox.interrupt = lost  # pyright: ignore[reportPrivateUsage]
+        await run.cancel()
+        assert run.result is None and isinstance(run.error, SandboxLostError)
 
 
 async def test_closing_a_sandbox_cancels_its_runs() -> None:
@@ -210,6 +226,8 @@ async def test_closing_a_sandbox_cancels_its_runs() -> None:
                 await run.wait(20)
                 assert run.error is None and run.result is not None
                 assert (run.result.outcome, run.result.state) == ("cancelled", "lost")
+                notes = run_notes(run.result, sessions.settings)
+                assert notes[1:] == ["The sandbox was closed or lost: its variables and files are gone."]
         assert (first.output.head, second.output.head) == (b"x", b"")
 
 
