@@ -14,7 +14,7 @@ from mcp_agentrun.audit import Trail, through
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import BusyError, CapacityError, InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import AsyncRuntime, Output
-from mcp_agentrun.server.notes import run_notes
+from mcp_agentrun.sandbox.notes import run_notes
 from mcp_agentrun.sessions import NEW, Caller, SessionManager, background_runs
 from mcp_agentrun.sessions.background_runs import BackgroundRun
 from mcp_agentrun.settings import Settings
@@ -226,7 +226,7 @@ async def test_closing_a_sandbox_cancels_its_runs() -> None:
                 await run.wait(20)
                 assert run.error is None and run.result is not None
                 assert (run.result.outcome, run.result.state) == ("cancelled", "lost")
-                notes = run_notes(run.result, sessions.settings)
+                notes = run_notes(run.result)
                 assert notes[1:] == ["The sandbox was closed or lost: its variables and files are gone."]
         assert (first.output.head, second.output.head) == (b"x", b"")
 
