@@ -39,7 +39,7 @@ class BackgroundRun:
     :param principal: whose it is.
     """
 
-    def __init__(self, principal: str, lease: Lease, code: str, timeout: float) -> None:
+    def __init__(self, principal: str, lease: Lease, code: str, timeout: float | None) -> None:
         self.id = secrets.token_urlsafe(16)
         self.principal = principal
         self.handle = lease.handle
@@ -118,7 +118,9 @@ class BackgroundRun:
         assert self.ended_at is not None
         started = self.started_at or self.ended_at
         duration = (self.ended_at - started).total_seconds()
-        return Result("cancelled", self.output, duration, state=state, timeout=self._timeout)
+        limits = self._lease.sandbox.container.settings.limits
+        timeout = limits.timeout if self._timeout is None else self._timeout
+        return Result("cancelled", self.output, duration, state=state, timeout=timeout, limits=limits)
 
     async def wait(self, seconds: float) -> None:
         """Wait until it has ended, at most *seconds*."""
@@ -213,8 +215,7 @@ class BackgroundRuns:
             with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
                 self._require_quota(caller.principal)
                 sandbox.check_run(code, timeout)
-            limit = self._settings.limits.timeout if timeout is None else timeout
-            run = BackgroundRun(caller.principal, lease, code, limit)
+            run = BackgroundRun(caller.principal, lease, code, timeout)
             self._runs[run.id] = run
             task_status.started(run)
             await run.execute()

@@ -172,7 +172,7 @@ async def test_a_cancelled_run_has_a_result() -> None:
 
 async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
     runner = Runner()
-    async with sessions_with(runner) as (sessions, handle):
+    async with sessions_with(runner, timeout=7) as (sessions, handle):
         first = await begun(await sessions.runs.start(ALICE, handle, "first"))
         second = await sessions.runs.start(ALICE, handle, "second")
         await anyio.wait_all_tasks_blocked()
@@ -181,7 +181,7 @@ async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
         assert (second.status, second.started_at, second.output) == ("done", None, Output())
         assert second.result is not None
         assert (second.result.outcome, second.result.exit_code, second.result.state) == ("cancelled", None, "kept")
-        assert second.result.timeout == Settings().limits.timeout
+        assert second.result.timeout == second.result.limits.timeout == 7
         assert first.status == "running"
         await first.cancel()
     assert runner.codes == ["first"]
