@@ -186,7 +186,7 @@ class SessionManager(OpenOnce):
         if session is None:
             if handle is not None:
                 with suppress(InvalidRequestError), refusals_audited(self._audit, caller):
-                    raise InvalidRequestError("No sandbox has that handle", argument="sandbox")
+                    self._store.require(caller, handle)
             yield None
             return
         with self._in_progress(), in_use([session]):
@@ -203,15 +203,17 @@ class SessionManager(OpenOnce):
         with self._in_progress(), in_use([*found.values()], counts=False):
             yield {handle: session.sandbox for handle, session in found.items()}
 
-    def describe(self, caller: Caller, handle: str | None = None) -> list[SandboxInfo]:
-        """Return the sandboxes with a handle of *caller*, or the one with that handle. This does not count as a use.
+    def describe(self, caller: Caller) -> list[SandboxInfo]:
+        """Return the sandboxes with a handle of *caller*. This does not count as a use."""
+        return described(self._store.listed(caller, with_handles=True).values(), self.settings)
+
+    def look(self, caller: Caller, handle: str) -> SandboxInfo:
+        """Return what the sandbox of *caller* with that handle is. This does not count as a use.
 
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
-        if handle is None:
-            return described(self._store.listed(caller, with_handles=True).values(), self.settings)
         with refusals_audited(self._audit, caller):
-            return described([self._known(caller, handle)], self.settings)
+            return described([self._store.require(caller, handle)], self.settings)[0]
 
     def close(self, caller: Caller, handle: str) -> None:
         """Close the sandbox of *caller* with that handle. Calls in progress fail.
@@ -219,7 +221,7 @@ class SessionManager(OpenOnce):
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
         with refusals_audited(self._audit, caller):
-            self._store.close(self._known(caller, handle))
+            self._store.close(self._store.require(caller, handle))
 
     @contextmanager
     def _in_progress(self) -> Generator[None]:
@@ -252,22 +254,7 @@ class SessionManager(OpenOnce):
             return await self._open_for(caller, None), False, expired
         if handle is None or handle == NEW:
             return await self._open_for(caller, secrets.token_urlsafe(16), lifetime), True, False
-        return self._known(caller, handle), False, False
-
-    def _known(self, caller: Caller, handle: str) -> Session:
-        """Return the session of *caller* with that handle, or raise an error that says what to do."""
-        session = self._store.find(caller, handle)
-        if session is not None:
-            return session
-        problem = f"No sandbox has the handle {handle[:40]!a}"
-        if self._store.has_expired(caller, handle):
-            problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
-        own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
-        raise InvalidRequestError(
-            f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '
-            "the old one is gone, so define again what you need.",
-            argument="sandbox",
-        )
+        return self._store.require(caller, handle), False, False
 
     async def _open_for(self, caller: Caller, handle: str | None, lifetime: float | None = None) -> Session:
         """Open a session, or return the one that a concurrent call of the same client has opened."""

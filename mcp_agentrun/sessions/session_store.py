@@ -165,6 +165,24 @@ class SessionStore:
         session = self._by_handle.get(handle)
         return session if session is not None and session.caller.principal == caller.principal else None
 
+    def require(self, caller: Caller, handle: str) -> Session:
+        """Return the session of *caller* with that handle.
+
+        :raises InvalidRequestError: there is none; the message says what to do.
+        """
+        session = self.find(caller, handle)
+        if session is not None:
+            return session
+        problem = f"No sandbox has the handle {handle[:40]!a}"
+        if self.has_expired(caller, handle):
+            problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
+        own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
+        raise InvalidRequestError(
+            f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '
+            "the old one is gone, so define again what you need.",
+            argument="sandbox",
+        )
+
     def count_for(self, principal: str) -> int:
         """Return how many sandboxes a principal has."""
         return sum(session.caller.principal == principal for session in self)
