@@ -6,8 +6,6 @@ what is done in the sandbox. Like the audit trail, they have neither output nor 
 
 from __future__ import annotations
 
-import time
-
 from opentelemetry import propagate, trace
 from opentelemetry.util.types import AttributeValue
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,7 +79,7 @@ def _is_traced() -> bool:
 def _add_spans(event: Event) -> None:
     """Add spans for a call that has ended, below the span of its request."""
     record = record_of("", event)
-    end = time.time_ns()
+    end = event.timing.ended_at
     start = end - _nanoseconds(event.timing.seconds)
     turn = start + _nanoseconds(event.timing.queued)
     if event.timing.queued >= _SHORTEST_WAIT:
