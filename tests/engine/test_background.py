@@ -58,9 +58,10 @@ async def started(http: httpx2.AsyncClient, sandbox: str, code: str, **options: 
     return path
 
 
-async def printed(http: httpx2.AsyncClient, path: str) -> None:
+async def printed(http: httpx2.AsyncClient, path: str, size: int = 1) -> None:
+    """Wait until the run has printed *size* bytes."""
     with anyio.fail_after(60):
-        while not (run := (await http.get(path)).json())["output_size"]:
+        while (run := (await http.get(path)).json())["output_size"] < size:
             assert run["status"] != "done", run
             await anyio.sleep(0.02)  # it is not announced
 
@@ -78,7 +79,7 @@ def run_of_a_killed_client(server: HttpServer) -> str:
 async def test_a_run_outlives_its_client_and_leaves_nothing(server: HttpServer, api: APIClient) -> None:
     path = await anyio.to_thread.run_sync(run_of_a_killed_client, server)
     async with client_for(server) as http, client_for(server, "bob") as stranger:
-        await printed(http, path)
+        await printed(http, path, len("begun\n"))
         run = (await http.get(path)).json()
         assert (run["status"], run["result"], run["problem"], run["ended"]) == ("running", None, None, None)
         part = (await http.get(f"{path}/output")).json()
