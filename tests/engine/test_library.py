@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, cast
@@ -232,6 +233,9 @@ def test_a_runtime_closes_its_sandboxes_and_calls_that_wait_for_them() -> None:
         code = "print('begun', flush=True)\nimport time; time.sleep(60)"
         runs = [threads.submit(sandbox.run, code, on_output=lambda _: begun.set()) for _ in range(3)]
         assert begun.wait(30)
+        queue = sandbox._twin._queue._lock  # pyright: ignore[reportPrivateUsage]
+        while queue.statistics().tasks_waiting < 2:
+            time.sleep(0.01)  # it tells nobody
         runtime.close()
         errors = [run.exception() for run in runs]
     assert all(isinstance(error, UnavailableError) for error in errors), errors
