@@ -96,12 +96,13 @@ async def test_a_client_that_is_given_up_is_closed(line: HangingEngine, monkeypa
 
 
 async def test_a_client_that_is_given_up_is_not_closed_before_its_streams(
-    line: HangingEngine, monkeypatch: pytest.MonkeyPatch
+    line: HangingEngine, monkeypatch: pytest.MonkeyPatch, swept: anyio.Event
 ) -> None:
     clients = Clients(monkeypatch)
     engine = DockerEngine.from_settings(SETTINGS)
     async with sandbox_on(engine, SETTINGS) as sandbox:
         await sandbox.run("x = 1")
+        await swept.wait()
         clients.lose_patience()
         line.deaf_to = "/containers/json"
         with pytest.raises(EngineError, match="does not respond"):

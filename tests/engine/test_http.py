@@ -236,7 +236,8 @@ async def test_reading_a_file_is_use(runner_image: str, tmp_path: Path, api: API
                     await client.read_resource(f"agentrun://{read.handle}/files/a")
                     await anyio.sleep(0.1)  # a client that reads now and then
 
-            await read.run("x = 1; open('a', 'w').close()")
+            await read.run("x = 1")
+            await client.call_tool("run_python", {"code": "open('a', 'w').close()", "sandbox": read.handle})
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(keep_reading)
                 await idle.run("1")
@@ -344,9 +345,9 @@ async def test_a_second_signal_ends_it_at_once_though_the_engine_hangs(runner_im
     ):
         async with open_http_client(server, "streamable", "2026-07-28") as client:
             await Talk(client).run("1")
-        engine.hangs = True
+        engine.deaf_to = "DELETE "  # and not to the sweep after the start, for which the end would wait
         server.process.send_signal(signal.SIGTERM)
-        await anyio.to_thread.run_sync(engine.wait_for, "DELETE")
+        await anyio.to_thread.run_sync(engine.wait_for, "DELETE ")
         server.process.send_signal(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(server.process.wait, 50) == 128 + signal.SIGTERM
 

@@ -13,7 +13,6 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX
-from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import AgentRunError
 from mcp_agentrun.sessions import Caller, SessionManager
@@ -26,20 +25,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 
 
 async def test_a_container_of_ours_that_nobody_knows_goes(
-    runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch
+    runner_image: str, api: APIClient, swept: anyio.Event
 ) -> None:
-    swept, real = anyio.Event(), DockerEngine.sweep
-
-    async def sweep(engine: DockerEngine) -> int:
-        removed = await real(engine)
-        swept.set()
-        return removed
-
-    monkeypatch.setattr(DockerEngine, "sweep", sweep)
     async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
         async with sessions.lease(Caller("one"), None) as lease:
             await lease.sandbox.run("x = 1")
-        await swept.wait()  # as each start of a container is followed by
+        await swept.wait()
         labels = {LABEL_ROLE: "runner", LABEL_OWNER: Owner.current().to_label(), LABEL_SANDBOX: "nobody's"}
         stray = api.create_container(runner_image, entrypoint=["sleep", "1000"], labels=labels)["Id"]
         api.start(stray)
