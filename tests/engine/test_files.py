@@ -338,6 +338,7 @@ def swap():
 START = "os.makedirs('/tmp/out')\nthread = threading.Thread(target=swap, daemon=True)\nthread.start()"
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("attack", [SWAP_FOLDERS, TAMPER], ids=["folders", "files"])
 async def test_folders_that_code_exchanges_meanwhile_lead_nowhere(shared: AsyncSandbox, attack: str) -> None:
     await shared.reset()
