@@ -5,7 +5,7 @@ from .arguments import OnOutput
 from .facade import AsyncRuntime, AsyncSandbox
 from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat
 from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
-from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunDone, Timing
+from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunAccepted, RunDone, Timing
 from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
@@ -41,6 +41,7 @@ __all__ = [
     "Refused",
     "ResetDone",
     "Result",
+    "RunAccepted",
     "RunDone",
     "RunError",
     "Script",

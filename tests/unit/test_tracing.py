@@ -59,6 +59,7 @@ def test_no_span_has_code_output_or_handles(printed: list[Any]) -> None:
     handle, *spans = printed
     for private in (handle, "secret", "private"):
         assert private not in json.dumps(spans)
+    assert _named(spans, "GET")["status"] == ["ERROR", None]
 
 
 def test_a_span_ends_when_the_call_did_whenever_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
