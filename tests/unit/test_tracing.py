@@ -67,7 +67,8 @@ def test_a_span_ends_when_the_call_did_whenever_it_is_recorded(monkeypatch: pyte
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
     timing = Timing(2.0, 0.0, None, ended_at=5_000_000_000)
-    tracing._add_spans(InstallDone("a" * 32, timing, ("x",), "request", None))  # pyright: ignore[reportPrivateUsage]
+    event = InstallDone("a" * 32, timing, ("x",), "request", None)
+    tracing._add_spans("", event)  # pyright: ignore[reportPrivateUsage]
     (span,) = exporter.get_finished_spans()
     assert (span.start_time, span.end_time) == (3_000_000_000, 5_000_000_000)
 
