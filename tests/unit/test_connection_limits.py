@@ -92,7 +92,7 @@ async def test_a_connection_with_a_call_in_progress_does_not_give_way() -> None:
 
 @pytest.mark.parametrize("before", [b"", HEAD], ids=["at first", "after a call"])
 async def test_a_connection_on_which_a_request_does_not_get_complete_is_closed(before: bytes) -> None:
-    async with serving(10, 0.2) as served, await served.connect(before) as stream:
+    async with serving(10, 1) as served, await served.connect(before) as stream:
         if before:
             assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
         await stream.send(HEAD[:10])
@@ -101,9 +101,9 @@ async def test_a_connection_on_which_a_request_does_not_get_complete_is_closed(b
 
 
 async def test_a_call_may_take_longer_than_a_connection_may_wait() -> None:
-    async with serving(10, 0.2) as served, await served.connect(LATER) as stream:
+    async with serving(10, 1) as served, await served.connect(LATER) as stream:
         await served.asked.wait()
-        await anyio.sleep(0.5)  # nothing happens that could be waited for
+        await anyio.sleep(1.5)  # nothing happens that could be waited for
         served.may_answer.set()
         assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
 

@@ -34,7 +34,7 @@ async def test_an_upload_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         transport = httpx2.ASGITransport(build_app(sessions, None)[0])
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
             sandbox = f"/v1/sandboxes/{(await http.post('/v1/sandboxes')).json()['id']}"
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 answer = await http.put(f"{sandbox}/files/f", content=stopping())
             assert (answer.status_code, answer.json()["detail"]) == (408, "The upload has stopped.")
             assert (await http.post(f"{sandbox}/runs", json={"code": "1"})).json()["outcome"] == "ok"
