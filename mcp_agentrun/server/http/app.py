@@ -45,6 +45,7 @@ from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_response
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .refusals import audited, refusals_reported
+from .slow_clients import TimelyProtocol, with_timely_bodies
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -188,6 +189,7 @@ async def _serve(
 def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=TimelyProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -299,7 +301,8 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
         to_rest = scope["type"] == "http" and is_rest(scope["path"])
         await (rest if to_rest else quota)(scope, receive, send)
 
-    return RateLimit(by_path, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
+    timely = with_timely_bodies(by_path)
+    return RateLimit(timely, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
 
 
 def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:
