@@ -46,6 +46,7 @@ from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_response
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .refusals import audited, refusals_reported
+from .slow_clients import with_timely_bodies
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -302,7 +303,8 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
         to_rest = scope["type"] == "http" and is_rest(scope["path"])
         await (rest if to_rest else quota)(scope, receive, send)
 
-    return RateLimit(by_path, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
+    timely = with_timely_bodies(by_path)
+    return RateLimit(timely, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
 
 
 def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:

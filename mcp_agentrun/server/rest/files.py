@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
-import anyio
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -22,9 +21,6 @@ from .models import FileAnswer, FileList
 from .problems import OWN_API, problems
 
 __all__ = ["router"]
-
-UPLOAD_SECONDS = 60.0
-"""Longest time in which a client that uploads a file may send nothing: others wait for the sandbox meanwhile."""
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
@@ -85,13 +81,13 @@ async def look_at_file(sandbox: str, path: Path, request: Request, sessions: Ses
 
 @router.put(
     "/{path:file}",
-    responses=problems(404, 408, 409, 413, 422, 503),
+    responses=problems(404, 409, 413, 422, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
 )
 async def upload(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> FileAnswer:
     """Create a file or replace it, and create the folders that it is in."""
     with opened(sessions, caller, sandbox) as found:
-        return FileAnswer.of(await found.files.write(path, _body(request)))
+        return FileAnswer.of(await found.files.write(path, request.stream()))
 
 
 @router.delete("/{path:file}", status_code=204, responses=problems(404, 409, 413, 422, 503))
@@ -99,19 +95,6 @@ async def remove(sandbox: str, path: Path, sessions: Sessions, caller: CallerOf)
     """Remove a file."""
     with opened(sessions, caller, sandbox) as found:
         await found.files.remove(path)
-
-
-async def _body(request: Request) -> AsyncGenerator[bytes]:
-    async with aclosing(request.stream()) as parts:
-        while True:
-            try:
-                with anyio.fail_after(UPLOAD_SECONDS):
-                    part = await anext(parts, None)
-            except TimeoutError:
-                raise HTTPException(408, "The upload has stopped.") from None
-            if part is None:
-                return
-            yield part
 
 
 async def _answer(sandbox: str, path: str, request: Request, sessions: SessionManager, caller: Caller) -> Response:
