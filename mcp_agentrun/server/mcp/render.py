@@ -11,7 +11,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 
 from ...sandbox import Image, Installed, Outcome, Output, Result, State
 from ...settings import Settings
-from ...spoofing import escape_marks, plain_text, sanitize
+from ...spoofing import encodable, escape_marks, plain_text, sanitize
 from ..notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
 from ..uris import file_uri, mime_type, output_uri
 
@@ -39,7 +39,6 @@ ANSWER_SIZE = 5 << 17
 """Most binary data in one answer, in bytes: some clients accept at most one megabyte in base64."""
 
 _LONGEST_LINE = 200
-_UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
 def run_answer(
@@ -229,7 +228,7 @@ def text_answer(
     """
     if note:
         text = _with_newline(text) + note
-    content = [TextContent(type="text", text=_UNENCODABLE.sub("\ufffd", text)), *blocks]
+    content = [TextContent(type="text", text=encodable(text)), *blocks]
     if meta is None:
         return CallToolResult(content=content, is_error=is_error)
     return CallToolResult(content=content, is_error=is_error, _meta={"agentrun/run": _foreign_values(meta)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Sized
 from datetime import datetime
 from typing import Annotated
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from ...sandbox import FileChange, FileInfo, FilePage, Image, Installed, Outcome, Result, State
 from ...sessions import SandboxInfo
 from ...settings import Settings
-from ...spoofing import sanitize
+from ...spoofing import encodable, sanitize
 from ..notes import content_notes, history_notes, install_notes, run_notes
 from ..uris import mime_type
 
@@ -32,16 +31,7 @@ __all__ = [
     "RunSummary",
     "SandboxAnswer",
     "SandboxList",
-    "encodable",
 ]
-
-_UNENCODABLE = re.compile("[\ud800-\udfff]")
-
-
-def encodable(text: str) -> str:
-    """Return *text* without lone surrogates, which UTF-8 can't encode."""
-    return _UNENCODABLE.sub("\ufffd", text)
-
 
 Text = Annotated[str, AfterValidator(encodable)]
 """Text from a sandbox."""
