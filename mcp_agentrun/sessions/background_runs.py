@@ -215,7 +215,7 @@ class BackgroundRuns:
             with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
                 self._require_quota(caller.principal)
                 sandbox.check_run(code, timeout)
-            limit = self._settings.limits.timeout if timeout is None else timeout
+            limit = sandbox.container.settings.limits.timeout if timeout is None else timeout
             run = BackgroundRun(caller.principal, lease, code, limit)
             self._runs[run.id] = run
             task_status.started(run)

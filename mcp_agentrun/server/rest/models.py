@@ -26,6 +26,7 @@ from ...sandbox import (
     run_notes,
 )
 from ...sessions import SandboxInfo
+from ...settings import SandboxLimits
 from ...spoofing import encodable, sanitize
 
 __all__ = [
@@ -70,6 +71,10 @@ class CreateRequest(_Request):
     lifetime: float | None = Field(
         default=None, gt=0, description="Seconds after which it is closed. By default the longest that is allowed."
     )
+    limits: SandboxLimits | None = Field(
+        default=None,
+        description="Limits, each at most this server's. No such sandbox is kept ready, so it has to start first.",
+    )
 
 
 class ResetRequest(_Request):
@@ -99,6 +104,7 @@ class SandboxAnswer(BaseModel):
     created: datetime
     last_used: datetime
     expires: datetime = Field(description="When it is closed, unless it is used until then.")
+    limits: SandboxLimits
     in_use: bool = Field(description="Whether a call is in progress.")
     stage: str = Field(description="`ready`, or what is being done to start it.")
 
@@ -110,6 +116,7 @@ class SandboxAnswer(BaseModel):
             created=info.created,
             last_used=info.last_used,
             expires=info.expires,
+            limits=info.limits,
             in_use=info.is_in_use,
             stage=sanitize(info.stage),
         )
