@@ -193,7 +193,7 @@ class SessionManager(OpenOnce):
         if session is None:
             if handle is not None:
                 with suppress(InvalidRequestError), refusals_audited(self._audit, caller):
-                    raise InvalidRequestError("No sandbox has that handle", argument="sandbox")
+                    self._store.require(caller, handle)
             yield None
             return
         with self._in_progress(), in_use([session]):
@@ -210,15 +210,17 @@ class SessionManager(OpenOnce):
         with self._in_progress(), in_use([*found.values()], counts=False):
             yield {handle: session.sandbox for handle, session in found.items()}
 
-    def describe(self, caller: Caller, handle: str | None = None) -> list[SandboxInfo]:
-        """Return the sandboxes with a handle of *caller*, or the one with that handle. This does not count as a use.
+    def describe(self, caller: Caller) -> list[SandboxInfo]:
+        """Return the sandboxes with a handle of *caller*. This does not count as a use."""
+        return described(self._store.listed(caller, with_handles=True).values(), self.settings)
+
+    def look(self, caller: Caller, handle: str) -> SandboxInfo:
+        """Return what the sandbox of *caller* with that handle is. This does not count as a use.
 
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
-        if handle is None:
-            return described(self._store.listed(caller, with_handles=True).values(), self.settings)
         with refusals_audited(self._audit, caller):
-            return described([self._store.get(caller, handle)], self.settings)
+            return described([self._store.require(caller, handle)], self.settings)[0]
 
     def close(self, caller: Caller, handle: str) -> None:
         """Close the sandbox of *caller* with that handle. Calls in progress fail.
@@ -226,7 +228,7 @@ class SessionManager(OpenOnce):
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
         with refusals_audited(self._audit, caller):
-            self._store.close(self._store.get(caller, handle))
+            self._store.close(self._store.require(caller, handle))
 
     @contextmanager
     def _in_progress(self) -> Generator[None]:
@@ -262,7 +264,7 @@ class SessionManager(OpenOnce):
         if handle is None or handle == NEW:
             settings = None if limits is None else self.settings.lowered(limits)
             return await self._open_for(caller, secrets.token_urlsafe(16), lifetime, settings), True, False
-        return self._store.get(caller, handle), False, False
+        return self._store.require(caller, handle), False, False
 
     async def _open_for(
         self, caller: Caller, handle: str | None, lifetime: float | None = None, settings: Settings | None = None

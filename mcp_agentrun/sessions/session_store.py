@@ -167,10 +167,10 @@ class SessionStore:
         session = self._by_handle.get(handle)
         return session if session is not None and session.caller.principal == caller.principal else None
 
-    def get(self, caller: Caller, handle: str) -> Session:
+    def require(self, caller: Caller, handle: str) -> Session:
         """Return the session of *caller* with that handle.
 
-        :raises InvalidRequestError: there is none, which says what to do.
+        :raises InvalidRequestError: there is none; the message says what to do.
         """
         session = self.find(caller, handle)
         if session is not None:

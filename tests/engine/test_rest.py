@@ -192,6 +192,7 @@ async def test_files_are_uploaded_listed_downloaded_and_removed(server: HttpServ
         size = len(data)
         for given, part in (
             ("bytes=0-9", data[:10]),
+            ("bytes=0-", data),
             (f"bytes={(1 << 20) - 5}-{(1 << 20) + 4}", data[(1 << 20) - 5 : (1 << 20) + 5]),
             (f"bytes={size - 7}-", data[-7:]),
             ("bytes=-7", data[-7:]),

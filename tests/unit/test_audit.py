@@ -76,6 +76,7 @@ async def test_each_call_is_a_line_that_says_who_did_what_through_which_interfac
                 await lease.sandbox.install("x")
                 await lease.sandbox.reset(keep_files=True)
                 await lease.sandbox.files.write("a.txt", b"content")
+                await lease.sandbox.files.stat("a.txt")
                 await lease.sandbox.files.list()
                 await lease.sandbox.files.remove("a.txt")
 
@@ -85,6 +86,7 @@ async def test_each_call_is_a_line_that_says_who_did_what_through_which_interfac
         ("install", None, "rest"),
         ("reset", None, "rest"),
         ("file", "write", "rest"),
+        ("file", "stat", "rest"),
         ("file", "list", "rest"),
         ("file", "remove", "rest"),
     ]
@@ -138,6 +140,8 @@ async def test_refusals_say_why(tmp_path: Path) -> None:
             with pytest.raises((CapacityError, InvalidRequestError)):
                 async with sessions.lease(ALICE, handle):
                     pass
+        with pytest.raises(InvalidRequestError):
+            sessions.look(ALICE, "guessed")
 
     lines = await _audited(tmp_path / "audit.jsonl", act, runner=runner, packages_deny="evil", max_sandboxes=1)
     refusals = [line for line in lines if line["kind"] == "refusal"]
@@ -146,7 +150,7 @@ async def test_refusals_say_why(tmp_path: Path) -> None:
         ("run", "timeout", "alice"),
         ("install", "requirements", "alice"),
         ("open", "quota", "alice"),
-        ("open", "sandbox", "alice"),
+        *[("open", "sandbox", "alice")] * 2,
     ]
     assert refusals[0]["rules"] == ["process"]
     assert "evil" in refusals[2]["detail"]

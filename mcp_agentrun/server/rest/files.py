@@ -121,14 +121,14 @@ async def _answer(sandbox: str, path: str, request: Request, sessions: SessionMa
     headers = {"Accept-Ranges": "bytes", "ETag": etag, "X-Content-Type-Options": "nosniff"}
     # Code has written the file: as a page of this server's origin, it could call the server.
     headers["Content-Disposition"] = "attachment"
-    start, end = 0, stat.size
+    part = None
     if "range" in request.headers and request.headers.get("if-range", etag) == etag:
-        start, end = _range(request.headers["range"], stat.size)
-    is_part = (start, end) != (0, stat.size)
-    if is_part:
+        part = _range(request.headers["range"], stat.size)
+    start, end = part or (0, stat.size)
+    if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{stat.size}"
     headers["Content-Length"] = str(end - start)
-    status, media_type = 206 if is_part else 200, mime_type(path)
+    status, media_type = 200 if part is None else 206, mime_type(path)
     if request.method == "HEAD":
         return Response(None, status, headers, media_type)
 
@@ -146,21 +146,21 @@ async def _write_part(parts: AsyncGenerator[bytes], length: int, send: Callable[
             length -= len(part)
 
 
-def _range(text: str, size: int) -> tuple[int, int]:
-    """Return the first byte of a range and the one after its end; everything if it is not one range of bytes.
+def _range(text: str, size: int) -> tuple[int, int] | None:
+    """Return the first byte of a range and the one after its end; None if it is not one range of bytes.
 
     :raises HTTPException: it is not satisfiable.
     """
     match = _RANGE.fullmatch(text.strip())
     if match is None or match.group() == "bytes=-":
-        return 0, size
+        return None
     first, last = match.groups()
     if not first:
         start, end = max(0, size - int(last)), size
     else:
         start, end = int(first), min(size, int(last) + 1 if last else size)
         if last and int(last) < start:
-            return 0, size
+            return None
     if start >= end:
         raise HTTPException(416, f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"})
     return start, end
