@@ -16,6 +16,7 @@ from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
+from ..settings import SandboxLimits, Settings
 from .admission import Admission
 from .background_runs import BackgroundRuns
 from .expiry import Expiry, described, require_lifetime
@@ -135,7 +136,12 @@ class SessionManager(OpenOnce):
 
     @asynccontextmanager
     async def lease(
-        self, caller: Caller, handle: str | None, *, lifetime: float | None = None
+        self,
+        caller: Caller,
+        handle: str | None,
+        *,
+        lifetime: float | None = None,
+        limits: SandboxLimits | None = None,
     ) -> AsyncGenerator[Lease]:
         """Lease the sandbox that a call of *caller* means, and open it if necessary.
 
@@ -145,13 +151,14 @@ class SessionManager(OpenOnce):
         :param handle: of another sandbox than the client's own, or `NEW`. Without a connection, None is the same.
         :param lifetime: seconds after which a new sandbox is closed, from `SHORTEST_LIFETIME` to the setting
             ``max_ttl``, which is the default.
-        :raises InvalidRequestError: *caller* has no sandbox with that handle, or the lifetime is not allowed.
+        :param limits: lower limits of a new sandbox, which then is not one that is ready.
+        :raises InvalidRequestError: *caller* has no sandbox with that handle, or what it wants is not allowed.
         :raises UnavailableError: the quota or the capacity is reached.
         """
-        require_lifetime(lifetime, self.settings)
         with self._in_progress():
             with refusals_audited(self._audit, caller):
-                session, is_new, expired = await self._find(caller, handle or None, lifetime)
+                require_lifetime(lifetime, self.settings)
+                session, is_new, expired = await self._find(caller, handle or None, lifetime, limits)
             with in_use([session]):
                 try:
                     yield Lease(session.sandbox, session.handle, session.opened.closing, is_new, expired)
@@ -242,7 +249,9 @@ class SessionManager(OpenOnce):
             self._store.close(session)
         self._store.pop_expired(caller)
 
-    async def _find(self, caller: Caller, handle: str | None, lifetime: float | None) -> tuple[Session, bool, bool]:
+    async def _find(
+        self, caller: Caller, handle: str | None, lifetime: float | None, limits: SandboxLimits | None
+    ) -> tuple[Session, bool, bool]:
         """Return the session that a call means, whether it is new and has a handle, and whether it replaces an expired
         one.
         """
@@ -253,10 +262,13 @@ class SessionManager(OpenOnce):
             expired = self._store.pop_expired(caller)
             return await self._open_for(caller, None), False, expired
         if handle is None or handle == NEW:
-            return await self._open_for(caller, secrets.token_urlsafe(16), lifetime), True, False
+            settings = None if limits is None else self.settings.lowered(limits)
+            return await self._open_for(caller, secrets.token_urlsafe(16), lifetime, settings), True, False
         return self._store.require(caller, handle), False, False
 
-    async def _open_for(self, caller: Caller, handle: str | None, lifetime: float | None = None) -> Session:
+    async def _open_for(
+        self, caller: Caller, handle: str | None, lifetime: float | None = None, settings: Settings | None = None
+    ) -> Session:
         """Open a session, or return the one that a concurrent call of the same client has opened."""
         key = caller.connection if handle is None else handle
         deadline = anyio.current_time() + WAIT_SECONDS
@@ -267,7 +279,7 @@ class SessionManager(OpenOnce):
                 if session is None:
                     if anyio.current_time() >= deadline:  # the previous call waited until its own deadline
                         raise self._admission.out_of_capacity()
-                    opened = await self._admission.admit(caller, deadline)
+                    opened = await self._admission.admit(caller, deadline, settings)
                     session = Session(opened, caller, handle, lifetime=lifetime)
                     self._store.add(session)
                 return session

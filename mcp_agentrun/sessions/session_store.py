@@ -14,6 +14,7 @@ from ..errors import CapacityError, InvalidRequestError
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
 from ..sandbox.observer import Event, Observation, Refused
+from ..settings import SandboxLimits
 
 __all__ = [
     "NEW",
@@ -109,6 +110,7 @@ class SandboxInfo:
     """When it is closed, unless it is used until then."""
     is_in_use: bool
     """Whether a call is in progress."""
+    limits: SandboxLimits
     stage: str
     """What is being done to start it, in a few words; ``ready`` once it is."""
 
@@ -174,7 +176,7 @@ class SessionStore:
         if session is not None:
             return session
         problem = f"No sandbox has the handle {handle[:40]!a}"
-        if self.has_expired(caller, handle):
+        if _key(caller, handle) in self._expired:
             problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
         own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
         raise InvalidRequestError(
@@ -243,10 +245,6 @@ class SessionStore:
         if len(self._expired) > _EXPIRED_KEPT:
             self._expired.popitem(last=False)
         self.close(session)
-
-    def has_expired(self, caller: Caller, handle: str) -> bool:
-        """Return whether the sandbox of *caller* with that handle has expired."""
-        return _key(caller, handle) in self._expired
 
     def pop_expired(self, caller: Caller) -> bool:
         """Return whether the own sandbox of *caller* has expired, and forget it."""

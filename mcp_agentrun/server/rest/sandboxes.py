@@ -31,7 +31,7 @@ async def create(
 
 
 async def _create(sessions: SessionManager, caller: Caller, wanted: CreateRequest) -> SandboxAnswer:
-    async with sessions.lease(caller, NEW, lifetime=wanted.lifetime) as lease:
+    async with sessions.lease(caller, NEW, lifetime=wanted.lifetime, limits=wanted.limits) as lease:
         assert lease.handle is not None
         try:
             with anyio.fail_after(READY_SECONDS):
