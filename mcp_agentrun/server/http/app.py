@@ -39,6 +39,7 @@ from ...settings import Settings
 from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
+from ..mcp.sdk import answer_as_json
 from ..rest.app import build_rest, interface_of, is_documentation
 from ..tracing import audit_of, traced
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
@@ -266,6 +267,7 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
     """Return the endpoints for authenticated clients, with the limits of each client."""
     settings = sessions.settings
     security = _transport_security(settings)
+    answer_as_json()
     streamable = mcp.streamable_http_app(
         transport_security=security,
         session_idle_timeout=settings.serve.idle_ttl,
