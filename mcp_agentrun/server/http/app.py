@@ -54,6 +54,11 @@ logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 2
 """Grace period at the end for connections that are still open, in seconds."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Time that an idle connection stays open: longer than clients keep theirs, or one could send a call into a connection
+that is being closed.
+"""
+
 READY_SECONDS = 5.0
 """Longest time that ``/readyz`` waits for the engine."""
 
@@ -193,6 +198,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         # Otherwise every client could choose the address that it is limited by.
         proxy_headers=bool(settings.serve.trusted_proxies),
         forwarded_allow_ips=list(settings.serve.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
 
