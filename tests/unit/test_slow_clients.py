@@ -162,6 +162,7 @@ async def test_a_reader_of_events_that_stops_is_ended_and_its_sandbox_goes_on() 
 
 async def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "SLOWEST", 1)
+    monkeypatch.setattr(slow_clients, "IDLE_SECONDS", 0.5)  # a busy machine may read nothing for a while
     async with serving(output_keep=OUTPUT, output_show=1000) as (http, port):
         sandbox = await new_sandbox(http)
         body = '{"code": "long"}'
@@ -173,5 +174,5 @@ async def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.Mo
             size = 0
             async for part in slow:
                 size += len(part)
-                await anyio.sleep(0.003)
+                await anyio.sleep(0.006)
         assert size > OUTPUT

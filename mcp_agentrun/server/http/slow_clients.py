@@ -18,7 +18,8 @@ SILENT_SECONDS = 60.0
 """Longest time in which the client may send nothing of a body that the server waits for."""
 
 IDLE_SECONDS = 30.0
-"""Longest time for the header of a request. A client may read nothing of an answer for up to twice as long."""
+"""Longest time for the header of a request, and between two: longer than clients keep idle connections, or one could
+send a call into a connection that is being closed. A client may read nothing of an answer for up to twice as long."""
 
 SLOWEST = 1024
 """Bytes per second that a client must send or read on average."""
