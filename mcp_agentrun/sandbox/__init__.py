@@ -18,7 +18,7 @@ from .notes import (
     run_notes,
     size_text,
 )
-from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunDone, Timing
+from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunAccepted, RunDone, Timing
 from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
@@ -57,6 +57,7 @@ __all__ = [
     "Refused",
     "ResetDone",
     "Result",
+    "RunAccepted",
     "RunDone",
     "RunError",
     "Script",

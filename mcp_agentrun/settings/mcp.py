@@ -21,8 +21,7 @@ class McpSettings(Group):
     )
     resource_links: bool = Field(
         default=False,
-        description="Link the files that a run created or changed in its answer, for clients that show such links. "
-        "Some agent frameworks fail on them.",
+        description="Link created and changed files in answers. Some agents fail on links.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="Lowest level of the messages that are logged to stderr."

@@ -39,6 +39,10 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
         make_wheel(simple / "climbs", "climbs", version, needs=needs)
     make_wheel(simple / "sourced", "sourced", "1.0")
     make_source(simple / "sourced", "sourced", "2.0")
+    make_wheel(simple / "early", "early", "1.0")
+    make_source(simple / "early", "early", "2.0b1")
+    make_wheel(simple / "early-wheel", "early-wheel", "1.0")
+    make_wheel(simple / "early-wheel", "early-wheel", "2.0b1")
     with serve_index(root, api) as url:
         yield url
 
@@ -154,7 +158,7 @@ async def test_an_old_version_is_explained(sandbox: AsyncSandbox) -> None:
     installed = await sandbox.install("sourced")
     assert installed.packages == (("sourced", "1.0"),)
     assert "sourced 1.0 is not the newest" in said(installed) and "no usable wheels" in said(installed)
-    for newest in ("rich", "climbs<3", "climbs==1.0"):
+    for newest in ("rich", "climbs<3", "climbs==1.0", "early", "early-wheel"):
         await sandbox.reset()
         assert not (await sandbox.install(newest)).notes
 

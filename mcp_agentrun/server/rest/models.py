@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ...sandbox import (
     FileChange,
@@ -58,8 +58,19 @@ Text = Annotated[str, AfterValidator(encodable)]
 """Text from a sandbox."""
 
 
+_MOST_FIELDS = 20
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_errors(cls, given: object) -> object:
+        """Refuse at once what would be reported field by field, which takes seconds where there are many."""
+        if isinstance(given, Sized) and not isinstance(given, str) and len(given) > _MOST_FIELDS:
+            raise ValueError("too many fields")
+        return given
 
 
 class CreateRequest(_Request):
