@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from anthropic import Anthropic
 from anthropic.types import ImageBlockParam, MessageParam, TextBlockParam, ToolParam, ToolResultBlockParam
 
-from mcp_agentrun import AgentRunError, Result, Sandbox, describe
+from mcp_agentrun import InvalidRequestError, Result, Sandbox, SandboxLostError, describe
 
 MODEL = os.environ.get("MODEL", "claude-opus-5")
 QUESTION = "Draw 200 steps of a random walk in two dimensions. How far did it get, and what does its path look like?"
@@ -44,7 +44,7 @@ def run(sandbox: Sandbox, call: str, arguments: dict[str, object]) -> ToolResult
     """Run the code of one call, and return what Claude should know about it."""
     try:
         result = sandbox.run(str(arguments.get("code", "")))
-    except AgentRunError as error:
+    except (InvalidRequestError, SandboxLostError) as error:
         return {"type": "tool_result", "tool_use_id": call, "content": str(error), "is_error": True}
     failed = result.outcome != "ok"
     return {"type": "tool_result", "tool_use_id": call, "content": list(blocks(result)), "is_error": failed}

@@ -24,7 +24,7 @@ from openai.types.responses import (
     ResponseInputParam,
 )
 
-from mcp_agentrun import AgentRunError, Sandbox, describe
+from mcp_agentrun import InvalidRequestError, Sandbox, SandboxLostError, describe
 
 MODEL = os.environ.get("MODEL", "gpt-5.5")
 INSTRUCTIONS = """\
@@ -66,7 +66,7 @@ def run(sandbox: Sandbox, arguments: str) -> ResponseFunctionCallOutputItemListP
     """Run the code of one call, and return its output with its pictures."""
     try:
         result = sandbox.run(json.loads(arguments)["code"], timeout=120)
-    except (ValueError, LookupError, TypeError, AgentRunError) as error:
+    except (ValueError, LookupError, TypeError, InvalidRequestError, SandboxLostError) as error:
         return [{"type": "input_text", "text": f"{type(error).__name__}: {error}"}]
     output: ResponseFunctionCallOutputItemListParam = [{"type": "input_text", "text": describe(result, images=True)}]
     for image in result.images:

@@ -18,7 +18,7 @@ from typing import cast
 from openai import OpenAI
 from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionMessageParam
 
-from mcp_agentrun import AgentRunError, Sandbox, describe
+from mcp_agentrun import InvalidRequestError, Sandbox, SandboxLostError, describe
 
 MODEL = os.environ.get("MODEL", "gpt-5.5")
 QUESTION = "Which day of the week was the 1st of January most often between 1900 and 2000?"
@@ -55,7 +55,7 @@ def run(sandbox: Sandbox, arguments: str) -> str:
     """Run the code in a call's *arguments*. What is wrong with it is told to the model, which can do better."""
     try:
         return describe(sandbox.run(json.loads(arguments)["code"]))
-    except (ValueError, LookupError, TypeError, AgentRunError) as error:
+    except (ValueError, LookupError, TypeError, InvalidRequestError, SandboxLostError) as error:
         return f"{type(error).__name__}: {error}. The arguments are an object with the string `code`."
 
 
