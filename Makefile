@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples bundle bundle-check clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -33,6 +33,7 @@ help:
 	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
+	@echo "make examples-agents  the agents of examples/, each in an environment of its own, with a scripted model (EXAMPLE=... for one); real index"
 	@echo "make bundle  the wheel and the MCPB bundle, in dist (npm)"
 	@echo "make bundle-check  the bundle is unpacked and used; the Claude Code plugin and the Gemini CLI extension are validated (npm)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
@@ -100,6 +101,9 @@ deploy-check: setup
 
 examples: setup
 	$(PYTHON) -m tests.long.examples $(EXAMPLES)
+
+examples-agents: setup
+	$(PYTHON) -m pytest --timeout 0 tests/long/agent_examples.py $(if $(EXAMPLE),-k $(EXAMPLE))
 
 soak: setup
 	$(PYTHON) -m tests.long.soak $(SOAK)
