@@ -27,7 +27,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...audit import Trail, through
@@ -300,7 +300,7 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
         Mount(_MESSAGES, sse.handle_post_message),
         Route("/metrics", show_metrics),
     ]
-    quota = SessionQuota(Starlette(routes=routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
+    quota = SessionQuota(Router(routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
 
     async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
         to_rest = scope["type"] == "http" and is_rest(scope["path"])
