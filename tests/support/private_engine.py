@@ -67,10 +67,10 @@ class PrivateEngine:
 
     def client(self) -> APIClient:
         """A client of the running engine."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while True:
             if self._accepts():
-                client = APIClient(base_url=self.url, timeout=60, version=_API_VERSION)
+                client = APIClient(base_url=self.url, timeout=100, version=_API_VERSION)
                 client.trust_env = False
                 try:
                     client.ping()
@@ -97,7 +97,7 @@ class PrivateEngine:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(100)
 
 
 @contextmanager
