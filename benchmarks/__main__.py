@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import statistics
+import subprocess
 import sys
 import tarfile
 import time
@@ -189,12 +190,24 @@ async def checkpoints() -> None:
                 row("  times that without", f"{on / off:.2f} x", bound)
 
 
+def version_command() -> None:
+    times: dict[str, list[float]] = {"-c": [], "-m": []}
+    for _ in range(20):
+        for option, arguments in (("-c", ["pass"]), ("-m", ["mcp_agentrun", "--version"])):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, option, *arguments], check=True, capture_output=True)
+            times[option].append((time.perf_counter() - begun) * 1000)
+    row("mcp-agentrun --version, median", f"{statistics.median(times['-m']):.0f} ms", "at most 150 ms")
+    row("  Python alone", f"{statistics.median(times['-c']):.0f} ms")
+
+
 async def main() -> None:
     engine, tried = connect()
     if engine is None:
         sys.exit(f"no container engine: {tried}")
     async with open_engine() as docker:
         image = await docker.ensure_image(lambda stage: print(stage, file=sys.stderr))
+    version_command()
     await sandbox_runs()
     await checkpoints()
     await warm_calls(engine, image)

@@ -106,7 +106,9 @@ def _image(status: EngineStatus, settings: Settings) -> Finding:
     if status.image_architecture:
         return Finding("image", "ok", status.image)
     if status.image_obstacle is None:
-        return Finding("image", "warning", "not built yet", "Run `mcp-agentrun build`, or let the first call do it.")
+        return Finding(
+            "image", "warning", "not on the engine yet", "Run `mcp-agentrun build`, or let the first call do it."
+        )
     if settings.image.name:
         remedy = "Load it with `docker load`, or unset AGENTRUN_IMAGE to have one built."
     else:

@@ -108,7 +108,7 @@ DEAD = replace(Owner.current(), began=1.0)
             "the registry does not respond",
             "AGENTRUN_IMAGE_BASE",
         ),
-        ({"image_architecture": None}, "image", "warning", "not built yet", "mcp-agentrun build"),
+        ({"image_architecture": None}, "image", "warning", "not on the engine yet", "mcp-agentrun build"),
         ({"image_architecture": "aarch64"}, "image", "error", "is for aarch64", "AGENTRUN_IMAGE_BASE"),
         ({"architecture": "riscv64", "image_architecture": "riscv64"}, "architecture", "warning", "riscv64", "wheels"),
         ({"free_disk": 100 * MIB}, "disk", "error", "only 100 MiB free", "image prune"),
