@@ -75,18 +75,6 @@ def run(sandbox: Sandbox, arguments: str) -> ResponseFunctionCallOutputItemListP
     return output
 
 
-def save(sandbox: Sandbox, folder: Path, *, but: str) -> list[Path]:
-    """Save the files of the sandbox in *folder*, *but* one, and return their paths."""
-    saved: list[Path] = []
-    for file in sandbox.files.list():
-        if file.path != but:
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            sandbox.files.save(file, target)
-            saved.append(target)
-    return saved
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Have a model analyse a table, and write a report about it.")
     parser.add_argument("table", type=Path)
@@ -96,7 +84,8 @@ def main() -> None:
     with Sandbox(memory="2g") as sandbox:
         sandbox.files.write(options.table.name, options.table)
         print(analyse(OpenAI(), sandbox, options.table.name, options.question))
-        print("", *save(sandbox, options.folder, but=options.table.name), sep="\n")
+        sandbox.files.remove(options.table.name)
+        print("", *sandbox.files.save_all(options.folder), sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 """A deep agent whose shell and files are in a sandbox: a backend for LangChain's deepagents.
 
 OPENAI_API_KEY=... uv run deepagents_sandbox.py "Write a program that solves the eight queens, with tests. Run them."
+
+What the agent has made is copied into the folder `results`.
 """
 
 import os
@@ -89,7 +91,8 @@ def main(task: str) -> None:
             backend=CompositeBackend(SandboxBackend(sandbox), routes={}, artifacts_root=f"{FOLDER}/.deepagents"),
         )
         state = agent.invoke({"messages": [{"role": "user", "content": task}]})
-    print(state["messages"][-1].text)
+        print(state["messages"][-1].text)
+        print("", *sandbox.files.save_all("results"), sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from threading import Lock, Thread, current_thread
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -417,6 +418,14 @@ class SandboxFiles:
         :raises OSError: *target* can't be written.
         """
         return self._call(lambda sandbox: sandbox.files.save(path, target))
+
+    def save_all(self, target: str | os.PathLike[str], folder: str = ".") -> builtins.list[Path]:
+        """Copy the files that `list` returns to the local folder *target*, which is created, and return their paths.
+        No name or link leads out of *target*; see `Files.save_all`.
+
+        :raises OSError: a file can't be written, or a symbolic link is in the way.
+        """
+        return self._call(lambda sandbox: sandbox.files.save_all(target, folder))
 
     def list(self, folder: str = ".") -> builtins.list[FileInfo]:
         """All files in *folder* and the folders below it, sorted by path."""

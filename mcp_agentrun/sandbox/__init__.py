@@ -2,6 +2,7 @@
 
 from ..packages.installed import Cache, Installed
 from .arguments import OnOutput
+from .copies import safe_path, save_copy
 from .facade import AsyncRuntime, AsyncSandbox
 from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat
 from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
@@ -71,5 +72,7 @@ __all__ = [
     "install_notes",
     "mime_type",
     "run_notes",
+    "safe_path",
+    "save_copy",
     "size_text",
 ]

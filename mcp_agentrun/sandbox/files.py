@@ -22,6 +22,7 @@ from ..engine.link import Link
 from ..errors import FileError, FileReason, SandboxLostError
 from ..wire import messages
 from ..wire.messages import FILE_PATH, LONGEST_PATH, PART_LIMIT
+from .copies import safe_path, save_copy
 from .observer import FileDone, FileOperation, Observation, Observer, observed
 from .result import FileChange
 
@@ -247,6 +248,26 @@ class Files:
         finally:
             partial.unlink(missing_ok=True)
         return size
+
+    async def save_all(self, target: str | os.PathLike[str], folder: str = ".") -> builtins.list[Path]:
+        """Copy the files that `list` returns to the local folder *target*, which is created, and return their paths.
+
+        Files of the same names are replaced. Names that some systems don't accept are changed, and no symbolic link
+        below *target* is followed. What was copied before an error stays.
+
+        :raises FileError: as `list` and `read`.
+        :raises OSError: a file can't be written, or a symbolic link is in the way.
+        :raises UnavailableError: the engine failed.
+        """
+        saved: list[Path] = []
+        left = self._size  # code can fill the workspace again while it is copied
+        for file in await self.list(folder):
+            async with aclosing(self.stream(file)) as parts:
+                saved.append(await save_copy(parts, Path(target), safe_path(file.path)))
+            left -= saved[-1].lstat().st_size
+            if left < 0:
+                raise _error("too_large", file.path, "saved", limit=self._size)
+        return saved
 
     async def list(self, folder: str = ".") -> builtins.list[FileInfo]:
         """All files in *folder* and the folders below it, sorted by path. The call does not wait for its turn: it can

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import threading
 import time
@@ -363,7 +364,10 @@ PAGE = Path(mcp_agentrun.__file__).parents[1] / "docs" / "python.md"
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
-def test_the_examples_of_the_page_work(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_of_the_page_work(
+    block: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, str(PAGE), "exec"), {"__name__": "page"})
     assert capsys.readouterr().out in ("", "0\n1\n2\n")
 
@@ -389,3 +393,27 @@ def test_saving_a_file_keeps_what_is_no_file_and_its_mode(tmp_path: Path) -> Non
         True,
     )
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_all_files_are_saved_below_the_folder(runner_image: str, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "made" / "out", tmp_path / "elsewhere"
+    with Sandbox() as sandbox:
+        for name in ("a.txt", "d/e.txt", "..\\up.txt", "d/empty"):
+            sandbox.files.write(name, b"" if name == "d/empty" else name.encode())
+        sandbox.run("import os; os.symlink('/etc/passwd', 'link')")
+        saved = sandbox.files.save_all(folder)
+        assert [path.relative_to(folder).as_posix() for path in saved if ".." not in path.name] == [
+            "a.txt",
+            "d/e.txt",
+            "d/empty",
+        ]
+        (renamed,) = (path for path in saved if ".." in path.name)
+        assert renamed.parent == folder and "\\" not in renamed.name and renamed.read_bytes() == b"..\\up.txt"
+        assert {path for path in folder.rglob("*") if path.is_file()} == set(saved)
+        assert sandbox.files.save_all(tmp_path / "part", "d") == [tmp_path / "part/d/e.txt", tmp_path / "part/d/empty"]
+        shutil.rmtree(folder / "d")
+        elsewhere.mkdir()
+        (folder / "d").symlink_to(elsewhere)
+        with pytest.raises(OSError, match="a link is in the way"):
+            sandbox.files.save_all(folder)
+    assert list(elsewhere.iterdir()) == []

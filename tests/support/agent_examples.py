@@ -135,7 +135,8 @@ FRAMEWORKS: dict[str, AgentExample] = {
             "Updated file /tmp/answer",
             "42\n[Command succeeded with exit code 0]",
         ),
-        ANSWER,
+        f"{ANSWER}\n\nresults/answer.py",
+        leaves={"results/answer.py": lambda data: b"'right'" in data},
     ),
     "smolagents_executor": AgentExample(
         (

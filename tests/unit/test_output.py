@@ -15,9 +15,9 @@ import pytest
 from mcp_agentrun import spoofing as marks
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.host_resources import HostResources
-from mcp_agentrun.sandbox import FileChange, Output, Result
+from mcp_agentrun.sandbox import FileChange, Output, Result, safe_path
 from mcp_agentrun.sandbox.pictures import Pictures, parse_png
-from mcp_agentrun.server.mcp.out_folder import OutFolder, _safe_name  # pyright: ignore[reportPrivateUsage]
+from mcp_agentrun.server.mcp.out_folder import OutFolder
 from mcp_agentrun.server.mcp.render import latest_line, run_answer
 from mcp_agentrun.server.mcp.resources import OutputStore
 from mcp_agentrun.settings import Settings
@@ -77,8 +77,8 @@ def test_names_of_copies_fit_and_are_no_other_file_s() -> None:
         "\u00e9" * 126 + ":.a", "a:." + "\u00e9" * 126, "x" * 254 + ":", "x" * 254 + "?",
     ]
     # fmt: on
-    made = {name: _safe_name(name) for name in names}
-    made |= {name: _safe_name(name) for name in made.values()}  # as names of the code's own
+    made = {name: safe_path(name) for name in names}
+    made |= {name: safe_path(name) for name in made.values()}  # as names of the code's own
     assert len(set(made.values())) == len(made)
     assert max(len(name.encode()) for name in made.values()) <= 255
     assert (made["a.txt"], made["sales-20260131.csv"]) == ("a.txt", "sales-20260131.csv")

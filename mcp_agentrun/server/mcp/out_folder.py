@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
-import os
-import re
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-import anyio
-import anyio.to_thread
-
 from ...errors import AgentRunError, FileError
-from ...sandbox import FileChange, ReadFile, Result
+from ...sandbox import FileChange, ReadFile, Result, safe_path, save_copy
 from ...settings import Settings
 from ...spoofing import quoted
 
@@ -47,7 +38,7 @@ class OutFolder:
         """Copy *files* into *folder*, or the top of the user's folder. Return notes about that."""
         copied, notes, renamed = 0, list[str](), list[str]()
         for file in files:
-            name = "/".join(map(_safe_name, file.path.split("/")))
+            name = safe_path(file.path)
             try:
                 self._take(file.size)
                 parts = read(file.path, file.size + self._left)
@@ -76,21 +67,20 @@ class OutFolder:
     async def _copy(self, parts: AsyncIterator[bytes], name: str, reserved: int) -> None:
         """Write a file from *parts*. Of the *reserved* bytes, those that are not written become available again."""
         size = 0
-        copy: _Copy | None = None
-        try:
+
+        async def taken() -> AsyncIterator[bytes]:
+            nonlocal size, reserved
             async for part in parts:
                 size += len(part)
                 if size > reserved:  # the file has grown
                     self._take(size - reserved)
                     reserved = size
-                copy = copy or await anyio.to_thread.run_sync(_Copy, self._folder, name)
-                await anyio.to_thread.run_sync(copy.write, part)
-            if copy is not None:
-                await anyio.to_thread.run_sync(copy.finish)
+                yield part
+
+        try:
+            await save_copy(taken(), self._folder, name)
         except BaseException:
             size = 0
-            if copy is not None:
-                copy.discard()
             raise
         finally:
             self._left += reserved - size
@@ -112,56 +102,3 @@ class RunCopies:
 
 class _FolderFullError(Exception):
     """The size limit of the user's folder is reached."""
-
-
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
-
-_NAME_BYTES = 255
-_MADE = re.compile(r"~[0-9a-f]{8}(?:\.[^.]*)?$")
-"""Matches the end of names that `_safe_name` makes. The tilde keeps it from matching names that end in a date."""
-
-
-def _safe_name(name: str) -> str:
-    """Return a file name that is valid on every system, and different for different *names*."""
-    safe = re.sub(r'[\x00-\x1f\x7f<>:"|?*\\/]', "_", name.encode("utf-8", "replace").decode())
-    safe = safe[:-1] + "_" if safe[-1:] in (".", " ") else safe
-    safe = "_" + safe if _RESERVED.match(safe) else safe
-    if safe == name and _MADE.search(name) is None:
-        return name
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    stem, dot, suffix = safe.rpartition(".")
-    if not stem or len(suffix.encode()) > _NAME_BYTES // 2:
-        stem, dot, suffix = safe, "", ""
-    end = f"~{digest}{dot}{suffix}"
-    return stem.encode()[: _NAME_BYTES - len(end.encode())].decode("utf-8", "ignore") + end
-
-
-class _Copy:
-    """A file below *folder* that has a temporary name until it is finished.
-
-    No symbolic link is followed: one in place of the file is replaced, one in place of a folder is an error.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._target = folder / name
-        for parent in reversed(self._target.relative_to(folder).parents):
-            if parent != Path() and (folder / parent).is_symlink():
-                raise OSError(errno.ELOOP, "a link is in the way")
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._path = self._target.with_name(f".agentrun-{secrets.token_hex(8)}")
-        self._file = self._path.open("xb", buffering=0)  # permissions as the user's umask sets them
-
-    def write(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
-
-    def finish(self) -> None:
-        self._file.close()
-        os.replace(self._path, self._target)
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
