@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples site clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -32,6 +32,7 @@ help:
 	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
+	@echo "make site    the documentation as a site in build/site; fails on any warning (Python 3.11 or later)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
@@ -138,8 +139,11 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 	cd tests/long/pictures && PATH="$(CURDIR)/tests/long/node/node_modules/.bin:$$PATH" \
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
+site: venv
+	PYTHONPATH=. $(PYTHON) -m zensical build --strict --clean
+
 clean:
-	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
+	rm -rf .venv .matrix .peers .cache .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 uninstall: venv

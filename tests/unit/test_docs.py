@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import mcp_agentrun
+
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+REPOSITORY = "https://github.com/mcp-agentrun/mcp-agentrun/blob/main/"
+"""Before the paths of files that are not part of the site."""
 NOT_OURS = {"output/", "notifications/message", "logging/setLevel"}
 """What looks like a path of the project and is none: a folder of sandboxes, methods of the protocol."""
-PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def _text(page: Path) -> str:
@@ -27,7 +31,9 @@ def _anchors(page: Path) -> set[str]:
 @PAGES_BY_NAME
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", _text(page)):
-        if "://" not in target:
+        if target.startswith(REPOSITORY):
+            assert (ROOT / target.removeprefix(REPOSITORY)).exists(), target
+        elif "://" not in target:
             path, _, anchor = target.partition("#")
             linked = (page.parent / path).resolve() if path else page
             assert linked.exists(), target
@@ -45,6 +51,17 @@ def test_paths_and_targets_exist(page: Path) -> None:
             assert any((root / path).exists() for root in roots), path
     targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    listed = re.findall(r"^::: mcp_agentrun\.(\w+)$", _text(ROOT / "docs" / "reference" / "library.md"), re.MULTILINE)
+    assert sorted([*listed, "__version__"]) == sorted(mcp_agentrun.__all__)
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r'"([\w/-]+\.md)"', _text(ROOT / "zensical.toml"))
+    docs = ROOT / "docs"
+    assert sorted(listed) == sorted(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))
 
 
 def test_the_walk_names_functions_that_exist() -> None:
