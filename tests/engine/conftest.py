@@ -39,7 +39,7 @@ async def sandbox(module_image: str, index: str, anyio_backend: str) -> AsyncIte
 
 
 _SLOWEST = (
-    *("package_settings", "installer_attacks", "fidelity", "image", "http", "probes", "survival", "output"),
+    *("pages", "package_settings", "installer_attacks", "fidelity", "image", "http", "probes", "survival", "output"),
     *("versions", "files", "shows", "compat", "installer_users", "packages", "sandbox", "engine_failures"),
 )
 

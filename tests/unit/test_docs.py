@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import mcp_agentrun
+from tests.support.pages import DATA, SCRIPTS, SILENT, blocks, parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -51,6 +52,20 @@ def test_paths_and_targets_exist(page: Path) -> None:
             assert any((root / path).exists() for root in roots), path
     targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+@PAGES_BY_NAME
+def test_blocks_are_of_known_languages(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in SCRIPTS | DATA | SILENT, block.where
+        if block.language in DATA:
+            parse(block)
+        elif block.language == "python":
+            compile(block.code, block.where, "exec")
+
+
+def test_few_blocks_are_not_run() -> None:
+    assert len([block for page in PAGES for block in blocks(page) if block.comment.startswith("not run")]) <= 12
 
 
 def test_the_reference_lists_every_public_name() -> None:
