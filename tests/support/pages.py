@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 from markdown_it import MarkdownIt
 
@@ -52,6 +53,8 @@ _COMMENT = re.compile(r"<!-- (not run: [^\n]+|runs on) -->\s*\Z")
 _HIDDEN = re.compile(r"<!-- run\n(.*)-->\s*\Z", re.DOTALL)
 _CONFIRM = r"\[[yY]/[nN]\]: "
 _PYTHON = r">>> "
+_PROGRESS = re.compile(r"^(looking for|starting|building|checking|waiting for) .*\n", re.MULTILINE)
+"""What terminals that can move the cursor erase again."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,11 @@ def commands(code: str) -> Iterator[Command]:
     for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
         lines = part.splitlines()
         length = 1
-        while length < len(lines) and (lines[length - 1].endswith("\\") or lines[length].startswith("> ")):
+        while length < len(lines) and re.match(r"> |>$", lines[length]):
             length += 1
         rest = lines[length:]
         yield Command(
-            "\n".join(line.removeprefix("> ") for line in lines[:length]),
+            "\n".join(re.sub(r"^> ?", "", line) for line in lines[:length]),
             tuple(line.removeprefix(_PYTHON) for line in rest if line.startswith(_PYTHON)),
             "".join(f"{line}\n" for line in rest if not line.startswith(_PYTHON)),
         )
@@ -193,12 +196,13 @@ class Runner:
             self._run_command(Command(block.code.rstrip("\n"), (), ""), block)
 
     def _run_python(self, block: Block) -> None:
-        code = compile("\n" * (block.line - 1) + block.code, str(block.page), "exec")
+        source = "\n" * (block.line - 1) + block.code.replace("8000", self._port)
+        code = compile(source, str(block.page), "exec")
         printed = io.StringIO()
         before = Path.cwd()
         os.chdir(self._folder)
         try:
-            with contextlib.redirect_stdout(printed):
+            with contextlib.redirect_stdout(printed), mock.patch.dict(os.environ, {"HOME": self._environ["HOME"]}):
                 exec(code, self._names)
         finally:
             os.chdir(before)
@@ -211,6 +215,7 @@ class Runner:
             self._start(text, output, block.where)
             return
         code, printed = self._type(text, command.typed)
+        printed = _PROGRESS.sub("", printed)
         self._printed = printed
         assert code == 0, f"{block.where}: exit code {code} of: {text}\n{printed}"
         if output:
