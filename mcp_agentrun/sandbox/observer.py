@@ -20,6 +20,7 @@ __all__ = [
     "Observer",
     "Refused",
     "ResetDone",
+    "RunAccepted",
     "RunDone",
     "Timing",
     "observed",
@@ -49,6 +50,15 @@ class RunDone:
     code: str
     result: Result | None
     """None if the call raised an error."""
+
+
+@dataclass(frozen=True)
+class RunAccepted:
+    """Code will be run in the background, or was refused. `RunDone` follows at its end."""
+
+    sandbox: str
+    timing: Timing
+    code: str
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,12 @@ class FileDone:
 
 @dataclass(frozen=True)
 class Refused:
-    """A caller did not get a sandbox. The error says why."""
+    """A caller did not get a sandbox, or a run in the background. The error says why."""
 
     timing: Timing
 
 
-Event = RunDone | InstallDone | ResetDone | FileDone | Refused
+Event = RunAccepted | RunDone | InstallDone | ResetDone | FileDone | Refused
 
 Observer = Callable[[Event], None]
 """Receives each event in the task of the call that it is about, when that ends. It must neither block nor raise errors.

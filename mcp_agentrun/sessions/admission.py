@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 
-from ..errors import CapacityError, CapacityReason, InvalidRequestError
+from ..errors import CapacityError, CapacityReason
 from ..sandbox.capacity import Capacity, OpenContainer, Slot
-from ..sandbox.observer import Observation, Refused
 from ..sandbox.pool import WarmPool
 from ..settings import Settings
 from .session_store import Audit, Caller, SessionStore
 
-__all__ = ["Admission", "refusals_audited"]
-
-
-@contextmanager
-def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
-    """Report to *audit* if *caller* does not get a sandbox."""
-    observation = Observation()
-    try:
-        yield
-    except (CapacityError, InvalidRequestError) as error:
-        if audit is not None:
-            audit(caller.principal, Refused(observation.timing(error)))
-        raise
+__all__ = ["Admission"]
 
 
 class Admission:
@@ -117,15 +103,19 @@ class Admission:
 
     async def _wait(self, deadline: float) -> Slot | OpenContainer:
         self._store.reclaim()
-        if self._capacity.waiting >= self._settings.limits.queue:
-            raise self._refusal(
-                "The server is busy: other calls are waiting for a sandbox. Call again later.",
-                "queue",
-                self._settings.limits.queue,
-            )
+        self.require_queue(self._capacity.waiting, self._settings.limits.queue)
         with anyio.CancelScope(deadline=deadline):
             return await self._capacity.wait()
         raise self.out_of_capacity()
+
+    def require_queue(self, waiting: int, limit: int) -> None:
+        """Require that another call may wait for a sandbox, beside *waiting* ones.
+
+        :raises CapacityError: *limit* calls are waiting.
+        """
+        if waiting >= limit:
+            message = "The server is busy: other calls are waiting for a sandbox. Call again later."
+            raise self._refusal(message, "queue", limit)
 
     def out_of_capacity(self) -> CapacityError:
         """Count a refusal, and return the error that says why."""

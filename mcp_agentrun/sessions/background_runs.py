@@ -16,8 +16,9 @@ from ..background import background_tasks
 from ..errors import AgentRunError, CapacityError, InvalidRequestError, UnavailableError
 from ..sandbox import Output, Result
 from ..sandbox.execution import PartialOutput
+from ..sandbox.observer import RunAccepted, observed
 from ..settings import Settings
-from .session_store import Caller, Lease
+from .session_store import Audit, Caller, Lease, refusals_audited
 
 __all__ = ["BackgroundRun", "BackgroundRuns", "RunStatus"]
 
@@ -38,7 +39,7 @@ class BackgroundRun:
     :param principal: whose it is.
     """
 
-    def __init__(self, principal: str, lease: Lease, code: str, timeout: float | None) -> None:
+    def __init__(self, principal: str, lease: Lease, code: str, timeout: float) -> None:
         self.id = secrets.token_urlsafe(16)
         self.principal = principal
         self.handle = lease.handle
@@ -103,7 +104,9 @@ class BackgroundRun:
             is_closed = self._lease.closing.is_set()
             if self.result is None and (self.error is None or is_closed):
                 self.result, self.error = self._cancelled("lost" if is_closed else "kept"), None
-            self._output, self._code = None, ""
+            self._code = ""
+            if self.result is not None:
+                self._output = None  # the result has it
             self.ended.set()
 
     def _on_start(self, output: PartialOutput) -> None:
@@ -114,7 +117,8 @@ class BackgroundRun:
         """Return the result of a run that was cancelled without one of its own."""
         assert self.ended_at is not None
         started = self.started_at or self.ended_at
-        return Result("cancelled", self.output, (self.ended_at - started).total_seconds(), state=state)
+        duration = (self.ended_at - started).total_seconds()
+        return Result("cancelled", self.output, duration, state=state, timeout=self._timeout)
 
     async def wait(self, seconds: float) -> None:
         """Wait until it has ended, at most *seconds*."""
@@ -139,13 +143,18 @@ class BackgroundRuns:
     A run is forgotten ``idle_ttl`` after its end, or earlier if its principal has many later ones.
 
     :param lease: see `SessionManager.lease`.
+    :param audit: receives who asked for a run of others, or one that is forgotten.
     """
 
     def __init__(
-        self, settings: Settings, lease: Callable[[Caller, str | None], AbstractAsyncContextManager[Lease]]
+        self,
+        settings: Settings,
+        lease: Callable[[Caller, str | None], AbstractAsyncContextManager[Lease]],
+        audit: Audit | None = None,
     ) -> None:
         self._settings = settings
         self._lease = lease
+        self._audit = audit
         self._runs: dict[str, BackgroundRun] = {}
         self._tasks: TaskGroup | None = None
 
@@ -183,7 +192,8 @@ class BackgroundRuns:
         """
         run = self._runs.get(run_id)
         if run is None or run.principal != principal:
-            raise InvalidRequestError("You have no run with this id, or it has been forgotten.", argument="run")
+            with refusals_audited(self._audit, Caller(None, principal)):
+                raise InvalidRequestError("You have no run with this id, or it has been forgotten.", argument="run")
         return run
 
     async def remove(self, run: BackgroundRun) -> None:
@@ -201,9 +211,12 @@ class BackgroundRuns:
         task_status: TaskStatus[BackgroundRun],
     ) -> None:
         async with self._lease(caller, handle) as lease:
-            self._require_quota(caller.principal)
-            lease.sandbox.check_run(code, timeout)
-            run = BackgroundRun(caller.principal, lease, code, timeout)
+            sandbox = lease.sandbox
+            with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
+                self._require_quota(caller.principal)
+                sandbox.check_run(code, timeout)
+            limit = self._settings.limits.timeout if timeout is None else timeout
+            run = BackgroundRun(caller.principal, lease, code, limit)
             self._runs[run.id] = run
             task_status.started(run)
             await run.execute()

@@ -16,12 +16,23 @@ from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
-from .admission import Admission, refusals_audited
+from .admission import Admission
 from .background_runs import BackgroundRuns
 from .expiry import Expiry, described, require_lifetime
 from .readiness import Readiness
 from .reconcile import Reconciler
-from .session_store import NEW, STDIO, Audit, Caller, Lease, SandboxInfo, Session, SessionStore, in_use
+from .session_store import (
+    NEW,
+    STDIO,
+    Audit,
+    Caller,
+    Lease,
+    SandboxInfo,
+    Session,
+    SessionStore,
+    in_use,
+    refusals_audited,
+)
 from .stateless import StatelessCalls
 
 __all__ = ["SessionManager"]
@@ -48,7 +59,8 @@ class SessionManager(OpenOnce):
         self._audit = audit
         self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._store = SessionStore()
-        self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
+        slots = settings.serve.max_total if is_shared else settings.limits.max_sandboxes
+        self._capacity = Capacity(slots, self._store.notify)
         self._opener, self._pool = Opener(runtime.container), None
         if is_shared:
             serve = settings.serve
@@ -58,9 +70,9 @@ class SessionManager(OpenOnce):
         self._admission = Admission(
             settings, self._store, self._capacity, self._pool, self._opener.open, self.refused, audit
         )
-        self._stateless = StatelessCalls(self._store, self._admission)
+        self._stateless = StatelessCalls(settings, self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
-        self.runs = BackgroundRuns(settings, self.lease)
+        self.runs = BackgroundRuns(settings, self.lease, audit)
         """Runs that go on without their client."""
         self._opening: dict[Hashable, anyio.Lock] = {}
         self._tasks: TaskGroup | None = None
@@ -191,9 +203,15 @@ class SessionManager(OpenOnce):
         with self._in_progress(), in_use([*found.values()], counts=False):
             yield {handle: session.sandbox for handle, session in found.items()}
 
-    def describe(self, caller: Caller) -> list[SandboxInfo]:
-        """Return the sandboxes with a handle of *caller*. This does not count as a use."""
-        return described(self._store.listed(caller, with_handles=True).values(), self.settings)
+    def describe(self, caller: Caller, handle: str | None = None) -> list[SandboxInfo]:
+        """Return the sandboxes with a handle of *caller*, or the one with that handle. This does not count as a use.
+
+        :raises InvalidRequestError: *caller* has no sandbox with that handle.
+        """
+        if handle is None:
+            return described(self._store.listed(caller, with_handles=True).values(), self.settings)
+        with refusals_audited(self._audit, caller):
+            return described([self._known(caller, handle)], self.settings)
 
     def close(self, caller: Caller, handle: str) -> None:
         """Close the sandbox of *caller* with that handle. Calls in progress fail.

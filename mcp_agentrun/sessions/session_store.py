@@ -10,11 +10,23 @@ from datetime import datetime
 
 import anyio
 
+from ..errors import CapacityError, InvalidRequestError
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
-from ..sandbox.observer import Event
+from ..sandbox.observer import Event, Observation, Refused
 
-__all__ = ["NEW", "STDIO", "Audit", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
+__all__ = [
+    "NEW",
+    "STDIO",
+    "Audit",
+    "Caller",
+    "Lease",
+    "SandboxInfo",
+    "Session",
+    "SessionStore",
+    "in_use",
+    "refusals_audited",
+]
 
 Audit = Callable[[str, Event], None]
 """Receives the principal and each event of its sandboxes. It must neither block nor raise errors."""
@@ -118,6 +130,18 @@ def in_use(sessions: Sequence[Session], *, counts: bool = True) -> Generator[Non
                 session.used_at = anyio.current_time()
 
 
+@contextmanager
+def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
+    """Report to *audit* if *caller* does not get a sandbox, or a run in the background."""
+    observation = Observation()
+    try:
+        yield
+    except (CapacityError, InvalidRequestError) as error:
+        if audit is not None:
+            audit(caller.principal, Refused(observation.timing(error)))
+        raise
+
+
 class SessionStore:
     """All sessions, by connection and by handle."""
 
@@ -126,7 +150,7 @@ class SessionStore:
         self._by_handle: dict[str, Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
         self.changed = anyio.Event()
-        """Set, and replaced by another one, when a session is closed or has become idle."""
+        """Set, and replaced by another one, when a session is closed or has become idle, or capacity is free."""
 
     def __len__(self) -> int:
         return len(self._own) + len(self._by_handle)
@@ -195,8 +219,9 @@ class SessionStore:
         return True
 
     def expire(self, session: Session) -> None:
-        """Close *session*, and remember that it has expired."""
-        self._expired[_key(session.caller, session.handle)] = None
+        """Close *session*, and remember that it has expired, if a client might ask for it."""
+        if not session.is_stateless:
+            self._expired[_key(session.caller, session.handle)] = None
         if len(self._expired) > _EXPIRED_KEPT:
             self._expired.popitem(last=False)
         self.close(session)

@@ -142,7 +142,7 @@ class Resolver:
                 continue
             fitting = f"{name}{requirement.specifier}{',' if requirement.specifier else ''}"
             try:
-                newest = self._alone(f"{fitting}>{chosen}")
+                newest = self._alone(f"{fitting}>{chosen}", "--prerelease", "disallow")
             except RefusedError as error:
                 if NO_WHEEL.search(str(error)):
                     yield f"{name} {chosen} is not the newest, but: {_reason(error)}."

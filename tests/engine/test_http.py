@@ -552,9 +552,9 @@ async def test_metrics_tell_how_calls_ended(runner_image: str, tmp_path: Path) -
         *(("run_python", outcome) for outcome in ("ok", "error", "timeout", "unavailable")),
         ("reset_sandbox", "ok"),
     ):
-        assert found[f'agentrun_calls_total{{outcome="{outcome}",tool="{tool}"}}'] == 1
-    assert found['agentrun_call_seconds_count{tool="run_python"}'] == 4
-    assert found['agentrun_call_seconds_bucket{le="0.1",tool="run_python"}'] < 4
+        assert found[f'agentrun_calls_total{{interface="mcp",outcome="{outcome}",tool="{tool}"}}'] == 1
+    assert found['agentrun_call_seconds_count{interface="mcp",tool="run_python"}'] == 4
+    assert found['agentrun_call_seconds_bucket{interface="mcp",le="0.1",tool="run_python"}'] < 4
     assert found["agentrun_pool_hits_total"] == 1
     assert found["agentrun_pool_misses_total"] == 0
     assert found['agentrun_refused_total{for="quota"}'] == 1

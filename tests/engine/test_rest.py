@@ -244,6 +244,8 @@ async def test_nobody_gets_in_who_does_not_belong(server: HttpServer, method: st
         ):
             answer = await http.request(method, url, content=BODY, headers=headers)
             assert answer.status_code == status, headers
+            if method != "HEAD":
+                _problem(answer, status)
         if "{id}" in path:
             bodies = {"runs": BODY, "packages": '{"packages": ["six"]}'}
             for stolen in (url, url.replace(sandbox, "/v1/sandboxes/new"), url.replace(sandbox, "/v1/sandboxes/guess")):
@@ -307,7 +309,7 @@ async def test_bodies_that_are_malformed_or_too_large_are_refused(server: HttpSe
                 assert answer.status_code in (400, 422), (path, body[:20])
                 _problem(answer, answer.status_code)
             huge = await http.post(path, content=b" " * (2 << 20), headers={"Content-Type": "application/json"})
-            assert huge.status_code == 413, path
+            assert _problem(huge, 413)["type"].endswith(":body"), path
         for lifetime in (0.5, 1e9, -1):
             _problem(await http.post("/v1/sandboxes", json={"lifetime": lifetime}), 422)
         with_limit = await http.put(f"{sandbox}/files/large", content=_zeros(300))

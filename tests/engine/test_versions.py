@@ -39,6 +39,10 @@ def index(tmp_path_factory: pytest.TempPathFactory, api: APIClient) -> Iterator[
         make_wheel(simple / "climbs", "climbs", version, needs=needs)
     make_wheel(simple / "sourced", "sourced", "1.0")
     make_source(simple / "sourced", "sourced", "2.0")
+    make_wheel(simple / "early", "early", "1.0")
+    make_source(simple / "early", "early", "2.0b1")
+    make_wheel(simple / "early-wheel", "early-wheel", "1.0")
+    make_wheel(simple / "early-wheel", "early-wheel", "2.0b1")
     with serve_index(root, api) as url:
         yield url
 
@@ -131,7 +135,7 @@ async def test_an_import_installs_and_replaces_before_anything_has_run(sandbox: 
     await text_of(sandbox, "import matplotlib.pyplot, cycler; x = 1")
     result = await sandbox.run("import sktime")
     assert result.outcome == "error" and result.installed is not None and result.installed.needs_reset == ("cycler",)
-    text = text_of_answer(run_answer(result, Settings(), handle=None, new=False))
+    text = text_of_answer(run_answer(result, handle=None, new=False))
     assert RESET in text and "install_package" not in text
     await sandbox.reset(keep_packages=True, keep_files=True)
     assert await text_of(sandbox, "import sktime, cycler; cycler.VERSION") == "'0.12.0'\n"
@@ -154,7 +158,7 @@ async def test_an_old_version_is_explained(sandbox: AsyncSandbox) -> None:
     installed = await sandbox.install("sourced")
     assert installed.packages == (("sourced", "1.0"),)
     assert "sourced 1.0 is not the newest" in said(installed) and "no usable wheels" in said(installed)
-    for newest in ("rich", "climbs<3", "climbs==1.0"):
+    for newest in ("rich", "climbs<3", "climbs==1.0", "early", "early-wheel"):
         await sandbox.reset()
         assert not (await sandbox.install(newest)).notes
 

@@ -8,7 +8,7 @@ import anyio
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 
-from ...errors import InvalidRequestError, NotReadyError
+from ...errors import NotReadyError
 from ...sessions import NEW, Caller, SessionManager
 from .context import CallerOf, Sessions, opened, while_connected
 from .models import CreateRequest, InstallAnswer, InstallRequest, ResetRequest, SandboxAnswer, SandboxList
@@ -87,7 +87,5 @@ async def install(
 
 
 def _described(sessions: SessionManager, caller: Caller, sandbox: str) -> SandboxAnswer:
-    for info in sessions.describe(caller):
-        if info.handle == sandbox:
-            return SandboxAnswer.of(info)
-    raise InvalidRequestError("no sandbox has that id", argument="sandbox")
+    (info,) = sessions.describe(caller, sandbox)
+    return SandboxAnswer.of(info)
