@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -34,7 +35,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", _text(page)):
         if target.startswith(REPOSITORY):
             assert (ROOT / target.removeprefix(REPOSITORY)).exists(), target
-        elif "://" not in target:
+        elif "://" in target:
+            url = urlsplit(target)
+            assert url.scheme == "https" and re.fullmatch(r"([a-z0-9-]+\.)+[a-z]+", url.netloc), target
+        else:
             path, _, anchor = target.partition("#")
             linked = (page.parent / path).resolve() if path else page
             assert linked.exists(), target
