@@ -51,7 +51,7 @@ lint: venv
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
 	$(PYTHON) -m deptry mcp_agentrun
-	.venv/bin/codespell *.md docs deploy examples mcp_agentrun runner_image tests tools
+	.venv/bin/codespell *.md docs deploy examples mcp_agentrun runner_image tests/support tools
 
 test: lint test-unit test-engine
 
