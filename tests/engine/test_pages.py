@@ -13,7 +13,7 @@ from tests.support.pages import PAGES, SCRIPTS, Block, Runner, blocks
 
 pytest.importorskip("pexpect")
 
-IN_A_CLONE = ("README.md", "README.ja.md", "docs/command-line.md", "docs/tracing.md", "docs/tutorial.md")
+IN_A_CLONE = ("README.md", "docs/command-line.md", "docs/tracing.md", "docs/tutorial.md")
 """Pages whose commands are typed in a clone of the repository."""
 
 

@@ -67,7 +67,7 @@ class Block:
     language: str
     code: str
     comment: str
-    """``not run: REASON``, ``runs on``, or nothing."""
+    """``not run: REASON``, ``runs on``, ``hidden`` from readers, or nothing."""
 
     @property
     def where(self) -> str:
@@ -98,7 +98,7 @@ def blocks(page: Path) -> list[Block]:
             said, hidden = _COMMENT.match(token.content), _HIDDEN.match(token.content)
             comment = said[1] if said else comment
             if hidden:
-                found.append(Block(page, first, "sh", hidden[1], ""))
+                found.append(Block(page, first, "sh", hidden[1], "hidden"))
     return found
 
 

@@ -83,6 +83,30 @@ def test_the_site_has_every_page() -> None:
     assert sorted(listed) == sorted(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))
 
 
+def _skeleton(page: Path) -> tuple[object, ...]:
+    """What a translation leaves as it is: levels of headings, code, the first column of tables, links, and names."""
+    text = _text(page)
+    code = [
+        (block.language, [line.partition("#")[0].rstrip() for line in block.code.splitlines()])
+        for block in blocks(page)
+        if block.language and block.comment != "hidden"
+    ]
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
+    return (
+        re.findall(r"^#+(?= )", prose, re.MULTILINE),
+        code,
+        re.findall(r"^\| (`.*?`|\[.*?) \|(?:.*(`.*`))?", prose, re.MULTILINE),
+        sorted(set(re.findall(r"\]\(([^)]+)\)", prose)) - {"README.md", "README.ja.md"}),
+        sorted(re.findall(r"`([^`\n]+)`", prose)),
+        len(re.findall(r"^\* ", prose, re.MULTILINE)),
+    )
+
+
+def test_the_japanese_readme_says_what_the_english_one_says() -> None:
+    assert _skeleton(ROOT / "README.ja.md") == _skeleton(ROOT / "README.md")
+
+
 def test_the_walk_names_functions_that_exist() -> None:
     walk = _text(ROOT / "docs" / "architecture.md").split("## One call")[1].split("\n## ")[0]
     sources = [_text(path) for folder in ("mcp_agentrun", "runner_image") for path in (ROOT / folder).rglob("*.py")]
