@@ -97,10 +97,11 @@ def _verifier(settings: Settings) -> Tokens | ResourceServer | None:
     path = default_token_file()
     tokens, new = Tokens.generated(path)
     if new is not None:
-        # With log_format=json, a program reads stderr and may store it.
+        # With log_format=json, a program reads stderr.
         stream = sys.stderr if settings.serve.log_format == "text" else sys.stdout
         stream.write(f"A new token was saved in {path}. Clients send it as\n")
-        stream.write(f"  Authorization: Bearer {new}\n")
+        # What is not a terminal may be a log, which would keep it.
+        stream.write(f"  Authorization: Bearer {new if stream.isatty() else 'TOKEN'}\n")
         stream.flush()
     return tokens
 
