@@ -45,17 +45,19 @@ class Admission:
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
-    async def admit(self, caller: Caller, deadline: float) -> OpenContainer:
+    async def admit(self, caller: Caller, deadline: float, *, is_stateless: bool = False) -> OpenContainer:
         """Return a sandbox for *caller*. A caller that waits does not delay the refusal of others.
 
+        :param is_stateless: it is kept for other calls, so that it does not foretell that more will be wanted.
         :raises CapacityError: the quota is reached, there is too little memory, or there is no capacity until
             *deadline*.
         """
-        if not self.has_quota(caller.principal) and not self._store.reclaim(caller.principal):
+        closing: OpenContainer | None = None
+        if not self.has_quota(caller.principal) and (closing := self._store.reclaim(caller.principal)) is None:
             raise self.out_of_quota(caller.principal)
         self._expected[caller.principal] += 1
         try:
-            opened = await self._provide(deadline)
+            opened = await self._provide(deadline, closing, is_stateless=is_stateless)
             observer = self._audit and partial(self._audit, caller.principal)
             opened.container.belongs_to(caller.principal, observer)
             return opened
@@ -94,12 +96,27 @@ class Admission:
             self._settings.limits.max_sandboxes,
         )
 
-    async def _provide(self, deadline: float) -> OpenContainer:
-        """Return a sandbox that is ready, or else a new one."""
-        if self._pool is not None and (spare := self._pool.take()) is not None:
-            return spare
-        found = self._capacity.acquire() or await self._wait(deadline)
-        return await self._open(found) if isinstance(found, Slot) else found
+    async def _provide(self, deadline: float, closing: OpenContainer | None, *, is_stateless: bool) -> OpenContainer:
+        """Return a sandbox that is ready, or else a new one. For its memory, idle ones of stateless calls give way.
+
+        :param closing: one whose memory becomes free.
+        """
+        while True:
+            if self._pool is not None and (spare := self._pool.take(is_demand=not is_stateless)) is not None:
+                return spare
+            found = self._capacity.acquire() or await self._wait(deadline)
+            if not isinstance(found, Slot):
+                return found
+            try:
+                return await self._open(found)
+            except CapacityError as error:
+                closing = closing or self._store.reclaim()
+                if closing is None:
+                    self._refused[error.reason] += 1
+                    raise
+            with anyio.CancelScope(deadline=deadline):
+                await closing.closed.wait()
+            closing = None
 
     async def _wait(self, deadline: float) -> Slot | OpenContainer:
         self._store.reclaim()
