@@ -31,7 +31,8 @@ _SANDBOX_ID = 12
 """Characters of a sandbox's id. The whole id would lead to its packages."""
 
 _LONGEST = 500
-_URL = re.compile(r"(\w+://)([^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
+_MOST_REQUIREMENTS = 100
+_URL = re.compile(r"://(?:[^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def record_of(principal: str, event: Event, *, with_code: bool = False) -> Recor
             given |= {
                 "kind": "install",
                 "cause": event.cause,
-                "requirements": tuple(map(_redacted, event.requirements)),
+                "requirements": tuple(map(_redacted, event.requirements[:_MOST_REQUIREMENTS])),
             }
             if event.installed is not None:
                 given["packages"] = tuple(f"{name}=={version}" for name, version in event.installed.packages)
@@ -235,7 +236,7 @@ def _detail(error: BaseException) -> str | None:
 
 def _redacted(text: object) -> str:
     """Return *text* without what may be secret in URLs: user, password, query and fragment."""
-    return _URL.sub(r"\1\3", str(text))[:_LONGEST]
+    return _URL.sub(r"://\1", str(text))[:_LONGEST]
 
 
 def _name(principal: str) -> str | None:

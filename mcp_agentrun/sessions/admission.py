@@ -120,15 +120,19 @@ class Admission:
 
     async def _wait(self, deadline: float) -> Slot | OpenContainer:
         self._store.reclaim()
-        if self._capacity.waiting >= self._settings.limits.queue:
-            raise self._refusal(
-                "The server is busy: other calls are waiting for a sandbox. Call again later.",
-                "queue",
-                self._settings.limits.queue,
-            )
+        self.require_queue(self._capacity.waiting, self._settings.limits.queue)
         with anyio.CancelScope(deadline=deadline):
             return await self._capacity.wait()
         raise self.out_of_capacity()
+
+    def require_queue(self, waiting: int, limit: int) -> None:
+        """Require that another call may wait for a sandbox, beside *waiting* ones.
+
+        :raises CapacityError: *limit* calls are waiting.
+        """
+        if waiting >= limit:
+            message = "The server is busy: other calls are waiting for a sandbox. Call again later."
+            raise self._refusal(message, "queue", limit)
 
     def out_of_capacity(self) -> CapacityError:
         """Count a refusal, and return the error that says why."""

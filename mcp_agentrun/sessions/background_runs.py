@@ -39,7 +39,7 @@ class BackgroundRun:
     :param principal: whose it is.
     """
 
-    def __init__(self, principal: str, lease: Lease, code: str, timeout: float | None) -> None:
+    def __init__(self, principal: str, lease: Lease, code: str, timeout: float) -> None:
         self.id = secrets.token_urlsafe(16)
         self.principal = principal
         self.handle = lease.handle
@@ -104,7 +104,9 @@ class BackgroundRun:
             is_closed = self._lease.closing.is_set()
             if self.result is None and (self.error is None or is_closed):
                 self.result, self.error = self._cancelled("lost" if is_closed else "kept"), None
-            self._output, self._code = None, ""
+            self._code = ""
+            if self.result is not None:
+                self._output = None  # the result has it
             self.ended.set()
 
     def _on_start(self, output: PartialOutput) -> None:
@@ -115,7 +117,8 @@ class BackgroundRun:
         """Return the result of a run that was cancelled without one of its own."""
         assert self.ended_at is not None
         started = self.started_at or self.ended_at
-        return Result("cancelled", self.output, (self.ended_at - started).total_seconds(), state=state)
+        duration = (self.ended_at - started).total_seconds()
+        return Result("cancelled", self.output, duration, state=state, timeout=self._timeout)
 
     async def wait(self, seconds: float) -> None:
         """Wait until it has ended, at most *seconds*."""
@@ -212,7 +215,8 @@ class BackgroundRuns:
             with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
                 self._require_quota(caller.principal)
                 sandbox.check_run(code, timeout)
-            run = BackgroundRun(caller.principal, lease, code, timeout)
+            limit = self._settings.limits.timeout if timeout is None else timeout
+            run = BackgroundRun(caller.principal, lease, code, limit)
             self._runs[run.id] = run
             task_status.started(run)
             await run.execute()

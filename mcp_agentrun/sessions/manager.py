@@ -59,7 +59,8 @@ class SessionManager(OpenOnce):
         self._audit = audit
         self._readiness = Readiness(runtime.engine.list_sandboxes)
         self._store = SessionStore()
-        self._capacity = Capacity(settings.serve.max_total if is_shared else settings.limits.max_sandboxes)
+        slots = settings.serve.max_total if is_shared else settings.limits.max_sandboxes
+        self._capacity = Capacity(slots, self._store.notify)
         self._opener, self._pool = Opener(runtime.container), None
         if is_shared:
             serve = settings.serve
@@ -69,7 +70,7 @@ class SessionManager(OpenOnce):
         self._admission = Admission(
             settings, self._store, self._capacity, self._pool, self._opener.open, self.refused, audit
         )
-        self._stateless = StatelessCalls(self._store, self._admission)
+        self._stateless = StatelessCalls(settings, self._store, self._admission)
         self._reconciler = Reconciler(runtime.engine, self._opener.sandboxes, self._pool)
         self.runs = BackgroundRuns(settings, self.lease, audit)
         """Runs that go on without their client."""

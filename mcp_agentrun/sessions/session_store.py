@@ -150,7 +150,7 @@ class SessionStore:
         self._by_handle: dict[str, Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
         self.changed = anyio.Event()
-        """Set, and replaced by another one, when a session is closed or has become idle."""
+        """Set, and replaced by another one, when a session is closed or has become idle, or capacity is free."""
 
     def __len__(self) -> int:
         return len(self._own) + len(self._by_handle)
@@ -220,8 +220,9 @@ class SessionStore:
         return longest.opened
 
     def expire(self, session: Session) -> None:
-        """Close *session*, and remember that it has expired."""
-        self._expired[_key(session.caller, session.handle)] = None
+        """Close *session*, and remember that it has expired, if a client might ask for it."""
+        if not session.is_stateless:
+            self._expired[_key(session.caller, session.handle)] = None
         if len(self._expired) > _EXPIRED_KEPT:
             self._expired.popitem(last=False)
         self.close(session)

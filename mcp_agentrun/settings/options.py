@@ -75,6 +75,7 @@ class Options(TypedDict, total=False):
     queue: int
     rate_limit: float
     reserve: int | str
+    resource_links: bool
     safety: Literal["strict", "standard", "off"]
     safety_off: Sequence[str] | str
     safety_rules: str | os.PathLike[str] | None

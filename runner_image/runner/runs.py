@@ -106,7 +106,7 @@ class Runs:
         :raises ProtocolError: the session is not idle.
         """
         self._leave_idle(SessionState.RESETTING)
-        self._workers.replace()
+        self._workers.begin_reset()
         self._preparation.reset(no_preload=no_preload)
         self._since = "kept"
         self.is_sweep_due = True

@@ -215,6 +215,7 @@ class Supervisor:
                 self._changes.forget()
             self._runs.end_reset()
             self._host.send(messages.ResetDone())
+            self._workers.end_reset()
 
 
 def main() -> NoReturn:

@@ -84,6 +84,7 @@ class Workers:
         """Why the current worker has no checkpoint although it should: ``threads``, ``memory``, ``hooks``, ``died`` or
         an errno's name."""
         self.dying: set[int] = set()  # processes killed since the last sweep, which may still exist
+        self._is_resetting = False
         self._events = events
         self.zygote = Zygote(events, REPORT_PATH)
         self.report_socket = ReportSocket(events, REPORT_PATH, self._on_call)
@@ -118,7 +119,8 @@ class Workers:
     def _wants_worker(self) -> bool:
         if self.current is None:
             return self.spare is None
-        return self.zygote.is_warm and self.current.state is WorkerState.WAITING and self.spare is None
+        is_idle = self.current.state is WorkerState.WAITING and not self._is_resetting
+        return is_idle and self.zygote.is_warm and self.spare is None
 
     def step(self) -> None:
         """Do everything that is due and possible."""
@@ -174,12 +176,20 @@ class Workers:
         worker.signal(signal.SIGCONT)  # user code can have stopped it
         return True
 
-    def replace(self) -> None:
-        """Replace the current worker by a fresh one."""
+    def begin_reset(self) -> None:
+        """Replace the current worker by a fresh one.
+
+        There is no new spare until `end_reset`: a reset would have to wait for it.
+        """
+        self._is_resetting = True
         self._checkpoint_maker.forget_delays()
         self.drop_checkpoint(None)
         self.kill(self.current)
         self.current, self.spare = self.spare, None
+
+    def end_reset(self) -> None:
+        self._is_resetting = False
+        self.step()
 
     def preload(self, names: Sequence[str]) -> None:
         """Have workers start with *names* imported from now on. The current one is replaced as well if it has not run

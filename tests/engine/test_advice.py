@@ -7,7 +7,6 @@ import pytest
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from tests.support.clients import client_text
-from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
 
@@ -152,7 +151,7 @@ FAILURES = {
 async def test_a_failure_is_explained_in_one_line(small: AsyncSandbox, failure: str) -> None:
     code, words = FAILURES[failure]
     result = await small.run(code)
-    text = client_text(run_answer(result, SMALL, handle=None, new=False))
+    text = client_text(run_answer(result, handle=None, new=False))
     assert result.advice is not None and words in result.advice and "\n" not in result.advice, text
     assert text.splitlines().count(f"[agentrun] {result.advice}") == 1
     assert result.outcome in ("ok", "error")

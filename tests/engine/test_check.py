@@ -67,7 +67,7 @@ async def test_refused_code_does_not_run(checked: AsyncSandbox) -> None:
 
 
 async def test_a_refusal_tells_the_model_what_to_do(checked: AsyncSandbox) -> None:
-    answer = run_answer(await checked.run(HOSTILE), Settings(), handle=None, new=False)
+    answer = run_answer(await checked.run(HOSTILE), handle=None, new=False)
     assert answer.is_error
     assert answer.meta is not None
     assert answer.meta["agentrun/run"]["outcome"] == "blocked"
@@ -355,7 +355,7 @@ async def test_warnings_and_switched_off_rules(runner_image: str) -> None:
         result = await sandbox.run(code)
         assert result.outcome == "ok"
         assert rules(result) == ["secrets"]
-        answer = run_answer(result, Settings(), handle=None, new=False)
+        answer = run_answer(result, handle=None, new=False)
         assert "[agentrun] The code was run despite" in getattr(answer.content[0], "text", "")
         assert (await sandbox.run("x = '" + "\\ud800'")).outcome == "ok"
         assert (await sandbox.run("# coding: utf-7\n1")).outcome == "blocked"

@@ -354,22 +354,22 @@ async def test_no_link_in_the_folder_for_copies_is_followed(shared: AsyncSandbox
     await shared.reset()
 
 
-@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_files_pictures_and_resources(runner_image: str, mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "links"), [("legacy", True), ("2026-07-28", True), ("2026-07-28", False)])
+async def test_files_pictures_and_resources(runner_image: str, mode: str, links: bool, tmp_path: Path) -> None:
     out, has_changed = tmp_path / "out", anyio.Event()
 
     async def on_message(message: object) -> None:
         if isinstance(message, ResourceListChangedNotification):
             has_changed.set()
 
-    parameters = server_parameters("--out", str(out))
+    parameters = server_parameters("--out", str(out), *(("--resource-links",) if links else ()))
     async with Client(stdio_client(parameters), mode=mode, message_handler=on_message) as client:
         plot = await run(client, "import matplotlib.pyplot as plt\nplt.plot([1])\nopen('t.txt', 'w').write('héllo');")
-        image, link = plot.content[1:]
+        _, image, *linked = plot.content
         assert isinstance(image, ImageContent) and image.mime_type == "image/png"
         assert parse_png(base64.b64decode(image.data)) is not None
-        assert isinstance(link, ResourceLink)
-        assert link.uri == "agentrun://own/files/t.txt"
+        assert [link.uri for link in linked if isinstance(link, ResourceLink)] == ["agentrun://own/files/t.txt"][:links]
+        assert len(linked) == links
         assert "[agentrun] Created: 't.txt' (6 B, text/plain)." in client_text(plot)
         assert facts_of(plot)["files"][0]["path"] == "t.txt"
         assert (out / "t.txt").read_text("utf-8") == "héllo"

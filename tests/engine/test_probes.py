@@ -1314,7 +1314,7 @@ async def test_a10_a_flood_costs_this_process_no_more_than_is_kept(battlefield: 
     assert result.outcome == "timeout"
     assert received == len(result.output.head) <= SETTINGS.limits.output_keep < result.output.written
     assert process.memory_info().rss - before < 2 * SETTINGS.limits.output_keep + 16 * MIB
-    answer = run_answer(result, SETTINGS, handle=None, new=False)
+    answer = run_answer(result, handle=None, new=False)
     assert answer.meta is not None
     assert answer.meta["agentrun/run"]["truncated"]["output"]["total"] == result.output.written
     await battlefield.recover()
@@ -1473,7 +1473,7 @@ async def test_f08_a_cut_never_goes_through_a_character(battlefield: Field) -> N
     for offset in range(4):
         result = await battlefield.victim.run(f"print('{'x' * offset}' + '\U0001f600é' * 20000)")
         assert "\ufffd" not in result.output.text(SETTINGS.limits.output_show)
-        assert "\ufffd" not in text_of(run_answer(result, SETTINGS, handle=None, new=False))
+        assert "\ufffd" not in text_of(run_answer(result, handle=None, new=False))
     flood = await battlefield.victim.run("print('\U0001f600' * 1_000_000)")
     assert isinstance(flood.output, Output) and flood.output.written > SETTINGS.limits.output_keep
     assert "\ufffd" not in flood.output.text(SETTINGS.limits.output_show)

@@ -154,7 +154,7 @@ async def raw_client(revision: str, *arguments: str) -> AsyncGenerator[RawClient
 
 @pytest.mark.parametrize("revision", KNOWN_PROTOCOL_VERSIONS)
 async def test_all_that_a_client_gets_is_of_its_revision(revision: str) -> None:
-    async with raw_client(revision) as client:
+    async with raw_client(revision, "--resource-links") as client:
         for method in ("ping", "server/discover", "tools/list", "prompts/list", "resources/templates/list", "no/such"):
             await client.ask(method)
         for code in (

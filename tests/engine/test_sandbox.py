@@ -566,7 +566,7 @@ async def test_what_a_run_leaves_running_is_named(shared: AsyncSandbox, count: i
     code = f"import subprocess\nkept = [subprocess.Popen(['sleep', '1000']) for _ in range({count})]\n"
     result = await shared.run(code + "subprocess.Popen(['true']).wait(); None")
     assert result.ended == count
-    content = run_answer(result, Settings(), handle=None, new=False).content[0]
+    content = run_answer(result, handle=None, new=False).content[0]
     text = getattr(content, "text", "")
     assert told is None or told in text, text
     assert ("ended with the call" in text) == (told is not None)

@@ -60,7 +60,7 @@ async def test_a_sandbox_that_is_lost_is_replaced(
             assert sandbox.state == "lost"
             again = await sandbox.run("import os; os.listdir(), 'x' in globals()")
         assert (again.outcome, again.value, again.replaced) == ("ok", "([], False)", True)
-        assert "The sandbox had to be replaced" in text_of(run_answer(again, SETTINGS, handle=None, new=False))
+        assert "The sandbox had to be replaced" in text_of(run_answer(again, handle=None, new=False))
         assert not (await sandbox.run("1")).replaced
         assert sandbox.state == "kept"
         assert (await sibling.run("x")).value == "2"

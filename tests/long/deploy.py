@@ -81,7 +81,11 @@ print(image.inspect_image(api, tag), "Forbidden" in image.pull_image(api, "local
 
 NAME = "mcp-agentrun-runner-0123456789ab"
 ID = "0123456789abcdef" * 4
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+UNUSUAL = (
+    {"Content-Type": "application/x-www-form-urlencoded"},
+    {"Content-Type": "multipart/form-data"},
+    {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"},
+)
 LISTED = "filters=%7B%22label%22%3A+%5B%22mcp-agentrun.role%22%5D%7D"
 BUILD = "/build?t=mcp-agentrun-runner%3A0123456789abcdef"
 
@@ -326,7 +330,8 @@ def test_curl_works_as_elsewhere(deployment: Deployment, token: str) -> None:
 
 def test_the_proxy_refuses_each_call_that_is_not_needed(api: APIClient, deployment: Deployment) -> None:
     calls = [(method, f"{version}{path}", {}) for method, path in REFUSED for version in ("", "/v1.41")]
-    calls += [(*call, headers) for call in ALLOWED for headers in (FORM, {"Content-Type": "multipart/form-data"})]
+    attach = "POST", f"/containers/{NAME}/attach?stdin=1&stdout=1&stderr=1&stream=1"
+    calls += [(*call, headers) for call in (*ALLOWED, attach) for headers in UNUSUAL]
     answers = json.loads(deployment.python(api, SEND, json.dumps(calls)))
     reached = [(call[:2], status) for call, (status, who) in zip(calls, answers, strict=True) if who != "proxy"]
     assert not reached

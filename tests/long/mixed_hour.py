@@ -175,6 +175,7 @@ def of_strangers(http: httpx2.AsyncClient, counted: Counted) -> dict[str, tuple[
 async def work(server: HttpServer) -> tuple[Counted, list[str]]:
     """Let all clients work for the hour. Return what they have counted, and Bob's sandboxes."""
     counted = Counted()
+    made: list[str] = []
     async with (
         open_http_client(server, "streamable", "legacy") as alice,
         client_for(server, "bob") as bob,
@@ -183,7 +184,7 @@ async def work(server: HttpServer) -> tuple[Counted, list[str]]:
         anyio.create_task_group() as tasks,
     ):
         stranger.base_url = server.url
-        made = [f"/v1/sandboxes/{(await bob.post('/v1/sandboxes')).json()['id']}" for _ in range(3)]
+        made += [f"/v1/sandboxes/{(await bob.post('/v1/sandboxes')).json()['id']}" for _ in range(3)]
         tasks.start_soon(spread, "MCP", CALLS, over_mcp(alice, counted), counted)
         tasks.start_soon(spread, "REST", CALLS, over_rest(bob, made, counted), counted)
         for number in (1, 2):

@@ -139,6 +139,7 @@ async def test_refusals_say_why(tmp_path: Path) -> None:
     assert refusals[0]["rules"] == ["process"]
     assert "evil" in refusals[2]["detail"]
     assert "sandbox" not in refusals[3]
+    assert "guessed" not in str(lines), "which may be the handle of another client"
     assert [(line["kind"], line["outcome"]) for line in lines if line["kind"] != "refusal"] == [("file", "outside")]
     assert "private" not in str(lines)
 
@@ -178,6 +179,14 @@ def test_credentials_in_urls_are_not_recorded(requirement: str) -> None:
         line = record_of("", InstallDone("a" * 32, timing, (requirement,), "request", None)).line()
         assert b"host.example/" in line
         assert b"hunter2" not in line
+
+
+@pytest.mark.parametrize("part", ["a", "://", "://a@", "a:/", "@", "'", "://'"])
+def test_requirements_of_any_length_and_number_are_recorded_quickly_and_briefly(part: str) -> None:
+    one = record_of("", InstallDone("a" * 32, OK, (part * (4 << 20),), "request", None))
+    assert len(one.line()) < 1000
+    many = record_of("", InstallDone("a" * 32, OK, (part * 500,) * 1000, "request", None))
+    assert len(many.line()) < 60_000
 
 
 def test_what_is_not_utf_8_or_not_a_string_is_recorded() -> None:

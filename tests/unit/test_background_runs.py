@@ -180,6 +180,7 @@ async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
         assert (second.status, second.started_at, second.output) == ("done", None, Output())
         assert second.result is not None
         assert (second.result.outcome, second.result.exit_code, second.result.state) == ("cancelled", None, "kept")
+        assert second.result.timeout == Settings().limits.timeout
         assert first.status == "running"
         await first.cancel()
     assert runner.codes == ["first"]
@@ -221,6 +222,7 @@ async def test_a_run_whose_container_is_lost_has_an_error() -> None:
         await run.wait(20)
         assert (run.status, run.result) == ("done", None)
         assert isinstance(run.error, SandboxLostError)
+        assert (run.written, run.output.head) == (1, b"x"), "what it has printed stays"
         async with sessions.lease(ALICE, run.handle):
             pass  # the sandbox stays, although the call that opened it has failed
 

@@ -40,6 +40,17 @@ async def test_an_upload_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) ->
             assert (await http.post(f"{sandbox}/runs", json={"code": "1"})).json()["outcome"] == "ok"
 
 
+async def test_a_body_with_many_unknown_fields_is_refused_in_a_few_bytes() -> None:
+    body = {f"field{number}": 1 for number in range(10_000)}
+    async with open_sessions(Settings(**SETTINGS)) as sessions:
+        transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            sandbox = f"/v1/sandboxes/{(await http.post('/v1/sandboxes')).json()['id']}"
+            for path in ("/v1/sandboxes", "/v1/runs", f"{sandbox}/runs", f"{sandbox}/packages", f"{sandbox}/reset"):
+                refused = await http.post(path, json=body)
+                assert refused.status_code == 422 and len(refused.content) < 1000, path
+
+
 async def test_the_quota_is_answered_with_when_to_try_again() -> None:
     async with open_sessions(Settings(**SETTINGS, max_sandboxes=1)) as sessions:
         transport = httpx2.ASGITransport(build_app(sessions, None)[0])

@@ -54,6 +54,7 @@ def test_no_span_has_code_output_or_handles(printed: list[Any]) -> None:
     handle, *spans = printed
     for private in (handle, "secret", "private"):
         assert private not in json.dumps(spans)
+    assert _named(spans, "GET")["status"] == ["ERROR", None]
 
 
 def test_without_a_provider_nothing_is_observed() -> None:

@@ -41,11 +41,12 @@ from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
 from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
+from .connection_limits import BACKLOG, connection_limit, limited
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .refusals import audited, refusals_reported
-from .slow_clients import TimelyProtocol, with_timely_bodies
+from .slow_clients import with_timely_bodies
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -190,7 +191,8 @@ async def _serve(
 def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=TimelyProtocol,
+        http=limited(connection_limit()),
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,

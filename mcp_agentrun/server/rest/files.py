@@ -14,8 +14,8 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ...sandbox import mime_type
 from ...sessions import Caller, SessionManager
-from ..uris import mime_type
 from .context import CallerOf, Sessions, StreamedResponse, opened, while_connected
 from .models import FileAnswer, FileList
 from .problems import OWN_API, problems
