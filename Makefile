@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check site clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check mixed-hour corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check site clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -24,6 +24,7 @@ help:
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
 	@echo "make fuzz    30 minutes of hostile frames on both sides (FUZZ=... for other arguments)"
 	@echo "make load    1 to 100 sessions over HTTP beside a tool that does nothing (LOAD=... for other arguments)"
+	@echo "make mixed-hour  an hour's work over all interfaces, and what the audit trail says of it (HOUR=... seconds, 120 by default)"
 	@echo "make chaos   engine, disk, runner and network fail under load (root, dockerd)"
 	@echo "make probes-runsc  the attacks of tests/engine/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
@@ -115,6 +116,9 @@ fuzz: setup
 
 load: setup
 	$(PYTHON) -m benchmarks.load $(LOAD)
+
+mixed-hour: setup
+	HOUR="$(or $(HOUR),120)" $(PYTHON) -m pytest --timeout 0 -s tests/long/mixed_hour.py
 
 chaos: setup
 	$(PYTHON) -m pytest --timeout 0 -s tests/long/chaos.py

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import background_tasks
-from ..errors import CapacityError, CapacityReason
+from ..errors import CapacityError
 from ..own_process import is_inherited, require_own
 from ..settings import Settings
 from .capacity import Capacity, OpenContainer, Slot
@@ -36,20 +35,12 @@ class MemoryReserve:
 
     :param free_memory: returns the machine's free memory in bytes, or None if it is unknown.
     :param reserve: number of bytes to leave free.
-    :param refused: counts refusals.
     """
 
-    def __init__(
-        self,
-        free_memory: Callable[[], Awaitable[int | None]],
-        reserve: int,
-        capacity: Capacity,
-        refused: Counter[CapacityReason],
-    ) -> None:
+    def __init__(self, free_memory: Callable[[], Awaitable[int | None]], reserve: int, capacity: Capacity) -> None:
         self._free_memory = free_memory
         self._reserve = reserve
         self._capacity = capacity
-        self._refused = refused
 
     async def require(self) -> None:
         """Require memory for one more sandbox, and for those that are starting.
@@ -58,7 +49,6 @@ class MemoryReserve:
         """
         free = await self._free_memory()
         if free is not None and free < self._reserve + SANDBOX_MEMORY * (self._capacity.starting + 1):
-            self._refused["memory"] += 1
             raise CapacityError(
                 "The server is busy: its machine has too little memory for another sandbox. Call again later.",
                 reason="memory",

@@ -49,9 +49,13 @@ class WarmPool:
     def size(self) -> int:
         return len(self._ready)
 
-    def take(self) -> OpenContainer | None:
-        """Return a sandbox that is ready, or None if there is none."""
-        self._taken_at.append(anyio.current_time())
+    def take(self, *, is_demand: bool = True) -> OpenContainer | None:
+        """Return a sandbox that is ready, or None if there is none.
+
+        :param is_demand: more of them may be wanted soon.
+        """
+        if is_demand:
+            self._taken_at.append(anyio.current_time())
         self.discard_lost()
         self._changed.set()
         if self._ready:

@@ -45,19 +45,23 @@ class Admission:
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
-    async def admit(self, caller: Caller, deadline: float, settings: Settings | None = None) -> OpenContainer:
+    async def admit(
+        self, caller: Caller, deadline: float, settings: Settings | None = None, *, is_stateless: bool = False
+    ) -> OpenContainer:
         """Return a sandbox for *caller*. A caller that waits does not delay the refusal of others.
 
         :param settings: its settings. If they are not the ones of all, it is a new one.
+        :param is_stateless: it is kept for other calls, so that it does not foretell that more will be wanted.
         :raises CapacityError: the quota is reached, there is too little memory, or there is no capacity until
             *deadline*.
         """
-        if not self.has_quota(caller.principal) and not self._store.reclaim(caller.principal):
+        closing: OpenContainer | None = None
+        if not self.has_quota(caller.principal) and (closing := self._store.reclaim(caller.principal)) is None:
             raise self.out_of_quota(caller.principal)
         special = settings if settings != self._settings else None
         self._expected[caller.principal] += 1
         try:
-            opened = await self._provide(deadline, special)
+            opened = await self._provide(deadline, special, closing, is_stateless=is_stateless)
             observer = self._audit and partial(self._audit, caller.principal)
             opened.container.belongs_to(caller.principal, observer)
             return opened
@@ -96,16 +100,34 @@ class Admission:
             self._settings.limits.max_sandboxes,
         )
 
-    async def _provide(self, deadline: float, special: Settings | None) -> OpenContainer:
-        """Return a sandbox that is ready, or else a new one."""
-        found = None if special is None else self._capacity.acquire()
-        if found is None and self._pool is not None:
-            found = self._pool.take()
-        found = found or self._capacity.acquire() or await self._wait(deadline)
-        while special is not None and isinstance(found, OpenContainer):
-            found.closing.set()  # a new one takes its place
-            found = await self._wait(deadline, is_next=True)
-        return await self._open(found, special) if isinstance(found, Slot) else found
+    async def _provide(
+        self, deadline: float, special: Settings | None, closing: OpenContainer | None, *, is_stateless: bool
+    ) -> OpenContainer:
+        """Return a sandbox that is ready, or else a new one. For its memory, idle ones of stateless calls give way.
+
+        :param special: its settings, if no other sandbox has them.
+        :param closing: one whose memory becomes free.
+        """
+        while True:
+            found = None if special is None else self._capacity.acquire()
+            if found is None and self._pool is not None:
+                found = self._pool.take(is_demand=not is_stateless)
+            found = found or self._capacity.acquire() or await self._wait(deadline)
+            while special is not None and isinstance(found, OpenContainer):
+                found.closing.set()  # a new one takes its place
+                found = await self._wait(deadline, is_next=True)
+            if not isinstance(found, Slot):
+                return found
+            try:
+                return await self._open(found, special)
+            except CapacityError as error:
+                closing = closing or self._store.reclaim()
+                if closing is None:
+                    self._refused[error.reason] += 1
+                    raise
+            with anyio.CancelScope(deadline=deadline):
+                await closing.closed.wait()
+            closing = None
 
     async def _wait(self, deadline: float, *, is_next: bool = False) -> Slot | OpenContainer:
         if not is_next:

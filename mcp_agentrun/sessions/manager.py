@@ -65,7 +65,7 @@ class SessionManager(OpenOnce):
         self._opener, self._pool = Opener(runtime.container), None
         if is_shared:
             serve = settings.serve
-            memory = MemoryReserve(runtime.engine.free_memory, serve.reserve, self._capacity, self.refused)
+            memory = MemoryReserve(runtime.engine.free_memory, serve.reserve, self._capacity)
             self._opener = Opener(runtime.container, memory)
             self._pool = WarmPool(self._opener.open, self._capacity, serve.pool, serve.pool_max)
         self._admission = Admission(

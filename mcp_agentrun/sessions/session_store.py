@@ -226,17 +226,18 @@ class SessionStore:
         """Return the sessions for stateless calls of *principal*."""
         return [each for each in self if each.is_stateless and each.caller.principal == principal]
 
-    def reclaim(self, principal: str | None = None) -> bool:
-        """Close the sandbox that has waited the longest for a stateless call. Return False if all are in use.
+    def reclaim(self, principal: str | None = None) -> OpenContainer | None:
+        """Close the sandbox that has waited the longest for a stateless call. Return None if all are in use.
 
         :param principal: whose sandbox to close; of any principal if None.
         """
         idle = [each for each in self if each.is_stateless and (each.is_resetting or not each.calls)]
         idle = [each for each in idle if principal in (None, each.caller.principal)]
         if not idle:
-            return False
-        self.close(min(idle, key=lambda session: (session.is_resetting, session.used_at)))
-        return True
+            return None
+        longest = min(idle, key=lambda session: (session.is_resetting, session.used_at))
+        self.close(longest)
+        return longest.opened
 
     def expire(self, session: Session) -> None:
         """Close *session*, and remember that it has expired, if a client might ask for it."""

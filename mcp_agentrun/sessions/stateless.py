@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from ..errors import AgentRunError
+from ..errors import AgentRunError, CapacityError
 from ..sandbox import OpenSandbox
 from ..settings import Settings
 from .admission import Admission
@@ -43,22 +43,30 @@ class StatelessCalls:
         :param tasks: where the sandbox is reset, so that the call's answer does not wait for that.
         :raises UnavailableError: there is none until the deadline, or too many calls wait for one.
         """
-        session = await self._take(principal, deadline)
+        try:
+            session = await self._take(principal, deadline)
+        except CapacityError as error:
+            if error.reason != "memory" or not self._store.stateless(principal):
+                raise
+            session = await self._take(principal, deadline, may_add=False)  # wait for one of those that calls use
         try:
             yield OpenSandbox(session.opened.container)  # which counts its runs from 1
         finally:
             session.is_resetting = True
             tasks.start_soon(self._put_back, session)
 
-    async def _take(self, principal: str, deadline: float) -> Session:
-        """Return a session that is in use from now on."""
+    async def _take(self, principal: str, deadline: float, *, may_add: bool = True) -> Session:
+        """Return a session that is in use from now on.
+
+        :param may_add: open another sandbox than those that calls use.
+        """
         turn = self._turns.setdefault(principal, anyio.Lock())
         self._admission.require_queue(turn.statistics().tasks_waiting, self._most_waiting)
         is_my_turn = False
         try:
             with anyio.CancelScope(deadline=deadline):
                 async with turn:
-                    while (found := self._idle(principal)) is None and not self._may_open(principal):
+                    while (found := self._idle(principal)) is None and not self._may_open(principal, may_add=may_add):
                         await self._store.changed.wait()
                     is_my_turn = True
                     if found is not None:
@@ -75,15 +83,15 @@ class StatelessCalls:
     def _idle(self, principal: str) -> Session | None:
         return next((each for each in self._store.stateless(principal) if not each.calls), None)
 
-    def _may_open(self, principal: str) -> bool:
+    def _may_open(self, principal: str, *, may_add: bool) -> bool:
         """Return whether to open another sandbox, rather than wait for one of those that calls use."""
         used = self._store.stateless(principal)
         if not self._admission.has_quota(principal) or any(session.is_resetting for session in used):
             return False
-        return not used or self._admission.has_place()
+        return not used or (may_add and self._admission.has_place())
 
     async def _open(self, caller: Caller, deadline: float) -> Session:
-        opened = await self._admission.admit(caller, deadline)
+        opened = await self._admission.admit(caller, deadline, is_stateless=True)
         session = Session(opened, caller, None, is_stateless=True)
         session.calls = 1
         self._store.add(session)

@@ -58,7 +58,7 @@ async def test_a_download_that_is_not_read_is_ended_and_others_go_on(
 ) -> None:
     async with serving() as (http, port, sandbox):
         assert (await http.put(f"{sandbox}/files/large", content=bytes(LARGE))).status_code == 200
-        monkeypatch.setattr(slow_clients, "IDLE_SECONDS", 0.5)
+        monkeypatch.setattr(slow_clients, "UNREAD_SECONDS", 0.5)
         async with connected(port, request("GET", f"{sandbox}/files/large"), buffer=4096) as slow:
             assert (await slow.receive(100)).startswith(b"HTTP/1.1 200 ")
             assert await value_of(http, sandbox, "6 * 7") == "42"

@@ -346,6 +346,21 @@ def test_the_proxy_refuses_each_call_that_is_not_needed(api: APIClient, deployme
     assert [call[:2] for call, (_, who) in zip(calls, answers, strict=True) if who == "proxy"] == []
 
 
+@pytest.mark.parametrize("command", ["ps", "image prune", "prune", "doctor", "uninstall"])
+def test_commands_that_need_more_than_the_server_say_where_to_run_them(
+    api: APIClient, deployment: Deployment, command: str
+) -> None:
+    executed = ["docker", "exec", deployment.container(api), "mcp-agentrun", *command.split()]
+    done = subprocess.run(executed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode != 0 and "<html>" not in done.stdout
+    assert "on the host." in done.stdout.replace("\n", " "), done.stdout
+
+
+def test_the_log_does_not_have_the_token(api: APIClient, deployment: Deployment, token: str) -> None:
+    log = api.logs(deployment.container(api)).decode()
+    assert "A new token was saved in" in log and token not in log
+
+
 def test_the_runner_image_is_built_through_the_proxy(api: APIClient, deployment: Deployment) -> None:
     lines = deployment.python(api, BUILDING).splitlines()
     assert lines == ["of a test True", "pulling localhost:9/mcp-agentrun/none:1", "None False"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import SettingsError
 from mcp_agentrun.sandbox import AsyncRuntime
+from mcp_agentrun.server.http import app
 from mcp_agentrun.server.http.app import (
     _config,  # pyright: ignore[reportPrivateUsage]
     _listen,  # pyright: ignore[reportPrivateUsage]
@@ -178,6 +181,21 @@ def test_a_name_with_several_addresses_is_listened_on_where_it_can_be() -> None:
         with socket.create_connection(one.getsockname()[:2]):
             pass
         one.close()
+
+
+@pytest.mark.parametrize(("form", "stream"), [("text", "stderr"), ("json", "stdout")])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_generated_token_is_shown_on_a_terminal_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any, stream: str, is_terminal: bool
+) -> None:
+    path, shown = tmp_path / "tokens", StringIO()
+    monkeypatch.setattr(app, "default_token_file", lambda: path)
+    monkeypatch.setattr(shown, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, stream, shown)
+    for _ in range(2):
+        app._verifier(Settings(log_format=form))  # pyright: ignore[reportPrivateUsage]
+    assert shown.getvalue().count(str(path)) == 1
+    assert (path.read_text().split()[1] in shown.getvalue()) is is_terminal
 
 
 def test_a_generated_token_is_private_and_shown_once(tmp_path: Path) -> None:

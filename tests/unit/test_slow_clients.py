@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -11,11 +12,12 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 
-from mcp_agentrun.server.http import slow_clients
+from mcp_agentrun.server.http import app, slow_clients
 from mcp_agentrun.server.http.app import (
     _config,  # pyright: ignore[reportPrivateUsage]
     build_app,
 )
+from mcp_agentrun.server.http.connection_limits import limited
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.messages import Message
@@ -37,7 +39,8 @@ def talkative(message: Message) -> Sequence[Answer]:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_clients, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(app, "limited", partial(limited, wait=0.2))
+    monkeypatch.setattr(slow_clients, "UNREAD_SECONDS", 0.2)
     monkeypatch.setattr(slow_clients, "SILENT_SECONDS", 0.2)
     monkeypatch.setattr(slow_clients, "SLOWEST", 1 << 20)
 
@@ -47,8 +50,8 @@ async def serving(**settings: Any) -> AsyncGenerator[tuple[httpx2.AsyncClient, i
     """A client of the whole server in this process, and the server's port."""
     chosen = Settings(pool=0, reserve=1, auth=False, **settings)
     async with open_sessions(chosen, FakeEngine(runners=[talkative])) as sessions:
-        app, _ = build_app(sessions, None)
-        async with serve_here(_config(app, chosen)) as server, http_client() as http:
+        served, _ = build_app(sessions, None)
+        async with serve_here(_config(served, chosen)) as server, http_client() as http:
             http.base_url = server.url
             with anyio.fail_after(60):
                 yield http, server.port
@@ -162,7 +165,7 @@ async def test_a_reader_of_events_that_stops_is_ended_and_its_sandbox_goes_on() 
 
 async def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "SLOWEST", 1)
-    monkeypatch.setattr(slow_clients, "IDLE_SECONDS", 0.5)  # a busy machine may read nothing for a while
+    monkeypatch.setattr(slow_clients, "UNREAD_SECONDS", 0.5)  # a busy machine may read nothing for a while
     async with serving(output_keep=OUTPUT, output_show=1000) as (http, port):
         sandbox = await new_sandbox(http)
         body = '{"code": "long"}'

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from mcp_agentrun.errors import CapacityError
+from mcp_agentrun.sandbox.opening import SANDBOX_MEMORY
 from mcp_agentrun.sessions import NEW, Caller, manager
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
@@ -19,6 +20,7 @@ from tests.support.virtual_time import virtual_time
 pytestmark = pytest.mark.anyio
 
 SETTINGS: dict[str, Any] = {"pool": 0, "reserve": 1}
+RESERVE = 512 << 20
 
 
 async def test_a_sandbox_is_reset_and_used_again_by_the_same_principal_only() -> None:
@@ -182,3 +184,77 @@ async def test_a_call_that_is_cancelled_leaves_its_place() -> None:
         with anyio.fail_after(50):
             async with sessions.fresh("alice"):
                 pass
+
+
+class SmallMachine(FakeEngine):
+    """A machine with memory for one sandbox above the reserve."""
+
+    async def free_memory(self) -> int:
+        return RESERVE + SANDBOX_MEMORY * (1 - len(self.containers))
+
+
+async def test_an_idle_sandbox_gives_way_where_memory_is_short() -> None:
+    async with open_sessions(Settings(pool=0, reserve=RESERVE), SmallMachine()) as sessions:
+        async with sessions.fresh("alice"):
+            with pytest.raises(CapacityError, match="too little memory") as refused:
+                async with sessions.lease(Caller(None, "bob"), NEW):
+                    pass
+            assert (refused.value.reason, sessions.refused) == ("memory", {"memory": 1})
+        await anyio.wait_all_tasks_blocked()
+        async with sessions.lease(Caller(None, "bob"), NEW) as lease:
+            await lease.sandbox.run("1")
+            assert sessions.count == 1
+        sessions.close(Caller(None, "bob"), lease.handle or "")
+        await anyio.wait_all_tasks_blocked()
+        for principal in ("bob", "alice"):  # stateless calls get it from each other, too
+            async with sessions.fresh(principal) as sandbox:
+                await sandbox.run("1")
+            await anyio.wait_all_tasks_blocked()
+        assert sessions.refused == {"memory": 1}
+
+
+async def test_the_memory_of_a_sandbox_that_gives_way_to_the_quota_is_waited_for() -> None:
+    async with open_sessions(Settings(pool=0, max_sandboxes=1, reserve=RESERVE), SmallMachine()) as sessions:
+        async with sessions.fresh("alice"):
+            pass
+        await anyio.wait_all_tasks_blocked()
+        async with sessions.lease(Caller(None, "alice"), NEW):
+            assert (sessions.count, sessions.refused) == (1, {})
+
+
+async def test_a_call_waits_for_another_of_its_principal_where_memory_is_short() -> None:
+    served: list[int] = []
+    async with open_sessions(Settings(pool=0, reserve=RESERVE), SmallMachine()) as sessions:
+
+        async def call(number: int) -> None:
+            async with sessions.fresh("alice"):
+                served.append(number)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks, sessions.fresh("alice") as sandbox:
+                await sandbox.run("1")
+                for number in range(3):
+                    tasks.start_soon(call, number)
+                await anyio.wait_all_tasks_blocked()
+                assert not served
+    assert sorted(served) == [0, 1, 2]
+
+
+@virtual_time
+async def test_a_burst_opens_as_many_as_the_quota_and_no_more_for_the_pool() -> None:
+    engine = FakeEngine()
+    async with open_sessions(Settings(pool=1, pool_max=8, max_sandboxes=3, reserve=1), engine) as sessions:
+        most = 0
+
+        async def call() -> None:
+            nonlocal most
+            async with sessions.fresh("alice") as sandbox:
+                await sandbox.run("1")
+                most = max(most, sessions.count)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(call)
+        await anyio.sleep(20)
+        assert (most, sessions.count, sessions.spares) == (3, 3, 1)
+    assert engine.started["runner"] <= 4

@@ -42,12 +42,12 @@ from ..mcp.connections import by_connection, stream_lifespan
 from ..mcp.sdk import answer_as_json
 from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
-from .connection_limits import BACKLOG, connection_limit, limited
+from .connection_limits import BACKLOG, WAIT_SECONDS, connection_limit, limited
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .refusals import audited, refusals_reported
-from .slow_clients import IDLE_SECONDS, with_timely_bodies
+from .slow_clients import with_timely_bodies
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -99,10 +99,11 @@ def _verifier(settings: Settings) -> Tokens | ResourceServer | None:
     path = default_token_file()
     tokens, new = Tokens.generated(path)
     if new is not None:
-        # With log_format=json, a program reads stderr and may store it.
+        # With log_format=json, a program reads stderr.
         stream = sys.stderr if settings.serve.log_format == "text" else sys.stdout
         stream.write(f"A new token was saved in {path}. Clients send it as\n")
-        stream.write(f"  Authorization: Bearer {new}\n")
+        # What is not a terminal may be a log, which would keep it.
+        stream.write(f"  Authorization: Bearer {new if stream.isatty() else 'TOKEN'}\n")
         stream.flush()
     return tokens
 
@@ -199,7 +200,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         # Otherwise every client could choose the address that it is limited by.
         proxy_headers=bool(settings.serve.trusted_proxies),
         forwarded_allow_ips=list(settings.serve.trusted_proxies),
-        timeout_keep_alive=int(IDLE_SECONDS),
+        timeout_keep_alive=int(WAIT_SECONDS),
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
 

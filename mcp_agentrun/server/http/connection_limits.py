@@ -1,7 +1,7 @@
-"""The number of an HTTP server's connections.
+"""Connections of an HTTP server: limited in number, and in the time for which they may wait for a request.
 
-uvicorn accepts any number. Strangers could use up the process's file descriptors, also those that it needs for
-sandboxes.
+uvicorn accepts any number of connections, and waits for the first request of each for ever. Strangers could use up the
+process's file descriptors, also those that it needs for sandboxes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ MOST = 4096
 BACKLOG = 128
 """Connections that are accepted at once, before any of them can be closed."""
 
+WAIT_SECONDS = 30.0
+"""Longest time without a complete request head on a connection without a call in progress.
+
+It is longer than clients keep idle connections, or one could send a call into a connection that is being closed.
+"""
+
 
 def connection_limit() -> int:
     """Let this process have as many file descriptors as it may, and return how many connections it can bear."""
@@ -33,12 +39,12 @@ def connection_limit() -> int:
     return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
 
 
-def limited(most: int) -> type[asyncio.Protocol]:
-    """uvicorn's protocol for a server with *most* connections.
+def limited(most: int, wait: float = WAIT_SECONDS) -> type[asyncio.Protocol]:
+    """uvicorn's protocol for a server with *most* connections, each of which waits *wait* seconds for a request.
 
-    For one more, that which has waited longest for a request is closed, or the new one if none waits.
+    For one more, that which has waited longest is closed, or the new one if none waits.
     """
-    waiting: dict[TimelyProtocol, None] = {}  # the longest first
+    waiting: dict[LimitedProtocol, asyncio.TimerHandle | None] = {}  # the longest first
 
     class LimitedProtocol(TimelyProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,7 +53,7 @@ def limited(most: int) -> type[asyncio.Protocol]:
             if len(self.connections) > most:
                 closed = next(iter(waiting))
                 closed.transport.abort()
-                del waiting[closed]
+                closed._forget()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -55,17 +61,21 @@ def limited(most: int) -> type[asyncio.Protocol]:
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            self._note()
+            self._note(is_resting=True)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            waiting.pop(self, None)
+            self._forget()
             super().connection_lost(exc)
 
-        def _note(self) -> None:
-            """Note whether it waits for a request."""
+        def _note(self, *, is_resting: bool = False) -> None:
+            """Note whether it waits for a request. If it rests after one, uvicorn closes it, until it receives more."""
             if self.cycle and not self.cycle.response_complete:
-                waiting.pop(self, None)
-            elif not self.transport.is_closing():
-                waiting.setdefault(self)
+                self._forget()
+            elif waiting.get(self) is None and not self.transport.is_closing():
+                waiting[self] = None if is_resting else self.loop.call_later(wait, self.transport.close)
+
+        def _forget(self) -> None:
+            if (timer := waiting.pop(self, None)) is not None:
+                timer.cancel()
 
     return LimitedProtocol

@@ -17,9 +17,8 @@ __all__ = ["TimelyProtocol", "with_timely_bodies"]
 SILENT_SECONDS = 60.0
 """Longest time in which the client may send nothing of a body that the server waits for."""
 
-IDLE_SECONDS = 30.0
-"""Longest time for the header of a request, and between two: longer than clients keep idle connections, or one could
-send a call into a connection that is being closed. A client may read nothing of an answer for up to twice as long."""
+UNREAD_SECONDS = 30.0
+"""How often it is checked whether the client reads. It may read nothing of an answer for up to twice as long."""
 
 SLOWEST = 1024
 """Bytes per second that a client must send or read on average."""
@@ -41,7 +40,7 @@ class _State:
 
 
 class TimelyProtocol(H11Protocol):
-    """Ends connections whose clients do not finish a header, or do not read an answer."""
+    """Ends connections whose clients do not read."""
 
     _timer: asyncio.TimerHandle | None = None
     _resumed = 0
@@ -66,16 +65,17 @@ class TimelyProtocol(H11Protocol):
         return _State(cycle, is_in_progress, self.flow.write_paused, self._resumed, unread)
 
     def _check_later(self, before: _State) -> None:
-        self._timer = self.loop.call_later(IDLE_SECONDS, self._check, before)
+        self._timer = self.loop.call_later(UNREAD_SECONDS, self._check, before)
 
     def _check(self, before: _State) -> None:
-        """End the connection if nothing has happened since it was in the state *before*."""
+        """End the connection if the client has not read since it was in the state *before*."""
         now = self._state()
-        is_reading = before.unread - now.unread >= SLOWEST * IDLE_SECONDS
-        was_idle = not before.is_in_progress and not now.is_in_progress
-        was_paused = before.is_paused and now.is_paused and before.resumed == now.resumed
-        if now.cycle is before.cycle and not is_reading and (was_idle or was_paused):
-            self.transport.abort()  # closing it would wait for the client to read
+        is_waiting = before.cycle is now.cycle and before.resumed == now.resumed and before.unread > 0 < now.unread
+        is_over = not before.is_in_progress and not now.is_in_progress
+        is_paused = before.is_paused and now.is_paused
+        is_reading = before.unread - now.unread >= SLOWEST * UNREAD_SECONDS
+        if is_waiting and (is_over or is_paused) and not is_reading:
+            self.transport.abort()  # closing it would wait for the client
         else:
             self._check_later(now)
 
