@@ -56,6 +56,7 @@ _FILE_STATUS: dict[FileReason, int] = {
     "memory": 413,
     "too_large": 413,
     "too_many": 413,
+    "changed": 412,
 }
 
 
