@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +301,25 @@ async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted() -> 
         headers = {"X-Forwarded-For": "10.0.0.0"}
         same = [await http.post(f"{server.url}/mcp", json=PING, headers=headers) for _ in range(20)]
         assert 429 in {answer.status_code for answer in same}
+
+
+async def test_a_connection_ends_with_a_request_of_ambiguous_length() -> None:
+    settings = Settings(pool=0, reserve=1, auth=False)
+    body = '14\r\n{"code": "print(1)"}\r\n0\r\n\r\n'
+    head = "POST /v1/run/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    ambiguous = f"{head}Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+    async with (
+        open_sessions(settings) as sessions,
+        serve_here(_config(build_app(sessions, None)[0], settings)) as served,
+        await anyio.connect_tcp("127.0.0.1", served.port) as stream,
+    ):
+        await stream.send((ambiguous + head + "Content-Length: 2\r\n\r\n{}").encode())
+        answers = b""
+        with anyio.fail_after(30), suppress(anyio.EndOfStream):
+            while True:
+                answers += await stream.receive()
+        assert answers.startswith(b"HTTP/1.1 200 ") and answers.count(b"HTTP/1.1") == 1
+        assert b"\r\nconnection: close\r\n" in answers
 
 
 async def test_calls_are_counted_by_interface() -> None:

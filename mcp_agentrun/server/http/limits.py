@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..principals import principal_of
 
-__all__ = ["AddressLimit", "Drain", "RateLimit", "SessionQuota", "TokenBuckets", "count_responses"]
+__all__ = ["AddressLimit", "Drain", "RateLimit", "SessionQuota", "TokenBuckets", "count_responses", "unambiguous"]
 
 _REMEMBERED = 10_000
 
@@ -289,6 +289,26 @@ class Drain:
             self._in_progress -= 1
             if self.draining and self._in_progress == 0:
                 self._idle.set()
+
+
+def unambiguous(app: ASGIApp) -> ASGIApp:
+    """Wrap *app* so that a connection ends with a request whose length is stated in two ways (RFC 9112, section 6.1):
+    a proxy may have taken what follows for a part of it.
+    """
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        is_ambiguous = {name for name, _ in scope.get("headers", ())} >= _LENGTHS
+        await app(scope, receive, closing if is_ambiguous else send)
+
+    return wrapped
+
+
+_LENGTHS = {b"content-length", b"transfer-encoding"}
 
 
 def count_responses(app: ASGIApp, count: Callable[[int], object]) -> ASGIApp:
