@@ -51,6 +51,40 @@ async def test_a_body_with_many_unknown_fields_is_refused_in_a_few_bytes() -> No
                 assert refused.status_code == 422 and len(refused.content) < 1000, path
 
 
+@pytest.mark.parametrize("timeout", [True, "5", [5], {}])
+async def test_numbers_are_numbers(timeout: object) -> None:
+    async with open_sessions(Settings(**SETTINGS)) as sessions:
+        transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            created = await http.post("/v1/sandboxes", json={"lifetime": 100, "limits": {"max_timeout": 5, "cpus": 1}})
+            sandbox = created.json()["id"]
+            for path, body in (("/v1/runs", {"sandbox": sandbox}), (f"/v1/sandboxes/{sandbox}/runs", {})):
+                assert (await http.post(path, json={**body, "code": "1", "timeout": 5})).is_success
+                assert (await http.post(path, json={**body, "code": "1", "timeout": timeout})).status_code == 422
+            for body in ({"lifetime": timeout}, {"limits": {"cpus": timeout}}):
+                assert (await http.post("/v1/sandboxes", json=body)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_streamed"),
+    [
+        ("text/event-stream", True),
+        ("application/json;q=0.1, Text/Event-Stream ; q=0.5", True),
+        ("text/event-stream;q=0.01", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream; q=0.000, */*", False),
+        ("*/*", False),
+    ],
+)
+async def test_events_are_sent_to_those_who_accept_them(accept: str, is_streamed: bool) -> None:
+    async with open_sessions(Settings(**SETTINGS)) as sessions:
+        transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            runs = f"/v1/sandboxes/{(await http.post('/v1/sandboxes')).json()['id']}/runs"
+            answer = await http.post(runs, json={"code": "1"}, headers={"Accept": accept})
+            assert answer.headers["content-type"].startswith("text/event-stream") is is_streamed
+
+
 async def test_the_quota_is_answered_with_when_to_try_again() -> None:
     async with open_sessions(Settings(**SETTINGS, max_sandboxes=1)) as sessions:
         transport = httpx2.ASGITransport(build_app(sessions, None)[0])
