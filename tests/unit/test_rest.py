@@ -11,6 +11,8 @@ import anyio
 import httpx2
 import pytest
 
+from mcp_agentrun.engine import Report
+from mcp_agentrun.errors import EngineError
 from mcp_agentrun.server.http.app import build_app
 from mcp_agentrun.server.rest import files
 from mcp_agentrun.settings import Settings
@@ -83,6 +85,21 @@ async def test_events_are_sent_to_those_who_accept_them(accept: str, is_streamed
             runs = f"/v1/sandboxes/{(await http.post('/v1/sandboxes')).json()['id']}/runs"
             answer = await http.post(runs, json={"code": "1"}, headers={"Accept": accept})
             assert answer.headers["content-type"].startswith("text/event-stream") is is_streamed
+
+
+async def test_only_the_operator_is_told_where_the_engine_is(caplog: pytest.LogCaptureFixture) -> None:
+    class Missing(FakeEngine):
+        async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
+            raise EngineError("Nothing at unix:///engine.sock (DOCKER_HOST). Start Docker Desktop.")
+
+    async with open_sessions(Settings(**SETTINGS), Missing()) as sessions:
+        transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            for path, body in (("/v1/sandboxes", {}), ("/v1/run/", {"code": "1"})):
+                refused = await http.post(path, json=body)
+                assert (refused.status_code, "engine.sock" in caplog.text) == (503, True)
+                assert "engine is not available" in refused.json()["detail"] and "Docker" not in refused.text
+                caplog.clear()
 
 
 async def test_the_quota_is_answered_with_when_to_try_again() -> None:

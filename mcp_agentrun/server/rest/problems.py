@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from ...errors import (
     AgentRunError,
     BusyError,
     CapacityError,
+    EngineError,
     FileError,
     FileReason,
     InstallError,
@@ -40,6 +42,8 @@ __all__ = [
     "problems",
     "status_of",
 ]
+
+logger = logging.getLogger(__name__)
 
 API = "/v1"
 OWN_API, BACKGROUND_API = f"{API}/sandboxes", f"{API}/runs"
@@ -131,6 +135,10 @@ def problem_of(error: AgentRunError) -> Problem:
             kind, title, detail = "not-ready", "The sandbox is still starting", str(error)
         case SandboxLostError():
             kind, title, detail = "sandbox-lost", "The sandbox was lost during the call", str(error)
+        case EngineError():
+            logger.warning("%s", error)  # for the operator: it names what only that one knows and can change
+            detail = "The container engine is not available. The log of the server says why."
+            kind, title = "unavailable", "The service is unavailable"
         case _:
             kind, title, detail = "unavailable", "The service is unavailable", str(error)
     return Problem(type=_TYPE + kind, title=title, status=status_of(error), detail=sanitize(detail, lines=True))
