@@ -14,11 +14,13 @@ import pytest
 from mcp_agentrun.engine import Report
 from mcp_agentrun.errors import EngineError
 from mcp_agentrun.server.http.app import build_app
+from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.server.rest import files
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.messages import Message
 from tests.support.fake_engine import Answer, FakeEngine, honest_runner, open_sessions
+from tests.support.http_server import TOKENS
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +102,24 @@ async def test_only_the_operator_is_told_where_the_engine_is(caplog: pytest.LogC
                 assert (refused.status_code, "engine.sock" in caplog.text) == (503, True)
                 assert "engine is not available" in refused.json()["detail"] and "Docker" not in refused.text
                 caplog.clear()
+
+
+async def test_runs_are_listed_for_those_whose_they_are() -> None:
+    async with open_sessions(Settings(pool=0, reserve=1)) as sessions:
+        transport = httpx2.ASGITransport(build_app(sessions, Tokens(TOKENS))[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            alice, bob = ({"Authorization": f"Bearer {TOKENS[name]}"} for name in ("alice", "bob"))
+            sandbox = (await http.post("/v1/sandboxes", headers=alice)).json()["id"]
+            body = {"sandbox": sandbox, "code": "1"}
+            started = [(await http.post("/v1/runs", json=body, headers=alice)).json()["id"] for _ in range(2)]
+            listed = (await http.get("/v1/runs", headers=alice)).json()["runs"]
+            assert [each["id"] for each in listed] == started[::-1]
+            assert {each["sandbox"] for each in listed} == {sandbox}
+            assert (await http.get("/v1/runs", headers=bob)).json() == {"runs": []}
+        transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            for path in ("/v1/runs", "/v1/sandboxes"):
+                assert (await http.get(path)).status_code == 403
 
 
 async def test_the_quota_is_answered_with_when_to_try_again() -> None:
