@@ -159,7 +159,7 @@ async def test_a_run_is_streamed_as_events(server: HttpServer) -> None:
         assert "".join(data["text"] for name, data in events if name == "output") == "one\n2\n"
         assert base64.b64decode(dict(events)["image"]["data"]).startswith(b"\x89PNG")
         assert dict(events)["file"]["path"] == "f.txt"
-        assert events[-1][1]["value"] == "2"
+        assert (events[-1][1]["value"], events[-1][1]["more_files"]) == ("2", 0)
         async with http.stream(
             "POST", f"{sandbox}/runs", json={"code": "1", "timeout": 1e6}, headers={"Accept": "text/event-stream"}
         ) as answer:

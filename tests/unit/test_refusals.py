@@ -13,6 +13,7 @@ import pytest
 
 from mcp_agentrun.audit import Trail
 from mcp_agentrun.server.http.app import build_app
+from mcp_agentrun.server.http.refusals import Refusal, audited
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import open_sessions
@@ -128,6 +129,17 @@ async def test_a_flood_of_refusals_is_counted_and_does_not_fill_the_disk(tmp_pat
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     omitted = [line["lines"] for line in lines if line["kind"] == "dropped"]
     assert len(lines) < 100 and len(lines) - len(omitted) + sum(omitted) == 400
+
+
+async def test_a_flood_from_all_addresses_of_a_network_does_not_fill_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with Trail(Settings(), path) as trail:
+        report = audited(trail)
+        for number in range(400):
+            scope = {"path": "/v1/run/", "client": (f"2001:db8::{number:x}", 1)}
+            report(scope, Refusal(401, "token", "Send a token."))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) < 100 and {"2001:db8::0", "2001:db8::1"} < {line.get("address") for line in lines}
 
 
 async def test_an_answer_of_an_endpoint_is_no_refusal_in_front(tmp_path: Path) -> None:

@@ -14,7 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..principals import principal_of
 
-__all__ = ["AddressLimit", "Drain", "RateLimit", "SessionQuota", "TokenBuckets", "count_responses", "unambiguous"]
+__all__ = [
+    "AddressLimit",
+    "Drain",
+    "RateLimit",
+    "SessionQuota",
+    "TokenBuckets",
+    "address_of",
+    "count_responses",
+    "unambiguous",
+]
 
 _REMEMBERED = 10_000
 
@@ -180,7 +189,7 @@ class AddressLimit:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            address = _address(scope)
+            address = address_of(scope)
             credentials = address, _token_digest(scope)
             if credentials not in self._accepted and (delay := self._buckets.take(address)):
                 self._on_refusal()
@@ -234,10 +243,10 @@ def _too_many_requests(delay: float) -> JSONResponse:
 
 
 def _client_of(scope: Scope) -> str:
-    return principal_of(scope) or _address(scope)
+    return principal_of(scope) or address_of(scope)
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
     """Return the address of the client, or its /64 network for IPv6, because one customer has all addresses there."""
     host: str = (scope.get("client") or ("",))[0]
     if ":" not in host:
