@@ -122,6 +122,18 @@ async def test_runs_are_listed_for_those_whose_they_are() -> None:
                 assert (await http.get(path)).status_code == 403
 
 
+async def test_every_route_says_what_can_be_asked_of_it() -> None:
+    async with open_sessions(Settings(**SETTINGS)) as sessions:
+        transport = httpx2.ASGITransport(build_app(sessions, None)[0])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            for path, methods in (("/v1/sandboxes", "GET, POST"), ("/v1/run/", "POST"), ("/v1/health/", "GET, HEAD")):
+                answer = await http.options(path)
+                assert (answer.status_code, answer.headers["allow"], answer.content) == (204, methods, b"")
+            assert (await http.options("/v1/nothing")).status_code == 404
+            health = await http.head("/v1/health/")
+            assert (health.status_code, health.content) == (200, b"")
+
+
 async def test_the_quota_is_answered_with_when_to_try_again() -> None:
     async with open_sessions(Settings(**SETTINGS, max_sandboxes=1)) as sessions:
         transport = httpx2.ASGITransport(build_app(sessions, None)[0])

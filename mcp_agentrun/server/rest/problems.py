@@ -152,6 +152,8 @@ def add_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_methods(request))
+            if request.method == "OPTIONS":
+                return Response(None, 204, headers)
         return _answer(problem, headers)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
