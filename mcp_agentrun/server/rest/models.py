@@ -264,7 +264,7 @@ class RunSummary(BaseModel):
         notes = [
             *history_notes(result, expired=False),
             *run_notes(result),
-            *content_notes(result, len(result.images)),
+            *content_notes(result, None),
         ]
         return RunSummary(
             outcome=result.outcome,
