@@ -124,11 +124,14 @@ async def test_the_trail_says_who_was_refused_and_why_and_no_secret(tmp_path: Pa
 async def test_a_flood_of_refusals_is_counted_and_does_not_fill_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     async with client(Trail(Settings(), path), stranger_limit=100) as http:
+        assert "agentrun_audit_dropped_total 0.0" in (await http.get("/metrics", headers=ALICE)).text
         statuses = [(await http.get("/v1/sandboxes")).status_code for _ in range(400)]
+        metrics = (await http.get("/metrics", headers=ALICE)).text
     assert set(statuses) == {401, 429}
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     omitted = [line["lines"] for line in lines if line["kind"] == "dropped"]
     assert len(lines) < 100 and len(lines) - len(omitted) + sum(omitted) == 400
+    assert f"agentrun_audit_dropped_total {sum(omitted)}.0" in metrics
 
 
 async def test_a_flood_from_all_addresses_of_a_network_does_not_fill_the_disk(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def build_app(
     :param metrics: receives the calls of *sessions*.
     """
     metrics = metrics or Metrics()
-    metrics.watch(sessions)
+    metrics.watch(sessions, trail)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
     origins = Origins(sessions.settings)
