@@ -61,7 +61,8 @@ class Record:
     """What was refused, or done with a file."""
     reason: str | None = None
     """Of a refusal: ``rule``, ``busy``, ``quota``, ``queue``, ``capacity``, ``memory``, or the invalid
-    argument; before an endpoint ``token``, ``scope``, ``origin``, ``host``, ``body``, ``rate`` or ``shutdown``."""
+    argument; before an endpoint ``token``, ``scope``, ``origin``, ``host``, ``slow``, ``body``, ``rate`` or
+    ``shutdown``."""
     detail: str | None = None
     """What a refused or failed call was told."""
     rules: tuple[str, ...] = ()

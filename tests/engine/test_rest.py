@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.support.http_server import TOKENS, HttpServer, client_for, http_client, http_server
+from tests.support.processes import COMMAND_LINES
 
 pytestmark = pytest.mark.anyio
 
@@ -70,12 +71,11 @@ async def test_agentrun_s_api_answers_as_agentrun_does(server: HttpServer) -> No
 
 
 async def test_a_stateless_call_leaves_nothing(server: HttpServer) -> None:
-    traces = "\n".join(
+    traces = COMMAND_LINES + "\n".join(
         (
             "import os, sys, builtins, subprocess",
             "print(sorted(os.listdir()), sorted(os.listdir('/tmp')), hasattr(builtins, 'left'))",
-            "programs = [name for name in os.listdir('/proc') if name.isdigit()]",
-            "print([each for each in programs if b'sleep' in open(f'/proc/{each}/cmdline', 'rb').read()])",
+            "print([line for line in command_lines() if b'sleep' in line])",
             "builtins.left = 1; open('left', 'w').close(); open('/tmp/left', 'w').close()",
             "subprocess.Popen(['sleep', '1000'])",
         )
@@ -87,7 +87,7 @@ async def test_a_stateless_call_leaves_nothing(server: HttpServer) -> None:
 
 async def test_a_client_that_leaves_has_its_code_interrupted(server: HttpServer) -> None:
     async with client_for(server) as http, _sandbox(http) as sandbox:
-        waiting = "open('begun', 'w').close()\nimport time\ntry:\n    time.sleep(1000)\nfinally:\n    x = 'interrupted'"
+        waiting = "import time\ntry:\n    open('begun', 'w')\n    time.sleep(1000)\nfinally:\n    x = 'interrupted'"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_run, http, sandbox, waiting)
             with anyio.fail_after(30):

@@ -36,7 +36,7 @@ async def test_the_queue_for_room_is_bounded_and_served_in_turn() -> None:
             for name in ("second", "third"):
                 tasks.start_soon(call, name)
                 await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(5), pytest.raises(UnavailableError, match="other calls are waiting"):
+            with anyio.fail_after(50), pytest.raises(UnavailableError, match="other calls are waiting"):
                 await call("late")
             async with sessions.lease(callers["first"], None):
                 pass  # who has a sandbox is not held up by those who wait
@@ -76,7 +76,7 @@ async def test_who_waits_counts_against_the_share_of_the_principal() -> None:
         async with sessions.lease(holder, None), anyio.create_task_group() as tasks:
             tasks.start_soon(call)
             await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(5), pytest.raises(UnavailableError, match="You already have 1 sandbox,"):
+            with anyio.fail_after(50), pytest.raises(UnavailableError, match="You already have 1 sandbox,"):
                 await call()
             tasks.cancel_scope.cancel()
 

@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
-import anyio
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -22,9 +21,6 @@ from .models import FileAnswer, FileList
 from .problems import OWN_API, problems
 
 __all__ = ["router"]
-
-UPLOAD_SECONDS = 60.0
-"""Longest time in which a client that uploads a file may send nothing: others wait for the sandbox meanwhile."""
 
 _RANGE = re.compile(r"bytes=(\d{0,999})-(\d{0,999})")
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
@@ -87,7 +83,7 @@ async def look_at_file(sandbox: str, path: Path, request: Request, sessions: Ses
 
 @router.put(
     "/{path:file}",
-    responses=problems(400, 404, 408, 409, 412, 413, 415, 422, 503),
+    responses=problems(400, 404, 409, 412, 413, 415, 422, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
 )
 async def upload(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> FileAnswer:
@@ -97,7 +93,7 @@ async def upload(sandbox: str, path: Path, request: Request, sessions: Sessions,
     if request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "Upload the file without Content-Encoding.", {"Accept-Encoding": "identity"})
     with opened(sessions, caller, sandbox) as found:
-        return FileAnswer.of(await found.files.write(path, _body(request), only_if=_condition(request)))
+        return FileAnswer.of(await found.files.write(path, request.stream(), only_if=_condition(request)))
 
 
 @router.delete("/{path:file}", status_code=204, responses=problems(404, 409, 412, 413, 422, 503))
@@ -129,19 +125,6 @@ def _is_named(request: Request, header: str, found: FileStat | None) -> bool:
 
 def _etag(found: FileStat) -> str:
     return f'"{hashlib.sha256(found.stamp.encode("utf-8", "replace")).hexdigest()[:32]}"'
-
-
-async def _body(request: Request) -> AsyncGenerator[bytes]:
-    async with aclosing(request.stream()) as parts:
-        while True:
-            try:
-                with anyio.fail_after(UPLOAD_SECONDS):
-                    part = await anext(parts, None)
-            except TimeoutError:
-                raise HTTPException(408, "The upload has stopped.") from None
-            if part is None:
-                return
-            yield part
 
 
 async def _answer(sandbox: str, path: str, request: Request, sessions: SessionManager, caller: Caller) -> Response:
