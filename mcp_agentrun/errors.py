@@ -181,4 +181,11 @@ class NotReadyError(UnavailableError):
 
 
 class SandboxLostError(UnavailableError):
-    """The container, or the stream to it, ended in the middle of a call. Its variables and files are gone."""
+    """The container, or the stream to it, ended in the middle of a call. Its variables and files are gone.
+
+    :ivar is_closed: whether the sandbox was closed meanwhile. Otherwise the next call gets a new container.
+    """
+
+    def __init__(self, message: str, *, is_closed: bool = False) -> None:
+        super().__init__(message)
+        self.is_closed = is_closed

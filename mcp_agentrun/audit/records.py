@@ -223,7 +223,7 @@ def _outcome(error: BaseException | None) -> str:
         case FileError():
             return error.reason
         case SandboxLostError():
-            return "lost"
+            return "cancelled" if error.is_closed else "lost"
         case UnavailableError() | NotReadyError():
             return "unavailable"
         case Exception():

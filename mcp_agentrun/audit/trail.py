@@ -48,7 +48,9 @@ class Trail:
         except OSError as error:
             raise settings.error("audit_file", f"{path} can't be written: {error.strerror}") from None
         self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = self._dropped = 0
+        self._waiting_bytes = self._reported = 0
+        self.dropped = 0
+        """Number of lines that were not written."""
         self._is_closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
@@ -81,14 +83,14 @@ class Trail:
     def omit(self) -> None:
         """Count a line that is not worth its place."""
         with self._changed:
-            self._dropped += 1
+            self.dropped += 1
 
     def add(self, record: Record) -> None:
         """Have *record* written. If too much waits to be written, it is only counted."""
         line = record.line()
         with self._changed:
             if self._waiting_bytes + len(line) > _WAITING_BYTES:
-                self._dropped += 1
+                self.dropped += 1
                 return
             self._waiting.append(line)
             self._waiting_bytes += len(line)
@@ -107,7 +109,8 @@ class Trail:
                 is_failing = False
             except OSError as error:
                 with self._changed:
-                    self._dropped += lost + (line is not None)
+                    self.dropped += line is not None
+                    self._reported -= lost
                 if not is_failing:  # reported once, until it can be written again
                     logger.error("audit: %s can't be written, lines are lost: %s", self._file.path, error.strerror)
                 is_failing = True
@@ -120,7 +123,7 @@ class Trail:
             self._changed.wait_for(lambda: self._waiting or self._is_closing)
             line = self._waiting.popleft() if self._waiting else None
             self._waiting_bytes -= len(line or b"")
-            lost, self._dropped = self._dropped, 0
+            lost, self._reported = self.dropped - self._reported, self.dropped
             return line, lost
 
 
@@ -137,7 +140,6 @@ class _RotatedFile:
         self._size = size
         self._age = age
         self._descriptor = -1
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._open()
         self._delete_old()
 

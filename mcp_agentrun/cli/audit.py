@@ -17,7 +17,9 @@ from .terminal import counted, note, print_table, size_of
 
 __all__ = ["audit"]
 
-_AGE = re.compile(r"(\d{1,6})\s*(minute|hour|day|week)s?")
+_AGE = re.compile(r"(\d{1,6})\s*(?:(m)(?:in(?:ute)?)?|(h)(?:our)?|(d)(?:ay)?|(w)(?:eek)?)s?")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAYS = {"today": 0, "yesterday": 1}
 _KINDS = ("run", "install", "reset", "file", "refusal", "dropped")
 _HEAD = ("time", "who", "via", "sandbox", "kind", "outcome", "seconds", "cpu", "memory", "what")
 
@@ -26,14 +28,16 @@ def _parse_since(_context: click.Context, _option: click.Parameter, value: str |
     """Return the time that is meant, which is in UTC unless it says otherwise."""
     if value is None:
         return None
-    age = _AGE.fullmatch(value)
+    age, now = _AGE.fullmatch(value), datetime.now(timezone.utc)
     try:
+        if value in _DAYS:
+            return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(_DAYS[value])
         if age is not None:
-            return datetime.now(timezone.utc) - timedelta(**{f"{age[2]}s": int(age[1])})
+            return now - timedelta(**{_UNITS[age[age.lastindex or 2]]: int(age[1])})
         given = datetime.fromisoformat(re.sub("Z$", "+00:00", value))
     except (ValueError, OverflowError):
         raise click.BadParameter(
-            "give a date, such as 2026-01-31 or 2026-01-31T12:00, or an age, such as '2 hours'"
+            "give a date, such as 2026-01-31, 2026-01-31T12:00 or yesterday, or an age, such as '2 hours' or 5m"
         ) from None
     return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
 

@@ -48,6 +48,7 @@ class Link:
         self._awaited: MemoryObjectSendStream[Message] | None = None
         self._last_received_at = 0.0
         self._broken = anyio.Event()
+        self._is_closed = False
         self.reason = ""
         self.greeting = Message()
         """The container's first message."""
@@ -77,7 +78,11 @@ class Link:
         :raises SandboxLostError: always.
         """
         self.abandon(reason)
-        raise SandboxLostError(self.reason) from None
+        raise self.lost() from None
+
+    def lost(self) -> SandboxLostError:
+        """Return the error that says why the link is broken."""
+        return SandboxLostError(self.reason, is_closed=self._is_closed)
 
     async def wait_broken(self) -> None:
         """Wait until the link is broken."""
@@ -85,6 +90,7 @@ class Link:
 
     def close(self) -> None:
         """Declare the link broken and release its buffer."""
+        self._is_closed = self.is_alive
         self.abandon("the sandbox has been closed")
         self._messages.close()
 
@@ -121,7 +127,7 @@ class Link:
             except anyio.WouldBlock:
                 return await self._messages.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
-            raise SandboxLostError(self.reason) from None
+            raise self.lost() from None
 
     async def expect(self, expected: type[MessageT]) -> MessageT:
         """Return the next message, which must be of type *expected*.
@@ -138,7 +144,7 @@ class Link:
         """
         async with self._requesting:
             if not self.is_alive:
-                raise SandboxLostError(self.reason)
+                raise self.lost()
             put, answers = anyio.create_memory_object_stream[Message](1)
             with put, answers:
                 self._awaited = put
@@ -146,7 +152,7 @@ class Link:
                     await self.send(message)
                     answer = await answers.receive()
                 except anyio.EndOfStream:
-                    raise SandboxLostError(self.reason) from None
+                    raise self.lost() from None
                 finally:
                     self._awaited = None
         return self._require(answer, expected)

@@ -173,6 +173,9 @@ class Execution:
         except SandboxLostError as error:
             if self._link.is_alive:  # *on_output* raised it
                 raise
+            if error.is_closed:
+                message = "The sandbox was closed during this call. Its variables and files are gone."
+                raise SandboxLostError(message, is_closed=True) from error
             raise SandboxLostError(
                 f"The sandbox was lost during this call ({error}). Variables and files are gone; the next call "
                 "gets a new sandbox."
@@ -215,7 +218,7 @@ class Execution:
                 with anyio.CancelScope(shield=True):
                     await self._cancel()
                 raise
-        raise SandboxLostError(self._link.reason)
+        raise self._link.lost()
 
     async def _cancel(self) -> None:
         """Interrupt the run and receive its result, so that the link can be used for the next one."""

@@ -100,6 +100,9 @@ FileName = str | FileInfo | FileChange
 """A path relative to the workspace, or a file of `Files.list` or `Result.files`."""
 
 
+OnlyIf = Callable[[FileStat | None], bool]
+
+
 @dataclass(frozen=True)
 class FilePage:
     """A part of a list of files. The next part begins after the last of them::
@@ -157,7 +160,7 @@ class Files:
         ) as use.observation:
             yield use
 
-    async def write(self, path: FileName, data: FileSource) -> FileInfo:
+    async def write(self, path: FileName, data: FileSource, *, only_if: OnlyIf | None = None) -> FileInfo:
         """Create the file *path* from *data*, or replace it, and create the folders that it is in.
 
         Large data is streamed: neither side ever holds all of it in memory. The file appears, or is replaced, once it
@@ -166,6 +169,8 @@ class Files:
 
         :param data: the content: bytes, the path of a local file, a file open for reading bytes, or an asynchronous
             iterable of bytes.
+        :param only_if: whether to do so, given what is there when its turn has come; None if nothing is. If not, the
+            reason is ``changed``.
         :raises FileError: with the reason ``full``, ``too_large``, ``memory``, ``link``, ``folder``, ``read_only``,
             ``name`` or ``outside``, among others.
         :raises OSError: a local file can't be read.
@@ -179,6 +184,7 @@ class Files:
             if isinstance(data, (bytes, bytearray, memoryview)) and memoryview(data).nbytes > self._size:
                 raise _error("too_large", path, "written", limit=self._size)
             async with aclosing(_parts(data)) as parts, self._turn(use.observation) as link:
+                await self._require(only_if, link, path, "written")
                 written = await _Upload(link, name, self._size, path).write(parts)
             use.size = written.size
             return written
@@ -304,10 +310,11 @@ class Files:
         files = [FileInfo(file.path, file.size, _time(file.changed)) for file in found.files]
         return FilePage(files, found.more, found.is_cut)
 
-    async def remove(self, path: FileName) -> None:
+    async def remove(self, path: FileName, *, only_if: OnlyIf | None = None) -> None:
         """Remove the file *path*, or the symbolic link that is there, but not what it leads to. The call waits for its
         turn.
 
+        :param only_if: as for `write`.
         :raises FileError: with the reason ``missing``, ``folder``, ``read_only``, ``link`` or ``outside``, among
             others.
         :raises UnavailableError: the engine failed.
@@ -318,10 +325,24 @@ class Files:
             if not name:
                 raise _error("folder", path, "removed")
             async with self._turn(use.observation) as link:
+                await self._require(only_if, link, path, "removed")
                 with shielded_request(link):
                     await link.send(messages.RemoveFile(path=name))
                     answer = await link.expect(messages.Removed)
                 _raise_error(link, answer.error, path, "removed")
+
+    async def _require(self, only_if: OnlyIf | None, link: Link, path: str, done: str) -> None:
+        """Require *only_if* of what is there. The caller has the turn."""
+        if only_if is None:
+            return
+        found: FileStat | None = None
+        try:
+            found = await FileReader(path, self._size).stat(link)
+        except FileError as error:
+            if error.reason != "missing":
+                raise
+        if not only_if(found):
+            raise _error("changed", path, done, "it is not what the request expects")
 
 
 class _FileUse:

@@ -217,14 +217,14 @@ def _objections(summary: str, findings: Sequence[Finding]) -> list[str]:
     return notes
 
 
-def content_notes(result: Result, pictures: int) -> list[str]:
+def content_notes(result: Result, pictures: int | None) -> list[str]:
     """List the pictures and files of a run.
 
-    :param pictures: how many of the pictures are in the answer.
+    :param pictures: how many of the pictures are in the answer, below the notes; None if they need no note.
     """
     notes: list[str] = []
     shown = result.images[:pictures]
-    if shown:
+    if shown and pictures is not None:
         sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in shown)
         notes.append(f"{len(shown)} picture{'s' if len(shown) > 1 else ''} below: {sizes} pixels.")
     if len(shown) < len(result.images):

@@ -225,7 +225,7 @@ class BackgroundRuns:
         self._forget(run)
 
     def _require_quota(self, principal: str) -> None:
-        in_progress = sum(not run.ended.is_set() for run in self._of(principal))
+        in_progress = sum(not run.ended.is_set() for run in self.of(principal))
         if in_progress >= self.limit:
             raise CapacityError(
                 f"You have {in_progress} background runs in progress, the most that this server allows. Wait until "
@@ -236,14 +236,15 @@ class BackgroundRuns:
 
     def _forget_earlier(self, latest: BackgroundRun) -> None:
         """Forget runs that ended earlier, as far as their number or size exceeds what is kept for a principal."""
-        ended = [(run.ended_at, run) for run in self._of(latest.principal) if run.ended_at and run is not latest]
+        ended = [(run.ended_at, run) for run in self.of(latest.principal) if run.ended_at and run is not latest]
         size = latest.size
         for count, (_, run) in enumerate(sorted(ended, reverse=True, key=lambda each: each[0]), 1):
             size += run.size
             if count >= self.limit or size > _KEPT_BYTES:
                 self._forget(run)
 
-    def _of(self, principal: str) -> list[BackgroundRun]:
+    def of(self, principal: str) -> list[BackgroundRun]:
+        """Return the runs of *principal* that are not forgotten."""
         return [run for run in self._runs.values() if run.principal == principal]
 
     def _forget(self, run: BackgroundRun) -> None:

@@ -159,7 +159,7 @@ async def test_a_run_is_streamed_as_events(server: HttpServer) -> None:
         assert "".join(data["text"] for name, data in events if name == "output") == "one\n2\n"
         assert base64.b64decode(dict(events)["image"]["data"]).startswith(b"\x89PNG")
         assert dict(events)["file"]["path"] == "f.txt"
-        assert events[-1][1]["value"] == "2"
+        assert (events[-1][1]["value"], events[-1][1]["more_files"]) == ("2", 0)
         async with http.stream(
             "POST", f"{sandbox}/runs", json={"code": "1", "timeout": 1e6}, headers={"Accept": "text/event-stream"}
         ) as answer:
@@ -196,6 +196,8 @@ async def test_files_are_uploaded_listed_downloaded_and_removed(server: HttpServ
             (f"bytes={(1 << 20) - 5}-{(1 << 20) + 4}", data[(1 << 20) - 5 : (1 << 20) + 5]),
             (f"bytes={size - 7}-", data[-7:]),
             ("bytes=-7", data[-7:]),
+            (f"bytes=-{size + 200}", data),
+            (f"bytes={size - 3}-{'9' * 300}", data[-3:]),
         ):
             answer = await http.get(file, headers={"Range": given})
             assert (answer.status_code, answer.content) == (206, part), given
@@ -210,6 +212,38 @@ async def test_files_are_uploaded_listed_downloaded_and_removed(server: HttpServ
         await _run(http, sandbox, "for name in b'z\\xff', b'a\\nb\\n': open(name, 'w').write('odd')")
         for odd in (await http.get(f"{sandbox}/files")).json()["files"]:
             assert (await http.get(f"{sandbox}/files/{odd['url_path']}")).text == "odd"
+
+
+async def test_files_are_changed_only_under_the_conditions_of_a_request(server: HttpServer) -> None:
+    async with client_for(server) as http, _sandbox(http) as sandbox:
+        file = f"{sandbox}/files/f"
+
+        async def answers(method: str, **headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            content = b"new" if method == "PUT" else None
+            return (await http.request(method, file, headers=named, content=content)).status_code
+
+        for method in ("PUT", "DELETE"):
+            assert await answers(method, If_Match="*") == 412
+        assert await answers("PUT", If_None_Match="*") == 200
+        tag = (await http.head(file)).headers["etag"]
+        for method in ("PUT", "DELETE"):
+            assert await answers(method, If_None_Match="*") == 412
+            assert await answers(method, If_Match=f'"other", W/{tag}') == 412
+            assert await answers(method, If_None_Match=f'"other", {tag}') == 412
+        assert await answers("GET", If_Match='"other"') == await answers("HEAD", If_Match='"other"') == 412
+        unchanged = await http.get(file, headers={"If-None-Match": f"W/{tag}"})
+        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", tag)
+        assert await answers("GET", If_None_Match='"other"', If_Match="*") == 200
+        assert await answers("PUT", If_Match=f'"other", {tag}') == 200
+        assert (await http.head(file)).headers["etag"] != tag
+        assert _problem(await http.put(file, content=b"x", headers={"If-Match": tag}), 412)["type"].endswith(
+            ":file-changed"
+        )
+        assert await answers("PUT", Content_Range="bytes 0-2/5") == 400
+        assert await answers("PUT", Content_Encoding="gzip") == 415
+        assert await answers("PUT", Content_Encoding="identity") == 200
+        assert await answers("DELETE", If_Match="*") == 204
 
 
 async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(server: HttpServer) -> None:
@@ -235,6 +269,7 @@ ROUTES = [
     ("HEAD", "/v1/sandboxes/{id}/files/f"),
     ("PUT", "/v1/sandboxes/{id}/files/f"),
     ("DELETE", "/v1/sandboxes/{id}/files/f"),
+    ("GET", "/v1/runs"),
     ("POST", "/v1/runs"),
     ("GET", "/v1/runs/{run}"),
     ("DELETE", "/v1/runs/{run}"),
@@ -277,7 +312,7 @@ async def test_nobody_gets_in_who_does_not_belong(server: HttpServer, method: st
                 answer = await http.request(method, stolen, content=body, headers=own)
                 assert answer.status_code == 404, stolen
             assert (await alice.get(sandbox)).status_code == 200
-        if "/v1/runs" in path:
+        if "/v1/runs" in path and (method, path) != ("GET", "/v1/runs"):
             body = {"sandbox": sandbox.rpartition("/")[2], "code": "import time; time.sleep(1000)"}
             run = (await alice.post("/v1/runs", json=body)).headers["location"]
             for stolen in (run, "/v1/runs/guess"):

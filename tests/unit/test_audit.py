@@ -269,7 +269,7 @@ def test_lines_are_divided_among_files_and_none_is_lost_or_torn(tmp_path: Path) 
 
 
 def test_each_day_begins_a_file_and_old_ones_are_deleted(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "audit.jsonl"
+    path = tmp_path / "audit.jsonl"
     now = time.time()
     for days in (9, 3, 1):
         with _trail(path, audit_age=5) as trail:
@@ -327,7 +327,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
 with Trail(Settings(), path) as trail:
     for number in range(100):
         trail.add(Record(time="now", kind="run", outcome="ok", who=str(number)))
-    while trail._waiting or not trail._dropped:
+    while trail._waiting or not trail.dropped:
         pass
     assert path.stat().st_size <= 1000
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
@@ -348,6 +348,8 @@ def test_a_full_disk_tears_no_line_is_reported_once_and_is_made_up_for(tmp_path:
 def test_a_file_that_cannot_be_written_is_reported_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"audit_file \(argument\)|audit_file: .* can't be written: Is a directory"):
         _trail(tmp_path)
+    with pytest.raises(SettingsError, match="No such file or directory"):
+        _trail(tmp_path / "mistyped" / "audit.jsonl")
 
 
 def test_an_event_that_cannot_be_recorded_does_not_fail_its_call(

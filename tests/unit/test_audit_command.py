@@ -16,6 +16,8 @@ from mcp_agentrun.cli import audit as audit_command
 from tests.support.audit_questions import AUDIT_PAGE, HAS_JQ, answers
 from tests.support.command_line import command
 
+CLICK: Any = None
+
 
 def _time(**ago: float) -> str:
     at = datetime.now(timezone.utc) - timedelta(**ago)
@@ -98,9 +100,24 @@ def test_what_is_missing_or_wrong_is_reported_in_one_line(tmp_path: Path) -> Non
     missing = command("audit", "--audit-file", str(tmp_path / "none" / "audit.jsonl"))
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
     assert command("audit", "--audit-file", str(tmp_path / "audit.jsonl")).stdout == "No calls.\n"
-    wrong = command("audit", "--since", "yesterday", AGENTRUN_AUDIT_FILE="x")
+    wrong = command("audit", "--since", "lately", AGENTRUN_AUDIT_FILE="x")
     assert wrong.returncode == 2
     assert "'2 hours'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "age"),
+    [("5m", 300), ("90 min", 5400), ("2 hours", 7200), ("1d", 86400), ("3 weeks", 3 * 604800), ("1 minute", 60)],
+)
+def test_times_can_be_ages(since: str, age: int) -> None:
+    found = audit_command._parse_since(CLICK, CLICK, since)  # pyright: ignore[reportPrivateUsage]
+    assert found is not None and abs((datetime.now(timezone.utc) - found).total_seconds() - age) < 60
+
+
+def test_times_can_be_days() -> None:
+    today, yesterday = (audit_command._parse_since(CLICK, CLICK, day) for day in ("today", "yesterday"))  # pyright: ignore[reportPrivateUsage]
+    assert today is not None and yesterday is not None and today - yesterday == timedelta(days=1)
+    assert today.date() == datetime.now(timezone.utc).date() and today.hour == today.minute == 0
 
 
 def test_the_command_and_the_page_know_all_kinds_and_fields() -> None:

@@ -231,6 +231,23 @@ async def test_closing_a_sandbox_cancels_its_runs() -> None:
         assert (first.output.head, second.output.head) == (b"x", b"")
 
 
+async def test_the_trail_has_a_run_whose_sandbox_was_closed_as_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    runtime = AsyncRuntime(
+        Settings(pool=0, reserve=1),
+        engine=(engine := FakeEngine([honest_installer], [Runner()])),
+        package_network=NetworkSettings(),
+    )
+    with Trail(Settings(), path) as trail:
+        async with engine.running(), SessionManager(runtime, is_shared=True, audit=trail.record) as sessions:
+            run = await begun(await sessions.runs.start(ALICE, NEW, "x"))
+            sessions.close(ALICE, run.handle or "")
+            await run.wait(20)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["kind"], line["outcome"]) for line in lines] == [("run", "started"), ("run", "cancelled")]
+    assert lines[1]["detail"] == "The sandbox was closed during this call. Its variables and files are gone."
+
+
 async def test_a_run_whose_container_is_lost_has_an_error() -> None:
     engine = FakeEngine([honest_installer], [Runner()])
     async with open_sessions(Settings(pool=0, reserve=1), engine) as sessions:

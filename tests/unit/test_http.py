@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -325,6 +325,25 @@ async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted() -> 
         headers, status = {"X-Forwarded-For": "10.0.0.0"}, 401
         while status != 429:
             status = (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code
+
+
+async def test_a_connection_ends_with_a_request_of_ambiguous_length() -> None:
+    settings = Settings(pool=0, reserve=1, auth=False)
+    body = '14\r\n{"code": "print(1)"}\r\n0\r\n\r\n'
+    head = "POST /v1/run/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    ambiguous = f"{head}Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+    async with (
+        open_sessions(settings) as sessions,
+        serve_here(_config(build_app(sessions, None)[0], settings)) as served,
+        await anyio.connect_tcp("127.0.0.1", served.port) as stream,
+    ):
+        await stream.send((ambiguous + head + "Content-Length: 2\r\n\r\n{}").encode())
+        answers = b""
+        with anyio.fail_after(30), suppress(anyio.EndOfStream):
+            while True:
+                answers += await stream.receive()
+        assert answers.startswith(b"HTTP/1.1 200 ") and answers.count(b"HTTP/1.1") == 1
+        assert b"\r\nconnection: close\r\n" in answers
 
 
 async def test_calls_are_counted_by_interface() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mcp_agentrun.audit import Trail
 from mcp_agentrun.server.http.app import build_app
+from mcp_agentrun.server.http.refusals import Refusal, audited
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.settings import Settings
 from tests.support.fake_engine import open_sessions
@@ -28,6 +29,10 @@ REFUSED: tuple[tuple[dict[str, str], bytes, int, str], ...] = (
     ({**ALICE, "Host": "evil.example"}, b"", 421, "host"),
     ({**ALICE, "Origin": "https://u:hunter2@evil.example/?hunter2"}, b"", 403, "origin"),
     (ALICE, b" " * 2000, 413, "body"),
+)
+FORGED = (
+    *(("Host", host, 421) for host in ("evil.example", "127.0.0.1:8711, evil", "localhost:8711.evil.example")),
+    *(("Origin", origin, 403) for origin in ("https://evil.example", "http://localhost:8711.evil.example")),
 )
 
 
@@ -66,7 +71,8 @@ async def test_rest_clients_get_problem_details(path: str) -> None:
 
 async def test_pages_that_need_no_token_are_refused_alike() -> None:
     async with client() as http:
-        problem(await http.get("/openapi.json", headers={"Host": "evil.example"}), 421, "host")
+        for header, value, status in FORGED:
+            problem(await http.get("/openapi.json", headers={header: value}), status, header.lower())
 
 
 async def test_mcp_clients_are_answered_as_their_protocol_says() -> None:
@@ -74,8 +80,20 @@ async def test_mcp_clients_are_answered_as_their_protocol_says() -> None:
         refused = await http.post("/mcp", json={})
         assert (refused.status_code, refused.json()["error"]) == (401, "invalid_token")
         assert refused.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
-        forged = await http.post("/messages/?session_id=0", headers={**ALICE, "Host": "evil.example"}, json={})
-        assert (forged.status_code, forged.text) == (421, "Invalid Host header")
+        for path in ("/mcp", "/messages/?session_id=0"):
+            for header, value, status in FORGED:
+                forged = await http.post(path, headers={**ALICE, header: value}, json={})
+                assert (forged.status_code, forged.text) == (status, f"Invalid {header} header"), value
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8711", "127.0.0.1:1", "[::1]:8711", "box.example:80"])
+async def test_names_of_the_server_are_accepted_whatever_their_case(host: str) -> None:
+    async with client(allowed_hosts="Box.example:*", allowed_origins="https://Box.example") as http:
+        for origin in ("http://LocalHost:8711", "http://[::1]:9", "https://box.example"):
+            answer = await http.get("/openapi.json", headers={"Host": host, "Origin": origin})
+            assert answer.status_code == 200, origin
+        for origin in ("https://box.example:1", "http://localhost", "http://localhost:", "http://localhost:x", "null"):
+            problem(await http.get("/openapi.json", headers={"Host": host, "Origin": origin}), 403, "origin")
 
 
 async def test_the_trail_says_who_was_refused_and_why_and_no_secret(tmp_path: Path) -> None:
@@ -107,11 +125,25 @@ async def test_the_trail_says_who_was_refused_and_why_and_no_secret(tmp_path: Pa
 async def test_a_flood_of_refusals_is_counted_and_does_not_fill_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     async with client(Trail(Settings(), path), stranger_limit=10) as http:
+        assert "agentrun_audit_dropped_total 0.0" in (await http.get("/metrics", headers=ALICE)).text
         statuses = [(await http.get("/v1/sandboxes")).status_code for _ in range(400)]
+        metrics = (await http.get("/metrics", headers=ALICE)).text
     assert set(statuses) == {401, 429}
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     omitted = [line["lines"] for line in lines if line["kind"] == "dropped"]
     assert len(lines) < 100 and len(lines) - len(omitted) + sum(omitted) == 400
+    assert f"agentrun_audit_dropped_total {sum(omitted)}.0" in metrics
+
+
+async def test_a_flood_from_all_addresses_of_a_network_does_not_fill_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with Trail(Settings(), path) as trail:
+        report = audited(trail)
+        for number in range(400):
+            scope = {"path": "/v1/run/", "client": (f"2001:db8::{number:x}", 1)}
+            report(scope, Refusal(401, "token", "Send a token."))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) < 100 and {"2001:db8::0", "2001:db8::1"} < {line.get("address") for line in lines}
 
 
 async def test_an_answer_of_an_endpoint_is_no_refusal_in_front(tmp_path: Path) -> None:

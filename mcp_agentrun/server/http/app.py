@@ -17,11 +17,7 @@ import uvicorn
 from anyio.abc import TaskGroup
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.sse import SseServerTransport
-from mcp.server.transport_security import (
-    RequestBodyLimitMiddleware,
-    TransportSecurityMiddleware,
-    TransportSecuritySettings,
-)
+from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -43,9 +39,10 @@ from ..mcp.sdk import answer_as_json
 from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
 from .connection_limits import BACKLOG, WAIT_SECONDS, connection_limit, limited
-from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
+from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses, unambiguous
 from .metrics import Metrics
 from .oauth import ResourceServer
+from .origins import Origins, in_url
 from .refusals import audited, refusals_reported
 from .slow_clients import with_timely_bodies
 from .tokens import Tokens, default_token_file
@@ -143,13 +140,8 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         for one in opened:
             one.close()
         reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
-        raise SettingsError(f"{_in_url(host)}:{port} can't be listened on: {reason}", setting="port") from None
+        raise SettingsError(f"{in_url(host)}:{port} can't be listened on: {reason}", setting="port") from None
     return opened
-
-
-def _in_url(host: str) -> str:
-    """Return *host* as it is written in URLs and in the Host header."""
-    return f"[{host}]" if ":" in host else host
 
 
 class _Server(uvicorn.Server):
@@ -183,7 +175,7 @@ async def _serve(
                 tasks.start_soon(process.end_on_signal, tasks)
             for opened in sockets:
                 host, port, *_ = opened.getsockname()
-                _announce(settings, f"listening on http://{_in_url(host)}:{port}")
+                _announce(settings, f"listening on http://{in_url(host)}:{port}")
             await process.server.serve(sockets)
         tasks.cancel_scope.cancel()
     return process.exit_code
@@ -251,11 +243,12 @@ def build_app(
     :param metrics: receives the calls of *sessions*.
     """
     metrics = metrics or Metrics()
-    metrics.watch(sessions)
+    metrics.watch(sessions, trail)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
-    rest = traced(_checked(build_rest(sessions), sessions.settings))
-    drain = Drain(_endpoints(mcp, rest, sessions, metrics))
+    origins = Origins(sessions.settings)
+    rest = traced(_checked(_limited(build_rest(sessions), sessions.settings), origins))
+    drain = Drain(_endpoints(mcp, rest, sessions, metrics, origins))
     addresses = AddressLimit(
         sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.count_limited("address")
     )
@@ -276,21 +269,24 @@ def build_app(
         lifespan=lambda _: mcp.session_manager.run(),
     )
     app.router.default = without_token  # unlike `Mount`, for paths with line breaks, too
-    return refusals_reported(count_responses(addresses.before(app), metrics.count_response), audited(trail)), drain
+    counted = count_responses(addresses.before(app), metrics.count_response)
+    return unambiguous(refusals_reported(counted, audited(trail))), drain
 
 
-def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, metrics: Metrics) -> ASGIApp:
+def _endpoints(
+    mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, metrics: Metrics, origins: Origins
+) -> ASGIApp:
     """Return the endpoints for authenticated clients, with the limits of each client."""
     settings = sessions.settings
-    security = _transport_security(settings)
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # Origins is stricter
     answer_as_json()
     streamable = mcp.streamable_http_app(
-        transport_security=security,
+        transport_security=unchecked,
         session_idle_timeout=settings.serve.idle_ttl,
         max_sessions=settings.serve.max_total * 16,
         max_request_body_size=settings.serve.body_limit,
     )
-    sse = SseServerTransport(_MESSAGES, security_settings=security, max_request_body_size=settings.serve.body_limit)
+    sse = SseServerTransport(_MESSAGES, security_settings=unchecked, max_request_body_size=settings.serve.body_limit)
 
     async def show_metrics(_: Request) -> Response:
         return PlainTextResponse(metrics.text())
@@ -301,7 +297,8 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
         Mount(_MESSAGES, sse.handle_post_message),
         Route("/metrics", show_metrics),
     ]
-    quota = SessionQuota(Router(routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
+    checked = _checked(Router(routes), origins)
+    quota = SessionQuota(checked, most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
 
     async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
         to_rest = scope["type"] == "http" and is_rest(scope["path"])
@@ -311,17 +308,25 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
     return RateLimit(timely, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
 
 
-def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:
-    """Return *rest* with the check of Host and Origin and the limit of bodies that the endpoints of MCP have."""
-    security = TransportSecurityMiddleware(_transport_security(settings))
+def _limited(rest: ASGIApp, settings: Settings) -> ASGIApp:
+    """Return *rest* with the limit of bodies that the endpoints of MCP have."""
     limited = RequestBodyLimitMiddleware(rest, settings.serve.body_limit)
 
-    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = await security.validate_request(Request(scope))
+    async def by_method(scope: Scope, receive: Receive, send: Send) -> None:
         # What is uploaded is limited by the size of the workspace, and is not held in memory.
         app = rest if scope["method"] == "PUT" else limited
         with through(interface_of(scope["path"])):
-            await (refusal or app)(scope, receive, send)
+            await app(scope, receive, send)
+
+    return by_method
+
+
+def _checked(app: ASGIApp, origins: Origins) -> ASGIApp:
+    """Return *app* with the check of Host and Origin, for what pages should not reach: all but the metrics."""
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        is_checked = scope["type"] == "http" and interface_of(scope["path"]) is not None
+        await ((is_checked and origins.refusal(scope)) or app)(scope, receive, send)
 
     return checked
 
@@ -375,13 +380,3 @@ class _Health:
         except (AgentRunError, TimeoutError):
             return JSONResponse({"status": "the container engine does not respond"}, 503)
         return JSONResponse({"status": "ok"})
-
-
-def _transport_security(settings: Settings) -> TransportSecuritySettings:
-    """Return the accepted Host and Origin headers, which protect against DNS rebinding by web pages."""
-    local = ("127.0.0.1", "localhost", "[::1]")
-    named = () if settings.serve.host in ("0.0.0.0", "::") else (_in_url(settings.serve.host),)  # noqa: S104
-    return TransportSecuritySettings(
-        allowed_hosts=[*(f"{host}:*" for host in (*local, *named)), *local, *named, *settings.serve.allowed_hosts],
-        allowed_origins=[*(f"http://{host}:*" for host in local), *settings.serve.allowed_origins],
-    )

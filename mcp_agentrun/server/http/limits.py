@@ -14,7 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..principals import principal_of
 
-__all__ = ["AddressLimit", "Drain", "RateLimit", "SessionQuota", "TokenBuckets", "count_responses"]
+__all__ = [
+    "AddressLimit",
+    "Drain",
+    "RateLimit",
+    "SessionQuota",
+    "TokenBuckets",
+    "address_of",
+    "count_responses",
+    "unambiguous",
+]
 
 _REMEMBERED = 10_000
 
@@ -180,7 +189,7 @@ class AddressLimit:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            address = _address(scope)
+            address = address_of(scope)
             credentials = address, _token_digest(scope)
             if credentials not in self._accepted and (delay := self._buckets.take(address)):
                 self._on_refusal()
@@ -234,10 +243,10 @@ def _too_many_requests(delay: float) -> JSONResponse:
 
 
 def _client_of(scope: Scope) -> str:
-    return principal_of(scope) or _address(scope)
+    return principal_of(scope) or address_of(scope)
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
     """Return the address of the client, or its /64 network for IPv6, because one customer has all addresses there."""
     host: str = (scope.get("client") or ("",))[0]
     if ":" not in host:
@@ -289,6 +298,26 @@ class Drain:
             self._in_progress -= 1
             if self.draining and self._in_progress == 0:
                 self._idle.set()
+
+
+def unambiguous(app: ASGIApp) -> ASGIApp:
+    """Wrap *app* so that a connection ends with a request whose length is stated in two ways (RFC 9112, section 6.1):
+    a proxy may have taken what follows for a part of it.
+    """
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        is_ambiguous = {name for name, _ in scope.get("headers", ())} >= _LENGTHS
+        await app(scope, receive, closing if is_ambiguous else send)
+
+    return wrapped
+
+
+_LENGTHS = {b"content-length", b"transfer-encoding"}
 
 
 def count_responses(app: ASGIApp, count: Callable[[int], object]) -> ASGIApp:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ...audit import Interface, current_interface
+from ...audit import Interface, Trail, current_interface
 from ...errors import UnavailableError
 from ...sandbox import Event, FileDone, InstallDone, Refused, ResetDone, RunAccepted, RunDone
 from ...sessions import REFUSALS, SessionManager
@@ -46,9 +46,9 @@ class Metrics:
         """Count a request refused by the rate limit of a ``principal``, or of an ``address`` without a valid token."""
         self._limited.labels(whose).inc()
 
-    def watch(self, sessions: SessionManager) -> None:
-        """Show the figures of *sessions*, too."""
-        self._registry.register(_SessionCollector(sessions))
+    def watch(self, sessions: SessionManager, trail: Trail | None) -> None:
+        """Show the figures of *sessions* and *trail*, too."""
+        self._registry.register(_SessionCollector(sessions, trail))
 
     def count_call(self, tool: str, outcome: str, seconds: float, interface: Interface = "mcp") -> None:
         """Count a call."""
@@ -97,10 +97,11 @@ def _outcome(event: Event) -> str:
 
 
 class _SessionCollector(Collector):
-    """The metrics that `SessionManager` counts."""
+    """The metrics that `SessionManager` and `Trail` count."""
 
-    def __init__(self, sessions: SessionManager) -> None:
+    def __init__(self, sessions: SessionManager, trail: Trail | None) -> None:
         self._sessions = sessions
+        self._trail = trail
 
     def collect(self) -> Iterator[Metric]:
         sessions = self._sessions
@@ -119,3 +120,6 @@ class _SessionCollector(Collector):
         for reason in REFUSALS:
             refused.add_metric([reason], sessions.refused[reason])
         yield refused
+        if self._trail is not None:
+            dropped = self._trail.dropped
+            yield CounterMetricFamily("agentrun_audit_dropped", "Lines of the audit trail not written.", dropped)

@@ -12,7 +12,7 @@ from ...audit import Trail, refused_request
 from ..principals import principal_of
 from ..rest.app import interface_of, is_rest
 from ..rest.problems import PROBLEM_TYPE, in_front_problem
-from .limits import TokenBuckets
+from .limits import TokenBuckets, address_of
 
 __all__ = ["Refusal", "audited", "refusals_reported"]
 
@@ -56,10 +56,10 @@ def audited(trail: Trail | None) -> Callable[[Scope, Refusal], None]:
     def report(scope: Scope, refusal: Refusal) -> None:
         if trail is None:
             return
-        address: str = (scope.get("client") or ("",))[0]
-        if buckets.take(address):
+        if buckets.take(address_of(scope)):
             trail.omit()
             return
+        address: str = (scope.get("client") or ("",))[0]
         who, interface = principal_of(scope), interface_of(scope["path"])
         trail.add(refused_request(who, interface, address, reason=refusal.reason, detail=refusal.detail))
 

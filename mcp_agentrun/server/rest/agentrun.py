@@ -52,6 +52,7 @@ async def run_code(body: CodeSchema, request: Request, sessions: Sessions, calle
         raise RequestValidationError([invalid]) from None
 
 
+@router.head("/health/", include_in_schema=False)
 @router.get("/health/")
 async def health() -> HealthSchema:
     """Say that the server is running."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from ...sessions import BackgroundRun, RunStatus, SessionManager
-from .context import CallerOf, Sessions, opened, while_connected
+from ...sessions import BackgroundRun, RunStatus
+from .context import CallerOf, Sessions, named, opened, while_connected
 from .models import RunAnswer, RunRequest
 from .problems import BACKGROUND_API, Problem, problem_of, problems
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["router"]
 
@@ -30,7 +33,7 @@ class BackgroundRequest(RunRequest):
     sandbox: str = Field(description="Id of your sandbox.")
 
 
-class BackgroundAnswer(BaseModel):
+class BackgroundSummary(BaseModel):
     """A run in the background."""
 
     id: str
@@ -40,11 +43,9 @@ class BackgroundAnswer(BaseModel):
     started: datetime | None = Field(description="When its code began to run.")
     ended: datetime | None
     output_size: int = Field(description="Bytes of output so far.")
-    result: RunAnswer | None = Field(description="How it ended, as the answer to a run that was waited for.")
-    problem: Problem | None = Field(description="Why it has ended without a result.")
 
     @classmethod
-    def of(cls, run: BackgroundRun, sessions: SessionManager) -> BackgroundAnswer:
+    def of(cls, run: BackgroundRun) -> Self:
         """Return the answer about *run*."""
         return cls(
             id=run.id,
@@ -54,6 +55,26 @@ class BackgroundAnswer(BaseModel):
             started=run.started_at,
             ended=run.ended_at,
             output_size=run.written,
+        )
+
+
+class BackgroundList(BaseModel):
+    """Your runs in the background."""
+
+    runs: list[BackgroundSummary]
+
+
+class BackgroundAnswer(BackgroundSummary):
+    """A run in the background, and how it ended."""
+
+    result: RunAnswer | None = Field(description="How it ended, as the answer to a run that was waited for.")
+    problem: Problem | None = Field(description="Why it has ended without a result.")
+
+    @classmethod
+    def of(cls, run: BackgroundRun) -> Self:
+        """Return the answer about *run*."""
+        return cls(
+            **BackgroundSummary.of(run).model_dump(),
             result=None if run.result is None else RunAnswer.of(run.result),
             problem=None if run.error is None else problem_of(run.error),
         )
@@ -87,7 +108,14 @@ async def start(body: BackgroundRequest, response: Response, sessions: Sessions,
     with opened(sessions, caller, body.sandbox):
         run = await sessions.runs.start(caller, body.sandbox, body.code, timeout=body.timeout)
     response.headers["Location"] = f"{BACKGROUND_API}/{run.id}"
-    return BackgroundAnswer.of(run, sessions)
+    return BackgroundAnswer.of(run)
+
+
+@router.get("", responses=problems(403))
+async def list_all(sessions: Sessions, caller: CallerOf) -> BackgroundList:
+    """List your runs, the latest first. A server without authentication can't tell whose they are, and refuses."""
+    runs = sorted(sessions.runs.of(named(caller).principal), key=lambda run: run.created_at, reverse=True)
+    return BackgroundList(runs=[BackgroundSummary.of(run) for run in runs])
 
 
 @router.get("/{run}", responses=problems(404, 422))
@@ -102,7 +130,7 @@ async def look(
     found = sessions.runs.get(caller.principal, run)
     if wait:
         await while_connected(request, partial(found.wait, wait))
-    return BackgroundAnswer.of(found, sessions)
+    return BackgroundAnswer.of(found)
 
 
 @router.get("/{run}/output", responses=problems(404, 422))
@@ -123,7 +151,7 @@ async def cancel(run: str, sessions: Sessions, caller: CallerOf) -> BackgroundAn
     """Interrupt a run, and wait until it has ended. Variables stay. A run that has ended stays as it is."""
     found = sessions.runs.get(caller.principal, run)
     await found.cancel()
-    return BackgroundAnswer.of(found, sessions)
+    return BackgroundAnswer.of(found)
 
 
 @router.delete("/{run}", status_code=204, responses=problems(404, 422))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,7 +19,7 @@ from ...sandbox import OpenSandbox
 from ...sessions import Caller, SessionManager
 from ..principals import principal_of
 
-__all__ = ["CallerOf", "Sessions", "StreamedResponse", "opened", "while_connected"]
+__all__ = ["CallerOf", "Sessions", "StreamedResponse", "named", "opened", "while_connected"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,16 @@ Sessions = Annotated[SessionManager, Depends(_sessions)]
 
 CallerOf = Annotated[Caller, Depends(_caller)]
 """Who sent the request, as a parameter of a route. It has no sandbox of its own, only ones with a handle."""
+
+
+def named(caller: Caller) -> Caller:
+    """Return *caller*, of whom the server knows what is theirs.
+
+    :raises HTTPException: the server requires no authentication.
+    """
+    if not caller.principal:
+        raise HTTPException(403, "What is yours is listed only where the server requires authentication.")
+    return caller
 
 
 async def while_connected(request: Request, work: Callable[[], Awaitable[T]]) -> T:

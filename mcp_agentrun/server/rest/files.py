@@ -14,7 +14,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from ...sandbox import mime_type
+from ...sandbox import FileStat, mime_type
 from ...sessions import Caller, SessionManager
 from .context import CallerOf, Sessions, StreamedResponse, opened, while_connected
 from .models import FileAnswer, FileList
@@ -22,7 +22,8 @@ from .problems import OWN_API, problems
 
 __all__ = ["router"]
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=(\d{0,999})-(\d{0,999})")
+_TAG = re.compile(r'(?:W/)?"[^"]*"')
 _BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
 
 router = APIRouter(prefix=f"{OWN_API}/{{sandbox}}/files", tags=["Files"])
@@ -61,9 +62,10 @@ async def list_files(
 
 
 _DOWNLOAD = {
-    **problems(404, 409, 413, 416, 422, 503),
+    **problems(404, 409, 412, 413, 416, 422, 503),
     200: {"description": "The file", "content": {"*/*": _BINARY}},
     206: {"description": "The part of the file that `Range` names", "content": {"*/*": _BINARY}},
+    304: {"description": "The file is the one that `If-None-Match` names"},
 }
 
 
@@ -81,29 +83,61 @@ async def look_at_file(sandbox: str, path: Path, request: Request, sessions: Ses
 
 @router.put(
     "/{path:file}",
-    responses=problems(404, 409, 413, 422, 503),
+    responses=problems(400, 404, 409, 412, 413, 415, 422, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
 )
 async def upload(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> FileAnswer:
     """Create a file or replace it, and create the folders that it is in."""
+    if "content-range" in request.headers:
+        raise HTTPException(400, "A part of a file can't be uploaded. Upload the whole file.")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "Upload the file without Content-Encoding.", {"Accept-Encoding": "identity"})
     with opened(sessions, caller, sandbox) as found:
-        return FileAnswer.of(await found.files.write(path, request.stream()))
+        return FileAnswer.of(await found.files.write(path, request.stream(), only_if=_condition(request)))
 
 
-@router.delete("/{path:file}", status_code=204, responses=problems(404, 409, 413, 422, 503))
-async def remove(sandbox: str, path: Path, sessions: Sessions, caller: CallerOf) -> None:
+@router.delete("/{path:file}", status_code=204, responses=problems(404, 409, 412, 413, 422, 503))
+async def remove(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> None:
     """Remove a file."""
     with opened(sessions, caller, sandbox) as found:
-        await found.files.remove(path)
+        await found.files.remove(path, only_if=_condition(request))
+
+
+def _condition(request: Request) -> Callable[[FileStat | None], bool] | None:
+    """Return the condition for a change that the headers If-Match and If-None-Match state, if any."""
+    if not {"if-match", "if-none-match"} & set(request.headers):
+        return None
+    return lambda found: _is_expected(request, found) and not _is_named(request, "if-none-match", found)
+
+
+def _is_expected(request: Request, found: FileStat | None) -> bool:
+    return "if-match" not in request.headers or _is_named(request, "if-match", found)
+
+
+def _is_named(request: Request, header: str, found: FileStat | None) -> bool:
+    """Return whether *header* has the ETag of what was found, or stands for any."""
+    if found is None:
+        return False
+    tags = ",".join(request.headers.getlist(header))
+    equal = {_etag(found)} if header == "if-match" else {_etag(found), f"W/{_etag(found)}"}
+    return tags.strip() == "*" or not equal.isdisjoint(_TAG.findall(tags))
+
+
+def _etag(found: FileStat) -> str:
+    return f'"{hashlib.sha256(found.stamp.encode("utf-8", "replace")).hexdigest()[:32]}"'
 
 
 async def _answer(sandbox: str, path: str, request: Request, sessions: SessionManager, caller: Caller) -> Response:
     with opened(sessions, caller, sandbox) as found:
         stat = await while_connected(request, lambda: found.files.stat(path))
-    etag = f'"{hashlib.sha256(stat.stamp.encode("utf-8", "replace")).hexdigest()[:32]}"'
+    etag = _etag(stat)
     headers = {"Accept-Ranges": "bytes", "ETag": etag, "X-Content-Type-Options": "nosniff"}
     # Code has written the file: as a page of this server's origin, it could call the server.
     headers["Content-Disposition"] = "attachment"
+    if not _is_expected(request, stat):
+        raise HTTPException(412, "The file is not what the request expects.")
+    if _is_named(request, "if-none-match", stat):
+        return Response(None, 304, headers)
     part = None
     if "range" in request.headers and request.headers.get("if-range", etag) == etag:
         part = _range(request.headers["range"], stat.size)

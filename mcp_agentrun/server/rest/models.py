@@ -53,7 +53,7 @@ _MOST_FIELDS = 20
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -245,19 +245,43 @@ class RunSummary(BaseModel):
     duration: float = Field(description="Seconds from the start of the code to its end.")
     timeout: float = Field(description="Seconds that the code was allowed to run.")
     state: State = Field(description="What the end of the run did to the variables.")
-    number: int = Field(description="Number of the run, from 1. Tracebacks name its code `<run-N>`.")
+    number: int = Field(
+        description="Number of the run, from 1; 0 if it was cancelled without one. Tracebacks name its code `<run-N>`."
+    )
     output_size: int = Field(description="Bytes of output in all.")
     late_output: Text = Field(description="Output of background threads since the run before.")
     installed: InstallAnswer | None = Field(description="Packages that were installed because the code imports them.")
     findings: list[FindingAnswer] = Field(
         description="Why nothing was run if the outcome is `blocked`, otherwise warnings."
     )
+    more_files: int = Field(description="How many more files were created or changed than are listed.")
     notes: list[Text] = Field(description="What a person or model should know, in words.")
 
     @classmethod
     def of(cls, result: Result) -> RunSummary:
         """Return the summary of *result*."""
-        return cls.model_validate(_summary(result))
+        error = result.error
+        notes = [
+            *history_notes(result, expired=False),
+            *run_notes(result),
+            *content_notes(result, None),
+        ]
+        return RunSummary(
+            outcome=result.outcome,
+            value=result.value,
+            error=error and ErrorAnswer(type=error.type, message=error.message, line=error.line),
+            exit_code=result.exit_code,
+            duration=result.duration,
+            timeout=result.timeout,
+            state=result.state,
+            number=result.number,
+            output_size=result.output.written,
+            late_output=result.late.text(),
+            installed=result.installed and InstallAnswer.of(result.installed),
+            findings=[FindingAnswer(**finding._asdict()) for finding in result.findings],
+            more_files=result.more_files,
+            notes=[sanitize(note, lines=True) for note in notes],
+        )
 
 
 class RunAnswer(RunSummary):
@@ -266,41 +290,13 @@ class RunAnswer(RunSummary):
     output: Text = Field(description="What a terminal would have shown.")
     images: list[ImageAnswer]
     files: list[FileAnswer] = Field(description="Files that were created or changed.")
-    more_files: int = Field(description="How many more files were created or changed.")
 
     @classmethod
     def of(cls, result: Result) -> RunAnswer:
         """Return the answer about *result*."""
-        return cls.model_validate(
-            {
-                **_summary(result),
-                "output": result.text,
-                "images": [ImageAnswer.of(image) for image in result.images],
-                "files": [FileAnswer.of(file) for file in result.files],
-                "more_files": result.more_files,
-            }
+        return cls(
+            **vars(RunSummary.of(result)),
+            output=result.text,
+            images=[ImageAnswer.of(image) for image in result.images],
+            files=[FileAnswer.of(file) for file in result.files],
         )
-
-
-def _summary(result: Result) -> dict[str, object]:
-    error = result.error
-    notes = [
-        *history_notes(result, expired=False),
-        *run_notes(result),
-        *content_notes(result, len(result.images)),
-    ]
-    return {
-        "outcome": result.outcome,
-        "value": result.value,
-        "error": error and ErrorAnswer(type=error.type, message=error.message, line=error.line),
-        "exit_code": result.exit_code,
-        "duration": result.duration,
-        "timeout": result.timeout,
-        "state": result.state,
-        "number": result.number,
-        "output_size": result.output.written,
-        "late_output": result.late.text(),
-        "installed": result.installed and InstallAnswer.of(result.installed),
-        "findings": [FindingAnswer(**finding._asdict()) for finding in result.findings],
-        "notes": [sanitize(note, lines=True) for note in notes],
-    }

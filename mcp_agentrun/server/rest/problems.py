@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from ...errors import (
     AgentRunError,
     BusyError,
     CapacityError,
+    EngineError,
     FileError,
     FileReason,
     InstallError,
@@ -38,8 +40,9 @@ __all__ = [
     "in_front_problem",
     "problem_of",
     "problems",
-    "status_of",
 ]
+
+logger = logging.getLogger(__name__)
 
 API = "/v1"
 OWN_API, BACKGROUND_API = f"{API}/sandboxes", f"{API}/runs"
@@ -56,6 +59,7 @@ _FILE_STATUS: dict[FileReason, int] = {
     "memory": 413,
     "too_large": 413,
     "too_many": 413,
+    "changed": 412,
 }
 
 
@@ -92,47 +96,39 @@ IN_FRONT = problems(401, 403, 408, 413, 421, 429)
 """Documentation of what is answered before a request reaches a route."""
 
 
-def status_of(error: AgentRunError) -> int:
-    """Return the status of the response that reports *error*."""
-    match error:
-        case InvalidRequestError(argument="sandbox" | "run"):
-            return 404
-        case InvalidRequestError() | InstallError():
-            return 422
-        case FileError(reason=reason):
-            return _FILE_STATUS.get(reason, 409)
-        case CapacityError(reason="quota"):
-            return 429
-        case _:
-            return 503
-
-
 def problem_of(error: AgentRunError) -> Problem:
     """Return the problem details of *error*."""
+    detail = str(error)
     match error:
         case InvalidRequestError(argument="sandbox"):
-            kind, title, detail = "unknown-sandbox", "Unknown sandbox", "You have no sandbox with this id."
+            status, kind, title = 404, "unknown-sandbox", "Unknown sandbox"
+            detail = "You have no sandbox with this id."
         case InvalidRequestError(argument="run"):
-            kind, title, detail = "unknown-run", "Unknown run", str(error)
+            status, kind, title = 404, "unknown-run", "Unknown run"
         case InvalidRequestError():
-            kind, title, detail = "invalid-request", "Invalid request", str(error)
+            status, kind, title = 422, "invalid-request", "Invalid request"
         case InstallError():
-            kind, title, detail = "installation", "Packages could not be installed", str(error)
+            status, kind, title = 422, "installation", "Packages could not be installed"
         case FileError(reason=reason):
-            kind, title, detail = f"file-{reason.replace('_', '-')}", "The file can't be accessed", str(error)
+            status, kind = _FILE_STATUS.get(reason, 409), f"file-{reason.replace('_', '-')}"
+            title = "The file can't be accessed"
         case CapacityError(reason="quota"):
-            kind, title, detail = "capacity-quota", "Quota reached", str(error)
+            status, kind, title = 429, "capacity-quota", "Quota reached"
         case CapacityError(reason=reason):
-            kind, title, detail = f"capacity-{reason}", "No sandbox available", str(error)
+            status, kind, title = 503, f"capacity-{reason}", "No sandbox available"
         case BusyError():
-            kind, title, detail = "busy", "Too many calls are waiting", str(error)
+            status, kind, title = 503, "busy", "Too many calls are waiting"
         case NotReadyError():
-            kind, title, detail = "not-ready", "The sandbox is still starting", str(error)
+            status, kind, title = 503, "not-ready", "The sandbox is still starting"
         case SandboxLostError():
-            kind, title, detail = "sandbox-lost", "The sandbox was lost during the call", str(error)
+            status, kind, title = 503, "sandbox-lost", "The sandbox was lost during the call"
+        case EngineError():
+            logger.warning("%s", error)  # for the operator: it names what only that one knows and can change
+            status, kind, title = 503, "unavailable", "The service is unavailable"
+            detail = "The container engine is not available. The log of the server says why."
         case _:
-            kind, title, detail = "unavailable", "The service is unavailable", str(error)
-    return Problem(type=_TYPE + kind, title=title, status=status_of(error), detail=sanitize(detail, lines=True))
+            status, kind, title = 503, "unavailable", "The service is unavailable"
+    return Problem(type=_TYPE + kind, title=title, status=status, detail=sanitize(detail, lines=True))
 
 
 def in_front_problem(status: int, reason: str, detail: str, headers: dict[str, str]) -> Response:
@@ -156,6 +152,8 @@ def add_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_methods(request))
+            if request.method == "OPTIONS":
+                return Response(None, 204, headers)
         return _answer(problem, headers)
 
     async def on_invalid(request: Request, error: Exception) -> Response:

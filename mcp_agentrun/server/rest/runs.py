@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -24,6 +25,7 @@ KEEP_ALIVE_SECONDS = 15.0
 """Time between two signs of life in a stream of events."""
 
 _EVENTS = "text/event-stream"
+_ACCEPTED = re.compile(rf"{_EVENTS}(?!\s*;\s*q=0(?:\.0*)?\s*(?:[,;]|$))", re.IGNORECASE)
 
 router = APIRouter(prefix=f"{OWN_API}/{{sandbox}}/runs", tags=["Runs"])
 
@@ -45,7 +47,7 @@ async def run(
 ) -> RunAnswer | Response:
     """Run code. An error of the code is a result. The code is interrupted if the client disconnects."""
     with opened(sessions, caller, sandbox) as found:
-        if _EVENTS in request.headers.get("accept", ""):
+        if _ACCEPTED.search(request.headers.get("accept", "")):
             events = _Events(sessions, caller, sandbox, body)
             return StreamedResponse(events.write, headers={"Cache-Control": "no-store"}, media_type=_EVENTS)
         result = await while_connected(request, partial(found.run, body.code, timeout=body.timeout))
