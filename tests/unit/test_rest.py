@@ -44,6 +44,19 @@ async def test_an_upload_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) ->
             assert (await http.post(f"{sandbox}/runs", json={"code": "1"})).json()["outcome"] == "ok"
 
 
+async def test_a_server_that_ends_refuses_new_calls_and_uploads() -> None:
+    async with open_sessions(Settings(**SETTINGS)) as sessions:
+        app, drain = build_app(sessions, None)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as http:
+            sandbox = f"/v1/sandboxes/{(await http.post('/v1/sandboxes')).json()['id']}"
+            drain.begin()
+            for method, path in (("POST", "/v1/run/"), ("POST", "/v1/runs"), ("PUT", f"{sandbox}/files/f")):
+                refused = await http.request(method, path, content=b"{}")
+                assert refused.status_code == 503 and refused.headers["retry-after"], path
+            assert (await http.get(sandbox)).status_code == 200
+            assert (await http.delete(sandbox)).status_code == 204
+
+
 async def test_a_body_with_many_unknown_fields_is_refused_in_a_few_bytes() -> None:
     body = {f"field{number}": 1 for number in range(10_000)}
     async with open_sessions(Settings(**SETTINGS)) as sessions:

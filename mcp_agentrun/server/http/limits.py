@@ -261,7 +261,7 @@ def address_of(scope: Scope) -> str:
 class Drain:
     """Counts requests in progress, and refuses new ones after `begin`.
 
-    GET requests are not counted: on these streams a client only listens.
+    Only POST and PUT requests are calls: on the streams of GET a client only listens.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -284,7 +284,7 @@ class Drain:
         await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT"):
             await self._app(scope, receive, send)
             return
         if self.draining:
