@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         RunError,
         Script,
         State,
+        describe,
     )
     from .settings import Settings, load_settings
 
@@ -100,6 +101,7 @@ __all__ = [
     "State",
     "UnavailableError",
     "__version__",
+    "describe",
     "load_settings",
 ]
 

@@ -15,7 +15,7 @@ _interface: ContextVar[Interface | None] = ContextVar("interface", default=None)
 
 
 @contextmanager
-def through(interface: Interface) -> Generator[None]:
+def through(interface: Interface | None) -> Generator[None]:
     """Record calls in this context, and in tasks that are started in it, as calls through *interface*."""
     token = _interface.set(interface)
     try:

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from ..errors import (
     BusyError,
@@ -19,10 +19,11 @@ from ..errors import (
     SandboxLostError,
     UnavailableError,
 )
-from ..sandbox import Event, FileDone, InstallDone, Refused, ResetDone, Result, RunDone
-from .interface import current_interface
+from ..sandbox import Event, FileDone, InstallDone, Refused, ResetDone, Result, RunAccepted, RunDone
+from ..spoofing import encodable
+from .interface import Interface, current_interface
 
-__all__ = ["KINDS", "Kind", "Record", "dropped", "record_of"]
+__all__ = ["KINDS", "Kind", "Record", "dropped", "record_of", "refused_request"]
 
 Kind = Literal["run", "install", "reset", "file", "refusal", "dropped"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -31,7 +32,8 @@ _SANDBOX_ID = 12
 """Characters of a sandbox's id. The whole id would lead to its packages."""
 
 _LONGEST = 500
-_URL = re.compile(r"(\w+://)([^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
+_MOST_REQUIREMENTS = 100
+_URL = re.compile(r"://(?:[^\s/?#]*@)?([^\s?#'\"]*)[^\s'\"]*")
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,25 @@ class Record:
     """
 
     time: str
-    """When the call ended, in UTC, as in ISO 8601."""
+    """When the call ended, or a run in the background was accepted, in UTC, as in ISO 8601."""
     kind: Kind
     outcome: str
-    """``ok``; of a run as in `mcp_agentrun.Outcome`; of a refusal ``refused``; of a file a `mcp_agentrun.FileReason`;
-    otherwise ``error``, ``unavailable``, ``lost`` or ``cancelled``."""
+    """``ok``; of a run as in `mcp_agentrun.Outcome`, and ``started`` for one in the background that has another line at
+    its end; of a refusal ``refused``; of a file a `mcp_agentrun.FileReason`; otherwise ``error``, ``unavailable``,
+    ``lost`` or ``cancelled``."""
     who: str | None = None
     """Name of the principal; None if the server requires no authentication."""
     interface: str | None = None
+    address: str | None = None
+    """IP address of a client that was refused before its request reached an endpoint."""
     sandbox: str | None = None
     """Beginning of the sandbox's id, which is no handle."""
     action: str | None = None
     """What was refused, or done with a file."""
     reason: str | None = None
     """Of a refusal: ``rule``, ``busy``, ``quota``, ``queue``, ``capacity``, ``memory``, or the invalid
-    argument."""
+    argument; before an endpoint ``token``, ``scope``, ``origin``, ``host``, ``slow``, ``body``, ``rate`` or
+    ``shutdown``."""
     detail: str | None = None
     """What a refused or failed call was told."""
     rules: tuple[str, ...] = ()
@@ -85,16 +91,22 @@ class Record:
     path: str | None = None
     size: int | None = None
     lines: int | None = None
-    """Of ``dropped``: how many lines could not be written."""
+    """Of ``dropped``: how many lines were not written."""
 
     def line(self) -> bytes:
-        """Return the line, in ASCII, with its end."""
-        values = {name: value for name in _NAMES if (value := getattr(self, name)) is not None and value != ()}
+        """Return the line, in ASCII, with its end. Every JSON parser accepts it, so lone surrogates are replaced."""
+        values = {name: _valid(value) for name in _NAMES if (value := getattr(self, name)) is not None and value != ()}
         return _to_json(values).encode("ascii") + b"\n"
 
 
 _NAMES = tuple(field.name for field in fields(Record))
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_valid, cast("tuple[Any, ...]", value)))
+    return encodable(value) if isinstance(value, str) else value
 
 
 def record_of(principal: str, event: Event, *, with_code: bool = False) -> Record:
@@ -114,6 +126,10 @@ def record_of(principal: str, event: Event, *, with_code: bool = False) -> Recor
         "detail": None if timing.error is None else _detail(timing.error),
     }
     match event:
+        case RunAccepted():
+            given |= {"kind": "run", **_of_code(event.code, with_code=with_code)}
+            if timing.error is None:
+                given["outcome"] = "started"
         case RunDone():
             given |= {"kind": "run", **_of_code(event.code, with_code=with_code)}
             if event.result is not None and timing.error is None:
@@ -122,7 +138,7 @@ def record_of(principal: str, event: Event, *, with_code: bool = False) -> Recor
             given |= {
                 "kind": "install",
                 "cause": event.cause,
-                "requirements": tuple(map(_redacted, event.requirements)),
+                "requirements": tuple(map(_redacted, event.requirements[:_MOST_REQUIREMENTS])),
             }
             if event.installed is not None:
                 given["packages"] = tuple(f"{name}=={version}" for name, version in event.installed.packages)
@@ -142,8 +158,23 @@ def record_of(principal: str, event: Event, *, with_code: bool = False) -> Recor
     return Record(**given)
 
 
+def refused_request(principal: str, interface: Interface | None, address: str, *, reason: str, detail: str) -> Record:
+    """Return the record of a request that was refused before it reached an endpoint."""
+    return Record(
+        time=_now(),
+        kind="refusal",
+        outcome="refused",
+        who=_name(principal),
+        interface=interface,
+        address=address or None,
+        action="request",
+        reason=reason,
+        detail=detail,
+    )
+
+
 def dropped(lines: int) -> Record:
-    """Return the record of *lines* that could not be written."""
+    """Return the record of *lines* that were not written."""
     return Record(time=_now(), kind="dropped", outcome="error", lines=lines)
 
 
@@ -203,6 +234,8 @@ def _outcome(error: BaseException | None) -> str:
 
 def _detail(error: BaseException) -> str | None:
     """Return the message of an error of ours, which quotes neither code nor output. Others only have a type."""
+    if isinstance(error, InvalidRequestError) and error.argument == "sandbox":
+        return "The caller has no such sandbox."  # the message quotes the handle, which may be another's
     if isinstance(error, (CapacityError, InstallError, InvalidRequestError, UnavailableError)):
         return _redacted(error)
     return None if isinstance(error, FileError) else type(error).__name__
@@ -210,7 +243,7 @@ def _detail(error: BaseException) -> str | None:
 
 def _redacted(text: object) -> str:
     """Return *text* without what may be secret in URLs: user, password, query and fragment."""
-    return _URL.sub(r"\1\3", str(text))[:_LONGEST]
+    return _URL.sub(r"://\1", str(text))[:_LONGEST]
 
 
 def _name(principal: str) -> str | None:

@@ -78,6 +78,11 @@ class Trail:
         except Exception:
             logger.exception("audit: a call could not be recorded")
 
+    def omit(self) -> None:
+        """Count a line that is not worth its place."""
+        with self._changed:
+            self._dropped += 1
+
     def add(self, record: Record) -> None:
         """Have *record* written. If too much waits to be written, it is only counted."""
         line = record.line()

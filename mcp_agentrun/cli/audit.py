@@ -44,7 +44,7 @@ def _parse_since(_context: click.Context, _option: click.Parameter, value: str |
     without=("audit_code", "audit_size", "audit_age"),
     short_help="Show who did what in the sandboxes.",
 )
-@click.option("--who", metavar="NAME", help="Only calls of this principal; - for those without a name.")
+@click.option("--who", metavar="NAME", help="Only calls of this principal or IP address; - for those without a name.")
 @click.option("--sandbox", metavar="ID", help="Only calls of the sandbox whose id begins with this.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Only calls of this kind.")
 @click.option("--outcome", metavar="OUTCOME", help="Only calls that ended like this, such as timeout.")
@@ -68,7 +68,7 @@ def audit(
     rows: list[tuple[str, ...]] = []
     for text, line in _lines(path):
         if (
-            (who is not None and line.get("who", "-") != who)
+            (who is not None and who not in (line.get("who", "-"), line.get("address")))
             or (sandbox is not None and not line.get("sandbox", "").startswith(sandbox))
             or (kind is not None and line["kind"] != kind)
             or (outcome is not None and line["outcome"] != outcome)
@@ -122,7 +122,7 @@ def _time(line: dict[str, Any]) -> datetime:
 def _row(line: dict[str, Any]) -> tuple[str, ...]:
     return (
         line["time"],
-        line.get("who", "-"),
+        line.get("who") or line.get("address", "-"),
         line.get("interface", "-"),
         line.get("sandbox", "-"),
         line["kind"],
@@ -150,6 +150,6 @@ def _what(line: dict[str, Any]) -> str:
     if line["kind"] == "reset":
         return "kept " + " and ".join(line["keep"]) if "keep" in line else ""
     if line["kind"] == "dropped":
-        return f"{counted(line['lines'], 'line')} could not be written"
+        return f"{counted(line['lines'], 'line')} not written"
     limits = " ".join(f"limit:{limit}" for limit in line.get("limits", ()))
     return " ".join(filter(None, (line.get("error"), limits, line.get("detail"))))

@@ -5,14 +5,30 @@ from .arguments import OnOutput
 from .facade import AsyncRuntime, AsyncSandbox
 from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat
 from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
-from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunDone, Timing
+from .notes import (
+    EXPIRED,
+    FILES_SHOWN,
+    MARK,
+    answer_text,
+    content_notes,
+    describe,
+    history_notes,
+    install_notes,
+    mime_type,
+    run_notes,
+    size_text,
+)
+from .observer import Event, FileDone, InstallDone, Refused, ResetDone, RunAccepted, RunDone, Timing
 from .open_sandbox import OpenSandbox, ReadFile
 from .result import KEEPING_RESET, Cause, FileChange, Image, Outcome, Output, Result, RunError, State
 from .script import Script
 
 __all__ = [
     "CA_VARIABLES",
+    "EXPIRED",
+    "FILES_SHOWN",
     "KEEPING_RESET",
+    "MARK",
     "AsyncRuntime",
     "AsyncSandbox",
     "Cache",
@@ -41,10 +57,19 @@ __all__ = [
     "Refused",
     "ResetDone",
     "Result",
+    "RunAccepted",
     "RunDone",
     "RunError",
     "Script",
     "State",
     "StorageItem",
     "Timing",
+    "answer_text",
+    "content_notes",
+    "describe",
+    "history_notes",
+    "install_notes",
+    "mime_type",
+    "run_notes",
+    "size_text",
 ]

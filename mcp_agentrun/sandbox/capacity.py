@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import get_args
 
@@ -54,10 +54,13 @@ class Capacity:
     """A number of slots for sandboxes: owned ones, those of the warm pool, and those that are starting or ending.
 
     Callers wait in turn, for a slot or for a sandbox that is ready.
+
+    :param on_free: called when a slot or a sandbox can be had, and nobody waits for it.
     """
 
-    def __init__(self, slots: float) -> None:
+    def __init__(self, slots: float, on_free: Callable[[], object] = lambda: None) -> None:
         self.slots = slots
+        self._on_free = on_free
         self._held: set[Slot] = set()
         self._waiting: deque[_Waiter] = deque()
 
@@ -84,10 +87,13 @@ class Capacity:
         self._held.add(slot)
         return slot
 
-    async def wait(self) -> Slot | OpenContainer:
-        """Wait in turn for a slot, or for a sandbox that is ready."""
+    async def wait(self, *, is_next: bool = False) -> Slot | OpenContainer:
+        """Wait in turn for a slot, or for a sandbox that is ready.
+
+        :param is_next: before all others, whose turn comes later.
+        """
         waiter = _Waiter()
-        self._waiting.append(waiter)
+        self._waiting.insert(0 if is_next else len(self._waiting), waiter)
         try:
             await waiter.served.wait()
         except BaseException:
@@ -104,6 +110,7 @@ class Capacity:
     def offer(self, opened: OpenContainer) -> bool:
         """Give a sandbox to the caller that has waited the longest. Return False if nobody waits."""
         if not self._waiting:
+            self._on_free()
             return False
         self._waiting.popleft().serve(opened)
         return True
@@ -113,6 +120,8 @@ class Capacity:
         self._held.discard(slot)
         if self._waiting and (free := self.acquire()) is not None:
             self._waiting.popleft().serve(free)
+        else:
+            self._on_free()
 
 
 class _Waiter:

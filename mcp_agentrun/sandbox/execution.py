@@ -318,6 +318,7 @@ class Execution:
             unprotected=ended.unprotected,
             late=Output(bytes(self._late), b"", len(self._late)),
             timeout=self._timeout,
+            limits=self._settings.limits,
             number=self._number,
             files=tuple(FileChange(**vars(file)) for file in ended.files),
             more_files=ended.more_files,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..packages.installer import Installed
@@ -20,12 +20,13 @@ __all__ = [
     "Observer",
     "Refused",
     "ResetDone",
+    "RunAccepted",
     "RunDone",
     "Timing",
     "observed",
 ]
 
-FileOperation = Literal["write", "read", "list", "remove"]
+FileOperation = Literal["write", "read", "stat", "list", "remove"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Timing:
     """Seconds that it waited for its turn."""
     error: BaseException | None
     """What it raised, or None if it returned."""
+    ended_at: int = field(default_factory=time.time_ns)
+    """When it ended, in nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ class RunDone:
     code: str
     result: Result | None
     """None if the call raised an error."""
+
+
+@dataclass(frozen=True)
+class RunAccepted:
+    """Code will be run in the background, or was refused. `RunDone` follows at its end."""
+
+    sandbox: str
+    timing: Timing
+    code: str
 
 
 @dataclass(frozen=True)
@@ -89,12 +101,12 @@ class FileDone:
 
 @dataclass(frozen=True)
 class Refused:
-    """A caller did not get a sandbox. The error says why."""
+    """A caller did not get a sandbox, or a run in the background. The error says why."""
 
     timing: Timing
 
 
-Event = RunDone | InstallDone | ResetDone | FileDone | Refused
+Event = RunAccepted | RunDone | InstallDone | ResetDone | FileDone | Refused
 
 Observer = Callable[[Event], None]
 """Receives each event in the task of the call that it is about, when that ends. It must neither block nor raise errors.

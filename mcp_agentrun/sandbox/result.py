@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..packages.installer import Installed
 from ..safety import Finding
+from ..settings.limits import LimitSettings
 
 __all__ = ["Cause", "FileChange", "Image", "Outcome", "Output", "Result", "RunError", "State"]
 
@@ -219,6 +220,8 @@ class Result:
     """The container was lost since the last answer: variables and files are gone, installed packages are not."""
     timeout: float = 0.0
     """Time limit of the run in seconds."""
+    limits: LimitSettings = field(default_factory=LimitSettings, repr=False)
+    """The settings about limits that it was run under."""
     number: int = 0
     """Number of the run, from 1. In tracebacks, its code is ``<run-N>``."""
     files: tuple[FileChange, ...] = ()

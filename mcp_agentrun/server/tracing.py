@@ -6,14 +6,12 @@ what is done in the sandbox. Like the audit trail, they have neither output nor 
 
 from __future__ import annotations
 
-import time
-
 from opentelemetry import propagate, trace
 from opentelemetry.util.types import AttributeValue
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..audit import Record, Trail, record_of
-from ..sandbox import Event
+from ..sandbox import Event, RunAccepted
 from ..sessions import Audit
 
 __all__ = ["audit_of", "traced"]
@@ -30,17 +28,17 @@ _SHORTEST_WAIT = 0.001
 """Seconds from which the wait for a turn is a span."""
 
 
-def audit_of(trail: Trail | None) -> Audit | None:
-    """Return what receives the calls of sandboxes: *trail*, the traces, both, or None if there is neither."""
-    if not _is_traced():
-        return trail and trail.record
+def audit_of(trail: Trail | None, count: Audit | None = None) -> Audit | None:
+    """Return what passes the calls of sandboxes to *trail*, *count* and the traces, or None if there is no receiver."""
+    receivers: list[Audit] = [_add_spans] if _is_traced() else []
+    receivers += [] if trail is None else [trail.record]
+    receivers += [] if count is None else [count]
 
     def audit(principal: str, event: Event) -> None:
-        _add_spans(event)
-        if trail is not None:
-            trail.record(principal, event)
+        for receive in receivers:
+            receive(principal, event)
 
-    return audit
+    return audit if receivers else None
 
 
 def traced(app: ASGIApp) -> ASGIApp:
@@ -52,7 +50,11 @@ def traced(app: ASGIApp) -> ASGIApp:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         method = scope["method"]
         with _tracer.start_as_current_span(
-            method, propagate.extract(headers), trace.SpanKind.SERVER, record_exception=False
+            method,
+            propagate.extract(headers),
+            trace.SpanKind.SERVER,
+            record_exception=False,
+            set_status_on_exception=False,  # its message may quote what belongs to the user
         ) as span:
 
             async def send_with_status(message: Message) -> None:
@@ -78,10 +80,12 @@ def _is_traced() -> bool:
     return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
 
 
-def _add_spans(event: Event) -> None:
+def _add_spans(_principal: str, event: Event) -> None:
     """Add spans for a call that has ended, below the span of its request."""
+    if isinstance(event, RunAccepted) and event.timing.error is None:
+        return
     record = record_of("", event)
-    end = time.time_ns()
+    end = event.timing.ended_at
     start = end - _nanoseconds(event.timing.seconds)
     turn = start + _nanoseconds(event.timing.queued)
     if event.timing.queued >= _SHORTEST_WAIT:

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 
-from ..errors import CapacityError, CapacityReason, InvalidRequestError
+from ..errors import CapacityError, CapacityReason
 from ..sandbox.capacity import Capacity, OpenContainer, Slot
-from ..sandbox.observer import Observation, Refused
 from ..sandbox.pool import WarmPool
 from ..settings import Settings
 from .session_store import Audit, Caller, SessionStore
 
-__all__ = ["Admission", "refusals_audited"]
-
-
-@contextmanager
-def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
-    """Report to *audit* if *caller* does not get a sandbox."""
-    observation = Observation()
-    try:
-        yield
-    except (CapacityError, InvalidRequestError) as error:
-        if audit is not None:
-            audit(caller.principal, Refused(observation.timing(error)))
-        raise
+__all__ = ["Admission"]
 
 
 class Admission:
     """Gives sandboxes to callers, within the quota of their principals and the capacity of the server.
 
-    :param open_: opens a sandbox in a slot.
+    :param open_: opens a sandbox in a slot, with the given settings or those of all.
     :param refused: counts refusals.
     :param audit: receives what is done in the sandboxes.
     """
@@ -45,7 +31,7 @@ class Admission:
         store: SessionStore,
         capacity: Capacity,
         pool: WarmPool | None,
-        open_: Callable[[Slot], Awaitable[OpenContainer]],
+        open_: Callable[[Slot, Settings | None], Awaitable[OpenContainer]],
         refused: Counter[CapacityReason],
         audit: Audit | None = None,
     ) -> None:
@@ -59,17 +45,19 @@ class Admission:
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
-    async def admit(self, caller: Caller, deadline: float) -> OpenContainer:
+    async def admit(self, caller: Caller, deadline: float, settings: Settings | None = None) -> OpenContainer:
         """Return a sandbox for *caller*. A caller that waits does not delay the refusal of others.
 
+        :param settings: its settings. If they are not the ones of all, it is a new one.
         :raises CapacityError: the quota is reached, there is too little memory, or there is no capacity until
             *deadline*.
         """
         if not self.has_quota(caller.principal) and not self._store.reclaim(caller.principal):
             raise self.out_of_quota(caller.principal)
+        special = settings if settings != self._settings else None
         self._expected[caller.principal] += 1
         try:
-            opened = await self._provide(deadline)
+            opened = await self._provide(deadline, special)
             observer = self._audit and partial(self._audit, caller.principal)
             opened.container.belongs_to(caller.principal, observer)
             return opened
@@ -108,24 +96,33 @@ class Admission:
             self._settings.limits.max_sandboxes,
         )
 
-    async def _provide(self, deadline: float) -> OpenContainer:
+    async def _provide(self, deadline: float, special: Settings | None) -> OpenContainer:
         """Return a sandbox that is ready, or else a new one."""
-        if self._pool is not None and (spare := self._pool.take()) is not None:
-            return spare
-        found = self._capacity.acquire() or await self._wait(deadline)
-        return await self._open(found) if isinstance(found, Slot) else found
+        found = None if special is None else self._capacity.acquire()
+        if found is None and self._pool is not None:
+            found = self._pool.take()
+        found = found or self._capacity.acquire() or await self._wait(deadline)
+        while special is not None and isinstance(found, OpenContainer):
+            found.closing.set()  # a new one takes its place
+            found = await self._wait(deadline, is_next=True)
+        return await self._open(found, special) if isinstance(found, Slot) else found
 
-    async def _wait(self, deadline: float) -> Slot | OpenContainer:
-        self._store.reclaim()
-        if self._capacity.waiting >= self._settings.limits.queue:
-            raise self._refusal(
-                "The server is busy: other calls are waiting for a sandbox. Call again later.",
-                "queue",
-                self._settings.limits.queue,
-            )
+    async def _wait(self, deadline: float, *, is_next: bool = False) -> Slot | OpenContainer:
+        if not is_next:
+            self._store.reclaim()
+            self.require_queue(self._capacity.waiting, self._settings.limits.queue)
         with anyio.CancelScope(deadline=deadline):
-            return await self._capacity.wait()
+            return await self._capacity.wait(is_next=is_next)
         raise self.out_of_capacity()
+
+    def require_queue(self, waiting: int, limit: int) -> None:
+        """Require that another call may wait for a sandbox, beside *waiting* ones.
+
+        :raises CapacityError: *limit* calls are waiting.
+        """
+        if waiting >= limit:
+            message = "The server is busy: other calls are waiting for a sandbox. Call again later."
+            raise self._refusal(message, "queue", limit)
 
     def out_of_capacity(self) -> CapacityError:
         """Count a refusal, and return the error that says why."""

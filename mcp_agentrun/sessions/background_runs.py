@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -14,10 +14,11 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import background_tasks
 from ..errors import AgentRunError, CapacityError, InvalidRequestError, UnavailableError
-from ..sandbox import Output, Result
+from ..sandbox import Output, Result, State
 from ..sandbox.execution import PartialOutput
+from ..sandbox.observer import RunAccepted, observed
 from ..settings import Settings
-from .session_store import Caller, Lease
+from .session_store import Audit, Caller, Lease, refusals_audited
 
 __all__ = ["BackgroundRun", "BackgroundRuns", "RunStatus"]
 
@@ -102,19 +103,24 @@ class BackgroundRun:
             self.ended_at = _now()
             is_closed = self._lease.closing.is_set()
             if self.result is None and (self.error is None or is_closed):
-                self.result, self.error = self._cancelled("lost" if is_closed else "kept"), None
-            self._output, self._code = None, ""
+                self.result, self.error = self._cancelled("lost" if is_closed else self._lease.sandbox.state), None
+            self._code = ""
+            if self.result is not None:
+                self._output = None  # the result has it
             self.ended.set()
 
     def _on_start(self, output: PartialOutput) -> None:
         self.started_at = _now()
         self._output = output
 
-    def _cancelled(self, state: Literal["kept", "lost"]) -> Result:
+    def _cancelled(self, state: State) -> Result:
         """Return the result of a run that was cancelled without one of its own."""
         assert self.ended_at is not None
         started = self.started_at or self.ended_at
-        return Result("cancelled", self.output, (self.ended_at - started).total_seconds(), state=state)
+        duration = (self.ended_at - started).total_seconds()
+        limits = self._lease.sandbox.container.settings.limits
+        timeout = limits.timeout if self._timeout is None else self._timeout
+        return Result("cancelled", self.output, duration, state=state, timeout=timeout, limits=limits)
 
     async def wait(self, seconds: float) -> None:
         """Wait until it has ended, at most *seconds*."""
@@ -124,11 +130,9 @@ class BackgroundRun:
     async def cancel(self) -> None:
         """Interrupt the code, or don't start it, and wait until the run has ended. Its variables stay."""
         if self.status == "running":
-            try:
+            with suppress(UnavailableError):  # the container is lost, which ends the run
                 await self._lease.sandbox.interrupt()
-                await self.wait(_INTERRUPT_SECONDS)
-            except UnavailableError:
-                pass  # the container is lost, which ends the run
+            await self.wait(_INTERRUPT_SECONDS)
         self._scope.cancel()
         await self.ended.wait()
 
@@ -139,13 +143,18 @@ class BackgroundRuns:
     A run is forgotten ``idle_ttl`` after its end, or earlier if its principal has many later ones.
 
     :param lease: see `SessionManager.lease`.
+    :param audit: receives who asked for a run of others, or one that is forgotten.
     """
 
     def __init__(
-        self, settings: Settings, lease: Callable[[Caller, str | None], AbstractAsyncContextManager[Lease]]
+        self,
+        settings: Settings,
+        lease: Callable[[Caller, str | None], AbstractAsyncContextManager[Lease]],
+        audit: Audit | None = None,
     ) -> None:
         self._settings = settings
         self._lease = lease
+        self._audit = audit
         self._runs: dict[str, BackgroundRun] = {}
         self._tasks: TaskGroup | None = None
 
@@ -183,7 +192,8 @@ class BackgroundRuns:
         """
         run = self._runs.get(run_id)
         if run is None or run.principal != principal:
-            raise InvalidRequestError("You have no run with this id, or it has been forgotten.", argument="run")
+            with refusals_audited(self._audit, Caller(None, principal)):
+                raise InvalidRequestError("You have no run with this id, or it has been forgotten.", argument="run")
         return run
 
     async def remove(self, run: BackgroundRun) -> None:
@@ -201,8 +211,10 @@ class BackgroundRuns:
         task_status: TaskStatus[BackgroundRun],
     ) -> None:
         async with self._lease(caller, handle) as lease:
-            self._require_quota(caller.principal)
-            lease.sandbox.check_run(code, timeout)
+            sandbox = lease.sandbox
+            with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
+                self._require_quota(caller.principal)
+                sandbox.check_run(code, timeout)
             run = BackgroundRun(caller.principal, lease, code, timeout)
             self._runs[run.id] = run
             task_status.started(run)

@@ -10,11 +10,24 @@ from datetime import datetime
 
 import anyio
 
+from ..errors import CapacityError, InvalidRequestError
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
-from ..sandbox.observer import Event
+from ..sandbox.observer import Event, Observation, Refused
+from ..settings import SandboxLimits
 
-__all__ = ["NEW", "STDIO", "Audit", "Caller", "Lease", "SandboxInfo", "Session", "SessionStore", "in_use"]
+__all__ = [
+    "NEW",
+    "STDIO",
+    "Audit",
+    "Caller",
+    "Lease",
+    "SandboxInfo",
+    "Session",
+    "SessionStore",
+    "in_use",
+    "refusals_audited",
+]
 
 Audit = Callable[[str, Event], None]
 """Receives the principal and each event of its sandboxes. It must neither block nor raise errors."""
@@ -97,6 +110,7 @@ class SandboxInfo:
     """When it is closed, unless it is used until then."""
     is_in_use: bool
     """Whether a call is in progress."""
+    limits: SandboxLimits
     stage: str
     """What is being done to start it, in a few words; ``ready`` once it is."""
 
@@ -118,6 +132,18 @@ def in_use(sessions: Sequence[Session], *, counts: bool = True) -> Generator[Non
                 session.used_at = anyio.current_time()
 
 
+@contextmanager
+def refusals_audited(audit: Audit | None, caller: Caller) -> Generator[None]:
+    """Report to *audit* if *caller* does not get a sandbox, or a run in the background."""
+    observation = Observation()
+    try:
+        yield
+    except (CapacityError, InvalidRequestError) as error:
+        if audit is not None:
+            audit(caller.principal, Refused(observation.timing(error)))
+        raise
+
+
 class SessionStore:
     """All sessions, by connection and by handle."""
 
@@ -126,7 +152,7 @@ class SessionStore:
         self._by_handle: dict[str, Session] = {}
         self._expired: OrderedDict[Hashable, None] = OrderedDict()
         self.changed = anyio.Event()
-        """Set, and replaced by another one, when a session is closed or has become idle."""
+        """Set, and replaced by another one, when a session is closed or has become idle, or capacity is free."""
 
     def __len__(self) -> int:
         return len(self._own) + len(self._by_handle)
@@ -140,6 +166,24 @@ class SessionStore:
             return self._own.get(caller.connection)
         session = self._by_handle.get(handle)
         return session if session is not None and session.caller.principal == caller.principal else None
+
+    def require(self, caller: Caller, handle: str) -> Session:
+        """Return the session of *caller* with that handle.
+
+        :raises InvalidRequestError: there is none; the message says what to do.
+        """
+        session = self.find(caller, handle)
+        if session is not None:
+            return session
+        problem = f"No sandbox has the handle {handle[:40]!a}"
+        if _key(caller, handle) in self._expired:
+            problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
+        own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
+        raise InvalidRequestError(
+            f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '
+            "the old one is gone, so define again what you need.",
+            argument="sandbox",
+        )
 
     def count_for(self, principal: str) -> int:
         """Return how many sandboxes a principal has."""
@@ -195,15 +239,12 @@ class SessionStore:
         return True
 
     def expire(self, session: Session) -> None:
-        """Close *session*, and remember that it has expired."""
-        self._expired[_key(session.caller, session.handle)] = None
+        """Close *session*, and remember that it has expired, if a client might ask for it."""
+        if not session.is_stateless:
+            self._expired[_key(session.caller, session.handle)] = None
         if len(self._expired) > _EXPIRED_KEPT:
             self._expired.popitem(last=False)
         self.close(session)
-
-    def has_expired(self, caller: Caller, handle: str) -> bool:
-        """Return whether the sandbox of *caller* with that handle has expired."""
-        return _key(caller, handle) in self._expired
 
     def pop_expired(self, caller: Caller) -> bool:
         """Return whether the own sandbox of *caller* has expired, and forget it."""

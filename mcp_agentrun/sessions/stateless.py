@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from ..errors import AgentRunError
 from ..sandbox import OpenSandbox
+from ..settings import Settings
 from .admission import Admission
 from .session_store import Caller, Session, SessionStore
 
@@ -26,7 +27,9 @@ class StatelessCalls:
     one. While no call uses it, it is closed if its principal or others need the quota or the capacity.
     """
 
-    def __init__(self, store: SessionStore, admission: Admission) -> None:
+    def __init__(self, settings: Settings, store: SessionStore, admission: Admission) -> None:
+        self._most_waiting = settings.limits.queue * settings.limits.max_sandboxes
+        """Of a principal: as many calls as could wait for its sandboxes if they had handles."""
         self._store = store
         self._admission = admission
         self._turns: dict[str, anyio.Lock] = {}
@@ -38,7 +41,7 @@ class StatelessCalls:
 
         :param deadline: how long the call waits for one, by the clock of the event loop.
         :param tasks: where the sandbox is reset, so that the call's answer does not wait for that.
-        :raises UnavailableError: there is none until the deadline.
+        :raises UnavailableError: there is none until the deadline, or too many calls wait for one.
         """
         session = await self._take(principal, deadline)
         try:
@@ -50,6 +53,7 @@ class StatelessCalls:
     async def _take(self, principal: str, deadline: float) -> Session:
         """Return a session that is in use from now on."""
         turn = self._turns.setdefault(principal, anyio.Lock())
+        self._admission.require_queue(turn.statistics().tasks_waiting, self._most_waiting)
         is_my_turn = False
         try:
             with anyio.CancelScope(deadline=deadline):

@@ -19,6 +19,10 @@ class McpSettings(Group):
     tools: Annotated[Names, each(_TOOLS.__contains__, f"one of {', '.join(_TOOLS)}"), Metavar("TOOL,...")] = Field(
         default=(), description=f"Additional tools: {', '.join(_TOOLS)}."
     )
+    resource_links: bool = Field(
+        default=False,
+        description="Link created and changed files in answers. Some agents fail on links.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="Lowest level of the messages that are logged to stderr."
     )

@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     image: str | None
     image_base: str
     image_packages: Sequence[str] | str
+    image_registry: str | None
     inodes: int
     install_timeout: float
     log_format: Literal["text", "json"]
@@ -75,6 +76,7 @@ class Options(TypedDict, total=False):
     queue: int
     rate_limit: float
     reserve: int | str
+    resource_links: bool
     safety: Literal["strict", "standard", "off"]
     safety_off: Sequence[str] | str
     safety_rules: str | os.PathLike[str] | None

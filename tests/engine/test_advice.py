@@ -7,7 +7,6 @@ import pytest
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from tests.support.clients import client_text
-from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
 
@@ -101,8 +100,8 @@ FAILURES = {
         "import numpy\nfor n in range(9): numpy.save(f'part{n}', numpy.zeros(1 << 19))",
         FULL,
     ),
-    "processes": ("import subprocess as s; children = [s.Popen(['sleep', '10']) for _ in range(100)]", PROCESSES),
-    "processes in a shell": ("import os; os.system('for n in $(seq 99); do sleep 1 & done')", PROCESSES),
+    "processes": ("import subprocess as s; children = [s.Popen(['sleep', '100']) for _ in range(100)]", PROCESSES),
+    "processes in a shell": ("import os; os.system('for n in $(seq 99); do sleep 100 & done')", PROCESSES),
     "memory": ("import numpy; numpy.ones((10**6, 10**6))", "The sandbox has 320 MiB of memory in all."),
     "a window": ("import tkinter; tkinter.Tk()", DISPLAY),
     "a window, wrapped": ("import turtle", DISPLAY),
@@ -152,7 +151,7 @@ FAILURES = {
 async def test_a_failure_is_explained_in_one_line(small: AsyncSandbox, failure: str) -> None:
     code, words = FAILURES[failure]
     result = await small.run(code)
-    text = client_text(run_answer(result, SMALL, handle=None, new=False))
+    text = client_text(run_answer(result, handle=None, new=False))
     assert result.advice is not None and words in result.advice and "\n" not in result.advice, text
     assert text.splitlines().count(f"[agentrun] {result.advice}") == 1
     assert result.outcome in ("ok", "error")

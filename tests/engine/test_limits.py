@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mcp_agentrun.errors import InvalidRequestError
@@ -9,7 +11,6 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text as text_of
-from tests.support.small import SMALL
 
 pytestmark = pytest.mark.anyio
 
@@ -20,11 +21,11 @@ LIMITS = {
     "memory, killed": ("blocks = [b'x' * (16 << 20) for _ in range(100)]", "more than the sandbox's 320 MiB of memory"),
     "memory, refused": ("bytearray(1 << 45)", "The sandbox has 320 MiB of memory in all."),
     "processes": (
-        "import subprocess\nchildren = [subprocess.Popen(['sleep', '10']) for _ in range(100)]",
+        "import subprocess\nchildren = [subprocess.Popen(['sleep', '100']) for _ in range(100)]",
         "The sandbox allows 32 processes and threads at a time.",
     ),
     "threads": (
-        "import threading as t, time\nfor _ in range(99): t.Thread(target=time.sleep, args=[2], daemon=True).start()",
+        "import threading as t, time\nfor _ in range(99): t.Thread(target=time.sleep, args=[100], daemon=True).start()",
         "The sandbox allows 32 processes and threads at a time.",
     ),
     "open files": ("files = [open('/dev/null') for _ in range(100)]", "A process may have 64 files open at a time."),
@@ -54,8 +55,8 @@ async def test_the_time_limit_is_named(small: AsyncSandbox) -> None:
     result = await small.run("while True: pass", timeout=1)
     assert result.outcome == "timeout"
     for ceiling, advice in ((1, "Do less in one call."), (60, "Do less in one call, or pass a larger `timeout`")):
-        settings = Settings(timeout=1, max_timeout=ceiling)
-        answer = text_of(run_answer(result, settings, handle=None, new=False))
+        limits = Settings(timeout=1, max_timeout=ceiling).limits
+        answer = text_of(run_answer(replace(result, limits=limits), handle=None, new=False))
         assert f"its time limit of 1 s. {advice}" in answer
 
 
@@ -63,7 +64,7 @@ async def test_the_time_limit_is_named(small: AsyncSandbox) -> None:
 async def test_the_limit_is_named(small: AsyncSandbox, limit: str) -> None:
     code, words = LIMITS[limit]
     result = await small.run(code)
-    text = text_of(run_answer(result, SMALL, handle=None, new=False))
+    text = text_of(run_answer(result, handle=None, new=False))
     notes = "".join(line for line in text.splitlines(keepends=True) if line.startswith("[agentrun] "))
     assert words in notes, text
     assert result.outcome not in ("ok", "unavailable")
@@ -88,7 +89,7 @@ async def test_errors_that_are_no_limit_are_left_alone(small: AsyncSandbox) -> N
     odd = ("1 / 0", "open('missing')", "raise OSError(10**9, 'odd')", "print(1); raise SystemExit(2)")
     for code in (*odd, nothing_to_read):
         result = await small.run(code)
-        assert "[agentrun]" not in text_of(run_answer(result, SMALL, handle=None, new=False))
+        assert "[agentrun]" not in text_of(run_answer(result, handle=None, new=False))
 
 
 async def test_code_that_is_too_long_is_refused_with_the_limit(small: AsyncSandbox) -> None:

@@ -75,13 +75,19 @@ image._build(
 found = image.inspect_image(api, tag)
 print(found["Config"]["Labels"]["label"], found["Id"] in {each["Id"] for each in api.images(
     filters={"label": "mcp-agentrun.image=runner"})})
+api.tag(tag, "mcp-agentrun-runner", "1" * 16)
+api.remove_image("mcp-agentrun-runner:" + "1" * 16)
 api.remove_image(found["Id"])
 print(image.inspect_image(api, tag), "Forbidden" in image.pull_image(api, "localhost:9/mcp-agentrun/none:1", print))
 """
 
 NAME = "mcp-agentrun-runner-0123456789ab"
 ID = "0123456789abcdef" * 4
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+UNUSUAL = (
+    {"Content-Type": "application/x-www-form-urlencoded"},
+    {"Content-Type": "multipart/form-data"},
+    {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"},
+)
 LISTED = "filters=%7B%22label%22%3A+%5B%22mcp-agentrun.role%22%5D%7D"
 BUILD = "/build?t=mcp-agentrun-runner%3A0123456789abcdef"
 
@@ -131,6 +137,9 @@ REFUSED: Sequence[tuple[str, str]] = (
     ("POST", "/images/create?fromSrc=-&repo=x"),
     ("POST", "/images/create?fromImage=python&tag=3.13-slim&fromSrc=-"),
     ("DELETE", "/images/database:1?force=False&noprune=False"),
+    ("DELETE", "/images/database:0123456789abcdef?force=True&noprune=False"),
+    ("POST", "/images/python/tag?tag=0123456789abcdef&repo=database&force=0"),
+    ("POST", "/images/python/tag?tag=latest&repo=mcp-agentrun-runner&force=0"),
     ("DELETE", f"/images/sha256:{ID}?force=True&noprune=False"),
     ("DELETE", f"/images/sha256:{ID}"),
     ("POST", "/build"),
@@ -326,7 +335,8 @@ def test_curl_works_as_elsewhere(deployment: Deployment, token: str) -> None:
 
 def test_the_proxy_refuses_each_call_that_is_not_needed(api: APIClient, deployment: Deployment) -> None:
     calls = [(method, f"{version}{path}", {}) for method, path in REFUSED for version in ("", "/v1.41")]
-    calls += [(*call, headers) for call in ALLOWED for headers in (FORM, {"Content-Type": "multipart/form-data"})]
+    attach = "POST", f"/containers/{NAME}/attach?stdin=1&stdout=1&stderr=1&stream=1"
+    calls += [(*call, headers) for call in (*ALLOWED, attach) for headers in UNUSUAL]
     answers = json.loads(deployment.python(api, SEND, json.dumps(calls)))
     reached = [(call[:2], status) for call, (status, who) in zip(calls, answers, strict=True) if who != "proxy"]
     assert not reached

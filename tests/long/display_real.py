@@ -19,7 +19,7 @@ alt.Chart(pd.DataFrame({'a': [1, 2], 'b': [3, 4]})).mark_bar().encode(x='a:O', y
 
 @pytest.mark.parametrize(("package", "code", "mark"), [("plotly", PLOTLY, "Plotly"), ("altair", ALTAIR, "vega")])
 async def test_a_chart_is_a_page_that_can_be_read(open_client: OpenClient, package: str, code: str, mark: str) -> None:
-    async with open_client() as client:
+    async with open_client("--resource-links") as client:
         installed = await client.call_tool("install_package", {"packages": package})
         assert not installed.is_error, text_of(installed)
         run = await client.call_tool("run_python", {"code": code})

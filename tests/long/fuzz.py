@@ -316,7 +316,7 @@ def check_result(result: Result, settings: Settings) -> None:
     assert len(result.output.tail) <= MAX_FRAME
     assert len(result.late.head) <= 1 << 16
     result.output.text()
-    answer = run_answer(result, settings, handle=None, new=False)
+    answer = run_answer(result, handle=None, new=False)
     answer.model_dump_json(by_alias=True)
     text = cast("Any", answer.content[0]).text
     assert len(text) <= settings.limits.output_show + TEXT_ALLOWANCE, f"{len(text)} characters for the model"

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import anyio
+import httpx2
 import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -16,11 +17,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from mcp_agentrun import AsyncRuntime, Settings
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.server.http.app import build_app
-from mcp_agentrun.server.tracing import audit_of
+from mcp_agentrun.server.tracing import audit_of, traced
 from mcp_agentrun.sessions import SessionManager
 from mcp_agentrun.wire import messages
 from tests.support.fake_engine import FakeEngine, honest_runner, result
@@ -54,6 +57,14 @@ async def _call() -> None:
             path = f"{server.url}/v1/sandboxes/{created.json()['id']}"
             await http.post(f"{path}/runs", json={"code": "import x; secret = 1"}, headers=headers)
             print(json.dumps(created.json()["id"]))  # noqa: T201
+    failing = httpx2.ASGITransport(traced(_fail), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=failing, base_url="http://localhost") as http:
+        await http.get("/")
+
+
+async def _fail(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("", 500)(scope, receive, send)
+    raise ValueError("private")
 
 
 def _as_json(span: ReadableSpan) -> dict[str, Any]:
@@ -68,6 +79,7 @@ def _as_json(span: ReadableSpan) -> dict[str, Any]:
         "parent": None if span.parent is None else f"{span.parent.span_id:016x}",
         "start": span.start_time,
         "end": span.end_time,
+        "status": (span.status.status_code.name, span.status.description),
         "attributes": dict(span.attributes or {}),
     }
 

@@ -41,6 +41,7 @@ def trail(tmp_path: Path) -> Path:
         _record("run", "timeout", **run, sandbox="bbbb", cpu_seconds=1.0, who="bob", limits=("timeout",)),
         _record("install", "ok", sandbox="bbbb", cause="code", packages=("rich==14.0",), who="bob"),
         _record("refusal", "refused", action="open", reason="quota", detail="You already have 1 sandbox", who="bob"),
+        _record("refusal", "refused", action="request", reason="token", detail="Send one", who=None, address="::1"),
         _record("file", "ok", action="write", path="evil\x1b[31m.txt", size=2048, sandbox="bbbb", who=None),
         _record("reset", "ok", keep=("files",), sandbox="bbbb"),
         _record("dropped", "error", lines=3, who=None),
@@ -58,13 +59,14 @@ def _lines(trail: Path, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_the_lines_of_all_files_are_filtered(trail: Path) -> None:
-    assert len(_lines(trail)) == 10
+    assert len(_lines(trail)) == 11
     assert [line["outcome"] for line in _lines(trail, "--who", "bob", "--kind", "run")] == ["ok", "timeout"]
     assert len(_lines(trail, "--sandbox", "aa")) == 3
-    assert len(_lines(trail, "--outcome", "refused")) == 2
-    assert len(_lines(trail, "--who", "-")) == 2
-    assert len(_lines(trail, "--since", "1 day")) == 9
-    assert len(_lines(trail, "--since", _time(hours=1)[:16])) == 9
+    assert len(_lines(trail, "--outcome", "refused")) == 3
+    assert len(_lines(trail, "--who", "-")) == 3
+    assert len(_lines(trail, "--who", "::1")) == 1
+    assert len(_lines(trail, "--since", "1 day")) == 10
+    assert len(_lines(trail, "--since", _time(hours=1)[:16])) == 10
     assert _lines(trail, "--since", _time(days=-1)) == []
 
 
@@ -80,9 +82,10 @@ def test_a_table_says_what_is_most_worth_knowing(trail: Path) -> None:
         "limit:timeout",
         "rich==14.0",
         "open: You already have 1 sandbox",
+        "request: Send one",
         ".txt (2.0 KiB)",
         "kept files",
-        "3 lines could not be written",
+        "3 lines not written",
     ]
     assert len(rows) == len(ends)
     assert [row for row, end in zip(rows, ends, strict=True) if not row.endswith(end)] == []
@@ -112,6 +115,7 @@ def test_the_three_questions_of_the_page_are_answered_by_its_commands(trail: Pat
     assert [line.split("\t")[1:] for line in refused] == [
         ["alice", "run", "rule", "process network"],
         ["bob", "open", "quota", "You already have 1 sandbox"],
+        ["::1", "request", "token", "Send one"],
     ]
     assert busiest == ["bob\tbbbb\t2"]
     assert packages == ["pygments==2.19", "rich==14.0"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
 
+from mcp_agentrun.audit import Trail, through
+from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import BusyError, CapacityError, InvalidRequestError, SandboxLostError
-from mcp_agentrun.sandbox import Output
+from mcp_agentrun.sandbox import AsyncRuntime, Output
+from mcp_agentrun.sandbox.notes import run_notes
 from mcp_agentrun.sessions import NEW, Caller, SessionManager, background_runs
 from mcp_agentrun.sessions.background_runs import BackgroundRun
 from mcp_agentrun.settings import Settings
@@ -167,7 +172,7 @@ async def test_a_cancelled_run_has_a_result() -> None:
 
 async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
     runner = Runner()
-    async with sessions_with(runner) as (sessions, handle):
+    async with sessions_with(runner, timeout=7) as (sessions, handle):
         first = await begun(await sessions.runs.start(ALICE, handle, "first"))
         second = await sessions.runs.start(ALICE, handle, "second")
         await anyio.wait_all_tasks_blocked()
@@ -176,6 +181,7 @@ async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
         assert (second.status, second.started_at, second.output) == ("done", None, Output())
         assert second.result is not None
         assert (second.result.outcome, second.result.exit_code, second.result.state) == ("cancelled", None, "kept")
+        assert second.result.timeout == second.result.limits.timeout == 7
         assert first.status == "running"
         await first.cancel()
     assert runner.codes == ["first"]
@@ -189,8 +195,23 @@ async def test_a_run_whose_container_ignores_the_interrupt_is_cancelled() -> Non
         engine.frozen.update(engine.containers)
         with anyio.fail_after(3 * background_runs._INTERRUPT_SECONDS):  # pyright: ignore[reportPrivateUsage]
             await run.cancel()
-        assert run.result is not None and run.result.outcome == "cancelled"
+        assert run.result is not None and (run.result.outcome, run.result.state) == ("cancelled", "lost")
         assert run.output.head.startswith(b"x")
+
+
+async def test_a_run_that_is_cancelled_when_its_container_is_lost_has_an_error() -> None:
+    engine = FakeEngine([honest_installer], [Runner()])
+    async with open_sessions(Settings(pool=0, reserve=1), engine) as sessions:
+        run = await begun(await sessions.runs.start(ALICE, NEW, "x"))
+
+        async def lost() -> None:
+            for container in [*engine.containers]:
+                engine.lose(container)
+            raise SandboxLostError("the link is broken")
+
+        run._lease.sandbox.interrupt = lost  # pyright: ignore[reportPrivateUsage]
+        await run.cancel()
+        assert run.result is None and isinstance(run.error, SandboxLostError)
 
 
 async def test_closing_a_sandbox_cancels_its_runs() -> None:
@@ -205,6 +226,8 @@ async def test_closing_a_sandbox_cancels_its_runs() -> None:
                 await run.wait(20)
                 assert run.error is None and run.result is not None
                 assert (run.result.outcome, run.result.state) == ("cancelled", "lost")
+                notes = run_notes(run.result)
+                assert notes[1:] == ["The sandbox was closed or lost: its variables and files are gone."]
         assert (first.output.head, second.output.head) == (b"x", b"")
 
 
@@ -217,6 +240,7 @@ async def test_a_run_whose_container_is_lost_has_an_error() -> None:
         await run.wait(20)
         assert (run.status, run.result) == ("done", None)
         assert isinstance(run.error, SandboxLostError)
+        assert (run.written, run.output.head) == (1, b"x"), "what it has printed stays"
         async with sessions.lease(ALICE, run.handle):
             pass  # the sandbox stays, although the call that opened it has failed
 
@@ -276,3 +300,54 @@ async def test_the_end_of_a_server_waits_for_runs_and_then_cancels_them() -> Non
     assert run.result is not None and run.result.outcome == "cancelled"
     with pytest.raises(InvalidRequestError):
         sessions.runs.get("alice", run.id)
+
+
+async def test_the_trail_says_how_each_run_began_and_ended_and_who_was_refused(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    settings = Settings(pool=0, reserve=1, max_sandboxes=1, queue=1, code_limit=100)
+    runner = Runner()
+
+    def short_if_ok(message: Message) -> Sequence[Answer]:
+        return (honest_runner if isinstance(message, messages.Run) and message.code == "ok" else runner)(message)
+
+    engine = FakeEngine([honest_installer], [short_if_ok])
+    with Trail(settings, path) as trail, through("rest"):
+        runtime = AsyncRuntime(settings, engine=engine, package_network=NetworkSettings())
+        async with engine.running(), SessionManager(runtime, is_shared=True, audit=trail.record) as sessions:
+            cancelled = await begun(await sessions.runs.start(ALICE, NEW, "secret"))
+            queued = await sessions.runs.start(ALICE, cancelled.handle, "queued")
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(CapacityError):
+                await sessions.runs.start(ALICE, cancelled.handle, "3")
+            await queued.cancel()
+            with pytest.raises(InvalidRequestError):
+                await sessions.runs.start(ALICE, cancelled.handle, "x" * 101)
+            await cancelled.cancel()
+            for principal in ("alice", "bob"):
+                with pytest.raises(InvalidRequestError):
+                    sessions.runs.get(principal, "guessed" if principal == "alice" else cancelled.id)
+            with pytest.raises(InvalidRequestError):
+                await sessions.runs.start(BOB, cancelled.handle, "stolen")
+            ended = await sessions.runs.start(ALICE, cancelled.handle, "ok")
+            await ended.wait(20)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["kind"], line["outcome"], line["who"], line.get("reason")) for line in lines] == [
+        ("run", "started", "alice", None),
+        ("run", "started", "alice", None),
+        ("refusal", "refused", "alice", "quota"),
+        ("run", "cancelled", "alice", None),  # the one that waited
+        ("refusal", "refused", "alice", "code"),
+        ("run", "cancelled", "alice", None),
+        ("refusal", "refused", "alice", "run"),
+        ("refusal", "refused", "bob", "run"),
+        ("refusal", "refused", "bob", "sandbox"),
+        ("run", "started", "alice", None),
+        ("run", "ok", "alice", None),
+    ]
+    assert [line["action"] for line in lines if line["kind"] == "refusal"] == ["run", "run", "open", "open", "open"]
+    assert {line["interface"] for line in lines} == {"rest"}
+    first, second, *_, last, end = lines
+    assert first["code_sha256"] == lines[5]["code_sha256"] != second["code_sha256"] == lines[3]["code_sha256"]
+    assert last["code_sha256"] == end["code_sha256"] and last["sandbox"] == end["sandbox"]
+    for secret in ("secret", "queued", cancelled.id, str(cancelled.handle)):
+        assert secret not in path.read_text()

@@ -67,7 +67,7 @@ RESULT = Result("ok", Output(b"out\n", b"", 4), 0.1, exit_code=0, number=3)
 
 def answered(**changes: Any) -> list[str]:
     copied = changes.pop("copied", ())
-    return reaching(run_answer(replace(RESULT, **changes), Settings(), handle=None, new=False, copied=copied))
+    return reaching(run_answer(replace(RESULT, **changes), handle=None, new=False, copied=copied, links=True))
 
 
 INSTALLED = Installed("", (), ())

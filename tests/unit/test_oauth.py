@@ -117,6 +117,13 @@ async def test_only_tokens_for_this_server_are_taken(issuer: str, token: str) ->
     assert answer.status_code == expected
 
 
+async def test_a_token_without_the_scope_is_refused_on_rest_routes_with_the_reason(issuer: str) -> None:
+    async with guarded(issuer) as client:
+        refused = await client.get("/v1/sandboxes", headers={"Authorization": "Bearer without the scope"})
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:mcp-agentrun:problem:scope")
+    assert 'error="insufficient_scope"' in refused.headers["WWW-Authenticate"]
+
+
 async def test_who_has_no_token_learns_where_to_get_one(issuer: str) -> None:
     async with guarded(issuer) as client:
         refusal = await client.get("/mcp")

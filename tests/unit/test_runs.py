@@ -45,7 +45,7 @@ class Workers:
         self.current, self.checkpoint = self.checkpoint, None
         return self.current is not None
 
-    def replace(self) -> None:
+    def begin_reset(self) -> None:
         self.current, self.checkpoint = Worker(), None
 
     def preload(self, names: object) -> None: ...

@@ -40,11 +40,14 @@ from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
 from ..mcp.sdk import answer_as_json
-from ..rest.app import build_rest, interface_of, is_documentation
+from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
+from .connection_limits import BACKLOG, connection_limit, limited
 from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses
 from .metrics import Metrics
 from .oauth import ResourceServer
+from .refusals import audited, refusals_reported
+from .slow_clients import IDLE_SECONDS, with_timely_bodies
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -53,11 +56,6 @@ logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2
 """Grace period at the end for connections that are still open, in seconds."""
-
-KEEP_ALIVE_SECONDS = 75
-"""Time that an idle connection stays open: longer than clients keep theirs, or one could send a call into a connection
-that is being closed.
-"""
 
 READY_SECONDS = 5.0
 """Longest time that ``/readyz`` waits for the engine."""
@@ -173,8 +171,9 @@ def _announce(settings: Settings, text: str) -> None:
 async def _serve(
     settings: Settings, tokens: Tokens | ResourceServer | None, sockets: list[socket.socket], trail: Trail | None
 ) -> int:
-    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=audit_of(trail))
-    app, drain = build_app(sessions, tokens)
+    metrics = Metrics()
+    sessions = SessionManager(AsyncRuntime(settings), is_shared=True, audit=audit_of(trail, metrics.count_event))
+    app, drain = build_app(sessions, tokens, trail, metrics)
     process = _Process(sessions, drain, _Server(_config(app, settings)))
     # Signals are handled until the sandboxes are removed, which an unresponsive engine may delay.
     async with anyio.create_task_group() as tasks:
@@ -192,13 +191,15 @@ async def _serve(
 def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=limited(connection_limit()),
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
         # Otherwise every client could choose the address that it is limited by.
         proxy_headers=bool(settings.serve.trusted_proxies),
         forwarded_allow_ips=list(settings.serve.trusted_proxies),
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=int(IDLE_SECONDS),
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
 
@@ -236,12 +237,20 @@ class _Process:
         self.server.should_exit = True
 
 
-def build_app(sessions: SessionManager, tokens: Tokens | ResourceServer | None) -> tuple[ASGIApp, Drain]:
+def build_app(
+    sessions: SessionManager,
+    tokens: Tokens | ResourceServer | None,
+    trail: Trail | None = None,
+    metrics: Metrics | None = None,
+) -> tuple[ASGIApp, Drain]:
     """Return the ASGI application for *sessions*, and what drains it.
 
     :param tokens: verifies clients; None accepts every client.
+    :param trail: receives who is refused in front of the endpoints.
+    :param metrics: receives the calls of *sessions*.
     """
-    metrics = Metrics(sessions)
+    metrics = metrics or Metrics()
+    metrics.watch(sessions)
     ended = sessions.disconnect
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
     rest = traced(_checked(build_rest(sessions), sessions.settings))
@@ -266,7 +275,7 @@ def build_app(sessions: SessionManager, tokens: Tokens | ResourceServer | None) 
         lifespan=lambda _: mcp.session_manager.run(),
     )
     app.router.default = without_token  # unlike `Mount`, for paths with line breaks, too
-    return count_responses(addresses.before(app), metrics.count_response), drain
+    return refusals_reported(count_responses(addresses.before(app), metrics.count_response), audited(trail)), drain
 
 
 def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, metrics: Metrics) -> ASGIApp:
@@ -294,10 +303,11 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
     quota = SessionQuota(Router(routes), most=settings.limits.max_sandboxes * 4, idle=settings.serve.idle_ttl)
 
     async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
-        is_rest = scope["type"] == "http" and scope["path"].startswith("/v1/")
-        await (rest if is_rest else quota)(scope, receive, send)
+        to_rest = scope["type"] == "http" and is_rest(scope["path"])
+        await (rest if to_rest else quota)(scope, receive, send)
 
-    return RateLimit(by_path, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
+    timely = with_timely_bodies(by_path)
+    return RateLimit(timely, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
 
 
 def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:

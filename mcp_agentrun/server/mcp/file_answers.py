@@ -6,11 +6,10 @@ import base64
 
 from mcp.types import BlobResourceContents, CallToolResult, EmbeddedResource, ImageContent
 
-from ...sandbox import FileInfo, FilePage
+from ...sandbox import MARK, FileInfo, FilePage, mime_type, size_text
 from ...spoofing import escape_marks, quoted, sanitize
-from ..notes import size_text
-from ..uris import file_uri, mime_type
-from .render import ANSWER_SIZE, MARK, text_answer
+from ..uris import file_uri
+from .render import ANSWER_SIZE, text_answer
 from .resources import contents_of
 
 __all__ = ["file_answer", "file_list", "file_written"]

@@ -9,16 +9,25 @@ from typing import Any, Literal, cast
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from ...sandbox import Image, Installed, Outcome, Output, Result, State
+from ...sandbox import (
+    FILES_SHOWN,
+    MARK,
+    Image,
+    Installed,
+    Outcome,
+    Result,
+    State,
+    answer_text,
+    install_notes,
+    mime_type,
+)
 from ...settings import Settings
-from ...spoofing import escape_marks, plain_text, sanitize
-from ..notes import FILES_SHOWN, content_notes, history_notes, install_notes, run_notes
-from ..uris import file_uri, mime_type, output_uri
+from ...spoofing import encodable, plain_text, sanitize
+from ..uris import file_uri, output_uri
 
 __all__ = [
     "ANSWER_SIZE",
     "CONNECTION_LIFETIME",
-    "MARK",
     "failure",
     "install_answer",
     "latest_line",
@@ -31,26 +40,21 @@ __all__ = [
 
 CONNECTION_LIFETIME = "it lives as long as this connection"
 
-MARK = "[agentrun] "
-"""Beginning of the lines that come from the server and not from code."""
-
-_LATE_SHOWN = 4096
 ANSWER_SIZE = 5 << 17
 """Most binary data in one answer, in bytes: some clients accept at most one megabyte in base64."""
 
 _LONGEST_LINE = 200
-_UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
 def run_answer(
     result: Result,
-    settings: Settings,
     *,
     handle: str | None,
     new: bool,
     copied: Sequence[str] = (),
     expired: bool = False,
     lifetime: str = CONNECTION_LIFETIME,
+    links: bool = False,
 ) -> CallToolResult:
     """Return what a terminal would have shown, with marked notes where the model needs them.
 
@@ -59,41 +63,29 @@ def run_answer(
     :param copied: notes about files that were copied to the user's folder.
     :param expired: the client had another sandbox before, which has expired.
     :param lifetime: how long the sandbox lives, as text.
+    :param links: add a link to each file.
     """
-    output = result.output.collapsed()
-    truncated = output.written > settings.limits.output_show
+    limit = result.limits.output_show
+    truncated = result.output.collapsed().written > limit
     pictures = _pictures_that_fit(result.images)
-    shown = _shown(output, settings.limits.output_show)
-    notes = [MARK + sanitize(note, lines=True) for note in run_notes(result, settings)]
-    if new:
-        notes.append(new_sandbox_note(handle, lifetime))
-    notes += [MARK + sanitize(note) for note in (*content_notes(result, len(pictures)), *copied)]
+    more = [MARK + sanitize(note) for note in copied]
     if truncated:
-        notes.append(f"{MARK}The output can be read at {output_uri(handle, result.number)}.")
-    if not shown and not notes and not result.late.written:
-        end = f"The code ended with exit code {result.exit_code}" if result.exit_code else "The code ran"
-        notes.append(f"{MARK}{end} and printed nothing.")
-    before = _before(result, expired=expired)
-    return text_answer(
-        before + shown,
-        "\n".join(notes),
-        *map(_image, pictures),
-        *_links(result, handle),
-        is_error=result.outcome != "ok",
-        meta=_facts(result, handle, settings.limits.output_show if truncated else None),
+        more.append(f"{MARK}The output can be read at {output_uri(handle, result.number)}.")
+    text = answer_text(
+        result,
+        pictures=len(pictures),
+        expired=expired,
+        opened=new_sandbox_note(handle, lifetime) if new else None,
+        more=more,
     )
-
-
-def _before(result: Result, *, expired: bool) -> str:
-    """Return what comes before the output of the run: what happened since the last call."""
-    blocks = [f"{MARK}{note}\n" for note in history_notes(result, expired=expired)]
-    if result.late.written:
-        blocks += (
-            f"{MARK}Output since the last call from background threads:\n",
-            _with_newline(_shown(result.late, _LATE_SHOWN)),
-            f"{MARK}End of background output.\n",
-        )
-    return "".join(blocks)
+    return text_answer(
+        text,
+        None,
+        *map(_image, pictures),
+        *(_links(result, handle) if links else ()),
+        is_error=result.outcome != "ok",
+        meta=_facts(result, handle, limit if truncated else None),
+    )
 
 
 def _facts(result: Result, handle: str | None, shown: int | None) -> dict[str, Any]:
@@ -156,19 +148,6 @@ def latest_line(data: bytes) -> str:
     return sanitize(next((line.strip() for line in reversed(lines) if line.strip()), ""), limit=_LONGEST_LINE)
 
 
-def _shown(output: Output, limit: int) -> str:
-    """Return at most *limit* bytes of *output* as text that can't be mistaken for a note."""
-    head, gap, tail = output.parts(limit)
-    if not gap:
-        return escape_marks(head)
-    note = f"{MARK}{gap} of {output.written} bytes of output are not shown here."
-    return f"{_with_newline(escape_marks(head))}{note}\n{escape_marks(tail)}"
-
-
-def _with_newline(text: str) -> str:
-    return text if not text or text.endswith("\n") else text + "\n"
-
-
 def new_sandbox_note(handle: str | None, lifetime: str) -> str:
     """Return the line that tells a model the handle of a sandbox that was opened for its call."""
     return f'{MARK}This is a new sandbox. Pass sandbox="{handle}" to use it again; {lifetime}.'
@@ -228,8 +207,8 @@ def text_answer(
     :param meta: facts for programs.
     """
     if note:
-        text = _with_newline(text) + note
-    content = [TextContent(type="text", text=_UNENCODABLE.sub("\ufffd", text)), *blocks]
+        text = f"{text}\n{note}" if text and not text.endswith("\n") else text + note
+    content = [TextContent(type="text", text=encodable(text)), *blocks]
     if meta is None:
         return CallToolResult(content=content, is_error=is_error)
     return CallToolResult(content=content, is_error=is_error, _meta={"agentrun/run": _foreign_values(meta)})

@@ -24,10 +24,10 @@ from mcp.types import (
 )
 
 from ...errors import AgentRunError, FileError
-from ...sandbox import OpenSandbox, Output
+from ...sandbox import OpenSandbox, Output, mime_type
 from ...sessions import SessionManager
 from ...spoofing import quoted, sanitize
-from ..uris import OWN, file_uri, mime_type
+from ..uris import OWN, file_uri
 from .connections import CallerOf
 from .sdk import RequestContext
 

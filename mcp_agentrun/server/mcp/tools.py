@@ -14,16 +14,15 @@ from mcp.types import Tool as ToolDefinition
 from pydantic import Field
 
 from ...errors import InvalidRequestError
-from ...sandbox import Result
+from ...sandbox import EXPIRED, MARK, Result
 from ...sessions import NEW, Lease
 from ...settings import Settings
-from ..notes import EXPIRED
 from ..uris import output_uri
 from .arguments import Arguments
 from .calls import Call, Service
 from .file_answers import file_answer, file_list, file_written
 from .out_folder import RunCopies
-from .render import MARK, install_answer, new_sandbox_note, run_answer, text_answer
+from .render import install_answer, new_sandbox_note, run_answer, text_answer
 from .resources import READ_LIMIT
 
 __all__ = [
@@ -184,12 +183,12 @@ async def run_python(
         await _publish(call, lease, result)
         return run_answer(
             result,
-            service.settings,
             handle=lease.handle,
             new=lease.is_new,
             copied=copies.notes,
             expired=lease.expired,
             lifetime=service.lifetime,
+            links=service.settings.mcp.resource_links,
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...compat import PROGRAM, output_text
 from ...errors import InvalidRequestError
 from .context import CallerOf, Sessions, while_connected
-from .problems import IN_FRONT
+from .problems import API, problems
 
 __all__ = ["router"]
 
@@ -36,22 +34,10 @@ class HealthSchema(BaseModel):
     status: str
 
 
-class ErrorSchema(BaseModel):
-    """Why the request could not be carried out."""
-
-    detail: str
+router = APIRouter(prefix=API, tags=["AgentRun"])
 
 
-router = APIRouter(prefix="/v1", tags=["AgentRun"])
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorSchema, "description": "The body is not JSON"},
-    429: {**IN_FRONT[429], "description": "Too many requests, or your sandboxes are all in use"},
-    503: {**IN_FRONT[429], "description": "No sandbox is available"},
-}
-
-
-@router.post("/run/", responses=_ERRORS)
+@router.post("/run/", responses=problems(400, 429, 503))
 async def run_code(body: CodeSchema, request: Request, sessions: Sessions, caller: CallerOf) -> OutputSchema:
     """Run code as a program, and return its output. Nothing is kept for the next call."""
 

@@ -12,9 +12,9 @@ from fastapi_offline import FastAPIOffline
 from ...audit import Interface
 from ...sessions import SessionManager
 from . import agentrun, background, files, runs, sandboxes
-from .problems import BACKGROUND_API, IN_FRONT, OWN_API, Problem, add_handlers
+from .problems import API, BACKGROUND_API, IN_FRONT, OWN_API, Problem, add_handlers
 
-__all__ = ["build_rest", "interface_of", "is_documentation"]
+__all__ = ["build_rest", "interface_of", "is_documentation", "is_rest"]
 
 _DOCS, _OPENAPI = "/docs", "/openapi.json"
 
@@ -24,9 +24,18 @@ def is_documentation(path: str) -> bool:
     return path in ("/", _DOCS, _OPENAPI) or path.startswith(f"{_DOCS}/")
 
 
-def interface_of(path: str) -> Interface:
-    """Return the interface that *path* belongs to."""
-    return "rest" if path.startswith((OWN_API, BACKGROUND_API)) else "agentrun"
+def is_rest(path: str) -> bool:
+    """Return whether *path* belongs to this application."""
+    return path.startswith(f"{API}/") or is_documentation(path)
+
+
+def interface_of(path: str) -> Interface | None:
+    """Return the interface that *path* belongs to, or None if it is one of the server's own, such as metrics."""
+    if path.startswith((OWN_API, BACKGROUND_API)):
+        return "rest"
+    if is_rest(path):
+        return "agentrun"
+    return "mcp" if path.startswith(("/mcp", "/sse", "/messages")) else None
 
 
 def build_rest(sessions: SessionManager) -> FastAPI:

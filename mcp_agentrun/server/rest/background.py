@@ -54,7 +54,7 @@ class BackgroundAnswer(BaseModel):
             started=run.started_at,
             ended=run.ended_at,
             output_size=run.written,
-            result=None if run.result is None else RunAnswer.of(run.result, sessions.settings),
+            result=None if run.result is None else RunAnswer.of(run.result),
             problem=None if run.error is None else problem_of(run.error),
         )
 

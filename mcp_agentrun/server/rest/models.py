@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ...sandbox import FileChange, FileInfo, FilePage, Image, Installed, Outcome, Result, State
+from ...sandbox import (
+    FileChange,
+    FileInfo,
+    FilePage,
+    Image,
+    Installed,
+    Outcome,
+    Result,
+    State,
+    content_notes,
+    history_notes,
+    install_notes,
+    mime_type,
+    run_notes,
+)
 from ...sessions import SandboxInfo
-from ...settings import Settings
-from ...spoofing import sanitize
-from ..notes import content_notes, history_notes, install_notes, run_notes
-from ..uris import mime_type
+from ...settings import SandboxLimits
+from ...spoofing import encodable, sanitize
 
 __all__ = [
     "CreateRequest",
@@ -32,23 +43,25 @@ __all__ = [
     "RunSummary",
     "SandboxAnswer",
     "SandboxList",
-    "encodable",
 ]
-
-_UNENCODABLE = re.compile("[\ud800-\udfff]")
-
-
-def encodable(text: str) -> str:
-    """Return *text* without lone surrogates, which UTF-8 can't encode."""
-    return _UNENCODABLE.sub("\ufffd", text)
-
 
 Text = Annotated[str, AfterValidator(encodable)]
 """Text from a sandbox."""
 
 
+_MOST_FIELDS = 20
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_errors(cls, given: object) -> object:
+        """Refuse at once what would be reported field by field, which takes seconds where there are many."""
+        if isinstance(given, Sized) and not isinstance(given, str) and len(given) > _MOST_FIELDS:
+            raise ValueError("too many fields")
+        return given
 
 
 class CreateRequest(_Request):
@@ -57,6 +70,10 @@ class CreateRequest(_Request):
     packages: list[str] = Field(default=[], max_length=100, description="Packages to install, as for pip.")
     lifetime: float | None = Field(
         default=None, gt=0, description="Seconds after which it is closed. By default the longest that is allowed."
+    )
+    limits: SandboxLimits | None = Field(
+        default=None,
+        description="Limits, each at most this server's. No such sandbox is kept ready, so it has to start first.",
     )
 
 
@@ -87,6 +104,7 @@ class SandboxAnswer(BaseModel):
     created: datetime
     last_used: datetime
     expires: datetime = Field(description="When it is closed, unless it is used until then.")
+    limits: SandboxLimits
     in_use: bool = Field(description="Whether a call is in progress.")
     stage: str = Field(description="`ready`, or what is being done to start it.")
 
@@ -98,6 +116,7 @@ class SandboxAnswer(BaseModel):
             created=info.created,
             last_used=info.last_used,
             expires=info.expires,
+            limits=info.limits,
             in_use=info.is_in_use,
             stage=sanitize(info.stage),
         )
@@ -236,9 +255,9 @@ class RunSummary(BaseModel):
     notes: list[Text] = Field(description="What a person or model should know, in words.")
 
     @classmethod
-    def of(cls, result: Result, settings: Settings) -> RunSummary:
+    def of(cls, result: Result) -> RunSummary:
         """Return the summary of *result*."""
-        return cls.model_validate(_summary(result, settings))
+        return cls.model_validate(_summary(result))
 
 
 class RunAnswer(RunSummary):
@@ -250,11 +269,11 @@ class RunAnswer(RunSummary):
     more_files: int = Field(description="How many more files were created or changed.")
 
     @classmethod
-    def of(cls, result: Result, settings: Settings) -> RunAnswer:
+    def of(cls, result: Result) -> RunAnswer:
         """Return the answer about *result*."""
         return cls.model_validate(
             {
-                **_summary(result, settings),
+                **_summary(result),
                 "output": result.text,
                 "images": [ImageAnswer.of(image) for image in result.images],
                 "files": [FileAnswer.of(file) for file in result.files],
@@ -263,11 +282,11 @@ class RunAnswer(RunSummary):
         )
 
 
-def _summary(result: Result, settings: Settings) -> dict[str, object]:
+def _summary(result: Result) -> dict[str, object]:
     error = result.error
     notes = [
         *history_notes(result, expired=False),
-        *run_notes(result, settings),
+        *run_notes(result),
         *content_notes(result, len(result.images)),
     ]
     return {

@@ -27,10 +27,23 @@ from ...errors import (
 )
 from ...spoofing import sanitize
 
-__all__ = ["BACKGROUND_API", "IN_FRONT", "OWN_API", "Problem", "add_handlers", "problem_of", "problems", "status_of"]
+__all__ = [
+    "API",
+    "BACKGROUND_API",
+    "IN_FRONT",
+    "OWN_API",
+    "PROBLEM_TYPE",
+    "Problem",
+    "add_handlers",
+    "in_front_problem",
+    "problem_of",
+    "problems",
+    "status_of",
+]
 
-OWN_API, BACKGROUND_API = "/v1/sandboxes", "/v1/runs"
-"""Errors below these paths are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
+API = "/v1"
+OWN_API, BACKGROUND_API = f"{API}/sandboxes", f"{API}/runs"
+"""Malformed requests below these paths are problem details; elsewhere they are FastAPI's, as AgentRun's are."""
 
 _TYPE = "urn:mcp-agentrun:problem:"
 _RETRY_SECONDS = "5"
@@ -56,30 +69,27 @@ class Problem(BaseModel):
     errors: list[dict[str, Any]] | None = Field(default=None, description="Each invalid part of the request.")
 
 
-_JSON = {"application/json": {"schema": {"type": "object"}}}
-_TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
-IN_FRONT: dict[int | str, dict[str, Any]] = {
-    401: {"description": "No valid token", "content": _JSON},
-    403: {"description": "The Origin is not allowed", "content": _TEXT},
-    413: {"description": "The body is too large", "content": _TEXT},
-    421: {"description": "The Host is not this server", "content": _TEXT},
-    429: {"description": "Too many requests", "content": _JSON},
-}
-"""Documentation of what is answered before a request reaches a route."""
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"headers": {name: {"description": description, "schema": {"type": "string"}}}}
+
+
+_RETRY = _header("Retry-After", "Seconds after which to try again")
+_HEADERS = {401: _header("WWW-Authenticate", "How to authenticate"), 429: _RETRY, 503: _RETRY}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of error responses of the API of our own, for the ``responses`` of a route."""
+    """Return the documentation of error responses, for the ``responses`` of a route."""
     return {
-        status: {
-            "description": HTTPStatus(status).phrase,
-            # Some are also answered in front of the routes: by the limit of requests, and when the server ends.
-            "content": {**_PROBLEM, **IN_FRONT.get(status, {}).get("content", _JSON if status == 503 else {})},
-        }
+        status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM, **_HEADERS.get(status, {})}
         for status in statuses
     }
+
+
+IN_FRONT = problems(401, 403, 408, 413, 421, 429)
+"""Documentation of what is answered before a request reaches a route."""
 
 
 def status_of(error: AgentRunError) -> int:
@@ -125,14 +135,19 @@ def problem_of(error: AgentRunError) -> Problem:
     return Problem(type=_TYPE + kind, title=title, status=status_of(error), detail=sanitize(detail, lines=True))
 
 
+def in_front_problem(status: int, reason: str, detail: str, headers: dict[str, str]) -> Response:
+    """Return the answer to a request that is refused before it reaches a route."""
+    return _answer(Problem(type=_TYPE + reason, title=HTTPStatus(status).phrase, status=status, detail=detail), headers)
+
+
 def add_handlers(app: FastAPI) -> None:
-    """Answer errors: below `OWN_API` and `BACKGROUND_API` with problem details, elsewhere as FastAPI does."""
+    """Answer errors with problem details; on AgentRun's routes, malformed requests as FastAPI does."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, AgentRunError)
         problem = problem_of(error)
         headers = {"Retry-After": _RETRY_SECONDS} if problem.status in (429, 503) else {}
-        return _answer(request, problem, headers, problem.detail)
+        return _answer(problem, headers)
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -141,7 +156,7 @@ def add_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_methods(request))
-        return _answer(request, problem, headers, error.detail)
+        return _answer(problem, headers)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -149,11 +164,13 @@ def add_handlers(app: FastAPI) -> None:
         found = [
             {key: each[key] for key in ("type", "loc", "msg")} for each in cast("list[dict[str, Any]]", error.errors())
         ]
+        if not request.url.path.startswith((OWN_API, BACKGROUND_API)):
+            return Response(dumps({"detail": found}), 422, media_type="application/json")
         detail = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found)
         problem = Problem(
             type=f"{_TYPE}invalid-request", title="Invalid request", status=422, detail=detail, errors=found
         )
-        return _answer(request, problem, {}, found)
+        return _answer(problem, {})
 
     async def on_disconnect(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)  # for the metrics: nobody receives it
@@ -173,10 +190,8 @@ def _methods(request: Request) -> list[str]:
     ]
 
 
-def _answer(request: Request, problem: Problem, headers: dict[str, str], detail: object) -> Response:
-    if request.url.path.startswith((OWN_API, BACKGROUND_API)):
-        return Response(dumps(problem.model_dump(exclude_none=True)), problem.status, headers, PROBLEM_TYPE)
-    return Response(dumps({"detail": detail}), problem.status, headers, "application/json")
+def _answer(problem: Problem, headers: dict[str, str]) -> Response:
+    return Response(dumps(problem.model_dump(exclude_none=True)), problem.status, headers, PROBLEM_TYPE)
 
 
 PROBLEM_TYPE = "application/problem+json"

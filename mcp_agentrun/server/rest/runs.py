@@ -49,7 +49,7 @@ async def run(
             events = _Events(sessions, caller, sandbox, body)
             return StreamedResponse(events.write, headers={"Cache-Control": "no-store"}, media_type=_EVENTS)
         result = await while_connected(request, partial(found.run, body.code, timeout=body.timeout))
-        return RunAnswer.of(result, sessions.settings)
+        return RunAnswer.of(result)
 
 
 class _Events:
@@ -88,4 +88,4 @@ class _Events:
             await event("image", ImageAnswer.of(image))
         for file in result.files:
             await event("file", FileAnswer.of(file))
-        await event("result", RunSummary.of(result, self._sessions.settings))
+        await event("result", RunSummary.of(result))

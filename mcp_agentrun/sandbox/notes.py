@@ -1,24 +1,40 @@
-"""Notes for the model about a run or an installation."""
+"""What a model reads of a run or an installation: output, and notes of the server in lines of their own."""
 
 from __future__ import annotations
 
+import mimetypes
 import re
 import signal
 from collections.abc import Iterable, Sequence
 
+from ..packages.installed import Installed
 from ..safety import Finding
-from ..sandbox import KEEPING_RESET, Installed, Result
-from ..settings import Settings
-from ..spoofing import quoted, sanitize
-from .uris import mime_type
+from ..spoofing import escape_marks, quoted, sanitize
+from .result import KEEPING_RESET, Output, Result
 
-__all__ = ["EXPIRED", "FILES_SHOWN", "content_notes", "history_notes", "install_notes", "run_notes", "size_text"]
+__all__ = [
+    "EXPIRED",
+    "FILES_SHOWN",
+    "MARK",
+    "answer_text",
+    "content_notes",
+    "describe",
+    "history_notes",
+    "install_notes",
+    "mime_type",
+    "run_notes",
+    "size_text",
+]
+
+MARK = "[agentrun] "
+"""Beginning of the lines that do not come from code."""
 
 EXPIRED = (
     "Your sandbox was closed, because it was unused or reached its maximum age. This is a new one: all variables, "
     "files and packages are gone. Define again what you need."
 )
 FILES_SHOWN = 20
+_LATE_SHOWN = 4096
 _FINDINGS_SHOWN = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{,99}")
 
@@ -30,7 +46,76 @@ _UNPROTECTED = {
     "EAGAIN": "there are too many processes and threads for another one",
     "ENOMEM": "there is too little memory left for a copy of them",
 }
+_TYPES = {"csv": "text/csv", "md": "text/markdown", "py": "text/x-python", "json": "application/json"}
+"""Types that some systems' tables lack or define differently."""
 _SIGNALS = {"SIGSYS": ": the sandbox does not allow that system call", "SIGXFSZ": ": a file grew too large"}
+
+
+def describe(result: Result, *, images: bool = False, limit: int | None = None) -> str:
+    """Return what a model should read of *result*, as the MCP server's ``run_python`` answers.
+
+    It is what a terminal would have shown. Lines that begin with ``[agentrun]`` say what code did not print: a limit
+    that fired, why nothing was run, what was installed, which files were created, what happened to the variables.
+    Code can't forge such lines.
+
+    :param images: the images of *result* are sent to the model as well, after this text.
+    :param limit: longest output shown, in bytes; of longer output, its beginning and end. The setting ``output_show``
+        if None.
+    """
+    return answer_text(result, limit=limit, pictures=len(result.images) if images else 0)
+
+
+def answer_text(
+    result: Result,
+    *,
+    pictures: int,
+    limit: int | None = None,
+    expired: bool = False,
+    opened: str | None = None,
+    more: Sequence[str] = (),
+) -> str:
+    """Return the text of an answer, as `describe` does.
+
+    :param pictures: how many of the pictures are in the answer.
+    :param expired: the client had another sandbox before, which has expired.
+    :param opened: a line about a sandbox that was opened for this call.
+    :param more: lines at the end.
+    """
+    shown = _shown(result.output.collapsed(), result.limits.output_show if limit is None else limit)
+    lines = [MARK + sanitize(note, lines=True) for note in run_notes(result)]
+    lines += [opened] if opened else []
+    lines += [MARK + sanitize(note) for note in content_notes(result, pictures)]
+    lines += more
+    if not shown and not lines and not result.late.written:
+        end = f"The code ended with exit code {result.exit_code}" if result.exit_code else "The code ran"
+        lines = [f"{MARK}{end} and printed nothing."]
+    text = _before(result, expired=expired) + shown
+    return _with_newline(text) + "\n".join(lines) if lines else text
+
+
+def _before(result: Result, *, expired: bool) -> str:
+    """Return what comes before the output of the run: what happened since the last call."""
+    blocks = [f"{MARK}{note}\n" for note in history_notes(result, expired=expired)]
+    if result.late.written:
+        blocks += (
+            f"{MARK}Output since the last call from background threads:\n",
+            _with_newline(_shown(result.late, _LATE_SHOWN)),
+            f"{MARK}End of background output.\n",
+        )
+    return "".join(blocks)
+
+
+def _shown(output: Output, limit: int) -> str:
+    """Return at most *limit* bytes of *output* as text that can't be mistaken for a note."""
+    head, gap, tail = output.parts(limit)
+    if not gap:
+        return escape_marks(head)
+    note = f"{MARK}{gap} of {output.written} bytes of output are not shown here."
+    return f"{_with_newline(escape_marks(head))}{note}\n{escape_marks(tail)}"
+
+
+def _with_newline(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
 
 
 def history_notes(result: Result, *, expired: bool) -> list[str]:
@@ -57,11 +142,11 @@ def history_notes(result: Result, *, expired: bool) -> list[str]:
     return notes
 
 
-def run_notes(result: Result, settings: Settings) -> list[str]:
+def run_notes(result: Result) -> list[str]:
     """Say how the run ended, and what the model can do about it."""
     if result.outcome == "blocked":
         return _objections("Nothing was run.", result.findings)
-    notes = _outcome_notes(result, settings)
+    notes = _outcome_notes(result)
     if result.advice is not None:
         notes.append(result.advice)
     if result.installed is not None:
@@ -76,17 +161,17 @@ def run_notes(result: Result, settings: Settings) -> list[str]:
     return notes + _state_notes(result)
 
 
-def _outcome_notes(result: Result, settings: Settings) -> list[str]:
+def _outcome_notes(result: Result) -> list[str]:
     note = ""
     if result.outcome == "timeout":
-        larger = f", or pass a larger `timeout`: at most {settings.limits.max_timeout:g}"
+        larger = f", or pass a larger `timeout`: at most {result.limits.max_timeout:g}"
         note = (
             f"The code exceeded its time limit of {result.timeout:g} s. Do less in one call"
-            f"{larger if result.timeout < settings.limits.max_timeout else ''}."
+            f"{larger if result.timeout < result.limits.max_timeout else ''}."
         )
     elif result.outcome == "memory_limit":
         note = (
-            f"The code was killed because it needed more than the sandbox's {_mebibytes(settings.limits.memory)} of "
+            f"The code was killed because it needed more than the sandbox's {_mebibytes(result.limits.memory)} of "
             "memory, which also hold the files in /workspace, /tmp and /dev/shm. Work on less data at once, or delete "
             "what you no longer need."
         )
@@ -109,6 +194,8 @@ def _crash(exit_code: int | None) -> str:
 
 def _state_notes(result: Result) -> list[str]:
     why = _UNPROTECTED.get(result.unprotected or "", "")
+    if result.state == "lost" and result.exit_code is None:  # which only a container can report
+        return ["The sandbox was closed or lost: its variables and files are gone."]
     if result.state == "lost":
         reason = f" They could not be restored because {why}." if why else ""
         return [
@@ -141,7 +228,12 @@ def content_notes(result: Result, pictures: int) -> list[str]:
         sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in shown)
         notes.append(f"{len(shown)} picture{'s' if len(shown) > 1 else ''} below: {sizes} pixels.")
     if len(shown) < len(result.images):
-        notes.append(f"{len(result.images) - len(shown)} more pictures are not shown; show fewer in one call.")
+        more = len(result.images) - len(shown)
+        notes.append(
+            f"{more} more pictures are not shown; show fewer in one call."
+            if shown
+            else f"{'1 picture was' if more == 1 else f'{more} pictures were'} drawn, and can't be shown here."
+        )
     for change in ("created", "changed"):
         files = [file for file in result.files if file.change == change]
         if files:
@@ -153,6 +245,11 @@ def content_notes(result: Result, pictures: int) -> list[str]:
     if result.more_files:
         notes.append(f"{result.more_files} more files were created or changed.")
     return notes
+
+
+def mime_type(path: str) -> str:
+    """Return the media type that the name of a file suggests."""
+    return _TYPES.get(path.rpartition(".")[2].lower()) or mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
 def install_notes(installed: Installed) -> list[str]:
