@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples site clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples site demo-picture clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -33,6 +33,7 @@ help:
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
 	@echo "make site    the documentation as a site in build/site; fails on any warning (Python 3.11 or later)"
+	@echo "make demo-picture  docs/pictures/demo.svg: what the demo shows in a terminal"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
@@ -142,6 +143,12 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 
 site: venv
 	PYTHONPATH=. $(PYTHON) -m zensical build --strict --clean
+	@! grep -rhoE '<(script|img|link|iframe)[^>]*(src|href)="?https?:[^ >]*' build/site --include=*.html || \
+		{ echo "the site loads these from elsewhere" >&2; exit 1; }
+	@echo "To read it, with search: python3 -m http.server --directory build/site"
+
+demo-picture: setup
+	$(PYTHON) -m tools.site.terminal docs/pictures/demo.svg "make demo" $(PYTHON) examples/demo.py
 
 clean:
 	rm -rf .venv .matrix .peers .cache .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
