@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pexpect
 from rich.console import Console
@@ -22,7 +22,9 @@ def draw(title: str, command: list[str]) -> str:
     :raises RuntimeError: it fails.
     """
     shown = io.StringIO()
-    terminal: Any = pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=SECONDS, dimensions=(50, WIDTH))
+    terminal = cast("Any", pexpect.spawn)(
+        command[0], command[1:], encoding="utf-8", timeout=SECONDS, dimensions=(50, WIDTH)
+    )
     terminal.logfile_read = shown
     terminal.expect(pexpect.EOF)
     terminal.close()
