@@ -1,6 +1,6 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check mixed-hour corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check site clean uninstall
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
@@ -38,6 +38,7 @@ help:
 	@echo "make bundle  the wheel and the MCPB bundle, in dist (npm)"
 	@echo "make bundle-check  the bundle is unpacked and used; the Claude Code plugin and the Gemini CLI extension are validated (npm)"
 	@echo "make site    the documentation as a site in build/site; fails on any warning (Python 3.11 or later)"
+	@echo "make demo-picture  docs/pictures/demo.svg: what the demo shows in a terminal"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
@@ -156,6 +157,12 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 
 site: venv
 	PYTHONPATH=. $(PYTHON) -m zensical build --strict --clean
+	@! grep -rhoE '<(script|img|link|iframe)[^>]*(src|href)="?https?:[^ >]*' build/site --include=*.html || \
+		{ echo "the site loads these from elsewhere" >&2; exit 1; }
+	@echo "To read it, with search: python3 -m http.server --directory build/site"
+
+demo-picture: setup
+	$(PYTHON) -m tools.site.terminal docs/pictures/demo.svg "make demo" $(PYTHON) examples/demo.py
 
 bundle: venv tools/node/node_modules/.package-lock.json
 	rm -rf dist/bundle dist/mcp-agentrun.mcpb && mkdir -p dist/bundle

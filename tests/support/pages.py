@@ -8,7 +8,7 @@ What a block is decides its language:
 * ``python``: code that shares its names with the other code of the page.
 * ``output``: what the block above it has printed.
 * ``json``, ``toml``, ``yaml``: data, which are parsed.
-* ``text``, ``mermaid`` and blocks without a language: nothing that runs.
+* ``text`` and blocks without a language: nothing that runs.
 
 A comment before a block changes that: ``<!-- not run: REASON -->``, or ``<!-- runs on -->`` for a program that runs
 until the end of the page, once what the block shows has been printed. What a comment that begins with ``<!-- run``
@@ -45,7 +45,7 @@ __all__ = ["DATA", "PAGES", "SCRIPTS", "SILENT", "Block", "Command", "Runner", "
 
 SCRIPTS = frozenset(("console", "sh", "bash", "python"))
 DATA = frozenset(("json", "toml", "yaml"))
-SILENT = frozenset(("", "text", "mermaid", "output"))
+SILENT = frozenset(("", "text", "output"))
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 
