@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..packages.installer import Installed
@@ -26,7 +26,7 @@ __all__ = [
     "observed",
 ]
 
-FileOperation = Literal["write", "read", "list", "remove"]
+FileOperation = Literal["write", "read", "stat", "list", "remove"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Timing:
     """Seconds that it waited for its turn."""
     error: BaseException | None
     """What it raised, or None if it returned."""
+    ended_at: int = field(default_factory=time.time_ns)
+    """When it ended, in nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ what is done in the sandbox. Like the audit trail, they have neither output nor 
 
 from __future__ import annotations
 
-import time
-
 from opentelemetry import propagate, trace
 from opentelemetry.util.types import AttributeValue
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,7 +85,7 @@ def _add_spans(_principal: str, event: Event) -> None:
     if isinstance(event, RunAccepted) and event.timing.error is None:
         return
     record = record_of("", event)
-    end = time.time_ns()
+    end = event.timing.ended_at
     start = end - _nanoseconds(event.timing.seconds)
     turn = start + _nanoseconds(event.timing.queued)
     if event.timing.queued >= _SHORTEST_WAIT:

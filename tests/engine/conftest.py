@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from docker import APIClient
 
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
@@ -36,6 +38,20 @@ async def sandbox(module_image: str, index: str, anyio_backend: str) -> AsyncIte
     settings = Settings(safety="off", preload=(), image=module_image)
     async with open_sandbox(settings, NetworkSettings(index_url=index)) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def swept(monkeypatch: pytest.MonkeyPatch) -> anyio.Event:
+    """Set when an engine of this process has swept, as it does in the background after each start of a container."""
+    done, real = anyio.Event(), DockerEngine.sweep
+
+    async def sweep(engine: DockerEngine) -> int:
+        removed = await real(engine)
+        done.set()
+        return removed
+
+    monkeypatch.setattr(DockerEngine, "sweep", sweep)
+    return done
 
 
 _SLOWEST = (

@@ -16,6 +16,7 @@ from docker import APIClient
 
 from tests.support.containers import containers_of
 from tests.support.http_server import TOKENS, HttpServer, client_for, http_server
+from tests.support.processes import COMMAND_LINES
 
 pytestmark = pytest.mark.anyio
 
@@ -23,11 +24,7 @@ ENDLESS = (
     "import subprocess, time\nx = 41\nsubprocess.Popen(['sleep', '1000'])\nprint('begun', flush=True)\ntime.sleep(1000)"
 )
 
-LEFT = """
-import os
-programs = [open(f"/proc/{pid}/cmdline", "rb").read() for pid in os.listdir("/proc") if pid.isdigit()]
-x, [program for program in programs if b"1000" in program]
-"""
+LEFT = COMMAND_LINES + 'x, [program for program in command_lines() if b"1000" in program]'
 
 CLIENT = """
 import json, sys, time, urllib.request
@@ -61,9 +58,10 @@ async def started(http: httpx2.AsyncClient, sandbox: str, code: str, **options: 
     return path
 
 
-async def printed(http: httpx2.AsyncClient, path: str) -> None:
+async def printed(http: httpx2.AsyncClient, path: str, size: int = 1) -> None:
+    """Wait until the run has printed *size* bytes."""
     with anyio.fail_after(60):
-        while not (run := (await http.get(path)).json())["output_size"]:
+        while (run := (await http.get(path)).json())["output_size"] < size:
             assert run["status"] != "done", run
             await anyio.sleep(0.02)  # it is not announced
 
@@ -81,7 +79,7 @@ def run_of_a_killed_client(server: HttpServer) -> str:
 async def test_a_run_outlives_its_client_and_leaves_nothing(server: HttpServer, api: APIClient) -> None:
     path = await anyio.to_thread.run_sync(run_of_a_killed_client, server)
     async with client_for(server) as http, client_for(server, "bob") as stranger:
-        await printed(http, path)
+        await printed(http, path, len("begun\n"))
         run = (await http.get(path)).json()
         assert (run["status"], run["result"], run["problem"], run["ended"]) == ("running", None, None, None)
         part = (await http.get(f"{path}/output")).json()
@@ -101,7 +99,7 @@ async def test_a_run_outlives_its_client_and_leaves_nothing(server: HttpServer, 
         assert (await http.delete(path)).status_code == 204
         assert (await http.get(path)).status_code == 404
         assert (await http.delete(sandbox)).status_code == 204
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while containers_of(api, server.process.pid):
             await anyio.sleep(0.05)  # the engine says nothing when a container has gone
 

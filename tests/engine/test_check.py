@@ -29,6 +29,12 @@ def checkers():
         except OSError:
             pass
     return found
+def signal_checkers(number):
+    for pid in checkers():
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:  # it has ended since
+            pass
 """
 
 
@@ -182,12 +188,12 @@ async def test_an_input_that_exhausts_the_parser_harms_nothing(checked: AsyncSan
 
 async def test_a_killed_checker_is_replaced(attacked: AsyncSandbox) -> None:
     for _ in range(3):
-        await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGKILL)")
+        await ok(attacked, "signal_checkers(signal.SIGKILL)")
         assert rules(await attacked.run(HOSTILE)) == ["destruction"]
 
 
 async def test_a_stopped_checker_goes_on(attacked: AsyncSandbox) -> None:
-    await ok(attacked, "for pid in checkers(): os.kill(pid, signal.SIGSTOP)")
+    await ok(attacked, "signal_checkers(signal.SIGSTOP)")
     assert rules(await attacked.run(HOSTILE)) == ["destruction"]
     await ok(attacked, "print(1)")
 
@@ -200,11 +206,7 @@ import threading, time
 stop = threading.Event()
 def attack():
     while not stop.is_set():
-        for pid in checkers():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
+        signal_checkers(signal.SIGKILL)
         time.sleep(0.002)
 threading.Thread(target=attack, daemon=True).start()
 """,
@@ -266,11 +268,11 @@ print(len(checkers()) > 0)
 async def test_without_memory_nothing_runs_unchecked(attacked: AsyncSandbox) -> None:
     result = await attacked.run(
         """
-for pid in checkers(): os.kill(pid, signal.SIGKILL)
+signal_checkers(signal.SIGKILL)
 held = []
 while True:
     held.append(b"x" * (64 << 20))
-    for pid in checkers(): os.kill(pid, signal.SIGKILL)
+    signal_checkers(signal.SIGKILL)
 """
     )
     assert result.outcome in ("memory_limit", "timeout")  # the latter where filling it takes that long
@@ -286,7 +288,7 @@ with open("/dev/shm/full", "wb") as file:
         while file.write(bytes(1 << 20)): pass
     except OSError:
         pass
-for pid in checkers(): os.kill(pid, signal.SIGKILL)
+signal_checkers(signal.SIGKILL)
 """
     )
     assert (await attacked.run(f"{HOSTILE}\nprint('ran')")).outcome == "blocked"
@@ -308,7 +310,7 @@ types.SimpleNamespace = None
     )
     for _ in range(2):
         assert rules(await attacked.run(HOSTILE)) == ["destruction"]
-        await attacked.run("for pid in checkers(): os.kill(pid, signal.SIGKILL)")
+        await attacked.run("signal_checkers(signal.SIGKILL)")
     await attacked.reset()
     await ok(attacked, FIND)
 
@@ -322,7 +324,7 @@ for name in ("RestrictedPython.py", "mcp_agentrun.py", "ast.py", "safety.py"):
     open(name, "w").write("raise SystemExit(0)")
 open("/tmp/ast.py", "w").write("raise SystemExit(0)")
 sys.path.insert(0, "/tmp")
-for pid in checkers(): os.kill(pid, signal.SIGKILL)
+signal_checkers(signal.SIGKILL)
 """,
     )
     assert rules(await attacked.run(HOSTILE)) == ["destruction"]
@@ -341,7 +343,7 @@ while True:
         threading.Thread(target=end.wait, daemon=True).start()
     except RuntimeError:
         break
-for pid in checkers(): os.kill(pid, signal.SIGKILL)
+signal_checkers(signal.SIGKILL)
 """,
     )
     result = await attacked.run(f"{HOSTILE}\nprint('ran')")

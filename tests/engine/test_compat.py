@@ -19,6 +19,7 @@ from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
 from mcp_agentrun.engine.owner import Owner
 from tests.support.agentrun_examples import DIFFERENCES, EXAMPLES, SAFETY_CHECKS, Example
 from tests.support.local_index import make_wheel
+from tests.support.processes import COMMAND_LINES
 
 ARROW = """
 from datetime import datetime
@@ -102,7 +103,7 @@ def test_a_timeout_ends_processes(unchecked: AgentRun) -> None:
     sleep = "import subprocess\nsubprocess.run(['sleep', '1000'])"
     assert unchecked.execute_code_in_container(sleep) == "Execution timed out."
     unchecked.default_timeout = 20
-    look = "import glob\nprint([p for p in glob.glob('/proc/*/cmdline') if open(p).read().startswith('sleep')])"
+    look = COMMAND_LINES + "print([line for line in command_lines() if line.startswith(b'sleep')])"
     assert unchecked.execute_code_in_container(look) == "[]\n"
 
 

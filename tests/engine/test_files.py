@@ -73,9 +73,15 @@ async def test_a_file_is_replaced_at_once_or_not_at_all(shared: AsyncSandbox) ->
     files = shared.files
     await files.write("a", b"old")
     await text_of(shared, "held = open('a')")
+    begun = anyio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield bytes(MIB)
+        begun.set()
+        await anyio.sleep_forever()
+
     async with anyio.create_task_group() as tasks:
-        begun = anyio.Event()
-        tasks.start_soon(files.write, "a", chunks(1000, after_each=begun.set))
+        tasks.start_soon(files.write, "a", endless())
         await begun.wait()
         assert [(file.path, file.size) for file in await files.list()] == [("a", 3)]
         tasks.cancel_scope.cancel()
@@ -332,6 +338,7 @@ def swap():
 START = "os.makedirs('/tmp/out')\nthread = threading.Thread(target=swap, daemon=True)\nthread.start()"
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("attack", [SWAP_FOLDERS, TAMPER], ids=["folders", "files"])
 async def test_folders_that_code_exchanges_meanwhile_lead_nowhere(shared: AsyncSandbox, attack: str) -> None:
     await shared.reset()

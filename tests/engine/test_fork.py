@@ -28,7 +28,7 @@ def in_child(work: Callable[[], Any]) -> str:
     """Return what *work* returns or raises in a forked process, or nothing if it hangs."""
     reading, writing = os.pipe()
     if os.fork() == 0:
-        signal.alarm(30)
+        signal.alarm(100)
         try:
             said = repr(work())
         except BaseException as error:

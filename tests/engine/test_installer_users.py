@@ -221,7 +221,10 @@ if os.fork() == 0:
 UIDS = """
 import glob
 for process in glob.glob("/proc/[0-9]*"):
-    print(open(process + "/status").read().split("Uid:")[1].split()[0])
+    try:
+        print(open(process + "/status").read().split("Uid:")[1].split()[0])
+    except OSError:  # it has ended
+        pass
 """
 
 

@@ -6,7 +6,8 @@ import os
 import re
 import stat
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,6 @@ from mcp_agentrun import (
     FileError,
     Files,
     InvalidRequestError,
-    Result,
     Runtime,
     Sandbox,
     SandboxFiles,
@@ -30,6 +30,7 @@ from mcp_agentrun import (
     SettingsError,
     UnavailableError,
 )
+from tests.support.sandboxes import begin
 
 pytestmark = pytest.mark.usefixtures("runner_image")
 
@@ -83,23 +84,20 @@ def test_many_threads_use_one_sandbox_and_several_of_one_runtime() -> None:
 def test_the_queue_is_bounded_and_errors_carry_what_they_are_about() -> None:
     with Sandbox(safety="off", queue=1, max_timeout=60) as sandbox:
         begun = threading.Event()
-        with ThreadPoolExecutor(2) as threads:
-            code = "print('begun', flush=True)\nimport time; time.sleep(30)"
-            first = threads.submit(sandbox.run, code, timeout=2, on_output=lambda _: begun.set())
+        with ThreadPoolExecutor(3) as threads:
+            code = "print('begun', flush=True)\nimport time; time.sleep(60)"
+            first = threads.submit(sandbox.run, code, timeout=60, on_output=lambda _: begun.set())
             assert begun.wait(30)
-            second = threads.submit(sandbox.run, "1")
+            others = [threads.submit(sandbox.run, "1") for _ in range(2)]
+            (refused,), (waiting,) = wait(others, timeout=30, return_when=FIRST_COMPLETED)
             with pytest.raises(BusyError) as busy:
-                run_until(second, sandbox)  # until it waits, and a third is one too many
+                refused.result()
             assert busy.value.limit == 1
-            assert first.result().outcome == "timeout" and second.result().outcome == "ok"
-        with pytest.raises(InvalidRequestError) as refused:
+            sandbox.interrupt()
+            assert first.result().outcome == "cancelled" and waiting.result().outcome == "ok"
+        with pytest.raises(InvalidRequestError) as invalid:
             sandbox.run("1", timeout=61)
-        assert (refused.value.argument, refused.value.limit) == ("timeout", 60)
-
-
-def run_until(ended: Future[Result], sandbox: Sandbox) -> None:
-    while not ended.done():
-        sandbox.run("1")
+        assert (invalid.value.argument, invalid.value.limit) == ("timeout", 60)
 
 
 def test_wrong_use_is_an_error_that_says_what_to_do() -> None:
@@ -182,8 +180,8 @@ def test_coroutines_on_either_event_loop(backend: str) -> None:
 
             await one.run("print('a', flush=True); print('b')", on_output=receive)
             assert "".join(parts) == "a\nb\n"
-            with anyio.move_on_after(0.5):
-                await one.run("y = 1\nimport time; time.sleep(60)")
+            async with anyio.create_task_group() as tasks:
+                (await begin(tasks, one, "time.sleep(60)", first="import time; y = 1")).cancel()
             assert (await one.run("y")).text == "1\n"
             await one.reset()
             assert (await one.run("x")).outcome == "error"
@@ -235,6 +233,9 @@ def test_a_runtime_closes_its_sandboxes_and_calls_that_wait_for_them() -> None:
         code = "print('begun', flush=True)\nimport time; time.sleep(60)"
         runs = [threads.submit(sandbox.run, code, on_output=lambda _: begun.set()) for _ in range(3)]
         assert begun.wait(30)
+        queue = sandbox._twin._queue._lock  # pyright: ignore[reportPrivateUsage]
+        while queue.statistics().tasks_waiting < 2:
+            time.sleep(0.01)  # it tells nobody
         runtime.close()
         errors = [run.exception() for run in runs]
     assert all(isinstance(error, UnavailableError) for error in errors), errors
@@ -329,8 +330,6 @@ def test_a_runtime_keeps_sandboxes_ready() -> None:
                 assert (result.number, result.state, result.replaced) == (1, "kept", False)
                 seen.append(sandbox.id)
     assert len(set(seen)) == 2
-    with Runtime(safety="off") as runtime, runtime.sandbox() as sandbox:
-        assert not sandbox.is_ready, "without a pool it starts now"
     with pytest.raises(SettingsError, match="pool: must be 0 or more"):
         Runtime(pool=-1)
 

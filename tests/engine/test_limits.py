@@ -21,11 +21,11 @@ LIMITS = {
     "memory, killed": ("blocks = [b'x' * (16 << 20) for _ in range(100)]", "more than the sandbox's 320 MiB of memory"),
     "memory, refused": ("bytearray(1 << 45)", "The sandbox has 320 MiB of memory in all."),
     "processes": (
-        "import subprocess\nchildren = [subprocess.Popen(['sleep', '10']) for _ in range(100)]",
+        "import subprocess\nchildren = [subprocess.Popen(['sleep', '100']) for _ in range(100)]",
         "The sandbox allows 32 processes and threads at a time.",
     ),
     "threads": (
-        "import threading as t, time\nfor _ in range(99): t.Thread(target=time.sleep, args=[2], daemon=True).start()",
+        "import threading as t, time\nfor _ in range(99): t.Thread(target=time.sleep, args=[100], daemon=True).start()",
         "The sandbox allows 32 processes and threads at a time.",
     ),
     "open files": ("files = [open('/dev/null') for _ in range(100)]", "A process may have 64 files open at a time."),

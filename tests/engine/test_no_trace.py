@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import anyio
 import pytest
 from docker import APIClient
+from docker.errors import APIError
 
 from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import ImageRecipe
@@ -152,7 +153,7 @@ def test_an_ending_server_leaves_nothing(api: APIClient, serve: Callable[..., Se
         server.process.stdin = None
     else:
         server.process.send_signal(signal.SIGTERM if how.startswith("sigterm") else signal.SIGINT)
-    status = server.process.wait(timeout=20)
+    status = server.process.wait(timeout=100)
     assert status == {"eof": 0, "sigterm": 143, "sigint": 130}[how.partition("-")[0]]
     assert container not in [item["Id"] for item in api.containers(all=True)]
     assert containers_of(api, pid) == []
@@ -184,11 +185,12 @@ def test_only_what_has_no_living_owner_is_swept(
             entrypoint=["sleep", "1000"],
             labels={"mcp-agentrun.role": "runner", "mcp-agentrun.owner": text},
         )["Id"]
-        api.start(left[name])
+        with suppress(APIError) if name == "dead" else nullcontext():  # servers of other tests sweep as well
+            api.start(left[name])
     try:
         with removals(api, [left["dead"]]) as wait:
             third = serve()
-            wait(20)
+            wait(100)
         alive = {item["Id"] for item in api.containers(all=True)}
         assert left["dead"] not in alive
         assert {left["foreign"], left["garbage"]} <= alive

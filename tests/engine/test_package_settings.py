@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import pytest
 from docker import APIClient
-from docker.errors import APIError
 from docker.types import Mount
 from mcp import Client
 from mcp.client.stdio import stdio_client
@@ -27,7 +26,7 @@ from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.clients import server_parameters, server_process
 from tests.support.clients import text_of as answer_text_of
-from tests.support.containers import containers_of, installer_of, installers_of, run_in_container, volume_of
+from tests.support.containers import containers_of, installer_of, installers_of, remove, run_in_container, volume_of
 from tests.support.local_index import PASSWORD, digest_of, make_source, make_wheel, serve_index
 from tests.support.sandboxes import installing, open_sandbox, text_of
 
@@ -453,15 +452,6 @@ def lose(api: APIClient, image: str, sandbox: str) -> None:
     """The container of *sandbox* goes, as when the engine ends."""
     (found,) = api.containers(filters={"label": f"{LABEL_SANDBOX}={sandbox}"})
     remove(api, found["Id"])
-
-
-def remove(api: APIClient, container: str) -> None:
-    """Remove a *container* that the engine may be removing itself, as it has ended."""
-    try:
-        api.remove_container(container, force=True)
-    except APIError as error:
-        if error.status_code not in (404, 409):
-            raise
 
 
 def make_old(api: APIClient, image: str, folder: str) -> None:

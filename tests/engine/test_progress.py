@@ -70,13 +70,13 @@ class Watched:
     async def more(self, count: int) -> None:
         """Wait until so many more messages have come."""
         wanted = len(self.told) + count
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             while len(self.told) < wanted:
                 await self._more.wait()
 
     async def numbers(self, count: int) -> None:
         """Wait until so many different lines of `COUNT` have come; there are messages of other things, too."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             while len({message.split()[0] for message in self.told if message[:1].isdigit()}) < count:
                 await self._more.wait()
 

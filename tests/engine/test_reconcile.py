@@ -24,10 +24,13 @@ from tests.support.sandboxes import open_sessions
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("runner_image")]
 
 
-async def test_a_container_of_ours_that_nobody_knows_goes(runner_image: str, api: APIClient) -> None:
+async def test_a_container_of_ours_that_nobody_knows_goes(
+    runner_image: str, api: APIClient, swept: anyio.Event
+) -> None:
     async with open_sessions(Settings(pool=0, reserve=1, preload=())) as sessions:
         async with sessions.lease(Caller("one"), None) as lease:
             await lease.sandbox.run("x = 1")
+        await swept.wait()
         labels = {LABEL_ROLE: "runner", LABEL_OWNER: Owner.current().to_label(), LABEL_SANDBOX: "nobody's"}
         stray = api.create_container(runner_image, entrypoint=["sleep", "1000"], labels=labels)["Id"]
         api.start(stray)

@@ -166,7 +166,7 @@ async def test_all_that_a_client_gets_is_of_its_revision(revision: str) -> None:
             "print('x' * 200_000)",
             "_ = open('text.txt', 'w').write('x')\n_ = open('bytes.bin', 'wb').write(b'\\0')",
             "_ = open('text.txt', 'w').write('y')",
-            "import time\nfor i in range(4):\n    print(i, flush=True); time.sleep(0.1)",
+            "import time\nfor i in range(4):\n    print(i, flush=True); time.sleep(0.5)",
         ):
             await client.call("run_python", code=code)
         await client.call("run_python", code="1", timeout="soon")  # answered before it comes to the SDK

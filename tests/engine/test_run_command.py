@@ -32,7 +32,7 @@ def shell(script: str, **options: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def begun(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that has begun, and that says "tidied up" when it is interrupted."""
-    code = "import time\nprint('begun')\ntry:\n    time.sleep(90)\nfinally:\n    print('tidied up')\n    HOLD"
+    code = "import time\ntry:\n    print('begun')\n    time.sleep(90)\nfinally:\n    print('tidied up')\n    HOLD"
     code = code.replace("HOLD", "for _ in range(9): time.sleep(0.1)")
     with subprocess.Popen(
         [*COMMAND.split(), "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -244,8 +244,8 @@ async def test_what_threads_print_between_runs_comes_apart_from_the_next_output(
 
 
 async def test_a_timeout_interrupts_shows_where_and_keeps_the_state(shared: AsyncSandbox) -> None:
-    result = await shared.run("z = 1\nprint('begun')\nimport time\ntime.sleep(60)", timeout=0.4)
-    assert (result.outcome, result.state, result.timeout) == ("timeout", "kept", 0.4)
+    result = await shared.run("z = 1\nprint('begun')\nimport time\ntime.sleep(60)", timeout=2.5)
+    assert (result.outcome, result.state, result.timeout) == ("timeout", "kept", 2.5)
     assert result.output.text().startswith("begun\nTraceback")
     assert "time.sleep(60)" in result.output.text()
     assert await text_of(shared, "z") == "1\n"
@@ -253,7 +253,7 @@ async def test_a_timeout_interrupts_shows_where_and_keeps_the_state(shared: Asyn
 
 async def test_code_that_swallows_the_interrupt_is_killed_and_says_so(shared: AsyncSandbox) -> None:
     code = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass"
-    result = await shared.run(code, timeout=0.3)
+    result = await shared.run(code, timeout=3)
     assert (result.outcome, result.state) == ("timeout", "restored")
     assert await text_of(shared, "1 + 1") == "2\n"
 
@@ -267,10 +267,10 @@ async def test_memory_limit_is_named(shared: AsyncSandbox) -> None:
 async def test_cancelling_interrupts_the_code_and_keeps_the_state(shared: AsyncSandbox) -> None:
     await text_of(shared, "import time, os\nkept = 5")
     async with anyio.create_task_group() as tasks:
-        (await begin(tasks, shared, "time.sleep(60)")).cancel()
-    result = await shared.run("kept")
+        (await begin(tasks, shared, "time.sleep(60)", timeout=60)).cancel()
+    with anyio.fail_after(50):  # it would be 60 if the code still ran
+        result = await shared.run("kept")
     assert result.output.text() == "5\n"
-    assert result.duration < 5
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), TimeoutError("ours"), SandboxLostError("ours")])
@@ -329,10 +329,11 @@ async def _run_and_cancel(sandbox: AsyncSandbox) -> None:
 
 
 async def test_what_is_written_between_two_runs_is_news_though_it_was_listed(shared: AsyncSandbox) -> None:
-    await shared.reset()
-    await shared.run("import threading\ngo = threading.Event()")
-    code = "def late():\n    go.wait(); open('late', 'w').write('x')\nthreading.Thread(target=late).start()\n"
-    await shared.run(code + "threading.Timer(0.01, go.set).start();")
+    for delay in (0.01, 0.1, 1, 10):
+        await shared.reset()
+        code = f"import threading\nthreading.Timer({delay}, lambda: open('late', 'w').write('x')).start();"
+        if not (await shared.run(code)).files:
+            break  # otherwise it was written before the run had ended
     with anyio.fail_after(30):
         while not await shared.files.list():
             await anyio.lowlevel.checkpoint()
@@ -418,7 +419,8 @@ async def test_output_is_forwarded_while_the_run_goes_on(shared: AsyncSandbox) -
 
     async def on_output(data: bytes) -> None:
         seen.append(data)
-        first.set()
+        if b"\n" in data:  # which may come by itself
+            first.set()
 
     async with anyio.create_task_group() as tasks:
 
@@ -426,7 +428,7 @@ async def test_output_is_forwarded_while_the_run_goes_on(shared: AsyncSandbox) -
             await shared.run("print('now')\nimport time; time.sleep(60)", on_bytes=on_output)
 
         tasks.start_soon(run)
-        with anyio.fail_after(10):
+        with anyio.fail_after(25):  # before its time limit
             await first.wait()
         tasks.cancel_scope.cancel()
     assert b"".join(seen).startswith(b"now\n")
@@ -573,9 +575,7 @@ async def test_what_a_run_leaves_running_is_named(shared: AsyncSandbox, count: i
 
 
 async def test_code_that_caught_its_interrupt_was_not_successful(shared: AsyncSandbox) -> None:
-    result = await shared.run(
-        "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('caught')", timeout=0.5
-    )
+    result = await shared.run("import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('caught')", timeout=3)
     assert (result.outcome, result.exit_code, result.output.text()) == ("timeout", 130, "caught\n")
 
 

@@ -54,9 +54,9 @@ async def test_cells_after_a_script_are_cells_again(shared: AsyncSandbox) -> Non
 async def test_the_end_of_a_session_is_that_of_python(shared: AsyncSandbox) -> None:
     code = (
         "import atexit, concurrent.futures, threading, time, zipfile\n"
-        "executor = concurrent.futures.ThreadPoolExecutor()\n"
-        "executor.submit(lambda: (time.sleep(0.2), print('job')))\n"
-        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n"
+        "executor, has_printed = concurrent.futures.ThreadPoolExecutor(), threading.Event()\n"
+        "executor.submit(lambda: (has_printed.wait(), print('job')))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'), has_printed.set())).start()\n"
         "atexit.register(print, 'atexit')\n"
         "class Last:\n    def __del__(self): print(helper())\n"
         "last = Last()\n"
@@ -122,11 +122,15 @@ async def test_all_output_is_streamed(shared: AsyncSandbox) -> None:
 
 
 async def test_an_interrupted_run_goes_on_to_its_end(shared: AsyncSandbox) -> None:
+    heard = b""
+
     async def on_bytes(data: bytes) -> None:
-        if data == b"begun\n":
+        nonlocal heard
+        heard += data
+        if heard == b"begun\n":  # which may come in two parts
             await shared.interrupt()
 
-    code = "import time\nprint('begun')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('tidied up')"
+    code = "import time\ntry:\n    print('begun')\n    time.sleep(60)\nexcept KeyboardInterrupt: print('tidied up')"
     result = await shared.run(code, on_bytes=on_bytes)
     assert (result.outcome, result.exit_code, result.text) == ("cancelled", 130, "begun\ntidied up\n")
     await shared.interrupt()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from docker import APIClient
 from mcp import Client, MCPError
@@ -22,6 +23,7 @@ from tests.support.clients import (
     text_of,
 )
 from tests.support.containers import containers_of
+from tests.support.hanging_engine import hanging_engine
 
 pytestmark = pytest.mark.anyio
 
@@ -209,8 +211,15 @@ async def test_a_cancelled_call_stops_the_code_and_keeps_the_state(client: Clien
 
 async def test_initialize_is_answered_before_the_container_exists(open_client: OpenClient, api: APIClient) -> None:
     others = server_processes()
-    async with open_client(mode="legacy") as client:  # initialize has been answered
-        server = server_process(others)
-        assert containers_of(api, server.pid) == []
+    with hanging_engine() as engine:
+        engine.deaf_to = "/containers/create"
+        async with open_client(mode="legacy", env={"DOCKER_HOST": engine.url}):  # initialize has been answered
+            await anyio.to_thread.run_sync(engine.wait_for, "/containers/create")
+            assert containers_of(api, server_process(others).pid) == []
+
+
+async def test_a_client_has_one_container(open_client: OpenClient, api: APIClient) -> None:
+    others = server_processes()
+    async with open_client(mode="legacy") as client:
         assert text_of(await run(client, "print(1)")) == "1\n"
-        assert len(containers_of(api, server.pid)) == 1
+        assert len(containers_of(api, server_process(others).pid)) == 1

@@ -50,7 +50,7 @@ async def test_variables_survive(shared: AsyncSandbox, hit: str) -> None:
     await text_of(shared, "kept.a += 1; open('file.txt', 'w').write('here')")
     before = await text_of(shared, "random.getstate()[1][:3]")
     result = await shared.run(
-        "changed = True\nprint('begun', flush=True)\n" + code, timeout=10 if outcome == "memory_limit" else 1.5
+        "changed = True\nprint('begun', flush=True)\n" + code, timeout=3 if outcome == "timeout" else None
     )
     assert result.outcome == outcome, result
     assert result.state in state.split(" or "), result
@@ -64,7 +64,7 @@ async def test_variables_survive(shared: AsyncSandbox, hit: str) -> None:
 async def test_a_chain_of_failures_loses_nothing(shared: AsyncSandbox) -> None:
     await text_of(shared, "count = 0")
     for code, outcome in ((SEGFAULT, "crashed"), (SWALLOW, "timeout"), ("import os; os._exit(1)", "crashed")) * 2:
-        result = await shared.run(code, timeout=0.3)
+        result = await shared.run(code, timeout=3 if outcome == "timeout" else None)
         assert (result.outcome, result.state) == (outcome, "restored")
     assert await text_of(shared, "count += 1; count") == "1\n"
     assert (await shared.run(SEGFAULT)).state == "restored"
@@ -183,7 +183,7 @@ async def test_an_interpreter_that_ends_between_runs(shared: AsyncSandbox) -> No
     await text_of(shared, "y = 2")  # whose checkpoint is made before the next run begins
     start = "import threading, os; threading.Timer(0.1, os._exit, [1]).start()"
     await text_of(shared, start)
-    with anyio.fail_after(30):
+    with anyio.fail_after(100):
         while (result := await shared.run("'y' in globals(), x")).since == "kept":
             if result.outcome != "ok":  # it has ended in a run
                 await text_of(shared, start)
@@ -198,7 +198,7 @@ async def test_signal_handlers_of_the_user_s_wait_for_the_next_run(shared: Async
         "import signal, time\nhits = []\nsignal.signal(signal.SIGALRM, lambda *_: hits.append(1))\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.05)",
     )
-    with anyio.fail_after(10):
+    with anyio.fail_after(100):
         while await text_of(shared, "len(hits)") == "0\n":
             await anyio.sleep(0.02)  # the signal is to come between two runs
 

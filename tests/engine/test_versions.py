@@ -188,6 +188,6 @@ async def test_sessions_that_replace_nothing_stay_preloaded(sandbox: AsyncSandbo
     await sandbox.reset()
     await sandbox.install("rich")
     assert await text_of(sandbox, "import pandas\n" + LOADED) != "set()\n"
-    with anyio.fail_after(30):
+    with anyio.fail_after(100):
         await sandbox.reset(keep_packages=True)
         assert "numpy" in await text_of(sandbox, "import pandas, rich\n" + LOADED)

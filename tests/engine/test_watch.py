@@ -27,9 +27,9 @@ SETTINGS = Settings(preload=())
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that pings five times a second and takes two seconds of silence for the end."""
+    """A server that pings five times a second and takes five seconds of silence for the end."""
     monkeypatch.setattr(link, "PING_SECONDS", 0.2)
-    monkeypatch.setattr(link, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(link, "SILENCE_SECONDS", 5.0)
 
 
 HITS: dict[str, Callable[[APIClient, str], Any]] = {
@@ -49,7 +49,7 @@ async def test_a_sandbox_that_is_lost_is_replaced(
         assert (await sibling.run("x = 2")).outcome == "ok"
         assert sandbox.state == "kept"
         container = await anyio.to_thread.run_sync(container_of, api, sandbox)
-        with anyio.fail_after(40):
+        with anyio.fail_after(100):
             if when == "in a run":
                 with pytest.raises(SandboxLostError, match="Variables and files are gone"):
                     await _hit_in_a_run(sandbox, lambda: HITS[hit](api, container))
@@ -96,10 +96,10 @@ async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, a
 
             async def call() -> None:
                 nonlocal lost
-                lost = await run(client, "import subprocess; subprocess.run(['sleep', '61.7'])")
+                lost = await run(client, "import subprocess; subprocess.run(['sleep', '161.7'])", timeout=150)
 
             tasks.start_soon(call)
-            await anyio.to_thread.run_sync(_kill_when_it_runs, api, ["sleep", "61.7"])
+            await anyio.to_thread.run_sync(_kill_when_it_runs, api, ["sleep", "161.7"])
         assert lost.is_error
         assert (facts_of(lost)["outcome"], facts_of(lost)["state"]) == ("unavailable", "lost")
         assert "The sandbox was lost during this call" in text_of(lost)
@@ -109,7 +109,7 @@ async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, a
 
 
 def _kill_when_it_runs(api: APIClient, command: list[str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     server = server_process()
     while time.monotonic() < deadline:
         for container in containers_of(api, server.pid):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Collection
@@ -48,7 +49,12 @@ def facts_of(result: CallToolResult) -> dict[str, Any]:
 
 def server_processes() -> set[psutil.Process]:
     """The servers that clients of this process have started."""
-    return {child for child in psutil.Process().children() if "mcp_agentrun" in child.cmdline()}
+    found: set[psutil.Process] = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+            if "mcp_agentrun" in child.cmdline():
+                found.add(child)
+    return found
 
 
 def server_process(besides: Collection[psutil.Process] = ()) -> psutil.Process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from docker import APIClient
+from docker.errors import APIError
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX
 from mcp_agentrun.engine.owner import Owner
@@ -27,6 +28,15 @@ def containers_of_ours(api: APIClient) -> list[str]:
 def container_of(api: APIClient, sandbox: AsyncSandbox) -> str:
     (found,) = api.containers(filters={"label": f"{LABEL_SANDBOX}={sandbox.id}"})
     return found["Id"]
+
+
+def remove(api: APIClient, container: str) -> None:
+    """Remove a *container* that may be gone, or being removed, as it has ended or as another server sweeps."""
+    try:
+        api.remove_container(container, force=True)
+    except APIError as error:
+        if error.status_code not in (404, 409):
+            raise
 
 
 def volume_of(image: str) -> str:

@@ -106,6 +106,6 @@ async def begin(
             await sandbox.run(f"{first}\nprint('begun', flush=True)\n{code}", on_bytes=on_output, timeout=timeout)
 
     tasks.start_soon(run)
-    with anyio.fail_after(30):
+    with anyio.fail_after(100):
         await begun.wait()
     return scope

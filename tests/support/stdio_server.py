@@ -24,13 +24,13 @@ INITIALIZE = {
 }
 
 
-# A server whose patience is short, and which says at its end how much memory it has taken (of a process that has ended,
-# the system only says what that of the tests had taken when it was started, if that is more).
+# A server whose patience is its last argument, and which says at its end how much memory it has taken (of a process
+# that has ended, the system only says what that of the tests had taken when it was started, if that is more).
 IMPATIENT = """
 import os, pathlib, sys
 from mcp_agentrun.__main__ import main
 from mcp_agentrun.server.mcp import pipes
-pipes.PATIENCE_SECONDS = 0.3
+pipes.PATIENCE_SECONDS = float(sys.argv.pop())
 end = os._exit
 def _exit(code):
     sys.stderr.write(pathlib.Path("/proc/self/status").read_text())
@@ -43,10 +43,10 @@ LIST = {"jsonrpc": "2.0", "method": "tools/list"}
 
 
 @contextmanager
-def impatient_server() -> Generator[subprocess.Popen[bytes]]:
-    """One that has shaken hands with its client."""
+def impatient_server(patience: float = 1.0) -> Generator[subprocess.Popen[bytes]]:
+    """One that has shaken hands with its client, and waits for it *patience* seconds."""
     server = subprocess.Popen(
-        [sys.executable, "-c", IMPATIENT],
+        [sys.executable, "-c", IMPATIENT, str(patience)],
         env={**os.environ, **BARE},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 
 import mcp_agentrun
+from tests.support.agent_examples import EXAMPLES
 from tests.support.pages import DATA, SCRIPTS, SILENT, blocks, parse
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "examples" / "README.md"]
 REPOSITORY = "https://github.com/mcp-agentrun/mcp-agentrun/blob/main/"
 """Before the paths of files that are not part of the site."""
 NOT_OURS = {"output/", "notifications/message", "logging/setLevel"}
@@ -116,3 +117,9 @@ def test_the_walk_names_functions_that_exist() -> None:
         assert any(f"class {owner}" in source and f"def {function}(" in source for source in sources), (
             f"{owner}.{function}"
         )
+
+
+def test_every_example_is_described_and_tested() -> None:
+    examples = {path.name: _text(path) for path in (ROOT / "examples").glob("*.py")}
+    assert set(re.findall(r"\]\((\w+\.py)\)", _text(ROOT / "examples" / "README.md"))) == set(examples)
+    assert {name for name, text in examples.items() if "# /// script" in text} == {f"{name}.py" for name in EXAMPLES}

@@ -93,6 +93,16 @@ async def test_a_closed_runtime_has_no_spares() -> None:
         assert (runtime.spares, engine.containers) == (0, {})
 
 
+async def test_without_a_pool_a_sandbox_starts_when_it_is_opened() -> None:
+    engine = FakeEngine()
+    engine.has_image = anyio.Event()
+    async with engine.running(), AsyncRuntime(engine=engine) as runtime, runtime.sandbox() as sandbox:
+        assert not sandbox.is_ready
+        engine.has_image.set()
+        await sandbox.ready()
+        assert sandbox.is_ready
+
+
 async def test_errors_name_a_file_as_the_caller_did() -> None:
     def refusing_runner(message: Message) -> Sequence[Answer]:
         match message:

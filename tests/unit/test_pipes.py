@@ -175,7 +175,7 @@ def test_files_do_as_well_and_the_server_lives_on_after_lines_that_are_no_messag
 
 
 def test_a_client_that_reads_late_is_answered_in_full() -> None:
-    with impatient_server() as server:
+    with impatient_server(30) as server:  # the test itself may be late
         numbers = range(100, 400)
         asking = threading.Thread(target=say, args=(server, *({**LIST, "id": number} for number in numbers)))
         asking.start()

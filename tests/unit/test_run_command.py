@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import click
@@ -250,6 +251,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest
         "building the image: step 3/12",
         "building the image: Installing numpy (21.4 MB)",
     ]
+    monkeypatch.setattr("mcp_agentrun.cli.progress.time", SimpleNamespace(monotonic=lambda: 0.0))
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setenv("TERM", "xterm")

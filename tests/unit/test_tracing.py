@@ -8,7 +8,12 @@ import sys
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from mcp_agentrun.sandbox import InstallDone, Timing
+from mcp_agentrun.server import tracing
 from mcp_agentrun.server.tracing import audit_of, traced
 from tests.support import CHECKOUT
 from tests.support.traced_calls import REMOTE
@@ -55,6 +60,17 @@ def test_no_span_has_code_output_or_handles(printed: list[Any]) -> None:
     for private in (handle, "secret", "private"):
         assert private not in json.dumps(spans)
     assert _named(spans, "GET")["status"] == ["ERROR", None]
+
+
+def test_a_span_ends_when_the_call_did_whenever_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    timing = Timing(2.0, 0.0, None, ended_at=5_000_000_000)
+    event = InstallDone("a" * 32, timing, ("x",), "request", None)
+    tracing._add_spans("", event)  # pyright: ignore[reportPrivateUsage]
+    (span,) = exporter.get_finished_spans()
+    assert (span.start_time, span.end_time) == (3_000_000_000, 5_000_000_000)
 
 
 def test_without_a_provider_nothing_is_observed() -> None:
