@@ -19,6 +19,7 @@ FIELDS: dict[str, dict[str, object]] = {
     "InstallError": {"requirements": ("numpy", "pandas")},
     "BusyError": {"limit": 16},
     "CapacityError": {"reason": "quota", "limit": 16},
+    "SandboxLostError": {"is_closed": True},
     "NotReadyError": {"stage": "starting the container"},
 }
 
