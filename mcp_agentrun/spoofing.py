@@ -8,7 +8,7 @@ import unicodedata
 
 from .engine.network import redact
 
-__all__ = ["ESCAPES", "escape_marks", "plain_text", "quoted", "sanitize"]
+__all__ = ["ESCAPES", "encodable", "escape_marks", "plain_text", "quoted", "sanitize"]
 
 _MARK = "[agentrun"
 """Beginning of the server's own lines."""
@@ -98,9 +98,14 @@ def quoted(name: str) -> str:
     return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], repr(_shortened(name, _LONGEST_NAME)))
 
 
+def encodable(text: str) -> str:
+    """Return *text* with U+FFFD in place of lone surrogates, which UTF-8 can't encode."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
 def plain_text(text: str) -> str:
     """Return *text* without escape sequences and invisible characters. Line breaks are kept."""
-    return _SURROGATES.sub("\ufffd", _HIDDEN.sub("", ESCAPES.sub("", text)))
+    return encodable(_HIDDEN.sub("", ESCAPES.sub("", text)))
 
 
 def _shortened(text: str, limit: int) -> str:

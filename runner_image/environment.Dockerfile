@@ -1,6 +1,6 @@
-# What every runner needs and what changes rarely: Python, the data packages, uv and fonts. Building it takes the
-# network. Index URLs, credentials and certificates are known to the stage `build` only, of which nothing remains.
-# Builds with the classic builder as with BuildKit, on Debian-based images that have Python with venv.
+# What every runner needs and what changes rarely: Python, the data packages, the libraries of the runner, uv and fonts.
+# Building it takes the network. Index URLs, credentials and certificates are known to the stage `build` only, of which
+# nothing remains. Builds with the classic builder as with BuildKit, on Debian-based images that have Python with venv.
 
 ARG BASE=python:3.13-slim
 
@@ -12,19 +12,28 @@ USER 0
 ARG UV_DEFAULT_INDEX
 ARG UV_INDEX
 
-COPY ca-bundle.pem constraints.txt requirements.txt uv.txt /build/
+COPY ca-bundle.pem constraints.txt requirements.txt tools.txt /build/
 
 RUN set -eu; \
     if [ -s /build/ca-bundle.pem ]; then export SSL_CERT_FILE=/build/ca-bundle.pem PIP_CERT=/build/ca-bundle.pem; fi; \
     if [ -n "${UV_DEFAULT_INDEX:-}" ]; then export PIP_INDEX_URL="$UV_DEFAULT_INDEX"; fi; \
     if [ -n "${UV_INDEX:-}" ]; then export PIP_EXTRA_INDEX_URL="$UV_INDEX"; fi; \
     python3 -m venv /build/tools; \
-    /build/tools/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --only-binary :all: \
-        --require-hashes -r /build/uv.txt; \
+    /build/tools/bin/python -m pip install -q --no-cache-dir --no-compile --disable-pip-version-check \
+        --only-binary :all: --require-hashes -r /build/tools.txt; \
     export UV_NO_CACHE=1; \
     /build/tools/bin/uv venv -q --python "$(command -v python3)" /opt/venv; \
     /build/tools/bin/uv pip install -q --python /opt/venv/bin/python --only-binary :all: \
         -c /build/constraints.txt -r /build/requirements.txt
+
+# The libraries that the runner uses, which user code does not import.
+RUN set -eu; \
+    cd "$(/build/tools/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
+    mkdir -p /build/agentrun/licenses; \
+    for name in packaging RestrictedPython; do \
+        cp -r "$name" /build/agentrun/; \
+        find . -maxdepth 1 -iname "$name-*.dist-info" -exec cp -r {} /build/agentrun/licenses/ \;; \
+    done
 
 # The tests of these three are a third of their size.
 RUN set -eu; \
@@ -78,6 +87,7 @@ RUN set -eu; \
 
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /build/tools/bin/uv /usr/local/bin/uv
+COPY --from=build /build/agentrun /opt/agentrun
 COPY --from=build /build/fonts /usr/share/fonts/truetype/mcp-agentrun
 COPY prepare_matplotlib.py /tmp/
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 file=runner_image/constraints.txt
 {
     grep '^#' "$file"
-    printf '%s\n' numpy pandas matplotlib 'python-dateutil<3' uv |
+    printf '%s\n' numpy pandas matplotlib 'python-dateutil<3' uv packaging RestrictedPython |
         uv pip compile -q --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate \
             --no-emit-index-url --no-emit-find-links - |
         sed 's/^\([^ ]*==[^ ]*\) \\$/\1 ; python_version == "3.13" \\/'

@@ -127,8 +127,15 @@ ensure_image() {
     .venv/bin/mcp-agentrun build
 }
 
+# A registry of images, without which the tests that need one are skipped.
+ensure_registry() {
+    if command -v docker-registry >/dev/null || ! can_apt; then return; fi
+    apt_install docker-registry
+}
+
 ensure_venv
 if [ "${1:-}" = venv ]; then exit; fi
 ensure_engine
 ensure_image
+ensure_registry
 say "ready"

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from ..errors import (
     BusyError,
@@ -20,6 +20,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..sandbox import Event, FileDone, InstallDone, Refused, ResetDone, Result, RunAccepted, RunDone
+from ..spoofing import encodable
 from .interface import Interface, current_interface
 
 __all__ = ["KINDS", "Kind", "Record", "dropped", "record_of", "refused_request"]
@@ -60,7 +61,8 @@ class Record:
     """What was refused, or done with a file."""
     reason: str | None = None
     """Of a refusal: ``rule``, ``busy``, ``quota``, ``queue``, ``capacity``, ``memory``, or the invalid
-    argument; before an endpoint ``token``, ``scope``, ``origin``, ``host``, ``body``, ``rate`` or ``shutdown``."""
+    argument; before an endpoint ``token``, ``scope``, ``origin``, ``host``, ``slow``, ``body``, ``rate`` or
+    ``shutdown``."""
     detail: str | None = None
     """What a refused or failed call was told."""
     rules: tuple[str, ...] = ()
@@ -92,13 +94,19 @@ class Record:
     """Of ``dropped``: how many lines were not written."""
 
     def line(self) -> bytes:
-        """Return the line, in ASCII, with its end."""
-        values = {name: value for name in _NAMES if (value := getattr(self, name)) is not None and value != ()}
+        """Return the line, in ASCII, with its end. Every JSON parser accepts it, so lone surrogates are replaced."""
+        values = {name: _valid(value) for name in _NAMES if (value := getattr(self, name)) is not None and value != ()}
         return _to_json(values).encode("ascii") + b"\n"
 
 
 _NAMES = tuple(field.name for field in fields(Record))
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_valid, cast("tuple[Any, ...]", value)))
+    return encodable(value) if isinstance(value, str) else value
 
 
 def record_of(principal: str, event: Event, *, with_code: bool = False) -> Record:

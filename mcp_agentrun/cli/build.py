@@ -14,7 +14,7 @@ __all__ = ["build"]
 def build(refresh: bool) -> None:
     """Example: mcp-agentrun build --refresh
 
-    Build the runner image, unless it exists, and print its name.
+    Pull or build the runner image, unless it exists, and print its name.
     """
     from ..process_exit import run_interruptibly
     from ..sandbox import AsyncRuntime

@@ -137,7 +137,7 @@ class Engine(Protocol):
     """
 
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
-        """Return the name of the runner image, after building it if necessary.
+        """Return the name of the runner image, after pulling or building it if necessary.
 
         :param refresh: rebuild it on the newest base, which has the latest security updates.
         :raises ImageError: it can't be built; an existing image is kept.

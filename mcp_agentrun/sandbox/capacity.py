@@ -87,10 +87,13 @@ class Capacity:
         self._held.add(slot)
         return slot
 
-    async def wait(self) -> Slot | OpenContainer:
-        """Wait in turn for a slot, or for a sandbox that is ready."""
+    async def wait(self, *, is_next: bool = False) -> Slot | OpenContainer:
+        """Wait in turn for a slot, or for a sandbox that is ready.
+
+        :param is_next: before all others, whose turn comes later.
+        """
         waiter = _Waiter()
-        self._waiting.append(waiter)
+        self._waiting.insert(0 if is_next else len(self._waiting), waiter)
         try:
             await waiter.served.wait()
         except BaseException:

@@ -118,9 +118,12 @@ class AsyncRuntime(OpenOnce):
         """A new sandbox, to be used as a context. It must end before the runtime does."""
         return AsyncSandbox(runtime=self)
 
-    def container(self) -> SandboxContainer:
-        """A container for a sandbox, which is not running yet."""
-        return SandboxContainer(self.engine, self.installer, self.settings, self._host)
+    def container(self, settings: Settings | None = None) -> SandboxContainer:
+        """A container for a sandbox, which is not running yet.
+
+        :param settings: those of the runtime, if wanted with lower limits.
+        """
+        return SandboxContainer(self.engine, self.installer, settings or self.settings, self._host)
 
     @asynccontextmanager
     async def running_container(self) -> AsyncGenerator[SandboxContainer]:

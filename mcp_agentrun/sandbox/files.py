@@ -203,7 +203,7 @@ class Files:
         :raises FileError: as `read`.
         :raises UnavailableError: the engine failed.
         """
-        with self._observed("read", path) as use:
+        with self._observed("stat", path) as use:
             reader = FileReader(_path_of(path), self._size)
             async with self._turn(use.observation) as link:
                 return await reader.stat(link)

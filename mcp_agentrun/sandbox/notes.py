@@ -194,6 +194,8 @@ def _crash(exit_code: int | None) -> str:
 
 def _state_notes(result: Result) -> list[str]:
     why = _UNPROTECTED.get(result.unprotected or "", "")
+    if result.state == "lost" and result.exit_code is None:  # which only a container can report
+        return ["The sandbox was closed or lost: its variables and files are gone."]
     if result.state == "lost":
         reason = f" They could not be restored because {why}." if why else ""
         return [

@@ -26,7 +26,7 @@ __all__ = [
     "observed",
 ]
 
-FileOperation = Literal["write", "read", "list", "remove"]
+FileOperation = Literal["write", "read", "stat", "list", "remove"]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from ..background import background_tasks
 from ..errors import CapacityError, CapacityReason
 from ..own_process import is_inherited, require_own
+from ..settings import Settings
 from .capacity import Capacity, OpenContainer, Slot
 from .container import SandboxContainer
 
@@ -68,11 +69,11 @@ class MemoryReserve:
 class Opener:
     """Opens sandboxes, each in a task of its own, until they are closed or the server ends.
 
-    :param new: makes a container that is not running yet.
+    :param new: makes a container that is not running yet, with the given settings or its own.
     :param memory: None if the machine's memory is not limited.
     """
 
-    def __init__(self, new: Callable[[], SandboxContainer], memory: MemoryReserve | None = None) -> None:
+    def __init__(self, new: Callable[[Settings | None], SandboxContainer], memory: MemoryReserve | None = None) -> None:
         self._new = new
         self._memory = memory
         self._tasks: TaskGroup | None = None
@@ -86,9 +87,10 @@ class Opener:
         async with background_tasks(self._closing.set) as self._tasks:
             yield
 
-    async def open(self, slot: Slot) -> OpenContainer:
+    async def open(self, slot: Slot, settings: Settings | None = None) -> OpenContainer:
         """Open a sandbox in *slot*, which is released when that fails, or when the sandbox is closed.
 
+        :param settings: those of the sandbox, if they are not the ones of all.
         :raises CapacityError: there is too little memory.
         """
         if self._tasks is None:
@@ -97,15 +99,17 @@ class Opener:
             if self._memory is not None:
                 await self._memory.require()
             slot.is_starting = True
-            return await self._tasks.start(self._keep_open, slot)
+            return await self._tasks.start(self._keep_open, slot, settings)
         except BaseException:
             slot.release()
             raise
 
-    async def _keep_open(self, slot: Slot, *, task_status: TaskStatus[OpenContainer]) -> None:
+    async def _keep_open(
+        self, slot: Slot, settings: Settings | None, *, task_status: TaskStatus[OpenContainer]
+    ) -> None:
         opened: OpenContainer | None = None
         try:
-            container = self._new()
+            container = self._new(settings)
             async with container.running():
                 opened = OpenContainer(container)
                 self.sandboxes.add(opened)

@@ -20,7 +20,7 @@ __all__ = ["Admission"]
 class Admission:
     """Gives sandboxes to callers, within the quota of their principals and the capacity of the server.
 
-    :param open_: opens a sandbox in a slot.
+    :param open_: opens a sandbox in a slot, with the given settings or those of all.
     :param refused: counts refusals.
     :param audit: receives what is done in the sandboxes.
     """
@@ -31,7 +31,7 @@ class Admission:
         store: SessionStore,
         capacity: Capacity,
         pool: WarmPool | None,
-        open_: Callable[[Slot], Awaitable[OpenContainer]],
+        open_: Callable[[Slot, Settings | None], Awaitable[OpenContainer]],
         refused: Counter[CapacityReason],
         audit: Audit | None = None,
     ) -> None:
@@ -45,17 +45,19 @@ class Admission:
         self._expected: Counter[str] = Counter()
         """Number of sandboxes that callers of each principal are waiting for."""
 
-    async def admit(self, caller: Caller, deadline: float) -> OpenContainer:
+    async def admit(self, caller: Caller, deadline: float, settings: Settings | None = None) -> OpenContainer:
         """Return a sandbox for *caller*. A caller that waits does not delay the refusal of others.
 
+        :param settings: its settings. If they are not the ones of all, it is a new one.
         :raises CapacityError: the quota is reached, there is too little memory, or there is no capacity until
             *deadline*.
         """
         if not self.has_quota(caller.principal) and not self._store.reclaim(caller.principal):
             raise self.out_of_quota(caller.principal)
+        special = settings if settings != self._settings else None
         self._expected[caller.principal] += 1
         try:
-            opened = await self._provide(deadline)
+            opened = await self._provide(deadline, special)
             observer = self._audit and partial(self._audit, caller.principal)
             opened.container.belongs_to(caller.principal, observer)
             return opened
@@ -94,18 +96,23 @@ class Admission:
             self._settings.limits.max_sandboxes,
         )
 
-    async def _provide(self, deadline: float) -> OpenContainer:
+    async def _provide(self, deadline: float, special: Settings | None) -> OpenContainer:
         """Return a sandbox that is ready, or else a new one."""
-        if self._pool is not None and (spare := self._pool.take()) is not None:
-            return spare
-        found = self._capacity.acquire() or await self._wait(deadline)
-        return await self._open(found) if isinstance(found, Slot) else found
+        found = None if special is None else self._capacity.acquire()
+        if found is None and self._pool is not None:
+            found = self._pool.take()
+        found = found or self._capacity.acquire() or await self._wait(deadline)
+        while special is not None and isinstance(found, OpenContainer):
+            found.closing.set()  # a new one takes its place
+            found = await self._wait(deadline, is_next=True)
+        return await self._open(found, special) if isinstance(found, Slot) else found
 
-    async def _wait(self, deadline: float) -> Slot | OpenContainer:
-        self._store.reclaim()
-        self.require_queue(self._capacity.waiting, self._settings.limits.queue)
+    async def _wait(self, deadline: float, *, is_next: bool = False) -> Slot | OpenContainer:
+        if not is_next:
+            self._store.reclaim()
+            self.require_queue(self._capacity.waiting, self._settings.limits.queue)
         with anyio.CancelScope(deadline=deadline):
-            return await self._capacity.wait()
+            return await self._capacity.wait(is_next=is_next)
         raise self.out_of_capacity()
 
     def require_queue(self, waiting: int, limit: int) -> None:

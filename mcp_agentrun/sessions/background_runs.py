@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..background import background_tasks
 from ..errors import AgentRunError, CapacityError, InvalidRequestError, UnavailableError
-from ..sandbox import Output, Result
+from ..sandbox import Output, Result, State
 from ..sandbox.execution import PartialOutput
 from ..sandbox.observer import RunAccepted, observed
 from ..settings import Settings
@@ -39,7 +39,7 @@ class BackgroundRun:
     :param principal: whose it is.
     """
 
-    def __init__(self, principal: str, lease: Lease, code: str, timeout: float) -> None:
+    def __init__(self, principal: str, lease: Lease, code: str, timeout: float | None) -> None:
         self.id = secrets.token_urlsafe(16)
         self.principal = principal
         self.handle = lease.handle
@@ -103,7 +103,7 @@ class BackgroundRun:
             self.ended_at = _now()
             is_closed = self._lease.closing.is_set()
             if self.result is None and (self.error is None or is_closed):
-                self.result, self.error = self._cancelled("lost" if is_closed else "kept"), None
+                self.result, self.error = self._cancelled("lost" if is_closed else self._lease.sandbox.state), None
             self._code = ""
             if self.result is not None:
                 self._output = None  # the result has it
@@ -113,12 +113,14 @@ class BackgroundRun:
         self.started_at = _now()
         self._output = output
 
-    def _cancelled(self, state: Literal["kept", "lost"]) -> Result:
+    def _cancelled(self, state: State) -> Result:
         """Return the result of a run that was cancelled without one of its own."""
         assert self.ended_at is not None
         started = self.started_at or self.ended_at
         duration = (self.ended_at - started).total_seconds()
-        return Result("cancelled", self.output, duration, state=state, timeout=self._timeout)
+        limits = self._lease.sandbox.container.settings.limits
+        timeout = limits.timeout if self._timeout is None else self._timeout
+        return Result("cancelled", self.output, duration, state=state, timeout=timeout, limits=limits)
 
     async def wait(self, seconds: float) -> None:
         """Wait until it has ended, at most *seconds*."""
@@ -128,11 +130,9 @@ class BackgroundRun:
     async def cancel(self) -> None:
         """Interrupt the code, or don't start it, and wait until the run has ended. Its variables stay."""
         if self.status == "running":
-            try:
+            with suppress(UnavailableError):  # the container is lost, which ends the run
                 await self._lease.sandbox.interrupt()
-                await self.wait(_INTERRUPT_SECONDS)
-            except UnavailableError:
-                pass  # the container is lost, which ends the run
+            await self.wait(_INTERRUPT_SECONDS)
         self._scope.cancel()
         await self.ended.wait()
 
@@ -215,8 +215,7 @@ class BackgroundRuns:
             with observed(sandbox.container.observer, lambda timing: RunAccepted(sandbox.id, timing, code)):
                 self._require_quota(caller.principal)
                 sandbox.check_run(code, timeout)
-            limit = self._settings.limits.timeout if timeout is None else timeout
-            run = BackgroundRun(caller.principal, lease, code, limit)
+            run = BackgroundRun(caller.principal, lease, code, timeout)
             self._runs[run.id] = run
             task_status.started(run)
             await run.execute()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import anyio
 
 from ..errors import InvalidRequestError
-from ..settings import Settings
+from ..settings import SandboxLimits, Settings
 from .session_store import SandboxInfo, Session, SessionStore
 
 __all__ = ["SHORTEST_LIFETIME", "Expiry", "described", "require_lifetime", "session_end"]
@@ -57,6 +57,7 @@ def described(sessions: Iterable[Session], settings: Settings) -> list[SandboxIn
             last_used=at(session.used_at),
             expires=at(session_end(session, settings)),
             is_in_use=session.calls > 0,
+            limits=SandboxLimits.model_validate(session.opened.container.settings.limits),
             stage="ready" if session.sandbox.is_ready else session.sandbox.stage,
         )
         for session in sessions

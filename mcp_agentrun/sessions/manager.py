@@ -16,6 +16,7 @@ from ..sandbox import AsyncRuntime, OpenSandbox
 from ..sandbox.capacity import Capacity
 from ..sandbox.opening import MemoryReserve, Opener, OpenOnce
 from ..sandbox.pool import WarmPool
+from ..settings import SandboxLimits, Settings
 from .admission import Admission
 from .background_runs import BackgroundRuns
 from .expiry import Expiry, described, require_lifetime
@@ -135,7 +136,12 @@ class SessionManager(OpenOnce):
 
     @asynccontextmanager
     async def lease(
-        self, caller: Caller, handle: str | None, *, lifetime: float | None = None
+        self,
+        caller: Caller,
+        handle: str | None,
+        *,
+        lifetime: float | None = None,
+        limits: SandboxLimits | None = None,
     ) -> AsyncGenerator[Lease]:
         """Lease the sandbox that a call of *caller* means, and open it if necessary.
 
@@ -145,13 +151,14 @@ class SessionManager(OpenOnce):
         :param handle: of another sandbox than the client's own, or `NEW`. Without a connection, None is the same.
         :param lifetime: seconds after which a new sandbox is closed, from `SHORTEST_LIFETIME` to the setting
             ``max_ttl``, which is the default.
-        :raises InvalidRequestError: *caller* has no sandbox with that handle, or the lifetime is not allowed.
+        :param limits: lower limits of a new sandbox, which then is not one that is ready.
+        :raises InvalidRequestError: *caller* has no sandbox with that handle, or what it wants is not allowed.
         :raises UnavailableError: the quota or the capacity is reached.
         """
-        require_lifetime(lifetime, self.settings)
         with self._in_progress():
             with refusals_audited(self._audit, caller):
-                session, is_new, expired = await self._find(caller, handle or None, lifetime)
+                require_lifetime(lifetime, self.settings)
+                session, is_new, expired = await self._find(caller, handle or None, lifetime, limits)
             with in_use([session]):
                 try:
                     yield Lease(session.sandbox, session.handle, session.opened.closing, is_new, expired)
@@ -186,7 +193,7 @@ class SessionManager(OpenOnce):
         if session is None:
             if handle is not None:
                 with suppress(InvalidRequestError), refusals_audited(self._audit, caller):
-                    raise InvalidRequestError("No sandbox has that handle", argument="sandbox")
+                    self._store.require(caller, handle)
             yield None
             return
         with self._in_progress(), in_use([session]):
@@ -203,15 +210,17 @@ class SessionManager(OpenOnce):
         with self._in_progress(), in_use([*found.values()], counts=False):
             yield {handle: session.sandbox for handle, session in found.items()}
 
-    def describe(self, caller: Caller, handle: str | None = None) -> list[SandboxInfo]:
-        """Return the sandboxes with a handle of *caller*, or the one with that handle. This does not count as a use.
+    def describe(self, caller: Caller) -> list[SandboxInfo]:
+        """Return the sandboxes with a handle of *caller*. This does not count as a use."""
+        return described(self._store.listed(caller, with_handles=True).values(), self.settings)
+
+    def look(self, caller: Caller, handle: str) -> SandboxInfo:
+        """Return what the sandbox of *caller* with that handle is. This does not count as a use.
 
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
-        if handle is None:
-            return described(self._store.listed(caller, with_handles=True).values(), self.settings)
         with refusals_audited(self._audit, caller):
-            return described([self._known(caller, handle)], self.settings)
+            return described([self._store.require(caller, handle)], self.settings)[0]
 
     def close(self, caller: Caller, handle: str) -> None:
         """Close the sandbox of *caller* with that handle. Calls in progress fail.
@@ -219,7 +228,7 @@ class SessionManager(OpenOnce):
         :raises InvalidRequestError: *caller* has no sandbox with that handle.
         """
         with refusals_audited(self._audit, caller):
-            self._store.close(self._known(caller, handle))
+            self._store.close(self._store.require(caller, handle))
 
     @contextmanager
     def _in_progress(self) -> Generator[None]:
@@ -240,7 +249,9 @@ class SessionManager(OpenOnce):
             self._store.close(session)
         self._store.pop_expired(caller)
 
-    async def _find(self, caller: Caller, handle: str | None, lifetime: float | None) -> tuple[Session, bool, bool]:
+    async def _find(
+        self, caller: Caller, handle: str | None, lifetime: float | None, limits: SandboxLimits | None
+    ) -> tuple[Session, bool, bool]:
         """Return the session that a call means, whether it is new and has a handle, and whether it replaces an expired
         one.
         """
@@ -251,25 +262,13 @@ class SessionManager(OpenOnce):
             expired = self._store.pop_expired(caller)
             return await self._open_for(caller, None), False, expired
         if handle is None or handle == NEW:
-            return await self._open_for(caller, secrets.token_urlsafe(16), lifetime), True, False
-        return self._known(caller, handle), False, False
+            settings = None if limits is None else self.settings.lowered(limits)
+            return await self._open_for(caller, secrets.token_urlsafe(16), lifetime, settings), True, False
+        return self._store.require(caller, handle), False, False
 
-    def _known(self, caller: Caller, handle: str) -> Session:
-        """Return the session of *caller* with that handle, or raise an error that says what to do."""
-        session = self._store.find(caller, handle)
-        if session is not None:
-            return session
-        problem = f"No sandbox has the handle {handle[:40]!a}"
-        if self._store.has_expired(caller, handle):
-            problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
-        own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
-        raise InvalidRequestError(
-            f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '
-            "the old one is gone, so define again what you need.",
-            argument="sandbox",
-        )
-
-    async def _open_for(self, caller: Caller, handle: str | None, lifetime: float | None = None) -> Session:
+    async def _open_for(
+        self, caller: Caller, handle: str | None, lifetime: float | None = None, settings: Settings | None = None
+    ) -> Session:
         """Open a session, or return the one that a concurrent call of the same client has opened."""
         key = caller.connection if handle is None else handle
         deadline = anyio.current_time() + WAIT_SECONDS
@@ -280,7 +279,7 @@ class SessionManager(OpenOnce):
                 if session is None:
                     if anyio.current_time() >= deadline:  # the previous call waited until its own deadline
                         raise self._admission.out_of_capacity()
-                    opened = await self._admission.admit(caller, deadline)
+                    opened = await self._admission.admit(caller, deadline, settings)
                     session = Session(opened, caller, handle, lifetime=lifetime)
                     self._store.add(session)
                 return session

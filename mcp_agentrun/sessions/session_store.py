@@ -14,6 +14,7 @@ from ..errors import CapacityError, InvalidRequestError
 from ..sandbox import OpenSandbox
 from ..sandbox.capacity import OpenContainer
 from ..sandbox.observer import Event, Observation, Refused
+from ..settings import SandboxLimits
 
 __all__ = [
     "NEW",
@@ -109,6 +110,7 @@ class SandboxInfo:
     """When it is closed, unless it is used until then."""
     is_in_use: bool
     """Whether a call is in progress."""
+    limits: SandboxLimits
     stage: str
     """What is being done to start it, in a few words; ``ready`` once it is."""
 
@@ -164,6 +166,24 @@ class SessionStore:
             return self._own.get(caller.connection)
         session = self._by_handle.get(handle)
         return session if session is not None and session.caller.principal == caller.principal else None
+
+    def require(self, caller: Caller, handle: str) -> Session:
+        """Return the session of *caller* with that handle.
+
+        :raises InvalidRequestError: there is none; the message says what to do.
+        """
+        session = self.find(caller, handle)
+        if session is not None:
+            return session
+        problem = f"No sandbox has the handle {handle[:40]!a}"
+        if _key(caller, handle) in self._expired:
+            problem = f"The sandbox {handle[:40]!a} has been closed, because it was unused or reached its maximum age"
+        own = "Leave `sandbox` out to use your own" if caller.connection is not None else "Leave `sandbox` out"
+        raise InvalidRequestError(
+            f'{problem}. {own}, or pass "{NEW}", to open another one, and pass its handle from then on; what was in '
+            "the old one is gone, so define again what you need.",
+            argument="sandbox",
+        )
 
     def count_for(self, principal: str) -> int:
         """Return how many sandboxes a principal has."""
@@ -225,10 +245,6 @@ class SessionStore:
         if len(self._expired) > _EXPIRED_KEPT:
             self._expired.popitem(last=False)
         self.close(session)
-
-    def has_expired(self, caller: Caller, handle: str) -> bool:
-        """Return whether the sandbox of *caller* with that handle has expired."""
-        return _key(caller, handle) in self._expired
 
     def pop_expired(self, caller: Caller) -> bool:
         """Return whether the own sandbox of *caller* has expired, and forget it."""

@@ -5,6 +5,7 @@ file (``max_timeout = 60``) and as a keyword argument (``Settings(max_timeout=60
 """
 
 from .fields import parse_size
+from .limits import SandboxLimits
 from .loading import CONFIG_VARIABLE, load_settings, settings_file
 from .model import GROUPS, SETTINGS, Setting, Settings
 
@@ -12,6 +13,7 @@ __all__ = [
     "CONFIG_VARIABLE",
     "GROUPS",
     "SETTINGS",
+    "SandboxLimits",
     "Setting",
     "Settings",
     "load_settings",

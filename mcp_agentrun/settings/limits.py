@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .fields import GIB, KIB, MIB, Group, Seconds, Size
 
-__all__ = ["LimitSettings"]
+__all__ = ["LimitSettings", "SandboxLimits"]
 
 _MEMORY_FOR_PYTHON = 150 * MIB
 _FOLDERS = ("workspace_size", "tmp_size", "shm_size")
 _SMALLEST_FOLDERS = 24 * MIB
 """Smallest total to which folders are reduced whose size was not given."""
+
+
+class SandboxLimits(BaseModel):
+    """Limits of one sandbox, each of which can be lower than the operator's. Sizes are in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, from_attributes=True)
+
+    max_timeout: float | None = Field(default=None, gt=0, description="Longest run time of a call, in seconds.")
+    memory: int | None = Field(default=None, gt=0, description="Memory, including the files it holds.")
+    cpus: float | None = Field(default=None, ge=0.01, description="CPU cores.")
+    pids: int | None = Field(default=None, ge=16, description="Processes and threads.")
+    workspace_size: int | None = Field(default=None, gt=0, description="Size of /workspace.")
+    tmp_size: int | None = Field(default=None, gt=0, description="Size of /tmp.")
+    shm_size: int | None = Field(default=None, gt=0, description="Size of /dev/shm.")
 
 
 class LimitSettings(Group):
@@ -50,6 +66,20 @@ class LimitSettings(Group):
         if self.output_show > self.output_keep:
             raise ValueError("output_show exceeds output_keep")
         return self
+
+    def lowered(self, wanted: SandboxLimits) -> LimitSettings:
+        """Return these limits with those that are *wanted*. As here, folders without a size leave memory for Python.
+
+        :raises ValueError: one exceeds the limit here, or they contradict one another.
+        """
+        values = wanted.model_dump(exclude_none=True)
+        for name, value in values.items():
+            if value > (most := getattr(self, name)):
+                raise ValueError(f"{name} is {value}, but this server allows at most {most}")
+        given: dict[str, Any] = self.model_dump(include=self.model_fields_set) | values
+        given["timeout"] = min(self.timeout, given.get("max_timeout", self.timeout))
+        made = LimitSettings(**given)
+        return made.model_copy(update={name: min(getattr(made, name), getattr(self, name)) for name in _FOLDERS})
 
     def _fit_folders(self) -> None:
         """Reduce the folders whose size was not given, in proportion, so that they leave memory for Python."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ..errors import SettingsError
+from ..errors import InvalidRequestError, SettingsError
 from .access import AccessSettings
 from .audit import AuditSettings
 from .engine import EngineSettings
 from .fields import GIB, KIB, MIB, Group, Metavar
 from .image import ImageSettings
-from .limits import LimitSettings
+from .limits import LimitSettings, SandboxLimits
 from .mcp import McpSettings
 from .packages import PackageSettings
 from .safety import SafetySettings
@@ -87,8 +88,25 @@ class Settings:
             first = next(iter(problems))
             setting = first if first in SETTINGS else None
             raise SettingsError("; ".join(problems.values()), setting=setting, origin=origins.get(first))
+        self._check_pids()
+
+    def _check_pids(self) -> None:
         if self.engine.is_gvisor and self.limits.pids < _GVISOR_PIDS:
             raise self.error("pids", f"must be {_GVISOR_PIDS} or more with runsc, whose own threads count as well")
+
+    def lowered(self, wanted: SandboxLimits) -> Settings:
+        """Return these settings for a sandbox with the limits that are *wanted*.
+
+        :raises InvalidRequestError: a limit is larger than here, or they contradict one another.
+        """
+        made = copy(self)
+        try:
+            object.__setattr__(made, "limits", self.limits.lowered(wanted))
+            made._check_pids()
+        except (ValueError, SettingsError) as error:
+            reasons = dict(_problems(error, {})).values() if isinstance(error, ValidationError) else [str(error)]
+            raise InvalidRequestError("; ".join(reasons), argument="limits") from None
+        return made
 
     def error(self, name: str, reason: object) -> SettingsError:
         """An error that says what is wrong with the value of *name*, and where that value came from."""

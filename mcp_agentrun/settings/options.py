@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     image: str | None
     image_base: str
     image_packages: Sequence[str] | str
+    image_registry: str | None
     inodes: int
     install_timeout: float
     log_format: Literal["text", "json"]

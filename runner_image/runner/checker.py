@@ -47,7 +47,7 @@ def main(connection: socket.socket) -> None:
         if not prepared and not select.select([connection], [], [], IDLE_SECONDS)[0]:
             preload()
             prepared = True
-        data = connection.recv(1 << 18)
+        data = connection.recv(1 << 16)
         if not data:
             return
         decoder.feed(data)

@@ -77,7 +77,7 @@ class Files:
             return 0
         assert upload is not None
         if isinstance(request, messages.WriteData):
-            if self._memory.share() > MEMORY_FULL:
+            if self._memory.exceeds(MEMORY_FULL):
                 raise RefusedError("memory")
             upload.write(request.data)
             return 0

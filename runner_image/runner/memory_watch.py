@@ -30,7 +30,7 @@ class MemoryWatch:
 
     @property
     def is_tight(self) -> bool:
-        return self._memory.share() > TIGHT
+        return self._memory.exceeds(TIGHT)
 
     def relieve(self) -> None:
         """Drop the checkpoint if its memory is needed."""

@@ -18,9 +18,8 @@ import sys
 from contextlib import suppress
 from os import _exit, close, dup, getpid, waitid
 from signal import signal as set_handler
-from socket import recv_fds
+from socket import MSG_PEEK, recv_fds
 from time import monotonic, sleep
-from types import ModuleType
 
 from mcp_agentrun.wire.messages import Checkpoint, Execute, Forked, Message, MessageDecoder, RunReport, Started, encode
 
@@ -35,6 +34,7 @@ _STREAMS = ("stdin", "stdout", "stderr")
 _INTERRUPTED = 130
 _OOM_SCORE = 500  # so that the kernel, out of memory, takes the worker and not its copy
 _Socket = socket.socket
+_STARTED, _FORKED = encode(Started()), encode(Forked(error=None))
 _python_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage]
 
 
@@ -44,7 +44,7 @@ def main(connection: _Socket, report_path: str) -> NoReturn:
     :param connection: the first connection to the supervisor; the later ones are made at *report_path*.
     """
     privileges.set_name("worker")
-    connection.sendall(encode(Started()))
+    connection.sendall(_STARTED)
     # These take a first worker the longest time, while its code is on the way.
     import random
 
@@ -63,14 +63,19 @@ def main(connection: _Socket, report_path: str) -> NoReturn:
         note_ended(dict(process_table.reap()), {connection.fileno(), *descriptors})
         if type(request) is Checkpoint:
             copy = _Socket(fileno=descriptors[0])
-            error = _fork_copy(random)
+            state = random.getstate()
+            error = _fork_copy()
             if getpid() == pid:
+                del state
                 copy.close()
-                connection.sendall(encode(Forked(error=error)))
-            else:
-                connection.close()
-                connection, pid, is_open, is_checkpoint = copy, getpid(), False, True
-                connection.sendall(encode(Started()))
+                connection.sendall(_FORKED if error is None else encode(Forked(error=error)))
+                continue
+            connection.close()
+            connection, pid, is_open, is_checkpoint = copy, getpid(), False, True
+            connection.sendall(_STARTED)
+            # Most copies are never used. What they do before they are, only copies pages.
+            connection.recv(1, MSG_PEEK)
+            random.setstate(state)  # the module reseeds itself in each fork
             continue
         connection.close()
         if not is_open:
@@ -114,13 +119,12 @@ def _has_left(helpers: set[int]) -> bool:
         return True
 
 
-def _fork_copy(random: ModuleType) -> str | None:
-    """Fork a frozen copy of this process, which is a child of the supervisor as well, with the state of *random*.
+def _fork_copy() -> str | None:
+    """Fork a frozen copy of this process, which is a child of the supervisor as well.
 
     :returns: why there is none; None in the copy, and if it was made.
     """
     pid = getpid()
-    state = random.getstate()
     set_handler(signal.SIGINT, signal.default_int_handler)  # with which a hook that hangs is interrupted
     previous_limit = limits.lift_process_limit()
     try:
@@ -133,7 +137,6 @@ def _fork_copy(random: ModuleType) -> str | None:
         limits.set_process_limit(previous_limit)
         set_handler(signal.SIGINT, signal.SIG_IGN)
     if getpid() != pid:
-        random.setstate(state)  # the module reseeds itself in each fork
         memory.set_oom_score(0)  # before it becomes non-dumpable, and the file is root's
         privileges.set_dumpable(False)
         return None

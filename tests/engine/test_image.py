@@ -19,7 +19,14 @@ from docker.errors import NotFound
 from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine.docker import image as image_module
-from mcp_agentrun.engine.docker.image import LABEL_BASE, LABEL_DATE, LABEL_IMAGE, ImageRecipe, ensure_image
+from mcp_agentrun.engine.docker.image import (
+    LABEL_BASE,
+    LABEL_CONTENT,
+    LABEL_DATE,
+    LABEL_IMAGE,
+    ImageRecipe,
+    ensure_image,
+)
 from mcp_agentrun.errors import ImageError
 from tests.support.containers import run_in_container
 from tests.support.image import pinned_versions
@@ -72,6 +79,7 @@ def test_defaults(api: APIClient, image: str) -> None:
     assert {"-I", "-S"} <= set(options)
     labels = config["Labels"]
     assert labels.pop(LABEL_IMAGE) == "runner"
+    assert f"mcp-agentrun-runner:{labels.pop(LABEL_CONTENT)}" == image
     assert re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", labels.pop(LABEL_BASE))
     assert date.fromisoformat(labels.pop(LABEL_DATE)) <= datetime.now(timezone.utc).date()
     assert labels == {}
@@ -158,11 +166,16 @@ def test_data_packages(api: APIClient, image: str) -> None:
 
 
 def test_the_packages_are_those_that_are_pinned(api: APIClient, image: str) -> None:
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    found = {canonicalize_name(name): version for name, version in json.loads(run_python(api, image, code)).items()}
+    def found_by(where: str = "") -> dict[str, str]:
+        names = f"{{d.name: d.version for d in m.distributions({where})}}"
+        text = run_python(api, image, f"import importlib.metadata as m, json; print(json.dumps({names}))")
+        return {canonicalize_name(name): version for name, version in json.loads(text).items()}
+
     pins = pinned_versions()
     assert run_in_container(api, image, "uv", "--version").split()[1] == pins.pop("uv")
-    assert found == pins
+    libraries = found_by("path=['/opt/agentrun/licenses']")
+    assert libraries == {"packaging": pins["packaging"], "restrictedpython": pins.pop("restrictedpython")}
+    assert found_by() == pins
 
 
 def test_fresh_volume_belongs_to_the_installer(api: APIClient, image: str) -> None:

@@ -121,6 +121,29 @@ async def test_a_sandbox_is_created_used_and_deleted(server: HttpServer) -> None
         _problem(await http.get(sandbox), 404)
 
 
+async def test_a_sandbox_can_have_lower_limits_than_the_operator_s(server: HttpServer) -> None:
+    limits = {"memory": 400 << 20, "cpus": 0.5, "pids": 32, "tmp_size": 1 << 20, "max_timeout": 20}
+    async with client_for(server) as http, _sandbox(http, limits=limits) as sandbox:
+        about = (await http.get(sandbox)).json()["limits"]
+        assert {name: about[name] for name in limits} == limits and about["workspace_size"] < 256 << 20
+        size = await _run(http, sandbox, "import os; folder = os.statvfs('/tmp'); folder.f_blocks * folder.f_frsize")
+        assert size["value"] == str(1 << 20)
+        late = await http.post(f"{sandbox}/runs", json={"code": "1", "timeout": 21})
+        assert "at most 20 s" in _problem(late, 422)["detail"]
+        killed = await _run(http, sandbox, "x = bytearray(500 << 20)")
+        assert killed["outcome"] == "memory_limit" and "400 MiB" in killed["notes"][0]
+        for wrong in (
+            {"memory": 1 << 40},
+            {"memory": 1 << 20},
+            {"cpus": 0},
+            {"cpus": True},
+            {"pids": "32"},
+            {"size": 1},
+        ):
+            refused = await http.post("/v1/sandboxes", json={"limits": wrong})
+            assert next(iter(wrong)) in _problem(refused, 422)["detail"], wrong
+
+
 async def test_a_run_is_streamed_as_events(server: HttpServer) -> None:
     code = (
         "print('one', flush=True)\nopen('f.txt', 'w').close()\nimport matplotlib.pyplot as plt\n"
@@ -169,6 +192,7 @@ async def test_files_are_uploaded_listed_downloaded_and_removed(server: HttpServ
         size = len(data)
         for given, part in (
             ("bytes=0-9", data[:10]),
+            ("bytes=0-", data),
             (f"bytes={(1 << 20) - 5}-{(1 << 20) + 4}", data[(1 << 20) - 5 : (1 << 20) + 5]),
             (f"bytes={size - 7}-", data[-7:]),
             ("bytes=-7", data[-7:]),

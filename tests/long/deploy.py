@@ -75,6 +75,8 @@ image._build(
 found = image.inspect_image(api, tag)
 print(found["Config"]["Labels"]["label"], found["Id"] in {each["Id"] for each in api.images(
     filters={"label": "mcp-agentrun.image=runner"})})
+api.tag(tag, "mcp-agentrun-runner", "1" * 16)
+api.remove_image("mcp-agentrun-runner:" + "1" * 16)
 api.remove_image(found["Id"])
 print(image.inspect_image(api, tag), "Forbidden" in image.pull_image(api, "localhost:9/mcp-agentrun/none:1", print))
 """
@@ -135,6 +137,9 @@ REFUSED: Sequence[tuple[str, str]] = (
     ("POST", "/images/create?fromSrc=-&repo=x"),
     ("POST", "/images/create?fromImage=python&tag=3.13-slim&fromSrc=-"),
     ("DELETE", "/images/database:1?force=False&noprune=False"),
+    ("DELETE", "/images/database:0123456789abcdef?force=True&noprune=False"),
+    ("POST", "/images/python/tag?tag=0123456789abcdef&repo=database&force=0"),
+    ("POST", "/images/python/tag?tag=latest&repo=mcp-agentrun-runner&force=0"),
     ("DELETE", f"/images/sha256:{ID}?force=True&noprune=False"),
     ("DELETE", f"/images/sha256:{ID}"),
     ("POST", "/build"),

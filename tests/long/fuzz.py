@@ -782,7 +782,7 @@ def _copy(chance: random.Random) -> str:
 import struct
 READY = struct.pack('>IB', 0, {messages.Started.kind})
 real = RUNNER['_fork_copy']
-def lie(random):
+def lie():
     birth = sys._getframe(1).f_locals['copy']
     {before or "pass"}
     return {error}

@@ -19,13 +19,24 @@ from pathlib import Path
 import anyio
 import httpx2
 import uvicorn
+from anyio.abc import SocketStream
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.support import BARE
 
-__all__ = ["TOKENS", "HttpServer", "client_for", "http_client", "http_server", "open_http_client", "serve_here"]
+__all__ = [
+    "TOKENS",
+    "HttpServer",
+    "client_for",
+    "connected",
+    "http_client",
+    "http_server",
+    "open_http_client",
+    "received",
+    "serve_here",
+]
 
 TOKENS = {"alice": "a-token-of-alice-0123456789", "bob": "a-token-of-bob-0123456789"}
 
@@ -142,3 +153,28 @@ async def client_for(server: HttpServer, who: str = "alice") -> AsyncGenerator[h
     async with http_client({"Authorization": f"Bearer {TOKENS[who]}"}) as http:
         http.base_url = server.url
         yield http
+
+
+@asynccontextmanager
+async def connected(port: int, text: str, *, buffer: int | None = None) -> AsyncGenerator[SocketStream]:
+    """A connection on which *text* has been sent.
+
+    :param buffer: size in bytes of what the kernel receives for the client.
+    """
+    raw = socket.socket()
+    if buffer is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    raw.connect(("127.0.0.1", port))
+    async with await SocketStream.from_socket(raw) as stream:
+        await stream.send(text.encode())
+        yield stream
+
+
+async def received(stream: SocketStream) -> bytes:
+    """What the server sends until it ends the connection."""
+    data = b""
+    try:
+        while True:
+            data += await stream.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        return data

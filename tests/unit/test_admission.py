@@ -14,7 +14,7 @@ from mcp_agentrun.sandbox.opening import SANDBOX_MEMORY
 from mcp_agentrun.server.mcp import calls
 from mcp_agentrun.server.mcp.calls import Call, Service, ignore_call
 from mcp_agentrun.sessions import NEW, Caller, manager
-from mcp_agentrun.settings import Settings
+from mcp_agentrun.settings import SandboxLimits, Settings
 from tests.support.fake_engine import FakeEngine, open_sessions
 from tests.support.virtual_time import virtual_time
 
@@ -166,6 +166,42 @@ async def test_the_pool_counts_against_the_ceiling_and_gives_way() -> None:
             sessions.disconnect("first")
         assert served == ["first", "second", "third"]
         assert len(await engine.list_sandboxes()) <= 2
+
+
+async def test_a_sandbox_with_lower_limits_is_a_new_one_also_where_only_ready_ones_have_capacity() -> None:
+    engine = FakeEngine()
+    alice = Caller(None, "alice")
+    limits = SandboxLimits(memory=512 << 20, max_timeout=5)
+    async with open_sessions(Settings(pool=1, max_total=1, reserve=1), engine) as sessions:
+        with anyio.fail_after(60):
+            while not sessions.spares:
+                await anyio.sleep(0.02)  # it tells nobody
+            for wanted, memory in (
+                (limits, 512 << 20),
+                (None, 1 << 30),
+                (SandboxLimits(), 1 << 30),
+                (limits, 512 << 20),
+            ):
+                async with sessions.lease(alice, NEW, limits=wanted) as lease:
+                    result = await lease.sandbox.run("1")
+                    [container] = engine.containers.values()
+                    assert (container.memory, result.limits.memory) == (memory, memory)
+                    [described] = sessions.describe(alice)
+                    assert described.limits.memory == memory
+                    if wanted is limits:
+                        assert result.timeout == 5
+                        with pytest.raises(InvalidRequestError, match="at most 5 s"):
+                            await lease.sandbox.run("1", timeout=6)
+                    sessions.close(alice, lease.handle or "")
+                while not sessions.spares:
+                    await anyio.sleep(0.02)
+        assert sessions.pool_use[0] == 4
+        with pytest.raises(
+            InvalidRequestError, match="memory is 4294967296, but this server allows at most 1073741824"
+        ):
+            async with sessions.lease(alice, NEW, limits=SandboxLimits(memory=4 << 30)):
+                raise AssertionError
+        assert sessions.spares == 1
 
 
 async def test_who_waits_gets_what_was_begun_for_the_pool() -> None:

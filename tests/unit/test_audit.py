@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,21 @@ import pytest
 from mcp_agentrun import AsyncRuntime, CapacityError, FileError, InvalidRequestError, Settings, SettingsError
 from mcp_agentrun.audit import Record, Trail, record_of, through, trail_files
 from mcp_agentrun.engine.network import NetworkSettings
-from mcp_agentrun.sandbox import InstallDone, RunDone, Timing
-from mcp_agentrun.sandbox.result import Output, Result
+from mcp_agentrun.sandbox import (
+    Event,
+    FileDone,
+    InstallDone,
+    Installed,
+    Output,
+    Refused,
+    Result,
+    RunDone,
+    RunError,
+    Timing,
+)
 from mcp_agentrun.sessions import Caller, SessionManager
 from mcp_agentrun.wire import messages
+from tests.support.audit_questions import HAS_JQ
 from tests.support.fake_engine import FakeEngine, honest_runner, result
 
 ALICE = Caller("a connection", '["alice",null,null]')
@@ -64,6 +76,7 @@ async def test_each_call_is_a_line_that_says_who_did_what_through_which_interfac
                 await lease.sandbox.install("x")
                 await lease.sandbox.reset(keep_files=True)
                 await lease.sandbox.files.write("a.txt", b"content")
+                await lease.sandbox.files.stat("a.txt")
                 await lease.sandbox.files.list()
                 await lease.sandbox.files.remove("a.txt")
 
@@ -73,6 +86,7 @@ async def test_each_call_is_a_line_that_says_who_did_what_through_which_interfac
         ("install", None, "rest"),
         ("reset", None, "rest"),
         ("file", "write", "rest"),
+        ("file", "stat", "rest"),
         ("file", "list", "rest"),
         ("file", "remove", "rest"),
     ]
@@ -126,6 +140,8 @@ async def test_refusals_say_why(tmp_path: Path) -> None:
             with pytest.raises((CapacityError, InvalidRequestError)):
                 async with sessions.lease(ALICE, handle):
                     pass
+        with pytest.raises(InvalidRequestError):
+            sessions.look(ALICE, "guessed")
 
     lines = await _audited(tmp_path / "audit.jsonl", act, runner=runner, packages_deny="evil", max_sandboxes=1)
     refusals = [line for line in lines if line["kind"] == "refusal"]
@@ -134,7 +150,7 @@ async def test_refusals_say_why(tmp_path: Path) -> None:
         ("run", "timeout", "alice"),
         ("install", "requirements", "alice"),
         ("open", "quota", "alice"),
-        ("open", "sandbox", "alice"),
+        *[("open", "sandbox", "alice")] * 2,
     ]
     assert refusals[0]["rules"] == ["process"]
     assert "evil" in refusals[2]["detail"]
@@ -189,11 +205,46 @@ def test_requirements_of_any_length_and_number_are_recorded_quickly_and_briefly(
     assert len(many.line()) < 60_000
 
 
-def test_what_is_not_utf_8_or_not_a_string_is_recorded() -> None:
-    codes: tuple[Any, ...] = ("'\ud800'", None)
-    for code in codes:
-        run = RunDone("a" * 32, OK, code, Result("ok", Output(), 0.1))
-        assert record_of("", run, with_code=True).line().isascii()
+def test_code_that_is_not_a_string_is_recorded() -> None:
+    code: Any = None
+    run = RunDone("a" * 32, OK, code, Result("ok", Output(), 0.1))
+    assert record_of("", run, with_code=True).line()
+
+
+def test_every_line_is_json_whatever_its_fields_contain() -> None:
+    chosen = random.Random(19)
+
+    def text() -> str:
+        parts = (
+            "\ud83d",
+            "\ude00",
+            "\udcff",
+            "\0",
+            "\x7f",
+            "\u2028",
+            "\\",
+            '"',
+            "\\ud800",
+            chr(chosen.randrange(0x110000)),
+        )
+        return "".join(chosen.choices(parts, k=8))
+
+    def events() -> Iterator[Event]:
+        for argument in ("code", "sandbox", "path"):
+            timing = Timing(0.5, 0.1, InvalidRequestError(text(), argument=argument))
+            error = RunError(text(), text(), None)
+            yield RunDone("a" * 32, OK, text(), Result("error", Output(), 0.1, error=error))
+            yield InstallDone("a" * 32, timing, (text(), text()), "request", None)
+            yield InstallDone("a" * 32, OK, (text(),), "request", Installed("", ((text(), text()),), ()))
+            yield FileDone("a" * 32, OK, "write", text(), 1)
+            yield Refused(timing)
+
+    lines = [record_of(text(), event, with_code=True).line() for _ in range(200) for event in events()]
+    for line in lines:
+        assert line.isascii() and json.dumps(json.loads(line), ensure_ascii=False).encode()  # no lone surrogate
+    if HAS_JQ:
+        read = subprocess.run(["jq", "-c", ".kind"], input=b"".join(lines), capture_output=True, check=True)
+        assert len(read.stdout.splitlines()) == len(lines)
 
 
 def test_lines_are_divided_among_files_and_none_is_lost_or_torn(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mcp_agentrun.audit import Trail, through
 from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.errors import BusyError, CapacityError, InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import AsyncRuntime, Output
+from mcp_agentrun.sandbox.notes import run_notes
 from mcp_agentrun.sessions import NEW, Caller, SessionManager, background_runs
 from mcp_agentrun.sessions.background_runs import BackgroundRun
 from mcp_agentrun.settings import Settings
@@ -171,7 +172,7 @@ async def test_a_cancelled_run_has_a_result() -> None:
 
 async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
     runner = Runner()
-    async with sessions_with(runner) as (sessions, handle):
+    async with sessions_with(runner, timeout=7) as (sessions, handle):
         first = await begun(await sessions.runs.start(ALICE, handle, "first"))
         second = await sessions.runs.start(ALICE, handle, "second")
         await anyio.wait_all_tasks_blocked()
@@ -180,7 +181,7 @@ async def test_a_queued_run_is_cancelled_without_its_neighbour() -> None:
         assert (second.status, second.started_at, second.output) == ("done", None, Output())
         assert second.result is not None
         assert (second.result.outcome, second.result.exit_code, second.result.state) == ("cancelled", None, "kept")
-        assert second.result.timeout == Settings().limits.timeout
+        assert second.result.timeout == second.result.limits.timeout == 7
         assert first.status == "running"
         await first.cancel()
     assert runner.codes == ["first"]
@@ -194,8 +195,23 @@ async def test_a_run_whose_container_ignores_the_interrupt_is_cancelled() -> Non
         engine.frozen.update(engine.containers)
         with anyio.fail_after(3 * background_runs._INTERRUPT_SECONDS):  # pyright: ignore[reportPrivateUsage]
             await run.cancel()
-        assert run.result is not None and run.result.outcome == "cancelled"
+        assert run.result is not None and (run.result.outcome, run.result.state) == ("cancelled", "lost")
         assert run.output.head.startswith(b"x")
+
+
+async def test_a_run_that_is_cancelled_when_its_container_is_lost_has_an_error() -> None:
+    engine = FakeEngine([honest_installer], [Runner()])
+    async with open_sessions(Settings(pool=0, reserve=1), engine) as sessions:
+        run = await begun(await sessions.runs.start(ALICE, NEW, "x"))
+
+        async def lost() -> None:
+            for container in [*engine.containers]:
+                engine.lose(container)
+            raise SandboxLostError("the link is broken")
+
+        run._lease.sandbox.interrupt = lost  # pyright: ignore[reportPrivateUsage]
+        await run.cancel()
+        assert run.result is None and isinstance(run.error, SandboxLostError)
 
 
 async def test_closing_a_sandbox_cancels_its_runs() -> None:
@@ -210,6 +226,8 @@ async def test_closing_a_sandbox_cancels_its_runs() -> None:
                 await run.wait(20)
                 assert run.error is None and run.result is not None
                 assert (run.result.outcome, run.result.state) == ("cancelled", "lost")
+                notes = run_notes(run.result)
+                assert notes[1:] == ["The sandbox was closed or lost: its variables and files are gone."]
         assert (first.output.head, second.output.head) == (b"x", b"")
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.agent_examples import EXAMPLES
+
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples" / "README.md"]
 NOT_OURS = {"output/", "notifications/message", "logging/setLevel"}
 """What looks like a path of the project and is none: a folder of sandboxes, methods of the protocol."""
-PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def _text(page: Path) -> str:
@@ -56,3 +58,9 @@ def test_the_walk_names_functions_that_exist() -> None:
         assert any(f"class {owner}" in source and f"def {function}(" in source for source in sources), (
             f"{owner}.{function}"
         )
+
+
+def test_every_example_is_described_and_tested() -> None:
+    examples = {path.name: _text(path) for path in (ROOT / "examples").glob("*.py")}
+    assert set(re.findall(r"\]\((\w+\.py)\)", _text(ROOT / "examples" / "README.md"))) == set(examples)
+    assert {name for name, text in examples.items() if "# /// script" in text} == {f"{name}.py" for name in EXAMPLES}

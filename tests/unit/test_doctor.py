@@ -264,7 +264,6 @@ class OldEngine:
     """What an engine of long ago, without the image and without a registry, answers."""
 
     base_url = "http+docker://localhost"
-    api_version = "1.39"
 
     def info(self) -> dict[str, Any]:
         return {
@@ -284,10 +283,10 @@ class OldEngine:
 
         raise docker.errors.ImageNotFound(image)
 
-    def get(self, url: str, timeout: float) -> Any:
+    def inspect_distribution(self, image: str) -> Any:
         import requests
 
-        raise requests.exceptions.ConnectTimeout(url)
+        raise requests.exceptions.ConnectTimeout(image)
 
 
 def test_what_docker_reports_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,6 +274,12 @@ async def test_who_opens_sessions_and_goes_away_keeps_nobody_out() -> None:
             assert await run(client) == "x"
 
 
+def test_the_server_closes_no_connection_before_its_client_does() -> None:
+    ours = _config(PlainTextResponse(), Settings()).timeout_keep_alive
+    theirs = httpx2.Limits().keepalive_expiry
+    assert theirs is not None and ours > 2 * theirs
+
+
 async def test_tokens_are_not_tried_at_any_speed_and_others_go_on() -> None:
     wrong = {"Authorization": "Bearer wrong-token-0123456789"}
     async with (

@@ -17,19 +17,24 @@ import platformdirs
 import pytest
 from docker.errors import ImageNotFound
 
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import (
+    LABEL_CONTENT,
     LABEL_DATE,
-    DownloadProgress,
+    LABEL_IMAGE,
     ImageRecipe,
     ensure_image,
     is_build_locked,
     warn_if_old,
 )
+from mcp_agentrun.engine.docker.pull import DownloadProgress
 from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.image import pinned_versions
 
 RECIPE = ImageRecipe()
+TOOLS = ("packaging", "restrictedpython", "uv")
 
 
 def test_tag_is_the_same_for_the_same_ingredients(context: Path) -> None:
@@ -93,9 +98,10 @@ def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
 def test_packages_are_pinned_where_that_is_left_to_us(packages: tuple[str, ...], pinned: bool) -> None:
     files = ImageRecipe(packages=packages).environment_files()
     assert set(re.findall(r"^(\S+)==", files["constraints.txt"].decode(), re.MULTILINE)) == (
-        pinned_versions().keys() - {"uv"} if pinned else set()
+        pinned_versions().keys() if pinned else set()
     )
-    assert re.fullmatch(r"uv==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", files["uv.txt"].decode())
+    tools = r"".join(rf"{name}==\S+ \\\n( +--hash=sha256:[0-9a-f]{{64}}( \\)?\n)+" for name in TOOLS)
+    assert re.fullmatch(tools, files["tools.txt"].decode())
 
 
 def test_environment_does_not_depend_on_the_runner(context: Path) -> None:
@@ -124,7 +130,18 @@ class Builder:
     def inspect_image(self, image: str) -> dict[str, Any]:
         if image not in self.images:
             raise ImageNotFound(image)
-        return {"Id": image, "RepoTags": [image]}
+        labels = {LABEL_IMAGE: "runner", LABEL_CONTENT: RECIPE.content}
+        return {"Id": image, "RepoTags": [image], "Architecture": "arm64", "Config": {"Labels": labels}}
+
+    def info(self) -> dict[str, str]:
+        return {"Architecture": "x86_64"}
+
+    def pull(self, image: str, **_: Any) -> Iterator[dict[str, str]]:
+        self.images.add(image)
+        yield {"status": "Pull complete"}
+
+    def remove_image(self, image: str) -> None:
+        self.images.remove(image)
 
     def build(self, *, tag: str, **_: Any) -> Iterator[dict[str, str]]:
         yield {"stream": "Step 1/1 : FROM environment"}
@@ -180,6 +197,64 @@ def test_a_process_that_is_forked_during_a_build_does_not_keep_it_locked(
     os.close(writing)
     os.close(reading)
     os.waitpid(children[0], 0)
+
+
+# From a registry
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"),
+    [
+        (None, None),
+        ("none", None),
+        ("team/runner", "team/runner:CONTENT"),
+        ("a.example:5000/team/runner", "a.example:5000/team/runner:CONTENT"),
+        (f"a.example:5000/runner@{DIGEST}", f"a.example:5000/runner@{DIGEST}"),
+        (f"a.example:5000/runner:CONTENT@{DIGEST}", f"a.example:5000/runner@{DIGEST}"),
+        (f"a.example:5000/runner:0123456789abcdef@{DIGEST}", None),  # made for another release
+    ],
+)
+def test_name_in_a_registry(registry: str | None, name: str | None) -> None:
+    recipe = ImageRecipe(registry=registry and registry.replace("CONTENT", RECIPE.content))
+    assert recipe.published == (name and name.replace("CONTENT", RECIPE.content))
+    assert recipe.tag == RECIPE.tag
+
+
+@pytest.mark.parametrize("registry", ["a.example/runner:1", "a.example/runner@sha256:1", "https://a.example/b", "a b"])
+def test_registries_are_repositories_or_digests(registry: str) -> None:
+    with pytest.raises(SettingsError, match="image_registry"):
+        Settings(image_registry=registry)
+
+
+@pytest.mark.parametrize("registry", ["[::1]:5000/a", "a.example:5000/a/b_c", "runner", f"a/b:c@{DIGEST}", "none"])
+def test_registries_that_are_accepted(registry: str) -> None:
+    assert Settings(image_registry=registry).image.registry == registry
+
+
+def test_a_release_says_where_its_image_is(context: Path) -> None:
+    def registry_of(**options: Any) -> str | None:
+        engine: Any = DockerEngine.from_settings(Settings(**options))
+        return engine._recipe.registry
+
+    assert registry_of() is None
+    (context / "released.txt").write_text(f"a.example/runner:x@{DIGEST}\n")
+    assert registry_of() == f"a.example/runner:x@{DIGEST}"
+    assert registry_of(image_registry="team/runner") == "team/runner"
+    assert registry_of(image_registry="none") == "none"
+
+
+def test_an_image_for_another_processor_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: tmp_path)  # pyright: ignore
+    api: Any = Builder()
+    api.other_waits.set()
+    reports: list[str] = []
+    ensure_image(api, ImageRecipe(registry="a.example/runner"), reports.append)
+    assert api.built == [RECIPE.tag]
+    name = f"a.example/runner:{RECIPE.content}"
+    assert f"{name} can't be used (it is for aarch64, and the engine's machine is x86_64)" in reports[1]
+    assert name not in api.images
 
 
 # What is in the image

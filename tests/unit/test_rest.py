@@ -11,8 +11,8 @@ import anyio
 import httpx2
 import pytest
 
+from mcp_agentrun.server.http import slow_clients
 from mcp_agentrun.server.http.app import build_app
-from mcp_agentrun.server.rest import files
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.messages import Message
@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {"pool": 0, "reserve": 1, "auth": False}
 
 
 async def test_an_upload_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "UPLOAD_SECONDS", 0.05)
+    monkeypatch.setattr(slow_clients, "SILENT_SECONDS", 0.05)
 
     async def stopping() -> AsyncIterator[bytes]:
         yield b"beginning"
@@ -36,7 +36,7 @@ async def test_an_upload_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) ->
             sandbox = f"/v1/sandboxes/{(await http.post('/v1/sandboxes')).json()['id']}"
             with anyio.fail_after(60):
                 answer = await http.put(f"{sandbox}/files/f", content=stopping())
-            assert (answer.status_code, answer.json()["detail"]) == (408, "The upload has stopped.")
+            assert (answer.status_code, answer.json()["detail"]) == (408, "The body was sent too slowly.")
             assert (await http.post(f"{sandbox}/runs", json={"code": "1"})).json()["outcome"] == "ok"
 
 

@@ -28,8 +28,9 @@ from .. import (
 )
 from ..owner import Owner
 from .discovery import connect
-from .image import ImageRecipe, ensure_image, inspect_image, pull_image, warn_if_old
+from .image import ImageRecipe, ensure_image, released_image, warn_if_old
 from .inventory import is_local, list_containers, list_storage, remove_storage, status, weaknesses
+from .pull import inspect_image, pull_image
 from .seccomp import profile_json
 from .server_container import LABEL_SERVER, ServerContainer, orphans
 from .stream import AttachStream, open_transport
@@ -58,7 +59,7 @@ class DockerEngine:
 
     It connects when it is first used, and again after a connection has failed.
 
-    :param recipe: how to build the runner image.
+    :param recipe: how to get the runner image.
     :param image: an existing image to use instead.
     :param accept_weak: use the engine even if it can't enforce all restrictions of a sandbox.
     """
@@ -76,7 +77,9 @@ class DockerEngine:
     def from_settings(cls, settings: Settings) -> DockerEngine:
         """Create the engine that *settings* describe."""
         return cls(
-            recipe=ImageRecipe(settings.image.base, settings.image.packages),
+            recipe=ImageRecipe(
+                settings.image.base, settings.image.packages, settings.image.registry or released_image()
+            ),
             image=settings.image.name,
             accept_weak=settings.engine.accept_weak,
         )

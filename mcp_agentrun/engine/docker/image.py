@@ -1,4 +1,4 @@
-"""The image of runners and installers, built on the user's engine when it is first needed.
+"""The image of runners and installers, pulled or built on the user's engine when it is first needed.
 
 There are two images, so that a new release of this package needs only seconds and no network: the *environment*
 (Python, data packages, uv, fonts) and, on top of it, the *runner* with this package's own code. Their tags are digests
@@ -14,14 +14,12 @@ import hashlib
 import io
 import logging
 import os
-import queue
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -33,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ImageError, SettingsError
 from ..network import NetworkSettings, redact
+from .pull import architecture, inspect_image, pull_image, registry_obstacle, shortened
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -41,15 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LABEL_BASE",
+    "LABEL_CONTENT",
     "LABEL_DATE",
     "LABEL_IMAGE",
     "ImageRecipe",
     "build_obstacle",
     "ensure_image",
-    "inspect_image",
     "is_build_locked",
-    "pull_image",
-    "registry_obstacle",
+    "released_image",
     "warn_if_old",
 ]
 
@@ -60,6 +58,9 @@ LABEL_IMAGE = "mcp-agentrun.image"
 
 LABEL_BASE = "mcp-agentrun.base"
 """Label with the name and digest of an image's base."""
+
+LABEL_CONTENT = "mcp-agentrun.content"
+"""Label of a runner image with the digest of its ingredients, as in its tag."""
 
 LABEL_DATE = "mcp-agentrun.date"
 """Label with the date up to which an image's base has the distribution's updates."""
@@ -73,8 +74,11 @@ _DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "pp
 _SILENCE_SECONDS = 900
 """Longest time that a build step may run without output. Large downloads print nothing."""
 
-_PULL_SILENCE_SECONDS = 45
 _LOCK_SECONDS = 1800
+_PULL_SECONDS = 900
+"""Longest time to pull the runner image before it is built instead."""
+
+_RUNNER = "mcp-agentrun-runner"
 
 _STEP = re.compile(r"Step (\d+/\d+) :")
 _STEP_IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\n")
@@ -89,10 +93,14 @@ class ImageRecipe:
 
     :param base: a Debian-based image with Python and ``venv``.
     :param packages: requirements (PEP 508, without URLs) to install for user code to import.
+    :param registry: where to pull the image from instead of building it: a repository that has it under its content
+        tag, or ``REPOSITORY:TAG@DIGEST``, which is ignored unless the tag is that of this recipe. None or ``"none"``:
+        nowhere.
     """
 
     base: str = _DEFAULT_BASE
     packages: tuple[str, ...] = ("numpy", "pandas", "matplotlib")
+    registry: str | None = None
 
     @property
     def tag(self) -> str:
@@ -100,7 +108,24 @@ class ImageRecipe:
 
         :raises SettingsError: a package is not a valid requirement.
         """
-        return "mcp-agentrun-runner:" + _digest({**self.environment_files(), **self.runner_files()}, self.base)
+        return f"{_RUNNER}:{self.content}"
+
+    @property
+    def content(self) -> str:
+        """Digest of the ingredients, in hexadecimal."""
+        return _digest({**self.environment_files(), **self.runner_files()}, self.base)
+
+    @property
+    def published(self) -> str | None:
+        """Name of the image in the registry, or None if the registry can't have it."""
+        if self.registry in (None, "none"):
+            return None
+        name, at, digest = self.registry.partition("@")
+        repository, colon, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
+        content = self.content
+        if not at:
+            return f"{name}:{content}"
+        return f"{repository}@{digest}" if not colon or tag == content else None
 
     @property
     def environment_tag(self) -> str:
@@ -128,8 +153,6 @@ class ImageRecipe:
         safety = [path for path in (package / "safety").iterdir() if path.suffix in (".py", ".toml")]
         for path in (*(package / name for name in modules), *sorted(safety)):
             files[f"mcp_agentrun/{path.relative_to(package).as_posix()}"] = _text(path)
-        for library in ("RestrictedPython", "packaging"):
-            files.update(_library(library))
         return files
 
     def _requirements(self) -> str:
@@ -155,26 +178,26 @@ class ImageRecipe:
         return parsed
 
     def _pinned_files(self) -> dict[str, bytes]:
-        """Return versions and hashes of uv, and of the packages if all requested ones are pinned: others might not be
-        compatible with the pinned versions.
+        """Return versions and hashes of uv and the runner's libraries, and of the packages if all requested ones are
+        pinned: others might not be compatible with the pinned versions.
         """
         from packaging.utils import canonicalize_name
 
         text = _text(_context_folder() / "constraints.txt").decode()
         pins = {match["name"]: match for match in _PIN.finditer(text)}
-        uv = pins.pop("uv")
+        tools = [pins[name] for name in ("packaging", "restrictedpython", "uv")]
         known = all(
             (pin := pins.get(canonicalize_name(wanted.name))) is not None and wanted.specifier.contains(pin["version"])
             for wanted in self._parsed()
         )
         return {
-            "uv.txt": f"uv=={uv['version']} \\\n{uv['hashes']}".encode(),
+            "tools.txt": "".join(f"{pin['name']}=={pin['version']} \\\n{pin['hashes']}" for pin in tools).encode(),
             "constraints.txt": "".join(pin[0] for pin in pins.values() if known).encode(),
         }
 
 
 def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool = False) -> str:
-    """Return the tag of the runner image for *recipe*, after building it if the engine does not have it.
+    """Return the tag of the runner image for *recipe*, after pulling or building it if the engine does not have it.
 
     :param report: called with a line for each step.
     :param refresh: rebuild it on the newest base.
@@ -187,39 +210,30 @@ def ensure_image(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], No
         with _build_lock(report):
             found = None if refresh else inspect_image(api, tag)  # another process may just have built it
             if found is None:
-                _build_runner(api, recipe, report, refresh=refresh)
+                if refresh or not _pull_runner(api, recipe, report):
+                    _build_runner(api, recipe, report, refresh=refresh)
                 _remove_old_images(api, keep={tag, recipe.environment_tag})
                 found = inspect_image(api, tag) or {}
     warn_if_old(found, "Run `mcp-agentrun build --refresh`.")
     return tag
 
 
-def build_obstacle(api: DockerApi, base: str, environment: str) -> str | None:
-    """Return what would prevent a build, as far as that can be known in advance, or None.
+def released_image() -> str | None:
+    """Return where the image of this release can be pulled, as `ImageRecipe.registry`; None in a checkout."""
+    file = _context_folder() / "released.txt"
+    return file.read_text("ascii").strip() if file.is_file() else None
 
-    :param base: name of the base image.
-    :param environment: name of the environment image, with which a build needs no network.
-    """
-    images = (environment, base, *((_DEBIAN_BASE,) if base == _DEFAULT_BASE else ()))
+
+def build_obstacle(api: DockerApi, recipe: ImageRecipe) -> str | None:
+    """Return why the image can be neither pulled nor built, as far as that can be known in advance, or None."""
+    published, base = recipe.published, recipe.base
+    if published is not None and registry_obstacle(api, published) is None:
+        return None
+    # With the environment, a build needs no network.
+    images = (recipe.environment_tag, base, *((_DEBIAN_BASE,) if base == _DEFAULT_BASE else ()))
     if any(inspect_image(api, image) is not None for image in images) or (base == _DEFAULT_BASE and _can_bootstrap()):
         return None
     return registry_obstacle(api, base)
-
-
-def registry_obstacle(api: DockerApi, image: str) -> str | None:
-    """Return why the engine can't pull *image*, or None if the registry has it."""
-    import requests
-
-    try:
-        answer = api.get(f"{api.base_url}/v{api.api_version}/distribution/{image}/json", timeout=_PULL_SILENCE_SECONDS)
-    except requests.exceptions.RequestException:
-        return "the registry does not respond"
-    if answer.ok:
-        return None
-    try:
-        return redact(_shortened(str(answer.json()["message"])))
-    except (ValueError, KeyError, TypeError):
-        return f"the engine responded with status {answer.status_code}"
 
 
 def is_build_locked() -> bool:
@@ -235,9 +249,7 @@ def is_build_locked() -> bool:
 
 def warn_if_old(image: Mapping[str, Any], remedy: str) -> None:
     """Log a warning, once, if *image*, as the engine describes it, has no recent updates."""
-    config: dict[str, Any] = image.get("Config") or {}
-    labels: dict[str, str] = config.get("Labels") or {}
-    date = labels.get(LABEL_DATE, "")
+    date = _labels(image).get(LABEL_DATE, "")
     with contextlib.suppress(ValueError):  # it has no such label
         days = (datetime.now(timezone.utc).date() - datetime.fromisoformat(date).date()).days
         if days > OLD_DAYS and image.get("Id") not in _warned:
@@ -246,6 +258,11 @@ def warn_if_old(image: Mapping[str, Any], remedy: str) -> None:
 
 
 _warned: set[object] = set()
+
+
+def _labels(image: Mapping[str, Any]) -> dict[str, str]:
+    config: dict[str, Any] = image.get("Config") or {}
+    return config.get("Labels") or {}
 
 
 @dataclass(frozen=True)
@@ -259,6 +276,41 @@ class _Base:
     @property
     def labels(self) -> dict[str, str]:
         return {LABEL_BASE: f"{self.image.partition('@')[0]}@{self.digest}", LABEL_DATE: self.date}
+
+
+def _pull_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None]) -> bool:
+    """Pull the runner image, if the registry has it. Return whether it now has its usual name on the engine."""
+    published = recipe.published
+    if published is None:
+        return False
+    was_there = inspect_image(api, published) is not None
+    failure = pull_image(api, published, report, seconds=_PULL_SECONDS)
+    found = inspect_image(api, published)
+    if found is not None:
+        problem = _mismatch(api, recipe, found)
+        if problem is None:
+            api.tag(published, _RUNNER, recipe.content)
+        else:
+            logger.warning("%s is not used: %s", published, problem)
+        if not was_there:
+            with contextlib.suppress(Exception):  # in use by others
+                api.remove_image(published)  # only the name, if it has another one
+        if problem is None:
+            return True
+        failure = problem
+    failure = redact(shortened(failure or "the engine does not have it"))
+    report(f"{published} can't be used ({failure}); building the image instead")
+    return False
+
+
+def _mismatch(api: DockerApi, recipe: ImageRecipe, image: Mapping[str, Any]) -> str | None:
+    """Return how *image*, as the engine describes it, differs from the image of *recipe*, or None."""
+    labels = _labels(image)
+    if labels.get(LABEL_IMAGE) != "runner" or labels.get(LABEL_CONTENT) != recipe.content:
+        return f"it has the content {labels.get(LABEL_CONTENT, 'of another program')!a}, not {recipe.content!a}"
+    if (built_for := architecture(image)) != (engine := architecture(api.info())):
+        return f"it is for {built_for}, and the engine's machine is {engine}"
+    return None
 
 
 def _build_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], None], *, refresh: bool) -> None:
@@ -281,6 +333,7 @@ def _build_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], N
         {"ENVIRONMENT": recipe.environment_tag},
         lambda text: report(f"building the runner image: {text}"),
         dockerfile="runner.Dockerfile",
+        labels={LABEL_CONTENT: recipe.content},
     )
 
 
@@ -335,7 +388,7 @@ def _build(
 
 
 def _build_failure(error: str, output: deque[str]) -> str:
-    lines = [*output, _shortened(error)]
+    lines = [*output, shortened(error)]
     if any("no space left on device" in line.lower() for line in lines):
         return (
             "The runner image could not be built: the engine's disk is full. Free some space (`docker system prune`)."
@@ -369,63 +422,13 @@ def _find_base(api: DockerApi, base: str, report: Callable[[str], None], *, refr
         )
     raise ImageError(
         f"The runner image can't be built, because its base {base!r} is not on the engine and can't be pulled: "
-        f"{redact(_shortened(failure))}. {remedy}."
+        f"{redact(shortened(failure))}. {remedy}."
     )
 
 
 def _described(image: str, found: Mapping[str, Any], date: str) -> _Base:
     digests = [str(name).partition("@")[2] for name in found.get("RepoDigests") or ()]
     return _Base(image, next(filter(None, digests), str(found.get("Id", ""))), date)
-
-
-class DownloadProgress:
-    """Progress of the download of an image, from the engine's events."""
-
-    def __init__(self) -> None:
-        self._layers: dict[str, tuple[int, int]] = {}
-        self._reported = 0
-
-    def note(self, event: dict[str, Any]) -> str | None:
-        """Process an event. About every 5 %, return how much has been downloaded, as text."""
-        detail: dict[str, Any] = event.get("progressDetail") or {}
-        if event.get("status") != "Downloading" or not detail.get("total"):
-            return None
-        self._layers[event["id"]] = int(detail["current"]), int(detail["total"])
-        done, total = (sum(sizes) >> 20 for sizes in zip(*self._layers.values(), strict=True))
-        if (share := 20 * done // max(total, 1)) <= self._reported:
-            return None
-        self._reported = share
-        return f"{done} of {total} MiB"
-
-
-def pull_image(api: DockerApi, image: str, report: Callable[[str], None]) -> str | None:
-    """Pull *image*. Return an error message, or None on success. Stops if no event arrives for a while."""
-    report(f"pulling {image}")
-    download = DownloadProgress()
-    events: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
-
-    def pull() -> None:  # the SDK offers no timeout for this
-        try:
-            for event in api.pull(image, stream=True, decode=True):
-                events.put(event)
-            events.put(None)
-        except Exception as error:  # passed to the waiting thread
-            events.put(error)
-
-    threading.Thread(target=pull, name="pull", daemon=True).start()
-    failure: str | None = None
-    while True:
-        try:
-            event = events.get(timeout=_PULL_SILENCE_SECONDS)
-        except queue.Empty:
-            return "the registry does not respond"
-        if event is None:
-            return failure
-        if isinstance(event, Exception):
-            return str(getattr(event, "explanation", None) or event)
-        failure = event.get("error", failure)
-        if (sizes := download.note(event)) is not None:
-            report(f"pulling {image}: {sizes}")
 
 
 def _can_bootstrap() -> bool:
@@ -467,7 +470,7 @@ def _bootstrap_debian(api: DockerApi) -> None:
     if process.returncode != 0 or image is None:
         if image is not None:
             api.remove_image(image[0])
-        text = redact("\n".join([*errors[-10:], _shortened(answer)]))
+        text = redact("\n".join([*errors[-10:], shortened(answer)]))
         raise ImageError(f"mmdebstrap could not build a base for the runner image:\n{text}")
     repository, _, tag = _DEBIAN_BASE.partition(":")
     api.tag(image[0], repository, tag)
@@ -541,28 +544,6 @@ def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def inspect_image(api: DockerApi, image: str) -> dict[str, Any] | None:
-    """Return the engine's description of *image*, or None if it does not have it."""
-    import docker.errors
-
-    try:
-        return api.inspect_image(image)
-    except docker.errors.ImageNotFound:
-        return None
-
-
-def _library(name: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the installed modules of a library in pure Python, which the runner uses."""
-    from importlib.util import find_spec
-
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ImageError(f"{name} is missing. Reinstall mcp-agentrun with its dependencies.")
-    folder = Path(spec.origin).parent
-    for path in sorted(folder.rglob("*.py")):
-        yield path.relative_to(folder.parent).as_posix(), _text(path)
-
-
 def _context_folder() -> Path:
     package = Path(__file__).parents[2]
     installed = package / "_runner_image"
@@ -592,8 +573,3 @@ def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
             archive.addfile(entry, io.BytesIO(content))
     buffer.seek(0)
     return buffer
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,8 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, ContainerInfo, EngineStatus, StorageItem
 from ..owner import Owner
-from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, inspect_image, is_build_locked, registry_obstacle
+from .image import LABEL_IMAGE, ImageRecipe, build_obstacle, is_build_locked
+from .pull import architecture, inspect_image, registry_obstacle
 from .server_container import ServerContainer, orphans
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _SAMPLES = 32
 """Number of containers that are measured concurrently. The engine takes one or two seconds for each."""
 
 _TIME = TypeAdapter(AwareDatetime)
-_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686"}
 
 
 def is_local(client: DockerApi, *, same_system: bool = True) -> bool:
@@ -54,7 +54,7 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
     if found is None and image is not None:
         obstacle = registry_obstacle(client, image)
     elif found is None:
-        obstacle = build_obstacle(client, recipe.base, recipe.environment_tag)
+        obstacle = build_obstacle(client, recipe)
     free_disk = None
     if is_local(client):
         with contextlib.suppress(OSError, KeyError):
@@ -66,20 +66,15 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
         version=f"{product} {version['Version']}, API {version['ApiVersion']}",
         is_outdated=tuple(map(int, version["ApiVersion"].split("."))) < _OLDEST_API,
         weaknesses=tuple(weaknesses(info)),
-        architecture=_architecture(info),
+        architecture=architecture(info),
         image=name,
-        image_architecture=None if found is None else _architecture(found),
+        image_architecture=None if found is None else architecture(found),
         image_obstacle=obstacle,
         is_building=is_build_locked(),
         memory=info["MemTotal"],
         free_disk=free_disk,
         time=_seconds(info["SystemTime"]),
     )
-
-
-def _architecture(described: Mapping[str, Any]) -> str:
-    name = str(described["Architecture"])
-    return _ARCHITECTURES.get(name, name)
 
 
 def weaknesses(info: dict[str, Any]) -> list[str]:

@@ -39,6 +39,7 @@ from ...settings import Settings
 from ..logs import configure_logging
 from ..mcp.app import AgentRunServer, build_server
 from ..mcp.connections import by_connection, stream_lifespan
+from ..mcp.sdk import answer_as_json
 from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
 from .connection_limits import BACKLOG, connection_limit, limited
@@ -46,6 +47,7 @@ from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_response
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .refusals import audited, refusals_reported
+from .slow_clients import IDLE_SECONDS, with_timely_bodies
 from .tokens import Tokens, default_token_file
 
 __all__ = ["build_app", "serve_http"]
@@ -197,6 +199,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         # Otherwise every client could choose the address that it is limited by.
         proxy_headers=bool(settings.serve.trusted_proxies),
         forwarded_allow_ips=list(settings.serve.trusted_proxies),
+        timeout_keep_alive=int(IDLE_SECONDS),
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
 
@@ -279,6 +282,7 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
     """Return the endpoints for authenticated clients, with the limits of each client."""
     settings = sessions.settings
     security = _transport_security(settings)
+    answer_as_json()
     streamable = mcp.streamable_http_app(
         transport_security=security,
         session_idle_timeout=settings.serve.idle_ttl,
@@ -302,7 +306,8 @@ def _endpoints(mcp: AgentRunServer, rest: ASGIApp, sessions: SessionManager, met
         to_rest = scope["type"] == "http" and is_rest(scope["path"])
         await (rest if to_rest else quota)(scope, receive, send)
 
-    return RateLimit(by_path, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
+    timely = with_timely_bodies(by_path)
+    return RateLimit(timely, rate=settings.serve.rate_limit, on_refusal=lambda: metrics.count_limited("principal"))
 
 
 def _checked(rest: ASGIApp, settings: Settings) -> ASGIApp:

@@ -1,7 +1,7 @@
-"""Connections of an HTTP server: limited in number, and in the time for which they may wait for a request.
+"""The number of an HTTP server's connections.
 
-uvicorn accepts any number of connections, and waits for the first request of each for ever. Strangers could use up the
-process's file descriptors, also those that it needs for sandboxes.
+uvicorn accepts any number. Strangers could use up the process's file descriptors, also those that it needs for
+sandboxes.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ import asyncio
 import contextlib
 import sys
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from .slow_clients import TimelyProtocol
 
 MOST = 4096
 """Most connections at once, where the process may have twice as many file descriptors."""
 
 BACKLOG = 128
 """Connections that are accepted at once, before any of them can be closed."""
-
-WAIT_SECONDS = 10.0
-"""Longest time without a complete request head on a connection without a call in progress."""
 
 
 def connection_limit() -> int:
@@ -36,21 +33,21 @@ def connection_limit() -> int:
     return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
 
 
-def limited(most: int, wait: float = WAIT_SECONDS) -> type[asyncio.Protocol]:
-    """uvicorn's protocol for a server with *most* connections, each of which waits *wait* seconds for a request.
+def limited(most: int) -> type[asyncio.Protocol]:
+    """uvicorn's protocol for a server with *most* connections.
 
-    For one more, that which has waited longest is closed, or the new one if none waits.
+    For one more, that which has waited longest for a request is closed, or the new one if none waits.
     """
-    waiting: dict[H11Protocol, asyncio.TimerHandle] = {}  # the longest first
+    waiting: dict[TimelyProtocol, None] = {}  # the longest first
 
-    class LimitedProtocol(H11Protocol):
+    class LimitedProtocol(TimelyProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._note()
             if len(self.connections) > most:
                 closed = next(iter(waiting))
                 closed.transport.abort()
-                waiting.pop(closed).cancel()
+                del waiting[closed]
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -61,18 +58,14 @@ def limited(most: int, wait: float = WAIT_SECONDS) -> type[asyncio.Protocol]:
             self._note()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._forget()
+            waiting.pop(self, None)
             super().connection_lost(exc)
 
         def _note(self) -> None:
             """Note whether it waits for a request."""
             if self.cycle and not self.cycle.response_complete:
-                self._forget()
-            elif self not in waiting and not self.transport.is_closing():
-                waiting[self] = self.loop.call_later(wait, self.transport.close)
-
-        def _forget(self) -> None:
-            if (timer := waiting.pop(self, None)) is not None:
-                timer.cancel()
+                waiting.pop(self, None)
+            elif not self.transport.is_closing():
+                waiting.setdefault(self)
 
     return LimitedProtocol

@@ -35,6 +35,7 @@ _REFUSALS = {
     for each in (
         Refusal(401, "token", "Send `Authorization: Bearer TOKEN` with a valid token."),
         Refusal(403, "origin", "The Origin is not one that this server allows."),
+        Refusal(408, "slow", "The body was sent too slowly."),
         Refusal(413, "body", "The body is larger than this server's limit."),
         Refusal(421, "host", "The Host is not a name of this server."),
         Refusal(429, "rate", "Too many requests. Wait for as many seconds as Retry-After says."),

@@ -22,7 +22,7 @@ from ...sandbox import (
     mime_type,
 )
 from ...settings import Settings
-from ...spoofing import plain_text, sanitize
+from ...spoofing import encodable, plain_text, sanitize
 from ..uris import file_uri, output_uri
 
 __all__ = [
@@ -44,7 +44,6 @@ ANSWER_SIZE = 5 << 17
 """Most binary data in one answer, in bytes: some clients accept at most one megabyte in base64."""
 
 _LONGEST_LINE = 200
-_UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
 def run_answer(
@@ -209,7 +208,7 @@ def text_answer(
     """
     if note:
         text = f"{text}\n{note}" if text and not text.endswith("\n") else text + note
-    content = [TextContent(type="text", text=_UNENCODABLE.sub("\ufffd", text)), *blocks]
+    content = [TextContent(type="text", text=encodable(text)), *blocks]
     if meta is None:
         return CallToolResult(content=content, is_error=is_error)
     return CallToolResult(content=content, is_error=is_error, _meta={"agentrun/run": _foreign_values(meta)})

@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
-import anyio
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -22,9 +21,6 @@ from .models import FileAnswer, FileList
 from .problems import OWN_API, problems
 
 __all__ = ["router"]
-
-UPLOAD_SECONDS = 60.0
-"""Longest time in which a client that uploads a file may send nothing: others wait for the sandbox meanwhile."""
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
@@ -85,13 +81,13 @@ async def look_at_file(sandbox: str, path: Path, request: Request, sessions: Ses
 
 @router.put(
     "/{path:file}",
-    responses=problems(404, 408, 409, 413, 422, 503),
+    responses=problems(404, 409, 413, 422, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
 )
 async def upload(sandbox: str, path: Path, request: Request, sessions: Sessions, caller: CallerOf) -> FileAnswer:
     """Create a file or replace it, and create the folders that it is in."""
     with opened(sessions, caller, sandbox) as found:
-        return FileAnswer.of(await found.files.write(path, _body(request)))
+        return FileAnswer.of(await found.files.write(path, request.stream()))
 
 
 @router.delete("/{path:file}", status_code=204, responses=problems(404, 409, 413, 422, 503))
@@ -101,19 +97,6 @@ async def remove(sandbox: str, path: Path, sessions: Sessions, caller: CallerOf)
         await found.files.remove(path)
 
 
-async def _body(request: Request) -> AsyncGenerator[bytes]:
-    async with aclosing(request.stream()) as parts:
-        while True:
-            try:
-                with anyio.fail_after(UPLOAD_SECONDS):
-                    part = await anext(parts, None)
-            except TimeoutError:
-                raise HTTPException(408, "The upload has stopped.") from None
-            if part is None:
-                return
-            yield part
-
-
 async def _answer(sandbox: str, path: str, request: Request, sessions: SessionManager, caller: Caller) -> Response:
     with opened(sessions, caller, sandbox) as found:
         stat = await while_connected(request, lambda: found.files.stat(path))
@@ -121,14 +104,14 @@ async def _answer(sandbox: str, path: str, request: Request, sessions: SessionMa
     headers = {"Accept-Ranges": "bytes", "ETag": etag, "X-Content-Type-Options": "nosniff"}
     # Code has written the file: as a page of this server's origin, it could call the server.
     headers["Content-Disposition"] = "attachment"
-    start, end = 0, stat.size
+    part = None
     if "range" in request.headers and request.headers.get("if-range", etag) == etag:
-        start, end = _range(request.headers["range"], stat.size)
-    is_part = (start, end) != (0, stat.size)
-    if is_part:
+        part = _range(request.headers["range"], stat.size)
+    start, end = part or (0, stat.size)
+    if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{stat.size}"
     headers["Content-Length"] = str(end - start)
-    status, media_type = 206 if is_part else 200, mime_type(path)
+    status, media_type = 200 if part is None else 206, mime_type(path)
     if request.method == "HEAD":
         return Response(None, status, headers, media_type)
 
@@ -146,21 +129,21 @@ async def _write_part(parts: AsyncGenerator[bytes], length: int, send: Callable[
             length -= len(part)
 
 
-def _range(text: str, size: int) -> tuple[int, int]:
-    """Return the first byte of a range and the one after its end; everything if it is not one range of bytes.
+def _range(text: str, size: int) -> tuple[int, int] | None:
+    """Return the first byte of a range and the one after its end; None if it is not one range of bytes.
 
     :raises HTTPException: it is not satisfiable.
     """
     match = _RANGE.fullmatch(text.strip())
     if match is None or match.group() == "bytes=-":
-        return 0, size
+        return None
     first, last = match.groups()
     if not first:
         start, end = max(0, size - int(last)), size
     else:
         start, end = int(first), min(size, int(last) + 1 if last else size)
         if last and int(last) < start:
-            return 0, size
+            return None
     if start >= end:
         raise HTTPException(416, f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"})
     return start, end

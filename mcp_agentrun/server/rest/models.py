@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Sized
 from datetime import datetime
 from typing import Annotated
@@ -27,7 +26,8 @@ from ...sandbox import (
     run_notes,
 )
 from ...sessions import SandboxInfo
-from ...spoofing import sanitize
+from ...settings import SandboxLimits
+from ...spoofing import encodable, sanitize
 
 __all__ = [
     "CreateRequest",
@@ -43,16 +43,7 @@ __all__ = [
     "RunSummary",
     "SandboxAnswer",
     "SandboxList",
-    "encodable",
 ]
-
-_UNENCODABLE = re.compile("[\ud800-\udfff]")
-
-
-def encodable(text: str) -> str:
-    """Return *text* without lone surrogates, which UTF-8 can't encode."""
-    return _UNENCODABLE.sub("\ufffd", text)
-
 
 Text = Annotated[str, AfterValidator(encodable)]
 """Text from a sandbox."""
@@ -79,6 +70,10 @@ class CreateRequest(_Request):
     packages: list[str] = Field(default=[], max_length=100, description="Packages to install, as for pip.")
     lifetime: float | None = Field(
         default=None, gt=0, description="Seconds after which it is closed. By default the longest that is allowed."
+    )
+    limits: SandboxLimits | None = Field(
+        default=None,
+        description="Limits, each at most this server's. No such sandbox is kept ready, so it has to start first.",
     )
 
 
@@ -109,6 +104,7 @@ class SandboxAnswer(BaseModel):
     created: datetime
     last_used: datetime
     expires: datetime = Field(description="When it is closed, unless it is used until then.")
+    limits: SandboxLimits
     in_use: bool = Field(description="Whether a call is in progress.")
     stage: str = Field(description="`ready`, or what is being done to start it.")
 
@@ -120,6 +116,7 @@ class SandboxAnswer(BaseModel):
             created=info.created,
             last_used=info.last_used,
             expires=info.expires,
+            limits=info.limits,
             in_use=info.is_in_use,
             stage=sanitize(info.stage),
         )

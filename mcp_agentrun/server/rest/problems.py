@@ -88,7 +88,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-IN_FRONT = problems(401, 403, 413, 421, 429)
+IN_FRONT = problems(401, 403, 408, 413, 421, 429)
 """Documentation of what is answered before a request reaches a route."""
 
 

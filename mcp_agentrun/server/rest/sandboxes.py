@@ -31,7 +31,7 @@ async def create(
 
 
 async def _create(sessions: SessionManager, caller: Caller, wanted: CreateRequest) -> SandboxAnswer:
-    async with sessions.lease(caller, NEW, lifetime=wanted.lifetime) as lease:
+    async with sessions.lease(caller, NEW, lifetime=wanted.lifetime, limits=wanted.limits) as lease:
         assert lease.handle is not None
         try:
             with anyio.fail_after(READY_SECONDS):
@@ -41,7 +41,7 @@ async def _create(sessions: SessionManager, caller: Caller, wanted: CreateReques
             raise NotReadyError("The sandbox did not start in time.", stage=lease.sandbox.stage) from None
         if wanted.packages:
             await lease.sandbox.install(*wanted.packages)
-    return _described(sessions, caller, lease.handle)
+    return SandboxAnswer.of(sessions.look(caller, lease.handle))
 
 
 @router.get("", responses=problems(403))
@@ -55,7 +55,7 @@ async def list_all(sessions: Sessions, caller: CallerOf) -> SandboxList:
 @router.get("/{sandbox}", responses=problems(404, 422))
 async def look(sandbox: str, sessions: Sessions, caller: CallerOf) -> SandboxAnswer:
     """Look at a sandbox. This does not count as a use."""
-    return _described(sessions, caller, sandbox)
+    return SandboxAnswer.of(sessions.look(caller, sandbox))
 
 
 @router.delete("/{sandbox}", status_code=204, responses=problems(404, 422))
@@ -74,7 +74,7 @@ async def reset(
         await while_connected(
             request, partial(found.reset, keep_packages=kept.keep_packages, keep_files=kept.keep_files)
         )
-    return _described(sessions, caller, sandbox)
+    return SandboxAnswer.of(sessions.look(caller, sandbox))
 
 
 @router.post("/{sandbox}/packages", responses=problems(400, 404, 422, 503))
@@ -84,8 +84,3 @@ async def install(
     """Install packages. Variables stay."""
     with opened(sessions, caller, sandbox) as found:
         return InstallAnswer.of(await while_connected(request, partial(found.install, *body.packages)))
-
-
-def _described(sessions: SessionManager, caller: Caller, sandbox: str) -> SandboxAnswer:
-    (info,) = sessions.describe(caller, sandbox)
-    return SandboxAnswer.of(info)

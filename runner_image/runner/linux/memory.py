@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from os import O_CLOEXEC, O_WRONLY, close, write
+from os import open as open_descriptor
 
 from ..prelude import __builtins__
 
@@ -32,14 +34,14 @@ class Memory:
         """Bytes of all processes together, shared ones counted once, files and tmpfs not counted."""
         return self._fields(2).get(self._anonymous, 0)
 
-    def share(self) -> float:
-        """Fraction of the limit that is in use and can't simply be dropped by the kernel; 0 if there is no limit."""
+    def exceeds(self, share: float) -> bool:
+        """Whether more than *share* of the limit is in use that the kernel can't simply drop; false without a limit."""
         usage, limit = self._read(0), self._read(1)
-        if not limit.strip().isdigit():
-            return 0.0
+        if not limit.strip().isdigit() or int(usage) <= share * int(limit):
+            return False
         stat = self._fields(2)
         droppable = stat.get(b"inactive_file", 0) + stat.get(b"active_file", 0)
-        return (int(usage) - droppable) / int(limit)
+        return int(usage) - droppable > share * int(limit)
 
     def _read(self, number: int) -> bytes:
         try:
@@ -66,5 +68,9 @@ def set_oom_score(score: int) -> None:
 
     A hint: user code can lower its own.
     """
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(score))
+    with suppress(OSError):
+        descriptor = open_descriptor("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)
+        try:
+            write(descriptor, str(score).encode())
+        finally:
+            close(descriptor)
