@@ -16,6 +16,9 @@ SWALLOW = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    excep
 SEGFAULT = "import ctypes; ctypes.string_at(0)"
 FORK_BOMB = "import os, time\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        time.sleep(0.01)"
 
+PATIENT = Settings(safety="off", timeout=300)
+"""For code that fills memory, which takes a busy machine long."""
+
 HITS = {
     "exception": ("1 / 0", "error", "kept"),
     "exit": ("import sys; sys.exit(3)", "error", "kept"),
@@ -99,8 +102,9 @@ async def test_without_checkpoints_variables_are_lost_and_that_is_said(runner_im
         assert (await sandbox.run("x")).outcome == "error"
 
 
+@pytest.mark.timeout(400)
 async def test_a_large_object_changed_in_place_costs_the_copy_and_not_the_run(runner_image: str) -> None:
-    async with open_sandbox() as sandbox:
+    async with open_sandbox(PATIENT) as sandbox:
         await text_of(sandbox, "import numpy as np; a = np.ones(75_000_000)")
         result = await sandbox.run("a += 1; float(a[7])")
         assert (result.outcome, result.state, result.unprotected) == ("ok", "kept", "memory")
@@ -109,8 +113,9 @@ async def test_a_large_object_changed_in_place_costs_the_copy_and_not_the_run(ru
         assert await text_of(sandbox, "float(a.sum())") == "150000000.0\n"
 
 
+@pytest.mark.timeout(400)
 async def test_where_memory_is_too_tight_for_a_copy_that_is_said(runner_image: str) -> None:
-    async with open_sandbox() as sandbox:
+    async with open_sandbox(PATIENT) as sandbox:
         await text_of(sandbox, "import numpy as np; a = np.ones(118_000_000)")
         result = await sandbox.run("import os; os._exit(1)")
         assert (result.state, result.unprotected) == ("lost", "memory")
