@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "examples" / "README.md"]
 REPOSITORY = "https://github.com/mcp-agentrun/mcp-agentrun/blob/main/"
 """Before the paths of files that are not part of the site."""
-NOT_OURS = {"output/", "notifications/message", "logging/setLevel"}
-"""What looks like a path of the project and is none: a folder of sandboxes, methods of the protocol."""
+NOT_OURS = {"build/site", "output/", "notifications/message", "logging/setLevel"}
+"""What looks like a path of the project and is none: a folder of sandboxes, what is built, methods of the protocol."""
 PAGES_BY_NAME = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
