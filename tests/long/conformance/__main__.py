@@ -24,6 +24,7 @@ REVISIONS = ("2025-11-25", "2026-07-28")
 
 FAILED = {"FAILURE", "WARNING"}
 ABOUT_THE_WIRE = {"wire-schema-valid", "wire-schema-harness-error"}
+NOTHING_TO_CHECK = {"server-sse-polling"}  # of streams, which its call does not get: it is answered with one message
 
 
 def listed(section: str) -> set[str]:
@@ -50,8 +51,9 @@ def judge(revision: str, found: dict[str, list[dict[str, Any]]], expected: set[s
         wrong += [f"{entry} failed" for entry in sorted(failed - named)]
         wrong += [f"{entry} is listed and did not fail" for entry in sorted(named - failed)]
         own = [check for check in checks if check["id"] not in ABOUT_THE_WIRE]
-        if not named and not failed and not any(check["status"] == "SUCCESS" for check in own):
-            wrong.append(f"{scenario} checked nothing")
+        has_checked = any(check["status"] == "SUCCESS" for check in own)
+        if not named and not failed and has_checked is (scenario in NOTHING_TO_CHECK):
+            wrong.append(f"{scenario} checked {'something' if has_checked else 'nothing'}")
     return [f"{revision}: {line}" for line in wrong]
 
 
