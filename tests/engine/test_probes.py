@@ -98,7 +98,7 @@ SETTINGS = Settings(
     open_files=64,
     output_keep=MIB,
     code_limit=16_000,
-    max_timeout=20,
+    max_timeout=60,
     timeout=10,
     preload=(),
     runtime=RUNTIME,
@@ -186,7 +186,7 @@ EXHAUSTION: dict[str, Probe] = {
         repeat=2,
     ),
     "A02 memory bomb": Probe(
-        "blocks = []\nwhile True: blocks.append(b'x' * (8 << 20))", outcome_is("memory_limit", "error")
+        "blocks = []\nwhile True: blocks.append(b'x' * (8 << 20))", outcome_is("memory_limit", "error"), timeout=60
     ),
     "A03 giant allocation": Probe("bytearray(1 << 46)", raises(12)),
     "A04 workspace": Probe(FILL.format("/workspace"), outcome_is("error")),
@@ -215,6 +215,7 @@ EXHAUSTION: dict[str, Probe] = {
     "A20 decompression bomb": Probe(
         "import gzip\nbomb = gzip.compress(bytes(4 << 20)) * 400\ngzip.decompress(bomb)",
         outcome_is("memory_limit", "error"),
+        timeout=60,
     ),
     "N01 zombies to the limit": Probe(
         "import os\nn = 0\ntry:\n    while True:\n        if os.fork() == 0: os._exit(0)\n        n += 1\n"
