@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.errors import InvalidRequestError, SettingsError
 from mcp_agentrun.host_resources import HostResources
-from mcp_agentrun.settings import GROUPS, SETTINGS, Setting, Settings, load_settings, parse_size
+from mcp_agentrun.settings import GROUPS, SETTINGS, SandboxLimits, Setting, Settings, load_settings, parse_size
 from tests.support.settings_options import MODULE, source
 from tests.support.settings_table import PAGE, with_tables
 
@@ -255,3 +255,38 @@ def test_the_users_folder_is_found_without_a_shell(name: str, monkeypatch: pytes
     assert getattr(getattr(settings, setting.group), setting.attribute) == tmp_path / "x"
     with pytest.raises(SettingsError, match=name):
         load_settings({name: "~no-such-user-of-that-name/x"}, environ={})
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "limits"),
+    [
+        ({}, {"memory": 1 << 30}, {}),
+        ({}, {"max_timeout": 5}, {"max_timeout": 5, "timeout": 5}),
+        ({}, {"memory": 300 << 20}, {"workspace_size": 100 << 20, "tmp_size": 25 << 20, "shm_size": 25 << 20}),
+        ({"memory": "300m"}, {"workspace_size": 1 << 20}, {"tmp_size": 25 << 20}),
+        ({"memory": "2g", "timeout": 60}, {"cpus": 0.5, "pids": 32}, {"cpus": 0.5, "pids": 32, "timeout": 60}),
+    ],
+)
+def test_limits_of_a_sandbox_can_be_lower(
+    given: dict[str, object], wanted: dict[str, int], limits: dict[str, float]
+) -> None:
+    settings = load_settings(given, environ={})
+    lowered = settings.lowered(SandboxLimits(**wanted))  # pyright: ignore[reportArgumentType]
+    assert limits.items() <= lowered.limits.model_dump().items()
+    assert (lowered == settings) is (not limits)
+    assert lowered.serve is settings.serve and settings == load_settings(given, environ={})
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "message"),
+    [
+        ({}, {"cpus": 1.5}, r"cpus is 1.5, but this server allows at most 1\.0"),
+        ({}, {"memory": 100 << 20}, r"must not exceed memory less 150 MiB \(-50 MiB\)"),
+        ({"workspace_size": "512m"}, {"memory": 600 << 20}, r"^workspace_size \+ tmp_size .* exceed memory"),
+        ({"runtime": "runsc"}, {"pids": 100}, "pids: must be 1024 or more with runsc"),
+    ],
+)
+def test_limits_that_a_sandbox_cannot_have(given: dict[str, object], wanted: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message) as raised:
+        load_settings(given, environ={}).lowered(SandboxLimits(**wanted))  # pyright: ignore[reportArgumentType]
+    assert raised.value.argument == "limits"
