@@ -82,7 +82,7 @@ async def test_the_trail_of_a_server_with_runs_refusals_and_files(tmp_path: Path
 
 @pytest.mark.skipif(not HAS_JQ, reason="the page's commands need jq")
 async def test_a_mixed_hour_over_all_interfaces_answers_three_questions(module_image: str, tmp_path: Path) -> None:
-    path, wheels = tmp_path / "audit" / "audit.jsonl", tmp_path / "wheels"
+    path, wheels = tmp_path / "audit.jsonl", tmp_path / "wheels"
     make_wheel(wheels, "alpha", needs=("beta",))
     make_wheel(wheels, "beta", "2.0")
     options = ("--image", module_image, "--offline", "--wheelhouse", str(wheels), "--max-sandboxes", "2")
