@@ -210,13 +210,16 @@ class Workers:
     def pause(self) -> bool:
         """Stop the waiting worker until it is used again: one of its threads may be what kills the checkers.
 
-        :returns: false if it is making a checkpoint, and can't be stopped for a few seconds.
+        :returns: false if it was not stopped before: a signal takes effect later, and if it is making a checkpoint, it
+            can't be stopped for a few seconds.
         """
-        if self.is_making_checkpoint:
-            return False
-        if self.current is not None and self.current.state is WorkerState.WAITING:
-            self.current.signal(signal.SIGSTOP)
-        return True
+        worker = self.current
+        if worker is None or worker.state is not WorkerState.WAITING:
+            return True
+        was_stopped = process_table.is_stopped(worker.pid)
+        if not self.is_making_checkpoint:
+            worker.signal(signal.SIGSTOP)
+        return was_stopped
 
     def kill(self, worker: Worker | None) -> None:
         if worker is not None:
