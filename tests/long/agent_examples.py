@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import CHECKOUT
 from tests.support.agent_examples import EXAMPLES, run_example
+from tests.support.wheel import build_wheel
 
 BIN = Path(sys.executable).parent
 UV = str(BIN / "uv")
@@ -26,9 +27,7 @@ FOLDER = CHECKOUT / "build" / "agent-examples"
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with our wheel. Its name depends on the wheel, because ``uvx`` would else take an earlier one."""
-    built = tmp_path_factory.mktemp("wheel")
-    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", str(built)], check=True, cwd=CHECKOUT)
-    (wheel,) = built.glob("*.whl")
+    wheel = build_wheel(tmp_path_factory.mktemp("wheel"))
     folder = FOLDER / hashlib.sha256(wheel.read_bytes()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(wheel, folder)
