@@ -178,7 +178,10 @@ class Runner:
         for program in self._programs:
             with program:
                 program.terminate()
-        self._bash.close(force=True)
+        try:
+            self._type("kill $(jobs -p) 2>/dev/null || true; wait", ())
+        finally:
+            self._bash.close(force=True)
 
     def run(self, block: Block) -> None:
         """Run *block*, and compare what it prints with what the page shows.
