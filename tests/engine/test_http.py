@@ -26,6 +26,7 @@ from tests.support.clients import facts_of, text_of
 from tests.support.containers import containers_of, remove
 from tests.support.hanging_engine import hanging_engine
 from tests.support.http_server import TOKENS, HttpServer, http_client, http_server, open_http_client
+from tests.support.stdio_server import INITIALIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -506,11 +507,10 @@ async def test_a_session_is_named_in_no_log_and_an_aborted_upload_is_no_error(
 ) -> None:
     bob = {"Authorization": f"Bearer {TOKENS['bob']}"}
     accept = {"Accept": "application/json, text/event-stream"}
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
     with http_server(tmp_path, "--pool", "0", "--log-format", form, "--log-level", "info") as server:
         url = f"{server.url}/mcp"
         async with http_client(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accept}) as http:
-            began = await http.post(url, json={**PING, "method": "initialize", "params": hello})
+            began = await http.post(url, json=INITIALIZE)
             session = began.headers["mcp-session-id"]
             named = {"Mcp-Session-Id": session}
             assert (await http.post(url, json=PING, headers={**named, **bob})).status_code == 404

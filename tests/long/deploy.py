@@ -28,6 +28,7 @@ from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.server_container import LABEL_SERVER
 from tests.support.clients import run, text_of
 from tests.support.http_server import http_client
+from tests.support.stdio_server import INITIALIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -312,17 +313,7 @@ def test_curl_works_as_elsewhere(deployment: Deployment, token: str) -> None:
 
     url = f"{deployment.url}/mcp"
     accept = ("-H", "Accept: application/json, text/event-stream", "-H", "Content-Type: application/json")
-    start = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "curl", "version": "1"},
-        },
-    }
-    body = ("-d", json.dumps(start))
+    body = ("-d", json.dumps(INITIALIZE))
     assert curl(f"{deployment.url}/healthz") == '{"status":"ok"}\n200'
     assert curl(*accept, *body, url).endswith("\n401")
     answer = curl("-H", f"Authorization: Bearer {token}", *accept, *body, url)

@@ -15,10 +15,10 @@ from mcp.server.mcpserver import Context, MCPServer
 
 from mcp_agentrun.server.mcp import sdk
 from tests.support.http_server import http_client, serve_here
+from tests.support.stdio_server import INITIALIZE
 
 pytestmark = pytest.mark.anyio
 
-HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 HEADERS = {"Accept": "application/json, text/event-stream"}
 ANSWER = [{"type": "text", "text": "done"}]
 
@@ -68,7 +68,7 @@ async def calling(tools: Tools) -> AsyncGenerator[Caller]:
         http.base_url = server.url
         async with http:
             caller = Caller(http)
-            begun = await caller.post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO})
+            begun = await caller.post(INITIALIZE)
             http.headers["mcp-session-id"] = begun.headers["mcp-session-id"]
             assert (await http.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"})).is_success
             yield caller

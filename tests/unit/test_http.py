@@ -40,6 +40,7 @@ from tests.support.clients import client_text
 from tests.support.command_line import command
 from tests.support.fake_engine import FakeEngine, open_sessions
 from tests.support.http_server import TOKENS, HttpServer, http_client, open_http_client, serve_here
+from tests.support.stdio_server import INITIALIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -272,13 +273,11 @@ async def test_who_sends_too_fast_is_slowed_and_others_go_on() -> None:
 
 
 async def test_who_opens_sessions_and_goes_away_keeps_nobody_out() -> None:
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
     accepted = {"Accept": "application/json, text/event-stream"}
     async with serving(max_sandboxes=1, max_total=1, rate_limit=1000) as server:  # 4 sessions each, 16 in all
         url = f"{server.url}/mcp"
         async with http_client(headers={"Authorization": f"Bearer {TOKENS['alice']}", **accepted}) as http:
-            opened = [(await http.post(url, json=hello)).headers["mcp-session-id"] for _ in range(40)]
+            opened = [(await http.post(url, json=INITIALIZE)).headers["mcp-session-id"] for _ in range(40)]
             statuses = [
                 (await http.post(url, json=PING, headers={"mcp-session-id": session})).status_code for session in opened
             ]
