@@ -29,7 +29,7 @@ help:
 	@echo "make probes-runsc  the attacks of tests/engine/test_probes.py under gVisor (root, dockerd, runsc)"
 	@echo "make fuzz-check     20 minutes of hostile input for the static check"
 	@echo "make corpora     the programs of a folder of corpora (CORPORA=FOLDER): judged, run, and their imports known"
-	@echo "make compare-check  the static check beside those of others"
+	@echo "make compare-check  the static check beside those of others, on such a folder (CORPORA=FOLDER)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
 	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
@@ -134,7 +134,7 @@ corpora: setup
 	CORPORA="$(CORPORA)" $(PYTHON) -m pytest --timeout 0 tests/long/corpora.py
 
 compare-check: venv
-	$(PYTHON) -m benchmarks.compare_check
+	$(PYTHON) -m benchmarks.compare_check "$(CORPORA)"
 
 # The pinned packages of a folder's package-lock.json.
 %/node_modules/.package-lock.json: %/package-lock.json

@@ -79,9 +79,9 @@ async def compare(urls: dict[str, str]) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m benchmarks.agentrun_api CHECKOUT")
-    source = Path(sys.argv[1]) / "agentrun-api" / "src"
+    source = Path(*sys.argv[1:2]) / "agentrun-api" / "src"
+    if len(sys.argv) != 2 or not source.is_dir():
+        sys.exit("usage: make bench-agentrun-api AGENTRUN=CHECKOUT, a checkout of AgentRun's repository")
     api, image = open_docker()
     with ExitStack() as stack:
         stack.enter_context(contextlib.closing(api))

@@ -1,8 +1,8 @@
-"""The static check beside AgentRun's and plain RestrictedPython, on corpora: ``python -m benchmarks.compare_check``.
+"""The static check beside AgentRun's and plain RestrictedPython: ``make compare-check CORPORA=FOLDER``.
 
-AgentRun's own logic is run from its published package, which is installed into a temporary environment. The corpora are
-looked for in ``../shared/corpora``, or where --corpora says; --rows adds files of rows like those in tests/safety.
-Nothing of them is executed.
+AgentRun's own logic is run from its published package, which is installed into a temporary environment. The folder
+has ``benign.jsonl`` and ``malicious.jsonl``; --rows adds files of rows like those in tests/safety. Nothing of them is
+executed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import venv
@@ -92,12 +91,12 @@ def own_rows(path: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpora", type=Path, default=Path(__file__).parents[2] / "shared" / "corpora")
+    parser.add_argument("corpora", type=Path, metavar="CORPORA")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="files of rows, as in tests/safety")
     options = parser.parse_args()
     folder: Path = options.corpora
-    if not folder.is_dir():
-        sys.exit(f"no corpora in {folder}")
+    if missing := [name for name in ("benign.jsonl", "malicious.jsonl") if not (folder / name).is_file()]:
+        parser.error(f"{folder} has no {' and no '.join(missing)}")
     benign = rows(folder / "benign.jsonl")
     malicious = rows(folder / "malicious.jsonl")
     judged = benign + malicious + [row for path in options.rows for row in own_rows(path)]
