@@ -19,7 +19,19 @@ from .engine.network import NetworkSettings
 from .host_resources import HostResources
 from .own_process import is_inherited, require_own
 from .packages.installer import Cache, Installed
-from .sandbox import AsyncRuntime, AsyncSandbox, FileInfo, FileName, FilePage, FileStat, OnOutput, Result, Script, State
+from .sandbox import (
+    AsyncRuntime,
+    AsyncSandbox,
+    FileInfo,
+    FileName,
+    FilePage,
+    FileStat,
+    OnlyIf,
+    OnOutput,
+    Result,
+    Script,
+    State,
+)
 from .sandbox.facade import shared_or_own
 from .settings import Settings
 
@@ -380,12 +392,19 @@ class SandboxFiles:
     def __init__(self, call: _Call) -> None:
         self._call = call
 
-    def write(self, path: FileName, data: bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes]) -> FileInfo:
+    def write(
+        self,
+        path: FileName,
+        data: bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes],
+        *,
+        only_if: OnlyIf | None = None,
+    ) -> FileInfo:
         """Create or replace the file *path*, and create the folders that it is in.
 
         :param data: the content, the path of a local file, or a file open for reading bytes. Large files are streamed.
+        :param only_if: as for `Files.write`. It is called in the thread of the event loop.
         """
-        return self._call(lambda sandbox: sandbox.files.write(path, data))
+        return self._call(lambda sandbox: sandbox.files.write(path, data, only_if=only_if))
 
     def read(self, path: FileName, *, limit: int | None = None) -> bytes:
         """The content of the file *path*.
@@ -435,6 +454,9 @@ class SandboxFiles:
         """A part of that list: the first files after *after*; see `Files.page`."""
         return self._call(lambda sandbox: sandbox.files.page(folder, after=after))
 
-    def remove(self, path: FileName) -> None:
-        """Remove the file *path*."""
-        self._call(lambda sandbox: sandbox.files.remove(path))
+    def remove(self, path: FileName, *, only_if: OnlyIf | None = None) -> None:
+        """Remove the file *path*.
+
+        :param only_if: as for `write`.
+        """
+        self._call(lambda sandbox: sandbox.files.remove(path, only_if=only_if))

@@ -4,7 +4,7 @@ from ..packages.installed import Cache, Installed
 from .arguments import OnOutput
 from .copies import safe_path, save_copy
 from .facade import AsyncRuntime, AsyncSandbox
-from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat
+from .files import FileInfo, FileName, FilePage, Files, FileSource, FileStat, OnlyIf
 from .housekeeping import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, NetworkSettings, StorageItem
 from .notes import (
     EXPIRED,
@@ -51,6 +51,7 @@ __all__ = [
     "Installed",
     "NetworkSettings",
     "OnOutput",
+    "OnlyIf",
     "OpenSandbox",
     "Outcome",
     "Output",

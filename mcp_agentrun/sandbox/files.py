@@ -34,6 +34,7 @@ __all__ = [
     "FileSource",
     "FileStat",
     "Files",
+    "OnlyIf",
     "is_safe_path",
     "shielded_request",
 ]
