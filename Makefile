@@ -9,7 +9,7 @@ help:
 	@echo "make lint    linters and type checks only; needs no container engine"
 	@echo "make lint-workflows  the workflows of .github (npm)"
 	@echo "make test-unit    the tests that need no container engine; seconds"
-	@echo "make test-engine  the tests in real containers"
+	@echo "make test-engine  the tests in real containers (ENGINE=podman: of a Podman of their own)"
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
 	@echo "make lock    update requirements/dev.txt and runner_image/constraints.txt to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
@@ -68,7 +68,8 @@ test-unit: venv
 	$(PYTHON) -m pytest -n 2 tests/unit
 
 test-engine: setup
-	$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder tests/engine
+	MCP_AGENTRUN_TEST_ENGINE=$(or $(ENGINE),docker) \
+		$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder tests/engine
 
 packages: setup
 	$(PYTHON) -m pytest --timeout 0 -s tests/long/packages_real.py tests/long/display_real.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -16,18 +16,29 @@ from mcp.client.stdio import stdio_client
 
 from mcp_agentrun.engine.docker import image as image_module
 from mcp_agentrun.engine.docker.discovery import connect
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
+from tests.support.engines import ENGINE, provide_engine, skip_what_is_not_for
 from tests.support.guarded_client import guarded_client
 from tests.support.image import named_anew
 from tests.support.sandboxes import open_sandbox
 from tests.support.small import SMALL
 
 BACKEND = "asyncio"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist inherit its address
+        resources = ExitStack()
+        config.add_cleanup(resources.close)
+        provide_engine(resources)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_what_is_not_for(ENGINE, items)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +60,7 @@ def runner_image(api: APIClient) -> Iterator[str]:
     """Name of the runner image, built if need be, and in use: the tests of builds, which tidy up, can't remove it."""
 
     async def ensure() -> str:
-        engine = DockerEngine(recipe=ImageRecipe())
+        engine = create_engine(Settings())
         try:
             return await engine.ensure_image(lambda stage: print(stage, file=sys.stderr))  # noqa: T201
         finally:

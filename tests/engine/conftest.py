@@ -9,8 +9,9 @@ import anyio
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine import Engine
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support.image import named_anew
@@ -43,14 +44,15 @@ async def sandbox(module_image: str, index: str, anyio_backend: str) -> AsyncIte
 @pytest.fixture
 def swept(monkeypatch: pytest.MonkeyPatch) -> anyio.Event:
     """Set when an engine of this process has swept, as it does in the background after each start of a container."""
-    done, real = anyio.Event(), DockerEngine.sweep
+    kind = type(create_engine(Settings()))
+    done, real = anyio.Event(), kind.sweep
 
-    async def sweep(engine: DockerEngine) -> int:
+    async def sweep(engine: Engine) -> int:
         removed = await real(engine)
         done.set()
         return removed
 
-    monkeypatch.setattr(DockerEngine, "sweep", sweep)
+    monkeypatch.setattr(kind, "sweep", sweep)
     return done
 
 

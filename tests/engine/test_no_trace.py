@@ -17,9 +17,9 @@ import pytest
 from docker import APIClient
 from docker.errors import APIError
 
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
+from mcp_agentrun.engine.registry import create_engine
+from mcp_agentrun.settings import Settings
 from tests.support.clients import server_parameters
 from tests.support.containers import containers_of
 from tests.support.stdio_server import INITIALIZE, say
@@ -204,7 +204,7 @@ def test_only_what_has_no_living_owner_is_swept(
 
 @pytest.mark.anyio
 async def test_sweeping_an_engine_twice_is_harmless(runner_image: str) -> None:
-    engine = DockerEngine(recipe=ImageRecipe())
+    engine = create_engine(Settings())
     try:
         async with anyio.create_task_group() as tasks:
             for _ in range(3):

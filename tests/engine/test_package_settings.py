@@ -18,8 +18,8 @@ from mcp import Client
 from mcp.client.stdio import stdio_client
 
 from mcp_agentrun.engine import LABEL_SANDBOX
-from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.errors import InstallError, InvalidRequestError, SettingsError
 from mcp_agentrun.packages.policy_settings import policy_from_settings
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
@@ -200,7 +200,7 @@ async def test_the_cache_keeps_within_its_size_and_is_shown_and_cleared(
     api: APIClient, index: str, own_image: str
 ) -> None:
     settings = Settings(safety="off", preload=(), image=own_image, cache_size=8 << 20)
-    engine = DockerEngine.from_settings(settings)
+    engine = create_engine(settings)
     try:
         async with (
             AsyncRuntime(settings, engine=engine, package_network=NetworkSettings(index_url=index)) as runtime,
@@ -339,7 +339,7 @@ async def test_packages_that_nobody_wants_go_behind_another_s_installation(
             go_on.wait(60)
 
     settings = Settings(safety="off", preload=(), image=own_image)
-    engine = DockerEngine.from_settings(settings)
+    engine = create_engine(settings)
     try:
         with serve_index(root, api, is_modern=True, on_half=on_half) as url:
             async with (

@@ -13,8 +13,8 @@ import anyio
 import pytest
 from docker import APIClient
 
-from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.errors import InstallError, InvalidRequestError
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.settings import Settings
@@ -271,7 +271,7 @@ async def test_behind_a_proxy_with_its_own_authority(module_image: str, api: API
 async def test_the_cache_is_shown(module_image: str, tmp_path: Path) -> None:
     make_wheel(tmp_path, "cached-only-here")
     settings = Settings(safety="off", preload=(), image=module_image, wheelhouse=tmp_path, offline=True)
-    engine = DockerEngine.from_settings(settings)
+    engine = create_engine(settings)
     try:
         async with (
             AsyncRuntime(settings, engine=engine, package_network=NetworkSettings()) as runtime,

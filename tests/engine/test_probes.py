@@ -23,9 +23,8 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.owner import Owner
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.errors import InvalidRequestError, SandboxLostError
 from mcp_agentrun.sandbox import AsyncSandbox, Output, Result
 from mcp_agentrun.server.mcp.render import run_answer
@@ -1284,7 +1283,7 @@ class Field:
 
 @pytest.fixture(scope="module")
 async def battlefield(api: APIClient, runner_image: str, anyio_backend: str) -> AsyncIterator[Field]:
-    engine = DockerEngine(recipe=ImageRecipe())
+    engine = create_engine(Settings())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.aclose)
         victim = await stack.enter_async_context(sandbox_on(engine, SETTINGS))

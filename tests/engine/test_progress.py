@@ -16,9 +16,8 @@ from mcp.shared.memory import MessageStream, create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.server.mcp import progress
 from mcp_agentrun.server.mcp.app import AgentRunServer, build_server
@@ -36,7 +35,7 @@ async def open_server() -> AsyncGenerator[AgentRunServer]:
     network = NetworkSettings.from_environment(os.environ)
     settings = Settings(pool=0, reserve=1, preload=())
     async with SessionManager(
-        AsyncRuntime(settings, engine=DockerEngine(recipe=ImageRecipe()), package_network=network), is_shared=True
+        AsyncRuntime(settings, engine=create_engine(Settings()), package_network=network), is_shared=True
     ) as sessions:
         yield build_server(sessions, by_connection(sessions.disconnect))
 

@@ -12,8 +12,7 @@ import pytest
 from docker import APIClient
 
 from mcp_agentrun.cli.checks import Finding, check_all
-from mcp_agentrun.engine import LABEL_ROLE
-from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine import LABEL_ROLE, Engine
 from mcp_agentrun.engine.docker.image import LABEL_IMAGE
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import AsyncSandbox, Housekeeping, NetworkSettings
@@ -26,7 +25,7 @@ PROBE = "iniconfig"
 
 
 @pytest.fixture
-async def engine(anyio_backend: str) -> AsyncIterator[DockerEngine]:
+async def engine(anyio_backend: str) -> AsyncIterator[Engine]:
     async with open_engine() as opened:
         yield opened
 
@@ -37,7 +36,7 @@ async def findings(network: NetworkSettings, **options: Any) -> dict[str, Findin
         return {finding.name: finding async for finding in check_all(settings, housekeeping)}
 
 
-async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engine: DockerEngine) -> None:
+async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engine: Engine) -> None:
     await shared.ready()
     listed = {each.sandbox: each for each in await engine.list_containers(usage=True)}
     found = listed[shared.id]
@@ -47,7 +46,7 @@ async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engin
     assert found.cpu is not None and found.cpu >= 0
 
 
-async def test_the_image_is_listed_and_needed(runner_image: str, engine: DockerEngine) -> None:
+async def test_the_image_is_listed_and_needed(runner_image: str, engine: Engine) -> None:
     found = {name: each for each in await engine.list_storage("image") for name in each.name.split(", ")}
     assert found[runner_image].is_used
     assert (found[runner_image].size or 0) > 100 << 20
@@ -56,7 +55,7 @@ async def test_the_image_is_listed_and_needed(runner_image: str, engine: DockerE
     assert not status.is_outdated
 
 
-async def test_what_nothing_uses_can_be_removed(engine: DockerEngine, api: APIClient) -> None:
+async def test_what_nothing_uses_can_be_removed(engine: Engine, api: APIClient) -> None:
     name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
     empty = io.BytesIO()
     # Builds of other processes tidy up images of their own sorts, such as "runner".

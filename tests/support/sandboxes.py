@@ -13,9 +13,8 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from mcp_agentrun.engine import Engine
-from mcp_agentrun.engine.docker.engine import DockerEngine
-from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
+from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.host_resources import HostResources
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox
 from mcp_agentrun.sessions import SessionManager
@@ -23,8 +22,8 @@ from mcp_agentrun.settings import Settings
 
 
 @asynccontextmanager
-async def open_engine() -> AsyncGenerator[DockerEngine]:
-    engine = DockerEngine(recipe=ImageRecipe())
+async def open_engine() -> AsyncGenerator[Engine]:
+    engine = create_engine(Settings())
     try:
         yield engine
     finally:
@@ -78,8 +77,8 @@ async def installing(index: str, **settings: Any) -> AsyncGenerator[AsyncSandbox
 
 
 @asynccontextmanager
-async def open_sessions(settings: Settings, engine: DockerEngine | None = None) -> AsyncGenerator[SessionManager]:
-    engine = engine or DockerEngine(recipe=ImageRecipe())
+async def open_sessions(settings: Settings, engine: Engine | None = None) -> AsyncGenerator[SessionManager]:
+    engine = engine or create_engine(Settings())
     async with SessionManager(AsyncRuntime(settings, engine=engine), is_shared=True) as sessions:
         yield sessions
 
