@@ -145,6 +145,7 @@ class Runner:
         self._programs: list[subprocess.Popen[str]] = []
         home = folder.with_name("home")
         home.mkdir()
+        (home / ".curlrc").write_text("fail-with-body\n")  # so that a request which is refused is noticed
         binaries = home / "bin"
         path = os.pathsep.join((str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]))
         kept = {name: os.environ[name] for name in os.environ if not name.startswith("AGENTRUN_")}
