@@ -218,7 +218,7 @@ def _holds_certificates(path: Path) -> bool:
 async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: bool) -> Finding:
     """Check that the installer can install a small package."""
     if settings.packages.offline:
-        return Finding("index", "skipped", "packages_offline: the installer has no network")
+        return Finding("index", "skipped", "offline: the installer has no network")
     if not can_start:
         return Finding("index", "skipped", "needs the image")
     try:

@@ -159,7 +159,7 @@ async def test_an_index_that_the_installer_does_not_reach(
 
 async def test_the_index_is_not_asked_where_it_makes_no_sense() -> None:
     offline = await findings_of(settings=Settings(offline=True))
-    assert offline["index"].level == "skipped"
+    assert offline["index"].level == "skipped" and offline["index"].text.startswith("offline:")
     assert (await findings_of(image_architecture=None))["index"].level == "skipped"
 
 

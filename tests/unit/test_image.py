@@ -167,7 +167,7 @@ def test_an_image_is_built_once_by_two_and_without_a_new_environment(
     assert [build.result() for build in builds] == [RECIPE.tag] * 2
     assert api.built == [RECIPE.tag]
     assert sorted(reports) == [
-        "building the runner image: step 1/1",
+        "building the image's last layer: step 1/1",
         "waiting for another process that is building the runner image",
     ]
 

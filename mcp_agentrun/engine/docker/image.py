@@ -322,7 +322,7 @@ def _build_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], N
             recipe.environment_tag,
             {**recipe.environment_files(), "ca-bundle.pem": network.ca_bundle or b""},
             {"BASE": base.image, **network.environment()},
-            lambda text: report(f"building the runner's environment: {text}"),
+            lambda text: report(f"building the image, which takes minutes and is done once: {text}"),
             labels=base.labels,
             refresh=refresh,
         )
@@ -331,7 +331,7 @@ def _build_runner(api: DockerApi, recipe: ImageRecipe, report: Callable[[str], N
         recipe.tag,
         recipe.runner_files(),
         {"ENVIRONMENT": recipe.environment_tag},
-        lambda text: report(f"building the runner image: {text}"),
+        lambda text: report(f"building the image's last layer: {text}"),
         dockerfile="runner.Dockerfile",
         labels={LABEL_CONTENT: recipe.content},
     )
