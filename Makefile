@@ -12,7 +12,7 @@ help:
 	@echo "make test-unit    the tests that need no container engine; seconds"
 	@echo "make test-engine  the tests in real containers (ENGINE=podman: of a Podman of their own)"
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
-	@echo "make lock    update requirements/dev.txt and runner_image/constraints.txt to the newest versions"
+	@echo "make lock    update requirements/dev.txt, runner_image/constraints.txt and the examples to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"
 	@echo "make schemathesis  the REST APIs against their OpenAPI document (SCHEMATHESIS=... for other arguments)"
 	@echo "make packages  install and use large packages from the real index"

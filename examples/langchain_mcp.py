@@ -1,5 +1,5 @@
 # /// script
-# requires-python = ">=3.10"
+# requires-python = ">=3.11"
 # dependencies = ["langchain==1.5.2", "langchain-mcp-adapters==0.3.2", "langchain-openai==1.7.4"]
 # ///
 """An agent of LangChain, which runs on LangGraph, with the MCP server.

@@ -1,5 +1,5 @@
 # /// script
-# requires-python = ">=3.10"
+# requires-python = ">=3.11"
 # dependencies = ["pydantic-ai-slim[mcp,openai]==2.68.0"]
 # ///
 """Pydantic AI with the MCP server, and an answer of a type.
