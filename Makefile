@@ -32,7 +32,7 @@ help:
 	@echo "make corpora     the programs of a folder of corpora (CORPORA=FOLDER): judged, run, and their imports known"
 	@echo "make compare-check  the static check beside those of others, on such a folder (CORPORA=FOLDER)"
 	@echo "make peers   clients of others run code over stdio and HTTP (npm): Inspector, SDKs, agents (PEERS=... for some)"
-	@echo "make pictures  the pictures of docs/tools.md (npm, Chromium)"
+	@echo "make pictures  the pictures of plots in clients and of the site (npm, Chromium)"
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
 	@echo "make examples-agents  the agents of examples/, each in an environment of its own, with a scripted model (EXAMPLE=... for one); real index"
@@ -161,7 +161,7 @@ schemathesis: setup
 peers: setup tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json
 	$(PYTHON) -m tests.long.peers $(PEERS)
 
-pictures: setup tests/long/node/node_modules/.package-lock.json tests/long/pictures/node_modules/.package-lock.json
+pictures: setup site tests/long/node/node_modules/.package-lock.json tests/long/pictures/node_modules/.package-lock.json
 	cd tests/long/pictures && PATH="$(CURDIR)/tests/long/node/node_modules/.bin:$$PATH" \
 		node pictures.mjs "$(CURDIR)/$(PYTHON)" -m mcp_agentrun
 
