@@ -215,6 +215,7 @@ class Supervisor:
                 self._changes.forget()
             self._runs.end_reset()
             self._host.send(messages.ResetDone())
+            self._host.flush()  # before a spare is forked
             self._workers.end_reset()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 
@@ -45,10 +46,24 @@ def empty(folder: str, mode: int = 0o700) -> None:
 
 def fill_home(home: str) -> None:
     """Copy the home template to *home*."""
-    for folder, _, names in os.walk(HOME_TEMPLATE):
-        target = os.path.join(home, os.path.relpath(folder, HOME_TEMPLATE))
-        os.makedirs(target, exist_ok=True)
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as source, open(os.path.join(target, name), "wb") as copy:
-                copy.write(source.read())
     os.makedirs(home, exist_ok=True)
+    for path, content in _template():
+        target = os.path.join(home, path)
+        if content is None:
+            os.makedirs(target, exist_ok=True)
+        else:
+            with open(target, "wb", buffering=0) as copy:
+                copy.write(content)
+
+
+@functools.cache
+def _template() -> list[tuple[str, bytes | None]]:
+    """Relative paths of the home template's folders, with None, and of the files in them, with their content."""
+    found: list[tuple[str, bytes | None]] = []
+    for folder, _, names in os.walk(HOME_TEMPLATE):
+        inside = os.path.relpath(folder, HOME_TEMPLATE)
+        found.append((inside, None))
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                found.append((os.path.join(inside, name), file.read()))
+    return found

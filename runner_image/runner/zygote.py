@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 
 from . import wipe, worker
+from .immortal import make_immortal
 from .linux import forks, limits, privileges
 
 FIRST_SECONDS = 0.03  # pause before the imports, since a new container's first code may be on its way
@@ -43,8 +44,9 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
             while select.select([control], [], [], 0)[0]:
                 if not _serve_fork(control, decoder, report_path):
                     return
-        # Every fork shares these objects, and a garbage collection that visited them would copy them all.
+        # Every fork shares these objects. Counting their references, or collecting garbage among them, would copy them.
         gc.collect()
+        make_immortal()
         gc.freeze()
         forks.use_huge_pages()
         control.sendall(encode(Warm()))

@@ -73,7 +73,7 @@ def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int
         ended += reap()
         stopped = {pid for pid in stopped if is_alive(pid)}
         if stopped:
-            time.sleep(0.0005)  # SIGKILL has no event to wait for where the stray is not our child
+            time.sleep(0.0002)  # SIGKILL has no event to wait for where the stray is not our child
     return ended
 
 
