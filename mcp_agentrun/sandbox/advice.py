@@ -34,7 +34,7 @@ from .result import Cause, Outcome, RunError
 __all__ = ["InstallAdvice", "NameKind", "advice_for"]
 
 _LONGEST = 120
-_SEARCHED = 1 << 16
+_SEARCHED = 1 << 14
 _STARTERS = frozenset(("_execute_child", "_posix_spawn", "_execvpe"))
 """Functions of the standard library that start a program."""
 
@@ -223,7 +223,7 @@ def advice_for(
 ) -> str | None:
     """Return an explanation of why something failed in a run, or None if there is nothing to explain.
 
-    :param printed: the end of the output, of which the last 64 KiB are searched.
+    :param printed: the end of the output, of which the last 16 KiB are searched.
     :param advise: returns how to install something; None if nothing can be installed.
     """
     causes = () if error is None else error.causes

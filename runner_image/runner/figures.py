@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import sys
 import warnings
 from _weakref import ref  # of which the rest of `weakref` is not needed
 from collections.abc import Callable, Generator
+from math import ceil, floor
+from types import SimpleNamespace
 
 from .pictures import MAX_PIXELS, Pictures
 from .prelude import Any, __builtins__
 
 MAX_DRAWN = 8 * MAX_PIXELS  # longest edge of a figure that is drawn whole
 _LEAST_DPI = 5.0  # of which fonts can be made
+_COMPRESSION = {"compress_level": 1, "compress_type": 3}  # zlib's Z_RLE: as small as the default, in half the time
 
 _FOLDERS = (os.path.dirname(__file__) + "/", "<frozen importlib")
 _LIBRARIES = ("/matplotlib/", "/mpl_toolkits/")  # whose frames are not the places of warnings
@@ -82,18 +86,16 @@ class Figures(Pictures):
         """Add a picture of *figure*, unless it is the one that was added last."""
         dpi = float(figure.get_dpi())
         width, height = (float(inches) * dpi for inches in figure.get_size_inches())
-
-        def draw(scale: float) -> bytes:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=max(_LEAST_DPI, dpi * scale), bbox_inches="tight")
-            return buffer.getvalue()
-
         longest = max(width, height, 1.0)
         if longest / dpi * _LEAST_DPI > MAX_DRAWN:
             raise ValueError(f"{width / dpi:g} x {height / dpi:g} inches are too many")
+
+        def draw(scale: float) -> bytes:
+            return _save(figure, max(_LEAST_DPI, dpi * scale), "tight")
+
         if longest > MAX_DRAWN:
             return self._add_state(figure, draw(MAX_PIXELS / longest), None)
-        return self._add_state(figure, draw(1.0), draw)
+        return self._add_state(figure, _draw_once(figure, dpi) or draw(1.0), draw)
 
     def _add_state(self, figure: Any, picture: bytes, draw: Callable[[float], bytes] | None) -> bool:
         known, digest = self._shown.get(id(figure)), hash(picture)
@@ -105,6 +107,45 @@ class Figures(Pictures):
         else:
             self.fit(picture, draw)
         return True
+
+
+def _save(figure: Any, dpi: float, box: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches=box, pil_kwargs=_COMPRESSION)
+    return buffer.getvalue()
+
+
+def _draw_once(figure: Any, dpi: float) -> bytes | None:
+    """*figure* with the margins that ``bbox_inches="tight"`` gives it, without drawing it twice as that does.
+
+    :returns: None if something may be beyond the edges of what was drawn.
+    """
+    if not hasattr(figure.canvas, "buffer_rgba"):
+        return None
+    written: list[Any] = []
+    figure.savefig(SimpleNamespace(write=written.append, seek=None), format="rgba", dpi=dpi)
+    height, width = written[0].shape[:2]
+    left, bottom, right, top = (float(inches) * dpi for inches in figure.get_tightbbox().extents)
+    if figure.canvas.get_width_height() != (width, height) or min(left, bottom, width - right, height - top) < 0:
+        return None
+    images: Any = importlib.import_module("PIL.Image")
+    drawn = images.frombuffer("RGBA", (width, height), written[0], "raw", "RGBA", 0, 1)
+    margin = float(_modules["matplotlib"].rcParams["savefig.pad_inches"]) * dpi
+    x, y = floor(left - margin), floor(height - top - margin)
+    size = ceil(right + margin) - x, ceil(height - bottom + margin) - y
+    picture = images.new("RGBA", size, drawn.getpixel((0, 0)))
+    picture.paste(drawn, (-x, -y))
+    buffer = io.BytesIO()
+    picture.save(buffer, "png", dpi=(dpi, dpi), **_COMPRESSION)
+    return buffer.getvalue()
+
+
+def draw_first() -> None:
+    """Draw a figure that nobody sees, if matplotlib is loaded, because a process's first one takes longer."""
+    if "matplotlib.pyplot" in _modules:
+        figure = importlib.import_module("matplotlib.figure").Figure()
+        figure.add_subplot().plot((0, 1))
+        _save(figure, _LEAST_DPI, "tight")
 
 
 @contextlib.contextmanager

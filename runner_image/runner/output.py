@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
 
@@ -12,6 +14,7 @@ from .sockets import HostStream
 
 GATHER_SECONDS = 0.003  # time to collect output in the pipe, so that a short run is answered in one write
 
+_CAPACITY = 1 << 18  # of the pipe in bytes: what is written meanwhile
 _READ = 1 << 16
 _LATE_LIMIT = 1 << 16
 _TAIL = 1 << 16
@@ -54,6 +57,8 @@ class Output:
                 os.close(end)
         self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe[0], False)
+        with contextlib.suppress(OSError):  # the user has too many pipes
+            fcntl.fcntl(self._pipe[0], fcntl.F_SETPIPE_SZ, _CAPACITY)
         self._due = time.monotonic() + GATHER_SECONDS
         self._of_run, self._is_unlimited = not quiet, unlimited
         self._written = self._forwarded = 0

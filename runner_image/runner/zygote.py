@@ -13,7 +13,8 @@ import os
 import select
 import site
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 
@@ -33,14 +34,14 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
     privileges.set_name("zygote")
     site.main()  # PID 1 runs without it, because its modules must not come from installed packages
     decoder = MessageDecoder()
-    pending = [*_LATER, *preload]
+    pending = [*(partial(importlib.import_module, name) for name in (*_LATER, *preload)), _draw_first]
     while _serve_fork(control, decoder, report_path):
         if not pending:
             continue
         wipe.fill_home(os.environ["HOME"])  # where packages look for settings and caches when they are imported
         select.select([control], [], [], FIRST_SECONDS)
         while pending:
-            _import(pending.pop(0))
+            _attempt(pending.pop(0))
             while select.select([control], [], [], 0)[0]:
                 if not _serve_fork(control, decoder, report_path):
                     return
@@ -74,7 +75,13 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, report_path: st
     return True
 
 
-def _import(name: str) -> None:
-    """Import *name*. If it is missing or broken, the session finds out by its own import."""
+def _draw_first() -> None:
+    from .figures import draw_first  # which is loaded by now
+
+    draw_first()
+
+
+def _attempt(step: Callable[[], object]) -> None:
+    """Take *step* silently. If what it imports is missing or broken, the session finds out by its own import."""
     with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        importlib.import_module(name)
+        step()

@@ -88,6 +88,10 @@ async def test_documents_become_files(shared: AsyncSandbox, form: str, suffix: s
     assert await shared.files.read(file.path) == "<p>héllo</p>".encode()
 
 
+async def test_code_does_not_wait_while_output_is_collected(shared: AsyncSandbox) -> None:
+    assert int(await text_of(shared, "import fcntl; fcntl.fcntl(1, fcntl.F_GETPIPE_SZ)")) >= 1 << 18
+
+
 async def test_top_level_await_and_its_tasks_go_on(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "import asyncio\nasync def f(): return 5\nawait f()") == "5\n"
     await text_of(shared, "t = asyncio.create_task(asyncio.sleep(0.01, 'late'))\nawait asyncio.sleep(0)")

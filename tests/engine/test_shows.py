@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from docker import APIClient
 
@@ -52,6 +54,26 @@ async def test_a_figure_is_saved_after_it_was_shown(shared: AsyncSandbox) -> Non
     code = PLT + "plt.plot([1, 2]); plt.savefig('before.png'); plt.show(); plt.savefig('after.png')"
     await text_of(shared, code)
     assert await text_of(shared, "open('before.png', 'rb').read() == open('after.png', 'rb').read()") == "True\n"
+
+
+OUTLINES = {
+    "labels": "plt.plot([1, 2]); plt.xlabel('x'); plt.ylabel('y')",
+    "a legend beside it": "plt.plot([1], label='legend'); plt.legend(bbox_to_anchor=(1.05, 1))",
+    "text far away": "plt.plot([1]); plt.figtext(1.3, 1.2, 'text')",
+    "a layout": "plt.subplots(2, 2, layout='constrained')",
+    "an aspect": "plt.imshow([[1, 2], [3, 4]]); plt.colorbar()",
+    "three dimensions": "plt.figure().add_subplot(projection='3d').plot([1, 2], [2, 3], [3, 4])",
+    "tight by default": "plt.rcParams['savefig.bbox'] = 'tight'; plt.plot([1])",
+}
+
+
+@pytest.mark.parametrize("what", OUTLINES)
+async def test_a_figure_has_the_outlines_of_what_it_shows(shared: AsyncSandbox, what: str) -> None:
+    drawn = f"{OUTLINES[what]}; plt.savefig('tight.png', bbox_inches='tight'); plt.show()"
+    (image,) = (await shared.run(f"{PLT}with plt.rc_context():\n    {drawn}")).images
+    size = await text_of(shared, "from PIL import Image\nprint(*Image.open('tight.png').size)")
+    for shown, tight in zip(struct.unpack_from(">II", image.data, 16), map(int, size.split()), strict=True):
+        assert 0 <= shown - tight <= 2
 
 
 ASKED = {
