@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,9 +21,15 @@ from tests.support.sandboxes import open_engine
 
 from .aims import AIMS, measure_aims
 from .image import peer_image
-from .roster import Bench
+from .roster import PEERS, Bench
+from .run import measure_all
+from .work import KINDS
 
 FOLDER = CHECKOUT / "build" / "peers"
+
+
+WITHOUT_PEERS = {"plot", "first_answer", "memory", "frame"}
+"""Aims for which no image for peers is needed."""
 
 
 async def _ensure_image() -> None:
@@ -27,22 +37,46 @@ async def _ensure_image() -> None:
         await engine.ensure_image(lambda stage: print(stage, file=sys.stderr))
 
 
-def main() -> None:
+def _names(text: str, known: Collection[str]) -> list[str]:
+    names = text.replace(",", " ").split() or list(known)
+    if unknown := set(names).difference(known):
+        sys.exit(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
+    return names
+
+
+def _arguments() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="all peers and kinds of work, and the aims")
+    run.add_argument("--peers", default="", help=f"only some, separated by commas: {', '.join(PEERS)}")
+    run.add_argument("--kinds", default="", help=f"only some kinds of work: {', '.join(KINDS)}")
+    run.add_argument("--output", type=Path, default=FOLDER / "figures.json", help="file for all samples")
     aims = commands.add_parser("aims", help="the aims of releases alone; under three minutes")
     aims.add_argument("names", nargs="*", metavar="AIM", help=f"of {', '.join(AIMS)}")
-    arguments: Any = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    return parser.parse_args()
+
+
+async def _run(bench: Bench, arguments: Any) -> None:
+    if arguments.command == "aims":
+        await measure_aims(bench, arguments.names)
+        return
+    found = await measure_all(bench, _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS))
+    arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def main() -> None:
+    arguments = _arguments()
     api, tried = connect()
     if api is None:
         sys.exit(f"no container engine: {tried}")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     begun = time.monotonic()
-    with contextlib.closing(api):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that containers and images are removed
+    with contextlib.closing(api), contextlib.ExitStack() as stack:
         anyio.run(_ensure_image)
-        with peer_image(api) as image:
-            anyio.run(measure_aims, Bench(api, image, FOLDER), arguments.names)
+        needs_none = arguments.command == "aims" and arguments.names and WITHOUT_PEERS.issuperset(arguments.names)
+        image = "" if needs_none else stack.enter_context(peer_image(api))
+        anyio.run(_run, Bench(api, image, FOLDER), arguments)
     print(f"{time.monotonic() - begun:.0f} s in all")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -31,6 +32,7 @@ __all__ = [
     "Session",
     "driven_session",
     "mcp_session",
+    "reason_of",
 ]
 
 DRIVERS = Path(__file__).parent / "drivers"
@@ -39,6 +41,13 @@ _CALL_SECONDS = 180.0
 
 class PeerError(Exception):
     """A peer did not do what it was asked, for the reason that is the message."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The message of *error*, or of the first of a group."""
+    while inner := getattr(error, "exceptions", ()):
+        error = inner[0]
+    return f"{'' if isinstance(error, PeerError) else f'{type(error).__name__}: '}{error}"[:300]
 
 
 @dataclass(frozen=True)
@@ -70,18 +79,28 @@ class Session(ABC):
         :raises PeerError: it could not.
         """
 
+    async def install(self, name: str) -> float:
+        """Install a package for the session, in the way that the peer offers; return the seconds.
+
+        :raises PeerError: it could not.
+        """
+        raise PeerError("installs nothing")
+
 
 class Driver:
     """A process in the peer's own environment, which calls the peer and measures (``drivers/_serve.py``)."""
 
-    def __init__(self, name: str, python: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], python: Path, environment: Mapping[str, str], log: Path) -> None:
+        name, *arguments = command
+        self._folder = tempfile.TemporaryDirectory()
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [str(python), "-u", str(DRIVERS / f"{name}.py")],
+                [str(python), "-u", str(DRIVERS / f"{name}.py"), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env={**os.environ, **environment},
+                cwd=self._folder.name,
                 text=True,
             )
 
@@ -117,6 +136,7 @@ class Driver:
             self._process.stdin.close()
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._wait)
+        self._folder.cleanup()
 
     def _wait(self) -> None:
         try:
@@ -138,13 +158,16 @@ class DrivenSession(Session):
     async def reset(self) -> float:
         return (await self.process.request("reset")).seconds
 
+    async def install(self, name: str) -> float:
+        return (await self.process.request("install", name)).seconds
+
 
 @asynccontextmanager
 async def driven_session(
-    name: str, python: Path, environment: Mapping[str, str], log: Path
+    command: Sequence[str], python: Path, environment: Mapping[str, str], log: Path
 ) -> AsyncGenerator[DrivenSession]:
-    """A session that was begun by ``drivers/NAME.py``, run by *python*. What it and its peer print goes to *log*."""
-    found = Driver(name, python, environment, log)
+    """A session of the driver that *command* names, with its arguments. What it and its peer print goes to *log*."""
+    found = Driver(command, python, environment, log)
     try:
         await found.request("start")
         yield DrivenSession(found)
@@ -162,6 +185,9 @@ class McpTools:
     more: Mapping[str, str] | None = None
     """Further arguments, of `run` and of `reset`."""
     reset: str | None = None
+    reset_with: Mapping[str, str] | None = None
+    install: str = ""
+    install_argument: str = "packages"
 
 
 class McpSession(Session):
@@ -180,7 +206,15 @@ class McpSession(Session):
     async def reset(self) -> float:
         if self._tools.reset is None:
             raise PeerError("no tool for it")
-        seconds, result = await self.tool(self._tools.reset, {})
+        seconds, result = await self.tool(self._tools.reset, self._tools.reset_with or {})
+        if result.is_error:
+            raise PeerError(str(result.content))
+        return seconds
+
+    async def install(self, name: str) -> float:
+        if not self._tools.install:
+            return (await self.call(f"%pip install {name}")).seconds
+        seconds, result = await self.tool(self._tools.install, {self._tools.install_argument: name})
         if result.is_error:
             raise PeerError(str(result.content))
         return seconds

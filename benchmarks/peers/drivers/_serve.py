@@ -27,4 +27,4 @@ def serve(session):
         seconds = time.perf_counter() - begun
         reply = {"seconds": seconds, "output": output[-SHOWN:], "length": len(output), "error": error}
         print(json.dumps(reply), file=answers, flush=True)
-    session.stop()
+    session.end() if hasattr(session, "end") else session.stop()

@@ -13,12 +13,13 @@ def docker(*arguments, code=None):
 
 class Session:
     def start(self):
-        self._container = docker(
-            "run", "--detach", "--network", "none", os.environ["PEER_IMAGE"], "sleep", "100000"
-        ).strip()
+        self._container = docker("run", "--detach", os.environ["PEER_IMAGE"], "sleep", "100000").strip()
 
     def call(self, code):
         return docker("exec", "--interactive", self._container, "python3", "-", code=code)
+
+    def install(self, name):
+        return docker("exec", self._container, "pip", "install", "--quiet", name)
 
     def reset(self):
         self.stop()
