@@ -20,6 +20,7 @@ from tests.support import CHECKOUT
 from tests.support.sandboxes import open_engine
 
 from .aims import AIMS, measure_aims
+from .guard import guard
 from .image import peer_image
 from .roster import PEERS, Bench
 from .run import measure_all
@@ -53,15 +54,20 @@ def _arguments() -> Any:
     run.add_argument("--output", type=Path, default=FOLDER / "figures.json", help="file for all samples")
     aims = commands.add_parser("aims", help="the aims of releases alone; under three minutes")
     aims.add_argument("names", nargs="*", metavar="AIM", help=f"of {', '.join(AIMS)}")
+    commands.add_parser("guard", help="ratios that must stay within their bands; half a minute")
     return parser.parse_args()
 
 
-async def _run(bench: Bench, arguments: Any) -> None:
+async def _run(bench: Bench, arguments: Any) -> bool:
+    """Whether all is as it must be."""
+    if arguments.command == "guard":
+        return await guard(bench)
     if arguments.command == "aims":
         await measure_aims(bench, arguments.names)
-        return
+        return True
     found = await measure_all(bench, _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS))
     arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    return True
 
 
 def main() -> None:
@@ -74,10 +80,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that containers and images are removed
     with contextlib.closing(api), contextlib.ExitStack() as stack:
         anyio.run(_ensure_image)
-        needs_none = arguments.command == "aims" and arguments.names and WITHOUT_PEERS.issuperset(arguments.names)
+        aims: Any = getattr(arguments, "names", ())
+        needs_none = arguments.command == "guard" or (aims and WITHOUT_PEERS.issuperset(aims))
         image = "" if needs_none else stack.enter_context(peer_image(api))
-        anyio.run(_run, Bench(api, image, FOLDER), arguments)
+        is_right = anyio.run(_run, Bench(api, image, FOLDER), arguments)
     print(f"{time.monotonic() - begun:.0f} s in all")
+    sys.exit(not is_right)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ _PREPARE = """
 set -e
 python3 -m venv /tmp/tools
 /tmp/tools/bin/pip install --quiet -r /tmp/uv.txt
-/tmp/tools/bin/uv pip install --quiet --no-cache --system -c /tmp/constraints.txt -r /tmp/uv.txt -r /tmp/image.txt
+/tmp/tools/bin/uv pip install --quiet --no-cache --compile-bytecode --system -c /tmp/constraints.txt \\
+    -r /tmp/uv.txt -r /tmp/image.txt
 command -v python >/dev/null || ln -s "$(command -v python3)" /usr/local/bin/python
 rm -r /tmp/tools
 mkdir -p /code /app

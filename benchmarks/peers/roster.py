@@ -44,7 +44,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "python-docker-mcp.yaml").write_text(f"docker:\n  image: {self.image}\n")
+        if self.image:
+            (self.folder / "python-docker-mcp.yaml").write_text(f"docker:\n  image: {self.image}\n")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -66,9 +67,10 @@ class Bench:
         python = environment / "bin" / "python"
         if not (environment / "complete").exists():
             uv = str(Path(sys.executable).with_name("uv"))
+            install = [uv, "pip", "install", "--quiet", "--compile-bytecode"]
             for command in (
                 [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)],
-                [uv, "pip", "install", "--quiet", "--python", str(python), "--requirements", str(file)],
+                [*install, "--python", str(python), "--requirements", str(file)],
             ):
                 done = subprocess.run(command, check=False, capture_output=True, text=True)
                 if done.returncode != 0:

@@ -54,12 +54,13 @@ async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str]) 
 
 
 def _figure(cell: Cell, ours: Cell, note: str | None) -> dict[str, Any]:
-    samples = [sample for sample in cell.samples if sample is not None]
-    if not samples:
+    # The first round counts only where a peer is so slow that there is no other.
+    pairs = [(a, b) for a, b in zip(cell.samples, ours.samples, strict=True) if a is not None]
+    pairs = pairs[1:] or pairs
+    samples = [a for a, _ in pairs]
+    if cell.reason or not samples:
         return {"reason": cell.reason or "not applicable"}
-    ratios = [
-        a / b for a, b in zip(cell.samples, ours.samples, strict=True) if a is not None and b is not None and b > 0
-    ]
+    ratios = [a / b for a, b in pairs if b]
     return {
         "median": _rounded(statistics.median(samples)),
         "least": _rounded(min(samples)),

@@ -200,20 +200,17 @@ class Cell:
     """The figure of a peer for a kind of work."""
 
     samples: list[float | None] = field(default_factory=list[float | None])
-    """Milliseconds in each round; None in rounds in which the peer did not take part."""
+    """Milliseconds in each round, the first included; None in rounds in which the peer did not take part."""
     reason: str = ""
     """Why there is none."""
 
 
 async def take_turns(kind: str, subjects: Sequence[Subject]) -> dict[str, dict[str, Cell]]:
-    """Have all *subjects* work in turns; cells by figure and peer.
-
-    The first round does not count, unless it is slow.
-    """
+    """Have all *subjects* work in turns; cells by figure and peer. The first round is to warm up."""
     what = KINDS[kind]
     cells = {name: {subject.key: Cell() for subject in subjects} for name in what.names}
     spent = dict.fromkeys((subject.key for subject in subjects), 0.0)
-    for number in range(-1, what.rounds):
+    for _ in range(what.rounds + 1):
         for subject in subjects:
             mine = {name: cells[name][subject.key] for name in what.names}
             found: Mapping[str, float] = {}
@@ -229,8 +226,6 @@ async def take_turns(kind: str, subjects: Sequence[Subject]) -> dict[str, dict[s
                         cell.reason = reason_of(error)
                 taken = time.perf_counter() - begun
                 spent[subject.key] += taken
-                if number < 0 and taken < 2:
-                    found = {}
             for name, cell in mine.items():
                 cell.samples.append(found.get(name))
     return cells
