@@ -215,4 +215,5 @@ async def main() -> None:
     engine.close()
 
 
-anyio.run(main)
+if __name__ == "__main__":
+    anyio.run(main)

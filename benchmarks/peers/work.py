@@ -1,0 +1,231 @@
+"""The kinds of work that all peers are given, in turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from .roster import Bench, Peer
+from .sessions import Answer, PeerError, Session, reason_of
+
+__all__ = ["FRAME", "HELLO", "KINDS", "LINES", "PLOT", "Cell", "Kind", "Subject", "expect", "take_turns"]
+
+HELLO = "print('hello')"
+PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()"
+_PRINTED_PLOT = """
+import base64, io
+import matplotlib.pyplot as plt
+plt.plot([1, 2, 3])
+picture = io.BytesIO()
+plt.savefig(picture, format="png")
+print(base64.b64encode(picture.getvalue()).decode())
+"""
+LINES = "for number in range(COUNT):\n    print('%049d' % number)"
+"""Lines of 50 bytes, as many as COUNT is replaced by."""
+FRAME = "import numpy, pandas\nframe = pandas.DataFrame({'a': numpy.ones(13_107_200)})"
+_USE = "import pathlib\nkept = 1\npathlib.Path('left').write_text('1')"
+_LOOK = "import pathlib\nprint('found', 'kept' in vars(), pathlib.Path('left').exists())"
+_PNG = "iVBORw0K"
+
+
+@dataclass
+class Subject:
+    """A peer with a session in which work is done."""
+
+    key: str
+    peer: Peer
+    session: Session
+    bench: Bench
+    notes: dict[str, str] = field(default_factory=dict[str, str])
+    """What is to be said of its figures, by kind of work."""
+    prints_plots: bool = False
+    """Pictures come only as text that the code prints."""
+
+    @property
+    def keeps_variables(self) -> bool:
+        return "frame" not in self.peer.lacks
+
+    async def fresh(self) -> None:
+        """See to it that the next call is the first of a session."""
+        if self.keeps_variables:
+            await self.session.reset()
+            await anyio.sleep(0.2)  # as a client takes between two calls
+
+
+def expect(answer: Answer, text: str) -> float:
+    """The milliseconds of *answer*.
+
+    :raises PeerError: it doesn't contain *text*.
+    """
+    if text not in answer.text:
+        raise PeerError((answer.text.strip().splitlines() or ["no output"])[-1])
+    return answer.seconds * 1000
+
+
+def _code(name: str, code: str, expected: str) -> Callable[[Subject], Awaitable[Mapping[str, float]]]:
+    async def measure(subject: Subject) -> Mapping[str, float]:
+        return {name: expect(await subject.session.call(code), expected)}
+
+    return measure
+
+
+def _import(module: str) -> Callable[[Subject], Awaitable[Mapping[str, float]]]:
+    code = f"import {module} as module\nprint(module)"
+    name = module.partition(".")[0]
+
+    async def measure(subject: Subject) -> Mapping[str, float]:
+        await subject.fresh()
+        first = expect(await subject.session.call(code), "<module")
+        return {
+            f"import {name}, fresh": first,
+            f"import {name}, later": expect(await subject.session.call(code), "<mod"),
+        }
+
+    return measure
+
+
+def _output(count: int) -> Callable[[Subject], Awaitable[Mapping[str, float]]]:
+    name = f"{count // 20_000} MB of output"
+
+    async def measure(subject: Subject) -> Mapping[str, float]:
+        answer = await subject.session.call(LINES.replace("COUNT", str(count)))
+        taken = expect(answer, "00000")
+        if answer.length < count * 49:
+            subject.notes[name] = f"shows {answer.length / 1000:.0f} kB"
+        return {name: taken}
+
+    return measure
+
+
+async def _plot(subject: Subject) -> Mapping[str, float]:
+    await subject.fresh()
+    times = [await _picture(subject) for _ in range(2)]
+    return {"plot, fresh": times[0], "plot, later": times[1]}
+
+
+async def _picture(subject: Subject) -> float:
+    if not subject.prints_plots:
+        answer = await subject.session.call(PLOT)
+        if answer.pictures or _PNG in answer.text or ".png" in answer.text or answer.length > 5000:
+            return answer.seconds * 1000
+        subject.prints_plots = True
+        subject.notes["plot, fresh"] = subject.notes["plot, later"] = "printed by the code"
+        await subject.fresh()
+    answer = await subject.session.call(_PRINTED_PLOT)
+    return answer.seconds * 1000 if answer.length > 5000 else expect(answer, _PNG)
+
+
+async def _frame(subject: Subject) -> Mapping[str, float]:
+    await subject.fresh()
+    times: list[float] = []
+    for code in ("import numpy, pandas", FRAME):
+        answer = await subject.session.call(f"{code}\nprint('made')")
+        expect(answer, "made")
+        times.append(statistics.median([(await subject.session.call(f"x = {n}")).seconds * 1000 for n in range(10)]))
+    return {"a call, data packages imported": times[0], "a call, 100 MB frame alive": times[1]}
+
+
+async def _reset(subject: Subject) -> Mapping[str, float]:
+    await subject.session.call(_USE)
+    seconds = await subject.session.reset()
+    left = (await subject.session.call(_LOOK)).text
+    if "found True" in left:
+        raise PeerError("keeps variables")
+    if "found False False" not in left:
+        subject.notes["reset"] = "files stay" if "found False True" in left else "files not checked: refused"
+    return {"reset": seconds * 1000}
+
+
+async def _install(subject: Subject) -> Mapping[str, float]:
+    """Cold is without any cache where a session is a new container, and else as the machine is."""
+    found: dict[str, float] = {}
+    for name in ("install requests", "install requests, next session"):
+        await subject.session.reset()
+        found[name] = await subject.session.install("requests") * 1000
+        expect(await subject.session.call("import requests\nprint(requests)"), "<module")
+    return found
+
+
+async def _first_answer(subject: Subject) -> Mapping[str, float]:
+    """Of another process and session."""
+    begun = time.perf_counter()
+    async with subject.peer.open(subject.bench) as session:
+        opened = time.perf_counter() - begun
+        await session.call(HELLO)
+        answered = time.perf_counter() - begun
+    found = {"first answer, process included": answered * 1000}
+    return found | ({"start to initialize": opened * 1000} if subject.peer.is_mcp else {})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work."""
+
+    measure: Callable[[Subject], Awaitable[Mapping[str, float]]]
+    """Do it once; milliseconds by the name of the figure."""
+    names: tuple[str, ...]
+    rounds: int = 5
+    seconds: float = 8.0
+    """Once it has taken a peer so long, its figure is known well enough."""
+
+
+def _imports(module: str) -> Kind:
+    name = module.partition(".")[0]
+    return Kind(_import(module), (f"import {name}, fresh", f"import {name}, later"))
+
+
+KINDS: Mapping[str, Kind] = {
+    "hello": Kind(_code("hello", HELLO, "hello"), ("hello",), 30),
+    "value": Kind(_code("value", "x = 20\nx + 22", "42"), ("value",), 15),
+    "exception": Kind(_code("exception", "1 / 0", "ivision"), ("exception",), 15),
+    "numpy": _imports("numpy"),
+    "pandas": _imports("pandas"),
+    "matplotlib": _imports("matplotlib.pyplot"),
+    "output": Kind(_output(20_000), ("1 MB of output",), 8),
+    "output-10": Kind(_output(200_000), ("10 MB of output",), 3),
+    "plot": Kind(_plot, ("plot, fresh", "plot, later")),
+    "frame": Kind(_frame, ("a call, data packages imported", "a call, 100 MB frame alive"), 5, 15),
+    "reset": Kind(_reset, ("reset",), 10),
+    "install": Kind(_install, ("install requests", "install requests, next session"), 2, 15),
+    "first": Kind(_first_answer, ("first answer, process included", "start to initialize"), 4, 10),
+}
+
+
+@dataclass
+class Cell:
+    """The figure of a peer for a kind of work."""
+
+    samples: list[float | None] = field(default_factory=list[float | None])
+    """Milliseconds in each round, the first included; None in rounds in which the peer did not take part."""
+    reason: str = ""
+    """Why there is none."""
+
+
+async def take_turns(kind: str, subjects: Sequence[Subject]) -> dict[str, dict[str, Cell]]:
+    """Have all *subjects* work in turns; cells by figure and peer. The first round is to warm up."""
+    what = KINDS[kind]
+    cells = {name: {subject.key: Cell() for subject in subjects} for name in what.names}
+    spent = dict.fromkeys((subject.key for subject in subjects), 0.0)
+    for _ in range(what.rounds + 1):
+        for subject in subjects:
+            mine = {name: cells[name][subject.key] for name in what.names}
+            found: Mapping[str, float] = {}
+            is_done = spent[subject.key] > what.seconds
+            if not is_done and not any(cell.reason for cell in mine.values()):
+                begun = time.perf_counter()
+                try:
+                    if reason := subject.peer.lacking(kind):
+                        raise PeerError(reason)
+                    found = await what.measure(subject)
+                except Exception as error:
+                    for cell in mine.values():
+                        cell.reason = reason_of(error)
+                taken = time.perf_counter() - begun
+                spent[subject.key] += taken
+            for name, cell in mine.items():
+                cell.samples.append(found.get(name))
+    return cells
