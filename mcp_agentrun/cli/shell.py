@@ -28,8 +28,8 @@ def shell() -> None:
     missing = [name for name in ("prompt_toolkit", "pygments") if find_spec(name) is None]
     if missing:
         raise click.ClickException(
-            f"The shell needs {' and '.join(missing)}. Install the extra `shell` as well: pip install '.[shell]' in a "
-            "clone, or pip install 'mcp-agentrun[shell]'"
+            f"The shell needs {' and '.join(missing)}. Install mcp-agentrun again, with the extra `shell`: uv tool "
+            "install (pipx install --force, pip install) 'mcp-agentrun[shell]'; in a clone, '.[shell]'"
         )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")

@@ -437,7 +437,7 @@ def test_yaml_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
     refused = command("client", "add", "goose", "--yes")
     assert refused.returncode == 1
-    assert "pip install 'mcp-agentrun[clients]'" in refused.stderr
+    assert "pip install) 'mcp-agentrun[clients]'" in refused.stderr
     assert json.loads(command("client", "list", "goose", "--json").stdout)["state"] == "no file"
 
 

@@ -103,8 +103,8 @@ def test_a_missing_library_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
     ended = command("shell")
     assert ended.returncode == 1
     assert ended.stderr == (
-        "Error: The shell needs prompt_toolkit. Install the extra `shell` as well: pip install '.[shell]' in a clone, "
-        "or pip install 'mcp-agentrun[shell]'\n"
+        "Error: The shell needs prompt_toolkit. Install mcp-agentrun again, with the extra `shell`: uv tool install "
+        "(pipx install --force, pip install) 'mcp-agentrun[shell]'; in a clone, '.[shell]'\n"
     )
 
 

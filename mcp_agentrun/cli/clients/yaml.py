@@ -105,8 +105,9 @@ def _load(text: str, what: str) -> Any:
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
     except ImportError:
         raise AgentRunError(
-            "This client's file is YAML, for which ruamel.yaml is missing. Install the extra `clients` as well: "
-            "pip install '.[clients]' in a clone, or pip install 'mcp-agentrun[clients]'"
+            "This client's file is YAML, for which ruamel.yaml is missing. Install mcp-agentrun again, with the extra "
+            "`clients`: uv tool install (pipx install --force, pip install) 'mcp-agentrun[clients]'; in a clone, "
+            "'.[clients]'"
         ) from None
     try:
         return getattr(YAML(typ="safe", pure=True), what)(text)
