@@ -211,10 +211,15 @@ def memory_of(api: APIClient, pid: int) -> list[int]:
     found: list[int] = []
     for item in api.containers(filters={"label": f"{LABEL_ROLE}=runner"}):
         if f'"pid":{pid},' in item["Labels"][LABEL_OWNER]:
-            stats: dict[str, Any] = api.stats(item["Id"], stream=False)["memory_stats"]
-            inner = stats["stats"]
-            found.append(stats["usage"] - inner.get("total_inactive_file", inner.get("inactive_file", 0)))
+            found.append(container_memory(api, item["Id"]))
     return found
+
+
+def container_memory(api: APIClient, container: str) -> int:
+    """Bytes that *container* holds, page cache that can be dropped apart."""
+    stats: dict[str, Any] = api.stats(container, stream=False)["memory_stats"]
+    inner = stats["stats"]
+    return stats["usage"] - inner.get("total_inactive_file", inner.get("inactive_file", 0))
 
 
 async def many(api: APIClient, server: Server, bare: Server, count: int, seconds: float, mode: str) -> Violations:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.support.sandboxes import open_engine
 from .aims import AIMS, measure_aims
 from .guard import guard
 from .image import peer_image
+from .report import draw, page
 from .roster import PEERS, Bench
 from .run import measure_all
 from .work import KINDS
@@ -51,7 +53,10 @@ def _arguments() -> Any:
     run = commands.add_parser("run", help="all peers and kinds of work, and the aims")
     run.add_argument("--peers", default="", help=f"only some, separated by commas: {', '.join(PEERS)}")
     run.add_argument("--kinds", default="", help=f"only some kinds of work: {', '.join(KINDS)}")
+    run.add_argument("--share", type=float, default=1.0, help="how much of the usual rounds and time, such as 0.2")
     run.add_argument("--output", type=Path, default=FOLDER / "figures.json", help="file for all samples")
+    write = commands.add_parser("page", help="docs/figures.md and its plots from what `run` has written")
+    write.add_argument("--input", type=Path, default=FOLDER / "figures.json", help="the file")
     aims = commands.add_parser("aims", help="the aims of releases alone; under three minutes")
     aims.add_argument("names", nargs="*", metavar="AIM", help=f"of {', '.join(AIMS)}")
     commands.add_parser("guard", help="ratios that must stay within their bands; half a minute")
@@ -65,13 +70,29 @@ async def _run(bench: Bench, arguments: Any) -> bool:
     if arguments.command == "aims":
         await measure_aims(bench, arguments.names)
         return True
-    found = await measure_all(bench, _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS))
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    found = await measure_all(bench, _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS), arguments.share)
+    arguments.output.write_text(_as_text(found))
     return True
+
+
+def _as_text(found: dict[str, Any]) -> str:
+    """JSON with a line for each figure of a peer."""
+    return re.sub(r"\[[^][{}]*\]", lambda each: " ".join(each[0].split()), json.dumps(found, indent=1)) + "\n"
+
+
+def _write_page(file: Path) -> None:
+    found = json.loads(file.read_text())
+    docs = CHECKOUT / "docs"
+    (docs / "figures.json").write_text(_as_text(found))
+    (docs / "figures.md").write_text(page(found))
+    (docs / "pictures" / "figures.svg").write_bytes(anyio.run(draw, found))
 
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.command == "page":
+        _write_page(arguments.input)
+        return
     api, tried = connect()
     if api is None:
         sys.exit(f"no container engine: {tried}")

@@ -9,22 +9,29 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from mcp_agentrun import __version__
 from mcp_agentrun.engine.docker.image import ImageRecipe
 
+from .aims import measure_aims
 from .image import gateway_of, remove_containers
 from .roster import PEERS, Bench
+from .scaling import call_profile, curves
 from .sessions import Session, reason_of
-from .work import Cell, Subject, take_turns
+from .work import KINDS, Cell, Subject, take_turns
 
 __all__ = ["measure_all"]
 
 
-async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
-    """Give *kinds* of work to *peers* in turns; what was measured, as JSON has it."""
+async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str], share: float) -> dict[str, Any]:
+    """Give *kinds* of work to *peers* in turns; what was measured, as JSON has it.
+
+    :param share: how much of the usual rounds and time.
+    """
+    machine = _machine(bench)
     failed: dict[str, str] = {}
     figures: dict[str, Any] = {}
     async with AsyncExitStack() as stack:
@@ -43,23 +50,28 @@ async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str]) 
         stack.callback(remove_containers, bench.api, bench.image)
         for kind in kinds:
             begun = time.monotonic()
-            for name, cells in (await take_turns(kind, subjects)).items():
-                figures[name] = {
-                    subject.key: _figure(cells[subject.key], cells["ours"], subject.notes.get(name))
-                    for subject in subjects
+            for name, cells in (await take_turns(kind, subjects, share)).items():
+                ours = cells["ours"] if any(cells["ours"].samples) else cells.get("library", cells["ours"])
+                figures[name] = {"unit": KINDS[kind].unit} | {
+                    subject.key: _figure(cells[subject.key], ours, subject.notes.get(name, "")) for subject in subjects
                 }
                 _show(name, figures[name])
             print(f"({kind}: {time.monotonic() - begun:.0f} s)", flush=True)
-    return {"machine": _machine(bench), "peers": _described(peers, failed), "figures": figures}
+    found: dict[str, Any] = {"machine": machine, "peers": _described(peers, failed), "figures": figures}
+    if set(kinds) == set(KINDS):
+        found["aims"] = [asdict(aim) for aim in await measure_aims(bench)]
+        found["curves"] = await curves(bench)
+        found["profile"] = await call_profile(bench)
+    return found
 
 
-def _figure(cell: Cell, ours: Cell, note: str | None) -> dict[str, Any]:
+def _figure(cell: Cell, ours: Cell, note: str) -> dict[str, Any]:
     # The first round counts only where a peer is so slow that there is no other.
     pairs = [(a, b) for a, b in zip(cell.samples, ours.samples, strict=True) if a is not None]
     pairs = pairs[1:] or pairs
     samples = [a for a, _ in pairs]
     if cell.reason or not samples:
-        return {"reason": cell.reason or "not applicable"}
+        return {"reason": cell.reason or note or "not applicable"}
     ratios = [a / b for a, b in pairs if b]
     return {
         "median": _rounded(statistics.median(samples)),
@@ -76,13 +88,15 @@ def _rounded(value: float) -> float:
 
 
 def _show(name: str, figures: Mapping[str, Any]) -> None:
-    print(name)
+    print(f"{name}, {figures['unit']}")
     for key, figure in figures.items():
+        if key == "unit":
+            continue
         if "reason" in figure:
             print(f"    {key}: {figure['reason']}")
         else:
             spread = f"{figure['least']:g} to {figure['most']:g}"
-            print(f"    {key}: {figure['median']:g} ms ({spread}), {figure['ratio']} x {figure.get('note', '')}")
+            print(f"    {key}: {figure['median']:g} ({spread}), {figure['ratio']} x {figure.get('note', '')}")
     sys.stdout.flush()
 
 
@@ -104,6 +118,7 @@ def _machine(bench: Bench) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "engine": engine["Version"],
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),

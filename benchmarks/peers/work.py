@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.to_thread
+import psutil
 
+from benchmarks.load import container_memory
+from benchmarks.packages import own_name
+from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
+from mcp_agentrun.engine.docker.engine import DockerEngine
+from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.sandbox import AsyncRuntime
+from mcp_agentrun.settings import Settings
+
+from .image import gateway_of
 from .roster import Bench, Peer
-from .sessions import Answer, PeerError, Session, reason_of
+from .sessions import Answer, LibrarySession, PeerError, Session, reason_of
 
 __all__ = ["FRAME", "HELLO", "KINDS", "LINES", "PLOT", "Cell", "Kind", "Subject", "expect", "take_turns"]
 
@@ -28,7 +42,16 @@ LINES = "for number in range(COUNT):\n    print('%049d' % number)"
 """Lines of 50 bytes, as many as COUNT is replaced by."""
 FRAME = "import numpy, pandas\nframe = pandas.DataFrame({'a': numpy.ones(13_107_200)})"
 _USE = "import pathlib\nkept = 1\npathlib.Path('left').write_text('1')"
-_LOOK = "import pathlib\nprint('found', 'kept' in vars(), pathlib.Path('left').exists())"
+_LOOK = """
+import pathlib
+try:
+    variable = bool(kept)
+except NameError:
+    variable = False
+print('found', variable, pathlib.Path('left').exists())
+"""
+_REQUESTS = "import requests\nprint(requests)"
+_COLD, _WARM = "install requests, cold", "install requests, warm"
 _PNG = "iVBORw0K"
 
 
@@ -130,7 +153,8 @@ async def _frame(subject: Subject) -> Mapping[str, float]:
 
 
 async def _reset(subject: Subject) -> Mapping[str, float]:
-    await subject.session.call(_USE)
+    for code in (HELLO, _USE):  # which some refuse
+        await subject.session.call(code)
     seconds = await subject.session.reset()
     left = (await subject.session.call(_LOOK)).text
     if "found True" in left:
@@ -141,17 +165,40 @@ async def _reset(subject: Subject) -> Mapping[str, float]:
 
 
 async def _install(subject: Subject) -> Mapping[str, float]:
-    """Cold is without any cache where a session is a new container, and else as the machine is."""
-    found: dict[str, float] = {}
-    for name in ("install requests", "install requests, next session"):
+    """In two sessions, of which only the second may find a cache."""
+    if subject.key == "library":
+        return await _install_without_cache(subject.bench)
+    times: list[float] = []
+    for _ in range(2):
         await subject.session.reset()
-        found[name] = await subject.session.install("requests") * 1000
-        expect(await subject.session.call("import requests\nprint(requests)"), "<module")
-    return found
+        times.append(await subject.session.install("requests") * 1000)
+        expect(await subject.session.call(_REQUESTS), "<module")
+    if subject.key == "ours":
+        subject.notes[_COLD] = "its cache is the machine's, and kept: see `AsyncSandbox`"
+        return {_WARM: times[1]}
+    return {_COLD: times[0], _WARM: times[1]}
+
+
+async def _install_without_cache(bench: Bench) -> Mapping[str, float]:
+    """By sandboxes of an image under another name, with which goes an empty cache."""
+    times: list[float] = []
+    with own_name(bench.api, ImageRecipe().tag) as name:
+        settings = Settings(image=name)
+        async with AsyncRuntime(settings, engine=DockerEngine.from_settings(settings)) as runtime:
+            await runtime.installer.cache()  # which starts the installer
+            for _ in range(2):
+                async with runtime.sandbox() as sandbox:
+                    session = LibrarySession(sandbox)
+                    await session.call(HELLO)
+                    times.append(await session.install("requests") * 1000)
+                    expect(await session.call(_REQUESTS), "<module")
+    return {_COLD: times[0], _WARM: times[1]}
 
 
 async def _first_answer(subject: Subject) -> Mapping[str, float]:
     """Of another process and session."""
+    if subject.key == "library":
+        subject.notes["first answer, process included"] = "in a process that has imported it"
     begun = time.perf_counter()
     async with subject.peer.open(subject.bench) as session:
         opened = time.perf_counter() - begun
@@ -161,16 +208,60 @@ async def _first_answer(subject: Subject) -> Mapping[str, float]:
     return found | ({"start to initialize": opened * 1000} if subject.peer.is_mcp else {})
 
 
+async def _memory(subject: Subject) -> Mapping[str, float]:
+    """Of another session: MiB of its containers, and of the processes that client or server have started for it."""
+    bench, found = subject.bench, dict[str, float]()
+    before = _held(bench)
+    async with subject.peer.open(bench) as session:
+        for name, code in ((_IDLE, HELLO), (_IDLE_WITH_DATA, "import numpy, pandas, matplotlib.pyplot\n" + HELLO)):
+            if name == _IDLE and subject.key in ("ours", "library"):
+                continue  # they have imported the data packages before they are asked
+            try:
+                expect(await session.call(code), "hello")
+            except PeerError as error:
+                subject.notes[name] = str(error)
+                continue
+            await anyio.sleep(2)  # idle
+            after = await anyio.to_thread.run_sync(_held, bench)
+            found[name] = sum(size() for key, size in after.items() if key not in before) / (1 << 20)
+    return found
+
+
+_IDLE, _IDLE_WITH_DATA = "memory of an idle session", "memory, data packages imported"
+
+
+def _held(bench: Bench) -> dict[object, Callable[[], int]]:
+    """What sessions hold: containers and processes, each with what tells its bytes."""
+    own = f'"pid":{os.getpid()},'
+    found: dict[object, Callable[[], int]] = {}
+    processes = psutil.Process().children(recursive=True)
+    owners = [own, *(f'"pid":{process.pid},' for process in processes)]
+    for item in bench.api.containers():
+        owner = item["Labels"].get(LABEL_OWNER, "")
+        is_runner = item["Labels"].get(LABEL_ROLE) == "runner" and any(each in owner for each in owners)
+        if is_runner or item["Image"] in (bench.image, gateway_of(bench.image)):
+            found[item["Id"]] = functools.partial(container_memory, bench.api, item["Id"])
+    for process in processes:
+        if process.ppid() != os.getpid():
+            found[process.pid] = functools.partial(_share, process)
+    return found
+
+
+def _share(process: psutil.Process) -> int:
+    return process.memory_full_info().pss
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of work."""
 
     measure: Callable[[Subject], Awaitable[Mapping[str, float]]]
-    """Do it once; milliseconds by the name of the figure."""
+    """Do it once; milliseconds (see `unit`) by the name of the figure."""
     names: tuple[str, ...]
     rounds: int = 5
     seconds: float = 8.0
     """Once it has taken a peer so long, its figure is known well enough."""
+    unit: str = "ms"
 
 
 def _imports(module: str) -> Kind:
@@ -190,8 +281,9 @@ KINDS: Mapping[str, Kind] = {
     "plot": Kind(_plot, ("plot, fresh", "plot, later")),
     "frame": Kind(_frame, ("a call, data packages imported", "a call, 100 MB frame alive"), 5, 15),
     "reset": Kind(_reset, ("reset",), 10),
-    "install": Kind(_install, ("install requests", "install requests, next session"), 2, 15),
+    "install": Kind(_install, (_COLD, _WARM), 2, 15),
     "first": Kind(_first_answer, ("first answer, process included", "start to initialize"), 4, 10),
+    "memory": Kind(_memory, (_IDLE, _IDLE_WITH_DATA), 1, unit="MiB"),
 }
 
 
@@ -205,16 +297,19 @@ class Cell:
     """Why there is none."""
 
 
-async def take_turns(kind: str, subjects: Sequence[Subject]) -> dict[str, dict[str, Cell]]:
-    """Have all *subjects* work in turns; cells by figure and peer. The first round is to warm up."""
+async def take_turns(kind: str, subjects: Sequence[Subject], share: float = 1.0) -> dict[str, dict[str, Cell]]:
+    """Have all *subjects* work in turns; cells by figure and peer. The first round is to warm up.
+
+    :param share: how much of the usual rounds and time.
+    """
     what = KINDS[kind]
     cells = {name: {subject.key: Cell() for subject in subjects} for name in what.names}
     spent = dict.fromkeys((subject.key for subject in subjects), 0.0)
-    for _ in range(what.rounds + 1):
+    for _ in range(math.ceil(what.rounds * share) + 1):
         for subject in subjects:
             mine = {name: cells[name][subject.key] for name in what.names}
             found: Mapping[str, float] = {}
-            is_done = spent[subject.key] > what.seconds
+            is_done = spent[subject.key] > what.seconds * share
             if not is_done and not any(cell.reason for cell in mine.values()):
                 begun = time.perf_counter()
                 try:

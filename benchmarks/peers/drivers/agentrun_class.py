@@ -32,6 +32,9 @@ class Session:
     def call(self, code):
         return self._runner.execute_code_in_container(code)
 
+    def install(self, name):
+        return self.call(f"import {name}")  # after which it is uninstalled
+
     def reset(self):
         self.stop()
         self.start()
