@@ -1,4 +1,4 @@
-"""The processes that check code: one at work and one in reserve.
+"""The process that checks code, and its replacement.
 
 Nothing runs without a verdict. A checker that dies or takes too long is replaced, and its code is never run unchecked.
 Each code is checked by itself; nothing is remembered from one to the next.
@@ -21,7 +21,7 @@ from .sockets import Peer
 CHECK_SECONDS = 2.0  # maximum processor time of a check, after which the checker is killed and the code refused
 LONGEST_SECONDS = 15.0  # the same in elapsed time, for busy machines and checkers that user code keeps stopping
 START_SECONDS = 10.0  # additional time for a check that waits for a new checker
-TRIES = 3  # number of checkers that may die for one code. Earlier code can have killed the two existing ones
+TRIES = 3  # number of checkers that may die for one code, which what earlier code has left running can have killed
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1
@@ -58,7 +58,7 @@ class _Check:
 
 
 class Checkers:
-    """The checkers, which carry out one check at a time.
+    """The checker, which carries out one check at a time and is replaced if it ends.
 
     :param on_death: called when a checker has died during a check; returns whether that counts as one of `TRIES`.
     """
@@ -68,13 +68,11 @@ class Checkers:
         self._on_death = on_death
         self.options: SafetyOptions | None = None
         self._current: _Checker | None = None
-        self._spare: _Checker | None = None
         self._check: _Check | None = None
-        self._wants_spare = False
         self._retry_at = 0.0
 
     def begin(self) -> None:
-        """Start the first checker before the first code arrives."""
+        """Start the checker before the first code arrives."""
         self._current = self._start()
 
     @property
@@ -84,7 +82,7 @@ class Checkers:
         return min(due, self._retry_at) if self._current is None else due
 
     def pids(self) -> set[int]:
-        return {each.pid for each in (self._current, self._spare) if each is not None}
+        return set() if self._current is None else {self._current.pid}
 
     def check(self, code: str, on_verdict: Callable[[Verdict], None]) -> None:
         """Check *code*, and call *on_verdict* with the verdict."""
@@ -100,8 +98,6 @@ class Checkers:
 
     def step(self) -> None:
         """Do everything that is due and possible."""
-        if self._current is None and self._spare is not None:
-            self._current, self._spare = self._spare, None
         if self._current is None and time.monotonic() >= self._retry_at:
             self._current = self._start()
         current, check = self._current, self._check
@@ -114,8 +110,6 @@ class Checkers:
             process_table.send_signal(current.pid, signal.SIGCONT)  # user code can have stopped it
             assert self.options is not None
             self._send(current, Check(code=check.code, options=self.options))
-        if self._spare is None and self._wants_spare and check is None and time.monotonic() >= self._retry_at:
-            self._spare = self._start()
 
     def keep_deadlines(self, now: float) -> None:
         check = self._check
@@ -132,12 +126,10 @@ class Checkers:
 
     def on_exit(self, pid: int) -> bool:
         """Record that process *pid* has ended; false if it was not a checker."""
-        for name in ("_current", "_spare"):
-            each: _Checker | None = getattr(self, name)
-            if each is not None and each.pid == pid:
-                self._lose(each)
-                return True
-        return False
+        if self._current is None or self._current.pid != pid:
+            return False
+        self._lose(self._current)
+        return True
 
     def _start(self) -> _Checker | None:
         try:
@@ -168,7 +160,6 @@ class Checkers:
                     if check is not None and check.asked:
                         check.begin(sender.pid)
                 elif isinstance(message, Verdict) and check is not None and check.asked:
-                    self._wants_spare = True
                     self._decide(check, message)
                 else:
                     raise ProtocolError("unexpected message")
@@ -185,8 +176,6 @@ class Checkers:
 
     def _lose(self, each: _Checker) -> None:
         self._events.close(each.peer)
-        if each is self._spare:
-            self._spare = None
         if each is not self._current:
             return
         self._current = None

@@ -118,22 +118,25 @@ def _save(figure: Any, dpi: float, box: Any) -> bytes:
 def _draw_once(figure: Any, dpi: float) -> bytes | None:
     """*figure* with the margins that ``bbox_inches="tight"`` gives it, without drawing it twice as that does.
 
-    :returns: None if something may be beyond the edges of what was drawn.
+    :returns: None if something may be beyond the edges of what was drawn, or the color of margins is not simple.
     """
-    if not hasattr(figure.canvas, "buffer_rgba"):
+    rc, patch = _modules["matplotlib"].rcParams, figure.patch
+    color = tuple(round(255 * share) for share in patch.get_facecolor())
+    is_simple = color[3] == 255 and patch.get_visible() and not patch.get_linewidth()
+    is_changed = rc["savefig.transparent"] or rc["savefig.facecolor"] != "auto" or rc["savefig.bbox"] is not None
+    if not is_simple or is_changed or not hasattr(figure.canvas, "buffer_rgba"):
         return None
     written: list[Any] = []
     figure.savefig(SimpleNamespace(write=written.append, seek=None), format="rgba", dpi=dpi)
     height, width = written[0].shape[:2]
     left, bottom, right, top = (float(inches) * dpi for inches in figure.get_tightbbox().extents)
-    if figure.canvas.get_width_height() != (width, height) or min(left, bottom, width - right, height - top) < 0:
+    if min(left, bottom, width - right, height - top) < 0:
         return None
     images: Any = importlib.import_module("PIL.Image")
     drawn = images.frombuffer("RGBA", (width, height), written[0], "raw", "RGBA", 0, 1)
-    margin = float(_modules["matplotlib"].rcParams["savefig.pad_inches"]) * dpi
+    margin = float(rc["savefig.pad_inches"]) * dpi
     x, y = floor(left - margin), floor(height - top - margin)
-    size = ceil(right + margin) - x, ceil(height - bottom + margin) - y
-    picture = images.new("RGBA", size, drawn.getpixel((0, 0)))
+    picture = images.new("RGBA", (ceil(right + margin) - x, ceil(height - bottom + margin) - y), color)
     picture.paste(drawn, (-x, -y))
     buffer = io.BytesIO()
     picture.save(buffer, "png", dpi=(dpi, dpi), **_COMPRESSION)

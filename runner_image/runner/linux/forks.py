@@ -124,11 +124,14 @@ def use_huge_pages() -> None:
     """Move what this process has allocated so far to huge pages, where the kernel can: a fork copies an entry for each
     page, and takes half the time with fewer of them.
     """
+    resident = (ctypes.c_ubyte * (_HUGE // os.sysconf("SC_PAGE_SIZE")))()
     with open("/proc/self/maps") as maps:
         for line in maps:
             words = line.split()
             first, last = (int(address, 16) for address in words[0].split("-"))
             is_heap = words[1] == "rw-p" and (len(words) == 5 or words[5] == "[heap]")
-            start, end = -(-first // _HUGE) * _HUGE, last // _HUGE * _HUGE
-            if is_heap and start < end:
-                _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
+            for start in range(-(-first // _HUGE) * _HUGE, last // _HUGE * _HUGE if is_heap else 0, _HUGE):
+                place = ctypes.c_void_p(start), ctypes.c_size_t(_HUGE)
+                _libc.mincore(*place, resident)
+                if sum(resident) > len(resident) * 3 / 4:  # what is still missing would be allocated
+                    _libc.madvise(*place, _MADV_COLLAPSE)
