@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
+import docker
 import psutil
 import pytest
 from docker import APIClient
 from docker.errors import NotFound
 from mcp.types import CallToolResult
 
-from mcp_agentrun.engine.docker import engine as docker
+from mcp_agentrun.engine.docker import engine as engine_module
 from mcp_agentrun.engine.docker import image
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
@@ -120,6 +122,23 @@ async def test_an_engine_that_can_not_limit_is_refused_unless_one_insists(
         (await anyio.to_thread.run_sync(engine.start)).close()
 
 
+async def test_an_engine_that_ignores_limits_is_refused_unless_one_insists(
+    runner_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = docker.APIClient.create_container_from_config
+
+    def without_limit(client: docker.APIClient, config: dict[str, Any], name: str) -> Any:
+        config["HostConfig"] |= {"Memory": 0, "MemorySwap": 0}
+        return made(client, config, name)
+
+    monkeypatch.setattr(docker.APIClient, "create_container_from_config", without_limit)
+    async with open_sandbox(Settings(preload=())) as sandbox:
+        with pytest.raises(EngineError, match="it does not limit the container's memory"):
+            await sandbox.run("1")
+    async with open_sandbox(Settings(preload=(), accept_weak_engine=True)) as sandbox:
+        assert (await sandbox.run("1 + 1")).value == "2"
+
+
 async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
     api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,7 +185,7 @@ async def test_folders_are_not_looked_for_on_another_machine(
         client.base_url = "http+docker://ssh"  # as the SDK has it; what carries it is the same socket
         return client, tried
 
-    monkeypatch.setattr(docker, "connect", by_ssh)
+    monkeypatch.setattr(engine_module, "connect", by_ssh)
     async with open_sandbox(Settings(safety="off", preload=(), data=(str(tmp_path),))) as sandbox:
         with pytest.raises(EngineError, match="on another machine"):
             await sandbox.run("1")
