@@ -165,7 +165,7 @@ async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
     monkeypatch.setattr(image, "_context_folder", lambda: context)
     with relay(tmp_path, api) as between:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
-        between.cuts = lambda data: b"Step 1/" in data
+        between.cuts = lambda data: b"step 1/" in data.lower()
         engine = DockerEngine(recipe=image.ImageRecipe())
         try:
             with pytest.raises(EngineError, match="connection to the container engine was lost"):

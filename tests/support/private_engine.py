@@ -223,13 +223,15 @@ def provide_engine(resources: ExitStack) -> None:
     engine = resources.enter_context(private_engine(network=True))
     with closing(engine.client()) as target:
         if source is not None:
-            _copy_images(source, target)
+            with closing(source):
+                _copy_images(source, target)
     os.environ["DOCKER_HOST"] = engine.url
 
 
 def _copy_images(source: APIClient, target: APIClient) -> None:
     recipe = ImageRecipe()
-    with closing(source):
-        for name in ("mcp-agentrun-base:trixie", recipe.base, recipe.environment_tag, recipe.tag):
-            if source.images(name):
-                target.load_image(source.get_image(name))
+    for name in ("mcp-agentrun-base:trixie", recipe.base, recipe.environment_tag, recipe.tag):
+        if source.images(name):
+            target.load_image(source.get_image(name))
+    # While a container runs, the network has its gateway, which indexes of the tests are on, and the image stays.
+    target.start(target.create_container(recipe.environment_tag, entrypoint=["sleep", "infinity"]))

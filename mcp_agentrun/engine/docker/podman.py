@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import platformdirs
 from docker import APIClient
@@ -59,6 +61,13 @@ class PodmanClient(APIClient):
     def inspect_image(self, image: str) -> Any:
         return _with_short_names(self._docker.inspect_image(image))
 
+    def inspect_distribution(self, image: str, *_: Any, **options: Any) -> Any:
+        """Podman lacks this request; its own API has one for the same, which does not add the registry to a name."""
+        name = quote(_full_name(image), safe="")
+        answer = self._docker.get(f"{self.base_url}/v4.0.0/libpod/manifests/{name}/json", timeout=self.timeout)
+        self._docker._raise_for_status(answer)
+        return answer.json()
+
     def create_host_config(self, *args: Any, **options: Any) -> Any:
         config: dict[str, Any] = self._docker.create_host_config(*args, **options)
         if runtime := config.get("Runtime"):
@@ -74,9 +83,11 @@ class PodmanClient(APIClient):
             mounts = {**_READ_ONLY, **mounts}
         return {**config, "Tmpfs": mounts}
 
-    def create_container_from_config(self, *args: Any, **options: Any) -> Any:
+    def create_container_from_config(self, config: dict[str, Any], *args: Any, **options: Any) -> Any:
+        # Podman claims that there is a terminal, of which programs then try to be sure.
+        config = {**config, "Env": ["TERM=", *(config.get("Env") or ())]}
         try:
-            return self._docker.create_container_from_config(*args, **options)
+            return self._docker.create_container_from_config(config, *args, **options)
         except APIError as error:
             if "opening seccomp profile failed" not in str(error.explanation):
                 raise
@@ -107,6 +118,13 @@ def _with_short_names(image: dict[str, Any]) -> dict[str, Any]:
 
 def _short_name(name: str) -> str:
     return next((name.removeprefix(prefix) for prefix in _REGISTRIES if name.startswith(prefix)), name)
+
+
+def _full_name(name: str) -> str:
+    first, slash, _ = name.partition("/")
+    if not slash:
+        return f"docker.io/library/{name}"
+    return name if re.search("[.:]|^localhost$", first) else f"docker.io/{name}"
 
 
 def _tmpfs_options(text: str) -> str:
