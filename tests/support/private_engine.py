@@ -129,7 +129,13 @@ class PrivatePodman(PrivateEngine):
         ]
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "CONTAINERS_CONF": str(self._configuration())}
+        registries = self.folder / "registries.conf"
+        registries.write_text(_REGISTRIES)
+        return {
+            **os.environ,
+            "CONTAINERS_CONF": str(self._configuration()),
+            "CONTAINERS_REGISTRIES_CONF": str(registries),
+        }
 
     def _configuration(self) -> Path:
         is_booted = Path("/run/systemd/system").is_dir()
@@ -155,6 +161,12 @@ runtime = "{runtime}"
             subprocess.run(remove, env=self._environment(), capture_output=True, check=False)
         super().stop()
 
+
+_REGISTRIES = """
+[[registry]]
+location = "127.0.0.1"
+insecure = true
+"""  # as Docker has it
 
 _RUNTIME = """#!/bin/sh
 # Podman asks for more open files and processes than the root of a virtual machine or container may have to give.
