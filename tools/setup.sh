@@ -113,7 +113,7 @@ ensure_engine() {
         say "no container engine can be reached:"
         printf '%s\n' "$tried" >&2
         say "install and start one, then run this again:"
-        say "  macOS, Windows   Docker Desktop, Colima, OrbStack or Podman"
+        say "  macOS, Windows   Docker Desktop"
         say "  Debian, Ubuntu   sudo apt-get install docker.io && sudo usermod -aG docker \$USER (then log in anew)"
         fail "  elsewhere        https://docs.docker.com/engine/install/"
     fi

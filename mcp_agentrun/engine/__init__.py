@@ -75,6 +75,8 @@ class EngineStatus:
     is_outdated: bool
     weaknesses: tuple[str, ...]
     """Restrictions of sandboxes that it can't enforce."""
+    gaps: tuple[str, ...] = ()
+    """What it lacks beside Docker, without danger to its machine."""
     architecture: str
     """As the kernel names it, e.g. ``x86_64``."""
     image: str

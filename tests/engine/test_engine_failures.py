@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import docker
-import psutil
 import pytest
 from docker import APIClient
 from docker.errors import NotFound
@@ -31,6 +30,7 @@ from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, facts_of, run, text_of
 from tests.support.local_index import make_wheel
 from tests.support.private_engine import PrivateEngine, private_engine
+from tests.support.processes import wait_for_process
 from tests.support.relay import relay
 from tests.support.sandboxes import open_sandbox
 
@@ -64,7 +64,7 @@ async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenCli
         seconds = f"100.{time.time_ns()}"  # unlike that of any other process of this machine
 
         async def stop() -> None:
-            await anyio.to_thread.run_sync(_wait_for_process, ["sleep", seconds])
+            await anyio.to_thread.run_sync(wait_for_process, ["sleep", seconds])
             await anyio.to_thread.run_sync(engine.stop)
 
         lost: CallToolResult | None = None
@@ -205,13 +205,6 @@ async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenCl
     # The search can find: what is there is found.
     (engine.data_root / "probe").write_text("x" * 5000 + output_mark)
     assert _files_with(engine.data_root, output_mark.encode()) == [engine.data_root / "probe"]
-
-
-def _wait_for_process(command: list[str]) -> None:
-    deadline = time.monotonic() + 100
-    while all(process.info["cmdline"] != command for process in psutil.process_iter(["cmdline"])):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def _folder_with_a_shell(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from docker import APIClient
 from docker.errors import DockerException
 
 from mcp_agentrun.engine.docker.discovery import connect
-from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.engine.docker.image import ImageRecipe, ensure_image
 from tests.support.engines import ENGINE
 
 _API_VERSION = "1.41"
@@ -155,11 +155,16 @@ runtime = "{runtime}"
 
     def stop(self) -> None:
         """End it and its containers, which outlive the service by themselves."""
-        if self._process is not None:
-            inside = ["nsenter", "--mount", "--net", "--target", str(self._process.pid)]
-            remove = [*inside, *self._podman(), "rm", "--all", "--force", "--time", "0"]
-            subprocess.run(remove, env=self._environment(), capture_output=True, check=False)
-        super().stop()
+        if self._process is None:
+            return
+        with ExitStack() as stack:
+            options: list[str] = []
+            for kind, name in (("mount", "mnt"), ("net", "net")):
+                namespace = stack.enter_context(Path(f"/proc/{self._process.pid}/ns/{name}").open())
+                options.append(f"--{kind}=/proc/{os.getpid()}/fd/{namespace.fileno()}")
+            super().stop()
+            remove = [*self._podman(), "rm", "--all", "--force", "--time", "0"]
+            subprocess.run(["nsenter", *options, *remove], env=self._environment(), capture_output=True, check=False)
 
 
 _REGISTRIES = """
@@ -171,12 +176,15 @@ insecure = true
 _RUNTIME = """#!/bin/sh
 # Podman asks for more open files and processes than the root of a virtual machine or container may have to give.
 for argument; do
-    if [ "$before" = --bundle ]; then
-        sed -Ei 's/("RLIMIT_(NOFILE|NPROC)","hard":)[0-9]{{7,}}(,"soft":)[0-9]{{7,}}/\\116384\\316384/g' \\
-            "$argument/config.json"
-    fi
+    case $before in
+    --bundle) edited=$argument/config.json ;;
+    --process) edited=$argument ;;
+    esac
     before=$argument
 done
+if [ "$edited" ]; then
+    sed -Ei 's/("RLIMIT_(NOFILE|NPROC)","hard":)[0-9]{{7,}}(,"soft":)[0-9]{{7,}}/\\116384\\316384/g' "$edited"
+fi
 exec {runtime} "$@"
 """
 
@@ -245,5 +253,7 @@ def _copy_images(source: APIClient, target: APIClient) -> None:
     for name in ("mcp-agentrun-base:trixie", recipe.base, recipe.environment_tag, recipe.tag):
         if source.images(name):
             target.load_image(source.get_image(name))
-    # While a container runs, the network has its gateway, which indexes of the tests are on, and the image stays.
-    target.start(target.create_container(recipe.environment_tag, entrypoint=["sleep", "infinity"]))
+    ensure_image(target, recipe, print)
+    for name in (recipe.environment_tag, recipe.tag):  # in use, they can't be tidied up
+        holder = target.create_container(name, entrypoint=["sleep", "infinity"])
+    target.start(holder)  # while one runs, the network has its gateway, where the tests' indexes are

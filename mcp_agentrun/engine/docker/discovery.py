@@ -76,8 +76,6 @@ def candidates() -> Iterator[Candidate]:
         Path("/var/run/docker.sock"),
         home / ".docker/run/docker.sock",
         home / ".docker/desktop/docker.sock",
-        home / ".colima/default/docker.sock",
-        home / ".orbstack/run/docker.sock",
         *(folder / "docker.sock" for folder in folders),
         *(folder / "podman/podman.sock" for folder in folders),
         Path("/run/podman/podman.sock"),

@@ -41,6 +41,9 @@ def is_podman(ping: Mapping[str, str]) -> bool:
 class PodmanClient(APIClient):
     """Docker's client, of a Podman service."""
 
+    gaps = ("files are limited in number only by memory", "the OCI runtime is that of containers.conf")
+    """As `mcp_agentrun.engine.EngineStatus.gaps`."""
+
     @property
     def _docker(self) -> Any:  # whose methods have no types
         return super()
