@@ -133,9 +133,17 @@ ensure_registry() {
     apt_install docker-registry
 }
 
+# Podman, for `make test-engine ENGINE=podman`; its tests run a service of their own.
+ensure_podman() {
+    if [ "${ENGINE:-}" != podman ] || command -v podman >/dev/null; then return; fi
+    can_apt || fail "podman is needed"
+    apt_install podman crun netavark
+}
+
 ensure_venv
 if [ "${1:-}" = venv ]; then exit; fi
 ensure_engine
 ensure_image
 ensure_registry
+ensure_podman
 say "ready"

@@ -263,7 +263,7 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
 
     def pull(client: APIClient, name: str, report: Callable[[str], None]) -> str | None:
         pulled.append(name)
-        dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex}\n".encode()
+        dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex} {LABEL_IMAGE}=base\n".encode()
         list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, forcerm=True, decode=True))
         return None
 
