@@ -21,9 +21,10 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
-from tests.support.engines import ENGINE, provide_engine, skip_what_is_not_for
+from tests.support.engines import ENGINE, skip_what_is_not_for
 from tests.support.guarded_client import guarded_client
 from tests.support.image import named_anew
+from tests.support.private_engine import provide_engine
 from tests.support.sandboxes import open_sandbox
 from tests.support.small import SMALL
 

@@ -113,7 +113,7 @@ ensure_engine() {
         say "no container engine can be reached:"
         printf '%s\n' "$tried" >&2
         say "install and start one, then run this again:"
-        say "  macOS, Windows   Docker Desktop, Colima, OrbStack or Podman"
+        say "  macOS, Windows   Docker Desktop"
         say "  Debian, Ubuntu   sudo apt-get install docker.io && sudo usermod -aG docker \$USER (then log in anew)"
         fail "  elsewhere        https://docs.docker.com/engine/install/"
     fi
@@ -133,9 +133,17 @@ ensure_registry() {
     apt_install docker-registry
 }
 
+# Podman, for `make test-engine ENGINE=podman`; its tests run a service of their own.
+ensure_podman() {
+    if [ "${ENGINE:-}" != podman ] || command -v podman >/dev/null; then return; fi
+    can_apt || fail "podman is needed"
+    apt_install podman crun netavark
+}
+
 ensure_venv
 if [ "${1:-}" = venv ]; then exit; fi
 ensure_engine
 ensure_image
 ensure_registry
+ensure_podman
 say "ready"

@@ -80,7 +80,8 @@ def _engine(status: EngineStatus, settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("version", "ok", "recent enough")
     if not status.weaknesses:
-        yield Finding("limits", "ok", "memory, processes, CPU and system calls can be limited")
+        text = "; ".join(("memory, processes, CPU and system calls can be limited", *status.gaps))
+        yield Finding("limits", "ok", text)
     else:
         remedy = "Use an engine that does not run rootless, or enable delegation of cgroup v2 controllers."
         text = "; ".join(status.weaknesses)

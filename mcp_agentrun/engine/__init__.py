@@ -59,6 +59,8 @@ class ContainerSpec:
     capabilities: tuple[str, ...] = ()
     """Linux capabilities of the container's first process."""
     runtime: str | None = None
+    accept_unlimited: bool = False
+    """Use the container even if the engine has not limited its memory."""
     data: Mapping[str, HostFolder] = field(default_factory=dict[str, HostFolder])
     """Folders of the host to mount read-only, by path in the container."""
 
@@ -73,6 +75,8 @@ class EngineStatus:
     is_outdated: bool
     weaknesses: tuple[str, ...]
     """Restrictions of sandboxes that it can't enforce."""
+    gaps: tuple[str, ...] = ()
+    """What it lacks beside Docker, without danger to its machine."""
     architecture: str
     """As the kernel names it, e.g. ``x86_64``."""
     image: str

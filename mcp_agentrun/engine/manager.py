@@ -131,7 +131,7 @@ class ContainerManager:
         problem: str | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(link.pump)
-            problem = await self._greet(link, hello) or _mount_problem(spec, link.greeting)
+            problem = await self._greet(link, hello) or _problem(spec, link.greeting)
             if problem is None:
                 tasks.start_soon(link.ping)
                 self.starts += 1
@@ -162,12 +162,32 @@ class ContainerManager:
         return None
 
 
-def _mount_problem(spec: ContainerSpec, greeting: Message) -> str | None:
+def _problem(spec: ContainerSpec, greeting: Message) -> str | None:
+    """Return an error message if the engine has not made the container that *spec* describes, by its *greeting*."""
+    if not isinstance(greeting, SupervisorReady):
+        return None
+    return _mount_problem(spec, greeting) or _limit_problem(spec, greeting)
+
+
+def _limit_problem(spec: ContainerSpec, greeting: SupervisorReady) -> str | None:
+    """Return an error message if the engine has accepted limits and ignores them, as rootless Podman can.
+
+    Other runtimes than the engine's own may have a kernel of their own, which is not the one that limits.
+    """
+    if spec.accept_unlimited or spec.runtime is not None or (greeting.memory or 0) <= spec.memory:
+        return None
+    return (
+        "The container engine ignores limits: it does not limit the container's memory. Use another one, such as one "
+        "that does not run rootless, or set AGENTRUN_ACCEPT_WEAK_ENGINE=true to go on without that protection."
+    )
+
+
+def _mount_problem(spec: ContainerSpec, greeting: SupervisorReady) -> str | None:
     """Return an error message if the engine has mounted other folders than those of *spec*, as the container's
     *greeting* reports them: the path of one may have been replaced at the last moment. Device and inode can only be
     compared if container and server share a kernel.
     """
-    if not isinstance(greeting, SupervisorReady) or greeting.boot != Owner.current().boot:
+    if greeting.boot != Owner.current().boot:
         return None
     wrong = [target for target, folder in spec.data.items() if greeting.data.get(target) != folder.identity]
     return f"The container engine has mounted another folder than that of `data` at {wrong[0]!a}." if wrong else None

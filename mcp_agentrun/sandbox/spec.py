@@ -87,5 +87,6 @@ def runner_spec(
         },
         network=settings.access.network,
         runtime=settings.engine.runtime,
+        accept_unlimited=settings.engine.accept_weak,
         data=data or {},
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VERSION = 5  # of the protocol; differs if image and server are of different releases
+VERSION = 6  # of the protocol; differs if image and server are of different releases
 Outcome = Literal["ok", "error", "blocked", "timeout", "memory_limit", "crashed", "cancelled"]  # how a run ended
 State = Literal["kept", "restored", "lost"]  # of the session's variables, from best to worst
 Resource = Literal["/workspace", "/tmp", "/dev/shm", "pids"]  # noqa: S108
@@ -277,6 +277,8 @@ class SupervisorReady(Message, kind=91):
     boot: str | None  # the kernel's boot id
     data: dict[str, tuple[int, int] | None] = field(low=0, high=1 << 64)
     """Device and inode of the operator's folders, by path in the container; None if the folder is missing."""
+    memory: int | None = field(low=0, high=1 << 63)
+    """The limit of the container's memory that its kernel enforces, in bytes. None if that can't be read."""
 
 
 class InputTaken(Message, kind=17):

@@ -229,7 +229,8 @@ def _explained(error: Exception) -> str:
 def _create_folders() -> None:
     """Create the folders of the volume that are missing, and close those that everybody could write to."""
     for place in ("/tmp", "/dev/shm"):
-        os.chmod(place, 0o711)  # noqa: S103 - some engines ignore the mode of a mount
+        os.chown(place, OWNER, OWNER)  # some engines ignore the owner of a mount
+        os.chmod(place, 0o711)  # noqa: S103 - or its mode
     for folder, mode in (
         (SANDBOXES, 0o711),
         (accounts.CACHES, 0o710),  # or a session could talk to a build through a socket or FIFO there

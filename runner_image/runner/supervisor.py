@@ -48,7 +48,7 @@ class Supervisor:
         self._last_received_at = time.monotonic()
         self._output = Output(self._events, self._host)
         self._changes = Changes()
-        memory = Memory()
+        self._memory = memory = Memory()
         self._files = Files(self._host, self._changes, memory)
         self._workers = Workers(self._events)
         self._checkers = Checkers(self._events, self._workers.pause)
@@ -204,7 +204,11 @@ class Supervisor:
     def _announce(self) -> None:
         data = {path: identity.file_identity(path) for path in self._data}
         distributions = tuple(missing.distributions())
-        self._host.send(messages.SupervisorReady(distributions=distributions, boot=identity.boot_id(), data=data))
+        self._host.send(
+            messages.SupervisorReady(
+                distributions=distributions, boot=identity.boot_id(), data=data, memory=self._memory.limit()
+            )
+        )
 
     def _continue_reset(self, reset: Reset) -> None:
         if not self._workers.is_forking and reset.wipe():

@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
-import psutil
+import docker
 import pytest
 from docker import APIClient
 from docker.errors import NotFound
 from mcp.types import CallToolResult
 
-from mcp_agentrun.engine.docker import engine as docker
+from mcp_agentrun.engine.docker import engine as engine_module
 from mcp_agentrun.engine.docker import image
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.engine import DockerEngine
@@ -29,6 +30,7 @@ from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, facts_of, run, text_of
 from tests.support.local_index import make_wheel
 from tests.support.private_engine import PrivateEngine, private_engine
+from tests.support.processes import wait_for_process
 from tests.support.relay import relay
 from tests.support.sandboxes import open_sandbox
 
@@ -62,7 +64,7 @@ async def test_an_engine_that_stops_in_the_middle_of_a_call(open_client: OpenCli
         seconds = f"100.{time.time_ns()}"  # unlike that of any other process of this machine
 
         async def stop() -> None:
-            await anyio.to_thread.run_sync(_wait_for_process, ["sleep", seconds])
+            await anyio.to_thread.run_sync(wait_for_process, ["sleep", seconds])
             await anyio.to_thread.run_sync(engine.stop)
 
         lost: CallToolResult | None = None
@@ -120,6 +122,23 @@ async def test_an_engine_that_can_not_limit_is_refused_unless_one_insists(
         (await anyio.to_thread.run_sync(engine.start)).close()
 
 
+async def test_an_engine_that_ignores_limits_is_refused_unless_one_insists(
+    runner_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = docker.APIClient.create_container_from_config
+
+    def without_limit(client: docker.APIClient, config: dict[str, Any], name: str) -> Any:
+        config["HostConfig"] |= {"Memory": 0, "MemorySwap": 0}
+        return made(client, config, name)
+
+    monkeypatch.setattr(docker.APIClient, "create_container_from_config", without_limit)
+    async with open_sandbox(Settings(preload=())) as sandbox:
+        with pytest.raises(EngineError, match="it does not limit the container's memory"):
+            await sandbox.run("1")
+    async with open_sandbox(Settings(preload=(), accept_weak_engine=True)) as sandbox:
+        assert (await sandbox.run("1 + 1")).value == "2"
+
+
 async def test_an_engine_that_goes_while_an_installer_is_started_is_named(
     api: APIClient, runner_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,7 +165,7 @@ async def test_an_engine_that_goes_in_the_middle_of_a_build_is_named(
     monkeypatch.setattr(image, "_context_folder", lambda: context)
     with relay(tmp_path, api) as between:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
-        between.cuts = lambda data: b"Step 1/" in data
+        between.cuts = lambda data: b"step 1/" in data.lower()
         engine = DockerEngine(recipe=image.ImageRecipe())
         try:
             with pytest.raises(EngineError, match="connection to the container engine was lost"):
@@ -166,7 +185,7 @@ async def test_folders_are_not_looked_for_on_another_machine(
         client.base_url = "http+docker://ssh"  # as the SDK has it; what carries it is the same socket
         return client, tried
 
-    monkeypatch.setattr(docker, "connect", by_ssh)
+    monkeypatch.setattr(engine_module, "connect", by_ssh)
     async with open_sandbox(Settings(safety="off", preload=(), data=(str(tmp_path),))) as sandbox:
         with pytest.raises(EngineError, match="on another machine"):
             await sandbox.run("1")
@@ -186,13 +205,6 @@ async def test_neither_code_nor_output_is_kept_by_the_engine(open_client: OpenCl
     # The search can find: what is there is found.
     (engine.data_root / "probe").write_text("x" * 5000 + output_mark)
     assert _files_with(engine.data_root, output_mark.encode()) == [engine.data_root / "probe"]
-
-
-def _wait_for_process(command: list[str]) -> None:
-    deadline = time.monotonic() + 100
-    while all(process.info["cmdline"] != command for process in psutil.process_iter(["cmdline"])):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def _folder_with_a_shell(folder: Path) -> Path:

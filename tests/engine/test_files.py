@@ -17,6 +17,7 @@ from mcp_agentrun.errors import FileError, FileReason, SandboxLostError
 from mcp_agentrun.sandbox import AsyncSandbox, FileInfo
 from mcp_agentrun.settings import Settings
 from tests.support.containers import container_of
+from tests.support.engines import needs_inode_limit
 from tests.support.sandboxes import begin, open_sandbox, sandbox_with_numbers, text_of
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +140,7 @@ async def test_a_full_workspace_keeps_what_it_has(small: AsyncSandbox) -> None:
     await small.reset()
 
 
+@needs_inode_limit
 async def test_a_workspace_without_inodes_keeps_what_it_has(small: AsyncSandbox) -> None:
     assert "OSError" in (await small.run("for i in range(100): open(f'f{i:03}', 'w').write('x')")).output.text()
     files = small.files

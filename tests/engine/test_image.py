@@ -56,6 +56,13 @@ def histories(api: APIClient) -> str:
     return json.dumps(found)
 
 
+def named_by_digest(api: APIClient, name: str) -> set[str]:
+    """The image *name* by its digests, of which an engine that has not pulled it has the image's id, or its own."""
+    described = api.inspect_image(name)
+    digests = [digest.partition("@")[2] for digest in described.get("RepoDigests") or ()]
+    return {f"{name}@{digest}" for digest in digests or [described["Id"]]}
+
+
 def run_python(api: APIClient, image: str, code: str) -> str:
     """What *code* prints where HOME has been furnished as a session's is."""
     return run_in_container(api, image, "sh", "-c", 'cp -r /opt/agentrun/home "$HOME"; exec python -I -c "$0"', code)
@@ -82,7 +89,7 @@ def test_defaults(api: APIClient, image: str) -> None:
     assert f"mcp-agentrun-runner:{labels.pop(LABEL_CONTENT)}" == image
     assert re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", labels.pop(LABEL_BASE))
     assert date.fromisoformat(labels.pop(LABEL_DATE)) <= datetime.now(timezone.utc).date()
-    assert labels == {}
+    assert set(labels) <= {"io.buildah.version"}  # of Podman
     assert {"LANG=C.UTF-8", "HOME=/tmp/home", "MPLBACKEND=agg", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
 
 
@@ -256,7 +263,7 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
 
     def pull(client: APIClient, name: str, report: Callable[[str], None]) -> str | None:
         pulled.append(name)
-        dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex}\n".encode()
+        dockerfile = f"FROM {known}\nLABEL of-the-test={uuid.uuid4().hex} {LABEL_IMAGE}=base\n".encode()
         list(client.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True, forcerm=True, decode=True))
         return None
 
@@ -264,7 +271,8 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
         api.tag(known, base.partition(":")[0], base.partition(":")[2])
         tag = ensure_image(api, recipe, print)
         before = api.inspect_image(tag)
-        assert (before["Config"]["Labels"][LABEL_BASE], pulled) == (f"{base}@{known}", [])
+        assert before["Config"]["Labels"][LABEL_BASE] in named_by_digest(api, base)
+        assert pulled == []
         assert before["Config"]["Labels"][LABEL_DATE] == api.inspect_image(known)["Created"][:10]
         with pytest.raises(ImageError, match="can't be pulled"):
             ensure_image(api, recipe, print, refresh=True)
@@ -273,7 +281,8 @@ def test_a_refreshed_image_has_its_old_name_and_the_newest_base(
         assert ensure_image(api, recipe, print, refresh=True) == tag
         after = api.inspect_image(tag)
         assert after["Id"] != before["Id"] and pulled == [base]
-        assert after["Config"]["Labels"][LABEL_BASE] == f"{base}@{api.inspect_image(base)['Id']}"
+        assert after["Config"]["Labels"][LABEL_BASE] in named_by_digest(api, base)
+        assert after["Config"]["Labels"][LABEL_BASE] != before["Config"]["Labels"][LABEL_BASE]
         assert after["Config"]["Labels"][LABEL_DATE] == datetime.now(timezone.utc).date().isoformat()
         assert ensure_image(api, recipe, print) == tag and api.inspect_image(tag)["Id"] == after["Id"]
     finally:
@@ -338,5 +347,5 @@ def _remove(api: APIClient, *images: str) -> None:
     import docker.errors
 
     for name in images:
-        with contextlib.suppress(docker.errors.ImageNotFound):
+        with contextlib.suppress(docker.errors.NotFound):
             api.remove_image(name, force=True)

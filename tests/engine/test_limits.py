@@ -11,6 +11,7 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import client_text as text_of
+from tests.support.engines import needs_inode_limit
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +61,9 @@ async def test_the_time_limit_is_named(small: AsyncSandbox) -> None:
         assert f"its time limit of 1 s. {advice}" in answer
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize(
+    "limit", [pytest.param(name, marks=[needs_inode_limit] if name == "inodes" else []) for name in LIMITS]
+)
 async def test_the_limit_is_named(small: AsyncSandbox, limit: str) -> None:
     code, words = LIMITS[limit]
     result = await small.run(code)

@@ -55,10 +55,14 @@ def test_no_test_can_change_what_is_another_server_s(api: APIClient, neighbour: 
 
 
 def _interfaces() -> dict[str, list[str]]:
-    """Addresses by interface, without what comes and goes with containers of others."""
+    """IP addresses by interface, without what comes and goes with containers of others."""
     found = psutil.net_if_addrs()
     return {
-        name: [each.address for each in found[name] if not each.address.startswith("fe80:")]
+        name: [
+            each.address
+            for each in found[name]
+            if each.family != psutil.AF_LINK and not each.address.startswith("fe80:")
+        ]
         for name in found
         if not name.startswith("veth")
     }

@@ -97,7 +97,8 @@ def removals(api: APIClient, containers: list[str]) -> Generator[Callable[[float
     """Wait for the engine's word that all of *containers* have been destroyed, if not just before: servers of other
     tests sweep as well.
     """
-    events = api.events(since=int(time.time()) - 60, filters={"type": "container", "event": "destroy"}, decode=True)
+    filters = {"type": "container", "event": ["destroy", "remove"]}  # as Docker and as Podman call it
+    events = api.events(since=int(time.time()) - 60, filters=filters, decode=True)
     try:
 
         def wait(seconds: float) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import secrets
-import tarfile
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -17,6 +15,7 @@ from mcp_agentrun.engine.docker.image import LABEL_IMAGE
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import AsyncSandbox, Housekeeping, NetworkSettings
 from mcp_agentrun.settings import Settings
+from tests.support.image import import_image
 from tests.support.sandboxes import open_engine
 
 pytestmark = pytest.mark.anyio
@@ -57,10 +56,8 @@ async def test_the_image_is_listed_and_needed(runner_image: str, engine: Engine)
 
 async def test_what_nothing_uses_can_be_removed(engine: Engine, api: APIClient) -> None:
     name = f"mcp-agentrun-test:{secrets.token_hex(6)}"
-    empty = io.BytesIO()
     # Builds of other processes tidy up images of their own sorts, such as "runner".
-    tarfile.open(fileobj=empty, mode="w").close()
-    api.import_image_from_data(empty.getvalue(), *name.split(":"), changes=[f"LABEL {LABEL_IMAGE}=test"])
+    import_image(api, name, **{LABEL_IMAGE: "test"})
     volume = api.create_volume(name.replace(":", "-"), labels={LABEL_ROLE: "cache"})["Name"]
     created: tuple[tuple[Literal["image", "volume"], str], ...] = (("image", name), ("volume", volume))
     for kind, wanted in created:

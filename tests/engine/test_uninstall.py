@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from docker import APIClient
 from mcp_agentrun import Sandbox
 from mcp_agentrun.engine.docker.image import LABEL_IMAGE
 from tests.support.command_line import command
+from tests.support.image import import_image
 from tests.support.private_engine import private_engine
 
 FOREIGN = "somebody-else:1"
@@ -31,13 +30,6 @@ def client(runner_image: str, api: APIClient, monkeypatch: pytest.MonkeyPatch, t
         client.create_volume("somebody-elses")
         yield client
         client.close()
-
-
-def import_image(client: APIClient, name: str, **labels: str) -> None:
-    empty = io.BytesIO()
-    tarfile.open(fileobj=empty, mode="w").close()
-    changes = [f"LABEL {key}={value}" for key, value in labels.items()]
-    client.import_image_from_data(empty.getvalue(), *name.split(":"), changes=changes)
 
 
 def images(client: APIClient) -> set[str]:

@@ -18,6 +18,7 @@ from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from tests.support.clients import OpenClient, facts_of, run, server_process, text_of
 from tests.support.containers import container_of, containers_of
+from tests.support.processes import wait_for_process
 from tests.support.sandboxes import open_sandbox
 
 pytestmark = pytest.mark.anyio
@@ -92,29 +93,20 @@ async def test_the_answer_says_that_the_state_is_lost(open_client: OpenClient, a
         pid = int(text_of(await run(client, "import os; os.getpid()")))
         assert pid > 1
         lost: Any = None
+        seconds = f"161.{time.time_ns()}"  # unlike that of any other process of this machine
         async with anyio.create_task_group() as tasks:
 
             async def call() -> None:
                 nonlocal lost
-                lost = await run(client, "import subprocess; subprocess.run(['sleep', '161.7'])", timeout=150)
+                lost = await run(client, f"import subprocess; subprocess.run(['sleep', '{seconds}'])", timeout=150)
 
             tasks.start_soon(call)
-            await anyio.to_thread.run_sync(_kill_when_it_runs, api, ["sleep", "161.7"])
+            await anyio.to_thread.run_sync(wait_for_process, ["sleep", seconds])
+            for container in containers_of(api, server_process().pid, "runner"):
+                await anyio.to_thread.run_sync(api.kill, container)
         assert lost.is_error
         assert (facts_of(lost)["outcome"], facts_of(lost)["state"]) == ("unavailable", "lost")
         assert "The sandbox was lost during this call" in text_of(lost)
         again = await run(client, "1 + 1")
         assert text_of(again).startswith("[agentrun] The sandbox had to be replaced")
         assert text_of(again).endswith("2\n")
-
-
-def _kill_when_it_runs(api: APIClient, command: list[str]) -> None:
-    deadline = time.monotonic() + 100
-    server = server_process()
-    while time.monotonic() < deadline:
-        for container in containers_of(api, server.pid):
-            if any(line[-1] == " ".join(command) for line in api.top(container)["Processes"]):
-                api.kill(container)
-                return
-        time.sleep(0.05)
-    raise AssertionError("the call did not begin")

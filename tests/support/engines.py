@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 import pytest
 
-from tests.support.private_podman import private_podman
-
-__all__ = ["ENGINE", "provide_engine", "skip_what_is_not_for"]
+__all__ = ["ENGINE", "needs_inode_limit", "skip_what_is_not_for"]
 
 ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 
 
-def provide_engine(resources: ExitStack) -> None:
-    """Start the engine that the tests run against, if it is not one that runs already, and point this process and its
-    children to it. *resources* end it.
-    """
-    if ENGINE == "podman" and "DOCKER_HOST" not in os.environ:
-        os.environ["DOCKER_HOST"] = resources.enter_context(private_podman())
+needs_inode_limit = pytest.mark.not_on(
+    "podman", reason="it has no limit of the number of files, which only the limit of memory bounds"
+)
 
 
 def skip_what_is_not_for(engine: str, items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ Script = Callable[[Message], Sequence[Answer]]
 
 ME, OTHER = "a" * 32, "b" * 32
 FOLDER = "f" * 16
-SUPERVISOR_READY = messages.SupervisorReady(distributions=(("numpy", "2.0"),), boot="", data={})
+SUPERVISOR_READY = messages.SupervisorReady(distributions=(("numpy", "2.0"),), boot="", data={}, memory=None)
 INSTALLER_READY = messages.InstallerReady(held=())
 
 STATUS = EngineStatus(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import secrets
+import tarfile
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -17,6 +19,17 @@ def pinned_versions() -> dict[str, str]:
     """Version of each package that the image has by default, by name."""
     text = (CHECKOUT / "runner_image" / "constraints.txt").read_text()
     return dict(re.findall(r"^(\S+)==(\S+) ;", text, re.MULTILINE))
+
+
+def import_image(api: APIClient, name: str, **labels: str) -> None:
+    """Make an almost empty image with *labels*, called *name*."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    changes = [f"LABEL {key}={value}" for key, value in labels.items()]
+    answer = api.import_image_from_data(file.getvalue(), changes=changes)
+    repository, _, tag = name.rpartition(":")
+    api.tag(re.findall(r"sha256:[0-9a-f]{64}", answer)[0], repository, tag)
 
 
 @contextmanager

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import shutil
 import subprocess
-import tarfile
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
+from tests.support.image import import_image
 from tests.support.serving import serving
 
 __all__ = ["Behaviour", "misbehaving_registry", "publish", "real_registry"]
@@ -59,12 +58,7 @@ def real_registry(folder: Path) -> Generator[str]:
 
 def publish(api: APIClient, name: str, labels: Mapping[str, str]) -> str:
     """Push an image with *labels* as *name*, keep no copy on the engine, and return its digest."""
-    repository, _, tag = name.rpartition(":")
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("empty"))
-    changes = [f"LABEL {key}={value}" for key, value in labels.items()]
-    api.import_image_from_data(file.getvalue(), repository=repository, tag=tag, changes=changes)
+    import_image(api, name, **labels)
     try:
         return push(api, name)
     finally:

@@ -76,8 +76,6 @@ def candidates() -> Iterator[Candidate]:
         Path("/var/run/docker.sock"),
         home / ".docker/run/docker.sock",
         home / ".docker/desktop/docker.sock",
-        home / ".colima/default/docker.sock",
-        home / ".orbstack/run/docker.sock",
         *(folder / "docker.sock" for folder in folders),
         *(folder / "podman/podman.sock" for folder in folders),
         Path("/run/podman/podman.sock"),
@@ -104,9 +102,11 @@ def connect() -> tuple[APIClient | None, list[str]]:
     """
     from docker import APIClient
 
-    def client_of(engine: Candidate, version: str) -> APIClient:
+    from .podman import PodmanClient, is_podman
+
+    def client_of(engine: Candidate, version: str, kind: type[APIClient] = APIClient) -> APIClient:
         tls: Any = engine.tls or False
-        return APIClient(base_url=engine.url, tls=tls, timeout=_CONNECT_SECONDS, version=version)
+        return kind(base_url=engine.url, tls=tls, timeout=_CONNECT_SECONDS, version=version)
 
     tried: list[str] = []
     for engine in candidates():
@@ -119,7 +119,8 @@ def connect() -> tuple[APIClient | None, list[str]]:
             with client_of(engine, _ANY_VERSION) as probe:
                 probe.trust_env = False
                 answer = probe.get(f"{probe.base_url}/_ping", timeout=_CONNECT_SECONDS)
-            client = client_of(engine, answer.headers.get("Api-Version", "auto"))
+            kind = PodmanClient if is_podman(answer.headers) else APIClient
+            client = client_of(engine, answer.headers.get("Api-Version", "auto"), kind)
         except Exception as error:  # the SDK does not convert errors of requests, urllib3, ssl and paramiko
             tried.append(f"{engine.url} ({engine.origin}): {_shortened(error)}")
             continue

@@ -1,4 +1,4 @@
-"""The Docker engine, and others with the same API (Podman, Docker Desktop, Colima, OrbStack)."""
+"""The Docker engine, and others with the same API, such as Podman."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ _THREADS = 40
 
 _REMOVE_SECONDS = 30
 _HOW_TO_START = (
-    "Start it (Docker Desktop, Colima, OrbStack or Podman on a desktop; `sudo systemctl start docker` on a server), "
-    "or set DOCKER_HOST to its address, and call again."
+    "Start it (Docker Desktop on a desktop, `sudo systemctl start docker` or `podman.socket` on a server), or set "
+    "DOCKER_HOST to its address, and call again."
 )
 
 

@@ -80,11 +80,13 @@ _PULL_SECONDS = 900
 
 _RUNNER = "mcp-agentrun-runner"
 
-_STEP = re.compile(r"Step (\d+/\d+) :")
-_STEP_IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\n")
+_STEP = re.compile(r"(?:\[\d+/\d+\] )?step (\d+/\d+) ?:", re.IGNORECASE)
+_STEP_IMAGE = re.compile(r"--> (?:Using cache )?([0-9a-f]{11,64})\n")
 _PIN = re.compile(r"^(?P<name>\S+?)==(?P<version>\S+) .*\n(?P<hashes>(?: +--hash=.*\n)+)", re.MULTILINE)
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
-_NOISE = re.compile(r"Step \d+/\d+ :| ---> |Removing intermediate container|Successfully (built|tagged)")
+_NOISE = re.compile(
+    _STEP.pattern + r"| ?---?> |COMMIT |Removing intermediate container|Successfully (built|tagged)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
 
     :param image: an image that is used instead of that of *recipe*.
     """
+    from .podman import PodmanClient
+
     info, version = client.info(), client.version()
     name = image or recipe.tag
     found = inspect_image(client, name)
@@ -66,6 +68,7 @@ def status(client: DockerApi, recipe: ImageRecipe, image: str | None) -> EngineS
         version=f"{product} {version['Version']}, API {version['ApiVersion']}",
         is_outdated=tuple(map(int, version["ApiVersion"].split("."))) < _OLDEST_API,
         weaknesses=tuple(weaknesses(info)),
+        gaps=PodmanClient.gaps if isinstance(client, PodmanClient) else (),
         architecture=architecture(info),
         image=name,
         image_architecture=None if found is None else architecture(found),

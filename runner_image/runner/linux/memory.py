@@ -26,6 +26,11 @@ class Memory:
             self._files = [os.open(folder + name, os.O_RDONLY | os.O_CLOEXEC) for name in names]
         self._anonymous = b"anon" if v2 else b"rss"
 
+    def limit(self) -> int | None:
+        """Bytes that the kernel limits the container to, 2⁶³ if it does not; None if that can't be read."""
+        limit = self._read(1).strip()
+        return 1 << 63 if limit == b"max" else int(limit) if limit.isdigit() else None
+
     def oom_kills(self) -> int:
         """How many processes of this container the kernel has killed because memory was exhausted."""
         return self._fields(3).get(b"oom_kill", 0)
