@@ -37,7 +37,10 @@ async def test_the_seccomp_profile_is_in_force_although_its_file_was_changed(
 
 
 async def test_a_profile_that_the_service_does_not_see_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podman, "_seccomp_file", lambda _: "seccomp=/on/another/machine.json")
+    def elsewhere(_: str) -> str:
+        return "seccomp=/on/another/machine.json"
+
+    monkeypatch.setattr(podman, "_seccomp_file", elsewhere)
     async with open_sandbox(SETTINGS) as sandbox:
         with pytest.raises(EngineError, match="copy the folder to the same path there"):
             await sandbox.run("1")
