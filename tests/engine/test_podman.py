@@ -36,7 +36,7 @@ async def test_the_seccomp_profile_is_in_force_although_its_file_was_changed(
         profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
 
 
-async def test_a_profile_that_the_service_does_not_see_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_profile_that_the_service_does_not_see_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def elsewhere(_: str) -> str:
         return "seccomp=/on/another/machine.json"
 
@@ -60,7 +60,7 @@ async def test_rootless_podman_that_ignores_limits_is_refused(monkeypatch: pytes
             await sandbox.run("1")
 
 
-async def test_doctor_is_told_what_is_missing() -> None:
+async def test_the_status_says_what_is_missing() -> None:
     async with open_engine() as engine:
         status = await engine.status()
     assert status.version.startswith("Podman Engine 4.")
