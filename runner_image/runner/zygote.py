@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import importlib
 import os
 import select
@@ -18,12 +17,12 @@ from functools import partial
 
 from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 
-from . import wipe, worker
-from .immortal import make_immortal
+from . import shared_pages, wipe, worker
 from .linux import forks, limits, privileges
 
 FIRST_SECONDS = 0.03  # pause before the imports, since a new container's first code may be on its way
 
+_ARENAS = 48  # MiB for objects, of which the data packages need 40
 _LATER = ("runner.session", "inspect")  # every worker needs these; the first one may have to import them
 
 
@@ -40,15 +39,13 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
             continue
         wipe.fill_home(os.environ["HOME"])  # where packages look for settings and caches when they are imported
         select.select([control], [], [], FIRST_SECONDS)
-        while pending:
-            _attempt(pending.pop(0))
-            while select.select([control], [], [], 0)[0]:
-                if not _serve_fork(control, decoder, report_path):
-                    return
-        # Every fork shares these objects. Counting their references, or collecting garbage among them, would copy them.
-        gc.collect()
-        make_immortal()
-        gc.freeze()
+        with shared_pages.adjacent_arenas(_ARENAS):
+            while pending:
+                _attempt(pending.pop(0))
+                while select.select([control], [], [], 0)[0]:
+                    if not _serve_fork(control, decoder, report_path):
+                        return
+        shared_pages.freeze()
         forks.use_huge_pages()
         control.sendall(encode(Warm()))
 
