@@ -13,7 +13,7 @@ import types
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import compress, filterfalse, repeat
 
 from .prelude import Any
 
@@ -26,8 +26,7 @@ _GAPS = 64  # between the libraries of a new interpreter, at most
 _IMMORTAL = 1 << 31  # references from which on CPython 3.12 and later does not count them
 _AT_ONCE = 2000  # objects
 
-_count_of_none = ctypes.c_uint32.from_address(id(None))
-_write: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(("memmove", ctypes.CDLL(None)))
+_memory: Any = (ctypes.c_uint32 * (1 << 46)).from_address(0)  # an object's count of references is its first word
 _fillers: list[bytes] = []
 
 
@@ -64,22 +63,21 @@ def _make_immortal() -> None:
 
     Does nothing if `None` is not immortal or has its count elsewhere.
     """
-    if _count_of_none.value < _IMMORTAL:
+    count_of_none = _memory[id(None) // 4]
+    if count_of_none < _IMMORTAL:
         return
     remaining = gc.get_objects()
     while remaining:
-        objects = _mortal(remaining[-_AT_ONCE:])
+        objects = remaining[-_AT_ONCE:]
         del remaining[-_AT_ONCE:]
-        written: Iterable[None] = map(_write, map(id, objects), repeat(ctypes.addressof(_count_of_none)), repeat(4))
+        places = map((4).__rfloordiv__, map(id, objects))
+        written: Iterable[None] = map(_memory.__setitem__, places, repeat(count_of_none))
         deque(written, maxlen=0)
-        # Those that the collector knows are among the first ones.
-        remaining += [each for each in _mortal(gc.get_referents(*objects)) if not gc.is_tracked(each)]
-        # The collector can't look into code.
+        referents = gc.get_referents(*objects)
+        mortal = compress(referents, map(_IMMORTAL.__gt__, map(sys.getrefcount, referents)))
+        # Those that the collector knows are among the first ones. It can't look into code.
+        remaining += filterfalse(gc.is_tracked, mortal)
         remaining += [each.co_consts for each in objects if isinstance(each, types.CodeType)]
-
-
-def _mortal(objects: Iterable[object]) -> list[object]:
-    return [each for each in objects if sys.getrefcount(each) < _IMMORTAL]
 
 
 def _fill_pools() -> None:
