@@ -53,6 +53,7 @@ def adjacent_arenas(count: int) -> Generator[None]:
 def freeze() -> None:
     """Keep CPython from writing to the objects that exist."""
     gc.collect()
+    gc.unfreeze()  # what PID 1 has frozen, or it would not be found
     _make_immortal()
     _fill_pools()
     gc.freeze()
