@@ -148,7 +148,10 @@ def draw_first() -> None:
     if "matplotlib.pyplot" in _modules:
         figure = importlib.import_module("matplotlib.figure").Figure()
         figure.add_subplot().plot((0, 1))
-        _save(figure, _LEAST_DPI, "tight")
+        try:
+            _save(figure, _LEAST_DPI, "tight")
+        finally:
+            _modules["matplotlib.font_manager"]._get_font.cache_clear()  # which keeps files open
 
 
 @contextlib.contextmanager

@@ -95,6 +95,8 @@ def pretend_plain_start() -> None:
     """Make `sys` describe an interpreter that was started by ``python -u script.py``. `subprocess` and
     `multiprocessing` start others in the same way, although the runner itself is isolated from the environment.
     """
+    if not sys.flags.isolated:  # the zygote has done so
+        return
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     flags: Any = sys.flags
     kind_of_python: Any = type(flags)  # pyright: ignore[reportUnknownVariableType]

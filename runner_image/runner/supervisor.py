@@ -8,7 +8,6 @@ its workers, and what leads from one to the next, are in `runner.states`.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -228,7 +227,6 @@ def main() -> NoReturn:
     privileges.set_dumpable(False)
     privileges.set_name("supervisor")
     supervisor = Supervisor()
-    gc.freeze()  # or a garbage collection in a fork would copy what it shares with this process
     try:
         supervisor.serve()
     except ProtocolError as error:

@@ -33,7 +33,7 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
     privileges.set_name("zygote")
     site.main()  # PID 1 runs without it, because its modules must not come from installed packages
     decoder = MessageDecoder()
-    pending = [*(partial(importlib.import_module, name) for name in (*_LATER, *preload)), _draw_first]
+    pending = [*(partial(importlib.import_module, name) for name in (*_LATER, *preload)), _prepare]
     while _serve_fork(control, decoder, report_path):
         if not pending:
             continue
@@ -72,9 +72,12 @@ def _serve_fork(control: socket.socket, decoder: MessageDecoder, report_path: st
     return True
 
 
-def _draw_first() -> None:
-    from .figures import draw_first  # which is loaded by now
+def _prepare() -> None:
+    """Do what would copy memory, or take time, in each worker."""
+    from .figures import draw_first  # which are loaded by now
+    from .main_module import pretend_plain_start
 
+    pretend_plain_start()
     draw_first()
 
 

@@ -41,6 +41,13 @@ async def test_each_state_of_a_figure_is_shown_once(shared: AsyncSandbox, what: 
     assert (await shared.run("None")).images == ()
 
 
+async def test_what_was_drawn_in_advance_leaves_no_file_open(shared: AsyncSandbox) -> None:
+    await text_of(shared, "import matplotlib")  # so that the next worker is warm
+    await shared.reset()
+    assert await text_of(shared, "import sys; 'matplotlib.backends.backend_agg' in sys.modules") == "True\n"
+    assert await text_of(shared, "import os; len(os.listdir('/proc/self/fd'))") == "4\n"  # with the folder itself
+
+
 async def test_a_shown_figure_has_what_was_drawn_before_and_is_not_drawn_over(shared: AsyncSandbox) -> None:
     code = PLT + "plt.plot([1, 2]); plt.show()\nplt.plot([2, 1]); plt.show()\nplt.plot([1, 2]); plt.show()"
     first, second, third = (await shared.run(code)).images
