@@ -22,7 +22,7 @@ help:
 	@echo "make bench-packages  installations beside uv alone, on the real index"
 	@echo "make bench-agentrun  AgentRun's class and ours: every example, and four benchmarks, side by side; real index"
 	@echo "make bench-agentrun-api  its REST API and ours; AGENTRUN=... is a checkout of its repository"
-	@echo "make bench-peers  what others offer beside ours, docs/figures.md (PEERS=... KINDS=... for some, only printed); real index; some 20 minutes"
+	@echo "make bench-peers  what others offer beside ours, docs/figures.md (PEERS=... KINDS=... for some, only printed; SHARE=0.3 of the rounds); real index"
 	@echo "make bench-aims  the aims of docs/figures.md alone (AIMS=... for some); real index; some three minutes"
 	@echo "make bench-guard  ratios of costs that must stay within what was recorded; half a minute"
 	@echo "make soak    10,000 runs of mixed kinds over 4 sandboxes (SOAK=... for other arguments); about 15 minutes"
@@ -99,7 +99,7 @@ bench-agentrun-api: setup
 	$(PYTHON) -m benchmarks.agentrun_api "$(AGENTRUN)"
 
 bench-peers: setup
-	$(PYTHON) -m benchmarks.peers run --peers "$(PEERS)" --kinds "$(KINDS)"
+	$(PYTHON) -m benchmarks.peers run --peers "$(PEERS)" --kinds "$(KINDS)" --share $(or $(SHARE),1)
 	$(if $(PEERS)$(KINDS),,$(PYTHON) -m benchmarks.peers page)
 
 bench-aims: setup

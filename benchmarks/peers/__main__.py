@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .guard import guard
 from .image import peer_image
 from .report import draw, page
 from .roster import PEERS, Bench
-from .run import measure_all
+from .run import measure_peers, measure_rest
 from .work import KINDS
 
 FOLDER = CHECKOUT / "build" / "peers"
@@ -70,14 +71,20 @@ async def _run(bench: Bench, arguments: Any) -> bool:
     if arguments.command == "aims":
         await measure_aims(bench, arguments.names)
         return True
-    found = await measure_all(bench, _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS), arguments.share)
+    peers, kinds = _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS)
+    found = await measure_peers(bench, peers, kinds, arguments.share)
     arguments.output.write_text(_as_text(found))
+    if set(kinds) == set(KINDS):
+        arguments.output.write_text(_as_text(found | await measure_rest(bench)))
     return True
 
 
 def _as_text(found: dict[str, Any]) -> str:
     """JSON with a line for each figure of a peer."""
-    return re.sub(r"\[[^][{}]*\]", lambda each: " ".join(each[0].split()), json.dumps(found, indent=1)) + "\n"
+    return (
+        re.sub(r"\[[^][{}]*\]", lambda each: " ".join(each[0].split()), json.dumps(found, indent=1, default=asdict))
+        + "\n"
+    )
 
 
 def _write_page(file: Path) -> None:
@@ -85,7 +92,8 @@ def _write_page(file: Path) -> None:
     docs = CHECKOUT / "docs"
     (docs / "figures.json").write_text(_as_text(found))
     (docs / "figures.md").write_text(page(found))
-    (docs / "pictures" / "figures.svg").write_bytes(anyio.run(draw, found))
+    if "curves" in found:
+        (docs / "pictures" / "figures.svg").write_bytes(anyio.run(draw, found))
 
 
 def main() -> None:

@@ -20,13 +20,10 @@ from mcp_agentrun.settings import Settings
 
 from .roster import PEERS, Bench
 from .sessions import Session
+from .work import FRAME, HELLO, LINES, PLOT, expect
 
 __all__ = ["AIMS", "Aim", "measure_aims"]
 
-HELLO = "print('hello')"
-PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()"
-LINES = "for number in range(20_000):\n    print(f'{number:049d}')"
-FRAME = "import numpy, pandas\nframe = pandas.DataFrame({'a': numpy.ones(13_107_200)})"
 USED = "import pandas\nopen('file', 'w').write('x' * 1000)"
 MIB = 1 << 20
 
@@ -66,9 +63,7 @@ def ratio(samples: Samples, one: str, other: str) -> float:
 
 def timed(session: Session, code: str, expected: str) -> Callable[[], Awaitable[float]]:
     async def call() -> float:
-        answer = await session.call(code)
-        assert expected in answer.text, answer.text
-        return answer.seconds
+        return expect(await session.call(code), expected) / 1000
 
     return call
 
@@ -87,7 +82,7 @@ async def hello(bench: Bench) -> Aim:
         await ours.call("import pandas")
         samples = await in_turns(
             30,
-            noop=timed(noop, HELLO, "1"),
+            noop=timed(noop, HELLO, "hello"),
             ours=timed(ours, HELLO, "hello"),
             library=timed(library, HELLO, "hello"),
             docker_exec=timed(execution, HELLO, "hello"),
@@ -158,12 +153,12 @@ async def plot(bench: Bench) -> Aim:
 async def output(bench: Bench) -> Aim:
     """1 MB in 20,000 lines, of which the library returns all and the server shows the beginning and the end."""
     async with sessions(bench, "library", "ours", "docker-exec") as (library, ours, execution):
-        last = f"{19_999:049d}"
+        lines, last = LINES.replace("COUNT", "20_000"), f"{19_999:049d}"
         samples = await in_turns(
             15,
-            library=timed(library, LINES, last),
-            ours=timed(ours, LINES, last),
-            docker_exec=timed(execution, LINES, last),
+            library=timed(library, lines, last),
+            ours=timed(ours, lines, last),
+            docker_exec=timed(execution, lines, last),
         )
     found, stdio = ratio(samples, "library", "docker_exec"), ratio(samples, "ours", "docker_exec")
     return Aim(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import secrets
 import tarfile
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from docker import APIClient
+from docker.errors import APIError
 
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.engine.network import NetworkSettings
 from tests.support import CHECKOUT
 
-__all__ = ["REQUIREMENTS", "gateway_of", "peer_image", "remove_containers"]
+__all__ = ["REQUIREMENTS", "containers_of", "gateway_of", "peer_image", "remove_containers"]
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 _CERTIFICATES = "/etc/peer-ca-bundle.pem"
@@ -48,8 +50,8 @@ def peer_image(api: APIClient) -> Generator[str]:
         _commit(api, api.create_container(image)["Id"], gateway_of(image), _GATEWAY)
         yield image
     finally:
+        remove_containers(api, containers_of(api, image))
         for name in (gateway_of(image), f"{repository}:0.2.3", image):
-            remove_containers(api, name)
             if api.images(name):
                 api.remove_image(name, force=True)
 
@@ -69,9 +71,16 @@ def gateway_of(image: str) -> str:
     return f"{repository}-gateway:{tag}"
 
 
-def remove_containers(api: APIClient, image: str) -> None:
-    for container in api.containers(all=True, filters={"ancestor": image}):
-        api.remove_container(container["Id"], force=True, v=True)
+def containers_of(api: APIClient, image: str) -> set[str]:
+    """The ids of all containers of *image* and of the one with the gateway."""
+    names = (image, gateway_of(image))
+    return {each["Id"] for name in names for each in api.containers(all=True, filters={"ancestor": name})}
+
+
+def remove_containers(api: APIClient, containers: Collection[str]) -> None:
+    for container in containers:
+        with contextlib.suppress(APIError):  # it is being removed already
+            api.remove_container(container, force=True, v=True)
 
 
 def _prepared(api: APIClient) -> str:

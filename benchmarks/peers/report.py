@@ -1,4 +1,4 @@
-"""The page with what `run.measure_all` has measured, ``docs/figures.md``, and its plots."""
+"""The page with what `run` has measured, ``docs/figures.md``, and its plots."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "10 MB of output": "10 MB in 200,000 lines",
     },
     "Data packages": {
-        "import numpy, fresh": "numpy, fresh",
-        "import numpy, later": "later",
-        "import pandas, fresh": "pandas, fresh",
-        "import pandas, later": "later",
-        "import matplotlib, fresh": "matplotlib, fresh",
-        "import matplotlib, later": "later",
+        "import numpy, fresh": "import numpy, fresh",
+        "then pandas": "then pandas",
+        "then matplotlib": "then matplotlib",
+        "all three again": "all three again",
     },
     "Plots and data": {
         "plot, fresh": "a plot, fresh",
@@ -39,12 +37,15 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "a call, 100 MB frame alive": "the same, a 100 MB frame alive",
     },
     "Starting": {
-        "first answer, process included": "first answer",
+        "first answer, process included": "first answer, its process included",
         "start to initialize": "start to `initialize`",
+        "first answer, from a pool": "from a pool",
         "install requests, cold": "install requests, cold",
         "install requests, warm": "warm",
-        "memory of an idle session": "memory, idle",
-        "memory, data packages imported": "memory, packages imported",
+    },
+    "Memory": {
+        "memory of an idle session": "an idle session",
+        "memory, data packages imported": "with the data packages imported",
     },
 }
 
@@ -53,11 +54,14 @@ _INTRODUCTION = Path(__file__).with_name("introduction.md")
 
 def page(found: Json) -> str:
     """The page as Markdown."""
-    parts = [_INTRODUCTION.read_text(), _machine(found["machine"]), _aims(found["aims"]), _peers(found["peers"])]
+    parts = [_INTRODUCTION.read_text("utf-8"), _machine(found["machine"])]
+    parts += [_aims(found["aims"])] if "aims" in found else []
+    parts.append(_peers(found["peers"]))
     notes: list[str] = []
     parts += [_table(title, columns, found, notes) for title, columns in _TABLES.items()]
     parts.append("## Notes\n\n" + "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1)) + "\n")
-    parts += [_sizes(found["curves"]), _profile(found["profile"])]
+    parts += [_sizes(found["curves"])] if "curves" in found else []
+    parts += [_profile(found["profile"])] if "profile" in found else []
     return "\n".join(parts)
 
 
@@ -97,18 +101,18 @@ def _cut(text: str) -> str:
 
 
 def _table(title: str, columns: Mapping[str, str], found: Json, notes: list[str]) -> str:
+    columns = {name: column for name, column in columns.items() if name in found["figures"]}
     units = [found["figures"][name]["unit"] for name in columns]
     rows = [["", *(f"{column}, {unit}" for column, unit in zip(columns.values(), units, strict=True))]]
     for key, peer in found["peers"].items():
-        cells = [_cell(found["figures"][name].get(key), notes) for name in columns]
-        if any(cell[:1].isdigit() for cell in cells):
+        figures = [found["figures"][name].get(key, {"reason": "does not run here"}) for name in columns]
+        if any("median" in figure for figure in figures):
+            cells = [_cell(figure, notes) for figure in figures]
             rows.append([f"**{OURS}**" if key == "ours" else peer["name"], *cells])
     return f"## {title}\n\n" + _rows(rows)
 
 
-def _cell(figure: Json | None, notes: list[str]) -> str:
-    if figure is None:
-        return "-"
+def _cell(figure: Json, notes: list[str]) -> str:
     note = figure.get("reason") or figure.get("note", "")
     if note == "not applicable":
         return ""

@@ -156,7 +156,8 @@ async def _jupyter(bench: Bench) -> AsyncGenerator[Session]:
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder, bench.log("jupyterlab").open("a") as log:
         options.append(f"--ServerApp.root_dir={folder}")
-        async with await anyio.open_process([*map(str, command), *options], stdout=log, stderr=log) as process:
+        lab = await anyio.open_process([*map(str, command), *options], stdout=log, stderr=log, cwd=folder)
+        async with lab as process:
             await _answers(f"{url}/api?token={token}")
             environment = {"JUPYTER_URL": url, "JUPYTER_TOKEN": token, "ALLOW_IMG_OUTPUT": "true"}
             tools = McpTools("execute_code", reset="restart_notebook", reset_with={"notebook_name": "bench"})

@@ -7,9 +7,9 @@ import platform
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,16 +17,16 @@ from mcp_agentrun import __version__
 from mcp_agentrun.engine.docker.image import ImageRecipe
 
 from .aims import measure_aims
-from .image import gateway_of, remove_containers
+from .image import containers_of, remove_containers
 from .roster import PEERS, Bench
 from .scaling import call_profile, curves
 from .sessions import Session, reason_of
 from .work import KINDS, Cell, Subject, take_turns
 
-__all__ = ["measure_all"]
+__all__ = ["measure_peers", "measure_rest"]
 
 
-async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str], share: float) -> dict[str, Any]:
+async def measure_peers(bench: Bench, peers: Sequence[str], kinds: Sequence[str], share: float) -> dict[str, Any]:
     """Give *kinds* of work to *peers* in turns; what was measured, as JSON has it.
 
     :param share: how much of the usual rounds and time.
@@ -46,8 +46,7 @@ async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str], 
                 failed[key] = reason_of(error)
                 print(f"{key}: {failed[key]}", flush=True)
         # Peers wait up to ten seconds for each container to end.
-        stack.callback(remove_containers, bench.api, gateway_of(bench.image))
-        stack.callback(remove_containers, bench.api, bench.image)
+        stack.callback(lambda: remove_containers(bench.api, containers_of(bench.api, bench.image)))
         for kind in kinds:
             begun = time.monotonic()
             for name, cells in (await take_turns(kind, subjects, share)).items():
@@ -57,11 +56,17 @@ async def measure_all(bench: Bench, peers: Sequence[str], kinds: Sequence[str], 
                 }
                 _show(name, figures[name])
             print(f"({kind}: {time.monotonic() - begun:.0f} s)", flush=True)
-    found: dict[str, Any] = {"machine": machine, "peers": _described(peers, failed), "figures": figures}
-    if set(kinds) == set(KINDS):
-        found["aims"] = [asdict(aim) for aim in await measure_aims(bench)]
-        found["curves"] = await curves(bench)
-        found["profile"] = await call_profile(bench)
+    return {"machine": machine, "peers": _described(peers, failed), "figures": figures}
+
+
+async def measure_rest(bench: Bench) -> dict[str, Any]:
+    """The aims, what sizes cost, and the profile of a call; what fails is printed and left out."""
+    found: dict[str, Any] = {}
+    for name, measure in (("aims", measure_aims), ("curves", curves), ("profile", call_profile)):
+        try:
+            found[name] = await measure(bench)
+        except Exception:
+            traceback.print_exc()
     return found
 
 

@@ -21,6 +21,7 @@ from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, ImageContent, TextContent
 
 from mcp_agentrun.sandbox import AsyncSandbox
+from tests.support import CHECKOUT
 
 __all__ = [
     "Answer",
@@ -47,7 +48,8 @@ def reason_of(error: BaseException) -> str:
     """The message of *error*, or of the first of a group."""
     while inner := getattr(error, "exceptions", ()):
         error = inner[0]
-    return f"{'' if isinstance(error, PeerError) else f'{type(error).__name__}: '}{error}"[:300]
+    name = "" if isinstance(error, PeerError) else f"{type(error).__name__}: "
+    return f"{name}{error}".replace(f"{CHECKOUT}/", "")[:300]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -22,7 +24,7 @@ from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.sandbox import AsyncRuntime
 from mcp_agentrun.settings import Settings
 
-from .image import gateway_of
+from .image import containers_of, gateway_of, remove_containers
 from .roster import Bench, Peer
 from .sessions import Answer, LibrarySession, PeerError, Session, reason_of
 
@@ -50,8 +52,13 @@ except NameError:
     variable = False
 print('found', variable, pathlib.Path('left').exists())
 """
+_MODULES = ("numpy", "pandas", "matplotlib.pyplot")
+_IMPORTS = ("import numpy, fresh", "then pandas", "then matplotlib", "all three again")
+_POOL = "first answer, from a pool"
 _REQUESTS = "import requests\nprint(requests)"
 _COLD, _WARM = "install requests, cold", "install requests, warm"
+_LONGEST = 10.0
+"""Seconds after which a peer is not given a second round."""
 _PNG = "iVBORw0K"
 
 
@@ -96,19 +103,13 @@ def _code(name: str, code: str, expected: str) -> Callable[[Subject], Awaitable[
     return measure
 
 
-def _import(module: str) -> Callable[[Subject], Awaitable[Mapping[str, float]]]:
-    code = f"import {module} as module\nprint(module)"
-    name = module.partition(".")[0]
-
-    async def measure(subject: Subject) -> Mapping[str, float]:
-        await subject.fresh()
-        first = expect(await subject.session.call(code), "<module")
-        return {
-            f"import {name}, fresh": first,
-            f"import {name}, later": expect(await subject.session.call(code), "<mod"),
-        }
-
-    return measure
+async def _imports(subject: Subject) -> Mapping[str, float]:
+    await subject.fresh()
+    found: dict[str, float] = {}
+    for name, modules in zip(_IMPORTS, (*_MODULES, ", ".join(_MODULES)), strict=True):
+        code = f"import {modules}\nprint('imported')"
+        found[name] = expect(await subject.session.call(code), "imported")
+    return found
 
 
 def _output(count: int) -> Callable[[Subject], Awaitable[Mapping[str, float]]]:
@@ -195,12 +196,24 @@ async def _install_without_cache(bench: Bench) -> Mapping[str, float]:
     return {_COLD: times[0], _WARM: times[1]}
 
 
+@asynccontextmanager
+async def _another(subject: Subject) -> AsyncGenerator[Session]:
+    """A session of a process of its own, whose containers don't wait for the ten seconds of ``docker stop``."""
+    bench = subject.bench
+    before = containers_of(bench.api, bench.image)
+    async with subject.peer.open(bench) as session:
+        try:
+            yield session
+        finally:
+            remove_containers(bench.api, containers_of(bench.api, bench.image) - before)
+
+
 async def _first_answer(subject: Subject) -> Mapping[str, float]:
     """Of another process and session."""
     if subject.key == "library":
         subject.notes["first answer, process included"] = "in a process that has imported it"
     begun = time.perf_counter()
-    async with subject.peer.open(subject.bench) as session:
+    async with _another(subject) as session:
         opened = time.perf_counter() - begun
         await session.call(HELLO)
         answered = time.perf_counter() - begun
@@ -208,11 +221,28 @@ async def _first_answer(subject: Subject) -> Mapping[str, float]:
     return found | ({"start to initialize": opened * 1000} if subject.peer.is_mcp else {})
 
 
+async def _from_pool(subject: Subject) -> Mapping[str, float]:
+    """The opening of a session that was kept ready, and its first answer."""
+    if subject.key == "library":
+        async with AsyncRuntime(pool=1) as runtime:
+            with anyio.fail_after(60):
+                while not runtime.spares:  # noqa: ASYNC110
+                    await anyio.sleep(0.05)  # it tells nobody
+            begun = time.perf_counter()
+            async with runtime.sandbox() as sandbox:
+                await sandbox.run(HELLO)
+                return {_POOL: (time.perf_counter() - begun) * 1000}
+    if subject.key not in ("llm-sandbox-pool", "monty"):
+        raise PeerError("has one over HTTP: see `AsyncSandbox`" if subject.key == "ours" else "has no pool")
+    seconds = await subject.session.reset()
+    return {_POOL: seconds * 1000 + expect(await subject.session.call(HELLO), "hello")}
+
+
 async def _memory(subject: Subject) -> Mapping[str, float]:
     """Of another session: MiB of its containers, and of the processes that client or server have started for it."""
     bench, found = subject.bench, dict[str, float]()
     before = _held(bench)
-    async with subject.peer.open(bench) as session:
+    async with _another(subject) as session:
         for name, code in ((_IDLE, HELLO), (_IDLE_WITH_DATA, "import numpy, pandas, matplotlib.pyplot\n" + HELLO)):
             if name == _IDLE and subject.key in ("ours", "library"):
                 continue  # they have imported the data packages before they are asked
@@ -264,18 +294,11 @@ class Kind:
     unit: str = "ms"
 
 
-def _imports(module: str) -> Kind:
-    name = module.partition(".")[0]
-    return Kind(_import(module), (f"import {name}, fresh", f"import {name}, later"))
-
-
 KINDS: Mapping[str, Kind] = {
     "hello": Kind(_code("hello", HELLO, "hello"), ("hello",), 30),
     "value": Kind(_code("value", "x = 20\nx + 22", "42"), ("value",), 15),
     "exception": Kind(_code("exception", "1 / 0", "ivision"), ("exception",), 15),
-    "numpy": _imports("numpy"),
-    "pandas": _imports("pandas"),
-    "matplotlib": _imports("matplotlib.pyplot"),
+    "imports": Kind(_imports, _IMPORTS),
     "output": Kind(_output(20_000), ("1 MB of output",), 8),
     "output-10": Kind(_output(200_000), ("10 MB of output",), 3),
     "plot": Kind(_plot, ("plot, fresh", "plot, later")),
@@ -283,6 +306,7 @@ KINDS: Mapping[str, Kind] = {
     "reset": Kind(_reset, ("reset",), 10),
     "install": Kind(_install, (_COLD, _WARM), 2, 15),
     "first": Kind(_first_answer, ("first answer, process included", "start to initialize"), 4, 10),
+    "pool": Kind(_from_pool, (_POOL,), 5),
     "memory": Kind(_memory, (_IDLE, _IDLE_WITH_DATA), 1, unit="MiB"),
 }
 
@@ -305,20 +329,23 @@ async def take_turns(kind: str, subjects: Sequence[Subject], share: float = 1.0)
     what = KINDS[kind]
     cells = {name: {subject.key: Cell() for subject in subjects} for name in what.names}
     spent = dict.fromkeys((subject.key for subject in subjects), 0.0)
-    for _ in range(math.ceil(what.rounds * share) + 1):
+    for number in range(math.ceil(what.rounds * share) + 1):
         for subject in subjects:
             mine = {name: cells[name][subject.key] for name in what.names}
             found: Mapping[str, float] = {}
-            is_done = spent[subject.key] > what.seconds * share
+            # A round that counts, after the first, unless both would take too long.
+            is_done = spent[subject.key] > (what.seconds * share if number > 1 else _LONGEST)
             if not is_done and not any(cell.reason for cell in mine.values()):
                 begun = time.perf_counter()
+                reason = subject.peer.lacking(kind)
                 try:
-                    if reason := subject.peer.lacking(kind):
-                        raise PeerError(reason)
-                    found = await what.measure(subject)
+                    found = {} if reason else await what.measure(subject)
                 except Exception as error:
-                    for cell in mine.values():
-                        cell.reason = reason_of(error)
+                    reason = reason_of(error)
+                    with contextlib.suppress(Exception):  # so that other kinds of work are possible
+                        await subject.session.reset()
+                for cell in mine.values():
+                    cell.reason = reason
                 taken = time.perf_counter() - begun
                 spent[subject.key] += taken
             for name, cell in mine.items():
