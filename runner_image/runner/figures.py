@@ -149,6 +149,8 @@ def draw_first() -> None:
         figure = importlib.import_module("matplotlib.figure").Figure()
         figure.add_subplot().plot((0, 1))
         _save(figure, _LEAST_DPI, "tight")
+        # As it does in each fork. If they were kept until then, they would be immortal, and their files stay open.
+        _modules["matplotlib.font_manager"]._get_font.cache_clear()
 
 
 @contextlib.contextmanager
