@@ -21,7 +21,7 @@ from .sockets import Peer
 CHECK_SECONDS = 2.0  # maximum processor time of a check, after which the checker is killed and the code refused
 LONGEST_SECONDS = 15.0  # the same in elapsed time, for busy machines and checkers that user code keeps stopping
 START_SECONDS = 10.0  # additional time for a check that waits for a new checker
-TRIES = 3  # number of checkers that may die for one code, which what earlier code has left running can have killed
+TRIES = 3  # number of checkers that may die for one code: threads that earlier code has left can kill them
 
 _LIMIT = 1 << 20
 _RETRY_SECONDS = 0.1

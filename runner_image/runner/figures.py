@@ -121,7 +121,7 @@ def _draw_once(figure: Any, dpi: float) -> bytes | None:
     :returns: None if something may be beyond the edges of what was drawn, or the color of margins is not simple.
     """
     rc, patch = _modules["matplotlib"].rcParams, figure.patch
-    color = tuple(round(255 * share) for share in patch.get_facecolor())
+    color = tuple(int(255 * share + 0.5) for share in patch.get_facecolor())  # which rounds as Agg does
     is_simple = color[3] == 255 and patch.get_visible() and not patch.get_linewidth()
     is_changed = rc["savefig.transparent"] or rc["savefig.facecolor"] != "auto" or rc["savefig.bbox"] is not None
     if not is_simple or is_changed or not hasattr(figure.canvas, "buffer_rgba"):

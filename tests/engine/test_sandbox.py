@@ -524,6 +524,19 @@ async def test_what_was_imported_beforehand_is_shared_by_worker_and_checkpoint(s
     assert statistics.median(map(operator.sub, faults[1:], faults)) < 350  # without immortal objects 450
 
 
+async def test_a_fresh_session_has_no_files_open(shared: AsyncSandbox) -> None:
+    await shared.reset()
+    code = """
+import os, matplotlib.pyplot
+for descriptor in range(3, 64):
+    try:
+        print(os.readlink(f"/proc/self/fd/{descriptor}"))
+    except FileNotFoundError:
+        pass
+"""
+    assert await text_of(shared, code) == ""
+
+
 async def test_packages_are_installed_seen_and_forgotten(shared: AsyncSandbox) -> None:
     await text_of(shared, "before = 1")
     assert (await shared.run("import cowsay")).outcome == "error"

@@ -70,6 +70,7 @@ OUTLINES = {
     "three dimensions": "plt.figure().add_subplot(projection='3d').plot([1, 2], [2, 3], [3, 4])",
     "tight by default": "plt.rcParams['savefig.bbox'] = 'tight'; plt.plot([1])",
     "axes up to the edges": "plt.figure(facecolor='red').add_axes((0, 0, 1, 1)).imshow([[1, 2]], aspect='auto')",
+    "a gray": "plt.figure(facecolor='0.3').suptitle('title'); plt.plot([1, 2])",
     "another color": "plt.rcParams['savefig.facecolor'] = 'green'; plt.plot([1, 2]); plt.xlabel('x')",
     "no color": "plt.rcParams['savefig.transparent'] = True; plt.plot([1, 2]); plt.xlabel('x')",
     "half a color": "plt.figure(facecolor=(1, 0, 0, 0.5)); plt.plot([1, 2]); plt.xlabel('x')",

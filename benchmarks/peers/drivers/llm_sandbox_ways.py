@@ -49,9 +49,6 @@ class Pooled(Session):
     def install(self, name):
         self._session.install([name])
 
-    def stop(self):
-        super().stop()
-
     def end(self):
         self.stop()
         self._pool.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -135,8 +137,9 @@ def _tmpfs_options(text: str) -> str:
     container's user.
     """
     options = text.split(",")
-    kept = [option for option in options if option.partition("=")[0] not in ("gid", "nr_inodes", "uid")]
-    owner = ["U"] if "uid" in text else []
+    names = [option.partition("=")[0] for option in options]
+    kept = [option for option, name in zip(options, names, strict=True) if name not in ("gid", "nr_inodes", "uid")]
+    owner = ["U"] if "uid" in names else []
     return ",".join([*kept, *owner, "notmpcopyup"])  # or it gets the mode of the image's folder
 
 
@@ -149,12 +152,38 @@ def _seccomp_file(option: str) -> str:
     if not option.startswith(_SECCOMP + "{"):
         return option
     profile = option.removeprefix(_SECCOMP).encode()
-    folder = _folder()
+    file = _folder() / f"{hashlib.sha256(profile).hexdigest()[:16]}.json"
+    try:
+        _keep(file, profile)
+    except OSError as error:
+        raise EngineError(
+            f"The seccomp profile of sandboxes, which Podman reads from a file, can't be written: {error}. Set "
+            "XDG_CACHE_HOME to a folder that you can write to."
+        ) from error
+    return f"{_SECCOMP}{file}"
+
+
+def _keep(file: Path, content: bytes) -> None:
+    """Make sure that *file* has this *content*."""
+    folder = file.parent
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    file = folder / f"{hashlib.sha256(profile).hexdigest()[:16]}.json"
-    if not file.is_file() or file.read_bytes() != profile:
+    _require_own(folder, folder.parent)
+    if not file.is_file() or file.read_bytes() != content:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as new:
-            new.write(profile)
+            new.write(content)
         os.chmod(new.name, 0o644)
         Path(new.name).replace(file)
-    return f"{_SECCOMP}{file}"
+
+
+def _require_own(*folders: Path) -> None:
+    """:raises EngineError: another user could replace what is in *folders*."""
+    if sys.platform == "win32":
+        return
+    for folder in folders:
+        found = folder.lstat()
+        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid())
+        if not is_own or found.st_mode & 0o022:
+            raise EngineError(
+                f"Other users can change {folder}, where Podman is to find the seccomp profile of sandboxes. Make sure "
+                "that it is a folder of yours that only you can write to, or set XDG_CACHE_HOME."
+            )

@@ -13,9 +13,9 @@ from ..prelude import __builtins__
 class Memory:
     """The container's memory statistics, for version 1 and 2 of cgroups, from files that stay open."""
 
-    def __init__(self) -> None:
-        v2 = os.path.exists("/sys/fs/cgroup/memory.current")
-        folder = "/sys/fs/cgroup/" if v2 else "/sys/fs/cgroup/memory/memory."
+    def __init__(self, cgroup: str = "/sys/fs/cgroup") -> None:
+        self._is_v2 = v2 = os.path.exists(f"{cgroup}/cgroup.controllers")
+        folder = f"{cgroup}/" if v2 else f"{cgroup}/memory/memory."
         names = (
             ("memory.current", "memory.max", "memory.stat", "memory.events")
             if v2
@@ -29,7 +29,9 @@ class Memory:
     def limit(self) -> int | None:
         """Bytes that the kernel limits the container to, 2⁶³ if it does not; None if that can't be read."""
         limit = self._read(1).strip()
-        return 1 << 63 if limit == b"max" else int(limit) if limit.isdigit() else None
+        if limit == b"max" or (self._is_v2 and not self._files):  # without the controller, there are no files
+            return 1 << 63
+        return int(limit) if limit.isdigit() else None
 
     def oom_kills(self) -> int:
         """How many processes of this container the kernel has killed because memory was exhausted."""
