@@ -254,6 +254,7 @@ def _copy_images(source: APIClient, target: APIClient) -> None:
         if source.images(name):
             target.load_image(source.get_image(name))
     ensure_image(target, recipe, print)
-    for name in (recipe.environment_tag, recipe.tag):  # in use, they can't be tidied up
-        holder = target.create_container(name, entrypoint=["sleep", "infinity"])
-    target.start(holder)  # while one runs, the network has its gateway, where the tests' indexes are
+    if target.images(recipe.environment_tag):
+        target.create_container(recipe.environment_tag)  # in use, neither can be tidied up
+    # While a container runs, the network has its gateway, where the tests' indexes are.
+    target.start(target.create_container(recipe.tag, entrypoint=["sleep", "infinity"]))
