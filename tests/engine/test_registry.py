@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from docker import APIClient
-from docker.errors import ImageNotFound
+from docker.errors import NotFound
 
 from mcp_agentrun import AsyncSandbox
 from mcp_agentrun.engine.docker import image as image_module
@@ -42,7 +42,7 @@ def recipe(api: APIClient, runner_image: str, context: Path) -> Iterator[ImageRe
     made = ImageRecipe(base=runner_image, packages=())
     yield made
     for name in (made.tag, made.environment_tag):
-        with contextlib.suppress(ImageNotFound):
+        with contextlib.suppress(NotFound):
             api.remove_image(name)
 
 
@@ -110,7 +110,7 @@ def test_an_image_of_other_content_is_neither_used_nor_kept(
         ensure_image(api, replace(recipe, registry=registry), print)
     assert was_built(api, recipe)
     assert any(f"{name} is not used" in message for message in caplog.messages)
-    with pytest.raises(ImageNotFound):
+    with pytest.raises(NotFound):
         api.inspect_image(name)
 
 
@@ -163,7 +163,7 @@ def published_runner(api: APIClient, context: Path, registry: str) -> Generator[
     try:
         yield recipe
     finally:
-        with contextlib.suppress(ImageNotFound):
+        with contextlib.suppress(NotFound):
             api.remove_image(recipe.tag)
 
 
