@@ -74,7 +74,7 @@ def test_an_image_is_pulled_by_its_digest(api: APIClient, recipe: ImageRecipe, r
     name = f"{registry}:{recipe.content}" if tagged else registry
     ensure_image(api, replace(recipe, registry=f"{name}@{digest}"), print)
     assert not was_built(api, recipe)
-    assert api.inspect_image(recipe.tag)["RepoDigests"] == []
+    assert not [name for name in api.inspect_image(recipe.tag)["RepoDigests"] if registry in name]
 
 
 def test_what_a_registry_does_not_have_is_built(api: APIClient, recipe: ImageRecipe, registry: str) -> None:
@@ -96,7 +96,8 @@ def test_a_registry_that_sends_another_image_than_was_asked_for(api: APIClient, 
     reports: list[str] = []
     with misbehaving_registry(drip) as (address, _):
         ensure_image(api, replace(recipe, registry=f"{address}/runner@{WRONG}"), reports.append)
-    assert "verification failed" in "".join(report for report in reports if "can't be used" in report)
+    refused = "".join(report for report in reports if "can't be used" in report)
+    assert WRONG in refused and ("verification failed" in refused or "match" in refused), refused
     assert was_built(api, recipe)
 
 

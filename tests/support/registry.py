@@ -100,11 +100,11 @@ def misbehaving_registry(behave: Behaviour | None) -> Generator[tuple[str, str]]
         {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [_digest(b"")]}}
     )
     described = [
-        ("container.image.v1", config.encode(), len(config)),
+        ("container.image.v1+json", config.encode(), len(config)),
         ("image.rootfs.diff.tar.gzip", b"layer", _LAYER_SIZE),
     ]
     config_part, layer = (
-        {"mediaType": f"application/vnd.docker.{kind}+json", "digest": _digest(data), "size": size}
+        {"mediaType": f"application/vnd.docker.{kind}", "digest": _digest(data), "size": size}
         for kind, data, size in described
     )
     manifest = json.dumps(
