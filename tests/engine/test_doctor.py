@@ -33,7 +33,7 @@ PROBE = "iniconfig"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the settings, proxies, indexes and certificates of this machine."""
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "NO_PROXY"):
+    for name in ("DOCKER_CONTEXT", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)

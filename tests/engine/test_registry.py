@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from docker import APIClient
-from docker.errors import ImageNotFound
+from docker.errors import NotFound
 
 from mcp_agentrun import AsyncSandbox
 from mcp_agentrun.engine.docker import image as image_module
@@ -42,7 +42,7 @@ def recipe(api: APIClient, runner_image: str, context: Path) -> Iterator[ImageRe
     made = ImageRecipe(base=runner_image, packages=())
     yield made
     for name in (made.tag, made.environment_tag):
-        with contextlib.suppress(ImageNotFound):
+        with contextlib.suppress(NotFound):
             api.remove_image(name)
 
 
@@ -74,7 +74,7 @@ def test_an_image_is_pulled_by_its_digest(api: APIClient, recipe: ImageRecipe, r
     name = f"{registry}:{recipe.content}" if tagged else registry
     ensure_image(api, replace(recipe, registry=f"{name}@{digest}"), print)
     assert not was_built(api, recipe)
-    assert api.inspect_image(recipe.tag)["RepoDigests"] == []
+    assert not [name for name in api.inspect_image(recipe.tag)["RepoDigests"] if registry in name]
 
 
 def test_what_a_registry_does_not_have_is_built(api: APIClient, recipe: ImageRecipe, registry: str) -> None:
@@ -96,7 +96,8 @@ def test_a_registry_that_sends_another_image_than_was_asked_for(api: APIClient, 
     reports: list[str] = []
     with misbehaving_registry(drip) as (address, _):
         ensure_image(api, replace(recipe, registry=f"{address}/runner@{WRONG}"), reports.append)
-    assert "verification failed" in "".join(report for report in reports if "can't be used" in report)
+    refused = "".join(report for report in reports if "can't be used" in report)
+    assert WRONG in refused and ("verification failed" in refused or "match" in refused), refused
     assert was_built(api, recipe)
 
 
@@ -110,7 +111,7 @@ def test_an_image_of_other_content_is_neither_used_nor_kept(
         ensure_image(api, replace(recipe, registry=registry), print)
     assert was_built(api, recipe)
     assert any(f"{name} is not used" in message for message in caplog.messages)
-    with pytest.raises(ImageNotFound):
+    with pytest.raises(NotFound):
         api.inspect_image(name)
 
 
@@ -163,7 +164,7 @@ def published_runner(api: APIClient, context: Path, registry: str) -> Generator[
     try:
         yield recipe
     finally:
-        with contextlib.suppress(ImageNotFound):
+        with contextlib.suppress(NotFound):
             api.remove_image(recipe.tag)
 
 

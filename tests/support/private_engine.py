@@ -22,6 +22,7 @@ from docker.errors import DockerException
 
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.image import ImageRecipe, ensure_image
+from mcp_agentrun.engine.docker.podman import PodmanClient
 from tests.support.engines import ENGINE
 
 _API_VERSION = "1.41"
@@ -35,6 +36,7 @@ class PrivateEngine:
     """``dockerd`` with its own data, socket and no network. `start` returns when it answers."""
 
     program = "dockerd"
+    client_class = APIClient
 
     def __init__(self, folder: Path, *, network: bool = False) -> None:
         self.folder = folder
@@ -84,7 +86,7 @@ class PrivateEngine:
         deadline = time.monotonic() + 100
         while True:
             if self._accepts():
-                client = APIClient(base_url=self.url, timeout=100, version=_API_VERSION)
+                client = self.client_class(base_url=self.url, timeout=100, version=_API_VERSION)
                 client.trust_env = False
                 try:
                     client.ping()
@@ -118,6 +120,7 @@ class PrivatePodman(PrivateEngine):
     """Podman's service, likewise. It needs root, and with *network* its containers reach this machine."""
 
     program = "podman"
+    client_class = PodmanClient
 
     def _command(self) -> list[str]:
         return [*self._podman(), "system", "service", "--time", "0", self.url]
@@ -254,6 +257,7 @@ def _copy_images(source: APIClient, target: APIClient) -> None:
         if source.images(name):
             target.load_image(source.get_image(name))
     ensure_image(target, recipe, print)
-    for name in (recipe.environment_tag, recipe.tag):  # in use, they can't be tidied up
-        holder = target.create_container(name, entrypoint=["sleep", "infinity"])
-    target.start(holder)  # while one runs, the network has its gateway, where the tests' indexes are
+    if target.images(recipe.environment_tag):
+        target.create_container(recipe.environment_tag, ["true"])  # in use, neither can be tidied up
+    # While a container runs, the network has its gateway, where the tests' indexes are.
+    target.start(target.create_container(recipe.tag, entrypoint=["sleep", "infinity"]))

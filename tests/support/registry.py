@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 from docker import APIClient
 
 from tests.support.image import import_image
@@ -25,6 +26,7 @@ Behaviour = Callable[[Callable[[bytes], object], threading.Event], object]
 """Answers the request for an image's only layer: gets a function that sends bytes, and what is set at the end."""
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LAYER_SIZE = 64 << 20
 
 
@@ -68,7 +70,12 @@ def publish(api: APIClient, name: str, labels: Mapping[str, str]) -> str:
 def push(api: APIClient, name: str) -> str:
     """Push the image *name* and return its digest."""
     events = list(api.push(name, stream=True, decode=True))
-    return next(event["aux"]["Digest"] for event in events if "aux" in event)
+    assert not [event for event in events if "error" in event], events
+    address, _, rest = name.partition("/")
+    repository, _, tag = rest.rpartition(":")
+    url = f"http://{address}/v2/{repository}/manifests/{tag}"
+    answer = requests.head(url, headers={"Accept": f"{_MANIFEST}, {_OCI_MANIFEST}"}, timeout=60)
+    return answer.headers["Docker-Content-Digest"]
 
 
 def drip(send: Callable[[bytes], object], over: threading.Event) -> None:
@@ -93,11 +100,11 @@ def misbehaving_registry(behave: Behaviour | None) -> Generator[tuple[str, str]]
         {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [_digest(b"")]}}
     )
     described = [
-        ("container.image.v1", config.encode(), len(config)),
+        ("container.image.v1+json", config.encode(), len(config)),
         ("image.rootfs.diff.tar.gzip", b"layer", _LAYER_SIZE),
     ]
     config_part, layer = (
-        {"mediaType": f"application/vnd.docker.{kind}+json", "digest": _digest(data), "size": size}
+        {"mediaType": f"application/vnd.docker.{kind}", "digest": _digest(data), "size": size}
         for kind, data, size in described
     )
     manifest = json.dumps(
