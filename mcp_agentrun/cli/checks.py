@@ -134,6 +134,8 @@ def _disk(status: EngineStatus) -> Finding:
 
 def _memory(status: EngineStatus, settings: Settings, free: int | None) -> Finding:
     wanted, memory = settings.limits.memory, size_of(settings.limits.memory)
+    if status.memory is None:
+        return Finding("memory", "skipped", "the engine's machines can't be seen from here")
     if wanted > status.memory:
         text = f"a sandbox may use {memory}, and the engine's machine has {size_of(status.memory)}"
         return Finding("memory", "error", text, "Lower AGENTRUN_MEMORY, or give the engine's virtual machine more.")

@@ -87,8 +87,8 @@ class EngineStatus:
     """Why the image, if it does not exist, can't be built or pulled. None if no obstacle is known."""
     is_building: bool
     """Whether another process is building the image."""
-    memory: int
-    """Memory of its machine."""
+    memory: int | None
+    """Memory of its machine. None if it has several."""
     free_disk: int | None
     time: float
     """Its clock, in seconds since the epoch."""

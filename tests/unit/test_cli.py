@@ -36,7 +36,7 @@ GROUPS_OF: dict[tuple[str, ...], set[str]] = {
     ("image", "prune"): {"image", "engine"},
     ("uninstall",): {"engine"},
     ("completion",): set(),
-    ("doctor",): {"engine", "image", "limits", "packages"},
+    ("doctor",): {"engine", "kubernetes", "image", "limits", "packages"},
     ("config",): set(GROUPS),
     ("config", "init"): set(),
     ("tools",): {"limits", "image", "packages", "access"},
