@@ -84,6 +84,10 @@ def _engine(status: EngineStatus, settings: Settings) -> Iterator[Finding]:
         yield Finding("limits", "ok", text)
     else:
         remedy = "Use an engine that does not run rootless, or enable delegation of cgroup v2 controllers."
+        if settings.engine.name == "kubernetes":
+            remedy = (
+                "Apply deploy/kubernetes/sandboxes.yaml in a cluster whose network plugin enforces network policies."
+            )
         text = "; ".join(status.weaknesses)
         if settings.engine.accept_weak:
             yield Finding("limits", "warning", f"{text} (accepted by accept_weak_engine)", remedy)
@@ -224,6 +228,8 @@ async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: b
         return Finding("index", "skipped", "offline: the installer has no network")
     if not can_start:
         return Finding("index", "skipped", "needs the image")
+    if settings.engine.name == "kubernetes" and settings.kubernetes.packages_claim is None:
+        return Finding("index", "skipped", "kubernetes_packages_claim is not set: no packages can be installed")
     try:
         await housekeeping.try_installation(_PROBE)
     except UnavailableError as error:

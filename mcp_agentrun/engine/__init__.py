@@ -148,6 +148,14 @@ class Engine(Protocol):
         """
         ...
 
+    async def push_image(self, repository: str, report: Report) -> str:
+        """Push the runner image that is built here, after building it if necessary, and return a reference with its
+        digest, which other engines can pull.
+
+        :raises ImageError: it can't be built or pushed.
+        """
+        ...
+
     async def allocate(self, spec: ContainerSpec) -> str:
         """Create a container without starting it, and return its name or id."""
         ...

@@ -1,6 +1,6 @@
 """Entry point of the image: ``python -I -S <this file> supervisor|installer|relay``.
 
-In a Pod the first two are followed by the limits for open files and for the size of a file.
+In a Pod the first two are followed by the limits for open files, the size of a file, and processes.
 """
 
 import os
@@ -20,5 +20,6 @@ if sys.argv[2:]:
     from runner import pod
 
     pod.set_limits(*map(int, sys.argv[2:]))
+    pod.forget_cluster()
     pod.accept_streams()
 main()

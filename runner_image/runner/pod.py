@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 import time
-from resource import RLIMIT_CORE, RLIMIT_FSIZE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NOFILE, setrlimit
+from resource import RLIMIT_CORE, RLIMIT_FSIZE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NOFILE, RLIMIT_NPROC, setrlimit
 
 from .linux import privileges
 from .prelude import NoReturn
@@ -30,9 +30,13 @@ relay_pids: set[int] = set()
 _connections: list[socket.socket] = []
 
 
-def set_limits(open_files: int, file_size: int) -> None:
-    """Limit this process and its children as an engine with limits of its own would."""
+def set_limits(open_files: int, file_size: int, processes: int) -> None:
+    """Limit this process and its children as an engine with limits of its own would.
+
+    :param processes: processes and threads of this user id; 0 for no limit.
+    """
     for limit, most in (
+        *(((RLIMIT_NPROC, processes),) if processes else ()),
         (RLIMIT_NOFILE, open_files),
         (RLIMIT_FSIZE, file_size),
         (RLIMIT_CORE, 0),
@@ -40,6 +44,12 @@ def set_limits(open_files: int, file_size: int) -> None:
         (RLIMIT_MEMLOCK, 1 << 16),
     ):
         setrlimit(limit, (most, most))
+
+
+def forget_cluster() -> None:
+    """Remove the addresses of the cluster's API, which every Pod gets, from the environment of user code."""
+    for name in [name for name in os.environ if name.startswith("KUBERNETES_")]:
+        del os.environ[name]
 
 
 def accept_streams() -> None:

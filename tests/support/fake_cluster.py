@@ -59,6 +59,8 @@ class FakeCluster:
         """The states that a Pod goes through: watches report each once. None cuts the watch."""
         self.trial: dict[str, list[str]] = {"none": [], "bridge": ["10.0.0.1:10250"]}
         """What the Pods reach that try the network, by the value of their label."""
+        self.trial_states: list[Status | None] | None = None
+        """The states that these go through; None: they succeed."""
         self.protocol: str | None = "v4.channel.k8s.io"
         """What it answers to the protocols that are offered."""
         self.watches = 0
@@ -141,6 +143,8 @@ class FakeCluster:
         labels = pod["metadata"]["labels"]
         if labels["mcp-agentrun.role"] != "trial":
             return None
+        if self.trial_states is not None:
+            return list(self.trial_states)
         message = json.dumps(self.trial[labels["mcp-agentrun.network"]])
         ended = {"exitCode": 0, "reason": "Completed", "message": message}
         container = {"name": "sandbox", "image": "i", "imageID": "", "ready": False, "restartCount": 0}

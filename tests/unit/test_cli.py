@@ -34,6 +34,7 @@ GROUPS_OF: dict[tuple[str, ...], set[str]] = {
     ("image",): {"image", "engine"},
     ("image", "list"): {"image", "engine"},
     ("image", "prune"): {"image", "engine"},
+    ("image", "push"): {"image"},
     ("uninstall",): {"engine"},
     ("completion",): set(),
     ("doctor",): {"engine", "kubernetes", "image", "limits", "packages"},

@@ -9,11 +9,13 @@ from typing import Any
 import anyio
 import pytest
 
+from mcp_agentrun.cli.checks import Finding, check_all
 from mcp_agentrun.engine import ContainerSpec
 from mcp_agentrun.engine.kubernetes import starting
 from mcp_agentrun.engine.kubernetes.engine import KubernetesEngine
+from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import EngineError, ImageError, SettingsError
-from mcp_agentrun.sandbox import AsyncSandbox
+from mcp_agentrun.sandbox import AsyncSandbox, Housekeeping
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.settings import Settings
 from tests.support.fake_cluster import FakeCluster, running, unschedulable, waiting
@@ -92,9 +94,9 @@ async def test_a_pod_has_every_lock(cluster: FakeCluster) -> None:
         "restartPolicy": "Never",
         "runtimeClassName": "gvisor",
         "securityContext": {
-            "runAsGroup": 23456,
+            "runAsGroup": 65534,
             "runAsNonRoot": True,
-            "runAsUser": 23456,
+            "runAsUser": 65534,
             "seccompProfile": {"type": "Localhost", "localhostProfile": "profiles/agentrun.json"},
         },
         "terminationGracePeriodSeconds": 1,
@@ -103,11 +105,15 @@ async def test_a_pod_has_every_lock(cluster: FakeCluster) -> None:
             {"key": "spot", "operator": "Exists"},
         ],
     }
+    assert container["args"] == ["supervisor", "256", str(256 << 20), "64"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
         "privileged": False,
         "readOnlyRootFilesystem": True,
+        "runAsGroup": 23456,
+        "runAsNonRoot": True,
+        "runAsUser": 23456,
     }
     assert container["resources"] == {
         "limits": {"cpu": "1000m", "memory": str(1 << 30), "ephemeral-storage": "64Mi"},
@@ -250,3 +256,40 @@ async def test_packages_without_a_volume_are_refused(cluster: FakeCluster) -> No
         await sandbox.ready()
         with pytest.raises(EngineError, match="AGENTRUN_KUBERNETES_PACKAGES_CLAIM"):
             await sandbox.install("humanize")
+
+
+async def doctor(**options: Any) -> dict[str, Finding]:
+    async with Housekeeping(settings(**options)) as housekeeping:
+        return {finding.name: finding async for finding in check_all(settings(**options), housekeeping)}
+
+
+async def test_doctor_says_what_a_pod_does_not_limit(cluster: FakeCluster) -> None:
+    found = await doctor()
+    assert {finding.level for finding in found.values()} <= {"ok", "skipped"}, found
+    assert "processes are limited by user id only" in found["limits"].text
+    assert "kubernetes_packages_claim" in found["index"].text
+    assert cluster.pods == {}
+
+
+async def test_doctor_finds_a_cluster_that_lets_code_out(cluster: FakeCluster) -> None:
+    cluster.trial["none"] = ["10.0.0.1:10250"]
+    assert (await doctor())["limits"].level == "error"
+    assert (await doctor(accept_weak_engine=True))["limits"].level == "warning"
+
+
+async def test_doctor_finds_that_the_image_can_not_be_pulled(cluster: FakeCluster) -> None:
+    cluster.trial_states = [waiting("ErrImagePull", "manifest unknown")]
+    found = await doctor()
+    assert found["image"].level == "error"
+    assert "manifest unknown" in found["image"].text
+
+
+async def test_containers_are_listed(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(settings(accept_weak_engine=True)) as sandbox, Housekeeping(settings()) as housekeeping:
+        await sandbox.ready()
+        (found,) = await housekeeping.containers()
+        assert (found.sandbox, found.role, found.is_orphaned) == (sandbox.id, "runner", False)
+        assert found.owner == Owner.current()
+        assert await housekeeping.list_storage("image") == ()
+        await housekeeping.destroy(found)
+        assert cluster.pods == {}

@@ -38,6 +38,12 @@ _TRIAL_SECONDS = 3600.0
 """How long a cluster that keeps sandboxes off the network is trusted to go on doing so."""
 
 _OLDEST = (1, 20)
+_MANY_UIDS = 1000
+_GAPS = (
+    "processes are limited by user id only",
+    "the number of files is not limited",
+    "programs in /workspace and /tmp can be executed",
+)
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 _named: set[str] = set()
 """Names of the Pods of this process that still exist or are being created."""
@@ -59,8 +65,11 @@ class KubernetesEngine:
         self._connected()
         return self._image()
 
+    async def push_image(self, repository: str, report: Report) -> str:
+        raise EngineError("A cluster does not build images. Push one from an engine that does, such as Docker.")
+
     def _image(self) -> str:
-        image = self._settings.image.name or self._settings.image.registry
+        image = self._settings.image.name
         if image is None:
             raise ImageError(
                 "A cluster pulls the runner image from a registry. Push it with `mcp-agentrun image push "
@@ -81,13 +90,20 @@ class KubernetesEngine:
             )
         cluster = self._connected()
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
-        pod = make_pod(name, spec, self._settings.kubernetes)
+        first, last = self._settings.engine.uid_range
+        limit_pids = spec.role == "runner" and last - first >= _MANY_UIDS
+        pod = make_pod(name, spec, self._settings.kubernetes, limit_pids=limit_pids)
         _named.add(name)
         try:
             await cluster.create(pod)
-        except BaseException:
+        except BaseException as error:
             _named.discard(name)  # if it was created nevertheless, `sweep` finds it
-            raise
+            if not isinstance(error, EngineError) or "RuntimeClass" not in str(error):
+                raise
+            raise EngineError(
+                f"The cluster has no runtime {spec.runtime!r}. Have its operator create a RuntimeClass for it, or "
+                "unset AGENTRUN_RUNTIME to use the nodes' own."
+            ) from error
         if spec.network == "none":
             self._isolated.add(name)
         return name
@@ -178,8 +194,9 @@ class KubernetesEngine:
             version=f"Kubernetes {version['gitVersion']} at {cluster.address}, namespace {cluster.namespace}",
             is_outdated=number < _OLDEST,
             weaknesses=() if weakness is None else (weakness,),
+            gaps=_GAPS,
             architecture=architecture,
-            image=self._settings.image.name or self._settings.image.registry or "none",
+            image=self._settings.image.name or "none",
             image_architecture=architecture if obstacle is None else None,
             image_obstacle=obstacle,
             is_building=False,

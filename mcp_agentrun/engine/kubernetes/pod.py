@@ -46,12 +46,16 @@ _DISK = "64Mi"
 _SIZE = re.compile(r"(?:^|,)size=(\d+)([kmg]?)")
 _UNITS = {"": "", "k": "Ki", "m": "Mi", "g": "Gi"}
 _PACKAGES_VOLUME = "packages"
+_NOBODY = 65534
 
 
-def make_pod(name: str, spec: ContainerSpec, settings: KubernetesSettings, *, role: str | None = None) -> Pod:
+def make_pod(
+    name: str, spec: ContainerSpec, settings: KubernetesSettings, *, role: str | None = None, limit_pids: bool = False
+) -> Pod:
     """Return the manifest of a Pod called *name*.
 
     :param role: value of the label, if it is not that of *spec*.
+    :param limit_pids: no other Pod has its user id, so that its processes can be limited by that.
     :raises EngineError: *spec* asks for something that a Pod can't have.
     """
     if spec.data:
@@ -63,9 +67,9 @@ def make_pod(name: str, spec: ContainerSpec, settings: KubernetesSettings, *, ro
     return Pod(
         metadata=ObjectMeta(name=name, labels=labels, annotations={LABEL_OWNER: owner}),
         spec=PodSpec(
-            containers=[_container(spec, settings)],
+            containers=[_container(spec, settings, spec.pids if limit_pids else 0)],
             volumes=list(_volumes(spec, settings)),
-            securityContext=_pod_security(spec, settings),
+            securityContext=_pod_security(settings),
             hostUsers=False if settings.user_namespaces else None,
             hostname="sandbox",
             automountServiceAccountToken=False,
@@ -85,13 +89,15 @@ def make_pod(name: str, spec: ContainerSpec, settings: KubernetesSettings, *, ro
     )
 
 
-def _container(spec: ContainerSpec, settings: KubernetesSettings) -> Container:
+def _container(spec: ContainerSpec, settings: KubernetesSettings, pids: int) -> Container:
+    user, _, group = spec.user.partition(":")
+    limits = [str(limit) for limit in (spec.open_files, spec.file_size, pids)]
     cpu, memory = f"{round(spec.cpus * 1000)}m", str(spec.memory)
     return Container(
         name=CONTAINER,
         image=spec.image,
         imagePullPolicy="IfNotPresent",
-        args=[spec.role if spec.role == "installer" else "supervisor", str(spec.open_files), str(spec.file_size)],
+        args=["installer" if spec.role == "installer" else "supervisor", *limits],
         workingDir="/workspace",
         env=[EnvVar(name=name, value=value) for name, value in spec.environment.items()],
         resources=ResourceRequirements(
@@ -103,6 +109,9 @@ def _container(spec: ContainerSpec, settings: KubernetesSettings) -> Container:
             },
         ),
         securityContext=SecurityContext(
+            runAsUser=int(user),
+            runAsGroup=int(group),
+            runAsNonRoot=int(user) != 0,
             allowPrivilegeEscalation=False,
             capabilities=Capabilities(drop=["ALL"], add=list(spec.capabilities) or None),
             privileged=False,
@@ -115,13 +124,13 @@ def _container(spec: ContainerSpec, settings: KubernetesSettings) -> Container:
     )
 
 
-def _pod_security(spec: ContainerSpec, settings: KubernetesSettings) -> PodSecurityContext:
-    user, _, group = spec.user.partition(":")
+def _pod_security(settings: KubernetesSettings) -> PodSecurityContext:
     is_default = settings.seccomp == "RuntimeDefault"
     return PodSecurityContext(
-        runAsUser=int(user),
-        runAsGroup=int(group),
-        runAsNonRoot=int(user) != 0,
+        # Of the process that holds the Pod's namespaces: with the sandbox's, it would count as one of user code's.
+        runAsUser=_NOBODY,
+        runAsGroup=_NOBODY,
+        runAsNonRoot=True,
         seccompProfile=SeccompProfile(
             type="RuntimeDefault" if is_default else "Localhost",
             localhostProfile=None if is_default else settings.seccomp,

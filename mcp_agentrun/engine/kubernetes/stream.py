@@ -61,7 +61,7 @@ async def open_exec(cluster: Cluster, pod: str, container: str, command: Sequenc
     try:
         if response.status_code != 101:
             await response.aread()
-            raise EngineError(f"Kubernetes can't start a process in the Pod: {_reason(response)}. Call again.")
+            raise EngineError(f"Kubernetes can't start a process in the Pod: {_message(response.content)}. Call again.")
         expected = generate_accept_token(key.encode()).decode()
         if (
             response.headers.get("Sec-WebSocket-Accept") != expected
@@ -78,11 +78,12 @@ async def open_exec(cluster: Cluster, pod: str, container: str, command: Sequenc
     return ExecStream(response)
 
 
-def _reason(response: httpx2.Response) -> str:
+def _message(status: bytes) -> str:
+    """Return the message of a status of the API server, or the text that is in place of one."""
     try:
-        return one_line(str(json.loads(response.content)["message"]))
+        return one_line(str(json.loads(status)["message"]))
     except (ValueError, KeyError, TypeError):
-        return one_line(response.text) or f"status {response.status_code}"
+        return one_line(status.decode("utf-8", "backslashreplace")) or "no reason is given"
 
 
 class ExecStream(ByteStream):
@@ -100,13 +101,16 @@ class ExecStream(ByteStream):
         """That of the message whose beginning has been received."""
         self._received = bytearray()
         self._stderr = b""
+        self._status = b""
         self._has_ended = False
         self._is_closed = False
 
     @property
     def diagnostics(self) -> str:
-        """The end of what the process wrote to stderr."""
-        return self._stderr.decode("utf-8", "backslashreplace")
+        """The end of what the process wrote to stderr, or else how it has ended."""
+        if self._stderr or not self._status:
+            return self._stderr.decode("utf-8", "backslashreplace")
+        return _message(self._status)
 
     async def receive(self, max_bytes: int = _READ) -> bytes:
         while not self._received:
@@ -137,8 +141,10 @@ class ExecStream(ByteStream):
                 self._channel, data = data[0], data[1:]
             if self._channel == _STDOUT:
                 self._received += data
-            elif self._channel in (_STDERR, _STATUS):
+            elif self._channel == _STDERR:
                 self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
+            elif self._channel == _STATUS:
+                self._status = (self._status + data)[-_STDERR_KEPT:]
             if event.message_finished:
                 self._channel = None
 
