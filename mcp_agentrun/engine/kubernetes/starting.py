@@ -13,7 +13,7 @@ from .cluster import Cluster, one_line
 
 __all__ = ["START_SECONDS", "describe_end", "phase_of", "wait_until"]
 
-START_SECONDS = 900.0
+START_SECONDS = 180.0
 """Longest time from a Pod's creation until its container runs: nodes may have to pull the image."""
 
 _SCHEDULE_SECONDS = 30.0
