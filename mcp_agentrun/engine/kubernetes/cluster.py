@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
 import anyio
@@ -35,12 +35,12 @@ class Cluster:
         config = _configuration(settings.context)
         self.address = config.cluster.server
         self.namespace = settings.namespace or config.namespace
-        self._api: Any = AsyncClient(config, namespace=self.namespace, timeout=_TIMEOUT)
-        # Every stream to a Pod keeps a connection, so their number must not be limited.
         parameters: dict[str, Any] = cast("Any", ConnectionParams(timeout=_TIMEOUT)).httpx_params(config)
-        self.http = httpx2.AsyncClient(
-            **parameters, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        )
+        # Every stream to a Pod and every watch keeps a connection, so their number must not be limited.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        parameters["transport"] = transport = httpx2.AsyncHTTPTransport(verify=parameters["verify"], limits=limits)
+        self.http = httpx2.AsyncClient(**parameters)
+        self._api: Any = AsyncClient(config, namespace=self.namespace, timeout=_TIMEOUT, transport=transport)
 
     @contextmanager
     def reporting_errors(self) -> Generator[None]:
@@ -106,9 +106,10 @@ class Cluster:
         while True:
             try:
                 with self.reporting_errors():
-                    async for event, pod in self._api.watch(Pod, fields={"metadata.name": name}):
-                        failures = 0
-                        yield None if event == "DELETED" else pod
+                    async with aclosing(self._api.watch(Pod, fields={"metadata.name": name})) as events:
+                        async for event, pod in events:
+                            failures = 0
+                            yield None if event == "DELETED" else pod
             except EngineError as error:
                 failures += 1
                 code = _code(error.__cause__)

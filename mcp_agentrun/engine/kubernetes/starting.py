@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import NoReturn
 
 import anyio
@@ -29,25 +30,21 @@ async def wait_until(cluster: Cluster, name: str, *phases: str) -> Pod:
     :raises ImageError: its image can't be pulled.
     :raises EngineError: it can't be scheduled or started, has ended too soon, or the API server failed.
     """
-    unscheduled = ""
-    with anyio.move_on_after(START_SECONDS) as whole:
-        schedule = anyio.CancelScope(deadline=anyio.current_time() + _SCHEDULE_SECONDS)
-        with schedule:
-            async for pod in cluster.watch(name):
+    unscheduled = "it has not been scheduled"
+    schedule = anyio.CancelScope(deadline=anyio.current_time() + _SCHEDULE_SECONDS)
+    async with aclosing(cluster.watch(name)) as states:
+        with anyio.move_on_after(START_SECONDS), schedule:
+            async for pod in states:
                 if pod is None:
                     raise EngineError("The sandbox was deleted in the cluster while it started. Call again.")
                 if phase_of(pod) in phases:
                     return pod
-                status = pod.status or PodStatus()
                 _raise_failure(pod)
-                if reason := _unscheduled(status):
-                    unscheduled = reason
-                elif _is_scheduled(pod):
+                unscheduled = _unscheduled(pod) or unscheduled
+                if pod.spec and pod.spec.nodeName:
                     schedule.deadline = float("inf")
-        if schedule.cancelled_caught:
-            reason = unscheduled or "it has not been scheduled"
-            raise EngineError(f"The cluster has no node for the sandbox: {reason}. Call again later.")
-    assert whole.cancelled_caught
+    if schedule.cancelled_caught:
+        raise EngineError(f"The cluster has no node for the sandbox: {unscheduled}. Call again later.")
     raise EngineError(f"The cluster did not start the sandbox within {START_SECONDS:.0f} seconds. Call again.")
 
 
@@ -90,13 +87,9 @@ def _raise_pull_failure(image: str, reason: str) -> NoReturn:
     )
 
 
-def _is_scheduled(pod: Pod) -> bool:
-    return bool(pod.spec and pod.spec.nodeName)
-
-
-def _unscheduled(status: PodStatus) -> str:
+def _unscheduled(pod: Pod) -> str:
     """Return the scheduler's reason for not having found a node."""
-    for condition in status.conditions or ():
+    for condition in (pod.status or PodStatus()).conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False":
             return one_line(condition.message or condition.reason or "")
     return ""
