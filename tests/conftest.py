@@ -21,7 +21,7 @@ from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, server_parameters
-from tests.support.engines import ENGINE, skip_what_is_not_for
+from tests.support.engines import ENGINE, skip_what_is_not_for, use_cluster
 from tests.support.guarded_client import guarded_client
 from tests.support.image import named_anew
 from tests.support.private_engine import provide_engine
@@ -32,6 +32,7 @@ BACKEND = "asyncio"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    use_cluster()
     if not hasattr(config, "workerinput"):  # the workers of pytest-xdist inherit its address
         resources = ExitStack()
         config.add_cleanup(resources.close)
@@ -68,6 +69,9 @@ def runner_image(api: APIClient) -> Iterator[str]:
             await engine.aclose()
 
     image = anyio.run(ensure)
+    if ENGINE == "kubernetes":  # where images belong to the nodes
+        yield image
+        return
     holder = api.create_container(image)["Id"]
     yield image
     api.remove_container(holder)

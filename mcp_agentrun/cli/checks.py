@@ -84,6 +84,10 @@ def _engine(status: EngineStatus, settings: Settings) -> Iterator[Finding]:
         yield Finding("limits", "ok", text)
     else:
         remedy = "Use an engine that does not run rootless, or enable delegation of cgroup v2 controllers."
+        if settings.engine.name == "kubernetes":
+            remedy = (
+                "Apply deploy/kubernetes/sandboxes.yaml in a cluster whose network plugin enforces network policies."
+            )
         text = "; ".join(status.weaknesses)
         if settings.engine.accept_weak:
             yield Finding("limits", "warning", f"{text} (accepted by accept_weak_engine)", remedy)
@@ -134,6 +138,8 @@ def _disk(status: EngineStatus) -> Finding:
 
 def _memory(status: EngineStatus, settings: Settings, free: int | None) -> Finding:
     wanted, memory = settings.limits.memory, size_of(settings.limits.memory)
+    if status.memory is None:
+        return Finding("memory", "skipped", "the engine's machines can't be seen from here")
     if wanted > status.memory:
         text = f"a sandbox may use {memory}, and the engine's machine has {size_of(status.memory)}"
         return Finding("memory", "error", text, "Lower AGENTRUN_MEMORY, or give the engine's virtual machine more.")
@@ -222,6 +228,8 @@ async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: b
         return Finding("index", "skipped", "offline: the installer has no network")
     if not can_start:
         return Finding("index", "skipped", "needs the image")
+    if settings.engine.name == "kubernetes" and settings.kubernetes.packages_claim is None:
+        return Finding("index", "skipped", "kubernetes_packages_claim is not set: no packages can be installed")
     try:
         await housekeeping.try_installation(_PROBE)
     except UnavailableError as error:

@@ -39,7 +39,7 @@ def ps(as_json: bool) -> None:
     elif found:
         rows = [
             (
-                each.id[:12],
+                _short(each),
                 _kind(each),
                 _owner(each),
                 age_of(each.created),
@@ -77,8 +77,13 @@ def prune(dry_run: bool) -> None:
         raise SystemExit(1)
 
 
+def _short(container: ContainerInfo) -> str:
+    """Return the part of its id that differs from others': the beginning of a number, or the end of a name."""
+    return container.id.rpartition("-")[2][:12]
+
+
 def _described(container: ContainerInfo) -> str:
-    return f"{container.id[:12]} ({_kind(container)}, {age_of(container.created)} old)"
+    return f"{_short(container)} ({_kind(container)}, {age_of(container.created)} old)"
 
 
 def _kind(container: ContainerInfo) -> str:

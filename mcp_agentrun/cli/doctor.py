@@ -40,7 +40,7 @@ _MARGIN = " " * 20
 
 @click.command(
     cls=SettingsCommand,
-    groups=("engine", "image", "limits", "packages"),
+    groups=("engine", "kubernetes", "image", "limits", "packages"),
     short_help="Test everything that sandboxes need.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")

@@ -20,11 +20,12 @@ __all__ = ["image"]
 _GROUPS = ("image", "engine")
 
 
-@click.group(cls=SettingsGroup, groups=_GROUPS, short_help="List images, or remove old ones.")
+@click.group(cls=SettingsGroup, groups=_GROUPS, short_help="List, push or remove images.")
 def image() -> None:
     """Example: mcp-agentrun image prune
 
-    List the images that were built for sandboxes, or remove those that nothing needs. `build` makes them.
+    List the images that were built for sandboxes, push one to a registry, or remove those that nothing needs. `build`
+    makes them.
     """
 
 
@@ -57,6 +58,23 @@ def list_(as_json: bool) -> None:
         print_table([("size", "age", "needed", "image"), *rows], right=(0, 1))
     else:
         click.echo("No images. `mcp-agentrun build` makes them.")
+
+
+@image.command("push", groups=("image",), short_help="Push the image, for a cluster.")
+@click.argument("repository", metavar="REGISTRY/NAME")
+def push_(repository: str) -> None:
+    """Example: mcp-agentrun image push registry.example/team/runner
+
+    Build the runner image with Docker unless it exists, push it, and print its reference with its digest, which is what
+    AGENTRUN_IMAGE is for a cluster. Credentials are those of `docker login`.
+    """
+    from .progress import Progress
+
+    async def run(housekeeping: Housekeeping) -> str:
+        with Progress() as progress:
+            return await housekeeping.push_image(repository, progress)
+
+    click.echo(on_engine(effective_settings(engine="docker"), run))
 
 
 @image.command("prune", groups=_GROUPS, short_help="Remove images that nothing needs.")

@@ -87,8 +87,8 @@ class EngineStatus:
     """Why the image, if it does not exist, can't be built or pulled. None if no obstacle is known."""
     is_building: bool
     """Whether another process is building the image."""
-    memory: int
-    """Memory of its machine."""
+    memory: int | None
+    """Memory of its machine. None if it has several."""
     free_disk: int | None
     time: float
     """Its clock, in seconds since the epoch."""
@@ -145,6 +145,14 @@ class Engine(Protocol):
 
         :param refresh: rebuild it on the newest base, which has the latest security updates.
         :raises ImageError: it can't be built; an existing image is kept.
+        """
+        ...
+
+    async def push_image(self, repository: str, report: Report) -> str:
+        """Push the runner image that is built here, after building it if necessary, and return a reference with its
+        digest, which other engines can pull.
+
+        :raises ImageError: it can't be built or pushed.
         """
         ...
 

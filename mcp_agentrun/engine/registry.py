@@ -19,7 +19,7 @@ EngineFactory = Callable[[Settings], Engine]
 
 def engine_names() -> list[str]:
     """Return the valid values of the setting ``engine``."""
-    return sorted({"docker", *entry_points(group=ENTRY_POINTS).names})
+    return sorted({"docker", "kubernetes", *entry_points(group=ENTRY_POINTS).names})
 
 
 def create_engine(settings: Settings) -> Engine:
@@ -31,6 +31,13 @@ def create_engine(settings: Settings) -> Engine:
         from .docker.engine import DockerEngine
 
         return DockerEngine.from_settings(settings)
+    if settings.engine.name == "kubernetes":
+        try:
+            from .kubernetes.engine import KubernetesEngine
+        except ImportError as error:
+            reason = f"{error.name} is missing: install the extra, as in pip install 'mcp-agentrun[kubernetes]'"
+            raise settings.error("engine", reason) from error
+        return KubernetesEngine(settings)
     found = list(entry_points(group=ENTRY_POINTS, name=settings.engine.name))
     if not found:
         raise settings.error("engine", f"{settings.engine.name!r} is not one of {', '.join(engine_names())}")

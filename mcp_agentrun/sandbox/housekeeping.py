@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ..engine import ContainerInfo, Engine, EngineStatus, StorageItem
+from ..engine import ContainerInfo, Engine, EngineStatus, Report, StorageItem
 from ..engine.network import CA_VARIABLES, NetworkSettings
 from ..host_resources import HostResources
 from ..settings import Settings
@@ -74,6 +74,15 @@ class Housekeeping:
     async def remove_storage(self, item: StorageItem) -> None:
         """Remove an image or a volume that nothing uses. If it is gone already, do nothing."""
         await self._runtime.engine.remove_storage(item)
+
+    async def push_image(self, repository: str, report: Report) -> str:
+        """Push the runner image that is built here to *repository*, after building it if necessary. Return a reference
+        with its digest, for a cluster.
+
+        :param report: called with what is being done.
+        :raises ImageError: it can't be built or pushed.
+        """
+        return await self._runtime.engine.push_image(repository, report)
 
     async def try_installation(self, requirement: str) -> None:
         """Install *requirement* as for a sandbox, and forget it, to see whether installations work.

@@ -17,6 +17,7 @@ from .audit import AuditSettings
 from .engine import EngineSettings
 from .fields import GIB, KIB, MIB, Group, Metavar
 from .image import ImageSettings
+from .kubernetes import KubernetesSettings
 from .limits import LimitSettings, SandboxLimits
 from .mcp import McpSettings
 from .packages import PackageSettings
@@ -50,6 +51,7 @@ class Settings:
     limits: LimitSettings
     image: ImageSettings
     engine: EngineSettings
+    kubernetes: KubernetesSettings
     access: AccessSettings
     packages: PackageSettings
     safety: SafetySettings

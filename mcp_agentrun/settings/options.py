@@ -37,6 +37,18 @@ class Options(TypedDict, total=False):
     image_registry: str | None
     inodes: int
     install_timeout: float
+    kubernetes_context: str | None
+    kubernetes_cpu_request: float
+    kubernetes_lifetime: float
+    kubernetes_memory_request: int | str
+    kubernetes_namespace: str | None
+    kubernetes_node_selector: Sequence[str] | str
+    kubernetes_packages_claim: str | None
+    kubernetes_priority_class: str | None
+    kubernetes_pull_secrets: Sequence[str] | str
+    kubernetes_seccomp: str
+    kubernetes_tolerations: Sequence[str] | str
+    kubernetes_user_namespaces: bool
     log_format: Literal["text", "json"]
     log_level: Literal["debug", "info", "warning", "error"]
     max_sandboxes: int

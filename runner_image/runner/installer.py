@@ -228,8 +228,8 @@ def _explained(error: Exception) -> str:
 
 def _create_folders() -> None:
     """Create the folders of the volume that are missing, and close those that everybody could write to."""
-    for place in ("/tmp", "/dev/shm"):
-        os.chown(place, OWNER, OWNER)  # some engines ignore the owner of a mount
+    for place in ("/tmp", "/dev/shm", "/packages"):
+        os.chown(place, OWNER, OWNER)  # some engines ignore the owner of a mount, or let it be root's
         os.chmod(place, 0o711)  # noqa: S103 - or its mode
     for folder, mode in (
         (SANDBOXES, 0o711),

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from mcp_agentrun.wire import messages
 from mcp_agentrun.wire.codec import ProtocolError
 
-from . import missing
+from . import missing, pod
 from .changes import Changes
 from .checkers import Checkers
 from .events import Events
@@ -165,7 +165,7 @@ class Supervisor:
 
     def _runner_pids(self, worker: Worker | None) -> set[int]:
         """Pids of the runner's own processes, without that of *worker*."""
-        pids = self._workers.pids(without=worker) | self._checkers.pids() | {1}
+        pids = self._workers.pids(without=worker) | self._checkers.pids() | pod.relay_pids | {1}
         if self._reset is not None and self._reset.janitor is not None:
             pids.add(self._reset.janitor)
         return pids

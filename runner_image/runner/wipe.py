@@ -17,7 +17,8 @@ def empty(folder: str, mode: int = 0o700) -> None:
     Nested folders are moved up before they are removed: no path grows long, no descriptor stays open.
     """
     top = os.fsencode(folder)
-    os.chmod(top, mode)
+    with contextlib.suppress(PermissionError):  # in a Pod it belongs to root, and has a mode that can't be changed
+        os.chmod(top, mode)
     device = os.lstat(top).st_dev
     numbers = itertools.count()
     while True:

@@ -14,6 +14,7 @@ from mcp_agentrun.engine.network import NetworkSettings
 from mcp_agentrun.engine.registry import create_engine
 from mcp_agentrun.sandbox import AsyncSandbox
 from mcp_agentrun.settings import Settings
+from tests.support.engines import ENGINE
 from tests.support.image import named_anew
 from tests.support.local_index import serve_index
 from tests.support.sandboxes import open_sandbox
@@ -22,6 +23,8 @@ from tests.support.sandboxes import open_sandbox
 @pytest.fixture(scope="module")
 def index(root: Path, api: APIClient) -> Iterator[str]:
     """The URL of an index of the packages in *root*, which is a fixture of the module."""
+    if ENGINE == "kubernetes":
+        pytest.skip("Pods do not reach an index of the tests")
     with serve_index(root, api) as url:
         yield url
 

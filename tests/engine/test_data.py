@@ -27,7 +27,11 @@ from tests.support.clients import run, server_parameters, text_of
 from tests.support.containers import container_of
 from tests.support.sandboxes import open_sandbox
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="sockets and FIFOs of POSIX")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(os.name == "nt", reason="sockets and FIFOs of POSIX"),
+    pytest.mark.not_on("kubernetes", reason="nodes do not have the folders of the server's machine"),
+]
 
 
 @pytest.fixture

@@ -123,6 +123,7 @@ async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSan
         yield sandbox
 
 
+@pytest.mark.not_on("kubernetes", reason="only memory limits folders before Kubernetes 1.22")
 async def test_a_full_workspace_keeps_what_it_has(small: AsyncSandbox) -> None:
     files = small.files
     await files.write("old", b"x" * (5 * MIB))
@@ -282,6 +283,7 @@ async def test_other_calls_come_between_the_parts_of_a_stream(shared: AsyncSandb
     assert error.value.reason == "changed"
 
 
+@pytest.mark.not_on("kubernetes", reason="nodes do not have the folders of the server's machine")
 async def test_data_folders_are_read_only(runner_image: str, tmp_path: Path) -> None:
     async with sandbox_with_numbers(tmp_path, safety="off") as sandbox:
         files = sandbox.files
@@ -367,6 +369,7 @@ async def test_folders_that_code_exchanges_meanwhile_lead_nowhere(shared: AsyncS
     assert (result.state, result.since, result.replaced) == ("kept", "kept", False)
 
 
+@pytest.mark.not_on("kubernetes", reason="looks at containers of Docker")
 async def test_a_container_that_ends_meanwhile_is_reported(runner_image: str, api: APIClient) -> None:
     async with open_sandbox() as sandbox:
         await text_of(sandbox, "1")

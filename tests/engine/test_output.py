@@ -305,6 +305,7 @@ async def test_a_hostile_tree_does_not_hold_up_the_answer(shared: AsyncSandbox) 
     await shared.reset()
 
 
+@pytest.mark.not_on("kubernetes", reason="nodes do not have the folders of the server's machine")
 async def test_data_is_seen_and_stays_as_it_is(runner_image: str, tmp_path: Path) -> None:
     async with sandbox_with_numbers(tmp_path, preload=()) as sandbox:
         assert await text_of(sandbox, "open('numbers/a.csv').read()") == "'x\\n1\\n'\n"

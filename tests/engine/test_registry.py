@@ -16,10 +16,12 @@ from docker.errors import NotFound
 from mcp_agentrun import AsyncSandbox
 from mcp_agentrun.engine.docker import image as image_module
 from mcp_agentrun.engine.docker import pull as pull_module
+from mcp_agentrun.engine.docker.engine import DockerEngine
 from mcp_agentrun.engine.docker.image import LABEL_CONTENT, LABEL_IMAGE, ImageRecipe, build_obstacle, ensure_image
+from mcp_agentrun.errors import ImageError
 from tests.support.registry import Behaviour, drip, fall_silent, misbehaving_registry, publish, push, real_registry
 
-pytestmark = pytest.mark.timeout(300)  # images are built
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]  # images are built
 
 WRONG = "sha256:" + "0" * 64
 
@@ -175,3 +177,22 @@ async def test_a_sandbox_runs_in_the_image_that_it_has_pulled(
         async with AsyncSandbox(image_registry=registry) as sandbox:
             assert (await sandbox.run("6 * 7")).text == "42\n"
         assert api.inspect_image(recipe.tag)
+
+
+async def test_an_image_is_pushed_with_its_digest(api: APIClient, recipe: ImageRecipe, registry: str) -> None:
+    engine = DockerEngine(recipe=recipe)
+    reports: list[str] = []
+    reference = await engine.push_image(registry, reports.append)
+    await engine.aclose()
+    repository, _, digest = reference.partition("@")
+    assert repository == registry
+    assert api.inspect_distribution(reference)["Descriptor"]["digest"] == digest
+    assert f"pushing {registry}:{recipe.content}" in reports
+    assert all(not tag.startswith(registry) for tag in api.inspect_image(recipe.tag)["RepoTags"])
+
+
+async def test_a_registry_that_is_not_there_is_named(api: APIClient, recipe: ImageRecipe) -> None:
+    engine = DockerEngine(recipe=recipe)
+    with pytest.raises(ImageError, match=r"can't be pushed to 127\.0\.0\.1:1/team/runner"):
+        await engine.push_image("127.0.0.1:1/team/runner", lambda _: None)
+    await engine.aclose()

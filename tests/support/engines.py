@@ -1,24 +1,46 @@
-"""The engine that the tests run against: Docker, or the one that ``MCP_AGENTRUN_TEST_ENGINE`` names."""
+"""The engine that the tests run against: Docker, or the one that ``MCP_AGENTRUN_TEST_ENGINE`` names.
+
+For ``kubernetes``, ``KUBECONFIG`` names the kubeconfig of a cluster whose nodes have the runner image.
+``MCP_AGENTRUN_TEST_SETTINGS`` changes the defaults of settings, as a JSON object: the image, or the seccomp profile.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
-__all__ = ["ENGINE", "needs_inode_limit", "skip_what_is_not_for"]
+from mcp_agentrun.engine.docker.image import ImageRecipe
+from mcp_agentrun.settings import GROUPS, SETTINGS
+
+__all__ = ["ENGINE", "needs_inode_limit", "skip_what_is_not_for", "use_cluster"]
 
 ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 
 
 needs_inode_limit = pytest.mark.not_on(
-    "podman", reason="it has no limit of the number of files, which only the limit of memory bounds"
+    "podman", "kubernetes", reason="it has no limit of the number of files, which only the limit of memory bounds"
 )
+
+
+def use_cluster() -> None:
+    """Make sandboxes in a cluster the default of this process and its children, if the tests run against one."""
+    if ENGINE != "kubernetes":
+        return
+    given = json.loads(os.environ.get("MCP_AGENTRUN_TEST_SETTINGS", "{}"))
+    # Whether a cluster enforces network policies is a test of its own.
+    for name, value in {"engine": ENGINE, "image": ImageRecipe().tag, "accept_weak_engine": True, **given}.items():
+        os.environ.setdefault(f"AGENTRUN_{name.upper()}", str(value))
+        SETTINGS[name].field.default = value
+        GROUPS[SETTINGS[name].group].model_rebuild(force=True)
 
 
 def skip_what_is_not_for(engine: str, items: list[pytest.Item]) -> None:
     """Skip those of *items* that have a marker ``not_on`` with the name of *engine*, for the marker's reason."""
     for item in items:
+        if engine == "kubernetes" and "KUBECONFIG" not in os.environ and "tests/engine/" in item.path.as_posix():
+            item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
         for marker in item.iter_markers("not_on"):
             if engine in marker.args:
                 item.add_marker(pytest.mark.skip(reason=f"not on {engine}: {marker.kwargs['reason']}"))

@@ -142,6 +142,8 @@ class FakeEngine:
         """What `status` answers."""
         self.listed: list[ContainerInfo] = []
         self.items: list[StorageItem] = []
+        self.pushed: list[str] = []
+        """Repositories that the image was pushed to."""
         self.has_image = anyio.Event()
         self.has_image.set()
         """While it is not set, the image is being built."""
@@ -155,6 +157,10 @@ class FakeEngine:
     async def ensure_image(self, report: Report, *, refresh: bool = False) -> str:
         await self.has_image.wait()
         return "image"
+
+    async def push_image(self, repository: str, report: Report) -> str:
+        self.pushed.append(repository)
+        return f"{repository}@sha256:{'0' * 64}"
 
     async def allocate(self, spec: ContainerSpec) -> str:
         self._created += 1

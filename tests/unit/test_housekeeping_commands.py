@@ -135,6 +135,26 @@ def test_images(engine: FakeEngine) -> None:
     )
 
 
+def test_the_image_is_pushed_from_docker_whatever_the_engine(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_for: list[str] = []
+
+    def create(settings: Settings) -> Engine:
+        made_for.append(settings.engine.name)
+        return engine
+
+    monkeypatch.setattr(facade, "create_engine", create)
+    pushed = command("image", "push", "registry.example/runner", AGENTRUN_ENGINE="kubernetes").stdout
+    assert pushed == f"registry.example/runner@sha256:{'0' * 64}\n"
+    assert (engine.pushed, made_for) == (["registry.example/runner"], ["docker"])
+
+
+def test_pods_are_listed_by_the_end_of_their_names(engine: FakeEngine) -> None:
+    engine.listed = [container("mcp-agentrun-runner-0123456789ab")]
+    assert command("ps").stdout.splitlines()[1].split()[0] == "0123456789ab"
+
+
 def test_uninstall_where_one_folder_is_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from mcp_agentrun.engine.docker.seccomp import ALLOWED, FALLBACKS, profile
+from tests.support import CHECKOUT
 
 FORBIDDEN = """
     acct add_key adjtimex bpf chroot clock_adjtime clock_settime clone3 delete_module fanotify_init fanotify_mark
@@ -37,3 +39,7 @@ def test_no_argument_has_two_conditions() -> None:
 
 def test_only_the_native_table_is_open() -> None:
     assert not {"architectures", "archMap"} & set(profile())
+
+
+def test_the_profile_for_nodes_is_the_same() -> None:
+    assert json.loads((CHECKOUT / "deploy" / "kubernetes" / "seccomp.json").read_text()) == profile()

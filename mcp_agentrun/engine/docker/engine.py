@@ -31,6 +31,7 @@ from .discovery import connect
 from .image import ImageRecipe, ensure_image, released_image, warn_if_old
 from .inventory import is_local, list_containers, list_storage, remove_storage, status, weaknesses
 from .pull import inspect_image, pull_image
+from .push import push_image
 from .seccomp import profile_json
 from .server_container import LABEL_SERVER, ServerContainer, orphans
 from .stream import AttachStream, open_transport
@@ -92,6 +93,12 @@ class DockerEngine:
             if image is not None:
                 return await self._call(lambda client: _require_image(client, image, report), abandon=True)
             return await self._call(lambda client: ensure_image(client, recipe, report, refresh=refresh), abandon=True)
+
+    async def push_image(self, repository: str, report: Report) -> str:
+        recipe = self._recipe
+        async with self._building:
+            image = await self._call(lambda client: ensure_image(client, recipe, report), abandon=True)
+            return await self._call(lambda client: push_image(client, image, repository, report), abandon=True)
 
     async def allocate(self, spec: ContainerSpec) -> str:
         # Packages fit all runners with the same environment image, so that is what the volume belongs to.

@@ -109,9 +109,13 @@ def _follow(
 
 
 class DownloadProgress:
-    """Progress of the download of an image, from the engine's events."""
+    """Progress of the download of an image, or of its upload, from the engine's events.
 
-    def __init__(self) -> None:
+    :param status: that of the events which count.
+    """
+
+    def __init__(self, status: str = "Downloading") -> None:
+        self._status = status
         self.done = 0
         """Downloaded MiB."""
         self._layers: dict[str, tuple[int, int]] = {}
@@ -120,7 +124,7 @@ class DownloadProgress:
     def note(self, event: dict[str, Any]) -> str | None:
         """Process an event. About every 5 %, return how much has been downloaded, as text."""
         detail: dict[str, Any] = event.get("progressDetail") or {}
-        if event.get("status") != "Downloading" or not detail.get("total"):
+        if event.get("status") != self._status or not detail.get("total"):
             return None
         self._layers[event["id"]] = int(detail["current"]), int(detail["total"])
         self.done, total = (sum(sizes) >> 20 for sizes in zip(*self._layers.values(), strict=True))

@@ -70,14 +70,24 @@ def anonymous_memory(pid: int | None) -> int:
     return 0
 
 
+def _initial_oom_score() -> int:
+    """What the engine has set for PID 1 and its children: 0, but in a Pod up to 999, which can't be lowered."""
+    with suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "rb") as file:
+        return int(file.read())
+    return 0
+
+
+_OOM_SCORE = _initial_oom_score()
+
+
 def set_oom_score(score: int) -> None:
-    """Set this process's priority for the kernel's OOM killer, from 0 (like any other) to 1000 (before all others).
+    """Set this process's priority for the kernel's OOM killer, from 0 (like PID 1) to 1000 (before all others).
 
     A hint: user code can lower its own.
     """
     with suppress(OSError):
         descriptor = open_descriptor("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)
         try:
-            write(descriptor, str(score).encode())
+            write(descriptor, str(min(1000, _OOM_SCORE + score)).encode())
         finally:
             close(descriptor)

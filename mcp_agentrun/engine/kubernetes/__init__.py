@@ -1,0 +1,1 @@
+"""The engine for Kubernetes. Needs the extra ``kubernetes``."""
