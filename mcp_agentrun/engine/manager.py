@@ -14,7 +14,7 @@ from anyio.abc import ByteStream, TaskGroup
 
 from ..errors import AgentRunError, EngineError, SandboxLostError, UnavailableError
 from ..own_process import require_own
-from ..wire.messages import Message, SupervisorReady
+from ..wire.messages import InstallerReady, Message, SupervisorReady
 from . import ContainerSpec, Engine
 from .link import Link
 from .owner import Owner
@@ -164,17 +164,18 @@ class ContainerManager:
 
 def _problem(spec: ContainerSpec, greeting: Message) -> str | None:
     """Return an error message if the engine has not made the container that *spec* describes, by its *greeting*."""
-    if not isinstance(greeting, SupervisorReady):
-        return None
-    return _mount_problem(spec, greeting) or _limit_problem(spec, greeting)
+    problem = _mount_problem(spec, greeting) if isinstance(greeting, SupervisorReady) else None
+    if problem is None and isinstance(greeting, (SupervisorReady, InstallerReady)):
+        problem = _limit_problem(spec, greeting.memory)
+    return problem
 
 
-def _limit_problem(spec: ContainerSpec, greeting: SupervisorReady) -> str | None:
+def _limit_problem(spec: ContainerSpec, limit: int | None) -> str | None:
     """Return an error message if the engine has accepted limits and ignores them, as rootless Podman can.
 
     Other runtimes than the engine's own may have a kernel of their own, which is not the one that limits.
     """
-    if spec.accept_unlimited or spec.runtime is not None or (greeting.memory or 0) <= spec.memory:
+    if spec.accept_unlimited or spec.runtime is not None or (limit or 0) <= spec.memory:
         return None
     return (
         "The container engine ignores limits: it does not limit the container's memory. Use another one, such as one "

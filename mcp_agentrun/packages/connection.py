@@ -104,6 +104,7 @@ class InstallerConnection:
             tmpfs={"/tmp": f"rw,size=256m,nr_inodes=1m,{own}", "/dev/shm": f"rw,size=4k,nr_inodes=2,{own}"},  # noqa: S108
             network="none" if self._settings.packages.offline else "bridge",
             packages_writable=True,
+            accept_unlimited=self._settings.engine.accept_weak,
         )
 
 

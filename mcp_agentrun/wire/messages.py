@@ -587,6 +587,7 @@ class InstallerReady(Message, kind=98):
     """The installer is ready."""
 
     held: tuple[str, ...] = field(pattern=_ID)  # sandboxes of this server that have packages in it
+    memory: int | None = field(low=0, high=1 << 63)  # as that of `SupervisorReady`
 
 
 class InstallProgress(InstallerMessage, kind=31):

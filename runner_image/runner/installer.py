@@ -27,6 +27,7 @@ from runner import accounts
 from runner.accounts import LOCKS, OWNER, READERS, USED, VOLUME, Account, measure
 from runner.install_context import SANDBOXES, STAGING, InstallContext, touch
 from runner.installation import FULL, UV, Installation
+from runner.linux.memory import Memory
 from runner.linux.privileges import become, set_dumpable
 from runner.publish import PublishError
 from runner.resolution import InstallError
@@ -105,7 +106,8 @@ class Installer:
         self._context = InstallContext(hello, self._folders)
         _remove_old(SANDBOXES, {*hello.living, *hello.served})
         _remove_old(STAGING, set())
-        self.send(messages.InstallerReady(held=tuple(folder.name for folder in self._folders)))
+        held = tuple(folder.name for folder in self._folders)
+        self.send(messages.InstallerReady(held=held, memory=Memory().limit()))
 
     # -- installations
 

@@ -19,6 +19,7 @@ from docker import APIClient
 from docker.errors import NotFound
 from mcp.types import CallToolResult
 
+from mcp_agentrun.engine import LABEL_ROLE
 from mcp_agentrun.engine.docker import engine as engine_module
 from mcp_agentrun.engine.docker import image
 from mcp_agentrun.engine.docker.discovery import connect
@@ -122,21 +123,36 @@ async def test_an_engine_that_can_not_limit_is_refused_unless_one_insists(
         (await anyio.to_thread.run_sync(engine.start)).close()
 
 
-async def test_an_engine_that_ignores_limits_is_refused_unless_one_insists(
-    runner_image: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def ignore_limits(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     made = docker.APIClient.create_container_from_config
 
     def without_limit(client: docker.APIClient, config: dict[str, Any], name: str) -> Any:
-        config["HostConfig"] |= {"Memory": 0, "MemorySwap": 0}
+        if config["Labels"][LABEL_ROLE] == role:
+            config["HostConfig"] |= {"Memory": 0, "MemorySwap": 0}
         return made(client, config, name)
 
     monkeypatch.setattr(docker.APIClient, "create_container_from_config", without_limit)
+
+
+async def test_an_engine_that_ignores_limits_is_refused_unless_one_insists(
+    runner_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignore_limits(monkeypatch, "runner")
     async with open_sandbox(Settings(preload=())) as sandbox:
         with pytest.raises(EngineError, match="it does not limit the container's memory"):
             await sandbox.run("1")
     async with open_sandbox(Settings(preload=(), accept_weak_engine=True)) as sandbox:
         assert (await sandbox.run("1 + 1")).value == "2"
+
+
+async def test_an_engine_that_ignores_the_limits_of_installers_is_refused(
+    runner_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignore_limits(monkeypatch, "installer")
+    async with open_sandbox(Settings(preload=())) as sandbox:
+        assert (await sandbox.run("1 + 1")).value == "2"
+        with pytest.raises(EngineError, match="it does not limit the container's memory"):
+            await sandbox.install("nothing")
 
 
 async def test_an_engine_that_goes_while_an_installer_is_started_is_named(

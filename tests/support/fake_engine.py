@@ -26,7 +26,7 @@ Script = Callable[[Message], Sequence[Answer]]
 ME, OTHER = "a" * 32, "b" * 32
 FOLDER = "f" * 16
 SUPERVISOR_READY = messages.SupervisorReady(distributions=(("numpy", "2.0"),), boot="", data={}, memory=None)
-INSTALLER_READY = messages.InstallerReady(held=())
+INSTALLER_READY = messages.InstallerReady(held=(), memory=None)
 
 STATUS = EngineStatus(
     address="unix:///engine.sock",
