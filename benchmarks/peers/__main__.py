@@ -59,7 +59,7 @@ def _arguments() -> Any:
     write = commands.add_parser("page", help="docs/figures.md and its plots from what `run` has written")
     write.add_argument("--input", type=Path, default=FOLDER / "figures.json", help="the file")
     aims = commands.add_parser("aims", help="the aims of releases alone; under three minutes")
-    aims.add_argument("names", nargs="*", metavar="AIM", help=f"of {', '.join(AIMS)}")
+    aims.add_argument("names", nargs="*", metavar="AIM", choices=[*AIMS, []], help=f"of {', '.join(AIMS)}")
     commands.add_parser("guard", help="ratios that must stay within their bands; half a minute")
     return parser.parse_args()
 

@@ -90,7 +90,9 @@ for x, y in (0, 0), (-1, 0), (0, -1), (-1, -1), (-4, -4):
 @pytest.mark.parametrize("what", OUTLINES)
 async def test_a_figure_is_shown_within_the_margins_of_a_tight_box(shared: AsyncSandbox, what: str) -> None:
     drawn = f"{OUTLINES[what]}; plt.savefig('tight.png', bbox_inches='tight'); plt.show()"
-    (image,) = (await shared.run(f"{PLT}with plt.rc_context():\n    {drawn}")).images
+    result = await shared.run(f"{PLT}with plt.rc_context():\n    {drawn}")
+    assert result.outcome == "ok", result.output.text()
+    (image,) = result.images
     result = await shared.run(f"picture = {image.data!r}{COMPARED}")
     assert result.outcome == "ok", result.output.text()
 
