@@ -200,7 +200,7 @@ def _engine(container: str) -> list[psutil.Process]:
         process
         for process in psutil.process_iter(["name", "cmdline"])
         if process.info["name"] in ("dockerd", "containerd")
-        or (process.info["name"].startswith("containerd-shim") and container in process.info["cmdline"])
+        or (process.info["name"].startswith("containerd-shim") and container in (process.info["cmdline"] or ()))
     ]
 
 
