@@ -11,43 +11,20 @@ import gc
 import sys
 import types
 from collections import deque
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import compress, filterfalse, repeat
 
 from .prelude import Any
 
-_ARENA, _POOL, _POOL_HEADER = 1 << 20, 1 << 14, 48  # bytes, of CPython's allocator
+_POOL, _POOL_HEADER = 1 << 14, 48  # bytes, of CPython's allocator
 _SIZES = range(48, 513, 16)  # bytes of objects in a pool, which holds those of one size
-_IN_ARENA = 1900  # objects of the largest size, at most
 _EMPTY = sys.getsizeof(b"")
-_GAPS = 64  # between the libraries of a new interpreter, at most
 
 _IMMORTAL = 1 << 31  # references from which on CPython 3.12 and later does not count them
 _AT_ONCE = 2000  # objects
 
 _memory: Any = (ctypes.c_uint32 * (1 << 46)).from_address(0)  # an object's count of references is its first word
 _fillers: list[bytes] = []
-
-
-@contextmanager
-def adjacent_arenas(count: int) -> Generator[None]:
-    """Have the objects made meanwhile in up to *count* adjacent arenas, which can become huge pages.
-
-    Otherwise CPython gets its arenas one by one, and the kernel places them in the gaps between libraries.
-    """
-    import mmap
-
-    gaps = [mmap.mmap(-1, _ARENA) for _ in range(_GAPS)]
-    objects: list[Any] = [None] * (count * _IN_ARENA)  # at once: it must not grow between the arenas
-    for index in range(len(objects)):
-        objects[index] = bytes(_SIZES[-1] - _EMPTY)
-    for gap in gaps:
-        gap.close()
-    keep = objects[::_IN_ARENA]
-    objects.clear()
-    yield
-    keep.clear()
 
 
 def freeze() -> None:

@@ -22,7 +22,6 @@ from .linux import forks, limits, privileges
 
 FIRST_SECONDS = 0.03  # pause before the imports, since a new container's first code may be on its way
 
-_ARENAS = 48  # MiB for objects, of which the data packages need 40
 _LATER = ("runner.session", "inspect")  # every worker needs these; the first one may have to import them
 
 
@@ -39,12 +38,11 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
             continue
         wipe.fill_home(os.environ["HOME"])  # where packages look for settings and caches when they are imported
         select.select([control], [], [], FIRST_SECONDS)
-        with shared_pages.adjacent_arenas(_ARENAS):
-            while pending:
-                _attempt(pending.pop(0))
-                while select.select([control], [], [], 0)[0]:
-                    if not _serve_fork(control, decoder, report_path):
-                        return
+        while pending:
+            _attempt(pending.pop(0))
+            while select.select([control], [], [], 0)[0]:
+                if not _serve_fork(control, decoder, report_path):
+                    return
         shared_pages.freeze()
         forks.use_huge_pages()
         control.sendall(encode(Warm()))
