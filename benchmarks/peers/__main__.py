@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Collection
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +53,20 @@ def _arguments() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="all peers and kinds of work, and the aims")
-    run.add_argument("--peers", default="", help=f"only some, separated by commas: {', '.join(PEERS)}")
-    run.add_argument("--kinds", default="", help=f"only some kinds of work: {', '.join(KINDS)}")
+    peers, kinds = partial(_names, known=PEERS), partial(_names, known=KINDS)
+    run.add_argument("--peers", type=peers, default="", help=f"only some, separated by commas: {', '.join(PEERS)}")
+    run.add_argument("--kinds", type=kinds, default="", help=f"only some kinds of work: {', '.join(KINDS)}")
     run.add_argument("--share", type=float, default=1.0, help="how much of the usual rounds and time, such as 0.2")
     run.add_argument("--output", type=Path, default=FOLDER / "figures.json", help="file for all samples")
     write = commands.add_parser("page", help="docs/figures.md and its plots from what `run` has written")
     write.add_argument("--input", type=Path, default=FOLDER / "figures.json", help="the file")
     aims = commands.add_parser("aims", help="the aims of releases alone; under three minutes")
-    aims.add_argument("names", nargs="*", metavar="AIM", choices=[*AIMS, []], help=f"of {', '.join(AIMS)}")
+    aims.add_argument("names", nargs="*", metavar="AIM", help=f"of {', '.join(AIMS)}")
     commands.add_parser("guard", help="ratios that must stay within their bands; half a minute")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.command == "aims":
+        arguments.names = _names(" ".join(arguments.names), AIMS)
+    return arguments
 
 
 async def _run(bench: Bench, arguments: Any) -> bool:
@@ -71,10 +76,9 @@ async def _run(bench: Bench, arguments: Any) -> bool:
     if arguments.command == "aims":
         await measure_aims(bench, arguments.names)
         return True
-    peers, kinds = _names(arguments.peers, PEERS), _names(arguments.kinds, KINDS)
-    found = await measure_peers(bench, peers, kinds, arguments.share)
+    found = await measure_peers(bench, arguments.peers, arguments.kinds, arguments.share)
     arguments.output.write_text(_as_text(found))
-    if set(kinds) == set(KINDS):
+    if set(arguments.kinds) == set(KINDS):
         arguments.output.write_text(_as_text(found | await measure_rest(bench)))
     return True
 
