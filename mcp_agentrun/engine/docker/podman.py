@@ -93,8 +93,7 @@ class PodmanClient(APIClient):
         config = {**config, "Env": ["TERM=", *(config.get("Env") or ())]}
         host: dict[str, Any] = config.get("HostConfig") or {}
         for mount in host.get("Mounts") or ():
-            if mount["Type"] == "volume":  # which is made with the container, but without its labels
-                self._docker.create_volume(mount["Source"], labels=mount["VolumeOptions"]["Labels"])
+            self._label_volume(mount)
         try:
             return self._docker.create_container_from_config(config, *args, **options)
         except APIError as error:
@@ -104,6 +103,17 @@ class PodmanClient(APIClient):
                 f"Podman can't read {_folder()} of this machine, where it is to find the seccomp profile of sandboxes. "
                 "If it runs on another machine or in a container, copy the folder to the same path there."
             ) from error
+
+    def _label_volume(self, mount: dict[str, Any]) -> None:
+        """Make the volume of *mount* with its labels, with which it would not be made along with the container."""
+        labels = mount.get("VolumeOptions", {}).get("Labels")
+        if not labels:
+            return
+        try:
+            self._docker.create_volume(mount["Source"], labels=labels)
+        except APIError as error:
+            if "already exists" not in str(error.explanation):  # another request has made it meanwhile
+                raise
 
     def remove_container(self, *args: Any, **options: Any) -> None:
         try:
