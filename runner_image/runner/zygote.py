@@ -38,7 +38,8 @@ def main(control: socket.socket, preload: Sequence[str], report_path: str) -> No
     while _serve_fork(control, decoder, report_path):
         if not pending:
             continue
-        wipe.fill_home(os.environ["HOME"])  # where packages look for settings and caches when they are imported
+        # Where packages look for settings and caches when they are imported.
+        _attempt(partial(wipe.fill_home, os.environ["HOME"]))
         select.select([control], [], [], FIRST_SECONDS)
         while pending:
             _attempt(pending.pop(0))
