@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterable
-from importlib.metadata import requires, version
+from importlib.metadata import metadata, requires, version
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,22 @@ def test_its_image_is_that_of_the_checkout(installed: Installed, tmp_path: Path)
     found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
     assert Path(found[0]).is_relative_to(installed.folder)
     assert found[1:] == [ImageRecipe().tag, "None"]
+
+
+def test_extras_that_messages_name_exist() -> None:
+    code = "".join(path.read_text("utf-8") for path in (CHECKOUT / "mcp_agentrun").rglob("*.py"))
+    named = re.findall(r"extra_advice\(['\"](\w+)", code)
+    assert len(named) == 3
+    assert set(named) <= set(metadata("mcp-agentrun").get_all("Provides-Extra") or ())
+
+
+def test_an_engine_without_its_extra_names_it(installed: Installed, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['lightkube'] = None; from mcp_agentrun.__main__ import main; main()"
+    command = [installed.python, "-c", code, "run", "--engine", "kubernetes", "-c", "1"]
+    ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 125
+    assert "engine (flag): lightkube" in ended.stderr
+    assert "'mcp-agentrun[kubernetes]'; in a clone, '.[kubernetes]'\n" in ended.stderr
 
 
 def closure(names: Iterable[str]) -> set[str]:
