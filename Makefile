@@ -39,7 +39,7 @@ help:
 	@echo "make cpython-tests  modules of CPython's own tests, in a sandbox and beside it (CPYTHON=... for other modules)"
 	@echo "make examples  examples of libraries and notebooks beside plain Python and Jupyter (EXAMPLES=... for folders with more); some 60 minutes"
 	@echo "make examples-agents  the agents of examples/, each in an environment of its own, with a scripted model (EXAMPLE=... for one); real index"
-	@echo "make bundle  the wheel and the MCPB bundle, in dist (npm)"
+	@echo "make bundle  the wheel, the sdist and the MCPB bundle, in dist (npm)"
 	@echo "make bundle-check  the bundle is unpacked and used; the Claude Code plugin and the Gemini CLI extension are validated (npm)"
 	@echo "make site    the documentation as a site in build/site; fails on any warning (Python 3.11 or later)"
 	@echo "make demo-picture  docs/pictures/demo.svg: what the demo shows in a terminal"
@@ -188,9 +188,9 @@ demo-picture: setup
 	$(PYTHON) -m tools.site.terminal docs/pictures/demo.svg "make demo" $(PYTHON) examples/demo.py
 
 bundle: venv tools/node/node_modules/.package-lock.json
-	rm -rf dist/bundle dist/mcp-agentrun.mcpb && mkdir -p dist/bundle
-	cp distribution/mcpb/* LICENSE dist/bundle/
-	$(PYTHON) -m hatchling build -t wheel -d dist/bundle
+	rm -rf dist && mkdir -p dist/bundle
+	$(PYTHON) -m hatchling build -d dist
+	cp $(addprefix distribution/mcpb/,manifest.json pyproject.toml server.py) LICENSE dist/*.whl dist/bundle/
 	tools/node/node_modules/.bin/mcpb pack dist/bundle dist/mcp-agentrun.mcpb
 
 bundle-check: setup bundle tests/long/node/node_modules/.package-lock.json tests/long/peers/node_modules/.package-lock.json

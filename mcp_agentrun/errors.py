@@ -36,6 +36,7 @@ __all__ = [
     "SandboxLostError",
     "SettingsError",
     "UnavailableError",
+    "extra_advice",
 ]
 
 
@@ -189,3 +190,11 @@ class SandboxLostError(UnavailableError):
     def __init__(self, message: str, *, is_closed: bool = False) -> None:
         super().__init__(message)
         self.is_closed = is_closed
+
+
+def extra_advice(extra: str) -> str:
+    """Return how to install this package with *extra*, as a sentence."""
+    return (
+        f"Install mcp-agentrun again, with the extra `{extra}`: uv tool install (pipx install --force, pip install) "
+        f"'mcp-agentrun[{extra}]'; in a clone, '.[{extra}]'"
+    )

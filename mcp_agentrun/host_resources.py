@@ -49,7 +49,8 @@ def _data_folders(settings: Settings) -> dict[str, HostFolder]:
             raise settings.error("data", f"{folder} belongs to the system; name the folder that has the data")
         place = f"/workspace/{path.name}"
         if place in pinned:
-            raise settings.error("data", f"two folders have the name {path.name}")
+            both = f"{pinned[place].path} and {path}"
+            raise settings.error("data", f"{both} would both be {place}; rename one, or name the folder that has both")
         pinned[place] = found
     return pinned
 

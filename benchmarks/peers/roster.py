@@ -10,8 +10,9 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import anyio
 import anyio.to_thread
@@ -30,6 +31,10 @@ OURS = "mcp-agentrun"
 """The peer that all others are compared with: the server over stdio, as it is without settings."""
 
 _OUR_TOOLS = McpTools("run_python", reset="reset_sandbox", install="install_package")
+_DOCKER_TOOLS = McpTools(
+    "execute-persistent", {"session_id": "bench"}, "cleanup-session", install="install-package", argument="package_name"
+)
+_ABLE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -110,31 +115,47 @@ class Peer:
 
 
 def _driven(
-    name: str, requirements: str | None = None, variant: str = ""
-) -> Callable[[Bench], AbstractAsyncContextManager[Session]]:
+    name: str,
+    configuration: str,
+    driver: str,
+    requirements: str | None = None,
+    variant: str = "",
+    lacks: Mapping[str, str] = _ABLE,
+    floor_of: str = "",
+) -> Peer:
+    """A peer that *driver* calls, one of ``drivers``."""
+
     @asynccontextmanager
     async def open_(bench: Bench) -> AsyncGenerator[Session]:
         python = await anyio.to_thread.run_sync(bench.python, requirements)
-        async with driven_session([name, variant], python, bench.environment, bench.log(name)) as session:
+        async with driven_session([driver, variant], python, bench.environment, bench.log(driver)) as session:
             yield session
 
-    return open_
+    return Peer(name, configuration, open_, requirements, lacks, floor_of)
 
 
 def _served(
-    tools: McpTools, *command: str, requirements: str | None = None, log: str, **environment: str
-) -> Callable[[Bench], AbstractAsyncContextManager[Session]]:
+    name: str,
+    configuration: str,
+    tools: McpTools,
+    *command: str,
+    requirements: str | None = None,
+    lacks: Mapping[str, str] = _ABLE,
+    floor_of: str = "",
+    **environment: str,
+) -> Peer:
     """The MCP server that *command* starts with the Python of the environment."""
 
     @asynccontextmanager
     async def open_(bench: Bench) -> AsyncGenerator[Session]:
         python = await anyio.to_thread.run_sync(bench.python, requirements)
         arguments = [word.replace("FOLDER", str(bench.folder)) for word in command]
-        variables = {name: value.replace("FOLDER", str(bench.folder)) for name, value in environment.items()}
-        async with mcp_session([str(python), *arguments], variables, tools, bench.log(log)) as session:
+        variables = {key: value.replace("FOLDER", str(bench.folder)) for key, value in environment.items()}
+        log = bench.log(requirements or name.replace(" ", "-"))
+        async with mcp_session([str(python), *arguments], variables, tools, log) as session:
             yield session
 
-    return open_
+    return Peer(name, configuration, open_, requirements, lacks, floor_of, is_mcp=True)
 
 
 @asynccontextmanager
@@ -180,134 +201,106 @@ async def _answers(url: str) -> None:
                     await anyio.sleep(0.05)  # it tells nobody when it listens
 
 
-_PRINTS = {"value": "shows only what is printed"}
-_STATELESS = {**_PRINTS, "frame": "keeps no variables"}
+_STATELESS = {"value": "shows only what is printed", "frame": "keeps no variables"}
+_HAS_REQUESTS = {"install": "has requests already"}
+_NO_SETUP = {"install": "not supported with `skip_environment_setup`"}
 
 PEERS: Mapping[str, Peer] = {
-    "ours": Peer(
-        OURS, "over stdio, without settings", _served(_OUR_TOOLS, "-m", "mcp_agentrun", log="ours"), is_mcp=True
-    ),
+    "ours": _served(OURS, "over stdio, without settings", _OUR_TOOLS, "-m", "mcp_agentrun"),
     "library": Peer("`AsyncSandbox`", "without settings", _library),
-    "no-op": Peer(
+    "no-op": _served(
         "no-op MCP tool",
         "the floor of what MCP can do: answers at once",
-        _served(McpTools("run_python"), "-c", NOOP_SERVER.replace("1\\n", "hello"), log="no-op"),
+        McpTools("run_python"),
+        "-c",
+        NOOP_SERVER.replace("1\\n", "hello"),
         floor_of="hello",
-        is_mcp=True,
     ),
-    "echo": Peer(
+    "echo": _driven(
         "attached echo",
         "the floor of what a container can do: a line there and back over the engine's stream",
-        _driven("echo"),
+        "echo",
         floor_of="hello",
     ),
-    "agentrun": Peer(
+    "agentrun": _driven(
         "AgentRun",
         "its class, data packages cached, 1 GB of memory and a whole processor",
-        _driven("agentrun_class", "agentrun"),
+        "agentrun_class",
         "agentrun",
-        _STATELESS,
+        lacks=_STATELESS,
     ),
-    "llm-sandbox": Peer(
+    "llm-sandbox": _driven(
         "llm-sandbox",
         "`SandboxSession`, `skip_environment_setup`",
-        _driven("llm_sandbox_ways", "llm-sandbox", "session"),
+        "llm_sandbox_ways",
         "llm-sandbox",
-        {**_STATELESS, "install": "not supported with `skip_environment_setup`"},
+        "session",
+        lacks=_STATELESS | _NO_SETUP,
     ),
-    "llm-sandbox-pool": Peer(
-        "llm-sandbox, pool",
-        "three containers kept ready",
-        _driven("llm_sandbox_ways", "llm-sandbox", "pool"),
-        "llm-sandbox",
-        _STATELESS,
+    "llm-sandbox-pool": _driven(
+        "llm-sandbox, pool", "three containers kept ready", "llm_sandbox_ways", "llm-sandbox", "pool", lacks=_STATELESS
     ),
-    "llm-sandbox-interactive": Peer(
-        "llm-sandbox, interactive",
-        "`InteractiveSandboxSession`",
-        _driven("llm_sandbox_ways", "llm-sandbox", "interactive"),
-        "llm-sandbox",
+    "llm-sandbox-interactive": _driven(
+        "llm-sandbox, interactive", "`InteractiveSandboxSession`", "llm_sandbox_ways", "llm-sandbox", "interactive"
     ),
-    "docker-exec": Peer(
-        "`docker exec python`", "a container that stays, code over stdin", _driven("docker_exec"), lacks=_STATELESS
+    "docker-exec": _driven(
+        "`docker exec python`", "a container that stays, code over stdin", "docker_exec", lacks=_STATELESS
     ),
-    "ipykernel": Peer(
+    "ipykernel": _driven(
         "ipykernel in a container",
         "jupyter_client over the engine's bridge",
-        _driven("ipykernel_client", "ipykernel", "container"),
+        "ipykernel_client",
         "ipykernel",
+        "container",
     ),
-    "ipykernel-host": Peer(
-        "ipykernel on the host",
-        "jupyter_client; no isolation",
-        _driven("ipykernel_client", "ipykernel", "host"),
-        "ipykernel",
+    "ipykernel-host": _driven(
+        "ipykernel on the host", "jupyter_client; no isolation", "ipykernel_client", "ipykernel", "host"
     ),
-    "ipybox": Peer(
+    "ipybox": _served(
         "ipybox",
         "its MCP server; without isolation, which needs another package",
-        _served(
-            McpTools("execute_ipython_cell", reset="reset"),
-            *("-c", "from ipybox.mcp_server import cli; cli()", "--workspace", "FOLDER/ipybox-workspace"),
-            requirements="ipybox",
-            log="ipybox",
-        ),
-        "ipybox",
-        {"install": "has requests already"},
-        is_mcp=True,
+        McpTools("execute_ipython_cell", reset="reset"),
+        "-c",
+        "from ipybox.mcp_server import cli; cli()",
+        "--workspace",
+        "FOLDER/ipybox-workspace",
+        requirements="ipybox",
+        lacks=_HAS_REQUESTS,
     ),
     "jupyter-mcp-server": Peer(
         "jupyter-mcp-server",
         "`execute_code`, JupyterLab on the host; no isolation",
         _jupyter,
         "jupyter-mcp-server",
-        {"install": "has requests already"},
+        _HAS_REQUESTS,
     ),
-    "monty": Peer(
+    "monty": _driven(
         "pydantic-monty",
         "a session of its pool; part of Python, without packages",
-        _driven("monty_pool", "monty"),
+        "monty_pool",
         "monty",
-        {"install": "no packages"},
+        lacks={"install": "no packages"},
     ),
-    "smolagents": Peer(
-        "smolagents' DockerExecutor",
-        "a kernel gateway in a container",
-        _driven("smolagents_docker", "smolagents"),
-        "smolagents",
+    "smolagents": _driven(
+        "smolagents' DockerExecutor", "a kernel gateway in a container", "smolagents_docker", "smolagents"
     ),
-    "autogen": Peer(
-        "AutoGen's DockerCommandLineCodeExecutor",
-        "without settings",
-        _driven("autogen_docker", "autogen"),
-        "autogen",
-        _STATELESS,
+    "autogen": _driven(
+        "AutoGen's DockerCommandLineCodeExecutor", "without settings", "autogen_docker", "autogen", lacks=_STATELESS
     ),
-    "python-docker-mcp": Peer(
+    "python-docker-mcp": _served(
         "python-docker-mcp",
         "`execute-persistent`, a pool of two",
-        _served(
-            McpTools(
-                "execute-persistent",
-                more={"session_id": "bench"},
-                reset="cleanup-session",
-                install="install-package",
-                install_argument="package_name",
-            ),
-            *("-m", "python_docker_mcp"),
-            requirements="python-docker-mcp",
-            log="python-docker-mcp",
-            PYTHON_DOCKER_MCP_CONFIG="FOLDER/python-docker-mcp.yaml",
-            PYTHON_DOCKER_MCP_POOL_SIZE="2",
-        ),
-        "python-docker-mcp",
-        _STATELESS,
-        is_mcp=True,
+        _DOCKER_TOOLS,
+        "-m",
+        "python_docker_mcp",
+        requirements="python-docker-mcp",
+        lacks=_STATELESS,
+        PYTHON_DOCKER_MCP_CONFIG="FOLDER/python-docker-mcp.yaml",
+        PYTHON_DOCKER_MCP_POOL_SIZE="2",
     ),
-    "subprocess": Peer(
-        "plain subprocess",
-        "`python -` on the host; no isolation",
-        _driven("plain_subprocess", "ipykernel"),
-        lacks={**_STATELESS, "reset": "has no session", "install": "has no session"},
+    "subprocess": replace(
+        _driven("plain subprocess", "`python -` on the host; no isolation", "plain_subprocess", "ipykernel"),
+        requirements=None,
+        lacks=_STATELESS | {"reset": "has no session", "install": "has no session"},
     ),
 }

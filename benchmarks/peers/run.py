@@ -95,11 +95,9 @@ def _rounded(value: float) -> float:
 def _show(name: str, figures: Mapping[str, Any]) -> None:
     print(f"{name}, {figures['unit']}")
     for key, figure in figures.items():
-        if key == "unit":
-            continue
         if "reason" in figure:
             print(f"    {key}: {figure['reason']}")
-        else:
+        elif key != "unit":
             spread = f"{figure['least']:g} to {figure['most']:g}"
             print(f"    {key}: {figure['median']:g} ({spread}), {figure['ratio']} x {figure.get('note', '')}")
     sys.stdout.flush()

@@ -43,8 +43,6 @@ class Size:
     prepare: Callable[[float], str]
     """Code before the calls."""
     call: Callable[[float], str]
-    keeps_variables: bool = False
-    """Only those peers can do it that keep variables."""
 
 
 SIZES = (
@@ -54,7 +52,6 @@ SIZES = (
         (0, 10, 50, 100, 200, 400),
         lambda size: f"import numpy\nstate = numpy.ones({int(size * 125_000)})",
         lambda _: "x = 1",
-        keeps_variables=True,
     ),
     Size(
         "output",
@@ -73,7 +70,8 @@ async def curves(bench: Bench) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         opened = {key: await stack.enter_async_context(PEERS[key].open(bench)) for key in COMPARED}
         for size in SIZES:
-            able = {key: session for key, session in opened.items() if _is_able(key, size)}
+            unable = {key for key in opened if size.name == "state" and "frame" in PEERS[key].lacks}
+            able = {key: session for key, session in opened.items() if key not in unable}
             found[size.name] = {"unit": size.unit, "peers": await _by_size(size, able)}
     by_peer = {key: await _by_counts(bench, key) for key in ("library", "ipykernel", "docker-exec")}
     names = ("peers", "calls per second", "seconds to open")
@@ -95,23 +93,17 @@ async def _by_counts(bench: Bench, key: str) -> list[tuple[float, ...]]:
     return rows
 
 
-def _is_able(key: str, size: Size) -> bool:
-    return not size.keeps_variables or "frame" not in PEERS[key].lacks
-
-
 async def _by_size(size: Size, sessions: dict[str, Session]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {key: [] for key in sessions}
     for value in size.values:
-        times: dict[str, list[float]] = {key: [] for key in sessions}
-        for number in range(_ROUNDS + 1):
-            for key, session in sessions.items():
-                if number == 0:
-                    await session.call(size.prepare(value))
-                answer = await session.call(size.call(value))
-                if number:
-                    times[key].append(answer.seconds * 1000)
-        for key, taken in times.items():
-            found[key].append([value, round(statistics.median(taken), 3)])
+        for session in sessions.values():
+            await session.call(size.prepare(value))
+        rounds = [
+            {key: (await session.call(size.call(value))).seconds * 1000 for key, session in sessions.items()}
+            for _ in range(_ROUNDS + 1)
+        ]
+        for key, points in found.items():
+            points.append([value, round(statistics.median(taken[key] for taken in rounds[1:]), 3)])
         medians = {key: points[-1][1] for key, points in found.items()}
         print(f"{size.name}, {value:g} {size.unit}: {medians}", flush=True)
     return found
@@ -199,8 +191,7 @@ def _engine(container: str) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] in ("dockerd", "containerd")
-        or (process.info["name"].startswith("containerd-shim") and container in (process.info["cmdline"] or ()))
+        if process.info["name"] in ("dockerd", "containerd") or container in (process.info["cmdline"] or ())
     ]
 
 

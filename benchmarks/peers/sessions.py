@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ class Session(ABC):
         raise PeerError("installs nothing")
 
 
-class Driver:
+class DrivenSession(Session):
     """A process in the peer's own environment, which calls the peer and measures (``drivers/_serve.py``)."""
 
     def __init__(self, command: Sequence[str], python: Path, environment: Mapping[str, str], log: Path) -> None:
@@ -105,6 +105,15 @@ class Driver:
                 cwd=self._folder.name,
                 text=True,
             )
+
+    async def call(self, code: str) -> Answer:
+        return await self.request("call", code)
+
+    async def reset(self) -> float:
+        return (await self.request("reset")).seconds
+
+    async def install(self, name: str) -> float:
+        return (await self.request("install", name)).seconds
 
     async def request(self, method: str, argument: object = None) -> Answer:
         """Have the driver call *method* of its session.
@@ -148,33 +157,17 @@ class Driver:
             self._process.wait()
 
 
-class DrivenSession(Session):
-    """A session of a driver's process."""
-
-    def __init__(self, process: Driver) -> None:
-        self.process = process
-
-    async def call(self, code: str) -> Answer:
-        return await self.process.request("call", code)
-
-    async def reset(self) -> float:
-        return (await self.process.request("reset")).seconds
-
-    async def install(self, name: str) -> float:
-        return (await self.process.request("install", name)).seconds
-
-
 @asynccontextmanager
 async def driven_session(
     command: Sequence[str], python: Path, environment: Mapping[str, str], log: Path
 ) -> AsyncGenerator[DrivenSession]:
     """A session of the driver that *command* names, with its arguments. What it and its peer print goes to *log*."""
-    found = Driver(command, python, environment, log)
+    session = DrivenSession(command, python, environment, log)
     try:
-        await found.request("start")
-        yield DrivenSession(found)
+        await session.request("start")
+        yield session
     finally:
-        await found.close()
+        await session.close()
 
 
 @dataclass(frozen=True)
@@ -182,14 +175,13 @@ class McpTools:
     """How an MCP server is asked to run code, and to begin a new session."""
 
     run: str
-    code: str = "code"
-    """The argument that is the code."""
     more: Mapping[str, str] | None = None
-    """Further arguments, of `run` and of `reset`."""
-    reset: str | None = None
+    """Further arguments of all tools."""
+    reset: str = ""
     reset_with: Mapping[str, str] | None = None
     install: str = ""
-    install_argument: str = "packages"
+    argument: str = "packages"
+    """That of `install`."""
 
 
 class McpSession(Session):
@@ -200,23 +192,23 @@ class McpSession(Session):
         self._tools = tools
 
     async def call(self, code: str) -> Answer:
-        seconds, result = await self.tool(self._tools.run, {self._tools.code: code})
+        seconds, result = await self.tool(self._tools.run, {"code": code})
         text = "".join(block.text for block in result.content if isinstance(block, TextContent))
         pictures = sum(isinstance(block, ImageContent) for block in result.content)
         return Answer(seconds, text, len(text), pictures)
 
     async def reset(self) -> float:
-        if self._tools.reset is None:
+        if not self._tools.reset:
             raise PeerError("no tool for it")
-        seconds, result = await self.tool(self._tools.reset, self._tools.reset_with or {})
-        if result.is_error:
-            raise PeerError(str(result.content))
-        return seconds
+        return await self._done(self._tools.reset, self._tools.reset_with or {})
 
     async def install(self, name: str) -> float:
         if not self._tools.install:
             return (await self.call(f"%pip install {name}")).seconds
-        seconds, result = await self.tool(self._tools.install, {self._tools.install_argument: name})
+        return await self._done(self._tools.install, {self._tools.argument: name})
+
+    async def _done(self, tool: str, arguments: Mapping[str, str]) -> float:
+        seconds, result = await self.tool(tool, arguments)
         if result.is_error:
             raise PeerError(str(result.content))
         return seconds
@@ -251,11 +243,13 @@ class LibrarySession(Session):
         return Answer(time.perf_counter() - begun, text, len(text), len(result.images))
 
     async def reset(self) -> float:
-        begun = time.perf_counter()
-        await self.sandbox.reset()
-        return time.perf_counter() - begun
+        return await _seconds(self.sandbox.reset())
 
     async def install(self, name: str) -> float:
-        begun = time.perf_counter()
-        await self.sandbox.install(name)
-        return time.perf_counter() - begun
+        return await _seconds(self.sandbox.install(name))
+
+
+async def _seconds(call: Awaitable[object]) -> float:
+    begun = time.perf_counter()
+    await call
+    return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""The server of the MCPB bundle: settings of the host's form become those of mcp-agentrun.
+"""The server of the MCPB bundle: what was entered in the host's form becomes options of mcp-agentrun.
 
 Arguments are the folders to show, since a list can't be put into an environment variable by the manifest.
 """
@@ -6,28 +6,26 @@ Arguments are the folders to show, since a list can't be put into an environment
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from sys import argv
 
-__all__ = ["settings"]
+__all__ = ["options"]
 
 
-def settings(folders: Sequence[str], form: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables for what was entered. A host leaves ``${...}`` for a field without a value."""
-    entered = {key: value for key, value in form.items() if value and not value.startswith("${")}
-    found = {
-        "AGENTRUN_DATA": os.pathsep.join(folder for folder in folders if folder and not folder.startswith("${")),
-        "AGENTRUN_MEMORY": entered["BUNDLE_MEMORY"] + "g" if "BUNDLE_MEMORY" in entered else "",
-        "AGENTRUN_NETWORK": "bridge" if entered.get("BUNDLE_INTERNET") == "true" else "",
-        "AGENTRUN_OUT": entered.get("BUNDLE_OUT", ""),
-        "AGENTRUN_PREINSTALL": entered.get("BUNDLE_PACKAGES", ""),
-    }
-    return {name: value for name, value in found.items() if value}
+def options(folders: Sequence[str], form: Mapping[str, str]) -> list[str]:
+    """Return the command line for what was entered. A host leaves ``${...}`` for a field without a value."""
+    fields = [
+        *(("--data={}", folder) for folder in folders),
+        ("--memory={}g", form.get("BUNDLE_MEMORY", "")),
+        ("--out={}", form.get("BUNDLE_OUT", "")),
+        ("--preinstall={}", form.get("BUNDLE_PACKAGES", "")),
+        ("--network=bridge", "true" if form.get("BUNDLE_INTERNET") == "true" else ""),
+    ]
+    return [option.format(value) for option, value in fields if value and not value.startswith("${")]
 
 
 if __name__ == "__main__":
     from mcp_agentrun.__main__ import main
 
-    os.environ.update(settings(argv[1:], os.environ))
-    del argv[1:]
+    sys.argv[1:] = options(sys.argv[1:], os.environ)
     main()

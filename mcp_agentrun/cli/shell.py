@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import click
 
+from ..errors import extra_advice
 from .options import NO_LIMIT, PROGRAM_GROUPS, SERVERS_OWN, SettingsCommand, effective_settings
 
 __all__ = ["shell"]
@@ -27,10 +28,7 @@ def shell() -> None:
 
     missing = [name for name in ("prompt_toolkit", "pygments") if find_spec(name) is None]
     if missing:
-        raise click.ClickException(
-            f"The shell needs {' and '.join(missing)}. Install mcp-agentrun again, with the extra `shell`: uv tool "
-            "install (pipx install --force, pip install) 'mcp-agentrun[shell]'; in a clone, '.[shell]'"
-        )
+        raise click.ClickException(f"The shell needs {' and '.join(missing)}. {extra_advice('shell')}")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The shell needs a terminal. To run code from a pipe: mcp-agentrun run -")
     settings = effective_settings(timeout=NO_LIMIT, max_timeout=NO_LIMIT)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import cast
 
+from ..errors import extra_advice
 from ..settings import Settings
 from . import Engine
 
@@ -35,8 +36,7 @@ def create_engine(settings: Settings) -> Engine:
         try:
             from .kubernetes.engine import KubernetesEngine
         except ImportError as error:
-            reason = f"{error.name} is missing: install the extra, as in pip install 'mcp-agentrun[kubernetes]'"
-            raise settings.error("engine", reason) from error
+            raise settings.error("engine", f"{error.name} is missing. {extra_advice('kubernetes')}") from error
         return KubernetesEngine(settings)
     found = list(entry_points(group=ENTRY_POINTS, name=settings.engine.name))
     if not found:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support import CHECKOUT
 
-__all__ = ["Installed", "build_wheel", "install_wheel"]
+__all__ = ["Installed", "build_sdist", "build_wheel", "install_wheel"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,21 @@ class Installed:
         return str(Path(self.command).with_name("python"))
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel of the checkout in *folder*, without the network."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+def build_wheel(folder: Path, source: Path = CHECKOUT) -> Path:
+    """Build the wheel of *source* in *folder*, without the network."""
+    _build("wheel", folder, source)
     return next(folder.glob("*.whl"))
+
+
+def build_sdist(folder: Path) -> Path:
+    """Build the sdist of the checkout in *folder*, without the network."""
+    _build("sdist", folder, CHECKOUT)
+    return next(folder.glob("*.tar.gz"))
+
+
+def _build(target: str, folder: Path, source: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
 
 
 def install_wheel(wheel: Path, folder: Path) -> Installed:

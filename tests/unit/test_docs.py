@@ -13,6 +13,7 @@ from tests.support.agent_examples import EXAMPLES
 from tests.support.pages import DATA, SCRIPTS, SILENT, blocks, parse
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "examples" / "README.md"]
 REPOSITORY = "https://github.com/mcp-agentrun/mcp-agentrun/blob/main/"
 """Before the paths of files that are not part of the site."""
@@ -43,6 +44,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             path, _, anchor = target.partition("#")
             linked = (page.parent / path).resolve() if path else page
             assert linked.exists(), target
+            assert DOCS not in page.parents or DOCS in linked.parents, f"{target} is not part of the site"
             assert not anchor or anchor in _anchors(linked), target
 
 

@@ -11,7 +11,9 @@ from runpy import run_path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from mcp_agentrun.cli import main
 from mcp_agentrun.settings import SETTINGS, load_settings
 from tests.support import CHECKOUT
 
@@ -56,27 +58,28 @@ def test_variables_are_settings() -> None:
     )
 
 
-def bundle_settings(*folders: str, **form: str) -> dict[str, str]:
-    return run_path(str(BUNDLE / "server.py"))["settings"](folders, form)
+def bundle_options(*folders: str, **form: str) -> list[str]:
+    return run_path(str(BUNDLE / "server.py"))["options"](folders, form)
 
 
 def test_the_form_of_the_bundle_becomes_settings() -> None:
-    found = bundle_settings(
-        "/a", "/b c", BUNDLE_INTERNET="true", BUNDLE_MEMORY="0.5", BUNDLE_OUT="/out", BUNDLE_PACKAGES="six,openpyxl<4"
-    )
-    settings = load_settings(environ=found, config=Path(os.devnull))
-    assert settings.access.data == ("/a", "/b c")
-    assert settings.access.out == "/out"
-    assert settings.limits.memory == 512 << 20
-    assert settings.access.network == "bridge"
-    assert settings.packages.preinstall == ("six", "openpyxl<4")
+    form = {"INTERNET": "true", "MEMORY": "0.5", "OUT": "/-o {}", "PACKAGES": "six, openpyxl<4"}
+    options = bundle_options("/a:b", "-b c", **{f"BUNDLE_{name}": value for name, value in form.items()})
+    shown = CliRunner().invoke(main, ["config", "--config", os.devnull, "--json", *options], catch_exceptions=False)
+    assert {name: each["value"] for name, each in json.loads(shown.stdout).items() if each["from"] == "flag"} == {
+        "data": "/a:b,-b c",
+        "memory": "512m",
+        "network": "bridge",
+        "out": "/-o {}",
+        "preinstall": "six,openpyxl<4",
+    }
 
 
 @pytest.mark.parametrize("empty", ["", "${user_config.x}"])
 def test_an_empty_form_changes_nothing(empty: str) -> None:
     names = re.findall(r"BUNDLE_\w+", (BUNDLE / "manifest.json").read_text("utf-8"))
-    assert bundle_settings(empty, **dict.fromkeys(names, empty)) == {}
-    assert bundle_settings(BUNDLE_INTERNET="false") == {}
+    assert bundle_options(empty, **dict.fromkeys(names, empty)) == []
+    assert bundle_options(BUNDLE_INTERNET="false") == []
 
 
 def test_the_bundle_has_the_wheel_that_is_built() -> None:

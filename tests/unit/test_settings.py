@@ -187,6 +187,16 @@ def test_what_is_wrong_on_this_machine_is_named_where_it_is_used(environ: dict[s
         checked_on_this_machine(**environ)
 
 
+def test_two_data_folders_of_one_name_are_both_named(tmp_path: Path) -> None:
+    folders = [tmp_path / parent / "data" for parent in ("one", "two")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with pytest.raises(SettingsError) as caught:
+        checked_on_this_machine(AGENTRUN_DATA=os.pathsep.join(map(str, folders)))
+    for named in (*folders, "/workspace/data"):
+        assert str(named) in str(caught.value)
+
+
 def test_an_empty_variable_is_an_empty_list_and_otherwise_ignored() -> None:
     lists = ("PACKAGES_ALLOW", "IMAGE_PACKAGES", "PRELOAD", "DATA")
     settings = load_settings(environ={f"AGENTRUN_{name}": "" for name in (*lists, "MEMORY", "IMAGE", "UID_RANGE")})

@@ -1,12 +1,14 @@
-"""The wheel is complete, and needs few others."""
+"""The wheel and the sdist are complete, and need few others."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import tarfile
 import zipfile
 from collections.abc import Iterable
-from importlib.metadata import requires
+from importlib.metadata import metadata, requires, version
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from tests.support import CHECKOUT
-from tests.support.wheel import Installed, build_wheel, install_wheel
+from tests.support.wheel import Installed, build_sdist, build_wheel, install_wheel
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,29 @@ def test_the_wheel_has_every_file_and_no_other(wheel: Path) -> None:
     assert {"mcp_agentrun/py.typed", f"{image}environment.Dockerfile", f"{image}runner/worker.py"} <= found
 
 
+@pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="not a clone")
+def test_the_sdist_is_the_repository_and_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """So that its tests and the links of its pages work, too."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.splitlines()
+    with tarfile.open(build_sdist(tmp_path)) as archive:
+        (folder,) = {name.partition("/")[0] for name in archive.getnames()}
+        found = {each.name.partition("/")[2] for each in archive.getmembers() if not each.isdir()}
+        archive.extractall(tmp_path, filter="data")
+    assert found - {"PKG-INFO"} == {name for name in listed if (CHECKOUT / name).exists()}
+    assert build_wheel(tmp_path / "again", tmp_path / folder).read_bytes() == wheel.read_bytes()
+
+
+def test_links_of_the_description_lead_to_the_repository(wheel: Path) -> None:
+    """A package index has none of its files."""
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
+    repository = f"https://github.com/mcp-agentrun/mcp-agentrun/blob/v{version('mcp-agentrun')}/"
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert f"{repository}docs/tools.md" in links
+    assert [link for link in links if "://" not in link] == []
+
+
 def test_it_runs_from_any_folder(installed: Installed, tmp_path: Path) -> None:
     assert output_of(installed, tmp_path, "--version").startswith("mcp-agentrun, version ")
     assert "run_python" in output_of(installed, tmp_path, "tools")
@@ -66,6 +91,22 @@ def test_its_image_is_that_of_the_checkout(installed: Installed, tmp_path: Path)
     found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
     assert Path(found[0]).is_relative_to(installed.folder)
     assert found[1:] == [ImageRecipe().tag, "None"]
+
+
+def test_extras_that_messages_name_exist() -> None:
+    code = "".join(path.read_text("utf-8") for path in (CHECKOUT / "mcp_agentrun").rglob("*.py"))
+    named = re.findall(r"extra_advice\(['\"](\w+)", code)
+    assert len(named) == 3
+    assert set(named) <= set(metadata("mcp-agentrun").get_all("Provides-Extra") or ())
+
+
+def test_an_engine_without_its_extra_names_it(installed: Installed, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['lightkube'] = None; from mcp_agentrun.__main__ import main; main()"
+    command = [installed.python, "-c", code, "run", "--engine", "kubernetes", "-c", "1"]
+    ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 125
+    assert "engine (flag): lightkube" in ended.stderr
+    assert "'mcp-agentrun[kubernetes]'; in a clone, '.[kubernetes]'\n" in ended.stderr
 
 
 def closure(names: Iterable[str]) -> set[str]:

@@ -4,11 +4,11 @@ import os
 import secrets
 
 import docker
-from _serve import serve
+from _serve import Base, serve
 from agentrun import AgentRun
 
 
-class Session:
+class Session(Base):
     def start(self):
         """Start the container, whose part is docker compose's in its documentation, and open the class on it."""
         self._client = docker.from_env()
@@ -34,10 +34,6 @@ class Session:
 
     def install(self, name):
         return self.call(f"import {name}")  # after which it is uninstalled
-
-    def reset(self):
-        self.stop()
-        self.start()
 
     def stop(self):
         self._container.remove(force=True, v=True)

@@ -3,13 +3,13 @@
 import asyncio
 import os
 
-from _serve import serve
+from _serve import Base, serve
 from autogen_core import CancellationToken
 from autogen_core.code_executor import CodeBlock
 from autogen_ext.code_executors.docker import DockerCommandLineCodeExecutor
 
 
-class Session:
+class Session(Base):
     def __init__(self):
         self._loop = asyncio.new_event_loop()
 

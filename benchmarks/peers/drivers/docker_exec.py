@@ -1,32 +1,24 @@
 """``docker exec -i CONTAINER python -``: a new interpreter for each call, in a container that stays."""
 
-import os
 import subprocess
 
-from _serve import serve
+from _serve import Base, docker, remove_container, serve, start_container
 
 
-def docker(*arguments, code=None):
-    done = subprocess.run(["docker", *arguments], check=False, input=code, capture_output=True, text=True)
-    return done.stdout + done.stderr
-
-
-class Session:
+class Session(Base):
     def start(self):
-        self._container = docker("run", "--detach", os.environ["PEER_IMAGE"], "sleep", "100000").strip()
+        self._container = start_container()
 
     def call(self, code):
-        return docker("exec", "--interactive", self._container, "python3", "-", code=code)
+        command = ["docker", "exec", "--interactive", self._container, "python3", "-"]
+        done = subprocess.run(command, check=False, input=code, capture_output=True, text=True)
+        return done.stdout + done.stderr
 
     def install(self, name):
         return docker("exec", self._container, "pip", "install", "--quiet", name)
 
-    def reset(self):
-        self.stop()
-        self.start()
-
     def stop(self):
-        docker("rm", "--force", "--volumes", self._container)
+        remove_container(self._container)
 
 
 serve(Session())

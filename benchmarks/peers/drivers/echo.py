@@ -3,13 +3,13 @@
 import os
 
 import docker
-from _serve import serve
+from _serve import Base, serve
 
 MARK = "print('hello')"
 ECHO = "import sys\nfor line in sys.stdin.buffer:\n    sys.stdout.buffer.write(line)\n    sys.stdout.buffer.flush()"
 
 
-class Session:
+class Session(Base):
     def start(self):
         self._api = docker.APIClient()
         self._container = self._api.create_container(

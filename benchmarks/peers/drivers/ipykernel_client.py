@@ -1,20 +1,18 @@
 """ipykernel, by jupyter_client: on this machine, or in a container."""
 
 import json
-import os
 import secrets
 import socket
-import subprocess
 import sys
 import time
 
-from _serve import serve
+from _serve import Base, docker, remove_container, serve, start_container
 from jupyter_client import BlockingKernelClient, KernelManager
 
 PORTS = {name: 5555 + number for number, name in enumerate(("shell", "iopub", "stdin", "hb", "control"))}
 
 
-class Host:
+class Host(Base):
     def start(self):
         self._manager = KernelManager(kernel_name="python3")
         self._manager.start_kernel()
@@ -54,10 +52,9 @@ class Host:
 
 class Container(Host):
     def start(self):
-        self._container = self._docker("run", "--detach", os.environ["PEER_IMAGE"], "sleep", "100000")
-        self._address = self._docker(
-            "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", self._container
-        )
+        self._container = start_container()
+        address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        self._address = docker("inspect", "--format", address, self._container)
         self._begin()
 
     def _begin(self):
@@ -69,9 +66,9 @@ class Container(Host):
             **{f"{name}_port": port for name, port in PORTS.items()},
         }
         write = f"import sys; open('/tmp/kernel.json', 'w').write({json.dumps(connection)!r})"
-        self._docker("exec", self._container, "python3", "-c", write)
+        docker("exec", self._container, "python3", "-c", write)
         kernel = ("python3", "-m", "ipykernel_launcher", "-f", "/tmp/kernel.json")
-        self._docker("exec", "--detach", self._container, *kernel)
+        docker("exec", "--detach", self._container, *kernel)
         self._wait_for_port()
         self._client = BlockingKernelClient()
         self._client.load_connection_info(connection | {"ip": self._address})
@@ -91,16 +88,13 @@ class Container(Host):
     def reset(self):
         self._client.shutdown()
         self._client.stop_channels()
-        while "ipykernel" in self._docker("top", self._container):
+        while "ipykernel" in docker("top", self._container):
             time.sleep(0.02)
         self._begin()
 
     def stop(self):
         self._client.stop_channels()
-        self._docker("rm", "--force", "--volumes", self._container)
-
-    def _docker(self, *arguments):
-        return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+        remove_container(self._container)
 
 
 serve({"host": Host, "container": Container}[sys.argv[1]]())

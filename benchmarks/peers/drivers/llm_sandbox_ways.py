@@ -3,14 +3,14 @@
 import os
 import sys
 
-from _serve import serve
+from _serve import Base, serve
 from llm_sandbox import InteractiveSandboxSession, SandboxSession
 from llm_sandbox.pool import PoolConfig, create_pool_manager
 
 IMAGE = os.environ["PEER_IMAGE"]
 
 
-class Session:
+class Session(Base):
     """A container for the session; without the set-up of an environment, which the image has."""
 
     def start(self):
@@ -26,10 +26,6 @@ class Session:
 
     def install(self, name):
         raise RuntimeError("not supported with skip_environment_setup")
-
-    def reset(self):
-        self.stop()
-        self.start()
 
     def stop(self):
         self._session.close()

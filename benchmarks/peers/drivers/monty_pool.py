@@ -1,10 +1,10 @@
 """pydantic-monty: an interpreter of its own for a part of Python, in a worker process."""
 
-from _serve import serve
+from _serve import Base, serve
 from pydantic_monty import CollectString, Monty, MontyRuntimeError
 
 
-class Session:
+class Session(Base):
     def start(self):
         self._monty = Monty()
         self._pool = self._monty.__enter__()

@@ -3,22 +3,13 @@
 import subprocess
 import sys
 
-from _serve import serve
+from _serve import Base, serve
 
 
-class Session:
-    def start(self):
-        pass
-
+class Session(Base):
     def call(self, code):
         done = subprocess.run([sys.executable, "-"], check=False, input=code, capture_output=True, text=True)
         return done.stdout + done.stderr
-
-    def reset(self):
-        pass
-
-    def stop(self):
-        pass
 
 
 serve(Session())

@@ -3,13 +3,13 @@
 import os
 import socket
 
-from _serve import serve
+from _serve import Base, serve
 from smolagents.monitoring import AgentLogger, LogLevel
 from smolagents.remote_executors import DockerExecutor
 from smolagents.utils import AgentError
 
 
-class Session:
+class Session(Base):
     def start(self):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -27,10 +27,6 @@ class Session:
 
     def install(self, name):
         self._executor.install_packages([name])
-
-    def reset(self):
-        self.stop()
-        self.start()
 
     def stop(self):
         self._executor.cleanup()

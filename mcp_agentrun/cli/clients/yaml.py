@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ...errors import AgentRunError
+from ...errors import AgentRunError, extra_advice
 from .errors import UnreadableError, nested
 
 __all__ = ["parse", "put", "remove"]
@@ -104,11 +104,8 @@ def _load(text: str, what: str) -> Any:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
     except ImportError:
-        raise AgentRunError(
-            "This client's file is YAML, for which ruamel.yaml is missing. Install mcp-agentrun again, with the extra "
-            "`clients`: uv tool install (pipx install --force, pip install) 'mcp-agentrun[clients]'; in a clone, "
-            "'.[clients]'"
-        ) from None
+        missing = "This client's file is YAML, for which ruamel.yaml is missing."
+        raise AgentRunError(f"{missing} {extra_advice('clients')}") from None
     try:
         return getattr(YAML(typ="safe", pure=True), what)(text)
     except MarkedYAMLError as error:
