@@ -61,9 +61,12 @@ class Admin:
         return pod.metadata.name
 
     def delete(self, pod: str) -> None:
+        """Delete *pod*, if it exists."""
+        from lightkube import ApiError
         from lightkube.resources.core_v1 import Pod
 
-        self.client.delete(Pod, pod, grace_period=0)
+        with contextlib.suppress(ApiError):
+            self.client.delete(Pod, pod, grace_period=0)
 
     def wait_for_phase(self, pod: str, *phases: str) -> None:
         from lightkube.resources.core_v1 import Pod

@@ -413,6 +413,29 @@ async def test_a_pod_that_has_packages_of_its_own_limits_them(cluster: FakeClust
     assert not {"shareProcessNamespace", "hostNetwork", "hostPID", "hostIPC"} & by_role["runner"].keys()
 
 
+BASELINE = {
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP"),
+    *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+}
+"""Capabilities that the Pod Security Standards let a container have at this level."""
+
+
+async def test_pods_keep_to_levels_of_the_pod_security_standards(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        await sandbox.install("x")
+    for pod in cluster.created:
+        contexts = [container["securityContext"] for container in pod["spec"]["containers"]]
+        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(context["capabilities"]["drop"] == ["ALL"] for context in contexts)
+        assert not any(context["allowPrivilegeEscalation"] or context["privileged"] for context in contexts)
+        added = [set(context["capabilities"].get("add", ())) for context in contexts]
+        if pod["metadata"]["labels"]["mcp-agentrun.role"] == "installer":
+            assert set[str]() < added[0] <= BASELINE
+        else:
+            assert added == [set(), set()]
+            assert all(context["runAsNonRoot"] for context in contexts)
+
+
 async def test_with_a_claim_nothing_is_copied(cluster: FakeCluster) -> None:
     async with AsyncSandbox(with_packages(kubernetes_packages_claim="shared")) as sandbox:
         await sandbox.install("x")

@@ -155,12 +155,15 @@ def _packages_container(spec: ContainerSpec, packages_size: int) -> Container:
 
 
 def _security(user: int, group: int, capabilities: Sequence[str] = ()) -> SecurityContext:
+    # The Pod Security level `baseline` does not allow the one that only reads. With the others it makes no difference:
+    # a process that can become any user can write everywhere.
+    added = ["DAC_OVERRIDE" if name == "DAC_READ_SEARCH" else name for name in capabilities]
     return SecurityContext(
         runAsUser=user,
         runAsGroup=group,
         runAsNonRoot=user != 0,
         allowPrivilegeEscalation=False,
-        capabilities=Capabilities(drop=["ALL"], add=list(capabilities) or None),
+        capabilities=Capabilities(drop=["ALL"], add=added or None),
         privileged=False,
         readOnlyRootFilesystem=True,
     )
