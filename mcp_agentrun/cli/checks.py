@@ -228,8 +228,6 @@ async def _index(settings: Settings, housekeeping: Housekeeping, *, can_start: b
         return Finding("index", "skipped", "offline: the installer has no network")
     if not can_start:
         return Finding("index", "skipped", "needs the image")
-    if settings.engine.name == "kubernetes" and settings.kubernetes.packages_claim is None:
-        return Finding("index", "skipped", "kubernetes_packages_claim is not set: no packages can be installed")
     try:
         await housekeeping.try_installation(_PROBE)
     except UnavailableError as error:

@@ -168,6 +168,19 @@ class Engine(Protocol):
         """Destroy the container and wait until it is gone. It is not an error if it does not exist."""
         ...
 
+    async def provide_packages(self, sandbox: str, folder: str) -> bool | None:
+        """Copy *folder* from the installer to the running container of *sandbox*, unless it is there. Return whether it
+        exists, or None if the containers share a volume, and nothing had to be done.
+
+        :param folder: a path below `PACKAGES`.
+        :raises InstallError: the sandbox can't have so much.
+        """
+        ...
+
+    def release_packages(self, sandbox: str) -> None:
+        """Declare all folders that were installed for *sandbox* unused."""
+        ...
+
     async def list_sandboxes(self) -> Sequence[str]:
         """Return the ids of all sandboxes with a container on this engine, whoever owns them."""
         ...

@@ -104,45 +104,53 @@ class Installer:
         self.policy.check_requested([requirement for requirement in requirements if requirement not in trusted])
         try:
             async with self._limiter.slot(principal, patience):
-                return await self._install(sandbox, requirements, report, before=before)
+                return await self._install(sandbox, requirements, report, owner=sandbox, before=before)
         except TimeoutError:
             raise UnavailableError("The installer is busy. Call again in a minute.") from None
 
-    async def preinstalled(self, report: Report | None = None) -> Installed | None:
+    async def preinstalled(self, sandbox: str, report: Report | None = None) -> Installed | None:
         """Return the packages of the setting ``preinstall``, which all sandboxes share, or None if there are none. The
-        first call installs them.
+        first call installs them, and each call makes them available to *sandbox*.
 
         :raises InstallError: it can't be resolved or fetched.
         :raises UnavailableError: the installer could not be started, or was lost.
         """
         wanted = self._settings.packages.preinstall
-        if wanted and not await self._has_preinstalled():
+        if wanted and not await self._has_preinstalled(sandbox):
             async with self._preinstalling:
-                if not await self._has_preinstalled():
-                    self._preinstalled = await self._install(self._preinstalled_id, wanted, report)
+                if not await self._has_preinstalled(sandbox):
+                    self._preinstalled = await self._install(sandbox, wanted, report, owner=self._preinstalled_id)
         return self._preinstalled
 
-    async def _has_preinstalled(self) -> bool:
+    async def _has_preinstalled(self, sandbox: str) -> bool:
         installed = self._preinstalled
-        return installed is not None and (not installed.folder or await self.has_packages(self._preinstalled_id))
+        return installed is not None and (not installed.folder or await self.has_packages(sandbox, installed.folder))
 
-    async def has_packages(self, sandbox: str) -> bool:
-        """Return whether the packages of *sandbox* still exist. If the installer is unavailable, assume that they do.
+    async def has_packages(self, sandbox: str, folder: str) -> bool:
+        """Return whether *folder* still exists, and make it available to *sandbox*. If the installer is unavailable,
+        assume that it does.
 
-        Another server's installer may have removed them while neither the sandbox nor this server's installer had a
+        Another server's installer may have removed it while neither the sandbox nor this server's installer had a
         container, as after a restart of the engine.
+
+        :raises InstallError: the sandbox can't have so much.
+        :raises UnavailableError: the engine failed.
         """
+        is_there = await self._engine.provide_packages(sandbox, folder)
+        if is_there is not None:
+            return is_there
         try:
             await self._connected().connect()
         except UnavailableError as error:
             logger.warning("can't check whether the packages of a sandbox exist: %s", error)
             return True
-        return self._folders.exists(sandbox)
+        return self._folders.exists(folder.split("/")[1])
 
     def remove_packages(self, sandbox: str) -> None:
         """Remove the packages of *sandbox* in the background, or at the next start of the installer; in any case before
         anything else is installed for it.
         """
+        self._engine.release_packages(sandbox)
         if self._folders.discard(sandbox) and self._tasks is not None:
             self._tasks.start_soon(log_errors, self._remove_unwanted)
 
@@ -168,11 +176,13 @@ class Installer:
         requirements: Sequence[str],
         report: Report | None,
         *,
+        owner: str,
         before: Mapping[str, str] = MappingProxyType({}),
     ) -> Installed:
+        """Install *requirements* into a folder of *owner*, for *sandbox* to use."""
         report = report or (lambda _: None)
         report("starting the installer")
-        self._folders.on_begin(sandbox)
+        self._folders.on_begin(owner)
         multiplexer = await self._connected().connect_after_removal()
         limit = self._settings.packages.install_timeout
         try:
@@ -181,7 +191,7 @@ class Installer:
                 with multiplexer.request() as request:
                     installation = Installation(
                         request,
-                        sandbox,
+                        owner,
                         requirements,
                         policy=self.policy,
                         trusted=self._settings.packages.preinstall,
@@ -194,7 +204,9 @@ class Installer:
                 f"The installation took longer than {limit:g} s and was stopped.", requirements=tuple(requirements)
             ) from None
         if installed.folder:
-            self._folders.on_installed(sandbox)
+            self._folders.on_installed(owner)
+            if await self._engine.provide_packages(sandbox, installed.folder) is False:
+                raise UnavailableError("The installer was lost before its packages were copied. Call again.")
         return installed
 
     async def _provide_wheelhouse(self, multiplexer: RequestMultiplexer, report: Report) -> None:

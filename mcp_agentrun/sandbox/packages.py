@@ -97,7 +97,7 @@ class SessionPackages:
         async with self._sharing:
             if not self.is_preinstalled:
                 try:
-                    self._shared = await self._installer.preinstalled(report)
+                    self._shared = await self._installer.preinstalled(self._sandbox, report)
                 except AgentRunError as error:
                     self._record_problem(f"{self._preinstalled_names()} could not be installed: {error}")
                 self.is_preinstalled = True
@@ -117,12 +117,13 @@ class SessionPackages:
 
     async def restore(self, report: Report | None) -> None:
         """Reinstall packages that were removed from the volume. Those that can't be reinstalled are recorded."""
-        if self._own is not None and self._own.folder and not await self._installer.has_packages(self._sandbox):
+        if self._own is not None and self._own.folder:
             try:
-                await self._observed(
-                    "restore", self._requirements, partial(self._install, (), report, PATIENCE_SECONDS)
-                )
-                self._activate_pending()  # the previous packages do not exist any more
+                if not await self._installer.has_packages(self._sandbox, self._own.folder):
+                    await self._observed(
+                        "restore", self._requirements, partial(self._install, (), report, PATIENCE_SECONDS)
+                    )
+                    self._activate_pending()  # the previous packages do not exist any more
             except (InstallError, InvalidRequestError, UnavailableError) as error:
                 names = ", ".join(self._requirements)
                 self._record_problem(f"The installed packages are gone, and {names} could not be reinstalled: {error}")
@@ -130,7 +131,7 @@ class SessionPackages:
         if self._own is None and self._shared is not None:
             try:
                 with _deferring_errors(report) as tell:
-                    self._shared = await self._installer.preinstalled(tell)
+                    self._shared = await self._installer.preinstalled(self._sandbox, tell)
             except (InstallError, UnavailableError) as error:
                 self._shared = None
                 self._record_problem(f"{self._preinstalled_names()} is gone and could not be reinstalled: {error}")

@@ -88,5 +88,5 @@ class KubernetesSettings(Group):
     packages_claim: Name = Field(
         default=None,
         alias="kubernetes_packages_claim",
-        description="ReadWriteMany claim for packages. Without one, none can be installed.",
+        description="ReadWriteMany claim for packages. Without one, each sandbox gets copies.",
     )

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from runner.linux.privileges import CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID
+from runner.linux.privileges import (
+    CAP_CHOWN,
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_KILL,
+    CAP_SETGID,
+    CAP_SETUID,
+)
 from runner.linux.process_table import is_alive, processes, send_signal
 
 VOLUME = Path("/packages")
@@ -35,8 +42,9 @@ USED = VOLUME / "used"
 OWNER = 10002  # user and group of PID 1, and of everything that sessions see
 READERS = 10003  # group of all accounts, which may read what PID 1 gives them
 
-CAPABILITIES = (CAP_CHOWN, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID)
-"""What PID 1 keeps: to start uv as another user, to end it, to read what it has written, and to own it."""
+CAPABILITIES = (CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID)
+"""What PID 1 keeps: to start uv as another user, to end it, to read what it has written, and to own it. For reading,
+engines give it one of two."""
 
 WATCH_SECONDS = 0.2
 _KILL_SECONDS = 10.0

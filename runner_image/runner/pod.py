@@ -8,6 +8,7 @@ PID 1 and then only keeps them open. No data goes through it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from .linux import privileges
 from .prelude import NoReturn
 
 _PATH = "/run/agentrun/relay"
+_PACKAGES = "/packages"
 _WAIT_SECONDS = 120.0  # for the relay, and for the socket that it connects to
 _RETRY_SECONDS = 0.01
 _STREAMS = 3
@@ -89,11 +91,16 @@ def _parent(pid: int) -> int | None:
 
 
 def relay() -> NoReturn:
-    """Pass the standard streams of this process to PID 1, and keep them open until that ends."""
+    """Pass the standard streams of this process to PID 1, and keep them open until that ends.
+
+    Meanwhile, the folder for packages is locked. A container beside this one ends when it can have the lock.
+    """
     privileges.set_dumpable(False)  # or user code could open them through /proc
     privileges.set_name("relay")
     for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # of a file system without locks
+        fcntl.flock(os.open(_PACKAGES, os.O_RDONLY), fcntl.LOCK_SH)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         _connect(connection)
         socket.send_fds(connection, [b"\0"], range(_STREAMS))

@@ -463,6 +463,10 @@ class LyingEngine:
     async def destroy(self, container: str) -> None:
         pass
 
+    async def provide_packages(self, sandbox: str, folder: str) -> None: ...
+
+    def release_packages(self, sandbox: str) -> None: ...
+
     async def list_sandboxes(self) -> Sequence[str]:
         return []
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mcp_agentrun.wire.messages import MessageDecoder, encode
-from tests.support.fake_engine import honest_runner
+from tests.support.fake_engine import honest_installer, honest_runner
 from tests.support.http_server import serve_here
 
-__all__ = ["FakeCluster", "running", "unschedulable", "waiting"]
+__all__ = ["FakeCluster", "Process", "end", "running", "unschedulable", "waiting"]
 
 _PODS = "/api/v1/namespaces/sandboxes/pods"
-_STDIN, _STDOUT = range(2)
+_STDIN, _STDOUT, _STDERR, _STATUS = range(4)
+ARCHIVE = (b"archive " * 4000, b"the end")
+"""What an installer sends for a folder, in parts."""
+
+Process = Callable[[WebSocket], Awaitable[None]]
 
 Status = dict[str, Any]
 
@@ -46,6 +51,28 @@ def unschedulable(message: str) -> Status:
     return {"phase": "Pending", "conditions": [condition]}
 
 
+async def end(websocket: WebSocket, problem: str = "") -> None:
+    """End a process: well, or with *problem* on its standard error."""
+    await websocket.send_bytes(bytes((_STDERR,)) + problem.encode())
+    status = {"status": "Failure", "message": "exit code 1"} if problem else {"status": "Success"}
+    await websocket.send_bytes(bytes((_STATUS,)) + json.dumps(status).encode())
+
+
+async def send(websocket: WebSocket) -> None:
+    """Send `ARCHIVE`."""
+    for part in ARCHIVE:
+        await websocket.send_bytes(bytes((_STDOUT,)) + part)
+    await end(websocket)
+
+
+async def receive(websocket: WebSocket) -> None:
+    """Receive `ARCHIVE`, which has no other end than its own."""
+    received = b""
+    while not received.endswith(ARCHIVE[-1]):
+        received += (await websocket.receive_bytes())[1:]
+    await end(websocket, "" if received == b"".join(ARCHIVE) else "malformed")
+
+
 class FakeCluster:
     """Pods whose containers answer as a good runner does, and faults that tests set."""
 
@@ -63,9 +90,15 @@ class FakeCluster:
         """The states that these go through; None: they succeed."""
         self.protocol: str | None = "v4.channel.k8s.io"
         """What it answers to the protocols that are offered."""
+        self.copying: dict[str, list[Process]] = {"send": [], "receive": []}
+        """What the next processes do that copy packages, if it is not what they should."""
+        self.copies: list[tuple[str, str, list[str]]] = []
+        """Pod, container and arguments of each of these processes."""
         self.watches = 0
         self.cut = anyio.Event()
         """Set to cut all streams."""
+        self._streams: dict[str, anyio.CancelScope] = {}
+        """By name of the Pod that they lead to, except those of processes that copy."""
         self.app = Starlette(
             routes=[
                 Route("/version", self._version),
@@ -92,6 +125,15 @@ class FakeCluster:
             path.write_text(json.dumps(config))
             yield path
             self.cut.set()
+
+    def lose(self, role: str) -> None:
+        """Cut the stream to the Pod of this *role*."""
+        self._streams[self.names[role]].cancel()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of the last Pod of each role."""
+        return {pod["metadata"]["labels"]["mcp-agentrun.role"]: name for name, pod in self.pods.items()}
 
     def _refusal(self, request: Request) -> Response | None:
         planned = self.refusals.get(request.method)
@@ -152,12 +194,24 @@ class FakeCluster:
 
     async def _exec(self, websocket: WebSocket) -> None:
         await websocket.accept(subprotocol=self.protocol)
+        words = websocket.query_params.getlist("command")
+        if "copy" in words:
+            words = words[words.index("copy") + 1 :]
+            self.copies.append((websocket.path_params["name"], websocket.query_params["container"], words))
+            planned = self.copying[words[0]]
+            with contextlib.suppress(WebSocketDisconnect):
+                await (planned.pop(0) if planned else {"send": send, "receive": receive}[words[0]])(websocket)
+                await websocket.close()
+            return
         async with anyio.create_task_group() as tasks:
+            self._streams[websocket.path_params["name"]] = tasks.cancel_scope
             tasks.start_soon(self._run, websocket, tasks.cancel_scope)
             await self.cut.wait()
             tasks.cancel_scope.cancel()
 
     async def _run(self, websocket: WebSocket, scope: anyio.CancelScope) -> None:
+        labels = self.pods[websocket.path_params["name"]]["metadata"]["labels"]
+        script = honest_runner if labels["mcp-agentrun.role"] == "runner" else honest_installer
         decoder = MessageDecoder()
         await websocket.send_bytes(bytes((_STDOUT,)))
         try:
@@ -166,7 +220,7 @@ class FakeCluster:
                 assert data[0] == _STDIN
                 decoder.feed(data[1:])
                 for message in decoder:
-                    for answer in honest_runner(message):
+                    for answer in script(message):
                         encoded = answer if isinstance(answer, bytes) else encode(answer)
                         for start in range(0, len(encoded), 100):  # as many pieces as may be
                             await websocket.send_bytes(bytes((_STDOUT,)) + encoded[start : start + 100])

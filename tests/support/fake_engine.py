@@ -203,6 +203,10 @@ class FakeEngine:
         for end in self._ends.pop(container, ()):
             end.close()
 
+    async def provide_packages(self, sandbox: str, folder: str) -> None: ...
+
+    def release_packages(self, sandbox: str) -> None: ...
+
     async def list_sandboxes(self) -> Sequence[str]:
         return [spec.sandbox for spec in self.containers.values() if spec.role == "runner"]
 

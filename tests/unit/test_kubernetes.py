@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from starlette.websockets import WebSocket
 
 from mcp_agentrun.cli.checks import Finding, check_all
 from mcp_agentrun.engine import ContainerSpec
 from mcp_agentrun.engine.kubernetes import starting
 from mcp_agentrun.engine.kubernetes.engine import KubernetesEngine
 from mcp_agentrun.engine.owner import Owner
-from mcp_agentrun.errors import EngineError, ImageError, SettingsError
-from mcp_agentrun.sandbox import AsyncSandbox, Housekeeping
+from mcp_agentrun.errors import EngineError, ImageError, InstallError, SandboxLostError, SettingsError, UnavailableError
+from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox, Housekeeping
 from mcp_agentrun.sandbox.spec import runner_spec
 from mcp_agentrun.settings import Settings
-from tests.support.fake_cluster import FakeCluster, running, unschedulable, waiting
+from tests.support import fake_engine
+from tests.support.fake_cluster import FakeCluster, Process, end, running, unschedulable, waiting
 from tests.support.sandboxes import sandbox_on, text_of
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +82,7 @@ async def test_a_pod_has_every_lock(cluster: FakeCluster) -> None:
         "mcp-agentrun.network": "none",
     }
     made = pod["spec"]
-    (container,) = made.pop("containers")
+    container, _ = made.pop("containers")
     volumes = {each["name"]: each["emptyDir"] for each in made.pop("volumes")}
     assert made == {
         "activeDeadlineSeconds": 60,
@@ -116,18 +120,22 @@ async def test_a_pod_has_every_lock(cluster: FakeCluster) -> None:
         "runAsUser": 23456,
     }
     assert container["resources"] == {
-        "limits": {"cpu": "1000m", "memory": str(1 << 30), "ephemeral-storage": "64Mi"},
-        "requests": {"cpu": "100m", "memory": str(256 << 20), "ephemeral-storage": "64Mi"},
+        "limits": {"cpu": "1000m", "memory": str(1 << 30), "ephemeral-storage": str(64 << 20)},
+        "requests": {"cpu": "100m", "memory": str(256 << 20), "ephemeral-storage": str(64 << 20)},
     }
-    assert {name: volume["medium"] for name, volume in volumes.items()} == dict.fromkeys(
-        ("workspace", "tmp", "dev-shm", "run-agentrun"), "Memory"
-    )
+    assert {name for name, volume in volumes.items() if volume.get("medium") == "Memory"} == {
+        "workspace",
+        "tmp",
+        "dev-shm",
+        "run-agentrun",
+    }
     assert volumes["workspace"]["sizeLimit"] == str(256 << 20)
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {
         "/workspace",
         "/tmp",
         "/dev/shm",
         "/run/agentrun",
+        "/packages",
     }
 
 
@@ -251,11 +259,189 @@ async def test_a_sweep_removes_what_has_no_owner(cluster: FakeCluster) -> None:
     await engine.aclose()
 
 
-async def test_packages_without_a_volume_are_refused(cluster: FakeCluster) -> None:
-    async with AsyncSandbox(settings(accept_weak_engine=True)) as sandbox:
-        await sandbox.ready()
-        with pytest.raises(EngineError, match="AGENTRUN_KUBERNETES_PACKAGES_CLAIM"):
-            await sandbox.install("humanize")
+def with_packages(**values: Any) -> Settings:
+    return settings(accept_weak_engine=True, packages_files=1000, packages_size=100 << 20, **values)
+
+
+async def has_run(sandbox: AsyncSandbox) -> bool:
+    """Whether code runs, and finds all packages that it should."""
+    result = await sandbox.run("1")
+    return (result.output.text(), result.missing_packages) == ("x", None)
+
+
+async def lose_pod(sandbox: AsyncSandbox, cluster: FakeCluster) -> None:
+    """Lose the Pod of *sandbox*, and have that noticed."""
+    cluster.lose("runner")
+    with suppress(SandboxLostError):
+        await sandbox.run("1")
+
+
+async def test_packages_are_copied_to_each_pod_of_a_sandbox(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        installed = await sandbox.install("x")
+        await sandbox.run("1")
+        names = cluster.names
+        limits = [str(100 << 20), "1000"]
+        assert sorted(cluster.copies) == [
+            (names["installer"], "sandbox", ["send", installed.folder]),
+            (names["runner"], "packages", ["receive", installed.folder, *limits]),
+        ]
+        cluster.copies.clear()
+        await lose_pod(sandbox, cluster)
+        assert await has_run(sandbox)
+        assert {name for name, _, _ in cluster.copies} == set(cluster.names.values())
+        assert names["runner"] not in cluster.names
+
+
+async def test_a_pod_keeps_its_packages_when_the_installer_is_lost(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        await sandbox.install("x")
+        cluster.lose("installer")
+        cluster.copies.clear()
+        assert await has_run(sandbox)
+        assert cluster.copies == []
+
+
+async def test_packages_are_installed_anew_when_the_installer_has_lost_them(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        await sandbox.install("x")
+        cluster.copying["send"].append(lambda process: end(process, "gone"))
+        await lose_pod(sandbox, cluster)
+        assert await has_run(sandbox)
+    assert [words[0] for _, _, words in cluster.copies].count("send") == 3
+
+
+async def test_what_a_pod_has_is_not_sent_again_until_a_reset(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        folders: list[str] = []
+        for name in "xyz":
+            monkeypatch.setattr(fake_engine, "FOLDER", str(len(folders)) * 16)
+            folders.append((await sandbox.install(name)).folder)
+            if name == "y":
+                await sandbox.reset()
+    first, second, third = folders
+    sent = [words for _, _, words in cluster.copies if words[0] == "send"]
+    assert sent == [["send", first], ["send", second, first], ["send", third]]
+
+
+async def test_preinstalled_packages_are_copied_to_each_sandbox(cluster: FakeCluster) -> None:
+    async with (
+        AsyncRuntime(with_packages(preinstall="x")) as runtime,
+        runtime.sandbox() as one,
+        runtime.sandbox() as other,
+    ):
+        assert await has_run(one)
+        assert await has_run(other)
+        assert await has_run(one)
+    installers = {name for name, _, words in cluster.copies if words[0] == "send"}
+    assert len(cluster.copies) == 4
+    assert len(installers) == 1
+
+
+async def cut(process: WebSocket) -> None:
+    """Send half of an archive."""
+    await process.send_bytes(b"\1archive")
+
+
+async def hang(process: WebSocket) -> None:
+    """Wait for what never comes."""
+    while True:
+        await process.receive_bytes()
+
+
+FAULTS: dict[str, tuple[str, Process, type[Exception], str]] = {
+    "the stream is cut": ("send", cut, EngineError, "could not be copied to the sandbox: a stream broke. Call again"),
+    "the installer is gone": ("send", partial(end, problem="gone"), UnavailableError, "installer was lost"),
+    "reading fails": (
+        "send",
+        partial(end, problem="failed"),
+        EngineError,
+        "could not be copied to the sandbox: failed",
+    ),
+    "the disk is full": ("receive", partial(end, problem="full"), EngineError, "disk of the sandbox's node is full"),
+    "it is too much": (
+        "receive",
+        partial(end, problem="limit"),
+        InstallError,
+        "more than 100 MiB, or have more than 1000",
+    ),
+    "the archive is hostile": ("receive", partial(end, problem="malformed"), EngineError, "sandbox: malformed"),
+    "the sandbox is gone": ("receive", lambda process: process.close(), EngineError, "could not be copied"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_copy_that_fails_is_told_and_can_be_repeated(cluster: FakeCluster, fault: str) -> None:
+    role, process, error, message = FAULTS[fault]
+    async with AsyncSandbox(with_packages()) as sandbox:
+        cluster.copying[role].append(process)
+        with pytest.raises(error, match=message):
+            await sandbox.install("x")
+        assert await has_run(sandbox)
+        assert (await sandbox.install("x")).packages == (("x", "1.0"),)
+
+
+async def test_a_copy_that_never_ends_is_given_up(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages(install_timeout=1)) as sandbox:
+        cluster.copying["receive"].append(hang)
+        with pytest.raises(EngineError, match="this took longer than 1 s"):
+            await sandbox.install("x")
+
+
+async def test_a_pod_that_has_packages_of_its_own_limits_them(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages(cache_size=300 << 20)) as sandbox:
+        await sandbox.install("x")
+    by_role = {pod["metadata"]["labels"]["mcp-agentrun.role"]: pod["spec"] for pod in cluster.created}
+    limits = {
+        role: (
+            next(volume["emptyDir"] for volume in spec["volumes"] if volume["name"] == "packages"),
+            spec["containers"][-1]["resources"]["limits"]["ephemeral-storage"],
+        )
+        for role, spec in by_role.items()
+    }
+    runners, installers = 125 << 20, 625 << 20
+    assert limits == {
+        "runner": ({"sizeLimit": str(runners)}, str(runners)),
+        "installer": ({"sizeLimit": str(installers)}, str(installers + (64 << 20))),
+    }
+    sandbox_, packages = by_role["runner"]["containers"]
+    assert sandbox_["volumeMounts"][-1] == {"name": "packages", "mountPath": "/packages", "readOnly": True}
+    assert packages["volumeMounts"] == [{"name": "packages", "mountPath": "/packages", "readOnly": False}]
+    assert packages["securityContext"] == {**sandbox_["securityContext"], "runAsUser": 65534, "runAsGroup": 65534}
+    assert not {"shareProcessNamespace", "hostNetwork", "hostPID", "hostIPC"} & by_role["runner"].keys()
+
+
+BASELINE = {
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP"),
+    *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+}
+"""Capabilities that the Pod Security Standards let a container have at this level."""
+
+
+async def test_pods_keep_to_levels_of_the_pod_security_standards(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        await sandbox.install("x")
+    for pod in cluster.created:
+        contexts = [container["securityContext"] for container in pod["spec"]["containers"]]
+        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(context["capabilities"]["drop"] == ["ALL"] for context in contexts)
+        assert not any(context["allowPrivilegeEscalation"] or context["privileged"] for context in contexts)
+        added = [set(context["capabilities"].get("add", ())) for context in contexts]
+        if pod["metadata"]["labels"]["mcp-agentrun.role"] == "installer":
+            assert set[str]() < added[0] <= BASELINE
+        else:
+            assert added == [set(), set()]
+            assert all(context["runAsNonRoot"] for context in contexts)
+
+
+async def test_with_a_claim_nothing_is_copied(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages(kubernetes_packages_claim="shared")) as sandbox:
+        await sandbox.install("x")
+        assert await has_run(sandbox)
+    assert cluster.copies == []
+    assert all(len(pod["spec"]["containers"]) == 1 for pod in cluster.created)
 
 
 async def doctor(**options: Any) -> dict[str, Finding]:
@@ -267,7 +453,6 @@ async def test_doctor_says_what_a_pod_does_not_limit(cluster: FakeCluster) -> No
     found = await doctor()
     assert {finding.level for finding in found.values()} <= {"ok", "skipped"}, found
     assert "processes are limited by user id only" in found["limits"].text
-    assert "kubernetes_packages_claim" in found["index"].text
     assert cluster.pods == {}
 
 

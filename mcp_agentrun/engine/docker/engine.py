@@ -145,6 +145,10 @@ class DockerEngine:
         finally:
             _named.discard(container)  # if this failed, `sweep` destroys it
 
+    async def provide_packages(self, sandbox: str, folder: str) -> None: ...
+
+    def release_packages(self, sandbox: str) -> None: ...
+
     async def list_sandboxes(self) -> Sequence[str]:
         labels = {"label": f"{LABEL_ROLE}=runner"}
         found = await self._call(lambda client: client.containers(all=True, filters=labels), abandon=True)

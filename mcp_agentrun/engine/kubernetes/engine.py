@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from .. import (
 from ..owner import Owner
 from .cluster import Cluster
 from .isolation import find_weakness
+from .packages import PackageCopies
 from .pod import CONTAINER, RELAY, make_pod
 from .starting import START_SECONDS, phase_of, wait_until
 from .stream import open_exec
@@ -55,8 +56,9 @@ class KubernetesEngine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cluster: Cluster | None = None
-        self._isolated: set[str] = set()
-        """Pods that must not reach the network."""
+        self._specs: dict[str, ContainerSpec] = {}
+        """Of the Pods that exist, by name."""
+        self._copies = PackageCopies(settings.packages) if settings.kubernetes.packages_claim is None else None
         self._trying = anyio.Lock()
         self._trusted_until = 0.0
 
@@ -83,16 +85,12 @@ class KubernetesEngine:
         return self._cluster
 
     async def allocate(self, spec: ContainerSpec) -> str:
-        if spec.role == "installer" and self._settings.kubernetes.packages_claim is None:
-            raise EngineError(
-                "This server can't install packages: its operator has not named a volume for them "
-                "(AGENTRUN_KUBERNETES_PACKAGES_CLAIM). The packages of the image can be imported."
-            )
         cluster = self._connected()
         name = f"mcp-agentrun-{spec.role}-{secrets.token_hex(6)}"
         first, last = self._settings.engine.uid_range
         limit_pids = spec.role == "runner" and last - first >= _MANY_UIDS
-        pod = make_pod(name, spec, self._settings.kubernetes, limit_pids=limit_pids)
+        packages_size = self._packages_size(spec) if self._copies is not None else 0
+        pod = make_pod(name, spec, self._settings.kubernetes, limit_pids=limit_pids, packages_size=packages_size)
         _named.add(name)
         try:
             await cluster.create(pod)
@@ -104,38 +102,43 @@ class KubernetesEngine:
                 f"The cluster has no runtime {spec.runtime!r}. Have its operator create a RuntimeClass for it, or "
                 "unset AGENTRUN_RUNTIME to use the nodes' own."
             ) from error
-        if spec.network == "none":
-            self._isolated.add(name)
+        self._specs[name] = spec
         return name
+
+    def _packages_size(self, spec: ContainerSpec) -> int:
+        """Return the limit of a Pod's own volume for packages, in bytes, with a quarter for what files take beyond
+        their size: a volume that exceeds it costs the Pod.
+        """
+        packages = self._settings.packages
+        return (packages.size if spec.role == "runner" else packages.cache_size + 2 * packages.size) * 5 // 4
 
     async def open_stream(self, container: str) -> ByteStream:
         cluster = self._connected()
         problems: list[EngineError] = []
         async with anyio.create_task_group() as tasks:
 
-            async def require_isolation() -> None:
+            async def require(condition: Awaitable[object]) -> None:
                 try:
-                    await self._require_isolation(cluster, container)
+                    await condition
                 except EngineError as error:
                     problems.append(error)
                     tasks.cancel_scope.cancel()
 
-            tasks.start_soon(require_isolation)
-            try:
-                await wait_until(cluster, container, "Running")
-            except EngineError as error:
-                problems.append(error)
-                tasks.cancel_scope.cancel()
+            tasks.start_soon(require, self._require_isolation(cluster, container))
+            tasks.start_soon(require, wait_until(cluster, container, "Running"))
         if problems:
             raise problems[0]
-        return await open_exec(cluster, container, CONTAINER, RELAY)
+        stream = await open_exec(cluster, container, CONTAINER, RELAY)
+        if self._copies is not None:
+            self._copies.on_running(self._specs[container].sandbox, container)
+        return stream
 
     async def _require_isolation(self, cluster: Cluster, container: str) -> None:
         """Check, once in a while, that the cluster keeps Pods off the network.
 
         :raises EngineError: it does not.
         """
-        if self._settings.engine.accept_weak or container not in self._isolated:
+        if self._settings.engine.accept_weak or self._specs[container].network != "none":
             return
         async with self._trying:
             if anyio.current_time() < self._trusted_until:
@@ -153,8 +156,17 @@ class KubernetesEngine:
         try:
             await self._connected().remove(container)
         finally:
-            self._isolated.discard(container)
+            spec = self._specs.pop(container, None)
+            if self._copies is not None and spec is not None:
+                self._copies.on_destroyed(spec.sandbox, container)
             _named.discard(container)  # if this failed, `sweep` destroys it
+
+    async def provide_packages(self, sandbox: str, folder: str) -> bool | None:
+        return None if self._copies is None else await self._copies.provide(self._connected(), sandbox, folder)
+
+    def release_packages(self, sandbox: str) -> None:
+        if self._copies is not None:
+            self._copies.release(sandbox)
 
     async def _pods(self) -> list[Pod]:
         """Return the Pods of this program, whoever owns them."""

@@ -6,11 +6,12 @@ from contextlib import aclosing
 from typing import NoReturn
 
 import anyio
-from lightkube.models.core_v1 import ContainerState, PodStatus
+from lightkube.models.core_v1 import ContainerState, ContainerStateTerminated, PodStatus
 from lightkube.resources.core_v1 import Pod
 
 from ...errors import EngineError, ImageError
 from .cluster import Cluster, one_line
+from .pod import CONTAINER
 
 __all__ = ["START_SECONDS", "describe_end", "phase_of", "wait_until"]
 
@@ -49,8 +50,21 @@ async def wait_until(cluster: Cluster, name: str, *phases: str) -> Pod:
 
 
 def phase_of(pod: Pod) -> str:
-    """Return the phase of *pod*: Pending, Running, Succeeded, Failed or Unknown."""
+    """Return the phase of *pod*: Pending, Running, Succeeded, Failed or Unknown. It ends with its sandbox, although
+    another of its containers may run for a while.
+    """
+    ended = _end(pod)
+    if ended is not None:
+        return "Failed" if ended.exitCode else "Succeeded"
     return (pod.status and pod.status.phase) or "Pending"
+
+
+def _end(pod: Pod) -> ContainerStateTerminated | None:
+    """Return how the sandbox's container has ended, None if it has not."""
+    for container in (pod.status or PodStatus()).containerStatuses or ():
+        if container.name == CONTAINER:
+            return container.state and container.state.terminated
+    return None
 
 
 def describe_end(pod: Pod) -> str:
@@ -58,12 +72,9 @@ def describe_end(pod: Pod) -> str:
     status = pod.status or PodStatus()
     if phase_of(pod) not in ("Succeeded", "Failed"):
         return ""
-    for container in status.containerStatuses or ():
-        ended = container.state and container.state.terminated
-        if ended is not None:
-            return one_line(
-                f"{status.reason or ended.reason or 'ended'} (exit code {ended.exitCode}) {ended.message or ''}"
-            )
+    if (ended := _end(pod)) is not None:
+        reason = status.reason or ended.reason or "ended"
+        return one_line(f"{reason} (exit code {ended.exitCode}) {ended.message or ''}")
     return one_line(f"{status.reason or 'ended'} {status.message or ''}")
 
 

@@ -112,6 +112,13 @@ class ExecStream(ByteStream):
             return self._stderr.decode("utf-8", "backslashreplace")
         return _message(self._status)
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the process has ended without an error."""
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return json.loads(self._status)["status"] == "Success"
+        return False
+
     async def receive(self, max_bytes: int = _READ) -> bytes:
         while not self._received:
             if self._is_closed:
