@@ -216,6 +216,16 @@ async def test_nothing_that_a_client_sends_decides_where_it_goes() -> None:
             assert answer.status_code == 404, handle
 
 
+async def test_a_length_that_contradicts_the_body_is_not_passed_on() -> None:
+    async with replicas() as (_, other):
+        head = (
+            "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {TOKENS['alice']}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        async with connected(other.server.port, f"{head}2\r\n{{}}\r\n0\r\n\r\n") as stream:
+            assert await _status(stream) == 201
+
+
 async def _trapped(_: SocketStream) -> None:
     raise AssertionError("a client has chosen where its request goes")
 

@@ -167,10 +167,13 @@ class _Exchange:
 
     def request(self, peer: str, scope: Scope) -> httpx2.Request:
         """Return the request of *scope* to *peer*."""
-        headers: list[tuple[bytes, bytes]] = [item for item in scope["headers"] if item[0] not in _NOT_FORWARDED]
+        names = {name for name, _ in scope["headers"]}
+        # Of a body that comes in chunks, a length that is stated as well means nothing (RFC 9112, section 6.3).
+        dropped = {*_NOT_FORWARDED, b"content-length"} if b"transfer-encoding" in names else _NOT_FORWARDED
+        headers: list[tuple[bytes, bytes]] = [item for item in scope["headers"] if item[0] not in dropped]
         client = (scope.get("client") or ("",))[0]
         headers += [(b"x-forwarded-for", client.encode()), (b"x-forwarded-proto", scope["scheme"].encode())]
-        has_body = {name for name, _ in scope["headers"]} & {b"content-length", b"transfer-encoding"}
+        has_body = names & {b"content-length", b"transfer-encoding"}
         target: bytes = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         return httpx2.Request(
             scope["method"],
