@@ -326,6 +326,15 @@ async def test_who_a_proxy_speaks_for_is_counted_apart_where_it_is_trusted() -> 
             status = (await http.post(f"{server.url}/mcp", json=PING, headers=headers)).status_code
 
 
+async def test_probes_are_answered_while_tokens_are_tried_from_their_address() -> None:
+    async with serving(stranger_limit=1) as server, http_client() as http:
+        while (await http.post(f"{server.url}/mcp", json=PING)).status_code != 429:
+            pass
+        for path in ("/healthz", "/readyz"):
+            assert (await http.get(f"{server.url}{path}")).status_code == 200
+            assert (await http.get(f"{server.url}{path}", headers={"Authorization": "Bearer x"})).status_code == 429
+
+
 async def test_a_connection_ends_with_a_request_of_ambiguous_length() -> None:
     settings = Settings(pool=0, reserve=1, auth=False)
     body = '14\r\n{"code": "print(1)"}\r\n0\r\n\r\n'

@@ -176,7 +176,8 @@ class AddressLimit:
     """Allows each address *rate* requests per second without a valid token, in bursts of twice as many.
 
     It wraps the application both `before` and `after` authentication. Requests with a token that was accepted from the
-    same address are not counted, so that others who try tokens there can't lock out its valid clients.
+    same address are not counted, so that others who try tokens there can't lock out its valid clients. Nor are probes,
+    which come from addresses that strangers may share, and whose refusal would end the server or its readiness.
     """
 
     def __init__(self, rate: float, *, on_refusal: Callable[[], object]) -> None:
@@ -186,7 +187,7 @@ class AddressLimit:
 
     def before(self, app: ASGIApp) -> ASGIApp:
         async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
+            if scope["type"] != "http" or _is_probe(scope):
                 await app(scope, receive, send)
                 return
             address = address_of(scope)
@@ -231,6 +232,11 @@ class _Credentials:
     def __init__(self, key: tuple[str, bytes]) -> None:
         self.key = key
         self.is_accepted = False
+
+
+def _is_probe(scope: Scope) -> bool:
+    """Return whether a request asks for the server's health. With a token, it could have one tried."""
+    return scope["path"] in ("/healthz", "/readyz") and _header(scope, b"authorization") is None
 
 
 def _token_digest(scope: Scope) -> bytes:
