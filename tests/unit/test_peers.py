@@ -14,6 +14,7 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import JSONResponse
 
 from mcp_agentrun.background import background_tasks
 from mcp_agentrun.errors import SettingsError
@@ -22,7 +23,7 @@ from mcp_agentrun.server.http.app import (
     build_app,
 )
 from mcp_agentrun.server.http.limits import Drain
-from mcp_agentrun.server.http.peers import better_peers
+from mcp_agentrun.server.http.peers import Peers, better_peers
 from mcp_agentrun.server.http.tokens import Tokens
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import Cancel, Message, OutputChunk, Run
@@ -270,6 +271,12 @@ async def test_metrics_are_those_of_the_replica_that_is_asked() -> None:
         assert "agentrun_sandboxes 0.0" in (await http.get("/metrics")).text
         async with client_for(home.server) as direct:
             assert "agentrun_sandboxes 1.0" in (await direct.get("/metrics")).text
+
+
+async def test_authorities_of_peers_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/none")
+    with pytest.raises(FileNotFoundError):
+        Peers(JSONResponse({}), _settings([1, 2], 1))
 
 
 @given(st.lists(st.integers(1, 65535), min_size=2, max_size=5, unique=True), st.text())

@@ -74,9 +74,8 @@ class Peers:
         self._peers = settings.serve.peers
         self._checks = {peer: _Check(peer) for peer in self._peers}
         self._http = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(
-                limits=httpx2.Limits(max_connections=None), socket_options=_KEEP_ALIVE, trust_env=False
-            ),
+            # With a transport of its own, it uses no proxy that the environment names.
+            transport=httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=None), socket_options=_KEEP_ALIVE),
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
         )
 
