@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +25,8 @@ from runner.linux.privileges import become
 __all__ = ["main", "receive", "send"]
 
 _NEW = "new"
-"""Where a folder is unpacked, below the volume, before it gets its name."""
+"""Stands in an archive for the folder that it has. In the volume, names of folders that are not complete begin with it.
+"""
 
 _BLOCK = 4096
 
@@ -67,13 +69,14 @@ def receive(folder: str, size: str, files: str, *held: str) -> None:
     :param size: bytes that all folders may have.
     :param files: files and folders that the archive may have.
     """
-    new = VOLUME / _NEW
     _remove_except(held)
     budget = int(size) - measure(VOLUME)[0]
-    new.mkdir(mode=0o755)
+    # A name of its own: a process whose server has gone may not have noticed that yet, and is going to remove its own.
+    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=VOLUME))
     try:
+        new.chmod(0o755)
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
-            _unpack(archive, budget, int(files))
+            _unpack(archive, new, budget, int(files))
         (VOLUME / folder).parent.mkdir(parents=True, exist_ok=True)
         new.rename(VOLUME / folder)
     finally:
@@ -81,14 +84,17 @@ def receive(folder: str, size: str, files: str, *held: str) -> None:
 
 
 def _remove_except(held: Collection[str]) -> None:
-    shutil.rmtree(VOLUME / _NEW, ignore_errors=True)
+    for path in VOLUME.glob(f"{_NEW}*"):
+        shutil.rmtree(path, ignore_errors=True)
     for path in VOLUME.glob("sandboxes/*/*"):
         if str(path.relative_to(VOLUME)) not in held:
             shutil.rmtree(path)
 
 
-def _unpack(archive: tarfile.TarFile, budget: int, most: int) -> None:
-    """:raises _RefusedError: it has more than *budget* bytes or *most* members, or an unsafe one.
+def _unpack(archive: tarfile.TarFile, new: Path, budget: int, most: int) -> None:
+    """Unpack *archive* in the folder *new*.
+
+    :raises _RefusedError: it has more than *budget* bytes or *most* members, or an unsafe one.
     :raises FileExistsError: it has a name twice.
     """
     for number, member in enumerate(archive, 1):
@@ -96,13 +102,13 @@ def _unpack(archive: tarfile.TarFile, budget: int, most: int) -> None:
         budget -= 0 if member.islnk() else -(-max(member.size, 1) // _BLOCK) * _BLOCK
         if budget < 0 or number > most:
             raise _RefusedError("limit")
-        path = _checked(member.name)
+        path = _checked(member.name, new)
         if not member.name.startswith(_NEW + "/"):
             raise _RefusedError("malformed")
         if member.isdir():
             path.mkdir(mode=0o755)
         elif member.islnk():
-            os.link(_checked(member.linkname), path, follow_symlinks=False)
+            os.link(_checked(member.linkname, new), path, follow_symlinks=False)
         elif member.type == tarfile.REGTYPE and (content := archive.extractfile(member)) is not None:
             with path.open("xb") as file:
                 shutil.copyfileobj(content, file)
@@ -116,14 +122,14 @@ def _forget_members(archive: tarfile.TarFile) -> None:
     vars(archive)["members"].clear()
 
 
-def _checked(name: str) -> Path:
-    """The path of a member called *name*.
+def _checked(name: str, new: Path) -> Path:
+    """The path of a member called *name* of an archive that is unpacked in *new*.
 
     :raises _RefusedError: it could lead out of the volume.
     """
     if not re.fullmatch(FILE_PATH, name):
         raise _RefusedError("malformed")
-    return VOLUME / name
+    return new / name.removeprefix(f"{_NEW}/") if name.startswith(f"{_NEW}/") else VOLUME / name
 
 
 def main(role: str, *arguments: str) -> NoReturn:

@@ -9,7 +9,9 @@ import os
 import shutil
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,8 +56,17 @@ class Volumes:
         return problem.encode() or archive.getvalue()
 
     def receive(self, archive: bytes, folder: str, *held: str, size: int = MIB, files: int = 100) -> str:
-        self._monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(archive)))
+        return self.receive_from(io.BytesIO(archive), folder, *held, size=size, files=files)
+
+    def receive_from(self, stream: io.BytesIO, folder: str, *held: str, size: int = MIB, files: int = 100) -> str:
+        self._monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
         return self._main(self.sandbox, "receive", folder, str(size), str(files), *held)
+
+    def receive_in_vain(self, stream: io.BytesIO, folder: str) -> None:
+        self._monkeypatch.setattr(self._module, "VOLUME", self.sandbox)
+        self._monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+        with pytest.raises(tarfile.ReadError):
+            self._module.receive(folder, str(4 * MIB), "100")
 
     def publish(self, folder: str, **files: str) -> None:
         """Put a folder with modules into the installer's volume."""
@@ -169,6 +180,42 @@ def test_an_archive_that_is_cut_leaves_nothing(volumes: Volumes) -> None:
     for length in (0, 100, 10240, len(archive) // 2, len(archive) - 10240):
         assert volumes.receive(archive[:length], FIRST, size=4 * MIB) != ""
         assert volumes.found() == {}
+
+
+class _Stream(io.BytesIO):
+    """An archive that something happens at: when it is read for the second time, or at its end."""
+
+    def __init__(self, archive: bytes, happen: Callable[[], object], *, at_end: bool) -> None:
+        super().__init__(archive)
+        self._happen, self._at_end, self._count = happen, at_end, 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._count += 1
+        if not data if self._at_end else self._count == 2:
+            self._happen()
+        return data
+
+
+def test_a_copy_that_is_cut_harms_no_later_one(volumes: Volumes) -> None:
+    volumes.publish(FIRST, **{name: name * MIB for name in "12"})
+    archive = volumes.send(FIRST)
+    is_cut, ends = Event(), Event()
+
+    def wait() -> None:
+        is_cut.set()
+        assert ends.wait(60)
+
+    first = Thread(target=volumes.receive_in_vain, args=(_Stream(archive[:MIB], wait, at_end=True), FIRST))
+    first.start()
+    assert is_cut.wait(60)
+
+    def end() -> None:
+        ends.set()
+        first.join()
+
+    assert volumes.receive_from(_Stream(archive, end, at_end=False), FIRST, size=4 * MIB) == ""
+    assert {path for path, text in volumes.found().items() if text} == {f"{FIRST}/sub/{name}.py" for name in "12"}
 
 
 def test_limits_hold_for_all_copies_together(volumes: Volumes) -> None:
