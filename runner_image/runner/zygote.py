@@ -20,9 +20,8 @@ from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 from . import shared_pages, wipe, worker
 from .linux import forks, limits, privileges
 
-FIRST_SECONDS = (
-    0.1  # pause before the imports: a new container's first code may be on its way, and needs the processors
-)
+# Pause before the imports: a new container's first code may be on its way, and needs the processors.
+FIRST_SECONDS = 0.1
 
 _LATER = ("runner.session", "inspect")  # every worker needs these; the first one may have to import them
 
