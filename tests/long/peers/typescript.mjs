@@ -99,7 +99,7 @@ for (const mode of modes) {
       const { tools } = await connected.client.listTools();
       assert.deepEqual(tools.map((tool) => tool.name).sort(), TOOLS);
       const own = await demand((toolArguments) => connected.call("run_python", toolArguments));
-      assert.equal("sandbox" in own, mode === "auto" && transport !== "stdio");
+      assert.equal("sandbox" in own, mode === "auto" && transport === "http");
       if (!own.sandbox) await converse(connected);
     } finally {
       await connected.client.close();

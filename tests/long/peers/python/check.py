@@ -33,7 +33,7 @@ async def demand(transport: str, protocol: str, run: Callable[..., Awaitable[tup
     assert not failed, said
     # Where there is no connection to own a sandbox, the answer names one.
     handle = re.search(r'sandbox="([\w-]+)"', said)
-    assert bool(handle) == (transport != "stdio" and protocol >= "2026-07-28"), said
+    assert bool(handle) == (transport == "http" and protocol >= "2026-07-28"), said
     own = {"sandbox": handle[1]} if handle else {}
     said, failed = await run(code="x + 1", **own)
     assert (said, failed) == ("42\n", False), said
