@@ -102,7 +102,8 @@ def bound(port: int = 0) -> socket.socket:
     """A socket on that port of this machine, on which nobody listens yet."""
     # Without the protocol, asyncio leaves Nagle's algorithm on, and each answer takes 40 ms longer.
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name != "nt":  # where it would share a port that is in use
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.bind(("127.0.0.1", port))
     return found
 

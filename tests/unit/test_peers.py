@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
 from mcp_agentrun.background import background_tasks
-from mcp_agentrun.errors import SettingsError
+from mcp_agentrun.errors import EngineError, SettingsError
+from mcp_agentrun.server.http import peers, slow_clients
 from mcp_agentrun.server.http.app import (
     _config,  # pyright: ignore[reportPrivateUsage]
     build_app,
@@ -48,10 +49,23 @@ ACCEPTED = {"Accept": "application/json, text/event-stream"}
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
+class _Engine(FakeEngine):
+    """An engine that may fail to respond."""
+
+    is_failing = False
+    has_failed = False
+
+    async def list_sandboxes(self) -> Sequence[str]:
+        if self.is_failing:
+            self.has_failed = True
+            raise EngineError("it can't be reached")
+        return await super().list_sandboxes()
+
+
 class Replica:
     """One of the servers, in this process."""
 
-    def __init__(self, server: HttpServer, engine: FakeEngine, drain: Drain) -> None:
+    def __init__(self, server: HttpServer, engine: _Engine, drain: Drain) -> None:
         self.server = server
         self.engine = engine
         self.drain = drain
@@ -68,7 +82,7 @@ def _settings(ports: Sequence[int], own: int) -> Settings:
 
 
 async def _serve(settings: Settings, port: int, *, task_status: TaskStatus[Replica]) -> None:
-    engine = FakeEngine(runners=[_runner])
+    engine = _Engine(runners=[_runner])
     async with open_sessions(settings, engine) as sessions:
         app, drain = build_app(sessions, Tokens(TOKENS))
         async with serve_here(_config(app, settings), port) as server:
@@ -142,6 +156,7 @@ async def test_rest_is_the_same_through_either_replica() -> None:
         run = started.headers["location"]
         assert (await first.get(run, params={"wait": 30})).json()["status"] == "done"
         assert (await second.get(f"{run}/output", params={"offset": 0})).json()["text"] == "x"
+        assert (await second.head("/v1/health/")).status_code == 200
         async with client_for(both[1].server, "bob") as bob:
             assert (await bob.get(f"/v1/sandboxes/{sandbox}")).status_code == 404
 
@@ -191,6 +206,21 @@ async def test_nothing_new_goes_to_a_replica_that_ends() -> None:
         assert (home.engine.started["runner"], other.engine.started["runner"]) == (1, 1)
 
 
+async def test_a_replica_whose_engine_fails_for_a_moment_keeps_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with replicas() as (home, other), client_for(other.server) as http:
+        sandbox = (await http.post("/v1/sandboxes")).json()["id"]
+        home.engine.is_failing = True
+        with anyio.fail_after(30):
+            while not home.engine.has_failed:  # by the other replica
+                assert (await http.get(f"/v1/sandboxes/{sandbox}")).status_code == 200
+        assert (await http.get(f"{home.server.url}/readyz")).status_code == 503
+        assert (await http.get(f"/v1/sandboxes/{sandbox}")).status_code == 200
+        monkeypatch.setattr(peers, "_PATIENCE_SECONDS", 0.0)
+        with anyio.fail_after(30):
+            while (await http.get(f"/v1/sandboxes/{sandbox}")).status_code == 200:
+                pass
+
+
 async def test_nothing_that_a_client_sends_decides_where_it_goes() -> None:
     async with replicas() as (_, other), client_for(other.server) as http, AsyncExitStack() as stack:
         trap = await anyio.create_tcp_listener(local_host="127.0.0.1")
@@ -233,6 +263,17 @@ async def _trapped(_: SocketStream) -> None:
 
 async def _status(stream: SocketStream) -> int:
     return int((await received(stream)).split()[1])
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_clients, "SILENT_SECONDS", 0.1)
+    async with replicas() as (home, other):
+        token = f"Authorization: Bearer {TOKENS['alice']}"
+        head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\n{token}\r\nContent-Length: 9\r\n\r\n"
+        for replica in (home, other):
+            async with connected(replica.server.port, head) as stream:
+                assert await _status(stream) == 408
+            assert home.drain.in_progress == 0
 
 
 async def test_a_replica_that_is_lost_during_a_request_is_reported() -> None:

@@ -39,7 +39,7 @@ from ..mcp.sdk import answer_as_json
 from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
 from .connection_limits import BACKLOG, WAIT_SECONDS, connection_limit, limited
-from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses, unambiguous
+from .limits import SHUTTING_DOWN, AddressLimit, Drain, RateLimit, SessionQuota, count_responses, unambiguous
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .origins import Origins, in_url
@@ -381,7 +381,7 @@ class _Health:
 
     async def ready(self, _: Request) -> Response:
         if self._drain.draining:
-            return JSONResponse({"status": "shutting down"}, 503)
+            return JSONResponse({"status": SHUTTING_DOWN}, 503)
         try:
             with anyio.fail_after(READY_SECONDS):
                 await self._sessions.ready()

@@ -18,6 +18,7 @@ from ...background import background_tasks
 from ...settings import Settings
 from ..principals import principal_of
 from ..rest.app import interface_of
+from .limits import SHUTTING_DOWN
 
 __all__ = ["Peers", "better_peers"]
 
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _FRESH_SECONDS = {True: 1.0, False: 5.0}
 """How long it is believed that a peer is ready, or that it is not."""
+
+_PATIENCE_SECONDS = 30.0
+"""How long a peer may fail to respond before it is not ready. Otherwise its clients would lose their sandboxes."""
 
 _CONNECT_SECONDS = 2.5
 """Longer than it takes until a connection that was not noticed is tried once more, one second."""
@@ -104,13 +108,21 @@ class Peers:
         check = self._checks[peer]
         async with check.lock:
             if anyio.current_time() >= check.expires:
-                try:
-                    timeout = httpx2.Timeout(_READY_SECONDS, connect=_CONNECT_SECONDS)
-                    is_ready = (await self._http.get(f"{peer}/readyz", timeout=timeout)).status_code == 200
-                except httpx2.HTTPError:
-                    is_ready = False
-                check.note(is_ready=is_ready)
+                check.note(is_ready=await self._ask(peer))
         return check.is_ready
+
+    async def _ask(self, peer: str) -> bool | None:
+        """Return whether *peer* accepts calls, or None if it or its engine does not respond, which may pass."""
+        try:
+            timeout = httpx2.Timeout(_READY_SECONDS, connect=_CONNECT_SECONDS)
+            answer = await self._http.get(f"{peer}/readyz", timeout=timeout)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            return False
+        except httpx2.HTTPError:
+            return None
+        if answer.status_code == 200:
+            return True
+        return False if SHUTTING_DOWN in answer.text else None
 
     async def _forward(self, peer: str, scope: Scope, receive: Receive, send: Send) -> bool:
         """Have *peer* answer the request. Return False if it can't be reached, in which case nothing has been received.
@@ -147,12 +159,19 @@ class _Check:
         self.lock = anyio.Lock()
         self.is_ready: bool = False
         self.expires = 0.0
+        self._answered_at = 0.0
 
-    def note(self, *, is_ready: bool) -> None:
+    def note(self, *, is_ready: bool | None) -> None:
+        """Record whether the peer is ready. If None, that is not known, and for a while taken to be as it was."""
+        now = anyio.current_time()
+        if is_ready is None:
+            is_ready = self.is_ready and now - self._answered_at < _PATIENCE_SECONDS
+        else:
+            self._answered_at = now
         if is_ready != self.is_ready:
             logger.info("%s is %s", self.peer, "ready" if is_ready else "not ready: its clients are served here")
         self.is_ready = is_ready
-        self.expires = anyio.current_time() + _FRESH_SECONDS[is_ready]
+        self.expires = now + _FRESH_SECONDS[is_ready]
 
 
 class _Exchange:
