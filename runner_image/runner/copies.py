@@ -24,7 +24,7 @@ from runner.linux.privileges import become
 __all__ = ["main", "receive", "send"]
 
 _NEW = "new"
-"""Where a folder is unpacked, below the volume, before it gets its name."""
+"""What an archive calls its folder."""
 
 _BLOCK = 4096
 
@@ -67,13 +67,13 @@ def receive(folder: str, size: str, files: str, *held: str) -> None:
     :param size: bytes that all folders may have.
     :param files: files and folders that the archive may have.
     """
-    new = VOLUME / _NEW
+    new = VOLUME / f"{_NEW}-{os.getpid()}"  # a process of a cancelled call may still be there
     _remove_except(held)
     budget = int(size) - measure(VOLUME)[0]
     new.mkdir(mode=0o755)
     try:
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
-            _unpack(archive, budget, int(files))
+            _unpack(archive, new, budget, int(files))
         (VOLUME / folder).parent.mkdir(parents=True, exist_ok=True)
         new.rename(VOLUME / folder)
     finally:
@@ -81,13 +81,12 @@ def receive(folder: str, size: str, files: str, *held: str) -> None:
 
 
 def _remove_except(held: Collection[str]) -> None:
-    shutil.rmtree(VOLUME / _NEW, ignore_errors=True)
-    for path in VOLUME.glob("sandboxes/*/*"):
+    for path in (*VOLUME.glob(f"{_NEW}-*"), *VOLUME.glob("sandboxes/*/*")):
         if str(path.relative_to(VOLUME)) not in held:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _unpack(archive: tarfile.TarFile, budget: int, most: int) -> None:
+def _unpack(archive: tarfile.TarFile, new: Path, budget: int, most: int) -> None:
     """:raises _RefusedError: it has more than *budget* bytes or *most* members, or an unsafe one.
     :raises FileExistsError: it has a name twice.
     """
@@ -96,13 +95,13 @@ def _unpack(archive: tarfile.TarFile, budget: int, most: int) -> None:
         budget -= 0 if member.islnk() else -(-max(member.size, 1) // _BLOCK) * _BLOCK
         if budget < 0 or number > most:
             raise _RefusedError("limit")
-        path = _checked(member.name)
         if not member.name.startswith(_NEW + "/"):
             raise _RefusedError("malformed")
+        path = _checked(member.name, new)
         if member.isdir():
             path.mkdir(mode=0o755)
         elif member.islnk():
-            os.link(_checked(member.linkname), path, follow_symlinks=False)
+            os.link(_checked(member.linkname, new), path, follow_symlinks=False)
         elif member.type == tarfile.REGTYPE and (content := archive.extractfile(member)) is not None:
             with path.open("xb") as file:
                 shutil.copyfileobj(content, file)
@@ -116,14 +115,14 @@ def _forget_members(archive: tarfile.TarFile) -> None:
     vars(archive)["members"].clear()
 
 
-def _checked(name: str) -> Path:
-    """The path of a member called *name*.
+def _checked(name: str, new: Path) -> Path:
+    """The path of a member called *name*: one in *new*, or in an earlier folder.
 
     :raises _RefusedError: it could lead out of the volume.
     """
     if not re.fullmatch(FILE_PATH, name):
         raise _RefusedError("malformed")
-    return VOLUME / name
+    return new / name.removeprefix(f"{_NEW}/") if name.startswith(f"{_NEW}/") else VOLUME / name
 
 
 def main(role: str, *arguments: str) -> NoReturn:
