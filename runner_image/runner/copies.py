@@ -13,7 +13,6 @@ import re
 import shutil
 import sys
 import tarfile
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -25,8 +24,7 @@ from runner.linux.privileges import become
 __all__ = ["main", "receive", "send"]
 
 _NEW = "new"
-"""Stands in an archive for the folder that it has. In the volume, names of folders that are not complete begin with it.
-"""
+"""What an archive calls its folder."""
 
 _BLOCK = 4096
 
@@ -69,12 +67,11 @@ def receive(folder: str, size: str, files: str, *held: str) -> None:
     :param size: bytes that all folders may have.
     :param files: files and folders that the archive may have.
     """
+    new = VOLUME / f"{_NEW}-{os.getpid()}"  # a process of a cancelled call may still be there
     _remove_except(held)
     budget = int(size) - measure(VOLUME)[0]
-    # A name of its own: a process whose server has gone may not have noticed that yet, and is going to remove its own.
-    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=VOLUME))
+    new.mkdir(mode=0o755)
     try:
-        new.chmod(0o755)
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
             _unpack(archive, new, budget, int(files))
         (VOLUME / folder).parent.mkdir(parents=True, exist_ok=True)
@@ -84,17 +81,13 @@ def receive(folder: str, size: str, files: str, *held: str) -> None:
 
 
 def _remove_except(held: Collection[str]) -> None:
-    for path in VOLUME.glob(f"{_NEW}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in VOLUME.glob("sandboxes/*/*"):
+    for path in (*VOLUME.glob(f"{_NEW}-*"), *VOLUME.glob("sandboxes/*/*")):
         if str(path.relative_to(VOLUME)) not in held:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _unpack(archive: tarfile.TarFile, new: Path, budget: int, most: int) -> None:
-    """Unpack *archive* in the folder *new*.
-
-    :raises _RefusedError: it has more than *budget* bytes or *most* members, or an unsafe one.
+    """:raises _RefusedError: it has more than *budget* bytes or *most* members, or an unsafe one.
     :raises FileExistsError: it has a name twice.
     """
     for number, member in enumerate(archive, 1):
@@ -102,9 +95,9 @@ def _unpack(archive: tarfile.TarFile, new: Path, budget: int, most: int) -> None
         budget -= 0 if member.islnk() else -(-max(member.size, 1) // _BLOCK) * _BLOCK
         if budget < 0 or number > most:
             raise _RefusedError("limit")
-        path = _checked(member.name, new)
         if not member.name.startswith(_NEW + "/"):
             raise _RefusedError("malformed")
+        path = _checked(member.name, new)
         if member.isdir():
             path.mkdir(mode=0o755)
         elif member.islnk():
@@ -123,7 +116,7 @@ def _forget_members(archive: tarfile.TarFile) -> None:
 
 
 def _checked(name: str, new: Path) -> Path:
-    """The path of a member called *name* of an archive that is unpacked in *new*.
+    """The path of a member called *name*: one in *new*, or in an earlier folder.
 
     :raises _RefusedError: it could lead out of the volume.
     """

@@ -40,9 +40,15 @@ def running() -> Status:
 
 def waiting(reason: str, message: str) -> Status:
     """The status of a Pod whose container can't start."""
-    state = {"waiting": {"reason": reason, "message": message}}
-    container = {"name": "sandbox", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
-    return {"phase": "Pending", "containerStatuses": [container]}
+    container = {"image": "i", "imageID": "", "ready": False, "restartCount": 0}
+    states = {
+        "packages": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
+        "sandbox": {"waiting": {"reason": reason, "message": message}},
+    }
+    return {
+        "phase": "Pending",
+        "containerStatuses": [{**container, "name": name, "state": state} for name, state in states.items()],
+    }
 
 
 def unschedulable(message: str) -> Status:

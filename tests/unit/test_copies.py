@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import itertools
 import os
 import shutil
 import sys
@@ -35,6 +36,7 @@ class Volumes:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(CHECKOUT / "runner_image")
         self._module: Any = importlib.import_module("runner.copies")
+        monkeypatch.setattr(self._module.os, "getpid", itertools.count(1).__next__)  # each copy is a process
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(self._module, "become", _become)
         self.installer, self.sandbox = folder / "installer", folder / "sandbox"

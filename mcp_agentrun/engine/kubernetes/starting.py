@@ -81,7 +81,9 @@ def describe_end(pod: Pod) -> str:
 def _raise_failure(pod: Pod) -> None:
     if end := describe_end(pod):
         raise EngineError(f"The sandbox ended in the cluster as soon as it was started: {end}. Call again.")
-    for container in (pod.status or PodStatus()).containerStatuses or ():
+    containers = (pod.status or PodStatus()).containerStatuses or ()
+    # The sandbox's first: of an image that failed for one, another only says that it is not tried again yet.
+    for container in sorted(containers, key=lambda each: each.name != CONTAINER):
         waiting = (container.state or ContainerState()).waiting
         if waiting is not None and waiting.reason in _PULL_FAILURES:
             _raise_pull_failure(container.image, f"{waiting.reason}, {one_line(waiting.message or '')}")
