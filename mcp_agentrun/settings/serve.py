@@ -15,7 +15,7 @@ _Url = Annotated[str | None, Metavar("URL")]
 _Peers = Annotated[
     Names,
     each(
-        lambda text: re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", text) is not None,
+        lambda text: re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?", text) is not None,
         "the URL of a server without a path, as in http://agentrun-0.peers:8000",
     ),
     Metavar("URL,..."),

@@ -340,9 +340,14 @@ def test_all_replicas_agree_on_the_best_one(ports: list[int], principal: str) ->
         ("http://a:1/path", "http://a:1/path"),
         ("ftp://a:1", "ftp://a:1"),
         ("http://user@a:1", "http://user@a:1"),
+        ("http://a:1:2", "http://a:1:2"),
+        ("http://[::1", "http://[::1"),
     ],
 )
 def test_a_replica_is_one_of_its_peers(peers: str, own: str | None) -> None:
     with pytest.raises(SettingsError, match="peers"):
         Settings(peers=peers, own_url=own)
-    assert Settings(peers="http://a:1,http://b:1", own_url="http://b:1").serve.peers == ("http://a:1", "http://b:1")
+    assert Settings(peers="http://a:1,https://[::1]", own_url="http://a:1").serve.peers == (
+        "http://a:1",
+        "https://[::1]",
+    )
