@@ -26,6 +26,7 @@ from mcp_agentrun.server.http.app import (
 from mcp_agentrun.server.http.limits import Drain
 from mcp_agentrun.server.http.peers import Peers, better_peers
 from mcp_agentrun.server.http.tokens import Tokens
+from mcp_agentrun.server.rest.problems import PROBLEM_TYPE
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import Cancel, Message, OutputChunk, Run
 from tests.support.clients import client_text, facts_of
@@ -291,7 +292,8 @@ async def test_a_replica_that_is_lost_during_a_request_is_reported() -> None:
             with anyio.fail_after(30):
                 while (answer := await http.get("/v1/sandboxes")).status_code == 200:  # until it is asked again
                     pass
-        assert (answer.status_code, answer.json()) == (502, {"error": "the replica with this sandbox was lost"})
+        assert (answer.status_code, answer.json()["detail"]) == (502, "The replica with this sandbox was lost.")
+        assert answer.headers["content-type"] == PROBLEM_TYPE
 
 
 async def test_a_request_does_not_go_round_in_circles() -> None:
@@ -303,7 +305,8 @@ async def test_a_request_does_not_go_round_in_circles() -> None:
             impostor: Replica = await tasks.start(_serve, settings, home.server.port)
             answer = await http.get("/v1/sandboxes")
             await impostor.stop()
-    assert (answer.status_code, answer.json()) == (508, {"error": "this is another replica"})
+    assert (answer.status_code, answer.json()["detail"]) == (508, "This is another replica.")
+    assert answer.headers["content-type"] == PROBLEM_TYPE
 
 
 async def test_metrics_are_those_of_the_replica_that_is_asked() -> None:

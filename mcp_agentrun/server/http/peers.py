@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 import anyio
 import httpx2
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...background import background_tasks
 from ...settings import Settings
 from ..principals import principal_of
-from ..rest.app import interface_of
+from ..rest.app import interface_of, is_rest
+from ..rest.problems import in_front_problem
 from .limits import SHUTTING_DOWN
 
 __all__ = ["Peers", "better_peers"]
@@ -96,7 +97,7 @@ class Peers:
         addressee = dict(scope["headers"]).get(_ADDRESSEE, self._own.encode())
         if addressee != self._own.encode():
             logger.error("a request for another replica arrived: `own_url` or `peers` is wrong here, or there")
-            await JSONResponse({"error": "this is another replica"}, 508)(scope, receive, send)
+            await _problem(scope, 508, "This is another replica.")(scope, receive, send)
             return
         for peer in better_peers(principal_of(scope), self._peers, self._own):
             if await self._is_ready(peer) and await self._forward(peer, scope, receive, send):
@@ -147,8 +148,15 @@ class Peers:
             self._checks[peer].expires = 0.0
             logger.warning("%s was lost during a request: %s", peer, type(error).__name__)
             if not exchange.is_answered:  # otherwise the client learns it from the connection
-                await JSONResponse({"error": "the replica with this sandbox was lost"}, 502)(scope, receive, send)
+                await _problem(scope, 502, "The replica with this sandbox was lost.")(scope, receive, send)
         return True
+
+
+def _problem(scope: Scope, status: int, detail: str) -> Response:
+    """Return the answer to a request that can't be passed on: problem details on REST routes."""
+    if is_rest(scope["path"]):
+        return in_front_problem(status, "replica", detail, {})
+    return JSONResponse({"error": detail}, status)
 
 
 class _Check:
