@@ -119,7 +119,7 @@ class SessionPackages:
         """Reinstall packages that were removed from the volume. Those that can't be reinstalled are recorded."""
         if self._own is not None and self._own.folder:
             try:
-                if not await self._installer.has_packages(self._sandbox, self._own.folder):
+                if not await self._has_packages(self._own.folder):
                     await self._observed(
                         "restore", self._requirements, partial(self._install, (), report, PATIENCE_SECONDS)
                     )
@@ -135,6 +135,17 @@ class SessionPackages:
             except (InstallError, UnavailableError) as error:
                 self._shared = None
                 self._record_problem(f"{self._preinstalled_names()} is gone and could not be reinstalled: {error}")
+
+    async def _has_packages(self, folder: str) -> bool:
+        """Return whether *folder* exists. If the engine fails, which is recorded, the next call asks again.
+
+        :raises InstallError: the sandbox can't have so much.
+        """
+        try:
+            return await self._installer.has_packages(self._sandbox, folder)
+        except UnavailableError as error:
+            self._record_problem(str(error))
+            return True
 
     async def install_missing(
         self, modules: Iterable[str], requirements: Sequence[str], report: Report | None, *, patience: float

@@ -311,6 +311,17 @@ async def test_packages_are_installed_anew_when_the_installer_has_lost_them(clus
     assert [words[0] for _, _, words in cluster.copies].count("send") == 3
 
 
+async def test_packages_that_could_not_be_copied_are_not_forgotten(cluster: FakeCluster) -> None:
+    async with AsyncSandbox(with_packages()) as sandbox:
+        await sandbox.install("x")
+        await lose_pod(sandbox, cluster)
+        cluster.copying["send"].append(cut)
+        result = await sandbox.run("1")
+        assert result.missing_packages is not None and "could not be copied" in result.missing_packages
+        assert await has_run(sandbox)
+    assert [words[0] for _, _, words in cluster.copies].count("send") == 3
+
+
 async def test_what_a_pod_has_is_not_sent_again_until_a_reset(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
