@@ -234,12 +234,14 @@ async def frame(bench: Bench) -> Aim:
     with_it: list[list[float]] = [[] for _ in range(10)]
     without: list[list[float]] = [[] for _ in range(10)]
     async with sessions(bench, "library", "library") as (one, other):
-        for _ in range(9):
-            for session, code in ((one, FRAME), (other, "import numpy, pandas")):
+        pairs = [(one, FRAME, with_it), (other, "import numpy, pandas", without)]
+        for _ in range(40):
+            pairs.reverse()
+            for session, code, _times in pairs:
                 await session.reset()
                 await session.call(code)
             for call in range(10):
-                for session, times in ((one, with_it), (other, without)):
+                for session, _code, times in pairs:
                     times[call].append((await session.call(f"x = {call}")).seconds * 1000)
     ratios = [statistics.median(a) / statistics.median(b) for a, b in zip(with_it, without, strict=True)]
     worst = max(ratios)

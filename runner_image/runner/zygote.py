@@ -20,7 +20,9 @@ from mcp_agentrun.wire.messages import Forked, MessageDecoder, Warm, encode
 from . import shared_pages, wipe, worker
 from .linux import forks, limits, privileges
 
-FIRST_SECONDS = 0.03  # pause before the imports, since a new container's first code may be on its way
+FIRST_SECONDS = (
+    0.1  # pause before the imports: a new container's first code may be on its way, and needs the processors
+)
 
 _LATER = ("runner.session", "inspect")  # every worker needs these; the first one may have to import them
 

@@ -91,6 +91,10 @@ class PodmanClient(APIClient):
     def create_container_from_config(self, config: dict[str, Any], *args: Any, **options: Any) -> Any:
         # Podman claims that there is a terminal, of which programs then try to be sure.
         config = {**config, "Env": ["TERM=", *(config.get("Env") or ())]}
+        host: dict[str, Any] = config.get("HostConfig") or {}
+        for mount in host.get("Mounts") or ():
+            if mount["Type"] == "volume":  # which is made with the container, but without its labels
+                self._docker.create_volume(mount["Source"], labels=mount["VolumeOptions"]["Labels"])
         try:
             return self._docker.create_container_from_config(config, *args, **options)
         except APIError as error:

@@ -13,6 +13,7 @@ from os import open as open_descriptor
 from ..prelude import __builtins__
 
 _PROCESS_CLOCK = 2
+_EXITING = 4  # in the flags that Linux keeps of a thread: it never returns to its program
 
 
 def processes() -> list[int]:
@@ -78,8 +79,13 @@ def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int
 
 
 def is_alive(pid: int) -> bool:
-    """Whether *pid* still executes; a zombie, whose parent has to reap it, does not."""
-    return _state(pid) not in (b"", b"Z", b"X")
+    """Whether *pid* still executes. A zombie, whose parent has to reap it, does not, nor does a process whose only
+    thread has begun to exit: the kernel is freeing its memory, which takes milliseconds.
+    """
+    fields = _stat(pid)
+    if not fields or fields[0] in (b"Z", b"X"):
+        return False
+    return fields[17] != b"1" or not int(fields[6]) & _EXITING
 
 
 def is_stopped(pid: int) -> bool:
