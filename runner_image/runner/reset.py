@@ -24,6 +24,7 @@ class Reset:
         self.keep_files = keep_files
         self.is_wiped = keep_files
         self.janitor: int | None = None  # pid of the process that wipes, because a hostile tree can take long
+        self.strays: set[int] = set()  # processes that it has killed, which may not be gone yet
         self.deadline = float("inf")
 
     def wipe(self) -> bool:

@@ -188,7 +188,12 @@ class Supervisor:
         self._checkers.step()
         if self._runs.is_sweep_due and not self._runs.is_executing and not self._workers.is_forking:
             self._runs.is_sweep_due = False
-            self._on_exits(process_table.sweep(self._runner_pids(None)))
+            ended, strays = process_table.sweep(self._runner_pids(None))
+            self._on_exits(ended)
+            if self._reset is None:
+                process_table.await_ends(strays)
+            else:
+                self._reset.strays |= strays
             self._workers.dying.clear()
             self._workers.step()
         if self._runs.is_sweep_due:
@@ -219,7 +224,8 @@ class Supervisor:
                 self._changes.forget()
             self._runs.end_reset()
             self._host.send(messages.ResetDone())
-            self._host.flush()  # before a spare is forked
+            self._host.flush()  # before what nobody waits for
+            process_table.await_ends(reset.strays)
             self._workers.end_reset()
 
 

@@ -478,6 +478,14 @@ async def test_reset_forgets_variables_and_files(shared: AsyncSandbox) -> None:
     assert await text_of(shared, "os.listdir('/tmp')") == "['home']\n"
 
 
+async def test_a_port_is_free_after_a_reset(shared: AsyncSandbox) -> None:
+    listening = "import numpy, socket; held = numpy.ones(20_000_000); s = socket.create_server(('127.0.0.1', 4567))"
+    for _ in range(10):
+        await shared.reset()
+        result = await shared.run(listening)
+        assert result.outcome == "ok", result.output.text()
+
+
 async def test_reset_can_keep_files(shared: AsyncSandbox) -> None:
     await text_of(shared, "r = 1; open('kept.txt', 'w').write('kept')")
     await shared.reset(keep_files=True)

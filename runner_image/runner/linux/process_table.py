@@ -13,6 +13,8 @@ from os import open as open_descriptor
 from ..prelude import __builtins__
 
 _PROCESS_CLOCK = 2
+_PAUSE = 0.0002  # seconds: SIGKILL has no event to wait for where the process is not our child
+_ENDED = (b"", b"Z", b"X")
 _EXITING = 4  # in the flags that Linux keeps of a thread: it never returns to its program
 
 
@@ -48,34 +50,43 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def sweep(keep: Collection[int], *, seconds: float = 5.0) -> list[tuple[int, int]]:
+def sweep(keep: Collection[int], *, seconds: float = 5.0) -> tuple[list[tuple[int, int]], set[int]]:
     """End every process but PID 1 and *keep*, however fast they fork, and reap those that are children.
 
     Strays are first stopped, in passes over ``/proc`` until one finds nobody new, so that nothing can fork away
     from the kill that follows.
 
     :param seconds: after which to give up on processes that the kernel can't end yet.
-    :returns: ended children, as `reap` yields them; among them may be kept ones that ended by themselves.
+    :returns: ended children, as `reap` yields them, among which may be kept ones that ended by themselves; and the
+        strays, which have begun to exit.
     """
     spared = {1, *keep}
-    stopped: set[int] = set()
+    strays: set[int] = set()
     ended: list[tuple[int, int]] = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        strays = [pid for pid in processes() if pid not in spared and pid not in stopped]
-        if not strays:
+        found = [pid for pid in processes() if pid not in spared and pid not in strays]
+        if not found:
             break
-        for pid in strays:
-            stopped.add(pid)
+        for pid in found:
+            strays.add(pid)
             send_signal(pid, signal.SIGSTOP)
-    while stopped and time.monotonic() < deadline:
-        for pid in stopped:
+    alive = strays
+    while alive and time.monotonic() < deadline:
+        for pid in alive:
             send_signal(pid, signal.SIGKILL)
         ended += reap()
-        stopped = {pid for pid in stopped if is_alive(pid)}
-        if stopped:
-            time.sleep(0.0002)  # SIGKILL has no event to wait for where the stray is not our child
-    return ended
+        alive = {pid for pid in alive if is_alive(pid)}
+        if alive:
+            time.sleep(_PAUSE)
+    return ended, strays
+
+
+def await_ends(pids: Collection[int], *, seconds: float = 5.0) -> None:
+    """Wait until processes that have begun to exit are gone, with their memory and ports."""
+    deadline = time.monotonic() + seconds
+    while any(_state(pid) not in _ENDED for pid in pids) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
 
 
 def is_alive(pid: int) -> bool:
@@ -83,7 +94,7 @@ def is_alive(pid: int) -> bool:
     thread has begun to exit: the kernel is freeing its memory, which takes milliseconds.
     """
     fields = _stat(pid)
-    if not fields or fields[0] in (b"Z", b"X"):
+    if not fields or fields[0] in _ENDED:
         return False
     return fields[17] != b"1" or not int(fields[6]) & _EXITING
 
