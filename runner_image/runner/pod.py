@@ -60,8 +60,12 @@ def accept_streams() -> None:
     Only a process that the engine has added has no parent in the Pod's pid namespace. There is no second relay: the
     socket is gone when the first has connected, which is before there is any user code.
 
+    From then on, the folder for packages is locked. A container beside this one ends when it can have the lock.
+
     :raises OSError: none came.
     """
+    with contextlib.suppress(OSError):  # of a file system without locks
+        fcntl.flock(os.open(_PACKAGES, os.O_RDONLY), fcntl.LOCK_SH)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(_PATH)
         listener.listen(1)
@@ -91,16 +95,11 @@ def _parent(pid: int) -> int | None:
 
 
 def relay() -> NoReturn:
-    """Pass the standard streams of this process to PID 1, and keep them open until that ends.
-
-    Meanwhile, the folder for packages is locked. A container beside this one ends when it can have the lock.
-    """
+    """Pass the standard streams of this process to PID 1, and keep them open until that ends."""
     privileges.set_dumpable(False)  # or user code could open them through /proc
     privileges.set_name("relay")
     for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # of a file system without locks
-        fcntl.flock(os.open(_PACKAGES, os.O_RDONLY), fcntl.LOCK_SH)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         _connect(connection)
         socket.send_fds(connection, [b"\0"], range(_STREAMS))

@@ -330,6 +330,14 @@ print(listening, [open(f"/proc/sysvipc/{kind}").read().count("\\n") for kind in 
     assert await text_of(equipped, code) == "set()\n[]\n[] [1, 1, 1]\n"
 
 
+async def test_packages_can_be_installed_after_code_has_killed_all_that_it_can(equipped: AsyncSandbox) -> None:
+    with contextlib.suppress(SandboxLostError):  # of the relay, some engines keep the stream
+        await equipped.run("import os; os.kill(-1, 9)")
+    await equipped.run("1")
+    await equipped.install("alpha")
+    assert await text_of(equipped, "import alpha; print(1)") == "1\n"
+
+
 async def test_a_run_survives_running_out_of_memory(sandbox: AsyncSandbox) -> None:
     await text_of(sandbox, "x = 42")
     assert (await sandbox.run("b = b'x' * (2 << 30)")).outcome in ("memory_limit", "error")

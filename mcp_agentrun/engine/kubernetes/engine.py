@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -117,15 +117,15 @@ class KubernetesEngine:
         problems: list[EngineError] = []
         async with anyio.create_task_group() as tasks:
 
-            async def require(condition: Awaitable[object]) -> None:
+            async def require(condition: Callable[..., Awaitable[object]], *arguments: Any) -> None:
                 try:
-                    await condition
+                    await condition(cluster, container, *arguments)
                 except EngineError as error:
                     problems.append(error)
                     tasks.cancel_scope.cancel()
 
-            tasks.start_soon(require, self._require_isolation(cluster, container))
-            tasks.start_soon(require, wait_until(cluster, container, "Running"))
+            tasks.start_soon(require, self._require_isolation)
+            tasks.start_soon(require, wait_until, "Running")
         if problems:
             raise problems[0]
         stream = await open_exec(cluster, container, CONTAINER, RELAY)

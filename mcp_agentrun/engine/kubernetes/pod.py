@@ -47,7 +47,7 @@ RELAY = (*_RUNNER, "relay")
 COPY = (*_RUNNER, "copy")
 """Copies packages. Arguments say which, and in which direction."""
 
-# Waits for the lock that the relay has while the sandbox lives. A program in Python would take ten times the memory.
+# Waits for the lock that the runner has while the sandbox lives. A program in Python would take ten times the memory.
 _WAIT_FOR_END = "for _ in $(seq 600); do flock -n /packages true || break; sleep 0.2; done; exec flock /packages true"
 
 _DISK = 64 << 20
