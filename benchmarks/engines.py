@@ -27,6 +27,10 @@ Call = Callable[[str], Awaitable[float]]
 """Does something on the engine of that name, and returns the seconds of the part that is measured."""
 
 
+def settings_of(engine: str) -> Settings:
+    return load_settings({"engine": engine})
+
+
 async def seconds_of(call: Awaitable[object]) -> float:
     begun = time.perf_counter()
     await call
@@ -44,7 +48,7 @@ async def in_turns(what: str, engines: list[str], rounds: int, call: Call) -> No
     row(what, " / ".join(f"{statistics.median(samples[name]):.1f}" for name in engines), "ms")
 
 
-async def many(settings: Settings, engine: str, sessions: int, seconds: float) -> None:
+async def many(engine: str, sessions: int, seconds: float) -> None:
     """Print what *sessions* sandboxes that call without a pause get done, after they have imported pandas."""
     slots = anyio.CapacityLimiter(OPENED_AT_ONCE)
     is_open = 0
@@ -73,7 +77,7 @@ async def many(settings: Settings, engine: str, sessions: int, seconds: float) -
                 count += 1
             assert (await sandbox.run("print(count)")).text.strip() == str(count)
 
-    async with AsyncRuntime(settings, engine=engine) as runtime, anyio.create_task_group() as tasks:
+    async with AsyncRuntime(settings_of(engine)) as runtime, anyio.create_task_group() as tasks:
         for _ in range(sessions):
             tasks.start_soon(session, runtime)
     row(f"{engine}: calls of {sessions} sessions", f"{len(latencies) / seconds:.0f}", "per second")
@@ -87,14 +91,13 @@ async def fill(runtime: AsyncRuntime) -> None:
 
 
 async def measure(engines: list[str], sessions: int, seconds: float) -> None:
-    settings = load_settings()
     async with AsyncExitStack() as stack:
         fresh: dict[str, AsyncRuntime] = {}
         pooled: dict[str, AsyncRuntime] = {}
         kept: dict[str, AsyncSandbox] = {}
         for name in engines:
-            fresh[name] = await stack.enter_async_context(AsyncRuntime(settings, engine=name))
-            pooled[name] = await stack.enter_async_context(AsyncRuntime(settings, engine=name, pool=POOL))
+            fresh[name] = await stack.enter_async_context(AsyncRuntime(settings_of(name)))
+            pooled[name] = await stack.enter_async_context(AsyncRuntime(settings_of(name), pool=POOL))
             kept[name] = await stack.enter_async_context(fresh[name].sandbox())
             await kept[name].run("import pandas")
             await fill(pooled[name])
@@ -119,7 +122,7 @@ async def measure(engines: list[str], sessions: int, seconds: float) -> None:
         await in_turns("from nothing to the first answer", engines, 6, lambda name: first(fresh[name]))
         await in_turns("the same from the pool", engines, 6, from_pool)
     for name in engines:
-        await many(settings, name, sessions, seconds)
+        await many(name, sessions, seconds)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,8 @@ class FakeCluster:
         self.copies: list[tuple[str, str, list[str]]] = []
         """Pod, container and arguments of each of these processes."""
         self.watches = 0
+        self.listed = 0
+        """Pods in the answer to the last request for all."""
         self.cut = anyio.Event()
         """Set to cut all streams."""
         self._streams: dict[str, anyio.CancelScope] = {}
@@ -171,7 +173,10 @@ class FakeCluster:
         if refusal := self._refusal(request):
             return refusal
         if "watch" not in request.query_params:
-            return JSONResponse({"kind": "PodList", "metadata": {}, "items": list(self.pods.values())})
+            unwanted = request.query_params.get("fieldSelector", "").removeprefix("status.phase!=")
+            items = [pod for pod in self.pods.values() if pod.get("status", {}).get("phase") != (unwanted or "none")]
+            self.listed = len(items)
+            return JSONResponse({"kind": "PodList", "metadata": {}, "items": items})
         self.watches += 1
         name = request.query_params["fieldSelector"].partition("=")[2]
         return StreamingResponse(self._watch(self.pods[name]), media_type="application/json")

@@ -13,6 +13,7 @@ from lightkube import AsyncClient, KubeConfig
 from lightkube.config.client_adapter import ConnectionParams
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ApiError, ConfigError
+from lightkube.operators import not_equal
 from lightkube.resources.core_v1 import Pod
 
 from ...errors import EngineError
@@ -88,13 +89,15 @@ class Cluster:
         with self.reporting_errors():
             await self._api.create(pod)
 
-    async def pods(self, label: str) -> list[Pod]:
+    async def pods(self, label: str, *, running: bool = True) -> list[Pod]:
         """Return the Pods that have *label*, whatever its value.
 
+        :param running: include those that run, which may be thousands.
         :raises EngineError: the API server refused, or can't be reached.
         """
+        phase = None if running else {"status.phase": not_equal("Running")}
         with self.reporting_errors():
-            return [pod async for pod in self._api.list(Pod, labels={label: None})]
+            return [pod async for pod in self._api.list(Pod, labels={label: None}, fields=phase)]
 
     async def watch(self, name: str) -> AsyncGenerator[Pod | None]:
         """Yield the Pod *name* as it is now and after each change, and None when it has been deleted. A watch that is

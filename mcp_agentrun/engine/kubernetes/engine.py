@@ -180,7 +180,8 @@ class KubernetesEngine:
         return None  # the cluster's scheduler decides
 
     async def sweep(self) -> int:
-        orphans = [pod for pod in await self._pods() if _is_orphaned(pod)]
+        pods = await self._connected().pods(LABEL_ROLE, running=False)  # those that run have owners
+        orphans = [pod for pod in pods if _is_orphaned(pod)]
         for pod in orphans:
             await self.destroy(_name(pod))
         return len(orphans)
