@@ -147,7 +147,7 @@ async def test_a_defect_in_a_background_task_ends_nothing_else(
     monkeypatch.setattr("mcp_agentrun.sandbox.pool._RETRY_SECONDS", 0.01)
     tried = anyio.Event()
 
-    async def preinstalled(_installer: Installer, _report: object = None) -> None:
+    async def preinstalled(_installer: Installer, _sandbox: str, _report: object = None) -> None:
         if not tried.is_set():
             tried.set()
             raise KeyError("preinstalled")
