@@ -283,7 +283,7 @@ class Workers:
                 if connection.closed:
                     self.kill(worker)
                     if worker is self.checkpoint:  # it may not be our child, and then its end is not reported
-                        self.drop_checkpoint("died")
+                        self.on_exit(worker.pid)
 
     def _handle(self, worker: Worker, received: list[Message]) -> None:
         """Handle messages of a worker, which is hostile. An unexpected one is its end."""

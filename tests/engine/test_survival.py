@@ -148,6 +148,24 @@ async def test_a_killed_copy_loses_the_variables_and_that_is_said(shared: AsyncS
     assert (await shared.run("x")).outcome == "error"
 
 
+async def test_a_copy_that_is_killed_while_the_next_one_is_made_costs_nothing(shared: AsyncSandbox) -> None:
+    hook = """
+import os, signal, time
+def kill_the_last_one():
+    if kills.pop():
+        os.kill(-1, signal.SIGKILL)
+        time.sleep(0.3)  # the supervisor reads of its end while it waits for the next one
+os.register_at_fork(before=kill_the_last_one)
+"""
+    await shared.reset()
+    await text_of(shared, "x = 41; kills = [False] * 99")
+    await text_of(shared, hook)
+    await text_of(shared, "kills.append(True); x += 1")
+    after = await shared.run("x")
+    assert (after.outcome, after.since, after.state, after.output.text()) == ("ok", "kept", "kept", "42\n")
+    assert (await shared.run("os._exit(1)")).state == "restored"
+
+
 POISONS = {
     "dies when forked": ("import os; os.register_at_fork(after_in_child=lambda: os._exit(1))", "kept", "lost", "hooks"),
     "hangs before the fork": (
