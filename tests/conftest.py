@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
@@ -49,12 +50,24 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def api() -> Iterator[APIClient]:
-    """The engine's own API, to see from outside what our code has done; what is another server's it can't change."""
+def docker_api() -> Iterator[APIClient]:
+    """The container engine's own API; what is another server's it can't change."""
     client, tried = connect()
     assert client is not None, f"the tests need a container engine: {tried}"
     yield guarded_client(client)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def api(request: pytest.FixtureRequest) -> Iterator[APIClient]:
+    """The API of what the sandboxes are in, to see from outside what our code has done."""
+    if ENGINE == "kubernetes":
+        from tests.support.cluster_api import ClusterApi
+
+        with closing(ClusterApi()) as cluster:
+            yield cast("APIClient", cluster)
+    else:
+        yield request.getfixturevalue("docker_api")
 
 
 @pytest.fixture(scope="session")

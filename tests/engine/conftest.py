@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from tests.support.sandboxes import open_sandbox
 @pytest.fixture(scope="module")
 def index(root: Path, api: APIClient) -> Iterator[str]:
     """The URL of an index of the packages in *root*, which is a fixture of the module."""
-    if ENGINE == "kubernetes":
-        pytest.skip("Pods do not reach an index of the tests")
+    if ENGINE == "kubernetes" and "MCP_AGENTRUN_TEST_HOST" not in os.environ:
+        pytest.skip("MCP_AGENTRUN_TEST_HOST does not say where Pods reach this machine")
     with serve_index(root, api) as url:
         yield url
 

@@ -53,9 +53,9 @@ SCRIPTS = {path.stem: path.read_bytes().decode() for path in sorted((FOLDER / "s
 
 
 @pytest.fixture(scope="module")
-def expected(api: APIClient, runner_image: str) -> Iterator[dict[str, Any]]:
+def expected(docker_api: APIClient, runner_image: str) -> Iterator[dict[str, Any]]:
     """What Python itself makes of each script."""
-    spec = runner_spec(Settings(), runner_image, "", 10001)
+    api, spec = docker_api, runner_spec(Settings(), runner_image, "", 10001)
     container = api.create_container(
         runner_image,
         entrypoint=["/opt/venv/bin/python", "-c", (FOLDER / "driver.py").read_text("utf-8")],

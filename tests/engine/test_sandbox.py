@@ -534,7 +534,6 @@ async def test_what_was_imported_beforehand_is_shared_by_worker_and_checkpoint(s
     assert statistics.median(map(operator.sub, faults[1:], faults)) < 350  # without immortal objects 450
 
 
-@pytest.mark.not_on("kubernetes", reason="Pods reach no index")
 async def test_packages_are_installed_seen_and_forgotten(shared: AsyncSandbox) -> None:
     await text_of(shared, "before = 1")
     assert (await shared.run("import cowsay")).outcome == "error"
@@ -551,7 +550,6 @@ async def test_packages_are_installed_seen_and_forgotten(shared: AsyncSandbox) -
     assert (await shared.run("import cowsay")).outcome == "error"
 
 
-@pytest.mark.not_on("kubernetes", reason="Pods reach no index")
 async def test_two_sandboxes_see_nothing_of_each_other(shared: AsyncSandbox) -> None:
     await text_of(shared, "mine = 1; open('mine.txt', 'w').write('x'); open('/tmp/mine', 'w')")
     await shared.install("cowsay")

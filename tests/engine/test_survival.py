@@ -122,7 +122,6 @@ async def test_where_memory_is_too_tight_for_a_copy_that_is_said(runner_image: s
         assert (await sandbox.run("a")).outcome == "error"
 
 
-@pytest.mark.not_on("kubernetes", reason="Pods reach no index")
 async def test_native_threads_are_not_copied_and_that_is_said(runner_image: str) -> None:
     async with open_sandbox() as sandbox:
         await sandbox.install("polars")

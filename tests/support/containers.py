@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from docker import APIClient
@@ -10,6 +11,7 @@ from docker.errors import APIError
 from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.sandbox import AsyncSandbox
+from tests.support.engines import ENGINE
 
 
 def containers_of(api: APIClient, pid: int, role: str | None = None) -> list[str]:
@@ -44,7 +46,9 @@ def volume_of(image: str) -> str:
 
 
 def installers_of(api: APIClient, image: str) -> list[str]:
-    """Ids of the installer containers that have the package volume of *image*."""
+    """Ids of the installer containers that have the package volume of *image*; in a cluster, of this process's."""
+    if ENGINE == "kubernetes":
+        return containers_of(api, os.getpid(), "installer")
     return [
         each["Id"]
         for each in api.containers(filters={"label": "mcp-agentrun.role=installer"})

@@ -1,6 +1,7 @@
 """The engine that the tests run against: Docker, or the one that ``MCP_AGENTRUN_TEST_ENGINE`` names.
 
-For ``kubernetes``, ``KUBECONFIG`` names the kubeconfig of a cluster whose nodes have the runner image.
+For ``kubernetes``, ``KUBECONFIG`` names the kubeconfig of a cluster whose nodes have the runner image, and
+``MCP_AGENTRUN_TEST_HOST`` the address at which its Pods reach this machine, for the tests with an index of their own.
 ``MCP_AGENTRUN_TEST_SETTINGS`` changes the defaults of settings, as a JSON object: the image, or the seccomp profile.
 """
 

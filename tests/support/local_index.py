@@ -9,6 +9,7 @@ import hashlib
 import io
 import ipaddress
 import json
+import os
 import select
 import socket
 import ssl
@@ -66,6 +67,8 @@ def make_wheel(
 
 def gateway_of(api: APIClient) -> str:
     """The address at which containers reach this machine."""
+    if "MCP_AGENTRUN_TEST_HOST" in os.environ:
+        return os.environ["MCP_AGENTRUN_TEST_HOST"]
     network = api.inspect_network("bridge")["IPAM"]["Config"][0]
     return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
 

@@ -207,6 +207,8 @@ def private_engine(
     :param before: shell commands to be run in its own network and mount namespace before it starts.
     :param size: bytes of a file system of its own for its data; it has the machine's if None.
     """
+    if ENGINE == "kubernetes":
+        pytest.skip("not on kubernetes: a cluster is nothing that a test could start")
     kind = PrivatePodman if ENGINE == "podman" else PrivateEngine
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which(kind.program) is None:
         pytest.skip(f"needs root and {kind.program}, to run an engine of its own")
