@@ -85,6 +85,8 @@ def accept_streams() -> None:
             for stream in streams:
                 os.close(stream)
     os.unlink(_PATH)
+    with contextlib.suppress(PermissionError):  # of the sandbox, whose uid every process has
+        os.chmod(os.path.dirname(_PATH), 0o700)
 
 
 def _parent(pid: int) -> int | None:

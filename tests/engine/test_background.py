@@ -146,7 +146,6 @@ async def test_what_can_not_be_run_is_refused(server: HttpServer) -> None:
         assert (await http.delete(f"/v1/sandboxes/{sandbox}")).status_code == 204
 
 
-@pytest.mark.not_on("kubernetes", reason="looks at containers of Docker")
 async def test_runs_end_with_the_server(runner_image: str, tmp_path: Path, api: APIClient) -> None:
     with http_server(tmp_path, "--pool", "0", "--drain", "0.5", "--max-timeout", "900") as server:
         async with client_for(server) as http:

@@ -106,6 +106,7 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.not_on("kubernetes", reason="it is about failures of an engine's daemon")
 def test_no_engine(tmp_path: Path) -> None:
     found = findings(DOCKER_HOST=f"unix://{tmp_path}/none.sock")["engine"]
     assert_found(found, "error", "no such socket: the engine is not running", "Start it")

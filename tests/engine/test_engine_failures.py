@@ -35,7 +35,7 @@ from tests.support.processes import wait_for_process
 from tests.support.relay import relay
 from tests.support.sandboxes import open_sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.not_on("kubernetes", reason="it is about failures of an engine's daemon")]
 
 
 @pytest.fixture(scope="module")

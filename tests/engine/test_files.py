@@ -369,7 +369,6 @@ async def test_folders_that_code_exchanges_meanwhile_lead_nowhere(shared: AsyncS
     assert (result.state, result.since, result.replaced) == ("kept", "kept", False)
 
 
-@pytest.mark.not_on("kubernetes", reason="looks at containers of Docker")
 async def test_a_container_that_ends_meanwhile_is_reported(runner_image: str, api: APIClient) -> None:
     async with open_sandbox() as sandbox:
         await text_of(sandbox, "1")

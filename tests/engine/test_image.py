@@ -35,7 +35,10 @@ from tests.support.local_index import digest_of, gateway_of, make_wheel, serve_i
 if TYPE_CHECKING:
     from docker import APIClient
 
-pytestmark = pytest.mark.timeout(600)  # images are built
+pytestmark = [
+    pytest.mark.timeout(600),  # images are built
+    pytest.mark.not_on("kubernetes", reason="images are built and pushed with Docker"),
+]
 
 RECIPE = ImageRecipe()
 NO_REGISTRY = "127.0.0.1:1/absent:1"

@@ -21,7 +21,11 @@ from mcp_agentrun.engine.docker.image import LABEL_CONTENT, LABEL_IMAGE, ImageRe
 from mcp_agentrun.errors import ImageError
 from tests.support.registry import Behaviour, drip, fall_silent, misbehaving_registry, publish, push, real_registry
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]  # images are built
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(300),  # images are built
+    pytest.mark.not_on("kubernetes", reason="images are built and pushed with Docker"),
+]
 
 WRONG = "sha256:" + "0" * 64
 

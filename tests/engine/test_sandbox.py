@@ -563,7 +563,6 @@ async def test_two_sandboxes_see_nothing_of_each_other(shared: AsyncSandbox) -> 
         assert pids == "True\n"
 
 
-@pytest.mark.not_on("kubernetes", reason="looks at containers of Docker")
 async def test_a_container_that_is_gone_is_replaced_and_the_loss_told(runner_image: str, api: APIClient) -> None:
     async with open_sandbox() as sandbox:
         await text_of(sandbox, "x = 1")

@@ -35,6 +35,7 @@ async def findings(network: NetworkSettings, **options: Any) -> dict[str, Findin
         return {finding.name: finding async for finding in check_all(settings, housekeeping)}
 
 
+@pytest.mark.not_on("kubernetes", reason="what Pods use is known to its metrics server alone")
 async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engine: Engine) -> None:
     await shared.ready()
     listed = {each.sandbox: each for each in await engine.list_containers(usage=True)}
@@ -45,6 +46,7 @@ async def test_a_sandbox_is_listed_with_what_it_uses(shared: AsyncSandbox, engin
     assert found.cpu is not None and found.cpu >= 0
 
 
+@pytest.mark.not_on("kubernetes", reason="nodes keep the images")
 async def test_the_image_is_listed_and_needed(runner_image: str, engine: Engine) -> None:
     found = {name: each for each in await engine.list_storage("image") for name in each.name.split(", ")}
     assert found[runner_image].is_used

@@ -12,7 +12,7 @@ from lightkube import ApiError, Client
 from lightkube.operators import in_
 from lightkube.resources.core_v1 import Pod
 
-from mcp_agentrun.engine import LABEL_OWNER, LABEL_ROLE
+from mcp_agentrun.engine import LABEL_ROLE
 from mcp_agentrun.engine.kubernetes.cluster import Cluster
 from mcp_agentrun.engine.kubernetes.pod import CONTAINER, PYTHON
 from mcp_agentrun.engine.kubernetes.stream import open_exec
@@ -39,19 +39,14 @@ class ClusterApi:
         pytest.skip(f"not on kubernetes: a cluster has nothing like {name} of Docker's API")
 
     def containers(self, *, all: bool = False, filters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        wanted = (filters or {}).get("label", [])
-        labels: dict[str, Any] = {LABEL_ROLE: in_(["runner", "installer"])}
-        for label in [wanted] if isinstance(wanted, str) else wanted:
-            name, is_given, value = label.partition("=")
-            if is_given and name != LABEL_OWNER:
-                labels[name] = value
+        name, _, value = (filters or {}).get("label", "").partition("=")
+        roles: dict[str, Any] = {LABEL_ROLE: in_(["runner", "installer"])}
         found = [
             {"Id": pod.metadata.name, "Labels": {**pod.metadata.labels, **pod.metadata.annotations}}
-            for pod in self._client.list(Pod, labels=labels)
+            for pod in self._client.list(Pod, labels=roles)
             if all or pod.status.phase == "Running"
         ]
-        owners = [each.partition("=")[2] for each in wanted if each.startswith(f"{LABEL_OWNER}=")]
-        return [each for each in found if not owners or each["Labels"][LABEL_OWNER] in owners]
+        return [each for each in found if not value or each["Labels"].get(name) == value]
 
     def inspect_container(self, container: str) -> dict[str, Any]:
         return _Description(self._client.get(Pod, container).to_dict())
@@ -64,8 +59,8 @@ class ClusterApi:
         self.remove_container(container, force=True)
 
     def wait(self, container: str, *, condition: str) -> None:
-        for event, _ in self._client.watch(Pod, fields={"metadata.name": container}):
-            if event == "DELETED":
+        for event, pod in self._client.watch(Pod, fields={"metadata.name": container}):
+            if event == "DELETED" or pod.status.phase in ("Succeeded", "Failed"):  # the next server removes it
                 return
 
     def exec_create(

@@ -15,7 +15,7 @@ import pytest
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.settings import GROUPS, SETTINGS
 
-__all__ = ["ENGINE", "needs_inode_limit", "skip_what_is_not_for", "use_cluster"]
+__all__ = ["ENGINE", "needs_daemon", "needs_inode_limit", "skip_what_is_not_for", "use_cluster"]
 
 ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 
@@ -23,6 +23,12 @@ ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 needs_inode_limit = pytest.mark.not_on(
     "podman", "kubernetes", reason="it has no limit of the number of files, which only the limit of memory bounds"
 )
+
+
+def needs_daemon() -> None:
+    """Skip a test that stops, stalls or replaces the engine's daemon, unless there is one."""
+    if ENGINE == "kubernetes":
+        pytest.skip("not on kubernetes: it is about failures of an engine's daemon")
 
 
 def use_cluster() -> None:
