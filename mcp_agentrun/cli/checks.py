@@ -16,7 +16,7 @@ from ..sandbox import CA_VARIABLES, ContainerInfo, EngineStatus, Housekeeping, N
 from ..settings import Settings
 from .terminal import counted, size_of
 
-__all__ = ["Finding", "check_all", "check_network"]
+__all__ = ["Finding", "check_all", "check_network", "no_engine"]
 
 Level = Literal["ok", "warning", "error", "skipped"]
 
@@ -48,7 +48,7 @@ async def check_all(settings: Settings, housekeeping: Housekeeping) -> AsyncIter
     try:
         status = await housekeeping.status()
     except EngineError as error:
-        yield _no_engine(error)
+        yield no_engine(error)
         for finding in check_network(network, os.environ):
             yield finding
         return
@@ -63,7 +63,8 @@ async def check_all(settings: Settings, housekeeping: Housekeeping) -> AsyncIter
     yield await _index(settings, housekeeping, can_start=status.image_architecture is not None)
 
 
-def _no_engine(error: EngineError) -> Finding:
+def no_engine(error: AgentRunError) -> Finding:
+    """Return the finding that the engine can't be used, for the reason that *error* tells, with a remedy behind it."""
     text, _, tried = str(error).partition(" Tried ")
     if "permission denied" in tried:
         remedy = "On Linux, run `sudo usermod -aG docker $USER` and log in again; or use a rootless engine."

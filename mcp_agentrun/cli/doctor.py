@@ -52,7 +52,7 @@ def doctor(as_json: bool) -> None:
     Exit code: 0 if all is well, 1 if there are warnings, 2 if sandboxes can't work.
     """
     from ..host_resources import HostResources
-    from .checks import Finding, check_all
+    from .checks import Finding, check_all, no_engine
     from .progress import showing_progress
 
     worst = 0
@@ -81,6 +81,8 @@ def doctor(as_json: bool) -> None:
 
         try:
             on_engine(settings, run)
+        except SettingsError as error:  # what belongs to the engine is not installed
+            show(no_engine(error))
         except EngineError as error:  # it fails in the middle
             show(Finding("engine", "error", str(error), "Restart the engine, and run this command again."))
     if not as_json:

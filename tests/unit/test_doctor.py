@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -199,6 +200,14 @@ def test_no_engine() -> None:
     assert "FAIL  engine        No container engine can be reached: tcp://127.0.0.1:1" in ended.stdout
     assert "Start it" in ended.stdout and "Traceback" not in ended.stdout + ended.stderr
     assert "\x1b" not in ended.stdout
+
+
+def test_an_engine_whose_packages_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp_agentrun.engine.kubernetes.engine", None)
+    ended = command("doctor", AGENTRUN_ENGINE="kubernetes")
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert "FAIL  engine        engine (environment): " in ended.stdout
+    assert "-> Install mcp-agentrun again, with the extra `kubernetes`" in ended.stdout
 
 
 def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
