@@ -12,6 +12,7 @@ from mcp.client.stdio import stdio_client
 from mcp.types import BlobResourceContents, CallToolResult, EmbeddedResource, ImageContent
 
 from tests.support.clients import client_text, run, server_parameters, text_of
+from tests.support.engines import needs_folder_limits
 from tests.support.png import png
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +96,7 @@ async def test_what_can_not_be_done_is_said(client: Client, tool: str, arguments
     assert message in text_of(refused)
 
 
+@needs_folder_limits
 async def test_a_full_workspace_loses_nothing(client: Client) -> None:
     await write(client, "kept.txt", "kept")
     await run(client, "import os\nwith open('big', 'wb') as f:\n    f.write(bytes(255 << 20))")

@@ -17,7 +17,7 @@ from mcp_agentrun.errors import FileError, FileReason, SandboxLostError
 from mcp_agentrun.sandbox import AsyncSandbox, FileInfo
 from mcp_agentrun.settings import Settings
 from tests.support.containers import container_of
-from tests.support.engines import needs_inode_limit
+from tests.support.engines import needs_folder_limits, needs_inode_limit
 from tests.support.sandboxes import begin, open_sandbox, sandbox_with_numbers, text_of
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +123,7 @@ async def small(runner_image: str, anyio_backend: str) -> AsyncIterator[AsyncSan
         yield sandbox
 
 
-@pytest.mark.not_on("kubernetes", reason="only memory limits folders before Kubernetes 1.22")
+@needs_folder_limits
 async def test_a_full_workspace_keeps_what_it_has(small: AsyncSandbox) -> None:
     files = small.files
     await files.write("old", b"x" * (5 * MIB))

@@ -31,7 +31,7 @@ from mcp_agentrun.server.mcp.render import run_answer
 from mcp_agentrun.settings import Settings
 from mcp_agentrun.wire.messages import RunReport
 from tests.support.clients import text_of
-from tests.support.engines import ENGINE, needs_inode_limit
+from tests.support.engines import ENGINE, needs_folder_limits, needs_inode_limit
 from tests.support.processes import COMMAND_LINES
 from tests.support.sandboxes import begin, sandbox_on
 from tests.support.syscalls import SYSCALLS
@@ -1360,7 +1360,7 @@ async def test_a10_a_flood_costs_this_process_no_more_than_is_kept(battlefield: 
     await battlefield.recover()
 
 
-@pytest.mark.not_on("kubernetes", reason="only memory limits folders before Kubernetes 1.22")
+@needs_folder_limits
 async def test_a04_space_comes_back_and_none_of_it_is_the_host_s(battlefield: Field) -> None:
     room = (
         "import os; s = os.statvfs('/workspace'); print(s.f_bavail * s.f_bsize); "

@@ -15,7 +15,7 @@ import pytest
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.settings import GROUPS, SETTINGS
 
-__all__ = ["ENGINE", "needs_daemon", "needs_inode_limit", "skip_what_is_not_for", "use_cluster"]
+__all__ = ["ENGINE", "needs_daemon", "needs_folder_limits", "needs_inode_limit", "skip_what_is_not_for", "use_cluster"]
 
 ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 
@@ -23,6 +23,9 @@ ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 needs_inode_limit = pytest.mark.not_on(
     "podman", "kubernetes", reason="it has no limit of the number of files, which only the limit of memory bounds"
 )
+
+
+needs_folder_limits = pytest.mark.not_on("kubernetes", reason="only memory limits folders before Kubernetes 1.22")
 
 
 def needs_daemon() -> None:
