@@ -17,7 +17,7 @@ from tests.support.syscalls import SYSCALLS
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.usefixtures("runner_image"),
-    pytest.mark.not_on("docker", reason="of Podman only"),
+    pytest.mark.not_on("docker", "kubernetes", reason="of Podman only"),
 ]
 
 SETTINGS = Settings(safety="off", preload=())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,10 @@ async def installing(index: str, **settings: Any) -> AsyncGenerator[AsyncSandbox
 
 @asynccontextmanager
 async def open_sessions(settings: Settings, engine: Engine | None = None) -> AsyncGenerator[SessionManager]:
-    engine = engine or create_engine(Settings())
-    async with SessionManager(AsyncRuntime(settings, engine=engine), is_shared=True) as sessions:
-        yield sessions
+    async with AsyncExitStack() as stack:
+        engine = engine or await stack.enter_async_context(open_engine())
+        runtime = AsyncRuntime(settings, engine=engine)
+        yield await stack.enter_async_context(SessionManager(runtime, is_shared=True))
 
 
 async def text_of(sandbox: AsyncSandbox, code: str) -> str:
