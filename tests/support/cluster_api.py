@@ -49,7 +49,10 @@ class ClusterApi:
         return [each for each in found if not value or each["Labels"].get(name) == value]
 
     def inspect_container(self, container: str) -> dict[str, Any]:
-        return _Description(self._client.get(Pod, container).to_dict())
+        return _Description({**self._client.get(Pod, container).to_dict(), "Mounts": []})
+
+    def volumes(self) -> dict[str, list[Any]]:
+        return {"Volumes": []}  # those of a Pod are a part of it
 
     def remove_container(self, container: str, *, force: bool) -> None:
         with contextlib.suppress(ApiError):
