@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import APIClient
+from docker.errors import APIError
 
 from mcp_agentrun.engine.docker.podman import PodmanClient
 from mcp_agentrun.errors import EngineError
@@ -50,3 +52,23 @@ def test_a_profile_that_can_not_be_written_is_reported(tmp_path: Path, monkeypat
     (tmp_path / "mcp-agentrun").touch()
     with pytest.raises(EngineError, match=r"can't be written: .*Set XDG_CACHE_HOME"):
         host_config(security_opt=[PROFILE])
+
+
+def test_the_sizes_are_asked_for_again_if_a_container_was_removed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [
+        APIError("500", explanation="failed to get state of container f2c9: container f2c9 does not exist in database"),
+        {"Volumes": []},
+        APIError("500", explanation="no space left on device"),
+    ]
+
+    def df(_: APIClient) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, APIError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(APIClient, "df", df)
+    with PodmanClient(base_url="tcp://127.0.0.1:1", version="1.41") as client:
+        assert client.df() == {"Volumes": []}
+        with pytest.raises(APIError, match="no space"):
+            client.df()

@@ -123,6 +123,14 @@ class PodmanClient(APIClient):
                 raise
             self._docker.remove_container(*args, **options)  # it ended while it was to be ended
 
+    def df(self) -> Any:
+        while True:
+            try:
+                return self._docker.df()
+            except APIError as error:
+                if "failed to get state of container" not in str(error.explanation):
+                    raise  # or else one of the containers was removed while it looked at them
+
     def stats(self, container: Any, *args: Any, **options: Any) -> Any:
         """Unlike Docker, Podman does not sample the processor time twice."""
         before = self._docker.stats(container, *args, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from .api import DockerApi
 
 __all__ = ["push_image"]
+
+_DIGEST = re.compile(r"\bdigest: (sha256:[0-9a-f]{64})\b")
+"""In the last status of a push. Docker also gives it apart from that, Podman does not."""
 
 
 def push_image(api: DockerApi, image: str, repository: str, report: Callable[[str], None]) -> str:
@@ -30,8 +34,8 @@ def push_image(api: DockerApi, image: str, repository: str, report: Callable[[st
         for event in api.push(repository, tag=tag, stream=True, decode=True):
             if (sizes := progress.note(event)) is not None:
                 report(f"pushing {repository}:{tag}: {sizes}")
-            pushed: dict[str, str | None] = event.get("aux") or {}
-            digest = pushed.get("Digest", digest)
+            if (pushed := _DIGEST.search(event.get("status", ""))) is not None:
+                digest = pushed[1]
             failure = str(event.get("error", failure))
     finally:
         api.remove_image(f"{repository}:{tag}")
