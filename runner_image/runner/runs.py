@@ -235,7 +235,9 @@ class Runs:
             self.state = SessionState.PROBING
             self._execute(Run.probe(run.path), worker)
             return
-        if self._is_checkpoint_due:
+        # The last one has died, perhaps since a run without changes was told to have it still.
+        is_missing = self.state is SessionState.WAITING and worker.used and self._workers.unprotected == "died"
+        if self._is_checkpoint_due or (is_missing and not self._workers.is_making_checkpoint):
             self._is_checkpoint_due = False
             if self._memory.is_tight:
                 self._workers.drop_checkpoint("memory")

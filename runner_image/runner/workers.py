@@ -275,15 +275,13 @@ class Workers:
     def _on_readable(self, worker: Worker, connection: Peer) -> None:
         if worker.connection is connection:
             try:
-                received = connection.receive()
+                self._handle(worker, connection.receive())
             except ProtocolError:
                 self.kill(worker)
-            else:
-                self._handle(worker, received)
-                if connection.closed:
-                    self.kill(worker)
-                    if worker is self.checkpoint:  # it may not be our child, and then its end is not reported
-                        self.on_exit(worker.pid)
+            if connection.closed:
+                self.kill(worker)
+                if worker is self.checkpoint:  # it may not be our child, and then its end is not reported
+                    self.on_exit(worker.pid)
 
     def _handle(self, worker: Worker, received: list[Message]) -> None:
         """Handle messages of a worker, which is hostile. An unexpected one is its end."""

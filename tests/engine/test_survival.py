@@ -163,6 +163,8 @@ os.register_at_fork(before=kill_the_last_one)
     after = await shared.run("x")
     assert (after.outcome, after.since, after.state, after.output.text()) == ("ok", "kept", "kept", "42\n")
     assert (await shared.run("os._exit(1)")).state == "restored"
+    assert await text_of(shared, "x") == "42\n"
+    await shared.reset()
 
 
 POISONS = {

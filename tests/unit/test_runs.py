@@ -51,7 +51,7 @@ class Workers:
     def preload(self, names: object) -> None: ...
 
     def make_checkpoint(self) -> None:
-        self.checkpoint = Worker(used=True)
+        self.checkpoint, self.unprotected = Worker(used=True), None
 
 
 def _begin(**_options: bool) -> int:
@@ -100,11 +100,11 @@ class Session:
             self._on_verdict(messages.Verdict(allowed=allowed, findings=(), imports=(), requirements=()))
         self.runs.step()
 
-    def report(self, run: int = 1) -> None:
+    def report(self, run: int = 1, *, changed: bool = True) -> None:
         assert self.workers.current is not None
         self.workers.current.connection = "open"
         report = messages.RunReport(
-            run=run, ok=True, changed=True, left=False, exit_code=0, value=None, error=None, imported=()
+            run=run, ok=True, changed=changed, left=False, exit_code=0, value=None, error=None, imported=()
         )
         self.runs.on_report(report)
         self.runs.step()
@@ -179,7 +179,22 @@ def test_a_checkpoint_that_dies_of_its_probe_is_given_up(session: Session) -> No
     session.die()
     session.die()
     assert (session.state, session.results[1:]) == ("IDLE", [("crashed", "lost")])
-    assert session.workers.unprotected == "died"
+    assert isinstance(session.sent[-1], messages.RunResult) and session.sent[-1].unprotected == "died"
+
+
+def test_a_checkpoint_that_dies_unnoticed_is_made_again_before_the_next_run(session: Session) -> None:
+    session.workers.current = Worker(used=True)
+    session.workers.make_checkpoint()
+    session.receive()
+    session.report(changed=False)
+    session.workers.checkpoint, session.workers.unprotected = None, "died"
+    session.runs.step()
+    assert session.workers.checkpoint is None, "there is no run that could need it"
+    session.receive()
+    assert session.workers.checkpoint is not None
+    session.die()
+    session.report(messages.PROBE)
+    assert session.results == [("ok", "kept"), ("crashed", "restored")]
 
 
 def test_requests_wait_for_an_idle_session(session: Session) -> None:
