@@ -27,6 +27,8 @@ _REGISTRIES = ("docker.io/library/", "localhost/")
 """What Podman puts before names without a registry."""
 
 _SAMPLE_SECONDS = 1.0
+_REMOVALS = 5
+"""Tries to list what is stored: one fails if a container is removed meanwhile."""
 
 _READ_ONLY = {
     "/run": "rw,noexec,nosuid,nodev,size=64k,mode=0755,notmpcopyup",
@@ -124,12 +126,13 @@ class PodmanClient(APIClient):
             self._docker.remove_container(*args, **options)  # it ended while it was to be ended
 
     def df(self) -> Any:
-        while True:
+        for _ in range(_REMOVALS):
             try:
                 return self._docker.df()
             except APIError as error:
                 if "failed to get state of container" not in str(error.explanation):
-                    raise  # or else one of the containers was removed while it looked at them
+                    raise
+        return self._docker.df()
 
     def stats(self, container: Any, *args: Any, **options: Any) -> Any:
         """Unlike Docker, Podman does not sample the processor time twice."""

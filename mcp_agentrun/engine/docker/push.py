@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["push_image"]
 
 _DIGEST = re.compile(r"\bdigest: (sha256:[0-9a-f]{64})\b")
-"""In the last status of a push. Docker also gives it apart from that, Podman does not."""
+"""In the last status of a push. Docker also sends it as a field of its own, Podman does not."""
 
 
 def push_image(api: DockerApi, image: str, repository: str, report: Callable[[str], None]) -> str:
