@@ -182,7 +182,9 @@ class Engine(Protocol):
         ...
 
     async def list_sandboxes(self) -> Sequence[str]:
-        """Return the ids of all sandboxes with a container on this engine, whoever owns them."""
+        """Return the ids of all sandboxes with a container on this engine, whoever owns them; those of other servers
+        only if these have the same volume for packages.
+        """
         ...
 
     async def free_memory(self) -> int | None:

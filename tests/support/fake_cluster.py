@@ -174,7 +174,13 @@ class FakeCluster:
             return refusal
         if "watch" not in request.query_params:
             unwanted = request.query_params.get("fieldSelector", "").removeprefix("status.phase!=")
-            items = [pod for pod in self.pods.values() if pod.get("status", {}).get("phase") != (unwanted or "none")]
+            label, _, value = request.query_params.get("labelSelector", "").partition("=")
+            items = [
+                pod
+                for pod in self.pods.values()
+                if pod.get("status", {}).get("phase") != (unwanted or "none")
+                and (not value or pod["metadata"]["labels"].get(label) == value)
+            ]
             self.listed = len(items)
             return JSONResponse({"kind": "PodList", "metadata": {}, "items": items})
         self.watches += 1

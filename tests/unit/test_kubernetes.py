@@ -16,6 +16,7 @@ from mcp_agentrun.cli.checks import Finding, check_all
 from mcp_agentrun.engine import ContainerSpec
 from mcp_agentrun.engine.kubernetes import starting
 from mcp_agentrun.engine.kubernetes.engine import KubernetesEngine
+from mcp_agentrun.engine.kubernetes.pod import server_label
 from mcp_agentrun.engine.owner import Owner
 from mcp_agentrun.errors import EngineError, ImageError, InstallError, SandboxLostError, SettingsError, UnavailableError
 from mcp_agentrun.sandbox import AsyncRuntime, AsyncSandbox, Housekeeping
@@ -80,6 +81,7 @@ async def test_a_pod_has_every_lock(cluster: FakeCluster) -> None:
         "mcp-agentrun.role": "runner",
         "mcp-agentrun.sandbox": "a" * 32,
         "mcp-agentrun.network": "none",
+        "mcp-agentrun.server": server_label(),
     }
     made = pod["spec"]
     container, _ = made.pop("containers")
@@ -241,6 +243,18 @@ async def test_the_network_is_tried_once(cluster: FakeCluster) -> None:
         await sandbox.reset()
     trials = [pod for pod in cluster.created if pod["metadata"]["labels"]["mcp-agentrun.role"] == "trial"]
     assert len(trials) == 4  # two for each engine
+
+
+async def test_a_server_asks_for_its_own_pods_unless_they_share_a_claim(cluster: FakeCluster) -> None:
+    engine = KubernetesEngine(settings())
+    own = cluster.pods[await engine.allocate(spec())]
+    labels = {**own["metadata"]["labels"], "mcp-agentrun.server": "another", "mcp-agentrun.sandbox": "theirs"}
+    cluster.pods["other"] = {"metadata": {"name": "other", "labels": labels}, "spec": {"containers": []}}
+    assert (list(await engine.list_sandboxes()), cluster.listed) == (["a" * 32], 1)
+    await engine.aclose()
+    sharing = KubernetesEngine(settings(kubernetes_packages_claim="claim"))
+    assert set(await sharing.list_sandboxes()) == {"a" * 32, "theirs"}
+    await sharing.aclose()
 
 
 async def test_a_sweep_removes_what_has_no_owner(cluster: FakeCluster) -> None:

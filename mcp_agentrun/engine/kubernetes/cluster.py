@@ -89,15 +89,16 @@ class Cluster:
         with self.reporting_errors():
             await self._api.create(pod)
 
-    async def pods(self, label: str, *, running: bool = True) -> list[Pod]:
-        """Return the Pods that have *label*, whatever its value.
+    async def pods(self, label: str, value: str | None = None, *, running: bool = True) -> list[Pod]:
+        """Return the Pods that have *label*.
 
+        :param value: of the label; None for any.
         :param running: include those that run, which may be thousands.
         :raises EngineError: the API server refused, or can't be reached.
         """
         phase = None if running else {"status.phase": not_equal("Running")}
         with self.reporting_errors():
-            return [pod async for pod in self._api.list(Pod, labels={label: None}, fields=phase)]
+            return [pod async for pod in self._api.list(Pod, labels={label: value}, fields=phase)]
 
     async def watch(self, name: str) -> AsyncGenerator[Pod | None]:
         """Yield the Pod *name* as it is now and after each change, and None when it has been deleted. A watch that is

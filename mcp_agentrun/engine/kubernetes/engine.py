@@ -29,7 +29,7 @@ from ..owner import Owner
 from .cluster import Cluster
 from .isolation import find_weakness
 from .packages import PackageCopies
-from .pod import CONTAINER, RELAY, make_pod
+from .pod import CONTAINER, LABEL_SERVER, RELAY, make_pod, server_label
 from .starting import START_SECONDS, phase_of, wait_until
 from .stream import open_exec
 
@@ -173,7 +173,11 @@ class KubernetesEngine:
         return await self._connected().pods(LABEL_ROLE)
 
     async def list_sandboxes(self) -> Sequence[str]:
-        labels = [_labels(pod) for pod in await self._pods()]
+        if self._copies is None:  # a claim has the packages of all servers' sandboxes
+            pods = await self._pods()
+        else:
+            pods = await self._connected().pods(LABEL_SERVER, server_label())
+        labels = [_labels(pod) for pod in pods]
         return [each.get(LABEL_SANDBOX, "") for each in labels if each[LABEL_ROLE] == "runner"]
 
     async def free_memory(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +31,17 @@ from ...settings.kubernetes import KubernetesSettings
 from .. import LABEL_OWNER, LABEL_ROLE, LABEL_SANDBOX, PACKAGES, ContainerSpec
 from ..owner import Owner
 
-__all__ = ["CONTAINER", "COPY", "LABEL_NETWORK", "PACKAGES_CONTAINER", "PYTHON", "RELAY", "make_pod"]
+__all__ = [
+    "CONTAINER",
+    "COPY",
+    "LABEL_NETWORK",
+    "LABEL_SERVER",
+    "PACKAGES_CONTAINER",
+    "PYTHON",
+    "RELAY",
+    "make_pod",
+    "server_label",
+]
 
 CONTAINER = "sandbox"
 PACKAGES_CONTAINER = "packages"
@@ -38,6 +49,9 @@ PACKAGES_CONTAINER = "packages"
 
 LABEL_NETWORK = "mcp-agentrun.network"
 """Label of all Pods: ``none`` or ``bridge``. The network policy applies to those without network."""
+
+LABEL_SERVER = "mcp-agentrun.server"
+"""Label of all Pods: that of the server that has made them, by which it finds its own among thousands."""
 
 PYTHON = "/opt/venv/bin/python"
 _RUNNER = (PYTHON, "-I", "-S", "/opt/agentrun/runner/__main__.py")
@@ -59,6 +73,11 @@ _PACKAGES_VOLUME = "packages"
 _NOBODY = 65534
 
 
+def server_label() -> str:
+    """Return the value of the label of this server's Pods: a digest of the owner, since labels are short."""
+    return hashlib.sha256(Owner.current().to_label().encode()).hexdigest()[:32]
+
+
 def make_pod(
     name: str,
     spec: ContainerSpec,
@@ -78,12 +97,11 @@ def make_pod(
     """
     if spec.data:
         raise EngineError("Sandboxes in a cluster can't see folders of the server's machine: unset AGENTRUN_DATA.")
-    owner = Owner.current().to_label()
-    labels = {LABEL_ROLE: role or spec.role, LABEL_NETWORK: spec.network}
+    labels = {LABEL_ROLE: role or spec.role, LABEL_NETWORK: spec.network, LABEL_SERVER: server_label()}
     if spec.sandbox:
         labels[LABEL_SANDBOX] = spec.sandbox
     return Pod(
-        metadata=ObjectMeta(name=name, labels=labels, annotations={LABEL_OWNER: owner}),
+        metadata=ObjectMeta(name=name, labels=labels, annotations={LABEL_OWNER: Owner.current().to_label()}),
         spec=PodSpec(
             containers=[
                 _container(spec, settings, spec.pids if limit_pids else 0, packages_size),
