@@ -11,7 +11,7 @@ help:
 	@echo "make lint-workflows  the workflows of .github (npm)"
 	@echo "make lint-kubernetes  the objects of deploy/kubernetes: put together, and compared with Kubernetes' schemas"
 	@echo "make test-unit    the tests that need no container engine; seconds"
-	@echo "make test-engine  the tests in real containers (ENGINE=podman: of a Podman of their own)"
+	@echo "make test-engine  the tests in real containers (ENGINE=podman: of a Podman of their own; ENGINE=kubernetes: see CONTRIBUTING.md)"
 	@echo "make test-matrix  the unit tests on each supported version of Python that is available"
 	@echo "make lock    update requirements/dev.txt, runner_image/constraints.txt and the examples to the newest versions"
 	@echo "make conformance  the protocol's conformance suite against mcp-agentrun serve (npm); under a minute"

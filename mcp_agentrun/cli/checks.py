@@ -64,7 +64,7 @@ async def check_all(settings: Settings, housekeeping: Housekeeping) -> AsyncIter
 
 
 def no_engine(error: AgentRunError) -> Finding:
-    """Return the finding that the engine can't be used, for the reason that *error* tells, with a remedy behind it."""
+    """Return the finding that the engine can't be used, with the reason and the remedy that *error* tells."""
     text, _, tried = str(error).partition(" Tried ")
     if "permission denied" in tried:
         remedy = "On Linux, run `sudo usermod -aG docker $USER` and log in again; or use a rootless engine."

@@ -81,7 +81,7 @@ def doctor(as_json: bool) -> None:
 
         try:
             on_engine(settings, run)
-        except SettingsError as error:  # what belongs to the engine is not installed
+        except SettingsError as error:  # there is no engine of that name, or its packages are missing
             show(no_engine(error))
         except EngineError as error:  # it fails in the middle
             show(Finding("engine", "error", str(error), "Restart the engine, and run this command again."))

@@ -22,6 +22,7 @@ import pytest
 from docker import APIClient
 
 from tests.support.command_line import command
+from tests.support.engines import needs_daemon
 from tests.support.local_index import gateway_of, make_certificate, make_wheel, serve_index
 from tests.support.private_engine import PrivateEngine, private_engine
 from tests.support.serving import serving
@@ -106,7 +107,7 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.not_on("kubernetes", reason="it is about failures of an engine's daemon")
+@needs_daemon
 def test_no_engine(tmp_path: Path) -> None:
     found = findings(DOCKER_HOST=f"unix://{tmp_path}/none.sock")["engine"]
     assert_found(found, "error", "no such socket: the engine is not running", "Start it")

@@ -29,13 +29,14 @@ from mcp_agentrun.errors import EngineError
 from mcp_agentrun.settings import Settings
 from tests.support import CHECKOUT
 from tests.support.clients import OpenClient, facts_of, run, text_of
+from tests.support.engines import needs_daemon
 from tests.support.local_index import make_wheel
 from tests.support.private_engine import PrivateEngine, private_engine
 from tests.support.processes import wait_for_process
 from tests.support.relay import relay
 from tests.support.sandboxes import open_sandbox
 
-pytestmark = [pytest.mark.anyio, pytest.mark.not_on("kubernetes", reason="it is about failures of an engine's daemon")]
+pytestmark = [pytest.mark.anyio, needs_daemon]
 
 
 @pytest.fixture(scope="module")

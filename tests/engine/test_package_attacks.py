@@ -198,6 +198,9 @@ print([refused(act) for act in (
         assert await text_of(sandbox, f"[{', '.join(others)}]") == f"{[True] * 4}\n"
 
 
+OF_INSTALLER = ("list", "list what is known", "write there")
+"""Of the following attempts, those that aim at folders that a sandbox does not have if its volume is its own."""
+
 ATTACK = """
 import json, os, socket, sys, threading, apkg
 mine = os.path.dirname(apkg.__file__)
@@ -252,12 +255,13 @@ async def test_user_code_that_tries_while_an_installation_runs(module_image: str
             assert ("bulky", "1.0") in (await sandbox.install("bulky")).packages
             assert await text_of(sandbox, "import bulky; print(bulky.VERSION, apkg.VERSION)") == "1.0 2.0\n"
     reached, refused = json.loads(said[0])
-    reasons = {"Permission denied", "Read-only file system", "Operation not permitted"}
+    assert len({*refused, *reached}) == 16
     network = refused.pop("network")
     if ENGINE == "kubernetes":  # where the volume is the sandbox's own, and the network's plugin says how it refuses
-        assert set(reached) <= {"list mine", "list sandboxes"}
-        reasons.add("No such file or directory")
+        assert set(reached) == {"list mine", "list sandboxes"}
+        absent = {what for what, why in refused.items() if why == "No such file or directory"}
+        assert absent == {what for what in refused if what.endswith("cache") or what in OF_INSTALLER}
+        refused = {what: why for what, why in refused.items() if what not in absent}
     else:
         assert (reached, network) == ([], "Network is unreachable")
-    assert set(refused.values()) <= reasons, refused
-    assert len({*refused, *reached}) == 15
+    assert set(refused.values()) <= {"Permission denied", "Read-only file system", "Operation not permitted"}, refused

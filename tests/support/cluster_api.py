@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from lightkube import ApiError, Client
-from lightkube.operators import in_
-from lightkube.resources.core_v1 import Pod
+from docker import APIClient
 
 from mcp_agentrun.engine import LABEL_ROLE
 from mcp_agentrun.engine.kubernetes.cluster import Cluster
@@ -20,6 +18,9 @@ from mcp_agentrun.settings import Settings
 
 __all__ = ["ClusterApi"]
 
+_OF_DOCKER = ("HostConfig", "NetworkSettings", "State")
+"""What only Docker tells of a container."""
+
 _AS_USER = (
     "import os, sys; user, group = map(int, sys.argv[1].split(':')); os.setgroups([]); os.setgid(group); "
     "os.setuid(user); os.execvp(sys.argv[2], sys.argv[2:])"
@@ -27,79 +28,98 @@ _AS_USER = (
 
 
 class ClusterApi:
-    """What a cluster can do of Docker's API. A test that asks for anything else is skipped."""
+    """What a cluster can do of Docker's API. A test that asks for anything else of it is skipped."""
 
     def __init__(self) -> None:
-        self._client: Any = Client()
-        self._commands: dict[str, tuple[str, list[str]]] = {}
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal())
+            self._cluster = Cluster(Settings().kubernetes)
+            stack.callback(self._portal.call, self._cluster.aclose)
+            self.close = stack.pop_all().close
+        self._commands: dict[str, tuple[str, list[str], bool]] = {}
         self._exit_codes: dict[str, int] = {}
         self._numbers = itertools.count()
 
     def __getattr__(self, name: str) -> Any:
+        if not hasattr(APIClient, name):
+            raise AttributeError(name)
         pytest.skip(f"not on kubernetes: a cluster has nothing like {name} of Docker's API")
 
-    def containers(self, *, all: bool = False, filters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        name, _, value = (filters or {}).get("label", "").partition("=")
-        roles: dict[str, Any] = {LABEL_ROLE: in_(["runner", "installer"])}
-        found = [
-            {"Id": pod.metadata.name, "Labels": {**pod.metadata.labels, **pod.metadata.annotations}}
-            for pod in self._client.list(Pod, labels=roles)
-            if all or pod.status.phase == "Running"
-        ]
-        return [each for each in found if not value or each["Labels"].get(name) == value]
+    def _pods(self) -> list[dict[str, Any]]:
+        return [pod.to_dict() for pod in self._portal.call(self._cluster.pods, LABEL_ROLE)]
+
+    def containers(self, *, all: bool = False, filters: dict[str, str]) -> list[dict[str, Any]]:
+        ((kind, label),) = filters.items()
+        name, has_value, value = label.partition("=")
+        assert kind == "label"
+        found: list[dict[str, Any]] = []
+        for pod in self._pods():
+            about = pod["metadata"]
+            labels = {**about["labels"], **about.get("annotations", {})}
+            if name in labels and (labels[name] == value or not has_value) and (all or _phase(pod) == "Running"):
+                found.append({"Id": about["name"], "Labels": labels})
+        return found
 
     def inspect_container(self, container: str) -> dict[str, Any]:
-        return _Description({**self._client.get(Pod, container).to_dict(), "Mounts": []})
+        (pod,) = [pod for pod in self._pods() if pod["metadata"]["name"] == container]
+        return _Description({**pod, "Mounts": []})
 
     def volumes(self) -> dict[str, list[Any]]:
         return {"Volumes": []}  # those of a Pod are a part of it
 
     def remove_container(self, container: str, *, force: bool) -> None:
-        with contextlib.suppress(ApiError):
-            self._client.delete(Pod, container, grace_period=0)
+        self._portal.call(self._cluster.remove, container)
 
     def kill(self, container: str) -> None:
         self.remove_container(container, force=True)
 
     def wait(self, container: str, *, condition: str) -> None:
-        for event, pod in self._client.watch(Pod, fields={"metadata.name": container}):
-            if event == "DELETED" or pod.status.phase in ("Succeeded", "Failed"):  # the next server removes it
-                return
+        """Wait until it has ended, or is gone: an ended Pod is removed by another server, whenever there is one."""
+
+        async def wait() -> None:
+            async with aclosing(self._cluster.watch(container)) as states:
+                async for pod in states:
+                    if pod is None or _phase(pod.to_dict()) in ("Succeeded", "Failed"):
+                        return
+
+        if any(pod["metadata"]["name"] == container for pod in self._pods()):
+            self._portal.call(wait)
 
     def exec_create(
-        self, container: str, command: list[str], *, user: str = "", workdir: str | None = None, stderr: bool = True
+        self, container: str, command: list[str], *, user: str = "", workdir: str = "/", stderr: bool = True
     ) -> dict[str, str]:
+        """Only in the Pod of an installer can *user* be given, and a command without it is root's."""
+        assert workdir == "/"
         if user.partition(":")[0] not in ("", "0"):
             command = [PYTHON, "-c", _AS_USER, user, *command]
         name = str(next(self._numbers))
-        self._commands[name] = container, command
+        self._commands[name] = container, command, stderr
         return {"Id": name}
 
     def exec_start(self, name: str) -> bytes:
-        container, command = self._commands[name]
+        output, self._exit_codes[name] = self._portal.call(self._execute, *self._commands[name])
+        return output
 
-        async def execute() -> tuple[bytes, str, int]:
-            cluster = Cluster(Settings().kubernetes)
-            async with await open_exec(cluster, container, CONTAINER, command) as stream:
-                output = b"".join([data async for data in stream])
-                succeeded = stream.has_succeeded
-                said = "" if succeeded else stream.diagnostics
-            await cluster.aclose()
-            return output, said, int(not succeeded)
-
-        with start_blocking_portal() as portal:
-            output, said, self._exit_codes[name] = portal.call(execute)
-        return output + said.encode()
+    async def _execute(self, container: str, command: list[str], stderr: bool) -> tuple[bytes, int]:
+        async with await open_exec(self._cluster, container, CONTAINER, command) as stream:
+            output = b"".join([data async for data in stream])
+            if stderr and not stream.has_succeeded:
+                output += stream.diagnostics.encode()
+            return output, int(not stream.has_succeeded)
 
     def exec_inspect(self, name: str) -> dict[str, int]:
+        """The exit code is 1 for whatever is not 0."""
         return {"ExitCode": self._exit_codes[name]}
-
-    def close(self) -> None:
-        self._client.close()
 
 
 class _Description(dict[str, Any]):
     """A Pod. A test that looks for a property of Docker's containers is skipped."""
 
     def __missing__(self, key: str) -> Any:
+        if key not in _OF_DOCKER:
+            raise KeyError(key)
         pytest.skip(f"not on kubernetes: a Pod has no {key}")
+
+
+def _phase(pod: dict[str, Any]) -> str | None:
+    return pod.get("status", {}).get("phase")

@@ -15,7 +15,15 @@ import pytest
 from mcp_agentrun.engine.docker.image import ImageRecipe
 from mcp_agentrun.settings import GROUPS, SETTINGS
 
-__all__ = ["ENGINE", "needs_daemon", "needs_folder_limits", "needs_inode_limit", "skip_what_is_not_for", "use_cluster"]
+__all__ = [
+    "ENGINE",
+    "needs_daemon",
+    "needs_folder_limits",
+    "needs_inode_limit",
+    "require_daemon",
+    "skip_what_is_not_for",
+    "use_cluster",
+]
 
 ENGINE = os.environ.get("MCP_AGENTRUN_TEST_ENGINE", "docker")
 
@@ -28,10 +36,13 @@ needs_inode_limit = pytest.mark.not_on(
 needs_folder_limits = pytest.mark.not_on("kubernetes", reason="only memory limits folders before Kubernetes 1.22")
 
 
-def needs_daemon() -> None:
+needs_daemon = pytest.mark.not_on("kubernetes", reason="it is about failures of an engine's daemon")
+
+
+def require_daemon() -> None:
     """Skip a test that stops, stalls or replaces the engine's daemon, unless there is one."""
-    if ENGINE == "kubernetes":
-        pytest.skip("not on kubernetes: it is about failures of an engine's daemon")
+    if ENGINE in needs_daemon.args:
+        pytest.skip(f"not on {ENGINE}: {needs_daemon.kwargs['reason']}")
 
 
 def use_cluster() -> None:
@@ -47,10 +58,13 @@ def use_cluster() -> None:
 
 
 def skip_what_is_not_for(engine: str, items: list[pytest.Item]) -> None:
-    """Skip those of *items* that have a marker ``not_on`` with the name of *engine*, for the marker's reason."""
+    """Skip those of *items* that have a marker ``not_on`` with the name of *engine*, for the marker's reason.
+
+    :raises UsageError: they need a cluster, and none is named.
+    """
     for item in items:
         if engine == "kubernetes" and "KUBECONFIG" not in os.environ and "tests/engine/" in item.path.as_posix():
-            item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
+            raise pytest.UsageError("KUBECONFIG must name the kubeconfig of a cluster")
         for marker in item.iter_markers("not_on"):
             if engine in marker.args:
                 item.add_marker(pytest.mark.skip(reason=f"not on {engine}: {marker.kwargs['reason']}"))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from mcp_agentrun.engine.docker.discovery import candidates
-from tests.support.engines import needs_daemon
+from tests.support.engines import require_daemon
 
 __all__ = ["HangingEngine", "hanging_engine"]
 
@@ -74,7 +74,7 @@ class HangingEngine:
 @contextmanager
 def hanging_engine() -> Generator[HangingEngine]:
     """The engine that is found, by its socket, on a line that works until told to hang."""
-    needs_daemon()
+    require_daemon()
     paths = [each.url.removeprefix("unix://") for each in candidates() if each.url.startswith("unix://")]
     if not paths:
         pytest.skip("needs an engine with a Unix socket")

@@ -26,6 +26,7 @@ from typing import Any
 
 from docker import APIClient
 
+from tests.support.engines import ENGINE
 from tests.support.serving import serving
 
 PASSWORD = "s3cret-of-the-index"
@@ -67,7 +68,7 @@ def make_wheel(
 
 def gateway_of(api: APIClient) -> str:
     """The address at which containers reach this machine."""
-    if "MCP_AGENTRUN_TEST_HOST" in os.environ:
+    if ENGINE == "kubernetes":
         return os.environ["MCP_AGENTRUN_TEST_HOST"]
     network = api.inspect_network("bridge")["IPAM"]["Config"][0]
     return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))

@@ -23,7 +23,7 @@ from docker.errors import DockerException
 from mcp_agentrun.engine.docker.discovery import connect
 from mcp_agentrun.engine.docker.image import ImageRecipe, ensure_image
 from mcp_agentrun.engine.docker.podman import PodmanClient
-from tests.support.engines import ENGINE, needs_daemon
+from tests.support.engines import ENGINE, require_daemon
 
 _API_VERSION = "1.41"
 RUNTIMES = {"runsc": ["--network=none", "--oci-seccomp"]}
@@ -207,7 +207,7 @@ def private_engine(
     :param before: shell commands to be run in its own network and mount namespace before it starts.
     :param size: bytes of a file system of its own for its data; it has the machine's if None.
     """
-    needs_daemon()
+    require_daemon()
     kind = PrivatePodman if ENGINE == "podman" else PrivateEngine
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which(kind.program) is None:
         pytest.skip(f"needs root and {kind.program}, to run an engine of its own")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from docker import APIClient
 
-from tests.support.engines import needs_daemon
+from tests.support.engines import require_daemon
 from tests.support.serving import serving
 
 
@@ -49,7 +49,7 @@ class Relay:
 
 @contextmanager
 def relay(folder: Path, api: APIClient) -> Generator[Relay]:
-    needs_daemon()
+    require_daemon()
     assert api.base_url.startswith("http+docker://"), "the test needs an engine on a Unix socket"
     path = getattr(api.get_adapter(api.base_url), "socket_path")  # noqa: B009
     between = Relay(path)
