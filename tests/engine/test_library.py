@@ -31,7 +31,6 @@ from mcp_agentrun import (
     SettingsError,
     UnavailableError,
 )
-from tests.support.engines import ENGINE
 from tests.support.sandboxes import begin
 
 pytestmark = pytest.mark.usefixtures("runner_image")
@@ -167,11 +166,6 @@ async def fail_inside(pool: int) -> None:
         raise KeyError
 
 
-# A cluster's client leaves these to the garbage collector, of which Trio warns.
-_LEFT_BY_CLIENT = r"ignore:Exception ignored in. <async_generator object \w*(Response|Stream)\."
-
-
-@pytest.mark.filterwarnings(_LEFT_BY_CLIENT if ENGINE == "kubernetes" else "error")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_coroutines_on_either_event_loop(backend: str) -> None:
     async def use() -> None:
