@@ -48,8 +48,8 @@ class ClusterApi:
     def _pods(self) -> list[dict[str, Any]]:
         return [pod.to_dict() for pod in self._portal.call(self._cluster.pods, LABEL_ROLE)]
 
-    def containers(self, *, all: bool = False, filters: dict[str, str]) -> list[dict[str, Any]]:
-        ((kind, label),) = filters.items()
+    def containers(self, *, all: bool = False, filters: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        ((kind, label),) = (filters or {"label": LABEL_ROLE}).items()
         name, has_value, value = label.partition("=")
         assert kind == "label"
         found: list[dict[str, Any]] = []
