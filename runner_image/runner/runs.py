@@ -235,9 +235,7 @@ class Runs:
             self.state = SessionState.PROBING
             self._execute(Run.probe(run.path), worker)
             return
-        # The last one has died, perhaps since a run without changes was told to have it still.
-        is_missing = self.state is SessionState.WAITING and worker.used and self._workers.unprotected == "died"
-        if self._is_checkpoint_due or (is_missing and not self._workers.is_making_checkpoint):
+        if self._is_checkpoint_due or (self.state is SessionState.WAITING and self._workers.has_lost_checkpoint):
             self._is_checkpoint_due = False
             if self._memory.is_tight:
                 self._workers.drop_checkpoint("memory")

@@ -105,6 +105,12 @@ class Workers:
         return self._checkpoint_maker.pending is not None
 
     @property
+    def has_lost_checkpoint(self) -> bool:
+        """Whether the current worker's has died, perhaps unnoticed by its last run, and no other is being made."""
+        worker = self.current
+        return worker is not None and worker.used and self.unprotected == "died" and not self.is_making_checkpoint
+
+    @property
     def deadline(self) -> float:
         """When `keep_deadlines` has something to do."""
         zygote_deadline = self.zygote.deadline(is_worker_wanted=self._wants_worker())

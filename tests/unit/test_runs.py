@@ -32,6 +32,10 @@ class Workers:
     is_forking = is_making_checkpoint = False
     unprotected: str | None = None
 
+    @property
+    def has_lost_checkpoint(self) -> bool:
+        return self.unprotected == "died" and self.current is not None and self.current.used
+
     def __init__(self) -> None:
         self.current: Worker | None = Worker()
         self.checkpoint: Worker | None = None
